@@ -1,0 +1,66 @@
+// call_scratch.hpp: the buffers of one call, kept in its cell so that a call allocates nothing once they have grown.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "buffers.hpp"
+#include "fetch/batch.hpp"
+#include "index/row_index.hpp"
+#include "types.hpp"
+
+namespace tieralloc {
+
+/// A row that a call did not find, and how it gets it.
+struct Miss {
+  FastTier* tier = nullptr;
+  RowId row = kNoRow;
+  const std::byte* bytes = nullptr;      ///< the row, once it is there
+  std::shared_ptr<FetchBatch> batch;     ///< where it is read, and what keeps `bytes` alive
+  std::uint32_t item = 0;
+  bool counted = false;                  ///< as a hit or an on-demand fetch
+};
+
+/// The distinct rows that a call has missed so far: an open-addressed hash from row to its place in `rows`.
+class MissSet {
+ public:
+  std::vector<Miss> rows;
+
+  std::uint32_t add(FastTier* tier, RowId row);
+  void clear();
+
+ private:
+  void grow();
+  std::size_t place_of(const FastTier* tier, RowId row) const;
+
+  std::vector<std::uint32_t> table_;  ///< place in `rows` + 1; 0: free
+};
+
+/// A bag that misses some of its rows: pooled when they are there.
+struct PendingBag {
+  std::uint32_t part;      ///< the table's place in the call
+  std::byte* out;
+  std::size_t first;       ///< of its rows in `pending_rows`
+  std::uint32_t rows;
+  std::size_t weights;     ///< of its weights in `pending_weights`, bytes
+};
+
+struct CallScratch {
+  // One chunk of bags.
+  std::vector<RowId> rows;
+  std::vector<Entry> entries;
+  std::vector<const std::byte*> pointers;
+  std::vector<Slot> touched;
+  std::vector<std::uint32_t> lengths;
+  std::vector<std::byte> weights;
+
+  // Until the next fetch.
+  MissSet misses;
+  std::vector<PendingBag> pending;
+  std::vector<std::uintptr_t> pending_rows;  ///< address of a held row, or place in `misses` * 2 + 1
+  std::vector<std::byte> pending_weights;
+  RowArena held;
+};
+
+}  // namespace tieralloc

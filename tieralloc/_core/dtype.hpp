@@ -1,0 +1,77 @@
+// dtype.hpp: the element types of rows, and the two 16-bit ones in terms of float.
+#pragma once
+
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+namespace tieralloc {
+
+enum class DType : std::uint32_t { float32 = 1, float16 = 2, bfloat16 = 3, float64 = 4 };
+
+constexpr std::size_t size_of(DType dtype) {
+  switch (dtype) {
+    case DType::float32: return 4;
+    case DType::float64: return 8;
+    default: return 2;
+  }
+}
+
+struct Half {
+  std::uint16_t bits;
+};
+struct BFloat16 {
+  std::uint16_t bits;
+};
+
+inline float to_float(float value) { return value; }
+inline double to_float(double value) { return value; }
+
+inline float to_float(BFloat16 value) {
+  return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
+}
+
+inline float to_float(Half value) {
+  // Scaling by 2^112 rebiases the exponent and normalises subnormals in one multiplication.
+  const std::uint32_t magnitude = (value.bits & 0x7FFFu) << 13;
+  const float scaled = std::bit_cast<float>(magnitude) * 0x1p112f;
+  const std::uint32_t special = magnitude >= 0x0F800000u ? 0x7F800000u : 0u;
+  const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x8000u) << 16;
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(scaled) | special | sign);
+}
+
+template <typename T>
+T from_float(float value) {
+  return static_cast<T>(value);
+}
+template <typename T>
+T from_float(double value) {
+  return static_cast<T>(value);
+}
+
+/// Round to nearest, ties to even; NaN stays NaN.
+template <>
+inline BFloat16 from_float<BFloat16>(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  if (value != value) return {static_cast<std::uint16_t>((bits >> 16) | 0x40u)};
+  return {static_cast<std::uint16_t>((bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16)};
+}
+
+/// Round to nearest, ties to even; overflow becomes infinity.
+template <>
+inline Half from_float<Half>(float value) {
+  const auto bits = std::bit_cast<std::uint32_t>(value);
+  const auto sign = static_cast<std::uint16_t>((bits >> 16) & 0x8000u);
+  const std::uint32_t magnitude = bits & 0x7FFFFFFFu;
+  if (magnitude > 0x7F800000u) return {static_cast<std::uint16_t>(sign | 0x7E00u)};
+  if (magnitude >= 0x477FF000u) return {static_cast<std::uint16_t>(sign | 0x7C00u)};
+  if (magnitude < 0x38800000u) {
+    // Adding 0.5 lines the subnormal's bits up with the mantissa's end; the addition rounds.
+    const float aligned = std::bit_cast<float>(magnitude) + 0.5f;
+    return {static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(aligned) - 0x3F000000u))};
+  }
+  const std::uint32_t rounded = magnitude + 0xFFFu + ((magnitude >> 13) & 1u) - 0x38000000u;
+  return {static_cast<std::uint16_t>(sign | (rounded >> 13))};
+}
+
+}  // namespace tieralloc

@@ -1,0 +1,119 @@
+// batch.cpp: merges rows into reads of whole blocks.
+#include "batch.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <numeric>
+#include <vector>
+
+#include "../counters.hpp"
+#include "../error.hpp"
+
+namespace tieralloc {
+namespace {
+
+// Longer reads would keep a device's queue from being shared fairly, and gain nothing on it.
+constexpr std::uint64_t kMaxRead = 64 << 10;
+
+}  // namespace
+
+FetchBatch::FetchBatch(SlowPool& pool, BufferPool& buffers, std::size_t most_items)
+    : pool_(pool), buffers_(buffers), items_(std::make_unique<FetchItem[]>(most_items)) {}
+
+FetchBatch::~FetchBatch() {
+  if (memory_.size() > 0) buffers_.give_back(std::move(memory_));
+}
+
+std::uint32_t FetchBatch::add(FastTier* tier, RowId row, std::uint64_t offset,
+                              std::uint32_t length, bool prefetch) {
+  FetchItem& item = items_[size_];
+  item.tier = tier;
+  item.row = row;
+  item.offset = offset;
+  item.length = length;
+  item.prefetch = prefetch;
+  return size_++;
+}
+
+/// Gives every row its place in a read: rows in file order, a read grown while the next row touches its last block.
+void FetchBatch::plan() {
+  const std::uint64_t block = pool_.block();
+  std::vector<std::uint32_t> order(size_);
+  std::iota(order.begin(), order.end(), 0u);
+  std::sort(order.begin(), order.end(),
+            [&](auto a, auto b) { return items_[a].offset < items_[b].offset; });
+
+  struct Extent {
+    std::uint64_t begin, end;
+  };
+  std::vector<Extent> extents;
+  for (std::uint32_t i : order) {
+    FetchItem& item = items_[i];
+    const std::uint64_t begin = item.offset / block * block;
+    const std::uint64_t end = round_up(item.offset + item.length, block);
+    if (!extents.empty() && begin <= extents.back().end && end - extents.back().begin <= kMaxRead) {
+      extents.back().end = std::max(extents.back().end, end);
+    } else {
+      extents.push_back({begin, end});
+    }
+    item.op = static_cast<std::uint32_t>(extents.size() - 1);
+    item.at = static_cast<std::uint32_t>(item.offset - extents.back().begin);
+  }
+
+  std::uint64_t total = 0;
+  for (const Extent& extent : extents) total += extent.end - extent.begin;
+  memory_ = buffers_.take(total);
+  ops_ = std::make_unique<ReadOp[]>(extents.size());
+  std::byte* buffer = memory_.data();
+  for (std::size_t i = 0; i < extents.size(); ++i) {
+    ops_[i].offset = extents[i].begin;
+    ops_[i].length = static_cast<std::uint32_t>(extents[i].end - extents[i].begin);
+    ops_[i].buffer = buffer;
+    buffer += ops_[i].length;
+  }
+  op_count_ = static_cast<std::uint32_t>(extents.size());
+}
+
+void FetchBatch::read() {
+  if (size_ == 0) return;
+  // Others may be waiting by now: whatever goes wrong, every row gets an outcome.
+  int code = EIO;
+  try {
+    plan();
+    started_ns_ = now_ns();
+    on_progress();
+    pool_.read({ops_.get(), op_count_}, *this);
+    return;
+  } catch (const SystemFailure& failure) {
+    code = failure.code;
+  } catch (const std::exception&) {
+    code = ENOMEM;
+  }
+  if (op_count_ == 0) {
+    ops_ = std::make_unique<ReadOp[]>(1);
+    op_count_ = 1;
+    for (std::uint32_t i = 0; i < size_; ++i) items_[i].op = items_[i].at = 0;
+  }
+  for (std::uint32_t i = 0; i < op_count_; ++i) {
+    if (ops_[i].result.load() == ReadOp::kPending) ops_[i].finish(-code, now_ns());
+  }
+  on_progress();
+}
+
+std::int32_t FetchBatch::wait(std::uint32_t i) {
+  while (true) {
+    const std::uint32_t progress = progress_.load(std::memory_order_acquire);
+    if (progress != 0) {
+      const std::int32_t result = ops_[items_[i].op].result.load(std::memory_order_acquire);
+      if (result != ReadOp::kPending) return result;
+    }
+    progress_.wait(progress, std::memory_order_acquire);
+  }
+}
+
+void FetchBatch::on_progress() {
+  progress_.fetch_add(1, std::memory_order_acq_rel);
+  progress_.notify_all();
+}
+
+}  // namespace tieralloc

@@ -1,0 +1,51 @@
+// fetcher.hpp: brings rows from the slow tier, for lookups that wait for them and for prefetches that do not.
+//
+// Rows of one request are read as one batch. A row that somebody is reading already is waited for instead of read again.
+// What was read is offered to the fast tier. Any number of threads; no lock is held while a read is under way.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "../call_gate.hpp"
+#include "../call_scratch.hpp"
+#include "../fast_tier.hpp"
+
+namespace tieralloc {
+
+struct RowPlace {
+  FastTier* tier = nullptr;
+  RowId row = kNoRow;
+};
+
+class Fetcher {
+ public:
+  /// Rows read as one batch at most; larger requests go in several.
+  static constexpr std::size_t kMaxBatch = 4096;
+
+  Fetcher(SlowPool& pool, BufferPool& buffers) : pool_(pool), buffers_(buffers) {}
+
+  /// Gives every miss its bytes, valid as long as `misses` and `held` are, and counts into `meters`. Outside any read
+  /// section. Throws SystemFailure where a row could not be read; rows that could are admitted all the same.
+  void fetch(std::span<Miss> misses, RowArena& held, CallMeters& meters);
+
+  /// Makes rows resident and pins them; the tier has as many pins reserved. Throws SystemFailure.
+  void pin(std::span<Miss> rows, RowArena& held);
+
+  /// Makes rows resident if they are not, flagged as prefetched. Reads that fail are forgotten: a lookup will find out.
+  void prefetch(std::span<const RowPlace> rows);
+
+ private:
+  enum class State { fetched, again, failed };
+
+  void fetch_batch(std::span<Miss> misses, FastTier::Admit why, RowArena& held, CallMeters& meters);
+  void begin(std::span<Miss*> misses, FastTier::Admit why, std::shared_ptr<FetchBatch> batch,
+             RowArena& held, CallMeters& meters);
+  State end(Miss& miss, const FetchBatch* own, FastTier::Admit why, std::int32_t& error);
+  [[noreturn]] void fail(const Miss& miss, std::int32_t error) const;
+
+  SlowPool& pool_;
+  BufferPool& buffers_;
+};
+
+}  // namespace tieralloc

@@ -1,0 +1,50 @@
+// direct_index.hpp: an array of entries, one a row. For fast tiers that hold a large share of the rows.
+#pragma once
+
+#include <atomic>
+
+#include "../memory.hpp"
+#include "row_index.hpp"
+
+namespace tieralloc {
+
+class DirectIndex final : public RowIndex {
+ public:
+  static std::size_t bytes_for(RowId rows) { return rows * sizeof(Entry); }
+
+  explicit DirectIndex(RowId rows) : memory_(bytes_for(rows), "row index") {}
+
+  void find(std::span<const RowId> rows, Entry* entries) const override {
+    constexpr std::size_t kAhead = 48;
+    const std::size_t n = rows.size();
+    const auto* table = cells();
+    std::size_t i = 0;
+    for (; i + kAhead < n; ++i) {
+      __builtin_prefetch(&table[rows[i + kAhead]]);
+      entries[i] = table[rows[i]].load(std::memory_order_acquire);
+    }
+    for (; i < n; ++i) entries[i] = table[rows[i]].load(std::memory_order_acquire);
+  }
+
+  Entry find(RowId row) const override { return cells()[row].load(std::memory_order_acquire); }
+
+  void put(RowId row, Entry entry) override { cells()[row].store(entry, std::memory_order_release); }
+
+  void erase(RowId row) override { cells()[row].store(kAbsent, std::memory_order_seq_cst); }
+
+  bool clear_flag(RowId row) override {
+    Entry entry = find(row);
+    return is_prefetched(entry) &&
+           cells()[row].compare_exchange_strong(entry, entry & ~kPrefetchedFlag);
+  }
+
+  std::size_t bytes() const override { return memory_.size(); }
+  const char* kind() const override { return "direct"; }
+
+ private:
+  std::atomic<Entry>* cells() const { return memory_.as<std::atomic<Entry>>(); }
+
+  Region memory_;
+};
+
+}  // namespace tieralloc

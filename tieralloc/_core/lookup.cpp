@@ -1,0 +1,272 @@
+// lookup.cpp: a call from its first index to its last.
+//
+// Bags are taken in chunks of a table: find the rows of a chunk in the index, pool the bags that have all of theirs, and
+// set aside those that miss some, with copies of the rows they have. Then the misses of all chunks are fetched as one
+// batch and the bags set aside are pooled. Nothing is pooled in another order than its bag's, so a sum does not depend
+// on where its rows were.
+#include <algorithm>
+#include <cstring>
+
+#include "store.hpp"
+
+namespace tieralloc {
+namespace {
+
+constexpr std::size_t kChunk = 1024;                         // rows found and pooled at a time
+constexpr std::size_t kMaxHeld = std::size_t{16} << 20;      // bytes of rows set aside at a time
+
+std::size_t weight_bytes(const Table& table) {
+  return table.layout.dtype == DType::float64 ? sizeof(double) : sizeof(float);
+}
+
+}  // namespace
+
+class BagServer {
+ public:
+  BagServer(Store& store, CallGate::Call& guard, const BagCall& call)
+      : store_(store), guard_(guard), call_(call), scratch_(guard.scratch()) {}
+
+  void serve() {
+    const std::uint64_t began = now_ns();
+    std::size_t column = 0;
+    for (std::size_t part = 0; part < call_.parts.size(); ++part) {
+      columns_.push_back(column);
+      column += call_.parts[part].table->layout.dim * size_of(call_.out_dtype);
+    }
+    try {
+      for (std::size_t part = 0; part < call_.parts.size(); ++part) serve_part(part);
+      finish_pending();
+    } catch (...) {
+      forget_pending();
+      throw;
+    }
+    meter(now_ns() - began);
+  }
+
+ private:
+  const Table& table_of(std::size_t part) const { return *call_.parts[part].table; }
+
+  PoolFunction pool_of(const Table& table) const {
+    return choose_pool(table.layout.dtype, call_.out_dtype, call_.mode, call_.weights != nullptr);
+  }
+
+  std::byte* out_of(std::size_t part, std::size_t bag) const {
+    return call_.out + bag * call_.out_stride + columns_[part];
+  }
+
+  void serve_part(std::size_t part) {
+    for (std::size_t bag = 0; bag < call_.bags;) {
+      const std::size_t first = bag;
+      scratch_.rows.clear();
+      scratch_.lengths.clear();
+      scratch_.weights.clear();
+      do {
+        take_bag(part, bag++);
+      } while (bag < call_.bags && scratch_.rows.size() + bag_size(part, bag) <= kChunk &&
+               scratch_.lengths.size() < kChunk);
+      serve_chunk(part, first);
+      if (scratch_.misses.rows.size() >= Fetcher::kMaxBatch || scratch_.held.bytes() >= kMaxHeld) {
+        finish_pending();
+      }
+    }
+  }
+
+  std::size_t bag_size(std::size_t part, std::size_t bag) const {
+    const std::size_t i = part * call_.bags + bag;
+    return call_.bag_end(i) - call_.bag_begin(i);
+  }
+
+  /// Appends a bag's rows to the chunk.
+  void take_bag(std::size_t part, std::size_t bag) {
+    const std::size_t i = part * call_.bags + bag;
+    const std::size_t before = scratch_.rows.size();
+    if (call_.indices.wide) {
+      take_rows(part, static_cast<const std::int64_t*>(call_.indices.data), call_.bag_begin(i),
+                call_.bag_end(i));
+    } else {
+      take_rows(part, static_cast<const std::int32_t*>(call_.indices.data), call_.bag_begin(i),
+                call_.bag_end(i));
+    }
+    scratch_.lengths.push_back(static_cast<std::uint32_t>(scratch_.rows.size() - before));
+  }
+
+  template <typename Index>
+  void take_rows(std::size_t part, const Index* indices, std::size_t begin, std::size_t end) {
+    const Table& table = table_of(part);
+    const std::int64_t padding = call_.parts[part].padding;
+    const std::size_t width = weight_bytes(table);
+    for (std::size_t i = begin; i < end; ++i) {
+      // validate() has let an index outside the table pass only to have row 0 served for it.
+      const auto index = static_cast<std::uint64_t>(static_cast<std::int64_t>(indices[i]));
+      const std::uint64_t row = index < table.layout.rows ? index : 0;
+      if (static_cast<std::int64_t>(row) == padding) continue;
+      scratch_.rows.push_back(table.first_row + row);
+      if (call_.weights == nullptr) continue;
+      const auto* weight = static_cast<const std::byte*>(call_.weights) + i * width;
+      scratch_.weights.insert(scratch_.weights.end(), weight, weight + width);
+    }
+  }
+
+  void serve_chunk(std::size_t part, std::size_t first_bag) {
+    const Table& table = table_of(part);
+    const std::size_t n = scratch_.rows.size();
+    lookups_ += n;
+    guard_.begin_read();
+    const std::size_t found = find_rows(*table.tier);
+    if (found == n) {
+      pool(part, first_bag, 0, scratch_.lengths.size(), 0);
+    } else {
+      pool_or_set_aside(part, first_bag);
+    }
+    guard_.end_read();
+    if (table.tier->needs_touches()) table.tier->touch(scratch_.touched);
+  }
+
+  /// Fills in the addresses of the chunk's resident rows; returns how many there are.
+  std::size_t find_rows(FastTier& tier) {
+    const std::size_t n = scratch_.rows.size();
+    scratch_.entries.resize(n);
+    scratch_.pointers.resize(n);
+    tier.index().find(scratch_.rows, scratch_.entries.data());
+    scratch_.touched.resize(n);
+    std::size_t found = 0;
+    for (std::size_t i = 0; i < n; ++i) {
+      const Entry entry = scratch_.entries[i];
+      if (entry == kAbsent) {
+        scratch_.pointers[i] = nullptr;
+        continue;
+      }
+      const Slot slot = slot_of(entry);
+      scratch_.pointers[i] = tier.row(slot);
+      scratch_.touched[found++] = slot;
+      if (is_prefetched(entry) && tier.clear_prefetched(scratch_.rows[i])) {
+        guard_.meters().prefetches_useful.add(1);
+      }
+    }
+    scratch_.touched.resize(found);
+    return found;
+  }
+
+  /// Pools `bags` bags of the chunk, from its `bag`-th on, whose rows begin at the chunk's `row`-th.
+  void pool(std::size_t part, std::size_t first_bag, std::size_t bag, std::size_t bags,
+            std::size_t row) {
+    const Table& table = table_of(part);
+    PoolJob job;
+    job.rows = scratch_.pointers.data() + row;
+    job.lengths = call_.offsets.data == nullptr ? nullptr : scratch_.lengths.data() + bag;
+    job.bags = bags;
+    job.weights =
+        call_.weights == nullptr ? nullptr : scratch_.weights.data() + row * weight_bytes(table);
+    job.dim = table.layout.dim;
+    job.out = out_of(part, first_bag + bag);
+    job.out_stride = call_.out_stride;
+    pool_of(table)(job);
+  }
+
+  void pool_or_set_aside(std::size_t part, std::size_t first_bag) {
+    std::size_t row = 0;
+    for (std::size_t bag = 0; bag < scratch_.lengths.size(); ++bag) {
+      const std::size_t n = scratch_.lengths[bag];
+      const auto* begin = scratch_.pointers.data() + row;
+      if (std::find(begin, begin + n, nullptr) == begin + n) {
+        pool(part, first_bag, bag, 1, row);
+      } else {
+        set_aside(part, first_bag + bag, row, n);
+      }
+      row += n;
+    }
+  }
+
+  void set_aside(std::size_t part, std::size_t bag, std::size_t row, std::size_t n) {
+    const Table& table = table_of(part);
+    scratch_.pending.push_back({.part = static_cast<std::uint32_t>(part),
+                                .out = out_of(part, bag),
+                                .first = scratch_.pending_rows.size(),
+                                .rows = static_cast<std::uint32_t>(n),
+                                .weights = scratch_.pending_weights.size()});
+    for (std::size_t i = row; i < row + n; ++i) {
+      const std::byte* bytes = scratch_.pointers[i];
+      scratch_.pending_rows.push_back(
+          bytes != nullptr
+              ? reinterpret_cast<std::uintptr_t>(scratch_.held.push(bytes, table.row_bytes()))
+              : scratch_.misses.add(table.tier, scratch_.rows[i]) * std::uintptr_t{2} + 1);
+    }
+    if (call_.weights == nullptr) return;
+    const std::size_t width = weight_bytes(table);
+    scratch_.pending_weights.insert(
+        scratch_.pending_weights.end(),
+        scratch_.weights.begin() + static_cast<std::ptrdiff_t>(row * width),
+        scratch_.weights.begin() + static_cast<std::ptrdiff_t>((row + n) * width));
+  }
+
+  void finish_pending() {
+    if (scratch_.pending.empty()) return;
+    waited_ = true;
+    store_.fetcher_.fetch(scratch_.misses.rows, scratch_.held, guard_.meters());
+    for (const PendingBag& bag : scratch_.pending) {
+      scratch_.pointers.clear();
+      for (std::size_t i = bag.first; i < bag.first + bag.rows; ++i) {
+        const std::uintptr_t row = scratch_.pending_rows[i];
+        scratch_.pointers.push_back((row & 1) != 0 ? scratch_.misses.rows[row >> 1].bytes
+                                                   : reinterpret_cast<const std::byte*>(row));
+      }
+      const Table& table = table_of(bag.part);
+      PoolJob job;
+      job.rows = scratch_.pointers.data();
+      job.lengths = call_.offsets.data == nullptr ? nullptr : &bag.rows;
+      job.bags = 1;
+      job.weights =
+          call_.weights == nullptr ? nullptr : scratch_.pending_weights.data() + bag.weights;
+      job.dim = table.layout.dim;
+      job.out = bag.out;
+      job.out_stride = call_.out_stride;
+      pool_of(table)(job);
+    }
+    for (const TablePart& part : call_.parts) store_.wake_cleaner(*part.table->tier);
+    forget_pending();
+  }
+
+  void forget_pending() {
+    scratch_.misses.clear();
+    scratch_.pending.clear();
+    scratch_.pending_rows.clear();
+    scratch_.pending_weights.clear();
+    scratch_.held.clear();
+  }
+
+  void meter(std::uint64_t ns) {
+    CallMeters& meters = guard_.meters();
+    const std::uint64_t on_demand = meters.on_demand_fetches.get() - on_demand_before_;
+    meters.calls.add(1);
+    meters.lookups.add(lookups_);
+    // Everything else: found in the index, resident by the time of the fetch, or fetched by this call already.
+    meters.hits.add(lookups_ - on_demand);
+    if (waited_) {
+      meters.call_on_demand.record(ns);
+    } else {
+      meters.call_hit.record(ns);
+      if (lookups_ > 0) meters.row_hit.record(ns / lookups_, lookups_);
+    }
+  }
+
+  Store& store_;
+  CallGate::Call& guard_;
+  const BagCall& call_;
+  CallScratch& scratch_;
+  std::vector<std::size_t> columns_;  ///< bytes before each part in a line of the result
+  std::uint64_t lookups_ = 0;
+  std::uint64_t on_demand_before_ = guard_.meters().on_demand_fetches.get();
+  bool waited_ = false;
+};
+
+std::uint64_t Store::embedding_bag(const BagCall& call) {
+  check_fork();
+  const std::uint64_t outside = validate(call);
+  ensure_layout();
+  CallGate::Call guard(gate_);
+  BagServer(*this, guard, call).serve();
+  if (outside > 0) guard.meters().out_of_range.add(outside);
+  return outside;
+}
+
+}  // namespace tieralloc

@@ -1,0 +1,77 @@
+// memory.cpp: mmap and madvise.
+#include "memory.hpp"
+
+#include <sys/mman.h>
+
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <string>
+
+#include "error.hpp"
+#include "types.hpp"
+
+namespace tieralloc {
+namespace {
+
+constexpr std::size_t kPage = 4096;
+constexpr std::size_t kHugePage = std::size_t{2} << 20;
+
+/// Maps `bytes` at a multiple of `alignment`, giving back what lies before and behind.
+std::byte* map_aligned(std::size_t bytes, std::size_t alignment) {
+  const std::size_t span = bytes + (alignment > kPage ? alignment : 0);
+  void* raw = mmap(nullptr, span, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (raw == MAP_FAILED) return nullptr;
+  auto start = reinterpret_cast<std::uintptr_t>(raw);
+  const std::uintptr_t aligned = round_up(start, alignment);
+  if (aligned > start) munmap(raw, aligned - start);
+  const std::uintptr_t end = aligned + bytes;
+  if (start + span > end) munmap(reinterpret_cast<void*>(end), start + span - end);
+  return reinterpret_cast<std::byte*>(aligned);
+}
+
+}  // namespace
+
+Region::Region(std::size_t bytes, const char* purpose) {
+  if (bytes == 0) return;
+  const bool huge = bytes >= kHugePage;
+  const std::size_t size = round_up(bytes, kPage);
+  std::byte* data = map_aligned(size, huge ? kHugePage : kPage);
+  if (data == nullptr) {
+    throw MemoryShortage("cannot map " + std::to_string(bytes) + " bytes of memory for the " +
+                         purpose + ": " + std::strerror(errno));
+  }
+  if (huge) madvise(data, size, MADV_HUGEPAGE);
+  madvise(data, size, MADV_DONTFORK);
+  data_ = data;
+  size_ = size;
+}
+
+Region::~Region() {
+  if (data_ != nullptr) munmap(data_, size_);
+}
+
+std::size_t huge_page_bytes(const void* data, std::size_t size) {
+  std::FILE* maps = std::fopen("/proc/self/smaps", "re");
+  if (maps == nullptr) return 0;
+  const auto low = reinterpret_cast<std::uintptr_t>(data);
+  const auto high = low + size;
+  std::size_t bytes = 0;
+  bool inside = false;
+  char line[512];
+  while (std::fgets(line, sizeof line, maps) != nullptr) {
+    std::uintptr_t from = 0;
+    std::uintptr_t to = 0;
+    std::size_t kib = 0;
+    if (std::sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2) {
+      inside = from < high && to > low;
+    } else if (inside && std::sscanf(line, "AnonHugePages: %zu kB", &kib) == 1) {
+      bytes += kib << 10;
+    }
+  }
+  std::fclose(maps);
+  return bytes < size ? bytes : size;
+}
+
+}  // namespace tieralloc

@@ -1,0 +1,93 @@
+// prefetch.cpp: rows brought to the fast tier because somebody says that they will be needed, or must stay there.
+#include <algorithm>
+#include <stdexcept>
+#include <unordered_set>
+
+#include "store.hpp"
+
+namespace tieralloc {
+namespace {
+
+constexpr std::size_t kPrefetchRows = 256;  // a background thread's batch: deep enough for a device, soon done
+
+}  // namespace
+
+std::uint64_t Store::prefetch(const BagCall& request) {
+  check_fork();
+  validate(request);
+  ensure_layout();
+  CallGate::Call call(gate_);
+  std::vector<RowPlace> places;
+  for (std::size_t part = 0; part < request.parts.size() && request.bags > 0; ++part) {
+    const Table& table = *request.parts[part].table;
+    const std::size_t first = part * request.bags;
+    const std::size_t end = request.bag_end(first + request.bags - 1);
+    for (std::size_t i = request.bag_begin(first); i < end; ++i) {
+      const auto row = static_cast<std::uint64_t>(request.indices[i]);
+      if (row >= table.layout.rows) continue;
+      const RowId wanted = table.first_row + row;
+      if (table.tier->index().find(wanted) == kAbsent) places.push_back({table.tier, wanted});
+    }
+  }
+  return prefetch_queue_.push(places);
+}
+
+void Store::prefetch_in_background() {
+  while (prefetch_queue_.wait()) {
+    try {
+      // Inside a call a tier stays; rows of tiers that are gone have left the queue with them.
+      CallGate::Call call(gate_);
+      const std::vector<RowPlace> rows = prefetch_queue_.take(kPrefetchRows);
+      if (!rows.empty()) fetcher_.prefetch(rows);
+      for (const RowPlace& row : rows) wake_cleaner(*row.tier);
+    } catch (const std::invalid_argument&) {
+      return;  // closed
+    }
+  }
+}
+
+void Store::pin(const Table& table, Integers indices) {
+  check_fork();
+  validate_rows(table, indices, BoundsCheck::fatal);
+  ensure_layout();
+  CallGate::Call call(gate_);
+  FastTier& tier = *table.tier;
+  std::unordered_set<RowId> rows;
+  {
+    std::lock_guard lock(tier.mutex());
+    for (std::size_t i = 0; i < indices.size; ++i) {
+      const RowId row = table.first_row + static_cast<std::uint64_t>(indices[i]);
+      if (!tier.is_pinned(row)) rows.insert(row);
+    }
+    tier.reserve_pins(static_cast<Slot>(rows.size()));
+  }
+  std::vector<Miss> misses;
+  for (RowId row : rows) misses.push_back({.tier = &tier, .row = row, .batch = nullptr});
+  try {
+    RowArena held;
+    fetcher_.pin(misses, held);
+  } catch (...) {
+    std::lock_guard lock(tier.mutex());
+    for (RowId row : rows) {
+      if (tier.is_pinned(row)) {
+        tier.unpin(row);
+      } else {
+        tier.cancel_pins(1);
+      }
+    }
+    throw;
+  }
+}
+
+void Store::unpin(const Table& table, Integers indices) {
+  check_fork();
+  validate_rows(table, indices, BoundsCheck::fatal);
+  ensure_layout();
+  CallGate::Call call(gate_);
+  std::lock_guard lock(table.tier->mutex());
+  for (std::size_t i = 0; i < indices.size; ++i) {
+    table.tier->unpin(table.first_row + static_cast<std::uint64_t>(indices[i]));
+  }
+}
+
+}  // namespace tieralloc

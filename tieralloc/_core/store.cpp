@@ -1,0 +1,307 @@
+// store.cpp: a store's tables, the division of its DRAM among them, its figures, its beginning and end.
+#include "store.hpp"
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+
+#include "error.hpp"
+#include "fork_guard.hpp"
+
+namespace tieralloc {
+namespace {
+
+constexpr std::size_t kIdleBuffers = std::size_t{16} << 20;
+
+std::uint32_t stride_of(std::uint32_t dim, DType dtype) {
+  return static_cast<std::uint32_t>(round_up(dim * size_of(dtype), kCacheLine));
+}
+
+TierPlan plan_for_capacity(std::uint32_t stride, RowId rows, Slot capacity) {
+  return {stride, rows, capacity, capacity + spare_slots(capacity)};
+}
+
+Slot most_capacity(RowId rows) {
+  return static_cast<Slot>(std::min<RowId>(rows, kMaxSlots - spare_slots(kMaxSlots)));
+}
+
+/// The largest capacity whose tier fits into `budget`; 0 where not even one row does.
+Slot capacity_within(std::uint64_t budget, std::uint32_t stride, RowId rows,
+                     const std::string& policy) {
+  Slot low = 0;
+  Slot high = most_capacity(rows);
+  while (low < high) {
+    const Slot middle = low + (high - low + 1) / 2;
+    if (tier_bytes(plan_for_capacity(stride, rows, middle), policy).total() <= budget) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
+void check_options(const StoreOptions& options) {
+  if ((options.fast_bytes == 0) == (options.fast_rows == 0)) {
+    throw std::invalid_argument(
+        "expected either fast_bytes or fast_rows to be above zero, got fast_bytes=" +
+        std::to_string(options.fast_bytes) + " and fast_rows=" + std::to_string(options.fast_rows));
+  }
+  make_eviction_policy(options.policy, {.capacity = 1, .slots = 1});
+}
+
+}  // namespace
+
+Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
+    : pool_(std::move(pool)),
+      options_(options),
+      buffers_(kIdleBuffers),
+      fetcher_(*pool_, buffers_),
+      prefetch_queue_(options.prefetch_queue),
+      forks_at_birth_(fork_count()) {
+  check_options(options_);
+  const std::vector<TableLayout> layouts = pool_->tables();
+  plan_tiers(layouts);
+  for (const TableLayout& layout : layouts) {
+    tables_.push_back({.layout = layout, .position = static_cast<std::uint32_t>(tables_.size())});
+  }
+  threads_.emplace_back([this] { clean_in_background(); });
+  for (unsigned i = 0; i < std::max(1u, options_.prefetch_threads); ++i) {
+    threads_.emplace_back([this] { prefetch_in_background(); });
+  }
+}
+
+Store::~Store() {
+  try {
+    close();
+  } catch (const std::exception&) {
+    gate_.close();
+  }
+  stop_threads();
+}
+
+void Store::check_fork() const {
+  if (fork_count() == forks_at_birth_) return;
+  throw std::invalid_argument(
+      "this store belongs to the parent process; a forked child must open a store of its own, "
+      "and of another file");
+}
+
+const Table& Store::create_table(const std::string& name, std::uint64_t rows, std::uint32_t dim,
+                                 DType dtype) {
+  check_fork();
+  if (name.empty() || name.size() > 191 || name.find('\0') != std::string::npos) {
+    throw std::invalid_argument("expected a table name of 1 to 191 bytes without NUL, got one of " +
+                                std::to_string(name.size()));
+  }
+  if (rows == 0 || dim == 0) {
+    throw std::invalid_argument("table '" + name + "': expected at least one row and dim, got " +
+                                std::to_string(rows) + " rows of dim " + std::to_string(dim));
+  }
+  constexpr std::uint64_t kMostRows = std::uint64_t{1} << 48;
+  constexpr std::uint32_t kMostDim = 1u << 20;
+  if (rows > kMostRows || dim > kMostDim) {
+    throw std::invalid_argument("table '" + name + "': expected at most 2**48 rows and dim 2**20, got " +
+                                std::to_string(rows) + " rows of dim " + std::to_string(dim));
+  }
+  CallGate::Exclusive alone(gate_);
+  if (gate_.closed()) throw std::invalid_argument("the store is closed");
+  std::vector<TableLayout> layouts = pool_->tables();
+  for (const TableLayout& layout : layouts) {
+    if (layout.name == name) throw std::invalid_argument("table '" + name + "' exists already");
+  }
+  TableLayout layout{.name = name,
+                     .rows = rows,
+                     .dim = dim,
+                     .dtype = dtype,
+                     .stride = stride_of(dim, dtype),
+                     .offset = 0};
+  layouts.push_back(layout);
+  plan_tiers(layouts);
+  // Dirty rows go home before their tier goes; a failure here leaves everything as it was.
+  for (auto& tier : tiers_) write_back_all(*tier);
+  layout = pool_->add_table(layout);
+  layout_ready_.store(false, std::memory_order_release);
+  std::lock_guard lock(tables_mutex_);
+  tables_.push_back({.layout = layout, .position = static_cast<std::uint32_t>(tables_.size())});
+  return tables_.back();
+}
+
+std::vector<const Table*> Store::tables() const {
+  std::lock_guard lock(tables_mutex_);
+  std::vector<const Table*> tables;
+  for (const Table& table : tables_) tables.push_back(&table);
+  return tables;
+}
+
+/// One tier a row size, in order of size. Each gets a share of the budget in proportion to its rows' bytes (of
+/// fast_rows: to its rows), and no more than holds all of them.
+std::vector<TierPlan> Store::plan_tiers(const std::vector<TableLayout>& tables) const {
+  std::map<std::uint32_t, RowId> rows_of;
+  for (const TableLayout& table : tables) rows_of[table.stride] += table.rows;
+  double all_rows = 0;
+  double all_bytes = 0;
+  for (const auto& [stride, rows] : rows_of) {
+    all_rows += static_cast<double>(rows);
+    all_bytes += static_cast<double>(rows) * stride;
+  }
+  std::vector<TierPlan> plans;
+  for (const auto& [stride, rows] : rows_of) {
+    const double share = static_cast<double>(rows);
+    Slot capacity;
+    if (options_.fast_rows > 0) {
+      const double part = static_cast<double>(options_.fast_rows) * (share / all_rows);
+      capacity = static_cast<Slot>(std::clamp(part, 1.0, static_cast<double>(most_capacity(rows))));
+    } else {
+      const double part = static_cast<double>(options_.fast_bytes) * (share * stride / all_bytes);
+      capacity =
+          capacity_within(static_cast<std::uint64_t>(part), stride, rows, options_.policy);
+      if (capacity == 0) {
+        const auto need = tier_bytes(plan_for_capacity(stride, rows, 1), options_.policy).total();
+        throw std::invalid_argument(
+            "fast_bytes=" + std::to_string(options_.fast_bytes) + " leaves " +
+            std::to_string(static_cast<std::uint64_t>(part)) + " bytes for the rows of " +
+            std::to_string(stride) + " bytes; one row with its index and spares takes " +
+            std::to_string(need));
+      }
+    }
+    plans.push_back(plan_for_capacity(stride, rows, capacity));
+  }
+  return plans;
+}
+
+void Store::ensure_layout() {
+  if (layout_ready_.load(std::memory_order_acquire)) return;
+  CallGate::Exclusive alone(gate_);
+  if (!layout_ready_.load(std::memory_order_acquire) && !gate_.closed()) build_tiers();
+}
+
+void Store::build_tiers() {
+  std::vector<TableLayout> layouts;
+  for (const Table& table : tables_) layouts.push_back(table.layout);
+  std::vector<std::unique_ptr<FastTier>> tiers;
+  for (const TierPlan& plan : plan_tiers(layouts)) {
+    std::vector<RowHome> homes;
+    RowId next = 0;
+    for (const TableLayout& layout : layouts) {
+      if (layout.stride != plan.stride) continue;
+      homes.push_back({next, layout.offset});
+      next += layout.rows;
+    }
+    tiers.push_back(std::make_unique<FastTier>(plan, std::move(homes), options_.policy,
+                                               options_.seed, gate_));
+  }
+  drop_tiers();
+  tiers_ = std::move(tiers);
+  for (auto& tier : tiers_) {
+    RowId next = 0;
+    for (Table& table : tables_) {
+      if (table.layout.stride != tier->stride()) continue;
+      table.tier = tier.get();
+      table.first_row = next;
+      next += table.layout.rows;
+    }
+  }
+  layout_ready_.store(true, std::memory_order_release);
+}
+
+/// Their rows are home: create_table wrote them back before it asked for a new layout, and nobody updated since.
+void Store::drop_tiers() {
+  prefetch_queue_.clear();
+  for (auto& tier : tiers_) former_counts_.add(tier->counts());
+  tiers_.clear();
+}
+
+void Store::flush() {
+  check_fork();
+  {
+    // What is dirty now goes home beside serving; what is updated meanwhile may take its turn …
+    CallGate::Call call(gate_);
+    for (auto& tier : tiers_) write_back_once(*tier);
+  }
+  {
+    // … so the rest, a few rows, goes while nobody updates.
+    CallGate::Exclusive alone(gate_);
+    for (auto& tier : tiers_) write_back_all(*tier);
+  }
+  pool_->sync();
+  pool_->drop_caches();
+}
+
+void Store::close() {
+  check_fork();
+  {
+    CallGate::Exclusive alone(gate_);
+    if (gate_.closed()) return;
+    for (auto& tier : tiers_) write_back_all(*tier);
+    pool_->sync();
+    pool_->drop_caches();
+    gate_.close();
+  }
+  stop_threads();
+  tiers_.clear();
+}
+
+void Store::stop_threads() {
+  prefetch_queue_.stop();
+  {
+    std::lock_guard lock(cleaner_mutex_);
+    stopping_ = true;
+  }
+  cleaner_wake_.notify_all();
+  for (auto& thread : threads_) thread.join();
+  threads_.clear();
+}
+
+StoreStats Store::stats() {
+  check_fork();
+  CallGate::Call call(gate_);
+  StoreStats stats;
+  gate_.each_meter([&](const CallMeters& meters) {
+    stats.calls += meters.calls.get();
+    stats.lookups += meters.lookups.get();
+    stats.hits += meters.hits.get();
+    stats.on_demand_fetches += meters.on_demand_fetches.get();
+    stats.shared_fetches += meters.shared_fetches.get();
+    stats.out_of_range += meters.out_of_range.get();
+    stats.prefetches_useful += meters.prefetches_useful.get();
+    stats.prefetches_late += meters.prefetches_late.get();
+    stats.call_hit.add(meters.call_hit);
+    stats.call_on_demand.add(meters.call_on_demand);
+    stats.row_hit.add(meters.row_hit);
+    stats.row_on_demand.add(meters.row_on_demand);
+  });
+  stats.updates = updates_.load(std::memory_order_relaxed);
+  stats.prefetches_dropped = prefetch_queue_.dropped();
+  stats.tiers = former_counts_;
+  for (auto& tier : tiers_) {
+    std::lock_guard lock(tier->mutex());
+    stats.tiers.add(tier->counts());
+    stats.fast_rows += tier->capacity();
+    stats.resident_rows += tier->resident_rows();
+    stats.pinned_rows += tier->pinned_rows();
+    stats.dirty_rows += tier->dirty_rows();
+    stats.dram.vectors += tier->bytes().vectors;
+    stats.dram.index += tier->bytes().index;
+    stats.dram.metadata += tier->bytes().metadata;
+    stats.huge_page_bytes += huge_page_bytes(tier->vectors().data(), tier->vectors().size());
+    stats.index_kind += (stats.index_kind.empty() ? "" : ", ") + std::string(tier->index().kind());
+  }
+  stats.staging_bytes = buffers_.bytes();
+  stats.page_cache_bytes = pool_->cached_bytes();
+  std::lock_guard lock(error_mutex_);
+  stats.write_back_error = write_back_error_;
+  return stats;
+}
+
+void Store::reset_stats() {
+  check_fork();
+  CallGate::Exclusive alone(gate_);
+  gate_.each_meter([](CallMeters& meters) { meters.clear(); });
+  for (auto& tier : tiers_) tier->clear_counts();
+  former_counts_ = {};
+  prefetch_queue_.clear_dropped();
+  updates_.store(0, std::memory_order_relaxed);
+}
+
+}  // namespace tieralloc

@@ -1,0 +1,157 @@
+// store.hpp: tables whose rows live in a slow pool and are copied into fast tiers, and the calls on them.
+//
+// Concurrency: every public function may be called from any number of threads at once.
+//  - A lookup that finds its rows takes no lock (with lru and lfu, one for moments, to tell the policy). One that misses
+//    holds no lock while it waits for the device, and waits for no row that it did not ask for.
+//  - It sees the old or the new value of a row that is updated beside it, never a mixture; a lookup that begins after an
+//    update returned sees that update or a later one.
+//  - create_table, load, reset_stats and close wait for calls under way and hold new ones off while they work.
+//  - Rows go home (write-back) one writer at a time, under `write_back_`. A row stays readable in the fast tier until its
+//    value is in the slow pool, and a read of it that was under way is made stale by the update, so no reader needs bytes
+//    that are being written.
+// After fork() the child may not use the store: every call throws std::invalid_argument there, and the parent's goes on.
+//
+// Lock order: CallGate::Exclusive, write_back_, FastTier::mutex().
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "bag_call.hpp"
+#include "buffers.hpp"
+#include "call_gate.hpp"
+#include "fast_tier.hpp"
+#include "fetch/fetcher.hpp"
+#include "pools/slow_pool.hpp"
+#include "prefetch_queue.hpp"
+
+namespace tieralloc {
+
+struct StoreOptions {
+  std::uint64_t fast_bytes = 0;  ///< all DRAM of the fast tiers; or
+  std::uint64_t fast_rows = 0;   ///< rows in them
+  std::string policy = "s3fifo";
+  std::uint64_t seed = 0;
+  unsigned prefetch_threads = 1;
+  std::size_t prefetch_queue = 1 << 16;  ///< rows waiting to be prefetched; further ones are dropped and counted
+};
+
+struct Table {
+  TableLayout layout;
+  std::uint32_t position = 0;  ///< among the store's tables
+  FastTier* tier = nullptr;
+  RowId first_row = 0;  ///< of this table among the tier's
+
+  std::uint32_t row_bytes() const { return layout.dim * static_cast<std::uint32_t>(size_of(layout.dtype)); }
+  std::uint64_t offset_of(std::uint64_t row) const { return layout.offset + row * layout.stride; }
+};
+
+struct StoreStats {
+  std::uint64_t calls = 0, lookups = 0, hits = 0, on_demand_fetches = 0, shared_fetches = 0;
+  std::uint64_t out_of_range = 0;
+  std::uint64_t prefetches_useful = 0, prefetches_late = 0, prefetches_dropped = 0;
+  std::uint64_t updates = 0;
+  TierCounts tiers;
+  std::uint64_t fast_rows = 0, resident_rows = 0, pinned_rows = 0, dirty_rows = 0;
+  TierBytes dram;
+  std::uint64_t staging_bytes = 0, page_cache_bytes = 0, huge_page_bytes = 0;
+  std::string index_kind;
+  std::string write_back_error;  ///< the last one, empty once a write-back succeeded again
+  HistogramSum call_hit, call_on_demand, row_hit, row_on_demand;
+};
+
+class Store {
+ public:
+  /// Throws std::invalid_argument where the options make no sense or leave the pool's tables less than a slot each.
+  Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options);
+  /// Closes; what could not be written back is lost, which `close` would have told.
+  ~Store();
+
+  const Table& create_table(const std::string& name, std::uint64_t rows, std::uint32_t dim,
+                            DType dtype);
+  /// In order of creation; addresses stay.
+  std::vector<const Table*> tables() const;
+
+  /// Writes rows first … first + n - 1, `values` being dense, past the fast tier; copies of them there are dropped.
+  void load(const Table& table, std::uint64_t first, std::uint64_t n, const std::byte* values);
+
+  /// Serves a call. Returns how many indices were out of range and served as row 0.
+  std::uint64_t embedding_bag(const BagCall& call);
+
+  /// Sets rows to new values, `values` being dense; of an index given twice the later value stays. Where it throws
+  /// SystemFailure, because the fast tier is full of rows that cannot be written back, earlier rows have their new value.
+  void update(const Table& table, Integers indices, const std::byte* values);
+
+  /// Has rows fetched in the background. Returns how many were put in the queue.
+  std::uint64_t prefetch(const BagCall& call);
+
+  /// Makes rows resident and keeps them so. All or none.
+  void pin(const Table& table, Integers indices);
+  void unpin(const Table& table, Integers indices);
+
+  /// Returns once every update made before is in the slow pool for good. Throws SystemFailure.
+  void flush();
+
+  /// Flushes and ends. Throws SystemFailure where that fails; the store stays open then. Closing twice does nothing.
+  void close();
+  bool closed() const { return gate_.closed(); }
+
+  StoreStats stats();
+  void reset_stats();
+  SlowPool& pool() { return *pool_; }
+
+ private:
+  friend class BagServer;
+
+  void check_fork() const;
+  void ensure_layout();
+  void build_tiers();
+  void drop_tiers();
+  std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables) const;
+  void stop_threads();
+
+  // update.cpp
+  void store_row(const Table& table, std::uint64_t row, const std::byte* bytes);
+  std::size_t write_back_some(FastTier& tier, bool all);
+  void write_back_once(FastTier& tier);
+  void write_back_all(FastTier& tier);
+  void clean_in_background();
+  void wake_cleaner(FastTier& tier);
+
+  // prefetch.cpp
+  void prefetch_in_background();
+
+  std::unique_ptr<SlowPool> pool_;
+  const StoreOptions options_;
+  CallGate gate_;
+  BufferPool buffers_;
+  Fetcher fetcher_;
+
+  mutable std::mutex tables_mutex_;
+  std::deque<Table> tables_;
+  std::vector<std::unique_ptr<FastTier>> tiers_;
+  std::atomic<bool> layout_ready_{false};
+  TierCounts former_counts_;  ///< of tiers that a new layout replaced
+
+  std::atomic<std::uint64_t> updates_{0};
+  std::mutex write_back_;     ///< held over writes of rows: one writer at a time
+  std::uint64_t written_since_drop_ = 0;
+  std::mutex error_mutex_;
+  std::string write_back_error_;
+
+  PrefetchQueue prefetch_queue_;
+  std::mutex cleaner_mutex_;
+  std::condition_variable cleaner_wake_;
+  bool stopping_ = false;
+  bool cleaner_asked_ = false;
+  std::vector<std::thread> threads_;
+  std::uint64_t forks_at_birth_;
+};
+
+}  // namespace tieralloc

@@ -1,0 +1,202 @@
+// update.cpp: new values of rows, and their way home.
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <stdexcept>
+
+#include "error.hpp"
+#include "store.hpp"
+
+namespace tieralloc {
+namespace {
+
+constexpr std::size_t kWriteBackRows = 256;
+constexpr std::uint64_t kDropCachesEvery = std::uint64_t{32} << 20;
+constexpr std::size_t kLoadChunk = std::size_t{4} << 20;
+
+/// A dense row in a buffer of a whole stride, the rest of it zero.
+class PaddedRow {
+ public:
+  explicit PaddedRow(const Table& table) : bytes_(table.layout.stride), row_bytes_(table.row_bytes()) {}
+  const std::byte* operator()(const std::byte* values, std::size_t i) {
+    std::memcpy(bytes_.data(), values + i * row_bytes_, row_bytes_);
+    return bytes_.data();
+  }
+
+ private:
+  std::vector<std::byte> bytes_;
+  std::size_t row_bytes_;
+};
+
+}  // namespace
+
+void Store::update(const Table& table, Integers indices, const std::byte* values) {
+  check_fork();
+  validate_rows(table, indices, BoundsCheck::fatal);
+  ensure_layout();
+  CallGate::Call call(gate_);
+  PaddedRow padded(table);
+  for (std::size_t i = 0; i < indices.size; ++i) {
+    store_row(table, static_cast<std::uint64_t>(indices[i]), padded(values, i));
+    updates_.fetch_add(1, std::memory_order_relaxed);
+  }
+  wake_cleaner(*table.tier);
+}
+
+/// Waits for a slot if it must: unlike a lookup, an update has nowhere else to put its value.
+void Store::store_row(const Table& table, std::uint64_t row, const std::byte* bytes) {
+  FastTier& tier = *table.tier;
+  while (true) {
+    {
+      std::lock_guard lock(tier.mutex());
+      if (tier.store(table.first_row + row, bytes)) return;
+    }
+    // Either leaving rows hold the spare slots, or readers do, for some microseconds.
+    if (write_back_some(tier, false) == 0) std::this_thread::yield();
+  }
+}
+
+void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
+                 const std::byte* values) {
+  check_fork();
+  if (first > table.layout.rows || n > table.layout.rows - first) {
+    throw std::invalid_argument("table '" + table.layout.name + "' has " +
+                                std::to_string(table.layout.rows) + " rows; rows " +
+                                std::to_string(first) + " to " + std::to_string(first + n) +
+                                " do not fit");
+  }
+  const std::size_t stride = table.layout.stride;
+  const std::size_t chunk_rows = std::max<std::size_t>(1, kLoadChunk / stride);
+  std::vector<std::byte> chunk(chunk_rows * stride);
+  for (std::uint64_t at = 0; at < n; at += chunk_rows) {
+    const std::size_t rows = std::min<std::uint64_t>(chunk_rows, n - at);
+    for (std::size_t i = 0; i < rows; ++i) {
+      std::memcpy(chunk.data() + i * stride, values + (at + i) * table.row_bytes(),
+                  table.row_bytes());
+    }
+    CallGate::Exclusive alone(gate_);
+    if (gate_.closed()) throw std::invalid_argument("the store is closed");
+    std::lock_guard writing(write_back_);
+    pool_->write(table.offset_of(first + at), {chunk.data(), rows * stride});
+    written_since_drop_ += rows * stride;
+    if (written_since_drop_ >= kDropCachesEvery) {
+      pool_->drop_caches();
+      written_since_drop_ = 0;
+    }
+    if (table.tier == nullptr) continue;
+    std::lock_guard lock(table.tier->mutex());
+    for (std::size_t i = 0; i < rows && table.tier->resident_rows() + table.tier->leaving_rows() > 0;
+         ++i) {
+      table.tier->discard(table.first_row + first + at + i);
+    }
+  }
+}
+
+/// Writes some dirty rows home; of those that are not leaving only if `all`. Returns how many.
+std::size_t Store::write_back_some(FastTier& tier, bool all) {
+  std::lock_guard writing(write_back_);
+  std::vector<std::byte> copies(kWriteBackRows * tier.stride());
+  std::vector<DirtyRow> rows;
+  {
+    std::lock_guard lock(tier.mutex());
+    rows = tier.collect_dirty(kWriteBackRows, all, copies.data());
+  }
+  try {
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      pool_->write(tier.home_of(rows[i].row), {copies.data() + i * tier.stride(), tier.stride()});
+    }
+  } catch (const SystemFailure& failure) {
+    {
+      std::lock_guard lock(tier.mutex());
+      tier.written_back(rows, false);
+    }
+    std::lock_guard lock(error_mutex_);
+    write_back_error_ = failure.what();
+    throw;
+  }
+  {
+    std::lock_guard lock(tier.mutex());
+    tier.written_back(rows, true);
+  }
+  written_since_drop_ += rows.size() * tier.stride();
+  if (written_since_drop_ >= kDropCachesEvery) {
+    pool_->drop_caches();
+    written_since_drop_ = 0;
+  }
+  if (!rows.empty()) {
+    std::lock_guard lock(error_mutex_);
+    write_back_error_.clear();
+  }
+  return rows.size();
+}
+
+/// About as many rows as are dirty when it begins.
+void Store::write_back_once(FastTier& tier) {
+  std::size_t dirty = 0;
+  {
+    std::lock_guard lock(tier.mutex());
+    dirty = tier.dirty_rows();
+  }
+  while (dirty > 0) {
+    const std::size_t written = write_back_some(tier, true);
+    if (written == 0) return;
+    dirty -= std::min(dirty, written);
+  }
+}
+
+void Store::write_back_all(FastTier& tier) {
+  while (true) {
+    {
+      std::lock_guard lock(tier.mutex());
+      if (tier.dirty_rows() == 0) return;
+    }
+    write_back_some(tier, true);
+  }
+}
+
+void Store::wake_cleaner(FastTier& tier) {
+  if (!tier.take_cleaning_wish()) return;
+  {
+    std::lock_guard lock(cleaner_mutex_);
+    cleaner_asked_ = true;
+  }
+  cleaner_wake_.notify_one();
+}
+
+/// Rows go home ahead of need: evicted ones at once, the others once more than an eighth of the tier is dirty, until a
+/// sixteenth is. After a failure it waits, because a disk that is full does not empty by being asked.
+void Store::clean_in_background() {
+  constexpr auto kRetry = std::chrono::milliseconds(100);
+  bool failed = false;
+  while (true) {
+    {
+      std::unique_lock lock(cleaner_mutex_);
+      const auto due = [&] { return stopping_ || cleaner_asked_; };
+      if (failed) {
+        cleaner_wake_.wait_for(lock, kRetry, due);
+      } else {
+        cleaner_wake_.wait(lock, due);
+      }
+      if (stopping_) return;
+      cleaner_asked_ = false;
+    }
+    failed = false;
+    try {
+      CallGate::Call call(gate_);
+      for (auto& tier : tiers_) {
+        const auto dirty_enough = [&](auto test) {
+          std::lock_guard lock(tier->mutex());
+          return test();
+        };
+        if (!dirty_enough([&] { return tier->needs_cleaning(); })) continue;
+        while (!dirty_enough([&] { return tier->is_clean_enough(); })) write_back_some(*tier, true);
+      }
+    } catch (const SystemFailure&) {
+      failed = true;  // kept for stats(), and raised by whoever needs the slots or flushes
+    } catch (const std::invalid_argument&) {
+      return;  // closed
+    }
+  }
+}
+
+}  // namespace tieralloc
