@@ -1,0 +1,157 @@
+"""Replays a trace through the store's own eviction code with no bytes behind it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tieralloc._core import Simulator, belady, eviction_policy_names
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tieralloc.trace import Trace
+
+#: Belady's optimal replacement, which needs the future and no store can run.
+OPT = "opt"
+
+_CHUNK = 1 << 20
+
+
+def policy_names() -> list[str]:
+    """Names of the policies that `simulate` knows, in the order they are listed to users."""
+    return [*eviction_policy_names(), OPT]
+
+
+def fast_rows(fast_fraction: float, distinct_rows: int) -> int:
+    """Rows of a fast tier that holds a fraction of the distinct rows of a trace, rounded down.
+
+    Raises
+    ------
+    ValueError
+        Where the fraction is not in (0, 1], or less than one row.
+    """
+    if not 0 < fast_fraction <= 1:
+        raise ValueError(f"fast_fraction is {fast_fraction}, expected above 0 and at most 1")
+    rows = math.floor(fast_fraction * distinct_rows)
+    if rows < 1:
+        raise ValueError(
+            f"fast_fraction {fast_fraction} of {distinct_rows} distinct rows is less than one row"
+        )
+    return rows
+
+
+def count_distinct(accesses: NDArray[np.uint64], rows: int) -> int:
+    """Count the distinct rows among accesses to rows 0 to ``rows - 1``."""
+    seen = np.zeros(rows, dtype=bool)
+    seen[accesses] = True
+    return int(np.count_nonzero(seen))
+
+
+def simulate(
+    trace: Trace,
+    policies: Sequence[str],
+    fast_fractions: Sequence[float],
+    count_from: float = 0.5,
+    *,
+    progress: Callable[[int], object] | None = None,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Count what each policy would do with a trace at each capacity, one access at a time.
+
+    Parameters
+    ----------
+    trace : Trace
+        What to replay.
+    policies : sequence of str
+        Of `policy_names`.
+    fast_fractions : sequence of float
+        Capacities as fractions of the distinct rows of the whole trace, rounded down.
+    count_from : float
+        The share of the accesses that warms the tier and is not counted, in [0, 1).
+    progress : callable, optional
+        Called with the number of accesses just replayed; they add up to ``len(policies) *
+        len(fast_fractions)`` times those of the trace.
+    seed : int
+        For policies that draw at random.
+
+    Returns
+    -------
+    list of dict
+        A record for each policy and capacity: policy, trace, fast_fraction, fast_rows, lookups,
+        hits, on_demand_fetches, miss_ratio, prefetches_issued, prefetches_useful,
+        prefetches_late, evictions.
+
+    Raises
+    ------
+    ValueError
+        For an unknown policy, a fraction out of its range or less than one row, an empty trace.
+    """
+    _check_policies(policies)
+    if not 0 <= count_from < 1:
+        raise ValueError(f"count_from is {count_from}, expected at least 0 and below 1")
+    accesses = trace.accesses()
+    if len(accesses) == 0:
+        raise ValueError(f"trace {trace.name!r} has no accesses, expected one or more")
+    rows = int(trace.num_embeddings.sum())
+    distinct = count_distinct(accesses, rows)
+    capacities = [fast_rows(fraction, distinct) for fraction in fast_fractions]
+    report = progress if progress is not None else lambda _: None
+    first_counted = math.floor(count_from * len(accesses))
+
+    records = []
+    for policy in policies:
+        for fraction, capacity in zip(fast_fractions, capacities, strict=True):
+            counts = _replay(policy, accesses, rows, capacity, first_counted, seed, report)
+            records.append(_record(policy, trace.name, fraction, capacity, counts))
+    return records
+
+
+def _check_policies(policies: Sequence[str]) -> None:
+    known = policy_names()
+    for policy in policies:
+        if policy not in known:
+            raise ValueError(f"policy {policy!r} is unknown; known are {', '.join(known)}")
+
+
+def _replay(
+    policy: str,
+    accesses: NDArray[np.uint64],
+    rows: int,
+    capacity: int,
+    count_from: int,
+    seed: int,
+    report: Callable[[int], object],
+) -> dict[str, int]:
+    if policy == OPT:
+        counts = belady(accesses, rows, capacity, count_from=count_from)
+        report(len(accesses))
+        return counts
+    simulator = Simulator(policy, capacity, rows, count_from=count_from, seed=seed)
+    for start in range(0, len(accesses), _CHUNK):
+        chunk = accesses[start : start + _CHUNK]
+        simulator.run(chunk)
+        report(len(chunk))
+    return simulator.counts
+
+
+def _record(
+    policy: str, trace: str, fast_fraction: float, capacity: int, counts: dict[str, int]
+) -> dict[str, Any]:
+    return {
+        "policy": policy,
+        "trace": trace,
+        "fast_fraction": fast_fraction,
+        "fast_rows": capacity,
+        "lookups": counts["lookups"],
+        "hits": counts["hits"],
+        "on_demand_fetches": counts["on_demand_fetches"],
+        "miss_ratio": counts["on_demand_fetches"] / counts["lookups"],
+        "prefetches_issued": 0,
+        "prefetches_useful": 0,
+        "prefetches_late": 0,
+        "evictions": counts["evictions"],
+    }
