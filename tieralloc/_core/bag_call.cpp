@@ -25,7 +25,8 @@ std::uint64_t check_range(const Table& table, Integers indices, std::size_t begi
   const std::uint64_t outside =
       indices.wide
           ? count_outside(static_cast<const std::int64_t*>(indices.data) + begin, end - begin, rows)
-          : count_outside(static_cast<const std::int32_t*>(indices.data) + begin, end - begin, rows);
+          : count_outside(static_cast<const std::int32_t*>(indices.data) + begin, end - begin,
+                          rows);
   if (outside == 0 || bounds == BoundsCheck::warning) return outside;
   std::size_t i = begin;
   while (static_cast<std::uint64_t>(indices[i]) < rows) ++i;
@@ -57,12 +58,14 @@ void check_offsets(const BagCall& call) {
       throw std::invalid_argument("offsets[0] must be 0, got " + std::to_string(offset));
     }
     if (offset < previous) {
-      throw std::invalid_argument("offsets must ascend, but offsets[" + std::to_string(i) + "] is " +
-                                  std::to_string(offset) + " after " + std::to_string(previous));
+      throw std::invalid_argument("offsets must ascend, but offsets[" + std::to_string(i) +
+                                  "] is " + std::to_string(offset) + " after " +
+                                  std::to_string(previous));
     }
     if (offset > most) {
-      throw std::invalid_argument("offsets[" + std::to_string(i) + "] is " + std::to_string(offset) +
-                                  ", beyond the " + std::to_string(most) + " indices");
+      throw std::invalid_argument("offsets[" + std::to_string(i) + "] is " +
+                                  std::to_string(offset) + ", beyond the " + std::to_string(most) +
+                                  " indices");
     }
     previous = offset;
   }

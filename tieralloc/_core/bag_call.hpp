@@ -19,7 +19,8 @@ struct Integers {
   bool wide = true;
 
   std::int64_t operator[](std::size_t i) const {
-    return wide ? static_cast<const std::int64_t*>(data)[i] : static_cast<const std::int32_t*>(data)[i];
+    return wide ? static_cast<const std::int64_t*>(data)[i]
+                : static_cast<const std::int32_t*>(data)[i];
   }
 };
 
@@ -31,14 +32,16 @@ struct TablePart {
 
 enum class BoundsCheck { fatal, warning };
 
-/// Bag `b` of part `t` is `indices[offsets[t * bags + b] … offsets[t * bags + b + 1])`; its result stands in line `b` of
-/// `out`, behind those of the parts before `t`.
+/// Bag `b` of part `t` is `indices[offsets[t * bags + b] … offsets[t * bags + b + 1])`; its result
+/// stands in line `b` of `out`, behind those of the parts before `t`.
 struct BagCall {
   std::span<const TablePart> parts;
   std::size_t bags = 0;  ///< of each part
   Integers indices;
-  Integers offsets;      ///< parts * bags, with or without the end of the last; no data: every index is a bag
-  const void* weights = nullptr;  ///< one an index, float32, or float64 for rows of float64; null: none
+  Integers offsets;  ///< parts * bags, with or without the end of the last; no data: every index is
+                     ///< a bag
+  const void* weights =
+      nullptr;  ///< one an index, float32, or float64 for rows of float64; null: none
   Mode mode = Mode::sum;
   BoundsCheck bounds = BoundsCheck::fatal;
   std::byte* out = nullptr;
@@ -54,9 +57,9 @@ struct BagCall {
   }
 };
 
-/// Checks a call and changes nothing. Throws std::invalid_argument for offsets that do not ascend from 0 within the
-/// indices and std::out_of_range for an index outside its table. Returns the number of such indices, which only
-/// BoundsCheck::warning lets through.
+/// Checks a call and changes nothing. Throws std::invalid_argument for offsets that do not ascend
+/// from 0 within the indices and std::out_of_range for an index outside its table. Returns the
+/// number of such indices, which only BoundsCheck::warning lets through.
 std::uint64_t validate(const BagCall& call);
 
 /// The same for indices of a single table, as update and prefetch take them.

@@ -1,4 +1,5 @@
-// buffers.hpp: memory that calls borrow for reads and for rows they hold on to, kept from one call to the next.
+// buffers.hpp: memory that calls borrow for reads and for rows they hold on to, kept from one call
+// to the next.
 #pragma once
 
 #include <atomic>
@@ -13,8 +14,8 @@
 
 namespace tieralloc {
 
-/// Read buffers by power-of-two size. A buffer given back is kept while all kept ones take at most `keep` bytes.
-/// Any number of threads.
+/// Read buffers by power-of-two size. A buffer given back is kept while all kept ones take at most
+/// `keep` bytes. Any number of threads.
 class BufferPool {
  public:
   explicit BufferPool(std::size_t keep) : keep_(keep) {}
@@ -55,7 +56,8 @@ class BufferPool {
   std::atomic<std::size_t> bytes_{0};
 };
 
-/// Copies of rows for one call: pushed, then all forgotten at once. Pointers stay valid until then. One thread.
+/// Copies of rows for one call: pushed, then all forgotten at once. Pointers stay valid until then.
+/// One thread.
 class RowArena {
  public:
   std::byte* push(const std::byte* row, std::size_t bytes) {

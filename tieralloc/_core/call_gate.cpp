@@ -10,15 +10,16 @@
 namespace tieralloc {
 namespace {
 
-/// A thread starts its search for a free cell where it found its last one, so threads settle on cells of their own.
+/// A thread starts its search for a free cell where it found its last one, so threads settle on
+/// cells of their own.
 std::uint32_t first_choice() {
   static std::atomic<std::uint32_t> threads{0};
   thread_local const std::uint32_t own = threads.fetch_add(1, std::memory_order_relaxed);
   return own;
 }
 
-/// Orders the announcement of an epoch before the reads that it protects. An exchange rather than a fence, which
-/// ThreadSanitizer does not model.
+/// Orders the announcement of an epoch before the reads that it protects. An exchange rather than a
+/// fence, which ThreadSanitizer does not model.
 void store_ordered(std::atomic<std::uint64_t>& target, std::uint64_t value) {
   target.exchange(value, std::memory_order_seq_cst);
 #if defined(__aarch64__)

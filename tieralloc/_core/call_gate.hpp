@@ -1,12 +1,14 @@
 // call_gate.hpp: who is inside the store, and what they may still be reading.
 //
-// A call holds a cell from its first index to its last. While it reads slots it announces, in the cell, the epoch in
-// which it began (`Call::read`), and withdraws it when done or before it waits for a device. A slot taken out of the
-// index is stamped with the epoch of its removal and may be used again once no announced epoch is as old: readers pay
-// one store a section, nothing a row, and can never see a row torn (epoch-based reclamation; Fraser, "Practical
-// lock-freedom", 2004, section 5.2.3).
+// A call holds a cell from its first index to its last. While it reads slots it announces, in the
+// cell, the epoch in which it began (`Call::read`), and withdraws it when done or before it waits
+// for a device. A slot taken out of the index is stamped with the epoch of its removal and may be
+// used again once no announced epoch is as old: readers pay one store a section, nothing a row, and
+// can never see a row torn (epoch-based reclamation; Fraser, "Practical lock-freedom", 2004,
+// section 5.2.3).
 //
-// `CallGate::Exclusive` waits for every call to end and holds off new ones: for what changes the layout under them.
+// `CallGate::Exclusive` waits for every call to end and holds off new ones: for what changes the
+// layout under them.
 #pragma once
 
 #include <atomic>
@@ -25,7 +27,7 @@ struct alignas(kCacheLine) CallCell {
   CallCell();
   ~CallCell();
   std::atomic<std::uint32_t> busy{0};
-  std::atomic<std::uint64_t> epoch{0};  ///< 0: reads no slot
+  std::atomic<std::uint64_t> epoch{0};   ///< 0: reads no slot
   std::unique_ptr<CallScratch> scratch;  ///< the holder's buffers, kept from call to call
   std::unique_ptr<CallMeters> meters;    ///< written by the holder, read by all
 };

@@ -1,4 +1,5 @@
-// call_scratch.hpp: the buffers of one call, kept in its cell so that a call allocates nothing once they have grown.
+// call_scratch.hpp: the buffers of one call, kept in its cell so that a call allocates nothing once
+// they have grown.
 #pragma once
 
 #include <cstdint>
@@ -16,13 +17,14 @@ namespace tieralloc {
 struct Miss {
   FastTier* tier = nullptr;
   RowId row = kNoRow;
-  const std::byte* bytes = nullptr;      ///< the row, once it is there
-  std::shared_ptr<FetchBatch> batch;     ///< where it is read, and what keeps `bytes` alive
+  const std::byte* bytes = nullptr;   ///< the row, once it is there
+  std::shared_ptr<FetchBatch> batch;  ///< where it is read, and what keeps `bytes` alive
   std::uint32_t item = 0;
-  bool counted = false;                  ///< as a hit or an on-demand fetch
+  bool counted = false;  ///< as a hit or an on-demand fetch
 };
 
-/// The distinct rows that a call has missed so far: an open-addressed hash from row to its place in `rows`.
+/// The distinct rows that a call has missed so far: an open-addressed hash from row to its place in
+/// `rows`.
 class MissSet {
  public:
   std::vector<Miss> rows;
@@ -39,11 +41,11 @@ class MissSet {
 
 /// A bag that misses some of its rows: pooled when they are there.
 struct PendingBag {
-  std::uint32_t part;      ///< the table's place in the call
+  std::uint32_t part;  ///< the table's place in the call
   std::byte* out;
-  std::size_t first;       ///< of its rows in `pending_rows`
+  std::size_t first;  ///< of its rows in `pending_rows`
   std::uint32_t rows;
-  std::size_t weights;     ///< of its weights in `pending_weights`, bytes
+  std::size_t weights;  ///< of its weights in `pending_weights`, bytes
 };
 
 struct CallScratch {
@@ -58,7 +60,8 @@ struct CallScratch {
   // Until the next fetch.
   MissSet misses;
   std::vector<PendingBag> pending;
-  std::vector<std::uintptr_t> pending_rows;  ///< address of a held row, or place in `misses` * 2 + 1
+  std::vector<std::uintptr_t>
+      pending_rows;  ///< address of a held row, or place in `misses` * 2 + 1
   std::vector<std::byte> pending_weights;
   RowArena held;
 };

@@ -1,4 +1,5 @@
-// counters.hpp: what a call counts and times. Each call writes into a set of its own; stats() adds the sets up.
+// counters.hpp: what a call counts and times. Each call writes into a set of its own; stats() adds
+// the sets up.
 #pragma once
 
 #include <atomic>

@@ -11,9 +11,12 @@ enum class DType : std::uint32_t { float32 = 1, float16 = 2, bfloat16 = 3, float
 
 constexpr std::size_t size_of(DType dtype) {
   switch (dtype) {
-    case DType::float32: return 4;
-    case DType::float64: return 8;
-    default: return 2;
+    case DType::float32:
+      return 4;
+    case DType::float64:
+      return 8;
+    default:
+      return 2;
   }
 }
 
@@ -24,8 +27,12 @@ struct BFloat16 {
   std::uint16_t bits;
 };
 
-inline float to_float(float value) { return value; }
-inline double to_float(double value) { return value; }
+inline float to_float(float value) {
+  return value;
+}
+inline double to_float(double value) {
+  return value;
+}
 
 inline float to_float(BFloat16 value) {
   return std::bit_cast<float>(static_cast<std::uint32_t>(value.bits) << 16);
@@ -68,7 +75,8 @@ inline Half from_float<Half>(float value) {
   if (magnitude < 0x38800000u) {
     // Adding 0.5 lines the subnormal's bits up with the mantissa's end; the addition rounds.
     const float aligned = std::bit_cast<float>(magnitude) + 0.5f;
-    return {static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(aligned) - 0x3F000000u))};
+    return {
+        static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(aligned) - 0x3F000000u))};
   }
   const std::uint32_t rounded = magnitude + 0xFFFu + ((magnitude >> 13) & 1u) - 0x38000000u;
   return {static_cast<std::uint16_t>(sign | (rounded >> 13))};

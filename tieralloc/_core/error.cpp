@@ -1,4 +1,5 @@
-// error.cpp: turns the exception in flight into plain data that a binding can raise again in its own language.
+// error.cpp: turns the exception in flight into plain data that a binding can raise again in its
+// own language.
 #include "error.hpp"
 
 #include <new>

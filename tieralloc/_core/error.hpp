@@ -1,6 +1,8 @@
-// error.hpp: the kinds of failure that the core reports, one for each of Python's own that it becomes.
+// error.hpp: the kinds of failure that the core reports, one for each of Python's own that it
+// becomes.
 //
-// std::invalid_argument becomes ValueError and std::out_of_range IndexError; the kinds below carry what those cannot.
+// std::invalid_argument becomes ValueError and std::out_of_range IndexError; the kinds below carry
+// what those cannot.
 #pragma once
 
 #include <cstdint>

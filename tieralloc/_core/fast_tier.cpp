@@ -7,7 +7,9 @@
 
 namespace tieralloc {
 
-Slot spare_slots(Slot capacity) { return std::clamp<Slot>(capacity / 16, 8, 1024); }
+Slot spare_slots(Slot capacity) {
+  return std::clamp<Slot>(capacity / 16, 8, 1024);
+}
 
 TierBytes tier_bytes(const TierPlan& plan, const std::string& policy) {
   TierBytes bytes;
@@ -16,8 +18,7 @@ TierBytes tier_bytes(const TierPlan& plan, const std::string& policy) {
   const EvictionConfig config{.capacity = plan.capacity, .slots = plan.slots};
   bytes.vectors = round_up(std::size_t{plan.slots} * plan.stride, kPage);
   bytes.index = round_up(row_index_bytes(plan.rows, plan.slots), kPage);
-  bytes.metadata =
-      round_up(plan.slots * kPerSlot + eviction_policy_bytes(policy, config), kPage);
+  bytes.metadata = round_up(plan.slots * kPerSlot + eviction_policy_bytes(policy, config), kPage);
   return bytes;
 }
 
@@ -53,9 +54,9 @@ FastTier::FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::
 }
 
 std::uint64_t FastTier::home_of(RowId row) const {
-  const auto after = std::upper_bound(
-      homes_.begin(), homes_.end(), row,
-      [](RowId wanted, const RowHome& home) { return wanted < home.first_row; });
+  const auto after =
+      std::upper_bound(homes_.begin(), homes_.end(), row,
+                       [](RowId wanted, const RowHome& home) { return wanted < home.first_row; });
   const RowHome& home = *(after - 1);
   return home.offset + (row - home.first_row) * stride_;
 }
@@ -82,7 +83,8 @@ bool FastTier::end_flight(RowId row, const FetchBatch* batch) {
   return true;
 }
 
-/// Whoever reads the row from the slow tier now must not use what it gets, and nobody may join that read.
+/// Whoever reads the row from the slow tier now must not use what it gets, and nobody may join that
+/// read.
 void FastTier::make_stale(RowId row) {
   const auto it = flights_.find(row);
   if (it == flights_.end()) return;
@@ -115,7 +117,8 @@ void FastTier::drop(Slot slot) {
   retire(slot);
 }
 
-/// A victim of the policy: a clean one is gone at once, a dirty one stays readable until it is written back.
+/// A victim of the policy: a clean one is gone at once, a dirty one stays readable until it is
+/// written back.
 void FastTier::leave(Slot slot) {
   ++counts_.evictions;
   --resident_;
@@ -129,8 +132,8 @@ void FastTier::leave(Slot slot) {
   }
 }
 
-/// A slot for one more resident row, whose place another one leaves if need be. kNoSlot where every spare slot is
-/// waiting for readers or for its value to be written back.
+/// A slot for one more resident row, whose place another one leaves if need be. kNoSlot where every
+/// spare slot is waiting for readers or for its value to be written back.
 Slot FastTier::slot_for_new() {
   const Slot slot = take_slot();
   if (slot == kNoSlot) return kNoSlot;
@@ -169,8 +172,7 @@ bool FastTier::admit(RowId row, const std::byte* bytes, Admit why) {
 
 bool FastTier::store(RowId row, const std::byte* bytes) {
   const Entry entry = index_->find(row);
-  const bool resident =
-      entry != kAbsent && !(state_.as<std::uint8_t>()[slot_of(entry)] & kLeaving);
+  const bool resident = entry != kAbsent && !(state_.as<std::uint8_t>()[slot_of(entry)] & kLeaving);
   const Slot slot = resident ? take_slot() : slot_for_new();
   if (slot == kNoSlot) return false;
   make_stale(row);
@@ -217,10 +219,10 @@ void FastTier::discard(RowId row) {
 void FastTier::reserve_pins(Slot count) {
   const Slot most = can_evict() ? capacity_ - 1 : capacity_;
   if (count > most - std::min(most, pinned_)) {
-    throw std::invalid_argument("cannot pin " + std::to_string(count) + " more rows: " +
-                                std::to_string(pinned_) + " of at most " + std::to_string(most) +
-                                " are pinned (the fast tier has " + std::to_string(capacity_) +
-                                " slots for rows of " + std::to_string(stride_) + " bytes)");
+    throw std::invalid_argument(
+        "cannot pin " + std::to_string(count) + " more rows: " + std::to_string(pinned_) +
+        " of at most " + std::to_string(most) + " are pinned (the fast tier has " +
+        std::to_string(capacity_) + " slots for rows of " + std::to_string(stride_) + " bytes)");
   }
   pinned_ += count;
 }
@@ -290,8 +292,7 @@ void FastTier::written_back(std::span<const DirtyRow> rows, bool success) {
     --dirty_;
     if (state & kLeaving) drop(written.slot);
   }
-  std::erase_if(leaving_,
-                [&](Slot slot) { return !(state_.as<std::uint8_t>()[slot] & kLeaving); });
+  std::erase_if(leaving_, [&](Slot slot) { return !(state_.as<std::uint8_t>()[slot] & kLeaving); });
 }
 
 }  // namespace tieralloc

@@ -1,12 +1,12 @@
 // fast_tier.hpp: the fast tier of all rows of one size: slots, the index to them, and who may stay.
 //
-// Rows are updated by copy: a new value goes into a slot of its own and the index turns to it, so that a reader sees the
-// old row or the new one and never a mixture. A slot that the index no longer names is reused when call_gate.hpp says
-// that no reader is left.
+// Rows are updated by copy: a new value goes into a slot of its own and the index turns to it, so
+// that a reader sees the old row or the new one and never a mixture. A slot that the index no
+// longer names is reused when call_gate.hpp says that no reader is left.
 //
-// Concurrency: `find`, `row`, `clear_prefetched` and, where `touch_is_concurrent()`, `touch`, run anywhere inside a read
-// section. Everything that is documented as "locked" needs `mutex()` held. The lock is held for memory operations only,
-// never over I/O.
+// Concurrency: `find`, `row`, `clear_prefetched` and, where `touch_is_concurrent()`, `touch`, run
+// anywhere inside a read section. Everything that is documented as "locked" needs `mutex()` held.
+// The lock is held for memory operations only, never over I/O.
 #pragma once
 
 #include <atomic>
@@ -31,7 +31,7 @@ struct TierPlan {
   std::uint32_t stride = 0;  ///< bytes a slot
   RowId rows = 0;            ///< rows that may come, all tables of this row size together
   Slot capacity = 0;         ///< most rows resident
-  Slot slots = 0;            ///< capacity and spares, where new values go before old ones are out of use
+  Slot slots = 0;  ///< capacity and spares, where new values go before old ones are out of use
 };
 
 /// Where in the slow pool the rows from `first_row` on live, up to the next such range.
@@ -108,7 +108,8 @@ class FastTier {
   void discard(RowId row);
 
   // Locked: pinned rows are resident and out of the policy's reach.
-  /// Throws std::invalid_argument, changing nothing, where `count` more would leave no slot to evict from.
+  /// Throws std::invalid_argument, changing nothing, where `count` more would leave no slot to
+  /// evict from.
   void reserve_pins(Slot count);
   void cancel_pins(Slot count) { pinned_ -= count; }
   /// Pins a resident row; uses up a reserved pin, or gives it back where the row was pinned.
@@ -175,9 +176,9 @@ class FastTier {
   Region vectors_;
   std::unique_ptr<RowIndex> index_;
   std::unique_ptr<EvictionPolicy> policy_;
-  Region row_of_;   ///< RowId a slot
-  Region state_;    ///< State bits a slot
-  Region free_;     ///< stack of free slots
+  Region row_of_;  ///< RowId a slot
+  Region state_;   ///< State bits a slot
+  Region free_;    ///< stack of free slots
   Slot free_count_ = 0;
   struct Retired {
     std::uint64_t stamp;
@@ -188,7 +189,7 @@ class FastTier {
   Slot clean_hand_ = 0;
   Slot resident_ = 0;  ///< leaving rows are not counted
   Slot pinned_ = 0;
-  Slot dirty_ = 0;     ///< leaving rows are
+  Slot dirty_ = 0;  ///< leaving rows are
   std::unordered_map<RowId, Flight> flights_;
   TierCounts counts_;
   std::atomic<bool> cleaning_wish_{false};

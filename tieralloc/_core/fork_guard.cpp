@@ -19,8 +19,12 @@ std::vector<int>& descriptors() {
   return *list;
 }
 
-void before_fork() { mutex.lock(); }
-void after_in_parent() { mutex.unlock(); }
+void before_fork() {
+  mutex.lock();
+}
+void after_in_parent() {
+  mutex.unlock();
+}
 void after_in_child() {
   forks.fetch_add(1, std::memory_order_relaxed);
   for (int fd : descriptors()) close(fd);
@@ -33,7 +37,9 @@ void after_in_child() {
 
 }  // namespace
 
-std::uint64_t fork_count() { return forks.load(std::memory_order_relaxed); }
+std::uint64_t fork_count() {
+  return forks.load(std::memory_order_relaxed);
+}
 
 void close_in_child(int fd) {
   std::lock_guard lock(mutex);

@@ -1,7 +1,8 @@
-// fork_guard.hpp: what becomes of a store in a forked child: nothing of it works there, and nothing of it is held there.
+// fork_guard.hpp: what becomes of a store in a forked child: nothing of it works there, and nothing
+// of it is held there.
 //
-// The child has the parent's descriptors but none of its threads. Descriptors registered here are closed in the child at
-// once, so that a file's lock belongs to the parent alone.
+// The child has the parent's descriptors but none of its threads. Descriptors registered here are
+// closed in the child at once, so that a file's lock belongs to the parent alone.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,7 @@
 // histogram.hpp: log-linear latency histograms, cheap enough to be always on.
 //
-// A value falls into one of 16 equal steps of its power of two, so a percentile is off by at most 1/16 of itself. One
-// thread at a time records into a histogram; any number may read it meanwhile.
+// A value falls into one of 16 equal steps of its power of two, so a percentile is off by at most
+// 1/16 of itself. One thread at a time records into a histogram; any number may read it meanwhile.
 #pragma once
 
 #include <array>
@@ -69,7 +69,8 @@ class HistogramSum {
 
   std::uint64_t max() const { return max_; }
 
-  /// The value below which `fraction` of the recorded ones lie (the middle of its bucket); 0 where there are none.
+  /// The value below which `fraction` of the recorded ones lie (the middle of its bucket); 0 where
+  /// there are none.
   std::uint64_t percentile(double fraction) const {
     const std::uint64_t total = count();
     if (total == 0) return 0;

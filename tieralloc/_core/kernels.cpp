@@ -59,6 +59,8 @@ PoolFunction choose_pool(DType row, DType out, Mode mode, bool weighted) {
   return isa().choose(row, out, mode, weighted);
 }
 
-const char* kernel_isa() { return isa().name; }
+const char* kernel_isa() {
+  return isa().name;
+}
 
 }  // namespace tieralloc

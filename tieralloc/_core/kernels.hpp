@@ -1,8 +1,8 @@
 // kernels.hpp: pooling rows into bags, the arithmetic of a lookup.
 //
-// Elements of a bag are added in the order of its indices, starting from zero, so that a float32 sum is the same bit for
-// bit whatever the width of the machine's vectors, and the same as torch.nn.functional.embedding_bag's. 16-bit rows are
-// pooled in float and rounded once.
+// Elements of a bag are added in the order of its indices, starting from zero, so that a float32
+// sum is the same bit for bit whatever the width of the machine's vectors, and the same as
+// torch.nn.functional.embedding_bag's. 16-bit rows are pooled in float and rounded once.
 #pragma once
 
 #include <cstddef>
@@ -15,18 +15,19 @@ namespace tieralloc {
 enum class Mode { copy, sum, mean, max };
 
 struct PoolJob {
-  const std::byte* const* rows;    ///< the rows of all bags, one bag after the other
-  const std::uint32_t* lengths;    ///< rows a bag; null: one each
+  const std::byte* const* rows;  ///< the rows of all bags, one bag after the other
+  const std::uint32_t* lengths;  ///< rows a bag; null: one each
   std::size_t bags;
-  const void* weights;             ///< one a row, float, or double for float64 rows; null: none
+  const void* weights;  ///< one a row, float, or double for float64 rows; null: none
   std::size_t dim;
   std::byte* out;
-  std::size_t out_stride;          ///< bytes from a bag's result to the next one's
+  std::size_t out_stride;  ///< bytes from a bag's result to the next one's
 };
 
 using PoolFunction = void (*)(const PoolJob&);
 
-/// The function for this machine's processor. `out` is the rows' own type, or float32 for 16-bit rows.
+/// The function for this machine's processor. `out` is the rows' own type, or float32 for 16-bit
+/// rows.
 PoolFunction choose_pool(DType row, DType out, Mode mode, bool weighted);
 
 /// Instruction set that choose_pool chose: "avx512", "avx2" or "baseline".

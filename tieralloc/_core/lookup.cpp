@@ -1,9 +1,9 @@
 // lookup.cpp: a call from its first index to its last.
 //
-// Bags are taken in chunks of a table: find the rows of a chunk in the index, pool the bags that have all of theirs, and
-// set aside those that miss some, with copies of the rows they have. Then the misses of all chunks are fetched as one
-// batch and the bags set aside are pooled. Nothing is pooled in another order than its bag's, so a sum does not depend
-// on where its rows were.
+// Bags are taken in chunks of a table: find the rows of a chunk in the index, pool the bags that
+// have all of theirs, and set aside those that miss some, with copies of the rows they have. Then
+// the misses of all chunks are fetched as one batch and the bags set aside are pooled. Nothing is
+// pooled in another order than its bag's, so a sum does not depend on where its rows were.
 #include <algorithm>
 #include <cstring>
 
@@ -12,8 +12,8 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kChunk = 1024;                         // rows found and pooled at a time
-constexpr std::size_t kMaxHeld = std::size_t{16} << 20;      // bytes of rows set aside at a time
+constexpr std::size_t kChunk = 1024;                     // rows found and pooled at a time
+constexpr std::size_t kMaxHeld = std::size_t{16} << 20;  // bytes of rows set aside at a time
 
 std::size_t weight_bytes(const Table& table) {
   return table.layout.dtype == DType::float64 ? sizeof(double) : sizeof(float);
@@ -147,7 +147,8 @@ class BagServer {
     return found;
   }
 
-  /// Pools `bags` bags of the chunk, from its `bag`-th on, whose rows begin at the chunk's `row`-th.
+  /// Pools `bags` bags of the chunk, from its `bag`-th on, whose rows begin at the chunk's
+  /// `row`-th.
   void pool(std::size_t part, std::size_t first_bag, std::size_t bag, std::size_t bags,
             std::size_t row) {
     const Table& table = table_of(part);
@@ -239,7 +240,8 @@ class BagServer {
     const std::uint64_t on_demand = meters.on_demand_fetches.get() - on_demand_before_;
     meters.calls.add(1);
     meters.lookups.add(lookups_);
-    // Everything else: found in the index, resident by the time of the fetch, or fetched by this call already.
+    // Everything else: found in the index, resident by the time of the fetch, or fetched by this
+    // call already.
     meters.hits.add(lookups_ - on_demand);
     if (waited_) {
       meters.call_on_demand.record(ns);

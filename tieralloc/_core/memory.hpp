@@ -1,7 +1,7 @@
 // memory.hpp: anonymous memory straight from the kernel, on huge pages where they can be had.
 //
-// Regions are zero-filled, and not handed to a forked child: a child that touched its parent's tiers would see them
-// without the threads that keep them right.
+// Regions are zero-filled, and not handed to a forked child: a child that touched its parent's
+// tiers would see them without the threads that keep them right.
 #pragma once
 
 #include <cstddef>
@@ -35,7 +35,8 @@ class Region {
   std::size_t size_ = 0;
 };
 
-/// Bytes of [data, data+size) that lie on huge pages now, as the kernel tells; 0 where it does not tell.
+/// Bytes of [data, data+size) that lie on huge pages now, as the kernel tells; 0 where it does not
+/// tell.
 std::size_t huge_page_bytes(const void* data, std::size_t size);
 
 }  // namespace tieralloc

@@ -1,4 +1,5 @@
-// prefetch.cpp: rows brought to the fast tier because somebody says that they will be needed, or must stay there.
+// prefetch.cpp: rows brought to the fast tier because somebody says that they will be needed, or
+// must stay there.
 #include <algorithm>
 #include <stdexcept>
 #include <unordered_set>
@@ -8,7 +9,8 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kPrefetchRows = 256;  // a background thread's batch: deep enough for a device, soon done
+constexpr std::size_t kPrefetchRows =
+    256;  // a background thread's batch: deep enough for a device, soon done
 
 }  // namespace
 

@@ -1,5 +1,6 @@
-// prefetch_queue.hpp: rows that somebody asked to have fetched, waiting for a background thread. Bounded: what does not
-// fit is dropped and counted, because a prefetch is a hint. Any number of threads.
+// prefetch_queue.hpp: rows that somebody asked to have fetched, waiting for a background thread.
+// Bounded: what does not fit is dropped and counted, because a prefetch is a hint. Any number of
+// threads.
 #pragma once
 
 #include <condition_variable>

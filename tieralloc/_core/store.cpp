@@ -1,4 +1,5 @@
-// store.cpp: a store's tables, the division of its DRAM among them, its figures, its beginning and end.
+// store.cpp: a store's tables, the division of its DRAM among them, its figures, its beginning and
+// end.
 #include "store.hpp"
 
 #include <algorithm>
@@ -101,7 +102,8 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   constexpr std::uint64_t kMostRows = std::uint64_t{1} << 48;
   constexpr std::uint32_t kMostDim = 1u << 20;
   if (rows > kMostRows || dim > kMostDim) {
-    throw std::invalid_argument("table '" + name + "': expected at most 2**48 rows and dim 2**20, got " +
+    throw std::invalid_argument("table '" + name +
+                                "': expected at most 2**48 rows and dim 2**20, got " +
                                 std::to_string(rows) + " rows of dim " + std::to_string(dim));
   }
   CallGate::Exclusive alone(gate_);
@@ -134,8 +136,8 @@ std::vector<const Table*> Store::tables() const {
   return tables;
 }
 
-/// One tier a row size, in order of size. Each gets a share of the budget in proportion to its rows' bytes (of
-/// fast_rows: to its rows), and no more than holds all of them.
+/// One tier a row size, in order of size. Each gets a share of the budget in proportion to its
+/// rows' bytes (of fast_rows: to its rows), and no more than holds all of them.
 std::vector<TierPlan> Store::plan_tiers(const std::vector<TableLayout>& tables) const {
   std::map<std::uint32_t, RowId> rows_of;
   for (const TableLayout& table : tables) rows_of[table.stride] += table.rows;
@@ -154,15 +156,14 @@ std::vector<TierPlan> Store::plan_tiers(const std::vector<TableLayout>& tables) 
       capacity = static_cast<Slot>(std::clamp(part, 1.0, static_cast<double>(most_capacity(rows))));
     } else {
       const double part = static_cast<double>(options_.fast_bytes) * (share * stride / all_bytes);
-      capacity =
-          capacity_within(static_cast<std::uint64_t>(part), stride, rows, options_.policy);
+      capacity = capacity_within(static_cast<std::uint64_t>(part), stride, rows, options_.policy);
       if (capacity == 0) {
         const auto need = tier_bytes(plan_for_capacity(stride, rows, 1), options_.policy).total();
-        throw std::invalid_argument(
-            "fast_bytes=" + std::to_string(options_.fast_bytes) + " leaves " +
-            std::to_string(static_cast<std::uint64_t>(part)) + " bytes for the rows of " +
-            std::to_string(stride) + " bytes; one row with its index and spares takes " +
-            std::to_string(need));
+        throw std::invalid_argument("fast_bytes=" + std::to_string(options_.fast_bytes) +
+                                    " leaves " + std::to_string(static_cast<std::uint64_t>(part)) +
+                                    " bytes for the rows of " + std::to_string(stride) +
+                                    " bytes; one row with its index and spares takes " +
+                                    std::to_string(need));
       }
     }
     plans.push_back(plan_for_capacity(stride, rows, capacity));
@@ -188,8 +189,8 @@ void Store::build_tiers() {
       homes.push_back({next, layout.offset});
       next += layout.rows;
     }
-    tiers.push_back(std::make_unique<FastTier>(plan, std::move(homes), options_.policy,
-                                               options_.seed, gate_));
+    tiers.push_back(
+        std::make_unique<FastTier>(plan, std::move(homes), options_.policy, options_.seed, gate_));
   }
   drop_tiers();
   tiers_ = std::move(tiers);
@@ -205,7 +206,8 @@ void Store::build_tiers() {
   layout_ready_.store(true, std::memory_order_release);
 }
 
-/// Their rows are home: create_table wrote them back before it asked for a new layout, and nobody updated since.
+/// Their rows are home: create_table wrote them back before it asked for a new layout, and nobody
+/// updated since.
 void Store::drop_tiers() {
   prefetch_queue_.clear();
   for (auto& tier : tiers_) former_counts_.add(tier->counts());

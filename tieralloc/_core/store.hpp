@@ -1,15 +1,19 @@
-// store.hpp: tables whose rows live in a slow pool and are copied into fast tiers, and the calls on them.
+// store.hpp: tables whose rows live in a slow pool and are copied into fast tiers, and the calls on
+// them.
 //
 // Concurrency: every public function may be called from any number of threads at once.
-//  - A lookup that finds its rows takes no lock (with lru and lfu, one for moments, to tell the policy). One that misses
-//    holds no lock while it waits for the device, and waits for no row that it did not ask for.
-//  - It sees the old or the new value of a row that is updated beside it, never a mixture; a lookup that begins after an
-//    update returned sees that update or a later one.
-//  - create_table, load, reset_stats and close wait for calls under way and hold new ones off while they work.
-//  - Rows go home (write-back) one writer at a time, under `write_back_`. A row stays readable in the fast tier until its
-//    value is in the slow pool, and a read of it that was under way is made stale by the update, so no reader needs bytes
-//    that are being written.
-// After fork() the child may not use the store: every call throws std::invalid_argument there, and the parent's goes on.
+//  - A lookup that finds its rows takes no lock (with lru and lfu, one for moments, to tell the
+//    policy). One that misses holds no lock while it waits for the device, and waits for no row
+//    that it did not ask for.
+//  - It sees the old or the new value of a row that is updated beside it, never a mixture; a lookup
+//    that begins after an update returned sees that update or a later one.
+//  - create_table, load, reset_stats and close wait for calls under way and hold new ones off while
+//    they work.
+//  - Rows go home (write-back) one writer at a time, under `write_back_`. A row stays readable in
+//    the fast tier until its value is in the slow pool, and a read of it that was under way is made
+//    stale by the update, so no reader needs bytes that are being written.
+// After fork() the child may not use the store: every call throws std::invalid_argument there, and
+// the parent's goes on.
 //
 // Lock order: CallGate::Exclusive, write_back_, FastTier::mutex().
 #pragma once
@@ -39,7 +43,8 @@ struct StoreOptions {
   std::string policy = "s3fifo";
   std::uint64_t seed = 0;
   unsigned prefetch_threads = 1;
-  std::size_t prefetch_queue = 1 << 16;  ///< rows waiting to be prefetched; further ones are dropped and counted
+  std::size_t prefetch_queue =
+      1 << 16;  ///< rows waiting to be prefetched; further ones are dropped and counted
 };
 
 struct Table {
@@ -48,7 +53,9 @@ struct Table {
   FastTier* tier = nullptr;
   RowId first_row = 0;  ///< of this table among the tier's
 
-  std::uint32_t row_bytes() const { return layout.dim * static_cast<std::uint32_t>(size_of(layout.dtype)); }
+  std::uint32_t row_bytes() const {
+    return layout.dim * static_cast<std::uint32_t>(size_of(layout.dtype));
+  }
   std::uint64_t offset_of(std::uint64_t row) const { return layout.offset + row * layout.stride; }
 };
 
@@ -68,7 +75,8 @@ struct StoreStats {
 
 class Store {
  public:
-  /// Throws std::invalid_argument where the options make no sense or leave the pool's tables less than a slot each.
+  /// Throws std::invalid_argument where the options make no sense or leave the pool's tables less
+  /// than a slot each.
   Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options);
   /// Closes; what could not be written back is lost, which `close` would have told.
   ~Store();
@@ -78,14 +86,16 @@ class Store {
   /// In order of creation; addresses stay.
   std::vector<const Table*> tables() const;
 
-  /// Writes rows first … first + n - 1, `values` being dense, past the fast tier; copies of them there are dropped.
+  /// Writes rows first … first + n - 1, `values` being dense, past the fast tier; copies of them
+  /// there are dropped.
   void load(const Table& table, std::uint64_t first, std::uint64_t n, const std::byte* values);
 
   /// Serves a call. Returns how many indices were out of range and served as row 0.
   std::uint64_t embedding_bag(const BagCall& call);
 
-  /// Sets rows to new values, `values` being dense; of an index given twice the later value stays. Where it throws
-  /// SystemFailure, because the fast tier is full of rows that cannot be written back, earlier rows have their new value.
+  /// Sets rows to new values, `values` being dense; of an index given twice the later value stays.
+  /// Where it throws SystemFailure, because the fast tier is full of rows that cannot be written
+  /// back, earlier rows have their new value.
   void update(const Table& table, Integers indices, const std::byte* values);
 
   /// Has rows fetched in the background. Returns how many were put in the queue.
@@ -98,7 +108,8 @@ class Store {
   /// Returns once every update made before is in the slow pool for good. Throws SystemFailure.
   void flush();
 
-  /// Flushes and ends. Throws SystemFailure where that fails; the store stays open then. Closing twice does nothing.
+  /// Flushes and ends. Throws SystemFailure where that fails; the store stays open then. Closing
+  /// twice does nothing.
   void close();
   bool closed() const { return gate_.closed(); }
 
@@ -140,7 +151,7 @@ class Store {
   TierCounts former_counts_;  ///< of tiers that a new layout replaced
 
   std::atomic<std::uint64_t> updates_{0};
-  std::mutex write_back_;     ///< held over writes of rows: one writer at a time
+  std::mutex write_back_;  ///< held over writes of rows: one writer at a time
   std::uint64_t written_since_drop_ = 0;
   std::mutex error_mutex_;
   std::string write_back_error_;

@@ -17,7 +17,8 @@ constexpr std::size_t kLoadChunk = std::size_t{4} << 20;
 /// A dense row in a buffer of a whole stride, the rest of it zero.
 class PaddedRow {
  public:
-  explicit PaddedRow(const Table& table) : bytes_(table.layout.stride), row_bytes_(table.row_bytes()) {}
+  explicit PaddedRow(const Table& table)
+      : bytes_(table.layout.stride), row_bytes_(table.row_bytes()) {}
   const std::byte* operator()(const std::byte* values, std::size_t i) {
     std::memcpy(bytes_.data(), values + i * row_bytes_, row_bytes_);
     return bytes_.data();
@@ -85,8 +86,8 @@ void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
     }
     if (table.tier == nullptr) continue;
     std::lock_guard lock(table.tier->mutex());
-    for (std::size_t i = 0; i < rows && table.tier->resident_rows() + table.tier->leaving_rows() > 0;
-         ++i) {
+    for (std::size_t i = 0;
+         i < rows && table.tier->resident_rows() + table.tier->leaving_rows() > 0; ++i) {
       table.tier->discard(table.first_row + first + at + i);
     }
   }
@@ -163,8 +164,9 @@ void Store::wake_cleaner(FastTier& tier) {
   cleaner_wake_.notify_one();
 }
 
-/// Rows go home ahead of need: evicted ones at once, the others once more than an eighth of the tier is dirty, until a
-/// sixteenth is. After a failure it waits, because a disk that is full does not empty by being asked.
+/// Rows go home ahead of need: evicted ones at once, the others once more than an eighth of the
+/// tier is dirty, until a sixteenth is. After a failure it waits, because a disk that is full does
+/// not empty by being asked.
 void Store::clean_in_background() {
   constexpr auto kRetry = std::chrono::milliseconds(100);
   bool failed = false;

@@ -24,8 +24,8 @@ FetchBatch::~FetchBatch() {
   if (memory_.size() > 0) buffers_.give_back(std::move(memory_));
 }
 
-std::uint32_t FetchBatch::add(FastTier* tier, RowId row, std::uint64_t offset,
-                              std::uint32_t length, bool prefetch) {
+std::uint32_t FetchBatch::add(FastTier* tier, RowId row, std::uint64_t offset, std::uint32_t length,
+                              bool prefetch) {
   FetchItem& item = items_[size_];
   item.tier = tier;
   item.row = row;
@@ -35,7 +35,8 @@ std::uint32_t FetchBatch::add(FastTier* tier, RowId row, std::uint64_t offset,
   return size_++;
 }
 
-/// Gives every row its place in a read: rows in file order, a read grown while the next row touches its last block.
+/// Gives every row its place in a read: rows in file order, a read grown while the next row touches
+/// its last block.
 void FetchBatch::plan() {
   const std::uint64_t block = pool_.block();
   std::vector<std::uint32_t> order(size_);

@@ -1,8 +1,10 @@
-// batch.hpp: the rows that one call reads from the slow tier together, and that other calls may wait for.
+// batch.hpp: the rows that one call reads from the slow tier together, and that other calls may
+// wait for.
 //
-// The owner adds rows (each under its tier's lock, which makes them visible to others), then reads once. Others hold the
-// batch by shared_ptr and wait for single rows of it. `stale` is set under the tier's lock by whoever changes a row
-// while it is read: what was read of it must then not be used.
+// The owner adds rows (each under its tier's lock, which makes them visible to others), then reads
+// once. Others hold the batch by shared_ptr and wait for single rows of it. `stale` is set under
+// the tier's lock by whoever changes a row while it is read: what was read of it must then not be
+// used.
 #pragma once
 
 #include <atomic>
@@ -43,9 +45,7 @@ class FetchBatch final : public ReadListener {
 
   FetchItem& item(std::uint32_t i) { return items_[i]; }
   std::uint32_t size() const { return size_; }
-  const std::byte* bytes(std::uint32_t i) const {
-    return ops_[items_[i].op].buffer + items_[i].at;
-  }
+  const std::byte* bytes(std::uint32_t i) const { return ops_[items_[i].op].buffer + items_[i].at; }
   std::uint64_t started_ns() const { return started_ns_; }
   std::uint64_t ended_ns(std::uint32_t i) const { return ops_[items_[i].op].done_ns; }
 

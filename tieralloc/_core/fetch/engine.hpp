@@ -22,15 +22,15 @@ class FetchEngine {
 
 struct FetchTarget {
   int fd = -1;
-  bool direct = false;        ///< opened with O_DIRECT; else pages read are dropped from the cache behind
+  bool direct = false;  ///< opened with O_DIRECT; else pages read are dropped from the cache behind
   unsigned queue_depth = 64;  ///< pieces under way at a time
 };
 
 /// Names that make_fetch_engine knows besides "auto", the best first.
 std::vector<std::string> fetch_engine_names();
 
-/// "auto" takes the first engine that works here. Throws std::invalid_argument for a name it does not know and
-/// SystemFailure where the named one is refused.
+/// "auto" takes the first engine that works here. Throws std::invalid_argument for a name it does
+/// not know and SystemFailure where the named one is refused.
 std::unique_ptr<FetchEngine> make_fetch_engine(std::string_view name, const FetchTarget& target);
 
 /// Why the named engine cannot be used on this machine; empty where it can.

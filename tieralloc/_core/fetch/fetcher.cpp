@@ -12,7 +12,8 @@ namespace {
 // A tier's lock is held for so many rows at a time, some microseconds.
 constexpr std::size_t kRowsPerLock = 32;
 
-/// Calls `visit(item)` for each, holding the item's tier's lock, released every few rows for others.
+/// Calls `visit(item)` for each, holding the item's tier's lock, released every few rows for
+/// others.
 template <typename Items, typename TierOf, typename Visit>
 void each_locked(Items& items, TierOf tier_of, Visit visit) {
   std::unique_lock<std::mutex> lock;
@@ -91,9 +92,10 @@ void Fetcher::fetch_batch(std::span<Miss> misses, FastTier::Admit why, RowArena&
   if (failed != nullptr) fail(*failed, error);
 }
 
-/// Finds for each row what there is of it: a copy in the fast tier by now, somebody's read, or a read of our own.
-void Fetcher::begin(std::span<Miss*> misses, FastTier::Admit why,
-                    std::shared_ptr<FetchBatch> batch, RowArena& held, CallMeters& meters) {
+/// Finds for each row what there is of it: a copy in the fast tier by now, somebody's read, or a
+/// read of our own.
+void Fetcher::begin(std::span<Miss*> misses, FastTier::Admit why, std::shared_ptr<FetchBatch> batch,
+                    RowArena& held, CallMeters& meters) {
   each_locked(
       misses, [](Miss* miss) -> FastTier& { return *miss->tier; },
       [&](Miss* miss) {
@@ -139,7 +141,8 @@ Fetcher::State Fetcher::end(Miss& miss, const FetchBatch* own, FastTier::Admit w
   miss.bytes = batch.bytes(miss.item);
   const bool admitted = current && miss.tier->admit(miss.row, miss.bytes, why);
   if (why != FastTier::Admit::pin) return State::fetched;
-  // Somebody else's read, or no slot free at this moment: the next try finds it resident, or reads it.
+  // Somebody else's read, or no slot free at this moment: the next try finds it resident, or reads
+  // it.
   if (!admitted) return State::again;
   miss.tier->pin(miss.row);
   return State::fetched;
@@ -154,8 +157,8 @@ void Fetcher::prefetch(std::span<const RowPlace> rows) {
   const auto tier_of = [](Miss& miss) -> FastTier& { return *miss.tier; };
   each_locked(misses, tier_of, [&](Miss& miss) {
     if (miss.tier->index().find(miss.row) != kAbsent || miss.tier->find_flight(miss.row)) return;
-    miss.item = batch->add(miss.tier, miss.row, miss.tier->home_of(miss.row),
-                           miss.tier->stride(), true);
+    miss.item =
+        batch->add(miss.tier, miss.row, miss.tier->home_of(miss.row), miss.tier->stride(), true);
     miss.batch = batch;
     miss.tier->start_flight(miss.row, {batch, miss.item});
     miss.tier->count_prefetch();

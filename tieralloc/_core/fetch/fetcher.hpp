@@ -1,7 +1,9 @@
-// fetcher.hpp: brings rows from the slow tier, for lookups that wait for them and for prefetches that do not.
+// fetcher.hpp: brings rows from the slow tier, for lookups that wait for them and for prefetches
+// that do not.
 //
-// Rows of one request are read as one batch. A row that somebody is reading already is waited for instead of read again.
-// What was read is offered to the fast tier. Any number of threads; no lock is held while a read is under way.
+// Rows of one request are read as one batch. A row that somebody is reading already is waited for
+// instead of read again. What was read is offered to the fast tier. Any number of threads; no lock
+// is held while a read is under way.
 #pragma once
 
 #include <span>
@@ -25,14 +27,16 @@ class Fetcher {
 
   Fetcher(SlowPool& pool, BufferPool& buffers) : pool_(pool), buffers_(buffers) {}
 
-  /// Gives every miss its bytes, valid as long as `misses` and `held` are, and counts into `meters`. Outside any read
-  /// section. Throws SystemFailure where a row could not be read; rows that could are admitted all the same.
+  /// Gives every miss its bytes, valid as long as `misses` and `held` are, and counts into
+  /// `meters`. Outside any read section. Throws SystemFailure where a row could not be read; rows
+  /// that could are admitted all the same.
   void fetch(std::span<Miss> misses, RowArena& held, CallMeters& meters);
 
   /// Makes rows resident and pins them; the tier has as many pins reserved. Throws SystemFailure.
   void pin(std::span<Miss> rows, RowArena& held);
 
-  /// Makes rows resident if they are not, flagged as prefetched. Reads that fail are forgotten: a lookup will find out.
+  /// Makes rows resident if they are not, flagged as prefetched. Reads that fail are forgotten: a
+  /// lookup will find out.
   void prefetch(std::span<const RowPlace> rows);
 
  private:

@@ -20,8 +20,8 @@ inline void drop_behind(const FetchTarget& target, const ReadOp& op) {
 inline void read_by_pread(const FetchTarget& target, ReadOp& op) {
   std::uint32_t have = 0;
   while (have < op.length) {
-    const ssize_t got = pread(target.fd, op.buffer + have, op.length - have,
-                              static_cast<off_t>(op.offset + have));
+    const ssize_t got =
+        pread(target.fd, op.buffer + have, op.length - have, static_cast<off_t>(op.offset + have));
     if (got < 0 && errno == EINTR) continue;
     if (got <= 0) {
       op.finish(got == 0 ? -ENODATA : -errno, now_ns());

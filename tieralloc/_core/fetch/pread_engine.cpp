@@ -1,4 +1,5 @@
-// pread_engine.cpp: the caller reads along with the pool's threads, so a batch of one costs no hand-over.
+// pread_engine.cpp: the caller reads along with the pool's threads, so a batch of one costs no
+// hand-over.
 #include "pread_engine.hpp"
 
 #include <algorithm>

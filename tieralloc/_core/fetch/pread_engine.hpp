@@ -1,4 +1,5 @@
-// pread_engine.hpp: a pool of threads that each make one positioned read at a time. Works everywhere.
+// pread_engine.hpp: a pool of threads that each make one positioned read at a time. Works
+// everywhere.
 #pragma once
 
 #include <condition_variable>

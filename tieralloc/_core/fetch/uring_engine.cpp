@@ -103,7 +103,8 @@ class UringEngine::Ring {
     ++in_flight_;
   }
 
-  /// Hands what is queued to the kernel and waits for at least one completion. Returns an errno, 0 for success.
+  /// Hands what is queued to the kernel and waits for at least one completion. Returns an errno, 0
+  /// for success.
   int submit_and_wait() {
     while (true) {
       const long taken = syscall(__NR_io_uring_enter, static_cast<int>(fd_), queued_, 1u,
@@ -150,9 +151,8 @@ class UringEngine::Ring {
 
  private:
   std::size_t ring_bytes() const {
-    return std::max<std::size_t>(
-        params_.sq_off.array + params_.sq_entries * sizeof(std::uint32_t),
-        params_.cq_off.cqes + params_.cq_entries * sizeof(io_uring_cqe));
+    return std::max<std::size_t>(params_.sq_off.array + params_.sq_entries * sizeof(std::uint32_t),
+                                 params_.cq_off.cqes + params_.cq_entries * sizeof(io_uring_cqe));
   }
 
   bool completions_ready() const {

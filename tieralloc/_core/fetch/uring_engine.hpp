@@ -1,4 +1,5 @@
-// uring_engine.hpp: io_uring by raw system calls: one thread keeps the device's queue full without blocking on each read.
+// uring_engine.hpp: io_uring by raw system calls: one thread keeps the device's queue full without
+// blocking on each read.
 #pragma once
 
 #include <memory>

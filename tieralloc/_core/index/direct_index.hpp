@@ -1,4 +1,5 @@
-// direct_index.hpp: an array of entries, one a row. For fast tiers that hold a large share of the rows.
+// direct_index.hpp: an array of entries, one a row. For fast tiers that hold a large share of the
+// rows.
 #pragma once
 
 #include <atomic>
@@ -28,7 +29,9 @@ class DirectIndex final : public RowIndex {
 
   Entry find(RowId row) const override { return cells()[row].load(std::memory_order_acquire); }
 
-  void put(RowId row, Entry entry) override { cells()[row].store(entry, std::memory_order_release); }
+  void put(RowId row, Entry entry) override {
+    cells()[row].store(entry, std::memory_order_release);
+  }
 
   void erase(RowId row) override { cells()[row].store(kAbsent, std::memory_order_seq_cst); }
 

@@ -1,8 +1,10 @@
-// hash_index.hpp: a hash of the resident rows in cache-line buckets. For fast tiers that hold a small share of the rows.
+// hash_index.hpp: a hash of the resident rows in cache-line buckets. For fast tiers that hold a
+// small share of the rows.
 //
-// A bucket is seven cells and a count of the rows that wanted a cell of it and found none; a search goes on to the next
-// bucket only while that count is above zero (as in F14: Bronson and Shi, Facebook engineering, 2019). A cell is one
-// word that holds row, flag and slot, so a reader sees all of an entry or nothing; cells never move.
+// A bucket is seven cells and a count of the rows that wanted a cell of it and found none; a search
+// goes on to the next bucket only while that count is above zero (as in F14: Bronson and Shi,
+// Facebook engineering, 2019). A cell is one word that holds row, flag and slot, so a reader sees
+// all of an entry or nothing; cells never move.
 #pragma once
 
 #include <atomic>
@@ -112,9 +114,7 @@ class HashIndex final : public RowIndex {
   // A word: row + 1, then the flag, then the slot.
   Word flag() const { return Word{1} << slot_bits_; }
   Word row_part(RowId row) const { return (row + 1) << (slot_bits_ + 1); }
-  bool matches(RowId row, Word word) const {
-    return (word >> (slot_bits_ + 1)) == row + 1;
-  }
+  bool matches(RowId row, Word word) const { return (word >> (slot_bits_ + 1)) == row + 1; }
   Word word_of(RowId row, Entry entry) const {
     return row_part(row) | (is_prefetched(entry) ? flag() : 0) | slot_of(entry);
   }

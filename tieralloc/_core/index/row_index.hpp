@@ -1,8 +1,8 @@
 // row_index.hpp: from a row to the slot of its resident copy.
 //
-// Concurrency: `find` and `clear_flag` run in any number of threads beside one writer; the owner serialises `put` and
-// `erase`. A reader may miss a row that is being put at that moment, and asks again under the owner's lock; it never
-// gets a slot of another row.
+// Concurrency: `find` and `clear_flag` run in any number of threads beside one writer; the owner
+// serialises `put` and `erase`. A reader may miss a row that is being put at that moment, and asks
+// again under the owner's lock; it never gets a slot of another row.
 #pragma once
 
 #include <cstdint>
@@ -13,8 +13,8 @@
 
 namespace tieralloc {
 
-/// What the index says of a row: 0 where it is not resident, else its slot and a flag that marks a prefetched row until
-/// its first use. It lives here because a lookup reads the entry anyway.
+/// What the index says of a row: 0 where it is not resident, else its slot and a flag that marks a
+/// prefetched row until its first use. It lives here because a lookup reads the entry anyway.
 using Entry = std::uint32_t;
 inline constexpr Entry kAbsent = 0;
 inline constexpr Entry kPrefetchedFlag = 0x80000000u;
@@ -23,8 +23,12 @@ inline constexpr Slot kMaxSlots = kPrefetchedFlag - 2;
 constexpr Entry make_entry(Slot slot, bool prefetched) {
   return (slot + 1) | (prefetched ? kPrefetchedFlag : 0);
 }
-constexpr Slot slot_of(Entry entry) { return (entry & ~kPrefetchedFlag) - 1; }
-constexpr bool is_prefetched(Entry entry) { return (entry & kPrefetchedFlag) != 0; }
+constexpr Slot slot_of(Entry entry) {
+  return (entry & ~kPrefetchedFlag) - 1;
+}
+constexpr bool is_prefetched(Entry entry) {
+  return (entry & kPrefetchedFlag) != 0;
+}
 
 class RowIndex {
  public:

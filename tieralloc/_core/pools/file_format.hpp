@@ -1,8 +1,9 @@
 // file_format.hpp: what a store's file says of itself.
 //
-// The file begins with two superblocks of 1 MiB, each a header and the directory of tables, with a checksum over both.
-// A change is written to the older one and synced, so a crash leaves at least one whole; the valid one with the higher
-// generation counts. Rows follow from 2 MiB on. All numbers are little-endian.
+// The file begins with two superblocks of 1 MiB, each a header and the directory of tables, with a
+// checksum over both. A change is written to the older one and synced, so a crash leaves at least
+// one whole; the valid one with the higher generation counts. Rows follow from 2 MiB on. All
+// numbers are little-endian.
 #pragma once
 
 #include <cstdint>
@@ -23,11 +24,12 @@ struct Directory {
   std::vector<TableLayout> tables;
 };
 
-/// Bytes of a superblock that the directory takes. Throws std::invalid_argument where it does not fit.
+/// Bytes of a superblock that the directory takes. Throws std::invalid_argument where it does not
+/// fit.
 std::vector<std::byte> encode(const Directory& directory);
 
-/// Throws std::invalid_argument, naming `path`, where the bytes are of a newer version; returns false where they are
-/// no valid superblock.
+/// Throws std::invalid_argument, naming `path`, where the bytes are of a newer version; returns
+/// false where they are no valid superblock.
 bool decode(const std::byte* superblock, std::size_t size, const std::string& path,
             Directory& directory);
 

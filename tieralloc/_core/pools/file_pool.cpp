@@ -33,7 +33,8 @@ std::uint64_t size_of_file(int fd, const std::string& path) {
 /// The buffered descriptor of a file that nobody else writes.
 int open_locked(const std::string& path, int flags) {
   const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | flags, 0666);
-  if (fd < 0) fail(errno, path, flags != 0 ? "cannot create the slow tier" : "cannot open the slow tier");
+  if (fd < 0)
+    fail(errno, path, flags != 0 ? "cannot create the slow tier" : "cannot open the slow tier");
   if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
     const int code = errno;
     close(fd);
@@ -42,7 +43,8 @@ int open_locked(const std::string& path, int flags) {
   return fd;
 }
 
-/// A file that nobody may write is not opened for writing, whoever asks: root's privilege would hide the intent.
+/// A file that nobody may write is not opened for writing, whoever asks: root's privilege would
+/// hide the intent.
 void refuse_read_only(const std::string& path) {
   struct stat status;
   if (stat(path.c_str(), &status) == 0 && (status.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0) {
@@ -107,8 +109,8 @@ void FilePool::read_directory() {
   bool found = false;
   for (std::uint64_t at : {std::uint64_t{0}, file_format::kSuperblockBytes}) {
     if (static_cast<std::uint64_t>(got) <= at) continue;
-    const std::size_t size =
-        std::min<std::uint64_t>(file_format::kSuperblockBytes, static_cast<std::uint64_t>(got) - at);
+    const std::size_t size = std::min<std::uint64_t>(file_format::kSuperblockBytes,
+                                                     static_cast<std::uint64_t>(got) - at);
     file_format::Directory candidate;
     if (!file_format::decode(both.data() + at, size, path_, candidate)) continue;
     if (!found || candidate.generation > directory_.generation) directory_ = std::move(candidate);
@@ -138,22 +140,24 @@ void FilePool::write_directory(const file_format::Directory& directory) {
   directory_ = directory;
 }
 
-/// Makes the file `to` bytes long, with disk blocks behind them if asked. A failure leaves it `from` bytes long.
+/// Makes the file `to` bytes long, with disk blocks behind them if asked. A failure leaves it
+/// `from` bytes long.
 void FilePool::grow(std::uint64_t from, std::uint64_t to) {
   int code = 0;
   if (options_.reserve) {
     const int refused = fallocate(fd_, 0, static_cast<off_t>(from), static_cast<off_t>(to - from));
     if (refused != 0) code = errno;
   }
-  // A file system without fallocate cannot reserve: writes report a full disk later, as errors of those writes.
+  // A file system without fallocate cannot reserve: writes report a full disk later, as errors of
+  // those writes.
   if (!options_.reserve || code == EOPNOTSUPP || code == ENOSYS) {
     code = ftruncate(fd_, static_cast<off_t>(to)) == 0 ? 0 : errno;
   }
   if (code == 0) return;
   if (ftruncate(fd_, static_cast<off_t>(from)) != 0) code = errno;
   fail(code, path_,
-                  "cannot grow the slow tier from " + std::to_string(from) + " to " +
-                      std::to_string(to) + " bytes");
+       "cannot grow the slow tier from " + std::to_string(from) + " to " + std::to_string(to) +
+           " bytes");
 }
 
 void FilePool::start_engine() {
@@ -191,7 +195,9 @@ TableLayout FilePool::add_table(TableLayout layout) {
   return layout;
 }
 
-void FilePool::read(std::span<ReadOp> ops, ReadListener& listener) { engine_->read(ops, listener); }
+void FilePool::read(std::span<ReadOp> ops, ReadListener& listener) {
+  engine_->read(ops, listener);
+}
 
 void FilePool::write(std::uint64_t offset, std::span<const std::byte> bytes) {
   write_fully(fd_, bytes.data(), bytes.size(), offset, path_);
@@ -211,7 +217,9 @@ std::string FilePool::engine() const {
   return std::string(engine_->name()) + (direct_ ? " (O_DIRECT)" : " (buffered)");
 }
 
-std::uint64_t FilePool::bytes() const { return size_of_file(fd_, path_); }
+std::uint64_t FilePool::bytes() const {
+  return size_of_file(fd_, path_);
+}
 
 std::uint64_t FilePool::cached_bytes() const {
   // cachestat(2), Linux 6.5: counts a range of any size without mapping it.

@@ -1,8 +1,9 @@
 // file_pool.hpp: a slow pool in a file.
 //
-// Reads bypass the kernel's page cache (O_DIRECT) where the file system lets them, and drop what they brought in behind
-// them where it does not. Writes go through the page cache and are dropped behind in turn; the kernel keeps the two
-// coherent. The file is locked against a second writer for as long as the pool lives.
+// Reads bypass the kernel's page cache (O_DIRECT) where the file system lets them, and drop what
+// they brought in behind them where it does not. Writes go through the page cache and are dropped
+// behind in turn; the kernel keeps the two coherent. The file is locked against a second writer for
+// as long as the pool lives.
 #pragma once
 
 #include <memory>
@@ -18,8 +19,8 @@ namespace tieralloc {
 struct FilePoolOptions {
   std::string engine = "auto";  ///< a name that make_fetch_engine knows
   bool direct = true;           ///< bypass the page cache where the file system lets it
-  bool reserve = true;          ///< take disk blocks for a table when it is made, not when rows are written
-  unsigned queue_depth = 64;    ///< reads of one call under way at a time
+  bool reserve = true;  ///< take disk blocks for a table when it is made, not when rows are written
+  unsigned queue_depth = 64;  ///< reads of one call under way at a time
 };
 
 class FilePool final : public SlowPool {
@@ -27,8 +28,8 @@ class FilePool final : public SlowPool {
   /// Makes a new file; SystemFailure with EEXIST where there is one.
   static std::unique_ptr<FilePool> create(const std::string& path, const FilePoolOptions& options);
 
-  /// Opens a file that `create` made. SystemFailure, or std::invalid_argument where it is not such a file, is
-  /// truncated or of a newer version; nothing is changed then.
+  /// Opens a file that `create` made. SystemFailure, or std::invalid_argument where it is not such
+  /// a file, is truncated or of a newer version; nothing is changed then.
   static std::unique_ptr<FilePool> open(const std::string& path, const FilePoolOptions& options);
 
   ~FilePool() override;
@@ -59,8 +60,8 @@ class FilePool final : public SlowPool {
 
   const std::string path_;
   const FilePoolOptions options_;
-  const int fd_;             ///< buffered: header and rows are written through it
-  int read_fd_ = -1;         ///< direct where possible
+  const int fd_;      ///< buffered: header and rows are written through it
+  int read_fd_ = -1;  ///< direct where possible
   bool direct_ = false;
   mutable std::mutex mutex_;  ///< of the directory
   file_format::Directory directory_;

@@ -1,8 +1,9 @@
 // slow_pool.hpp: the slow tier, home of every row.
 //
-// A slow pool is a range of bytes in which tables have been given room; a row is `offset .. offset + length` of it.
-// Rows are read in batches in any number of threads; writes of overlapping ranges are serialised by the caller, who also
-// makes sure that no reader needs a row that is being written (store.hpp says how).
+// A slow pool is a range of bytes in which tables have been given room; a row is `offset .. offset
+// + length` of it. Rows are read in batches in any number of threads; writes of overlapping ranges
+// are serialised by the caller, who also makes sure that no reader needs a row that is being
+// written (store.hpp says how).
 #pragma once
 
 #include <atomic>
@@ -16,7 +17,8 @@
 
 namespace tieralloc {
 
-/// One piece to be read: `length` bytes at `offset` into `buffer`, all three multiples of the pool's block.
+/// One piece to be read: `length` bytes at `offset` into `buffer`, all three multiples of the
+/// pool's block.
 struct ReadOp {
   static constexpr std::int32_t kPending = 1;
 
@@ -24,7 +26,8 @@ struct ReadOp {
   std::uint32_t length = 0;
   std::byte* buffer = nullptr;
   std::uint64_t done_ns = 0;  ///< when it ended, valid once `result` is not kPending
-  /// kPending, then 0 where all of it was read, else minus an errno (-ENODATA: the pool ended too early).
+  /// kPending, then 0 where all of it was read, else minus an errno (-ENODATA: the pool ended too
+  /// early).
   std::atomic<std::int32_t> result{kPending};
 
   void finish(std::int32_t outcome, std::uint64_t now) {
@@ -55,8 +58,8 @@ class SlowPool {
 
   virtual std::vector<TableLayout> tables() const = 0;
 
-  /// Makes room for a table whose rows all read as zero and writes it into the pool's directory. On failure the pool is
-  /// as it was. Returns the layout with its offset.
+  /// Makes room for a table whose rows all read as zero and writes it into the pool's directory. On
+  /// failure the pool is as it was. Returns the layout with its offset.
   virtual TableLayout add_table(TableLayout layout) = 0;
 
   /// Reads a batch and returns when every operation has its result.
@@ -71,12 +74,13 @@ class SlowPool {
   /// Lets go of memory that earlier writes still take in caches below this pool.
   virtual void drop_caches() {}
 
-  virtual std::size_t block() const = 0;      ///< bytes that the device reads at least
-  virtual std::string kind() const = 0;       ///< "file", …
-  virtual std::string path() const = 0;       ///< for messages and stats()
-  virtual std::string engine() const = 0;     ///< how reads are made
-  virtual std::uint64_t bytes() const = 0;    ///< size of the pool
-  virtual std::uint64_t cached_bytes() const = 0;  ///< DRAM that the kernel's page cache holds of it
+  virtual std::size_t block() const = 0;    ///< bytes that the device reads at least
+  virtual std::string kind() const = 0;     ///< "file", …
+  virtual std::string path() const = 0;     ///< for messages and stats()
+  virtual std::string engine() const = 0;   ///< how reads are made
+  virtual std::uint64_t bytes() const = 0;  ///< size of the pool
+  virtual std::uint64_t cached_bytes()
+      const = 0;  ///< DRAM that the kernel's page cache holds of it
 };
 
 }  // namespace tieralloc
