@@ -1,4 +1,4 @@
-"""Builds the C++ core and the Cython layer over it; everything else is declared in pyproject.toml."""
+"""Builds the C++ core and the Cython layer over it; pyproject.toml has everything else."""
 
 import os
 from pathlib import Path

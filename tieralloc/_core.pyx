@@ -1,4 +1,6 @@
 # distutils: language = c++
 """The C++ core, called from Python: argument checks, buffers, errors; no logic."""
 
+include "_errors.pxi"
 include "_simulator.pxi"
+include "_store.pxi"

@@ -74,4 +74,16 @@ std::size_t huge_page_bytes(const void* data, std::size_t size) {
   return bytes < size ? bytes : size;
 }
 
+std::uint64_t available_memory() {
+  std::FILE* meminfo = std::fopen("/proc/meminfo", "re");
+  if (meminfo == nullptr) return 0;
+  std::uint64_t kib = 0;
+  char line[256];
+  while (std::fgets(line, sizeof line, meminfo) != nullptr) {
+    if (std::sscanf(line, "MemAvailable: %" SCNu64 " kB", &kib) == 1) break;
+  }
+  std::fclose(meminfo);
+  return kib << 10;
+}
+
 }  // namespace tieralloc

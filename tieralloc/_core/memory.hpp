@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <utility>
 
 namespace tieralloc {
@@ -38,5 +39,9 @@ class Region {
 /// Bytes of [data, data+size) that lie on huge pages now, as the kernel tells; 0 where it does not
 /// tell.
 std::size_t huge_page_bytes(const void* data, std::size_t size);
+
+/// Bytes that the machine can still give without swapping, as /proc/meminfo estimates; 0 where it
+/// does not tell.
+std::uint64_t available_memory();
 
 }  // namespace tieralloc

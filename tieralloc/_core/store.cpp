@@ -3,7 +3,6 @@
 #include "store.hpp"
 
 #include <algorithm>
-#include <map>
 #include <stdexcept>
 
 #include "error.hpp"
@@ -18,40 +17,12 @@ std::uint32_t stride_of(std::uint32_t dim, DType dtype) {
   return static_cast<std::uint32_t>(round_up(dim * size_of(dtype), kCacheLine));
 }
 
-TierPlan plan_for_capacity(std::uint32_t stride, RowId rows, Slot capacity) {
-  return {stride, rows, capacity, capacity + spare_slots(capacity)};
-}
-
-Slot most_capacity(RowId rows) {
-  return static_cast<Slot>(std::min<RowId>(rows, kMaxSlots - spare_slots(kMaxSlots)));
-}
-
-/// The largest capacity whose tier fits into `budget`; 0 where not even one row does.
-Slot capacity_within(std::uint64_t budget, std::uint32_t stride, RowId rows,
-                     const std::string& policy) {
-  Slot low = 0;
-  Slot high = most_capacity(rows);
-  while (low < high) {
-    const Slot middle = low + (high - low + 1) / 2;
-    if (tier_bytes(plan_for_capacity(stride, rows, middle), policy).total() <= budget) {
-      low = middle;
-    } else {
-      high = middle - 1;
-    }
-  }
-  return low;
-}
-
-void check_options(const StoreOptions& options) {
-  if ((options.fast_bytes == 0) == (options.fast_rows == 0)) {
-    throw std::invalid_argument(
-        "expected either fast_bytes or fast_rows to be above zero, got fast_bytes=" +
-        std::to_string(options.fast_bytes) + " and fast_rows=" + std::to_string(options.fast_rows));
-  }
-  make_eviction_policy(options.policy, {.capacity = 1, .slots = 1});
-}
-
 }  // namespace
+
+void Store::check(const StoreOptions& options) {
+  make_eviction_policy(options.policy, {.capacity = 1, .slots = 1});
+  check_budget(options.budget, options.policy);
+}
 
 Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
     : pool_(std::move(pool)),
@@ -60,9 +31,9 @@ Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
       fetcher_(*pool_, buffers_),
       prefetch_queue_(options.prefetch_queue),
       forks_at_birth_(fork_count()) {
-  check_options(options_);
+  check(options_);
   const std::vector<TableLayout> layouts = pool_->tables();
-  plan_tiers(layouts);
+  plan_tiers(layouts, options_.budget, options_.policy);
   for (const TableLayout& layout : layouts) {
     tables_.push_back({.layout = layout, .position = static_cast<std::uint32_t>(tables_.size())});
   }
@@ -81,8 +52,12 @@ Store::~Store() {
   stop_threads();
 }
 
+bool Store::belongs_here() const {
+  return fork_count() == forks_at_birth_;
+}
+
 void Store::check_fork() const {
-  if (fork_count() == forks_at_birth_) return;
+  if (belongs_here()) return;
   throw std::invalid_argument(
       "this store belongs to the parent process; a forked child must open a store of its own, "
       "and of another file");
@@ -119,7 +94,7 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                      .stride = stride_of(dim, dtype),
                      .offset = 0};
   layouts.push_back(layout);
-  plan_tiers(layouts);
+  plan_tiers(layouts, options_.budget, options_.policy);
   // Dirty rows go home before their tier goes; a failure here leaves everything as it was.
   for (auto& tier : tiers_) write_back_all(*tier);
   layout = pool_->add_table(layout);
@@ -136,41 +111,6 @@ std::vector<const Table*> Store::tables() const {
   return tables;
 }
 
-/// One tier a row size, in order of size. Each gets a share of the budget in proportion to its
-/// rows' bytes (of fast_rows: to its rows), and no more than holds all of them.
-std::vector<TierPlan> Store::plan_tiers(const std::vector<TableLayout>& tables) const {
-  std::map<std::uint32_t, RowId> rows_of;
-  for (const TableLayout& table : tables) rows_of[table.stride] += table.rows;
-  double all_rows = 0;
-  double all_bytes = 0;
-  for (const auto& [stride, rows] : rows_of) {
-    all_rows += static_cast<double>(rows);
-    all_bytes += static_cast<double>(rows) * stride;
-  }
-  std::vector<TierPlan> plans;
-  for (const auto& [stride, rows] : rows_of) {
-    const double share = static_cast<double>(rows);
-    Slot capacity;
-    if (options_.fast_rows > 0) {
-      const double part = static_cast<double>(options_.fast_rows) * (share / all_rows);
-      capacity = static_cast<Slot>(std::clamp(part, 1.0, static_cast<double>(most_capacity(rows))));
-    } else {
-      const double part = static_cast<double>(options_.fast_bytes) * (share * stride / all_bytes);
-      capacity = capacity_within(static_cast<std::uint64_t>(part), stride, rows, options_.policy);
-      if (capacity == 0) {
-        const auto need = tier_bytes(plan_for_capacity(stride, rows, 1), options_.policy).total();
-        throw std::invalid_argument("fast_bytes=" + std::to_string(options_.fast_bytes) +
-                                    " leaves " + std::to_string(static_cast<std::uint64_t>(part)) +
-                                    " bytes for the rows of " + std::to_string(stride) +
-                                    " bytes; one row with its index and spares takes " +
-                                    std::to_string(need));
-      }
-    }
-    plans.push_back(plan_for_capacity(stride, rows, capacity));
-  }
-  return plans;
-}
-
 void Store::ensure_layout() {
   if (layout_ready_.load(std::memory_order_acquire)) return;
   CallGate::Exclusive alone(gate_);
@@ -181,7 +121,7 @@ void Store::build_tiers() {
   std::vector<TableLayout> layouts;
   for (const Table& table : tables_) layouts.push_back(table.layout);
   std::vector<std::unique_ptr<FastTier>> tiers;
-  for (const TierPlan& plan : plan_tiers(layouts)) {
+  for (const TierPlan& plan : plan_tiers(layouts, options_.budget, options_.policy)) {
     std::vector<RowHome> homes;
     RowId next = 0;
     for (const TableLayout& layout : layouts) {
@@ -226,6 +166,7 @@ void Store::flush() {
     CallGate::Exclusive alone(gate_);
     for (auto& tier : tiers_) write_back_all(*tier);
   }
+  CallGate::Call call(gate_);
   pool_->sync();
   pool_->drop_caches();
 }
@@ -242,6 +183,7 @@ void Store::close() {
   }
   stop_threads();
   tiers_.clear();
+  pool_.reset();  // its lock goes with it: the file may be opened again
 }
 
 void Store::stop_threads() {
@@ -287,10 +229,16 @@ StoreStats Store::stats() {
     stats.dram.index += tier->bytes().index;
     stats.dram.metadata += tier->bytes().metadata;
     stats.huge_page_bytes += huge_page_bytes(tier->vectors().data(), tier->vectors().size());
-    stats.index_kind += (stats.index_kind.empty() ? "" : ", ") + std::string(tier->index().kind());
+    const std::string kind = tier->index().kind();
+    if (stats.index_kind.empty()) {
+      stats.index_kind = kind;
+    } else if (stats.index_kind != kind) {
+      stats.index_kind = "direct, hash";
+    }
   }
   stats.staging_bytes = buffers_.bytes();
-  stats.page_cache_bytes = pool_->cached_bytes();
+  stats.slow = {pool_->kind(), pool_->path(), pool_->engine(), pool_->bytes(),
+                pool_->cached_bytes()};
   std::lock_guard lock(error_mutex_);
   stats.write_back_error = write_back_error_;
   return stats;

@@ -34,12 +34,12 @@
 #include "fetch/fetcher.hpp"
 #include "pools/slow_pool.hpp"
 #include "prefetch_queue.hpp"
+#include "tier_plan.hpp"
 
 namespace tieralloc {
 
 struct StoreOptions {
-  std::uint64_t fast_bytes = 0;  ///< all DRAM of the fast tiers; or
-  std::uint64_t fast_rows = 0;   ///< rows in them
+  FastBudget budget;
   std::string policy = "s3fifo";
   std::uint64_t seed = 0;
   unsigned prefetch_threads = 1;
@@ -59,6 +59,12 @@ struct Table {
   std::uint64_t offset_of(std::uint64_t row) const { return layout.offset + row * layout.stride; }
 };
 
+struct SlowTierStats {
+  std::string kind, path, engine;
+  std::uint64_t bytes = 0;
+  std::uint64_t page_cache_bytes = 0;
+};
+
 struct StoreStats {
   std::uint64_t calls = 0, lookups = 0, hits = 0, on_demand_fetches = 0, shared_fetches = 0;
   std::uint64_t out_of_range = 0;
@@ -67,7 +73,8 @@ struct StoreStats {
   TierCounts tiers;
   std::uint64_t fast_rows = 0, resident_rows = 0, pinned_rows = 0, dirty_rows = 0;
   TierBytes dram;
-  std::uint64_t staging_bytes = 0, page_cache_bytes = 0, huge_page_bytes = 0;
+  std::uint64_t staging_bytes = 0, huge_page_bytes = 0;
+  SlowTierStats slow;
   std::string index_kind;
   std::string write_back_error;  ///< the last one, empty once a write-back succeeded again
   HistogramSum call_hit, call_on_demand, row_hit, row_on_demand;
@@ -75,8 +82,11 @@ struct StoreStats {
 
 class Store {
  public:
-  /// Throws std::invalid_argument where the options make no sense or leave the pool's tables less
-  /// than a slot each.
+  /// Throws std::invalid_argument where the options make no sense whatever the tables, and
+  /// MemoryShortage where they ask for more than there is.
+  static void check(const StoreOptions& options);
+
+  /// Throws as `check`, and where the options leave the pool's tables less than a slot each.
   Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options);
   /// Closes; what could not be written back is lost, which `close` would have told.
   ~Store();
@@ -89,6 +99,9 @@ class Store {
   /// Writes rows first … first + n - 1, `values` being dense, past the fast tier; copies of them
   /// there are dropped.
   void load(const Table& table, std::uint64_t first, std::uint64_t n, const std::byte* values);
+
+  /// To be called after a series of loads: the kernel's page cache lets go of what they wrote.
+  void settle();
 
   /// Serves a call. Returns how many indices were out of range and served as row 0.
   std::uint64_t embedding_bag(const BagCall& call);
@@ -113,9 +126,11 @@ class Store {
   void close();
   bool closed() const { return gate_.closed(); }
 
+  /// False in a forked child, where the store can neither be used nor destroyed.
+  bool belongs_here() const;
+
   StoreStats stats();
   void reset_stats();
-  SlowPool& pool() { return *pool_; }
 
  private:
   friend class BagServer;
@@ -124,7 +139,6 @@ class Store {
   void ensure_layout();
   void build_tiers();
   void drop_tiers();
-  std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables) const;
   void stop_threads();
 
   // update.cpp

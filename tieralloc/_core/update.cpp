@@ -93,6 +93,14 @@ void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
   }
 }
 
+void Store::settle() {
+  check_fork();
+  CallGate::Call call(gate_);
+  std::lock_guard writing(write_back_);
+  pool_->drop_caches();
+  written_since_drop_ = 0;
+}
+
 /// Writes some dirty rows home; of those that are not leaving only if `all`. Returns how many.
 std::size_t Store::write_back_some(FastTier& tier, bool all) {
   std::lock_guard writing(write_back_);

@@ -33,8 +33,10 @@ std::uint64_t size_of_file(int fd, const std::string& path) {
 /// The buffered descriptor of a file that nobody else writes.
 int open_locked(const std::string& path, int flags) {
   const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | flags, 0666);
-  if (fd < 0)
+  if (fd < 0 && errno == EEXIST) fail(EEXIST, path, "open it, or remove it first");
+  if (fd < 0) {
     fail(errno, path, flags != 0 ? "cannot create the slow tier" : "cannot open the slow tier");
+  }
   if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
     const int code = errno;
     close(fd);

@@ -1,0 +1,25 @@
+"""Tiered memory allocator for embedding vectors: a small fast pool before a large slow one."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from tieralloc.store import TieredStore
+from tieralloc.table import Table
+
+__version__ = "0.1.0"
+__all__ = ["Table", "TieredStore", "nn", "simulate", "trace"]
+
+_ON_DEMAND = ("nn", "simulate", "trace")
+
+
+def __getattr__(name: str) -> ModuleType:
+    # What needs more than numpy, or is not needed to serve, is imported when it is asked for.
+    if name in _ON_DEMAND:
+        return importlib.import_module(f"tieralloc.{name}")
+    raise AttributeError(f"module 'tieralloc' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_ON_DEMAND})

@@ -1,0 +1,122 @@
+// tier_plan.cpp: shares of the budget, from the smallest table group to the largest.
+#include "tier_plan.hpp"
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+
+#include "error.hpp"
+
+namespace tieralloc {
+namespace {
+
+struct Group {
+  std::uint32_t stride = 0;
+  RowId rows = 0;
+};
+
+TierPlan plan_for_capacity(const Group& group, Slot capacity) {
+  return {group.stride, group.rows, capacity, capacity + spare_slots(capacity)};
+}
+
+Slot most_capacity(const Group& group) {
+  return static_cast<Slot>(std::min<RowId>(group.rows, kMaxSlots - spare_slots(kMaxSlots)));
+}
+
+std::uint64_t bytes_for(const Group& group, Slot capacity, const std::string& policy) {
+  return tier_bytes(plan_for_capacity(group, capacity), policy).total();
+}
+
+/// The largest capacity whose tier fits into `budget`; 0 where not even one row does.
+Slot capacity_within(std::uint64_t budget, const Group& group, const std::string& policy) {
+  Slot low = 0;
+  Slot high = most_capacity(group);
+  while (low < high) {
+    const Slot middle = low + (high - low + 1) / 2;
+    if (bytes_for(group, middle, policy) <= budget) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
+std::vector<Group> group_by_stride(const std::vector<TableLayout>& tables) {
+  std::map<std::uint32_t, RowId> rows_of;
+  for (const TableLayout& table : tables) rows_of[table.stride] += table.rows;
+  std::vector<Group> groups;
+  for (const auto& [stride, rows] : rows_of) groups.push_back({stride, rows});
+  return groups;
+}
+
+[[noreturn]] void refuse(const FastBudget& budget, const Group& group, std::uint64_t left,
+                         std::uint64_t need) {
+  const bool by_bytes = budget.bytes > 0;
+  const char* unit = by_bytes ? " bytes" : " rows";
+  throw std::invalid_argument(
+      std::string(by_bytes ? "fast_bytes" : "fast_rows") + " is " +
+      std::to_string(by_bytes ? budget.bytes : budget.rows) + ", which leaves " +
+      std::to_string(left) + unit + " for the tables with rows of " + std::to_string(group.stride) +
+      " bytes; one row of them, with its index and spares, takes " + std::to_string(need) + unit);
+}
+
+void check_available(std::uint64_t bytes) {
+  const std::uint64_t available = available_memory();
+  if (available == 0 || bytes <= available) return;
+  throw MemoryShortage("the fast tier would take " + std::to_string(bytes) +
+                       " bytes of DRAM; the machine has " + std::to_string(available) +
+                       " bytes available");
+}
+
+}  // namespace
+
+std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const FastBudget& budget,
+                                 const std::string& policy) {
+  const bool by_bytes = budget.bytes > 0;
+  std::vector<Group> groups = group_by_stride(tables);
+  const auto weight = [&](const Group& group) {
+    return static_cast<double>(group.rows) * (by_bytes ? group.stride : 1);
+  };
+  // From the smallest on: it is the small ones that need more than their share, or leave some.
+  std::sort(groups.begin(), groups.end(),
+            [&](const Group& a, const Group& b) { return weight(a) < weight(b); });
+  double weight_left = 0;
+  for (const Group& group : groups) weight_left += weight(group);
+  std::uint64_t left = by_bytes ? budget.bytes : budget.rows;
+  std::uint64_t bytes = 0;
+  std::vector<TierPlan> plans;
+  for (const Group& group : groups) {
+    const double part = &group == &groups.back() ? 1.0 : weight(group) / weight_left;
+    const auto share = static_cast<std::uint64_t>(static_cast<double>(left) * part);
+    const std::uint64_t need = by_bytes ? bytes_for(group, 1, policy) : 1;
+    if (need > left) refuse(budget, group, left, need);
+    const std::uint64_t given = std::max(share, need);
+    const Slot capacity =
+        by_bytes ? capacity_within(given, group, policy)
+                 : static_cast<Slot>(std::min<std::uint64_t>(given, most_capacity(group)));
+    const std::uint64_t taken = bytes_for(group, capacity, policy);
+    left -= by_bytes ? taken : capacity;
+    bytes += taken;
+    weight_left -= weight(group);
+    plans.push_back(plan_for_capacity(group, capacity));
+  }
+  check_available(bytes);
+  std::sort(plans.begin(), plans.end(),
+            [](const TierPlan& a, const TierPlan& b) { return a.stride < b.stride; });
+  return plans;
+}
+
+void check_budget(const FastBudget& budget, const std::string& policy) {
+  if ((budget.bytes == 0) == (budget.rows == 0)) {
+    throw std::invalid_argument(
+        "expected either fast_bytes or fast_rows to be above zero, got fast_bytes=" +
+        std::to_string(budget.bytes) + " and fast_rows=" + std::to_string(budget.rows));
+  }
+  const Group smallest{kCacheLine, 1};
+  const std::uint64_t need = bytes_for(smallest, 1, policy);
+  if (budget.bytes > 0 && budget.bytes < need) refuse(budget, smallest, budget.bytes, need);
+  check_available(budget.bytes > 0 ? budget.bytes : budget.rows * kCacheLine);
+}
+
+}  // namespace tieralloc

@@ -1,0 +1,30 @@
+// tier_plan.hpp: the division of a store's DRAM among its row sizes.
+//
+// Rows of one size share a fast tier, as objects of one size share a slab. Every size gets a share
+// in proportion to its rows' bytes (of `fast_rows`: to its rows), at least one row's worth, and no
+// more than holds all its rows: what a small one leaves, the larger ones divide.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "fast_tier.hpp"
+#include "pools/slow_pool.hpp"
+
+namespace tieralloc {
+
+struct FastBudget {
+  std::uint64_t bytes = 0;  ///< all DRAM of the fast tiers; or
+  std::uint64_t rows = 0;   ///< rows in them
+};
+
+/// One plan a row size, in ascending order of size. Throws std::invalid_argument where the budget
+/// is less than a row of each size, and MemoryShortage where it is more than the machine has left.
+std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const FastBudget& budget,
+                                 const std::string& policy);
+
+/// Throws as plan_tiers does, for a budget that suits no tables at all.
+void check_budget(const FastBudget& budget, const std::string& policy);
+
+}  // namespace tieralloc

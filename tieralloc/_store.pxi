@@ -1,0 +1,677 @@
+# The tiered store: argument checks, buffers borrowed, the GIL released, errors translated.
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT,
+    PyBUF_STRIDES,
+    PyBUF_WRITABLE,
+    Py_buffer,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
+from libcpp cimport bool as c_bool
+
+import numpy as np
+
+
+cdef extern from "<span>" namespace "std" nogil:
+    cdef cppclass PartSpan "std::span<const tieralloc::TablePart>":
+        PartSpan()
+        PartSpan(const c_TablePart* first, size_t count)
+
+
+cdef extern from "<cstddef>" namespace "std" nogil:
+    cdef cppclass byte:
+        pass
+
+
+cdef extern from "dtype.hpp" namespace "tieralloc" nogil:
+    cdef enum class DType "tieralloc::DType":
+        float32
+        float16
+        bfloat16
+        float64
+
+    size_t size_of(DType dtype) noexcept
+
+
+cdef extern from "kernels.hpp" namespace "tieralloc" nogil:
+    cdef enum class Mode "tieralloc::Mode":
+        copy
+        sum
+        mean
+        max
+
+    const char* c_kernel_isa "tieralloc::kernel_isa"()
+
+
+cdef extern from "pools/slow_pool.hpp" namespace "tieralloc" nogil:
+    cdef cppclass TableLayout:
+        string name
+        uint64_t rows
+        uint32_t dim
+        DType dtype
+        uint32_t stride
+
+    cdef cppclass SlowPool:
+        pass
+
+
+cdef extern from "pools/file_pool.hpp" namespace "tieralloc" nogil:
+    cdef cppclass FilePoolOptions:
+        string engine
+        c_bool direct
+        c_bool reserve
+        unsigned queue_depth
+
+    unique_ptr[SlowPool] create_file_pool "tieralloc::FilePool::create"(
+        string path, FilePoolOptions options) except +raise_core_error
+    unique_ptr[SlowPool] open_file_pool "tieralloc::FilePool::open"(
+        string path, FilePoolOptions options) except +raise_core_error
+
+
+cdef extern from "fetch/engine.hpp" namespace "tieralloc" nogil:
+    vector[string] c_fetch_engine_names "tieralloc::fetch_engine_names"() except +
+    string c_fetch_engine_refusal "tieralloc::fetch_engine_refusal"(string name) except +
+
+
+cdef extern from "bag_call.hpp" namespace "tieralloc" nogil:
+    cdef cppclass Integers:
+        const void* data
+        size_t size
+        c_bool wide
+
+    cdef cppclass c_TablePart "tieralloc::TablePart":
+        const c_Table* table
+        int64_t padding
+
+    cdef enum class BoundsCheck "tieralloc::BoundsCheck":
+        fatal
+        warning
+
+    cdef cppclass BagCall:
+        PartSpan parts
+        size_t bags
+        Integers indices
+        Integers offsets
+        const void* weights
+        Mode mode
+        BoundsCheck bounds
+        byte* out
+        size_t out_stride
+        DType out_dtype
+
+
+cdef extern from "histogram.hpp" namespace "tieralloc" nogil:
+    cdef cppclass HistogramSum:
+        uint64_t count() const
+        uint64_t max() const
+        uint64_t percentile(double fraction) const
+
+
+cdef extern from "store.hpp" namespace "tieralloc" nogil:
+    cdef cppclass FastBudget:
+        uint64_t bytes
+        uint64_t rows
+
+    cdef cppclass StoreOptions:
+        FastBudget budget
+        string policy
+        uint64_t seed
+        unsigned prefetch_threads
+        size_t prefetch_queue
+
+    cdef cppclass c_Table "tieralloc::Table":
+        TableLayout layout
+
+    cdef cppclass TierBytes:
+        size_t vectors
+        size_t index
+        size_t metadata
+
+    cdef cppclass TierCounts:
+        uint64_t evictions
+        uint64_t bypassed
+        uint64_t prefetches_issued
+        uint64_t prefetches_useless
+        uint64_t write_backs
+        uint64_t write_back_errors
+
+    cdef cppclass SlowTierStats:
+        string kind
+        string path
+        string engine
+        uint64_t bytes
+        uint64_t page_cache_bytes
+
+    cdef cppclass StoreStats:
+        uint64_t calls
+        uint64_t lookups
+        uint64_t hits
+        uint64_t on_demand_fetches
+        uint64_t shared_fetches
+        uint64_t out_of_range
+        uint64_t prefetches_useful
+        uint64_t prefetches_late
+        uint64_t prefetches_dropped
+        uint64_t updates
+        TierCounts tiers
+        uint64_t fast_rows
+        uint64_t resident_rows
+        uint64_t pinned_rows
+        uint64_t dirty_rows
+        TierBytes dram
+        uint64_t staging_bytes
+        uint64_t huge_page_bytes
+        SlowTierStats slow
+        string index_kind
+        string write_back_error
+        HistogramSum call_hit
+        HistogramSum call_on_demand
+        HistogramSum row_hit
+        HistogramSum row_on_demand
+
+    cdef cppclass c_Store "tieralloc::Store":
+        c_Store(unique_ptr[SlowPool] pool, StoreOptions options) except +raise_core_error
+        const c_Table& create_table(string name, uint64_t rows, uint32_t dim,
+                                    DType dtype) except +raise_core_error
+        vector[const c_Table*] tables() except +raise_core_error
+        void load(const c_Table& table, uint64_t first, uint64_t n,
+                  const byte* values) except +raise_core_error
+        uint64_t embedding_bag(const BagCall& call) except +raise_core_error
+        void update(const c_Table& table, Integers indices,
+                    const byte* values) except +raise_core_error
+        uint64_t prefetch(const BagCall& call) except +raise_core_error
+        void pin(const c_Table& table, Integers indices) except +raise_core_error
+        void unpin(const c_Table& table, Integers indices) except +raise_core_error
+        void flush() except +raise_core_error
+        void close() except +raise_core_error
+        c_bool closed()
+        c_bool belongs_here()
+        StoreStats stats() except +raise_core_error
+        void reset_stats() except +raise_core_error
+        void settle() except +raise_core_error
+        @staticmethod
+        void check(StoreOptions options) except +raise_core_error
+
+
+cdef _DTYPES = {
+    "float32": <int>DType.float32,
+    "float16": <int>DType.float16,
+    "bfloat16": <int>DType.bfloat16,
+    "float64": <int>DType.float64,
+}
+cdef _DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
+cdef _MODES = {"sum": <int>Mode.sum, "mean": <int>Mode.mean, "max": <int>Mode.max}
+cdef _BOUNDS = {"fatal": <int>BoundsCheck.fatal, "warning": <int>BoundsCheck.warning}
+
+
+cdef int _choice(dict choices, object value, str what) except -1:
+    try:
+        return choices[value]
+    except (KeyError, TypeError):
+        known = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{what} is {value!r}, expected one of {known}") from None
+
+
+cdef class _Buffer:
+    """Memory lent by a Python object for as long as this object lives."""
+
+    cdef Py_buffer view
+    cdef bint held
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+    cdef int borrow(self, object source, bint writable) except -1:
+        cdef int flags = PyBUF_FORMAT | PyBUF_STRIDES
+        PyObject_GetBuffer(source, &self.view, flags | PyBUF_WRITABLE if writable else flags)
+        self.held = True
+        return 0
+
+
+cdef class _Ints(_Buffer):
+    """A one-dimensional array of int32 or int64, copied only where it is not contiguous."""
+
+    cdef Integers integers
+
+    cdef int take(self, object source, str what) except -1:
+        if not isinstance(source, np.ndarray):
+            source = np.asarray(source)
+            if source.size == 0 and source.dtype.kind == "f":
+                source = source.astype(np.int64)  # what numpy makes of an empty list
+        if source.dtype.kind != "i" or source.dtype.itemsize < 4:
+            raise TypeError(f"{what} are {source.dtype}, expected int32 or int64")
+        if source.ndim != 1:
+            raise ValueError(f"{what} have shape {source.shape}, expected one dimension")
+        if not (source.flags.c_contiguous and source.dtype.isnative):
+            source = np.ascontiguousarray(source, dtype=source.dtype.newbyteorder("="))
+        self.borrow(source, False)
+        self.integers.data = self.view.buf
+        self.integers.size = <size_t>self.view.shape[0]
+        self.integers.wide = self.view.itemsize == 8
+        return 0
+
+
+cdef _numpy_dtype(DType dtype):
+    """The NumPy type of rows; bfloat16, which NumPy lacks, passes as the uint16 of its bits."""
+    name = _DTYPE_NAMES[<int>dtype]
+    return np.dtype(np.uint16 if name == "bfloat16" else name)
+
+
+cdef bint _holds(object dtype, DType wanted):
+    return dtype == _numpy_dtype(wanted) or dtype.name == _DTYPE_NAMES[<int>wanted]
+
+
+cdef _Buffer _rows_of(object values, const c_Table* table, Py_ssize_t expected):
+    """Borrow values of whole rows, contiguous, of the table's type; `expected` -1: any number."""
+    array = np.asarray(values)
+    cdef const TableLayout* layout = &table.layout
+    name = layout.name.decode()
+    if not _holds(array.dtype, layout.dtype):
+        raise TypeError(f"values are {array.dtype}, expected {_DTYPE_NAMES[<int>layout.dtype]} "
+                        f"as table {name!r} has it")
+    if array.ndim != 2 or array.shape[1] != layout.dim or (
+            expected >= 0 and array.shape[0] != expected):
+        rows = "n" if expected < 0 else expected
+        raise ValueError(f"values have shape {array.shape}, expected ({rows}, {layout.dim}) "
+                         f"for table {name!r}")
+    lent = _Buffer()
+    # Viewed as bytes: NumPy exports no buffer of types that are not its own.
+    lent.borrow(np.ascontiguousarray(array).view(np.uint8), False)
+    return lent
+
+
+cdef class _Out:
+    """Where results go: the caller's array, or a new one."""
+
+    cdef object array
+    cdef _Buffer lent
+    cdef size_t stride
+    cdef DType dtype
+
+    cdef int take(self, object out, Py_ssize_t lines, Py_ssize_t columns, DType dtype,
+                  bint may_widen) except -1:
+        self.dtype = dtype
+        if out is None:
+            self.array = np.empty((lines, columns), dtype=_numpy_dtype(dtype))
+            target = self.array
+        else:
+            self.array = out
+            target = self.as_lines(out, lines, columns, may_widen)
+        self.stride = <size_t>target.strides[0] if lines > 1 else 0
+        self.lent = _Buffer()
+        self.lent.borrow(target.view(np.uint8) if columns > 0 else target, True)
+        return 0
+
+    cdef object as_lines(self, object out, Py_ssize_t lines, Py_ssize_t columns, bint may_widen):
+        array = out if isinstance(out, np.ndarray) else np.asarray(memoryview(out))
+        if not array.flags.writeable:
+            raise ValueError("out is read-only, expected a writable buffer")
+        own = _numpy_dtype(self.dtype)
+        if array.ndim == 1 and array.dtype == np.uint8 and array.flags.c_contiguous and (
+                array.size == lines * columns * own.itemsize):
+            return array.view(own).reshape(lines, columns)
+        if may_widen and array.dtype == np.float32:
+            self.dtype = DType.float32
+        elif not _holds(array.dtype, self.dtype):
+            raise TypeError(f"out is of {array.dtype}, expected "
+                            f"{_DTYPE_NAMES[<int>self.dtype]}{' or float32' if may_widen else ''}")
+        if array.shape != (lines, columns):
+            raise ValueError(f"out has shape {array.shape}, expected {(lines, columns)}")
+        if columns > 1 and array.strides[1] != array.itemsize or array.strides[0] < 0:
+            raise ValueError(f"out has strides {array.strides}, expected dense rows of "
+                             f"{array.itemsize} bytes an element, in ascending order")
+        return array
+
+
+def fetch_engines():
+    """Ways to read a file's rows, the best first, each with why this machine refuses it.
+
+    Returns
+    -------
+    dict of str to str
+        An empty string where the engine works here.
+    """
+    return {name.decode(): c_fetch_engine_refusal(name).decode() for name in c_fetch_engine_names()}
+
+
+def kernel_isa():
+    """The instruction set whose pooling kernels this processor runs."""
+    return c_kernel_isa().decode()
+
+
+cdef class Store:
+    """The C++ store; `tieralloc.TieredStore` is its public face.
+
+    Parameters
+    ----------
+    path : bytes
+        The slow tier's file.
+    create : bool
+        Whether to make the file; else it is opened.
+    fast_bytes, fast_rows : int
+        One of them above 0.
+    policy : str
+        One of `eviction_policy_names`.
+    engine : str
+        "auto" or one of `fetch_engines`.
+    direct, reserve : bool
+        Bypass the page cache; take disk blocks when a table is made.
+    queue_depth, prefetch_threads, seed : int
+        Reads under way at a time, threads that prefetch, seed of policies that draw at random.
+    """
+
+    cdef unique_ptr[c_Store] _store
+    cdef vector[const c_Table*] _tables  # addresses stay; the GIL guards the list
+
+    def __cinit__(self, bytes path, *, bint create, uint64_t fast_bytes, uint64_t fast_rows,
+                  str policy, str engine, bint direct, bint reserve, unsigned queue_depth,
+                  unsigned prefetch_threads, uint64_t seed):
+        cdef FilePoolOptions pool_options
+        pool_options.engine = engine.encode()
+        pool_options.direct = direct
+        pool_options.reserve = reserve
+        pool_options.queue_depth = queue_depth
+        cdef StoreOptions options
+        options.budget.bytes = fast_bytes
+        options.budget.rows = fast_rows
+        options.policy = policy.encode()
+        options.seed = seed
+        options.prefetch_threads = prefetch_threads
+        cdef string c_path = path
+        cdef unique_ptr[SlowPool] pool
+        with nogil:
+            c_Store.check(options)  # before there is a file
+            if create:
+                pool = create_file_pool(c_path, pool_options)
+            else:
+                pool = open_file_pool(c_path, pool_options)
+            self._store.reset(new c_Store(move(pool), options))
+        self._tables = self._store.get().tables()
+
+    def __dealloc__(self):
+        cdef c_Store* store = self._store.release()
+        # In a forked child the store's threads are missing: nothing of it can be ended there.
+        if store != NULL and store.belongs_here():
+            with nogil:
+                del store
+
+    cdef const c_Table* _table(self, Py_ssize_t position) except NULL:
+        if not 0 <= position < <Py_ssize_t>self._tables.size():
+            raise IndexError(f"table {position} of {self._tables.size()}")
+        return self._tables[position]
+
+    def create_table(self, str name, uint64_t rows, uint32_t dim, str dtype):
+        """Make a table of zeros; returns its position among the store's tables."""
+        cdef string c_name = name.encode()
+        cdef DType c_dtype = <DType>_choice(_DTYPES, dtype, "dtype")
+        with nogil:
+            self._store.get().create_table(c_name, rows, dim, c_dtype)
+        self._tables = self._store.get().tables()
+        return <Py_ssize_t>self._tables.size() - 1
+
+    def tables(self):
+        """Name, rows, dim and dtype of each table, in order of creation."""
+        cdef const c_Table* table
+        found = []
+        for table in self._tables:
+            found.append((table.layout.name.decode(), table.layout.rows, table.layout.dim,
+                          _DTYPE_NAMES[<int>table.layout.dtype]))
+        return found
+
+    def load(self, Py_ssize_t position, uint64_t first, values):
+        """Write rows from `first` on past the fast tier; returns how many."""
+        cdef const c_Table* table = self._table(position)
+        cdef _Buffer lent = _rows_of(values, table, -1)
+        cdef uint64_t rows = <uint64_t>lent.view.shape[0]
+        with nogil:
+            self._store.get().load(table[0], first, rows, <const byte*>lent.view.buf)
+        return rows
+
+    def settle(self):
+        """Let the page cache forget what a series of loads wrote."""
+        with nogil:
+            self._store.get().settle()
+
+    def lookup(self, Py_ssize_t position, indices, out, str bounds):
+        """Copy rows; returns the array and how many indices were out of range."""
+        cdef c_TablePart part
+        part.table = self._table(position)
+        part.padding = -1
+        cdef _Ints ints = _Ints()
+        ints.take(indices, "indices")
+        cdef BagCall call
+        call.mode = Mode.copy
+        call.parts = PartSpan(&part, 1)
+        call.bags = ints.integers.size
+        call.indices = ints.integers
+        return self._serve(call, out, part.table.layout.dim, part.table.layout.dtype, True, bounds)
+
+    def embedding_bag(self, positions, paddings, indices, offsets, bint include_last_offset,
+                      str mode, per_sample_weights, out, str bounds):
+        """Pool bags of rows of one table or several; returns as `lookup` does."""
+        cdef vector[c_TablePart] parts
+        cdef DType dtype = self._parts(positions, paddings, parts)
+        cdef BagCall call
+        cdef _Ints ints = _Ints()
+        cdef _Ints ends = _Ints()
+        ints.take(indices, "indices")
+        ends.take(offsets, "offsets")
+        call.indices = ints.integers
+        call.offsets = ends.integers
+        call.bags = _bags_of(ends.integers.size, parts.size(), include_last_offset)
+        call.mode = <Mode>_choice(_MODES, mode, "mode")
+        cdef _Buffer weights = _weights_of(per_sample_weights, ints.integers.size, dtype, mode)
+        if weights is not None:
+            call.weights = weights.view.buf
+        call.parts = PartSpan(parts.data(), parts.size())
+        cdef Py_ssize_t columns = 0
+        cdef c_TablePart part
+        for part in parts:
+            columns += part.table.layout.dim
+        return self._serve(call, out, columns, dtype, parts.size() == 1, bounds)
+
+    cdef DType _parts(self, positions, paddings, vector[c_TablePart]& parts) except *:
+        """The tables asked for and the type of a result that holds all of them."""
+        cdef c_TablePart part
+        cdef DType dtype = DType.float32
+        for i, position in enumerate(positions):
+            part.table = self._table(position)
+            part.padding = -1 if paddings is None else paddings[i]
+            parts.push_back(part)
+            if i == 0:
+                dtype = part.table.layout.dtype
+            elif part.table.layout.dtype != dtype:
+                if dtype == DType.float64 or part.table.layout.dtype == DType.float64:
+                    raise TypeError("tables of float64 and of narrower types have no common "
+                                    "result; expected one kind in a call")
+                dtype = DType.float32
+        if parts.empty():
+            raise ValueError("expected at least one table, got none")
+        return dtype
+
+    cdef _serve(self, BagCall& call, out, Py_ssize_t columns, DType dtype, bint one_table,
+                str bounds):
+        cdef _Out place = _Out()
+        cdef bint narrow = one_table and size_of(dtype) == 2
+        place.take(out, <Py_ssize_t>call.bags, columns, dtype, narrow)
+        call.bounds = <BoundsCheck>_choice(_BOUNDS, bounds, "bounds_check_mode")
+        call.out = <byte*>place.lent.view.buf
+        call.out_stride = place.stride
+        call.out_dtype = place.dtype
+        cdef uint64_t outside
+        with nogil:
+            outside = self._store.get().embedding_bag(call)
+        return place.array, outside
+
+    def update(self, Py_ssize_t position, indices, values):
+        """Set rows to new values."""
+        cdef const c_Table* table = self._table(position)
+        cdef _Ints ints = _Ints()
+        ints.take(indices, "indices")
+        cdef _Buffer lent = _rows_of(values, table, <Py_ssize_t>ints.integers.size)
+        with nogil:
+            self._store.get().update(table[0], ints.integers, <const byte*>lent.view.buf)
+
+    def prefetch(self, positions, indices, offsets, bint include_last_offset, str bounds):
+        """Queue rows to be fetched; returns how many were queued."""
+        cdef vector[c_TablePart] parts
+        self._parts(positions, None, parts)
+        cdef BagCall call
+        cdef _Ints ints = _Ints()
+        cdef _Ints ends = _Ints()
+        ints.take(indices, "indices")
+        call.indices = ints.integers
+        call.bags = ints.integers.size
+        if offsets is not None:
+            ends.take(offsets, "offsets")
+            call.offsets = ends.integers
+            call.bags = _bags_of(ends.integers.size, parts.size(), include_last_offset)
+        call.parts = PartSpan(parts.data(), parts.size())
+        call.bounds = <BoundsCheck>_choice(_BOUNDS, bounds, "bounds_check_mode")
+        cdef uint64_t queued
+        with nogil:
+            queued = self._store.get().prefetch(call)
+        return queued
+
+    def pin(self, Py_ssize_t position, indices):
+        """Make rows resident for good."""
+        cdef const c_Table* table = self._table(position)
+        cdef _Ints ints = _Ints()
+        ints.take(indices, "indices")
+        with nogil:
+            self._store.get().pin(table[0], ints.integers)
+
+    def unpin(self, Py_ssize_t position, indices):
+        """Let the policy evict rows again."""
+        cdef const c_Table* table = self._table(position)
+        cdef _Ints ints = _Ints()
+        ints.take(indices, "indices")
+        with nogil:
+            self._store.get().unpin(table[0], ints.integers)
+
+    def flush(self):
+        """Return once every update made before is in the slow tier for good."""
+        with nogil:
+            self._store.get().flush()
+
+    def close(self):
+        """Flush and end; closing twice does nothing."""
+        with nogil:
+            self._store.get().close()
+
+    @property
+    def closed(self):
+        """Whether `close` has ended the store."""
+        return self._store.get().closed()
+
+    @property
+    def belongs_here(self):
+        """False in a forked child of the process that made the store."""
+        return self._store.get().belongs_here()
+
+    def reset_stats(self):
+        """Start all counters and histograms anew."""
+        with nogil:
+            self._store.get().reset_stats()
+
+    def stats(self):
+        """All figures, as `TieredStore.stats` documents them, but for the policy's name."""
+        cdef unique_ptr[StoreStats] holder = unique_ptr[StoreStats](new StoreStats())
+        cdef StoreStats* stats = holder.get()
+        with nogil:
+            stats[0] = self._store.get().stats()
+        return _stats_dict(stats)
+
+
+cdef size_t _bags_of(size_t offsets, size_t tables, bint include_last_offset) except? 0:
+    cdef size_t bags = offsets
+    if include_last_offset:
+        if offsets == 0:
+            raise ValueError("expected at least one offset, the end of the last bag, got none")
+        bags -= 1
+    if bags % tables != 0:
+        raise ValueError(f"{bags} bags do not share out among {tables} tables; expected tables x "
+                         f"bags{' + 1' if include_last_offset else ''} offsets, got {offsets}")
+    return bags // tables
+
+
+cdef _Buffer _weights_of(weights, size_t expected, DType dtype, str mode):
+    if weights is None:
+        return None
+    if mode != "sum":
+        raise ValueError(f"per_sample_weights go with mode 'sum' only, got mode {mode!r}")
+    array = np.asarray(weights)
+    wanted = np.float64 if dtype == DType.float64 else np.float32
+    if array.dtype != wanted:
+        raise TypeError(f"per_sample_weights are {array.dtype}, expected {np.dtype(wanted)}")
+    if array.shape != (expected,):
+        raise ValueError(f"per_sample_weights have shape {array.shape}, expected ({expected},): "
+                         "one an index")
+    lent = _Buffer()
+    lent.borrow(np.ascontiguousarray(array), False)
+    return lent
+
+
+cdef _latency_dict(const HistogramSum& histogram):
+    return {
+        "count": histogram.count(),
+        "p50": histogram.percentile(0.5),
+        "p90": histogram.percentile(0.9),
+        "p99": histogram.percentile(0.99),
+        "p999": histogram.percentile(0.999),
+        "max": histogram.max(),
+    }
+
+
+cdef _stats_dict(const StoreStats* stats):
+    dram = {
+        "vectors": stats.dram.vectors,
+        "index": stats.dram.index,
+        "metadata": stats.dram.metadata,
+        "staging": stats.staging_bytes,
+        "page_cache": stats.slow.page_cache_bytes,
+    }
+    dram["total"] = sum(dram.values())
+    return {
+        "calls": stats.calls,
+        "lookups": stats.lookups,
+        "hits": stats.hits,
+        "on_demand_fetches": stats.on_demand_fetches,
+        "shared_fetches": stats.shared_fetches,
+        "out_of_range": stats.out_of_range,
+        "evictions": stats.tiers.evictions,
+        "bypassed": stats.tiers.bypassed,
+        "prefetches_issued": stats.tiers.prefetches_issued,
+        "prefetches_useful": stats.prefetches_useful,
+        "prefetches_late": stats.prefetches_late,
+        "prefetches_useless": stats.tiers.prefetches_useless,
+        "prefetches_dropped": stats.prefetches_dropped,
+        "updates": stats.updates,
+        "write_backs": stats.tiers.write_backs,
+        "write_back_errors": stats.tiers.write_back_errors,
+        "write_back_error": stats.write_back_error.decode("utf-8", "replace"),
+        "fast_rows": stats.fast_rows,
+        "resident_rows": stats.resident_rows,
+        "pinned_rows": stats.pinned_rows,
+        "dirty_rows": stats.dirty_rows,
+        "dram_bytes": dram,
+        "huge_page_bytes": stats.huge_page_bytes,
+        "index": stats.index_kind.decode(),
+        "kernels": kernel_isa(),
+        "slow_tier": {
+            "kind": stats.slow.kind.decode(),
+            "path": os.fsdecode(<bytes>stats.slow.path),
+            "engine": stats.slow.engine.decode(),
+            "bytes": stats.slow.bytes,
+        },
+        "latency_ns": {
+            "call_hit": _latency_dict(stats.call_hit),
+            "call_on_demand": _latency_dict(stats.call_on_demand),
+            "row_hit": _latency_dict(stats.row_hit),
+            "row_on_demand": _latency_dict(stats.row_on_demand),
+        },
+    }

@@ -1,0 +1,495 @@
+"""A store: tables of embedding vectors in two tiers, a file and a pool of DRAM before it."""
+
+from __future__ import annotations
+
+import logging
+import operator
+import os
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, SupportsIndex
+
+from tieralloc import _core
+from tieralloc._sizes import parse_size
+from tieralloc.table import Table, of_store
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike
+
+    from tieralloc.trace import Recorder
+
+_LOG = logging.getLogger("tieralloc")
+
+
+class TieredStore:
+    """Tables whose rows live in a slow tier and are served from a fast one.
+
+    The slow tier holds every row; the fast tier, a pool of DRAM, holds copies of those that the
+    policy keeps. All methods may be called from any number of threads; the GIL is released while
+    they work. A forked child cannot use the store (ValueError): it must open one of its own.
+
+    Parameters
+    ----------
+    path : path
+        The file to be made as the slow tier. `open` opens one that there is.
+    fast_bytes : int or str
+        All the DRAM that the tables may take: vectors, index and metadata, such as ``"64MiB"``.
+    fast_rows : int
+        The rows of the fast tier instead, for experiments.
+    policy : str
+        Who leaves the fast tier: "lru", "lfu", "clock", "sieve", "s3fifo" or "random".
+    bounds_check_mode : {"fatal", "warning"}
+        What an index out of range does: raise IndexError, or serve row 0, be counted in `stats`
+        and logged once.
+    engine : str
+        How rows are read from the file: "auto" takes the first of `tieralloc doctor`'s list that
+        works here.
+    direct : bool
+        Bypass the kernel's page cache where the file system lets us; else pages are dropped behind
+        each read.
+    reserve : bool
+        Take the disk blocks of a table when it is made, so that a full disk is an error then and
+        not later.
+    queue_depth : int
+        Reads of one call under way at a time.
+    prefetch_threads : int
+        Background threads that serve `prefetch`.
+    seed : int
+        For policies that draw at random.
+
+    Raises
+    ------
+    FileExistsError
+        Where there is a file at `path`.
+    OSError
+        Where the file cannot be made or is locked by another store; there is no file then.
+    ValueError
+        For options that make no sense.
+    MemoryError
+        For more DRAM than the machine has available.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fast_bytes: int | str | None = None,
+        fast_rows: int | None = None,
+        policy: str = "s3fifo",
+        bounds_check_mode: str = "fatal",
+        engine: str = "auto",
+        direct: bool = True,
+        reserve: bool = True,
+        queue_depth: int = 64,
+        prefetch_threads: int = 1,
+        seed: int = 0,
+    ) -> None:
+        self._begin(
+            path,
+            create=True,
+            fast_bytes=fast_bytes,
+            fast_rows=fast_rows,
+            policy=policy,
+            bounds_check_mode=bounds_check_mode,
+            engine=engine,
+            direct=direct,
+            reserve=reserve,
+            queue_depth=queue_depth,
+            prefetch_threads=prefetch_threads,
+            seed=seed,
+        )
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        fast_bytes: int | str | None = None,
+        fast_rows: int | None = None,
+        policy: str = "s3fifo",
+        bounds_check_mode: str = "fatal",
+        engine: str = "auto",
+        direct: bool = True,
+        reserve: bool = True,
+        queue_depth: int = 64,
+        prefetch_threads: int = 1,
+        seed: int = 0,
+    ) -> TieredStore:
+        """Open the file of a store that was closed, with its tables.
+
+        Parameters
+        ----------
+        path : path
+            The file.
+        fast_bytes, fast_rows, policy, bounds_check_mode, engine, direct, reserve, queue_depth, \
+        prefetch_threads, seed
+            As for `TieredStore`; nothing of them is kept in the file.
+
+        Raises
+        ------
+        OSError
+            Where the file cannot be opened, is read-only, or open in another store.
+        ValueError
+            Where it is not a store's file, is damaged, truncated or of a newer version. Nothing is
+            changed then.
+        """
+        store = cls.__new__(cls)
+        store._begin(
+            path,
+            create=False,
+            fast_bytes=fast_bytes,
+            fast_rows=fast_rows,
+            policy=policy,
+            bounds_check_mode=bounds_check_mode,
+            engine=engine,
+            direct=direct,
+            reserve=reserve,
+            queue_depth=queue_depth,
+            prefetch_threads=prefetch_threads,
+            seed=seed,
+        )
+        return store
+
+    def _begin(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        create: bool,
+        fast_bytes: int | str | None,
+        fast_rows: int | None,
+        bounds_check_mode: str,
+        **options: Any,
+    ) -> None:
+        if (fast_bytes is None) == (fast_rows is None):
+            raise ValueError(
+                f"expected one of fast_bytes and fast_rows, got fast_bytes={fast_bytes!r} and "
+                f"fast_rows={fast_rows!r}"
+            )
+        if bounds_check_mode not in ("fatal", "warning"):
+            raise ValueError(
+                f"bounds_check_mode is {bounds_check_mode!r}, expected 'fatal' or 'warning'"
+            )
+        for option in ("queue_depth", "prefetch_threads"):
+            _check_count(option, options[option])
+        if fast_rows is not None:
+            _check_count("fast_rows", fast_rows)
+        self._core = _core.Store(
+            os.fsencode(path),
+            create=create,
+            fast_bytes=0 if fast_bytes is None else parse_size(fast_bytes, "fast_bytes"),
+            fast_rows=0 if fast_rows is None else fast_rows,
+            **options,
+        )
+        self._bounds = bounds_check_mode
+        self._policy: str = options["policy"]
+        self._out_of_range_seen = False
+        self._recorder: Recorder | None = None
+        self._tables: dict[str, Table] = {}
+        self._learn_tables()
+        # Runs when the store is forgotten or the interpreter ends: updates still go home.
+        self._finalizer = weakref.finalize(self, _close_core, self._core)
+
+    def _learn_tables(self) -> None:
+        for position, layout in enumerate(self._core.tables()):
+            if layout[0] not in self._tables:
+                self._tables[layout[0]] = Table(self, position, *layout)
+
+    @property
+    def tables(self) -> Mapping[str, Table]:
+        """The store's tables by name, in order of creation."""
+        return dict(self._tables)
+
+    @property
+    def closed(self) -> bool:
+        """Whether `close` has ended the store."""
+        return self._core.closed
+
+    def create_table(
+        self,
+        name: str,
+        num_embeddings: int,
+        embedding_dim: int,
+        dtype: DTypeLike | str = "float32",
+    ) -> Table:
+        """Make a table whose rows are all zero.
+
+        Takes time and disk for the file to grow; of DRAM it takes its share of the budget, in
+        proportion to the tables' bytes. Copies in the fast tier are forgotten, so make all tables
+        before serving.
+
+        Parameters
+        ----------
+        name : str
+            1 to 191 bytes of UTF-8, not that of another table.
+        num_embeddings : int
+            Rows.
+        embedding_dim : int
+            Elements a row.
+        dtype : str or dtype
+            "float32", "float16", "bfloat16" or "float64", or NumPy's or torch's type of that name.
+
+        Returns
+        -------
+        Table
+
+        Raises
+        ------
+        ValueError
+            For a name that is taken, no rows or no elements, an unknown dtype, or where the
+            budget would leave a table less than one row.
+        MemoryError
+            Where the fast tier would take more DRAM than there is.
+        OSError
+            Where the file cannot grow (ENOSPC); it is then as it was.
+        """
+        for what, count in (("num_embeddings", num_embeddings), ("embedding_dim", embedding_dim)):
+            _check_count(what, count)
+        if embedding_dim >= 1 << 32:
+            raise ValueError(f"embedding_dim is {embedding_dim}, expected below 2**32")
+        self._core.create_table(name, num_embeddings, embedding_dim, _dtype_name(dtype))
+        self._learn_tables()
+        return self._tables[name]
+
+    def table(self, name: str) -> Table:
+        """Return the table of this name; KeyError, naming those there are, if there is none."""
+        try:
+            return self._tables[name]
+        except KeyError:
+            known = ", ".join(self._tables) or "none"
+            raise KeyError(f"no table {name!r}; the store has: {known}") from None
+
+    def embedding_bag(
+        self,
+        indices: ArrayLike,
+        offsets: ArrayLike,
+        tables: Sequence[str | Table] | None = None,
+        mode: str = "sum",
+        per_sample_weights: ArrayLike | None = None,
+        include_last_offset: bool = True,
+        out: Any = None,
+    ) -> Any:
+        """Pool bags of rows of many tables in one call, whose misses are fetched as one batch.
+
+        Parameters
+        ----------
+        indices : (nnz,) int32 or int64
+            Rows, table-major: those of all bags of the first table, then of the second, …
+        offsets : (T * B + 1,) int32 or int64
+            Bag ``b`` of table ``t`` is ``indices[offsets[t*B+b]:offsets[t*B+b+1]]``. Without
+            `include_last_offset` the last one, the end of the last bag, is left out.
+        tables : sequence of str or Table, optional
+            The T tables; by default all of the store, in order of creation.
+        mode : {"sum", "mean", "max"}
+            How a bag is pooled; an empty one gives zeros.
+        per_sample_weights : (nnz,) float32, optional
+            What each row is multiplied with (float64 for tables of float64); mode "sum" only.
+        include_last_offset : bool
+            Whether `offsets` holds the end of the last bag.
+        out : writable buffer, optional
+            Where the result goes.
+
+        Returns
+        -------
+        (B, D) array
+            D is the sum of the tables' dims, in order: of the tables' type where they share one,
+            else float32. `out` itself where it was given.
+
+        Raises
+        ------
+        IndexError
+            For an index out of range, named with its table; nothing is done then.
+        ValueError, TypeError
+            For offsets that do not ascend from 0 within the indices, wrong shapes or types, or a
+            closed store.
+        OSError
+            Where a row cannot be read; the rest of the store serves on.
+        """
+        positions = self._positions(tables)
+        result, outside = self._core.embedding_bag(
+            positions,
+            None,
+            indices,
+            offsets,
+            include_last_offset,
+            mode,
+            per_sample_weights,
+            out,
+            self._bounds,
+        )
+        self._after_call(positions, indices, offsets, include_last_offset, outside)
+        return result
+
+    def prefetch(
+        self,
+        indices: ArrayLike,
+        offsets: ArrayLike,
+        tables: Sequence[str | Table] | None = None,
+        include_last_offset: bool = True,
+    ) -> int:
+        """Have the rows of a coming `embedding_bag` call fetched in the background.
+
+        A hint: it returns at once, and what does not fit into the queue is dropped and counted.
+
+        Parameters
+        ----------
+        indices, offsets, tables, include_last_offset
+            As for `embedding_bag`.
+
+        Returns
+        -------
+        int
+            Rows queued; those resident already are not.
+        """
+        positions = self._positions(tables)
+        return self._core.prefetch(positions, indices, offsets, include_last_offset, self._bounds)
+
+    def _positions(self, tables: Sequence[str | Table] | None) -> Sequence[int]:
+        if tables is None:
+            return range(len(self._tables))
+        return [
+            (self.table(table) if isinstance(table, str) else of_store(self, table)).position
+            for table in tables
+        ]
+
+    def _after_call(
+        self,
+        positions: Sequence[int],
+        indices: ArrayLike,
+        offsets: ArrayLike | None,
+        include_last_offset: bool,
+        outside: int,
+    ) -> None:
+        """Record a call that was served; warn of the first one with indices out of range."""
+        recorder = self._recorder
+        if recorder is not None:
+            recorder.add(positions, indices, offsets, include_last_offset=include_last_offset)
+        if outside and not self._out_of_range_seen:
+            self._out_of_range_seen = True
+            _LOG.warning(
+                "%d indices of a call are out of range and were served as row 0 "
+                "(bounds_check_mode='warning'); further ones are only counted, in stats()",
+                outside,
+            )
+
+    @contextmanager
+    def record(self, max_lookups: int | None = None) -> Iterator[Recorder]:
+        """Record what lookups access, for as long as the context lasts.
+
+        Parameters
+        ----------
+        max_lookups : int, optional
+            Accesses kept at most; later ones are dropped and counted.
+
+        Yields
+        ------
+        tieralloc.trace.Recorder
+            Its `trace` makes an access trace of what it has.
+
+        Raises
+        ------
+        RuntimeError
+            Where the store is being recorded already.
+        """
+        from tieralloc.trace import Recorder
+
+        if self._recorder is not None:
+            raise RuntimeError("the store is being recorded already; end that recording first")
+        recorder = Recorder(
+            [table.name for table in self._tables.values()],
+            [table.num_embeddings for table in self._tables.values()],
+            max_lookups=max_lookups,
+        )
+        self._recorder = recorder
+        try:
+            yield recorder
+        finally:
+            self._recorder = None
+
+    def stats(self) -> dict[str, Any]:
+        """Figures since the store was opened or `reset_stats` was called.
+
+        Returns
+        -------
+        dict
+            - calls, lookups (rows asked for) = hits + on_demand_fetches, shared_fetches (of these,
+              read by another call already), miss_ratio, out_of_range;
+            - evictions, bypassed (fetched, not admitted), updates, write_backs, write_back_errors,
+              write_back_error (the last one's text, empty once one succeeded again);
+            - prefetches_issued, _useful (used before they were evicted), _late (asked for while in
+              flight), _useless (evicted unused), _dropped (queue full);
+            - fast_rows (capacity), resident_rows, pinned_rows, dirty_rows;
+            - dram_bytes: vectors, index, metadata (together the budget), staging (buffers of
+              reads), page_cache (what the kernel caches of the file), total; huge_page_bytes (of
+              the vectors);
+            - policy, index ("direct", "hash"), kernels (instruction set), slow_tier (kind, path,
+              engine, bytes);
+            - latency_ns: call_hit and call_on_demand (a call that found all rows, one that waited
+              for the slow tier), row_hit (a row of a call that found all), row_on_demand (a read):
+              each count, p50, p90, p99, p999, max, in nanoseconds.
+        """
+        stats = self._core.stats()
+        lookups = stats["lookups"]
+        stats["miss_ratio"] = stats["on_demand_fetches"] / lookups if lookups else 0.0
+        stats["policy"] = self._policy
+        return stats
+
+    def reset_stats(self) -> None:
+        """Start all counters and histograms anew; what is resident stays."""
+        self._core.reset_stats()
+
+    def flush(self) -> None:
+        """Return once every update made before is in the slow tier for good.
+
+        Raises
+        ------
+        OSError
+            Where a row could not be written; it stays in the fast tier.
+        """
+        self._core.flush()
+
+    def close(self) -> None:
+        """Flush and end the store; closing twice does nothing.
+
+        Raises
+        ------
+        OSError
+            Where a row could not be written; the store stays open.
+        """
+        self._core.close()
+        self._finalizer.detach()
+
+    def __enter__(self) -> TieredStore:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        state = " closed" if self.closed else ""
+        return f"<TieredStore{state} tables={list(self._tables)} policy={self._policy!r}>"
+
+
+def _close_core(core: _core.Store) -> None:
+    if core.belongs_here:
+        core.close()
+
+
+def _check_count(what: str, value: SupportsIndex) -> None:
+    try:
+        count = operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} is of type {type(value).__name__}, expected int") from None
+    if not 1 <= count < 1 << 63:
+        raise ValueError(f"{what} is {count}, expected at least 1")
+
+
+def _dtype_name(dtype: DTypeLike | str) -> str:
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
+    return name.removeprefix("torch.")

@@ -1,0 +1,274 @@
+"""A table of embedding vectors in a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from tieralloc.store import TieredStore
+
+
+class Table:
+    """Rows of one width and type; made by `TieredStore.create_table`.
+
+    Rows of bfloat16, a type that NumPy lacks, come and go as the uint16 of their bits. `load` and
+    `update` also round float32 to them, and a float32 `out` widens them.
+
+    Attributes
+    ----------
+    name : str
+    num_embeddings : int
+        Rows.
+    embedding_dim : int
+        Elements a row.
+    dtype : str
+        "float32", "float16", "bfloat16" or "float64".
+    position : int
+        Among the store's tables, from 0.
+    """
+
+    __slots__ = ("_core", "_store", "dtype", "embedding_dim", "name", "num_embeddings", "position")
+
+    def __init__(
+        self,
+        store: TieredStore,
+        position: int,
+        name: str,
+        num_embeddings: int,
+        embedding_dim: int,
+        dtype: str,
+    ) -> None:
+        self._store = store
+        self._core = store._core
+        self.position = position
+        self.name = name
+        self.num_embeddings = num_embeddings
+        self.embedding_dim = embedding_dim
+        self.dtype = dtype
+
+    @property
+    def store(self) -> TieredStore:
+        """The store that the table is in."""
+        return self._store
+
+    def load(self, rows: ArrayLike | Iterable[ArrayLike], start: int | None = None) -> None:
+        """Write rows to the slow tier, in row order; copies in the fast tier are dropped.
+
+        Parameters
+        ----------
+        rows : (n, embedding_dim) array, or iterable of such arrays
+            An iterable is streamed: one of its arrays is in memory at a time.
+        start : int, optional
+            The row to begin with; the rows may then end before the table does. By default they
+            must fill the table.
+
+        Raises
+        ------
+        ValueError
+            For rows of another width, too many, or, without `start`, too few. Arrays before the
+            offending one are written by then.
+        TypeError
+            For rows of another type.
+        OSError
+            Where the slow tier cannot be written.
+        """
+        row = 0 if start is None else start
+        if not 0 <= row <= self.num_embeddings:
+            raise ValueError(
+                f"start is {start}, expected a row of table {self.name!r}: 0 to "
+                f"{self.num_embeddings}"
+            )
+        for part in _parts_of(rows):
+            row += self._core.load(self.position, row, self._as_values(part))
+        self._core.settle()
+        if start is None and row < self.num_embeddings:
+            raise ValueError(
+                f"rows end after {row}, expected the {self.num_embeddings} of table "
+                f"{self.name!r}; pass start= to write a part of it"
+            )
+
+    def lookup(self, indices: ArrayLike, out: Any = None) -> Any:
+        """Rows, copied.
+
+        Parameters
+        ----------
+        indices : (n,) int32 or int64
+        out : writable buffer, optional
+            (n, embedding_dim) of the table's type, or of float32 for 16-bit rows, or bytes.
+
+        Returns
+        -------
+        (n, embedding_dim) array
+            `out` itself where it was given.
+
+        Raises
+        ------
+        IndexError
+            For an index out of range; nothing is done then.
+        ValueError, TypeError
+            For wrong shapes or types, or a closed store.
+        OSError
+            Where a row cannot be read.
+        """
+        store = self._store
+        result, outside = self._core.lookup(self.position, indices, out, store._bounds)
+        if outside or store._recorder is not None:
+            store._after_call([self.position], indices, None, False, outside)
+        return result
+
+    def embedding_bag(
+        self,
+        indices: ArrayLike,
+        offsets: ArrayLike,
+        mode: str = "sum",
+        per_sample_weights: ArrayLike | None = None,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        out: Any = None,
+    ) -> Any:
+        """Pool bags of rows, with the semantics of ``torch.nn.functional.embedding_bag``.
+
+        Parameters
+        ----------
+        indices : (nnz,) int32 or int64
+            Rows of all bags, one bag after the other.
+        offsets : (B,) or (B + 1,) int32 or int64
+            Where each bag begins and, with `include_last_offset`, where the last one ends.
+        mode : {"sum", "mean", "max"}
+            An empty bag gives zeros.
+        per_sample_weights : (nnz,) float32, optional
+            What each row is multiplied with (float64 for tables of float64); mode "sum" only.
+        include_last_offset : bool
+            Whether `offsets` holds the end of the last bag.
+        padding_idx : int, optional
+            A row that bags leave out.
+        out : writable buffer, optional
+            As for `lookup`, a line a bag.
+
+        Returns
+        -------
+        (B, embedding_dim) array
+
+        Raises
+        ------
+        IndexError, ValueError, TypeError, OSError
+            As for `TieredStore.embedding_bag`.
+        """
+        store = self._store
+        result, outside = self._core.embedding_bag(
+            (self.position,),
+            None if padding_idx is None else (self._padding(padding_idx),),
+            indices,
+            offsets,
+            include_last_offset,
+            mode,
+            per_sample_weights,
+            out,
+            store._bounds,
+        )
+        if outside or store._recorder is not None:
+            store._after_call([self.position], indices, offsets, include_last_offset, outside)
+        return result
+
+    def _padding(self, padding_idx: int) -> int:
+        rows = self.num_embeddings
+        if not -rows <= padding_idx < rows:
+            raise ValueError(
+                f"padding_idx is {padding_idx}, expected a row of table {self.name!r} of {rows} "
+                "rows, from the end where negative"
+            )
+        return padding_idx % rows
+
+    def update(self, indices: ArrayLike, values: ArrayLike) -> None:
+        """Set rows to new values; lookups that begin afterwards see them.
+
+        The values go to the fast tier at once and to the slow one in the background, by `flush` or
+        by `close`. Of an index given twice the later value stays.
+
+        Parameters
+        ----------
+        indices : (n,) int32 or int64
+        values : (n, embedding_dim) array
+            Of the table's type.
+
+        Raises
+        ------
+        IndexError
+            For an index out of range; nothing is done then.
+        ValueError, TypeError
+            For wrong shapes or types, or a closed store.
+        OSError
+            Where the fast tier is full of rows that cannot be written back.
+        """
+        self._core.update(self.position, indices, self._as_values(values))
+
+    def prefetch(self, indices: ArrayLike) -> int:
+        """Have rows fetched in the background: a hint that returns at once.
+
+        Parameters
+        ----------
+        indices : (n,) int32 or int64
+
+        Returns
+        -------
+        int
+            Rows queued; those resident already are not, and those that the queue has no room for
+            are dropped and counted.
+        """
+        return self._core.prefetch((self.position,), indices, None, False, self._store._bounds)
+
+    def pin(self, indices: ArrayLike) -> None:
+        """Make rows resident and keep them so, until `unpin`. All of them, or none.
+
+        Parameters
+        ----------
+        indices : (n,) int32 or int64
+
+        Raises
+        ------
+        ValueError
+            Where the fast tier has no room for so many pinned rows.
+        IndexError, OSError
+            As for `lookup`.
+        """
+        self._core.pin(self.position, indices)
+
+    def unpin(self, indices: ArrayLike) -> None:
+        """Let the policy evict rows again; those that are not pinned are passed over."""
+        self._core.unpin(self.position, indices)
+
+    def _as_values(self, values: ArrayLike) -> ArrayLike:
+        if self.dtype != "bfloat16":
+            return values
+        array = np.asarray(values)
+        return _round_to_bfloat16(array) if array.dtype == np.float32 else array
+
+    def __len__(self) -> int:
+        return self.num_embeddings
+
+    def __repr__(self) -> str:
+        return f"<Table {self.name!r} of {self.num_embeddings} x {self.embedding_dim} {self.dtype}>"
+
+
+def of_store(store: TieredStore, table: Table) -> Table:
+    """Return the table if it is one of the store's; ValueError otherwise."""
+    if table.store is not store:
+        raise ValueError(f"{table!r} is of another store, expected one of {list(store.tables)}")
+    return table
+
+
+def _parts_of(rows: Any) -> Iterable[Any]:
+    is_array = hasattr(rows, "__array__") or isinstance(rows, memoryview)
+    return [rows] if is_array else rows
+
+
+def _round_to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """Round to nearest, ties to even; NaN stays NaN."""
+    bits = np.ascontiguousarray(values).view(np.uint32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
+    return np.where(np.isnan(values), (bits >> 16) | 0x40, rounded).astype(np.uint16)
