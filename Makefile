@@ -1,0 +1,65 @@
+# One command each, with its own set-up: a virtual environment in .venv, pinned by constraints.txt.
+#   make demo    see it work              make test    every test
+#   make bench   microbenchmarks          make lint    what CI checks before the tests
+#   make format  fix what can be fixed    make sanitize  the C++ tests under ASan, UBSan and TSan
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
+
+CORE := $(shell find tieralloc/_core -name '*.cpp' -o -name '*.hpp' -o -name '*.inc')
+BUILD_FROM := setup.py pyproject.toml constraints.txt $(CORE) \
+              $(wildcard tieralloc/*.pyx tieralloc/*.pxi)
+CPP := $(CORE) $(shell find tests/core -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
+
+.PHONY: demo test test-python test-core sanitize bench bench-peers lint format clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/plot
+	$(BIN)/tieralloc demo
+
+test: test-core test-python
+
+test-python: $(VENV)/all
+	$(BIN)/python -m pytest
+
+test-core:
+	$(MAKE) --no-print-directory -C tests/core test
+
+sanitize:
+	$(MAKE) --no-print-directory -C tests/core asan tsan
+
+bench: $(VENV)/all
+	$(BIN)/python -m pytest bench/micro --benchmark-autosave \
+	    --benchmark-columns=min,median,iqr,ops,rounds --benchmark-group-by=group
+
+bench-peers: $(VENV)/all
+	$(BIN)/python -m bench.peers
+
+lint: $(VENV)/all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run --Werror $(CPP)
+
+format: $(VENV)/all
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CPP)
+
+clean:
+	rm -rf build $(VENV) tieralloc/_core.cpp tieralloc/*.so *.egg-info
+
+# The package built where it stands, with what a demo needs, and with what development needs.
+$(VENV)/python:
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/plot: $(VENV)/python $(BUILD_FROM)
+	$(PIP) --editable '.[plot]'
+	touch $@
+
+$(VENV)/all: $(VENV)/python $(BUILD_FROM)
+	$(PIP) --editable '.[torch,plot,test,bench,dev]'
+	touch $@ $(VENV)/plot
