@@ -55,7 +55,7 @@ struct CallScratch {
   std::vector<const std::byte*> pointers;
   std::vector<Slot> touched;
   std::vector<std::uint32_t> lengths;
-  std::vector<std::byte> weights;
+  std::vector<std::byte> weights;  ///< where they are not the caller's own
 
   // Until the next fetch.
   MissSet misses;

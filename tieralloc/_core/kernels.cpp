@@ -7,8 +7,9 @@
 namespace tieralloc {
 
 namespace baseline {
+inline constexpr std::size_t kVectorBytes = 16;
 #include "pool_kernels.inc"
-}
+}  // namespace baseline
 
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 #define TIERALLOC_X86_VARIANTS 1
@@ -16,15 +17,17 @@ namespace baseline {
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,prefer-vector-width=256")
 namespace avx2 {
+inline constexpr std::size_t kVectorBytes = 32;
 #include "pool_kernels.inc"
-}
+}  // namespace avx2
 #pragma GCC pop_options
 
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
 namespace avx512 {
+inline constexpr std::size_t kVectorBytes = 64;
 #include "pool_kernels.inc"
-}
+}  // namespace avx512
 #pragma GCC pop_options
 #endif
 

@@ -57,13 +57,15 @@ class BagServer {
   void serve_part(std::size_t part) {
     for (std::size_t bag = 0; bag < call_.bags;) {
       const std::size_t first = bag;
-      scratch_.rows.clear();
+      std::size_t rows = 0;
       scratch_.lengths.clear();
-      scratch_.weights.clear();
       do {
-        take_bag(part, bag++);
-      } while (bag < call_.bags && scratch_.rows.size() + bag_size(part, bag) <= kChunk &&
+        const std::size_t size = bag_size(part, bag++);
+        scratch_.lengths.push_back(static_cast<std::uint32_t>(size));
+        rows += size;
+      } while (bag < call_.bags && rows + bag_size(part, bag) <= kChunk &&
                scratch_.lengths.size() < kChunk);
+      take_rows(part, call_.bag_begin(part * call_.bags + first), rows);
       serve_chunk(part, first);
       if (scratch_.misses.rows.size() >= Fetcher::kMaxBatch || scratch_.held.bytes() >= kMaxHeld) {
         finish_pending();
@@ -76,35 +78,57 @@ class BagServer {
     return call_.bag_end(i) - call_.bag_begin(i);
   }
 
-  /// Appends a bag's rows to the chunk.
-  void take_bag(std::size_t part, std::size_t bag) {
-    const std::size_t i = part * call_.bags + bag;
-    const std::size_t before = scratch_.rows.size();
+  /// Fills in the rows and weights of the chunk's bags, whose n indices begin at the call's
+  /// `begin`-th.
+  void take_rows(std::size_t part, std::size_t begin, std::size_t n) {
+    scratch_.rows.resize(n);
+    const void* indices = call_.indices.data;
     if (call_.indices.wide) {
-      take_rows(part, static_cast<const std::int64_t*>(call_.indices.data), call_.bag_begin(i),
-                call_.bag_end(i));
+      number_rows(table_of(part), static_cast<const std::int64_t*>(indices) + begin, n);
     } else {
-      take_rows(part, static_cast<const std::int32_t*>(call_.indices.data), call_.bag_begin(i),
-                call_.bag_end(i));
+      number_rows(table_of(part), static_cast<const std::int32_t*>(indices) + begin, n);
     }
-    scratch_.lengths.push_back(static_cast<std::uint32_t>(scratch_.rows.size() - before));
+    if (call_.weights != nullptr) {
+      weights_ =
+          static_cast<const std::byte*>(call_.weights) + begin * weight_bytes(table_of(part));
+    }
+    if (call_.parts[part].padding >= 0) drop_padding(part, call_.parts[part].padding);
   }
 
   template <typename Index>
-  void take_rows(std::size_t part, const Index* indices, std::size_t begin, std::size_t end) {
-    const Table& table = table_of(part);
-    const std::int64_t padding = call_.parts[part].padding;
-    const std::size_t width = weight_bytes(table);
-    for (std::size_t i = begin; i < end; ++i) {
+  void number_rows(const Table& table, const Index* indices, std::size_t n) {
+    const std::uint64_t rows = table.layout.rows;
+    const RowId first = table.first_row;
+    RowId* numbered = scratch_.rows.data();
+    for (std::size_t i = 0; i < n; ++i) {
       // validate() has let an index outside the table pass only to have row 0 served for it.
       const auto index = static_cast<std::uint64_t>(static_cast<std::int64_t>(indices[i]));
-      const std::uint64_t row = index < table.layout.rows ? index : 0;
-      if (static_cast<std::int64_t>(row) == padding) continue;
-      scratch_.rows.push_back(table.first_row + row);
-      if (call_.weights == nullptr) continue;
-      const auto* weight = static_cast<const std::byte*>(call_.weights) + i * width;
-      scratch_.weights.insert(scratch_.weights.end(), weight, weight + width);
+      numbered[i] = first + (index < rows ? index : 0);
     }
+  }
+
+  /// Takes the padding row, and the weights that go with it, out of the chunk's bags.
+  void drop_padding(std::size_t part, std::int64_t padding) {
+    const Table& table = table_of(part);
+    const RowId left_out = table.first_row + static_cast<RowId>(padding);
+    const std::size_t width = weight_bytes(table);
+    scratch_.weights.clear();
+    std::size_t from = 0;
+    std::size_t to = 0;
+    for (std::uint32_t& length : scratch_.lengths) {
+      const std::size_t end = from + length;
+      const std::size_t begin = to;
+      for (; from < end; ++from) {
+        if (scratch_.rows[from] == left_out) continue;
+        scratch_.rows[to++] = scratch_.rows[from];
+        if (call_.weights == nullptr) continue;
+        const std::byte* weight = weights_ + from * width;
+        scratch_.weights.insert(scratch_.weights.end(), weight, weight + width);
+      }
+      length = static_cast<std::uint32_t>(to - begin);
+    }
+    scratch_.rows.resize(to);
+    if (call_.weights != nullptr) weights_ = scratch_.weights.data();
   }
 
   void serve_chunk(std::size_t part, std::size_t first_bag) {
@@ -119,7 +143,7 @@ class BagServer {
       pool_or_set_aside(part, first_bag);
     }
     guard_.end_read();
-    if (table.tier->needs_touches()) table.tier->touch(scratch_.touched);
+    if (table.tier->needs_touches()) touch(*table.tier, found);
   }
 
   /// Fills in the addresses of the chunk's resident rows; returns how many there are.
@@ -128,23 +152,35 @@ class BagServer {
     scratch_.entries.resize(n);
     scratch_.pointers.resize(n);
     tier.index().find(scratch_.rows, scratch_.entries.data());
-    scratch_.touched.resize(n);
+    const Entry* entries = scratch_.entries.data();
+    const std::byte** pointers = scratch_.pointers.data();
+    Entry flags = 0;
     std::size_t found = 0;
     for (std::size_t i = 0; i < n; ++i) {
-      const Entry entry = scratch_.entries[i];
-      if (entry == kAbsent) {
-        scratch_.pointers[i] = nullptr;
-        continue;
-      }
-      const Slot slot = slot_of(entry);
-      scratch_.pointers[i] = tier.row(slot);
-      scratch_.touched[found++] = slot;
-      if (is_prefetched(entry) && tier.clear_prefetched(scratch_.rows[i])) {
+      const Entry entry = entries[i];
+      flags |= entry;
+      found += entry != kAbsent;
+      pointers[i] = entry == kAbsent ? nullptr : tier.row(slot_of(entry));
+    }
+    if (is_prefetched(flags)) count_first_uses(tier);
+    return found;
+  }
+
+  void count_first_uses(FastTier& tier) {
+    for (std::size_t i = 0; i < scratch_.rows.size(); ++i) {
+      if (is_prefetched(scratch_.entries[i]) && tier.clear_prefetched(scratch_.rows[i])) {
         guard_.meters().prefetches_useful.add(1);
       }
     }
+  }
+
+  void touch(FastTier& tier, std::size_t found) {
     scratch_.touched.resize(found);
-    return found;
+    Slot* touched = scratch_.touched.data();
+    for (const Entry entry : scratch_.entries) {
+      if (entry != kAbsent) *touched++ = slot_of(entry);
+    }
+    tier.touch(scratch_.touched);
   }
 
   /// Pools `bags` bags of the chunk, from its `bag`-th on, whose rows begin at the chunk's
@@ -156,8 +192,7 @@ class BagServer {
     job.rows = scratch_.pointers.data() + row;
     job.lengths = call_.offsets.data == nullptr ? nullptr : scratch_.lengths.data() + bag;
     job.bags = bags;
-    job.weights =
-        call_.weights == nullptr ? nullptr : scratch_.weights.data() + row * weight_bytes(table);
+    job.weights = weights_ == nullptr ? nullptr : weights_ + row * weight_bytes(table);
     job.dim = table.layout.dim;
     job.out = out_of(part, first_bag + bag);
     job.out_stride = call_.out_stride;
@@ -192,12 +227,10 @@ class BagServer {
               ? reinterpret_cast<std::uintptr_t>(scratch_.held.push(bytes, table.row_bytes()))
               : scratch_.misses.add(table.tier, scratch_.rows[i]) * std::uintptr_t{2} + 1);
     }
-    if (call_.weights == nullptr) return;
+    if (weights_ == nullptr) return;
     const std::size_t width = weight_bytes(table);
-    scratch_.pending_weights.insert(
-        scratch_.pending_weights.end(),
-        scratch_.weights.begin() + static_cast<std::ptrdiff_t>(row * width),
-        scratch_.weights.begin() + static_cast<std::ptrdiff_t>((row + n) * width));
+    scratch_.pending_weights.insert(scratch_.pending_weights.end(), weights_ + row * width,
+                                    weights_ + (row + n) * width);
   }
 
   void finish_pending() {
@@ -255,7 +288,8 @@ class BagServer {
   CallGate::Call& guard_;
   const BagCall& call_;
   CallScratch& scratch_;
-  std::vector<std::size_t> columns_;  ///< bytes before each part in a line of the result
+  std::vector<std::size_t> columns_;    ///< bytes before each part in a line of the result
+  const std::byte* weights_ = nullptr;  ///< of the chunk; null: none
   std::uint64_t lookups_ = 0;
   std::uint64_t on_demand_before_ = guard_.meters().on_demand_fetches.get();
   bool waited_ = false;
