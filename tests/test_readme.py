@@ -1,0 +1,35 @@
+"""What the README shows must run as printed."""
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+README = Path(__file__).parent.parent / "README.md"
+BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+
+
+def test_it_has_a_quick_start_and_one_with_torch():
+    assert [("import torch" in block) for block in BLOCKS] == [False, True]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=["quick start", "torch"])
+def test_code_runs_as_printed(block, tmp_path):
+    if "import torch" in block and importlib.util.find_spec("torch") is None:
+        pytest.skip("torch is not installed")
+    result = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert list(tmp_path.glob("*.tier"))
+
+
+def test_commands_it_lists_exist():
+    named = set(re.findall(r"`tieralloc (\w+)", README.read_text()))
+    shown = subprocess.run(
+        [sys.executable, "-m", "tieralloc", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert named and all(re.search(rf"^\s+{name}\b", shown, re.MULTILINE) for name in named)
