@@ -14,6 +14,7 @@ namespace {
 
 // Longer reads would keep a device's queue from being shared fairly, and gain nothing on it.
 constexpr std::uint64_t kMaxRead = 64 << 10;
+constexpr std::uint32_t kUnplaced = 0xFFFFFFFFu;
 
 }  // namespace
 
@@ -35,20 +36,21 @@ std::uint32_t FetchBatch::add(FastTier* tier, RowId row, std::uint64_t offset, s
   return size_++;
 }
 
-/// Gives every row its place in a read: rows in file order, a read grown while the next row touches
-/// its last block.
+/// Gives every row its place in a read. Rows in file order make reads, each grown while the next
+/// row touches its last block; reads are made in the order in which their first rows were added, so
+/// that rows land about in that order too.
 void FetchBatch::plan() {
   const std::uint64_t block = pool_.block();
-  std::vector<std::uint32_t> order(size_);
-  std::iota(order.begin(), order.end(), 0u);
-  std::sort(order.begin(), order.end(),
+  std::vector<std::uint32_t> by_offset(size_);
+  std::iota(by_offset.begin(), by_offset.end(), 0u);
+  std::sort(by_offset.begin(), by_offset.end(),
             [&](auto a, auto b) { return items_[a].offset < items_[b].offset; });
 
   struct Extent {
     std::uint64_t begin, end;
   };
   std::vector<Extent> extents;
-  for (std::uint32_t i : order) {
+  for (std::uint32_t i : by_offset) {
     FetchItem& item = items_[i];
     const std::uint64_t begin = item.offset / block * block;
     const std::uint64_t end = round_up(item.offset + item.length, block);
@@ -65,18 +67,30 @@ void FetchBatch::plan() {
   for (const Extent& extent : extents) total += extent.end - extent.begin;
   memory_ = buffers_.take(total);
   ops_ = std::make_unique<ReadOp[]>(extents.size());
+  std::vector<std::uint32_t> op_of(extents.size(), kUnplaced);
   std::byte* buffer = memory_.data();
-  for (std::size_t i = 0; i < extents.size(); ++i) {
-    ops_[i].offset = extents[i].begin;
-    ops_[i].length = static_cast<std::uint32_t>(extents[i].end - extents[i].begin);
-    ops_[i].buffer = buffer;
-    buffer += ops_[i].length;
+  for (std::uint32_t i = 0; i < size_; ++i) {
+    std::uint32_t& op = op_of[items_[i].op];
+    if (op == kUnplaced) {
+      const Extent& extent = extents[items_[i].op];
+      op = op_count_++;
+      ops_[op].offset = extent.begin;
+      ops_[op].length = static_cast<std::uint32_t>(extent.end - extent.begin);
+      ops_[op].buffer = buffer;
+      buffer += ops_[op].length;
+    }
+    items_[i].op = op;
   }
-  op_count_ = static_cast<std::uint32_t>(extents.size());
 }
 
-void FetchBatch::read() {
-  if (size_ == 0) return;
+void FetchBatch::read(const Landed& landed) {
+  landed_ = &landed;
+  if (size_ > 0) read_all();
+  take_in();
+  if (landing_error_ != nullptr) std::rethrow_exception(landing_error_);
+}
+
+void FetchBatch::read_all() {
   // Others may be waiting by now: whatever goes wrong, every row gets an outcome.
   int code = EIO;
   try {
@@ -99,6 +113,22 @@ void FetchBatch::read() {
     if (ops_[i].result.load() == ReadOp::kPending) ops_[i].finish(-code, now_ns());
   }
   on_progress();
+}
+
+void FetchBatch::take_in() noexcept {
+  const std::uint32_t first = landed_items_;
+  std::uint32_t last = first;
+  while (last < size_ &&
+         ops_[items_[last].op].result.load(std::memory_order_acquire) != ReadOp::kPending) {
+    ++last;
+  }
+  if (last == first) return;
+  landed_items_ = last;
+  try {
+    (*landed_)(first, last);
+  } catch (...) {
+    landing_error_ = std::current_exception();
+  }
 }
 
 std::int32_t FetchBatch::wait(std::uint32_t i) {

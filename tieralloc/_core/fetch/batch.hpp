@@ -8,6 +8,8 @@
 #pragma once
 
 #include <atomic>
+#include <exception>
+#include <functional>
 #include <memory>
 
 #include "../buffers.hpp"
@@ -37,8 +39,12 @@ class FetchBatch final : public ReadListener {
   std::uint32_t add(FastTier* tier, RowId row, std::uint64_t offset, std::uint32_t length,
                     bool prefetch);
 
-  /// Reads every row added, those that share a block by one read, and returns when all have ended.
-  void read();
+  /// Called with rows [first, last) in the order in which they were added, each once it and all
+  /// before it have an outcome: most of them while later ones are still on their way.
+  using Landed = std::function<void(std::uint32_t first, std::uint32_t last)>;
+
+  /// Reads every row added, those that share a block by one read, and returns when all have landed.
+  void read(const Landed& landed);
 
   /// Waits for one row. 0 once its bytes are there, else minus an errno.
   std::int32_t wait(std::uint32_t item);
@@ -50,9 +56,11 @@ class FetchBatch final : public ReadListener {
   std::uint64_t ended_ns(std::uint32_t i) const { return ops_[items_[i].op].done_ns; }
 
   void on_progress() override;
+  void take_in() noexcept override;
 
  private:
   void plan();
+  void read_all();
 
   SlowPool& pool_;
   BufferPool& buffers_;
@@ -61,6 +69,9 @@ class FetchBatch final : public ReadListener {
   std::uint32_t size_ = 0;
   std::unique_ptr<ReadOp[]> ops_;
   std::uint32_t op_count_ = 0;
+  const Landed* landed_ = nullptr;
+  std::uint32_t landed_items_ = 0;
+  std::exception_ptr landing_error_;  ///< kept while reads go on into our buffers
   std::uint64_t started_ns_ = 0;
   std::atomic<std::uint32_t> progress_{0};  ///< 0: not planned yet
 };

@@ -1,6 +1,7 @@
 // engine.hpp: ways to read many pieces of a file at once.
 //
-// `read` blocks its caller until every piece has a result; any number of threads may call it.
+// `read` blocks its caller until every piece has a result, and lets the listener use the time; any
+// number of threads may call it.
 #pragma once
 
 #include <memory>

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 #include "../error.hpp"
 
@@ -15,7 +16,7 @@ constexpr std::size_t kRowsPerLock = 32;
 /// Calls `visit(item)` for each, holding the item's tier's lock, released every few rows for
 /// others.
 template <typename Items, typename TierOf, typename Visit>
-void each_locked(Items& items, TierOf tier_of, Visit visit) {
+void each_locked(Items&& items, TierOf tier_of, Visit visit) {
   std::unique_lock<std::mutex> lock;
   std::size_t held = 0;
   for (auto& item : items) {
@@ -59,37 +60,23 @@ void Fetcher::fetch_batch(std::span<Miss> misses, FastTier::Admit why, RowArena&
                           CallMeters& meters) {
   std::vector<Miss*> open;
   for (Miss& miss : misses) open.push_back(&miss);
-  Miss* failed = nullptr;
-  std::int32_t error = 0;
+  Outcome outcome;
   while (!open.empty()) {
     auto batch = std::make_shared<FetchBatch>(pool_, buffers_, open.size());
     begin(open, why, batch, held, meters);
-    batch->read();
-    std::erase_if(open, [](const Miss* miss) { return miss->batch == nullptr; });
+    std::vector<Miss*> own;
+    std::vector<Miss*> others;
     for (Miss* miss : open) {
-      if (miss->batch != batch) miss->batch->wait(miss->item);
+      if (miss->batch != nullptr) (miss->batch == batch ? own : others).push_back(miss);
     }
-    std::vector<Miss*> again;
-    each_locked(
-        open, [](Miss* miss) -> FastTier& { return *miss->tier; },
-        [&](Miss* miss) {
-          std::int32_t result = 0;
-          const State state = end(*miss, batch.get(), why, result);
-          if (state == State::again) again.push_back(miss);
-          if (state == State::failed) {
-            failed = miss;
-            error = result;
-          }
-        });
-    for (const Miss* miss : open) {
-      const std::uint64_t began = miss->batch ? miss->batch->started_ns() : 0;
-      if (began == 0) continue;
-      const std::uint64_t ended = miss->batch->ended_ns(miss->item);
-      meters.row_on_demand.record(ended > began ? ended - began : 0);
-    }
-    open = std::move(again);
+    batch->read([&](std::uint32_t first, std::uint32_t last) {
+      end(std::span(own).subspan(first, last - first), batch.get(), why, meters, outcome);
+    });
+    for (Miss* miss : others) miss->batch->wait(miss->item);
+    end(others, nullptr, why, meters, outcome);
+    open = std::exchange(outcome.again, {});
   }
-  if (failed != nullptr) fail(*failed, error);
+  if (outcome.failed != nullptr) fail(*outcome.failed, outcome.error);
 }
 
 /// Finds for each row what there is of it: a copy in the fast tier by now, somebody's read, or a
@@ -129,7 +116,27 @@ void Fetcher::begin(std::span<Miss*> misses, FastTier::Admit why, std::shared_pt
       });
 }
 
-/// Locked. Takes what was read of one row, and offers it to the fast tier if it was ours to read.
+/// Takes what was read of rows whose reads have ended, and offers those that are of our `own` batch
+/// to the fast tier.
+void Fetcher::end(std::span<Miss* const> misses, const FetchBatch* own, FastTier::Admit why,
+                  CallMeters& meters, Outcome& outcome) {
+  each_locked(
+      misses, [](Miss* miss) -> FastTier& { return *miss->tier; },
+      [&](Miss* miss) {
+        std::int32_t error = 0;
+        const State state = end(*miss, own, why, error);
+        if (state == State::again) outcome.again.push_back(miss);
+        if (state == State::failed) {
+          outcome.failed = miss;
+          outcome.error = error;
+        }
+        const std::uint64_t began = miss->batch->started_ns();
+        const std::uint64_t ended = miss->batch->ended_ns(miss->item);
+        if (began != 0) meters.row_on_demand.record(ended > began ? ended - began : 0);
+      });
+}
+
+/// Locked.
 Fetcher::State Fetcher::end(Miss& miss, const FetchBatch* own, FastTier::Admit why,
                             std::int32_t& error) {
   FetchBatch& batch = *miss.batch;
@@ -150,26 +157,29 @@ Fetcher::State Fetcher::end(Miss& miss, const FetchBatch* own, FastTier::Admit w
 
 void Fetcher::prefetch(std::span<const RowPlace> rows) {
   std::vector<Miss> misses;
-  for (const RowPlace& place : rows) {
-    misses.push_back({.tier = place.tier, .row = place.row, .batch = nullptr});
-  }
-  auto batch = std::make_shared<FetchBatch>(pool_, buffers_, misses.size());
-  const auto tier_of = [](Miss& miss) -> FastTier& { return *miss.tier; };
-  each_locked(misses, tier_of, [&](Miss& miss) {
-    if (miss.tier->index().find(miss.row) != kAbsent || miss.tier->find_flight(miss.row)) return;
-    miss.item =
-        batch->add(miss.tier, miss.row, miss.tier->home_of(miss.row), miss.tier->stride(), true);
-    miss.batch = batch;
-    miss.tier->start_flight(miss.row, {batch, miss.item});
-    miss.tier->count_prefetch();
-  });
-  batch->read();
-  std::erase_if(misses, [](const Miss& miss) { return miss.batch == nullptr; });
-  each_locked(misses, tier_of, [&](Miss& miss) {
-    // Somebody who waited for it has had its use already: it counts as late, not as useful.
-    const bool joined = batch->item(miss.item).joined;
-    std::int32_t error = 0;
-    end(miss, batch.get(), joined ? FastTier::Admit::on_demand : FastTier::Admit::prefetch, error);
+  auto batch = std::make_shared<FetchBatch>(pool_, buffers_, rows.size());
+  each_locked(
+      rows, [](const RowPlace& place) -> FastTier& { return *place.tier; },
+      [&](const RowPlace& place) {
+        FastTier& tier = *place.tier;
+        if (tier.index().find(place.row) != kAbsent || tier.find_flight(place.row)) return;
+        const std::uint32_t item =
+            batch->add(&tier, place.row, tier.home_of(place.row), tier.stride(), true);
+        tier.start_flight(place.row, {batch, item});
+        tier.count_prefetch();
+        misses.push_back({.tier = &tier, .row = place.row, .batch = batch, .item = item});
+      });
+  batch->read([&](std::uint32_t first, std::uint32_t last) {
+    each_locked(
+        std::span(misses).subspan(first, last - first),
+        [](Miss& miss) -> FastTier& { return *miss.tier; },
+        [&](Miss& miss) {
+          // Somebody who waited for it has had its use already: it counts as late, not as useful.
+          const bool joined = batch->item(miss.item).joined;
+          std::int32_t error = 0;
+          end(miss, batch.get(), joined ? FastTier::Admit::on_demand : FastTier::Admit::prefetch,
+              error);
+        });
   });
 }
 

@@ -42,9 +42,18 @@ class Fetcher {
  private:
   enum class State { fetched, again, failed };
 
+  /// What is left to do of a batch that has been read.
+  struct Outcome {
+    std::vector<Miss*> again;  ///< changed while they were read
+    Miss* failed = nullptr;
+    std::int32_t error = 0;
+  };
+
   void fetch_batch(std::span<Miss> misses, FastTier::Admit why, RowArena& held, CallMeters& meters);
   void begin(std::span<Miss*> misses, FastTier::Admit why, std::shared_ptr<FetchBatch> batch,
              RowArena& held, CallMeters& meters);
+  void end(std::span<Miss* const> misses, const FetchBatch* own, FastTier::Admit why,
+           CallMeters& meters, Outcome& outcome);
   State end(Miss& miss, const FetchBatch* own, FastTier::Admit why, std::int32_t& error);
   [[noreturn]] void fail(const Miss& miss, std::int32_t error) const;
 

@@ -44,8 +44,7 @@ void PreadEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
       wake_.notify_one();
     }
   }
-  while (read_next(*batch)) {
-  }
+  while (read_next(*batch)) listener.take_in();
   for (std::size_t ended; (ended = batch->ended.load(std::memory_order_acquire)) < ops.size();) {
     batch->ended.wait(ended);
   }

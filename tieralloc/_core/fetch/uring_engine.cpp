@@ -215,6 +215,7 @@ void UringEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
     }
     ring->harvest(take);
     listener.on_progress();
+    listener.take_in();
   }
   give_back(std::move(ring));
 }

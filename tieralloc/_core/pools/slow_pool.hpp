@@ -36,11 +36,17 @@ struct ReadOp {
   }
 };
 
-/// Told, from whichever thread, that operations of a batch have ended.
+/// Told of a batch's progress while it is read.
 class ReadListener {
  public:
   virtual ~ReadListener() = default;
+
+  /// From whichever thread: operations have ended.
   virtual void on_progress() = 0;
+
+  /// In the thread that reads, while the device is busy with other operations: time to use what has
+  /// come. Does not throw.
+  virtual void take_in() noexcept = 0;
 };
 
 struct TableLayout {
