@@ -7,6 +7,7 @@
 // all of an entry or nothing; cells never move.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <bit>
 #include <stdexcept>
@@ -37,18 +38,21 @@ class HashIndex final : public RowIndex {
   }
 
   void find(std::span<const RowId> rows, Entry* entries) const override {
-    constexpr std::size_t kAhead = 24;
+    constexpr std::size_t kAhead = 32;
+    std::size_t homes[kAhead];
     const std::size_t n = rows.size();
+    const auto ask_for = [&](std::size_t i) {
+      homes[i % kAhead] = home_of(rows[i]);
+      __builtin_prefetch(&bucket(homes[i % kAhead]));
+    };
+    for (std::size_t i = 0; i < std::min(n, kAhead); ++i) ask_for(i);
     for (std::size_t i = 0; i < n; ++i) {
-      if (i + kAhead < n) __builtin_prefetch(&bucket(home_of(rows[i + kAhead])));
-      entries[i] = HashIndex::find(rows[i]);
+      entries[i] = find_from(homes[i % kAhead], rows[i]);
+      if (i + kAhead < n) ask_for(i + kAhead);
     }
   }
 
-  Entry find(RowId row) const override {
-    const std::atomic<Word>* cell = locate(row);
-    return cell == nullptr ? kAbsent : entry_of(row, cell->load(std::memory_order_acquire));
-  }
+  Entry find(RowId row) const override { return find_from(home_of(row), row); }
 
   void put(RowId row, Entry entry) override {
     if (std::atomic<Word>* cell = locate(row)) {
@@ -118,9 +122,26 @@ class HashIndex final : public RowIndex {
   Word word_of(RowId row, Entry entry) const {
     return row_part(row) | (is_prefetched(entry) ? flag() : 0) | slot_of(entry);
   }
-  Entry entry_of(RowId row, Word word) const {
-    if (!matches(row, word)) return kAbsent;
+  Entry entry_of(Word word) const {
     return make_entry(static_cast<Slot>(word & (flag() - 1)), (word & flag()) != 0);
+  }
+
+  Entry find_from(std::size_t home, RowId row) const {
+    const Word wanted = row_part(row);
+    const Word rest = 2 * flag() - 1;
+    for (;; home = next(home)) {
+      const Bucket& place = bucket(home);
+      // All cells are looked at: which one matches is random, and a branch on it would be guessed
+      // wrong for most rows, at more than the price of seven comparisons.
+      Word found = 0;
+#pragma GCC unroll 7
+      for (int i = 0; i < kCellsPerBucket; ++i) {
+        const Word word = place.cells[i].load(std::memory_order_acquire);
+        found |= (word ^ wanted) <= rest ? word : 0;
+      }
+      if (found != 0) return entry_of(found);
+      if (place.passed_on.load(std::memory_order_relaxed) == 0) return kAbsent;
+    }
   }
 
   std::atomic<Word>* locate(RowId row) const {
