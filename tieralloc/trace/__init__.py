@@ -1,5 +1,6 @@
 """Access traces: what samples look up, recorded, read, written, generated."""
 
+from tieralloc.trace.recorder import Recorder
 from tieralloc.trace.trace import Trace
 
-__all__ = ["Trace"]
+__all__ = ["Recorder", "Trace"]
