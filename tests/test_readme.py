@@ -32,4 +32,5 @@ def test_commands_it_lists_exist():
     shown = subprocess.run(
         [sys.executable, "-m", "tieralloc", "--help"], capture_output=True, text=True, check=True
     ).stdout
-    assert named and all(re.search(rf"^\s+{name}\b", shown, re.MULTILINE) for name in named)
+    assert named
+    assert all(re.search(rf"^\s+{name}\b", shown, re.MULTILINE) for name in named)

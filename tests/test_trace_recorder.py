@@ -108,7 +108,6 @@ def test_calls_of_many_threads_are_all_recorded_whole():
 @pytest.mark.parametrize(
     ("tables", "indices", "offsets", "message"),
     [
-        ([0, 0], [1], [0, 1, 1], "each once"),
         ([-1], [1], [0, 1], "numbers from 0"),
         ([2], [1], [0, 1], "tables hold 2, expected below 2"),
         ([0, 1], [1], [0, 1], "offsets are of 1 bags, expected a multiple of the 2 tables"),
@@ -136,3 +135,11 @@ def test_a_recorder_that_could_hold_nothing_is_refused():
         two_tables(max_lookups=0)
     with pytest.raises(ValueError, match="num_embeddings are of 1 tables, expected 2"):
         Recorder(["a", "b"], [10])
+
+
+def test_bags_of_a_shared_table_are_joined_sample_by_sample():
+    recorder = Recorder(["a", "b"], [10, 10])
+    recorder.add([0, 1, 0], [1, 2, 3, 4, 5, 6, 7], [0, 1, 2, 3, 4, 6, 7])
+    trace = recorder.trace()
+    assert trace.lengths.tolist() == [[3, 2], [1, 1]]
+    assert trace.indices.tolist() == [1, 5, 6, 2, 7, 3, 4]

@@ -11,12 +11,14 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
+import numpy as np
+
 from tieralloc import _core
 from tieralloc._sizes import parse_size
 from tieralloc.table import Table, of_store
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from tieralloc.trace import Recorder
 
@@ -250,6 +252,8 @@ class TieredStore:
             raise ValueError(f"embedding_dim is {embedding_dim}, expected below 2**32")
         self._core.create_table(name, num_embeddings, embedding_dim, _dtype_name(dtype))
         self._learn_tables()
+        if self._recorder is not None:
+            self._recorder.add_table(name, num_embeddings)
         return self._tables[name]
 
     def table(self, name: str) -> Table:
@@ -364,7 +368,14 @@ class TieredStore:
         """Record a call that was served; warn of the first one with indices out of range."""
         recorder = self._recorder
         if recorder is not None:
-            recorder.add(positions, indices, offsets, include_last_offset=include_last_offset)
+            rows = np.asarray(indices)
+            bags = np.arange(len(rows) + 1) if offsets is None else np.asarray(offsets)
+            if offsets is not None and not include_last_offset:
+                bags = np.append(bags, len(rows))
+            rows = rows[: bags[-1]]
+            if outside:
+                rows = self._as_served(positions, rows, bags)
+            recorder.add(positions, rows, bags)
         if outside and not self._out_of_range_seen:
             self._out_of_range_seen = True
             _LOG.warning(
@@ -372,6 +383,15 @@ class TieredStore:
                 "(bounds_check_mode='warning'); further ones are only counted, in stats()",
                 outside,
             )
+
+    def _as_served(
+        self, positions: Sequence[int], indices: NDArray[Any], offsets: NDArray[Any]
+    ) -> NDArray[Any]:
+        """Row 0 for indices out of range."""
+        tables = list(self._tables.values())
+        ends = offsets[:: (len(offsets) - 1) // len(positions)]
+        rows = np.repeat([tables[p].num_embeddings for p in positions], np.diff(ends))
+        return np.where((indices < 0) | (indices >= rows), 0, indices)
 
     @contextmanager
     def record(self, max_lookups: int | None = None) -> Iterator[Recorder]:

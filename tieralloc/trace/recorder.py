@@ -92,7 +92,8 @@ class Recorder:
         Parameters
         ----------
         tables : (k,) sequence of int
-            Numbers of the tables, each once, in the order of the bags.
+            Numbers of the tables in the order of the bags. Of a table that features share, and
+            that is there several times, a sample's bags are joined.
         indices : (n,) integers
             Table-major; copied. Whether a table has such rows is checked by `trace`.
         offsets : (k * B + 1,) integers
@@ -134,15 +135,19 @@ class Recorder:
             names, rows, calls = self._names.copy(), self._num_embeddings.copy(), self._calls.copy()
         lengths = np.zeros((len(names), sum(call.samples for call in calls)), dtype=np.int32)
         table_of_lookup = []
+        sample_of_lookup = []
         begin = 0
         for call in calls:
             end = begin + call.samples
-            bags = np.diff(call.offsets).reshape(len(call.tables), -1)
-            lengths[call.tables, begin:end] = bags
-            table_of_lookup.append(np.repeat(call.tables, bags.sum(axis=1)))
+            bags = np.diff(call.offsets)
+            tables = np.repeat(call.tables, call.samples)
+            samples = np.tile(np.arange(begin, end), len(call.tables))
+            np.add.at(lengths, (tables, samples), bags)
+            table_of_lookup.append(np.repeat(tables, bags))
+            sample_of_lookup.append(np.repeat(samples, bags))
             begin = end
-        # Stable: within a table the calls stay in order, and within a call its bags.
-        order = np.argsort(_joined(table_of_lookup), kind="stable")
+        # Stable: of a table that a call has several bags a sample of, they stay in order.
+        order = np.lexsort((_joined(sample_of_lookup), _joined(table_of_lookup)))
         indices = _joined([call.indices for call in calls])[order]
         return Trace(indices, starts_of(lengths.ravel()), lengths, names, np.array(rows), name)
 
@@ -158,8 +163,8 @@ def _copied(
     positions = np.array(tables, dtype=np.int64)
     if len(positions) == 0:
         return None
-    if positions.min() < 0 or len(np.unique(positions)) != len(positions):
-        raise ValueError(f"tables are {list(tables)}, expected numbers from 0, each once")
+    if positions.min() < 0:
+        raise ValueError(f"tables are {list(tables)}, expected numbers from 0")
     rows = np.array(indices)
     begins = np.array(offsets, dtype=np.int64)
     if not include_last_offset:
