@@ -4,6 +4,8 @@
 #include <cstring>
 #include <type_traits>
 
+#include "types.hpp"
+
 namespace tieralloc {
 
 namespace baseline {

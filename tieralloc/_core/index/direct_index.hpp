@@ -21,7 +21,7 @@ class DirectIndex final : public RowIndex {
     const auto* table = cells();
     std::size_t i = 0;
     for (; i + kAhead < n; ++i) {
-      __builtin_prefetch(&table[rows[i + kAhead]]);
+      prefetch_to_l2(&table[rows[i + kAhead]]);
       entries[i] = table[rows[i]].load(std::memory_order_acquire);
     }
     for (; i < n; ++i) entries[i] = table[rows[i]].load(std::memory_order_acquire);

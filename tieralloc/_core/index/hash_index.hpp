@@ -43,7 +43,7 @@ class HashIndex final : public RowIndex {
     const std::size_t n = rows.size();
     const auto ask_for = [&](std::size_t i) {
       homes[i % kAhead] = home_of(rows[i]);
-      __builtin_prefetch(&bucket(homes[i % kAhead]));
+      prefetch_to_l2(&bucket(homes[i % kAhead]));
     };
     for (std::size_t i = 0; i < std::min(n, kAhead); ++i) ask_for(i);
     for (std::size_t i = 0; i < n; ++i) {
