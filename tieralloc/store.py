@@ -55,7 +55,8 @@ class TieredStore:
         Take the disk blocks of a table when it is made, so that a full disk is an error then and
         not later.
     queue_depth : int
-        Reads of one call under way at a time.
+        Reads of one call under way at a time. Many, because a device's queue runs low at the end of
+        every call.
     prefetch_threads : int
         Background threads that serve `prefetch`.
     seed : int
@@ -84,7 +85,7 @@ class TieredStore:
         engine: str = "auto",
         direct: bool = True,
         reserve: bool = True,
-        queue_depth: int = 64,
+        queue_depth: int = 256,
         prefetch_threads: int = 1,
         seed: int = 0,
     ) -> None:
@@ -115,7 +116,7 @@ class TieredStore:
         engine: str = "auto",
         direct: bool = True,
         reserve: bool = True,
-        queue_depth: int = 64,
+        queue_depth: int = 256,
         prefetch_threads: int = 1,
         seed: int = 0,
     ) -> TieredStore:

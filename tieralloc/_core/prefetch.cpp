@@ -9,8 +9,9 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kPrefetchRows =
-    256;  // a background thread's batch: deep enough for a device, soon done
+// A background thread's batch: enough to keep a device busy, few enough that a lookup's reads do not
+// queue behind it for long.
+constexpr std::size_t kPrefetchRows = 64;
 
 }  // namespace
 

@@ -24,7 +24,7 @@ class FetchEngine {
 struct FetchTarget {
   int fd = -1;
   bool direct = false;  ///< opened with O_DIRECT; else pages read are dropped from the cache behind
-  unsigned queue_depth = 64;  ///< pieces under way at a time
+  unsigned queue_depth = 256;  ///< pieces under way at a time
 };
 
 /// Names that make_fetch_engine knows besides "auto", the best first.

@@ -20,7 +20,7 @@ struct FilePoolOptions {
   std::string engine = "auto";  ///< a name that make_fetch_engine knows
   bool direct = true;           ///< bypass the page cache where the file system lets it
   bool reserve = true;  ///< take disk blocks for a table when it is made, not when rows are written
-  unsigned queue_depth = 64;  ///< reads of one call under way at a time
+  unsigned queue_depth = 256;  ///< reads of one call under way at a time
 };
 
 class FilePool final : public SlowPool {
