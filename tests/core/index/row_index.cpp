@@ -171,6 +171,40 @@ TEST(hash_index_is_read_beside_a_writer) {
   }
 }
 
+/// A row that comes back may get another cell of its bucket. Whoever reads the cells meanwhile, one
+/// by one, may see it twice; it must make out one of the two.
+TEST(hash_index_never_mixes_two_entries_of_a_row) {
+  constexpr Slot kFirst = 1;
+  constexpr Slot kSecond = 2;  // together they make 3
+  HashIndex index(100, 4);     // one bucket
+  // Others between the first cell and the last, so that a reader has some way to go.
+  for (RowId row = 7; row < 13; ++row) index.put(row, make_entry(0, false));
+  index.erase(7);
+  Threads threads;
+  threads.start([&] {
+    const std::vector<RowId> rows(50, 7);
+    std::vector<Entry> entries(rows.size());
+    while (!threads.stopped()) {
+      index.find(rows, entries.data());
+      for (Entry entry : entries) {
+        CHECK(entry == kAbsent || slot_of(entry) == kFirst || slot_of(entry) == kSecond);
+      }
+    }
+  });
+  threads.start([&] {
+    for (std::size_t step = 0; step < stressed(400000) && !threads.stopped(); ++step) {
+      index.put(7, make_entry(kFirst, false));
+      index.erase(7);
+      index.put(6, make_entry(0, false));  // takes the first cell
+      index.put(7, make_entry(kSecond, false));
+      index.erase(7);
+      index.erase(6);
+    }
+    threads.stop();
+  });
+  threads.join();
+}
+
 TEST(a_flag_is_cleared_by_one_caller_only) {
   const auto count_clears = [](RowIndex& index) {
     constexpr RowId kFlagged = 500;

@@ -137,7 +137,8 @@ class HashIndex final : public RowIndex {
 #pragma GCC unroll 7
       for (int i = 0; i < kCellsPerBucket; ++i) {
         const Word word = place.cells[i].load(std::memory_order_acquire);
-        found |= (word ^ wanted) <= rest ? word : 0;
+        // One word or the other, never both: a row that comes back meanwhile may be in two cells.
+        found = (word ^ wanted) <= rest ? word : found;
       }
       if (found != 0) return entry_of(found);
       if (place.passed_on.load(std::memory_order_relaxed) == 0) return kAbsent;
