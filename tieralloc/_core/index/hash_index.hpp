@@ -71,7 +71,8 @@ class HashIndex final : public RowIndex {
   }
 
   void erase(RowId row) override {
-    for (std::size_t home = home_of(row);; home = next(home)) {
+    std::size_t home = home_of(row);
+    for (std::size_t left = buckets_; left > 0; --left, home = next(home)) {
       Bucket& place = bucket(home);
       for (auto& cell : place.cells) {
         if (!matches(row, cell.load(std::memory_order_relaxed))) continue;
@@ -129,7 +130,8 @@ class HashIndex final : public RowIndex {
   Entry find_from(std::size_t home, RowId row) const {
     const Word wanted = row_part(row);
     const Word rest = 2 * flag() - 1;
-    for (;; home = next(home)) {
+    // Every bucket may have passed a row on, once those that filled it are gone.
+    for (std::size_t left = buckets_; left > 0; --left, home = next(home)) {
       const Bucket& place = bucket(home);
       // All cells are looked at: which one matches is random, and a branch on it would be guessed
       // wrong for most rows, at more than the price of seven comparisons.
@@ -137,21 +139,25 @@ class HashIndex final : public RowIndex {
 #pragma GCC unroll 7
       for (int i = 0; i < kCellsPerBucket; ++i) {
         const Word word = place.cells[i].load(std::memory_order_acquire);
-        found |= (word ^ wanted) <= rest ? word : 0;
+        // One word or the other, never both: a row that comes back meanwhile may be in two cells.
+        found = (word ^ wanted) <= rest ? word : found;
       }
       if (found != 0) return entry_of(found);
-      if (place.passed_on.load(std::memory_order_relaxed) == 0) return kAbsent;
+      if (place.passed_on.load(std::memory_order_relaxed) == 0) break;
     }
+    return kAbsent;
   }
 
   std::atomic<Word>* locate(RowId row) const {
-    for (std::size_t home = home_of(row);; home = next(home)) {
+    std::size_t home = home_of(row);
+    for (std::size_t left = buckets_; left > 0; --left, home = next(home)) {
       Bucket& place = bucket(home);
       for (auto& cell : place.cells) {
         if (matches(row, cell.load(std::memory_order_acquire))) return &cell;
       }
-      if (place.passed_on.load(std::memory_order_relaxed) == 0) return nullptr;
+      if (place.passed_on.load(std::memory_order_relaxed) == 0) break;
     }
+    return nullptr;
   }
 
   void forget_path(std::size_t from, std::size_t to) {

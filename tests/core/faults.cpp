@@ -1,0 +1,131 @@
+// faults.cpp: the functions that the linker puts before the real ones.
+#include "faults.hpp"
+
+#include <sys/types.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <limits>
+#include <new>
+
+namespace faults {
+namespace {
+
+constexpr std::size_t kNever = std::numeric_limits<std::size_t>::max();
+
+struct State {
+  std::atomic<bool> armed{false};
+  std::atomic<std::int64_t> countdown{0};
+  std::atomic<std::size_t> left{0};
+  std::atomic<std::size_t> struck{0};
+  int error = 0;
+
+  /// The error to fail with, or 0.
+  int strike() {
+    if (!armed.load(std::memory_order_acquire)) return 0;
+    if (countdown.fetch_sub(1) > 0) return 0;
+    std::size_t times = left.load();
+    while (times > 0 && !left.compare_exchange_weak(times, times == kNever ? kNever : times - 1)) {
+    }
+    if (times == 0) return 0;
+    struck.fetch_add(1);
+    return error;
+  }
+};
+
+State shared[6];
+thread_local State own[6];
+thread_local std::size_t allocated = 0;
+
+State& state_of(Call call) {
+  const bool by_thread = call == Call::allocate || call == Call::map;
+  return (by_thread ? own : shared)[static_cast<int>(call)];
+}
+
+}  // namespace
+
+Fault::Fault(Call call, int error, std::size_t after, std::size_t times) : call_(call) {
+  State& state = state_of(call);
+  state.error = error;
+  state.countdown = static_cast<std::int64_t>(after);
+  state.left = times;
+  state.struck = 0;
+  state.armed.store(true, std::memory_order_release);
+}
+
+Fault::~Fault() {
+  state_of(call_).armed = false;
+}
+
+std::size_t Fault::struck() const {
+  return state_of(call_).struck;
+}
+
+std::size_t allocated_bytes() {
+  return allocated;
+}
+
+}  // namespace faults
+
+using faults::Call;
+
+extern "C" {
+
+void* __real__Znwm(std::size_t size);
+void* __real__Znam(std::size_t size);
+void* __real_mmap(void* address, std::size_t size, int protection, int flags, int fd, off_t offset);
+ssize_t __real_pwrite(int fd, const void* data, std::size_t size, off_t offset);
+int __real_fdatasync(int fd);
+int __real_sync_file_range(int fd, off_t offset, off_t size, unsigned flags);
+int __real_fallocate(int fd, int mode, off_t offset, off_t size);
+
+void* __wrap__Znwm(std::size_t size) {
+  if (faults::state_of(Call::allocate).strike() != 0) throw std::bad_alloc();
+  faults::allocated += size;
+  return __real__Znwm(size);
+}
+
+void* __wrap__Znam(std::size_t size) {
+  if (faults::state_of(Call::allocate).strike() != 0) throw std::bad_alloc();
+  faults::allocated += size;
+  return __real__Znam(size);
+}
+
+void* __wrap_mmap(void* address, std::size_t size, int protection, int flags, int fd,
+                  off_t offset) {
+  const int error = faults::state_of(Call::map).strike();
+  if (error == 0) return __real_mmap(address, size, protection, flags, fd, offset);
+  errno = error;
+  return reinterpret_cast<void*>(-1);
+}
+
+ssize_t __wrap_pwrite(int fd, const void* data, std::size_t size, off_t offset) {
+  const int error = faults::state_of(Call::write).strike();
+  if (error == 0) return __real_pwrite(fd, data, size, offset);
+  errno = error;
+  return -1;
+}
+
+int __wrap_fdatasync(int fd) {
+  const int error = faults::state_of(Call::sync).strike();
+  if (error == 0) return __real_fdatasync(fd);
+  errno = error;
+  return -1;
+}
+
+int __wrap_sync_file_range(int fd, off_t offset, off_t size, unsigned flags) {
+  const int error = faults::state_of(Call::sync_range).strike();
+  if (error == 0) return __real_sync_file_range(fd, offset, size, flags);
+  errno = error;
+  return -1;
+}
+
+int __wrap_fallocate(int fd, int mode, off_t offset, off_t size) {
+  const int error = faults::state_of(Call::reserve).strike();
+  if (error == 0) return __real_fallocate(fd, mode, offset, size);
+  errno = error;
+  return -1;
+}
+
+}  // extern "C"

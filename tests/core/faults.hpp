@@ -1,0 +1,39 @@
+// faults.hpp: system calls and allocations that fail when a test says so.
+//
+// The linker turns every call of these functions in the core and in the tests into one of
+// faults.cpp (--wrap), which lets it through unless a Fault is set. What libraries call inside
+// themselves is not touched.
+#pragma once
+
+#include <cstddef>
+
+namespace faults {
+
+enum class Call {
+  allocate,  ///< operator new: std::bad_alloc
+  map,       ///< mmap
+  write,     ///< pwrite
+  sync,      ///< fdatasync
+  sync_range,
+  reserve,  ///< fallocate
+};
+
+/// From the `after`-th call on (0: the next), `times` of them fail with `error`. Of `allocate` and
+/// `map` only those of the thread that made the fault. One fault at a time a call.
+class Fault {
+ public:
+  Fault(Call call, int error, std::size_t after = 0, std::size_t times = ~std::size_t{0});
+  ~Fault();
+  Fault(const Fault&) = delete;
+
+  /// How many calls have failed.
+  std::size_t struck() const;
+
+ private:
+  Call call_;
+};
+
+/// Bytes that this thread has asked of operator new so far.
+std::size_t allocated_bytes();
+
+}  // namespace faults

@@ -1,0 +1,255 @@
+// row_index.cpp: both indexes against std::unordered_map, and beside readers.
+#include "index/row_index.hpp"
+
+#include <atomic>
+#include <memory>
+#include <random>
+#include <unordered_map>
+#include <vector>
+
+#include "check.hpp"
+#include "index/direct_index.hpp"
+#include "index/hash_index.hpp"
+#include "support.hpp"
+
+namespace {
+
+using namespace tieralloc;
+
+/// Puts, erasures and flags of rows that `draw` makes, at most `most` of them at a time.
+template <typename Draw>
+void compare_with_map(RowIndex& index, std::size_t most, Slot slots, int steps, Draw draw) {
+  std::mt19937_64 random(most);
+  std::unordered_map<RowId, Entry> map;
+  std::vector<RowId> rows;
+  for (int step = 0; step < steps; ++step) {
+    const RowId row = draw(random);
+    const auto known = map.find(row);
+    const Entry entry = make_entry(static_cast<Slot>(random() % slots), random() % 2 == 0);
+    switch (random() % 4) {
+      case 0:
+        if (known != map.end()) {
+          index.erase(row);
+          map.erase(known);
+        }
+        break;
+      case 1: {
+        const bool flagged = known != map.end() && is_prefetched(known->second);
+        CHECK_EQ(index.clear_flag(row), flagged);
+        if (flagged) known->second = make_entry(slot_of(known->second), false);
+        break;
+      }
+      default:
+        if (map.size() == most && known == map.end()) break;
+        index.put(row, entry);
+        map[row] = entry;
+    }
+    const auto expected = map.find(row);
+    CHECK_EQ(index.find(row), expected == map.end() ? kAbsent : expected->second);
+    rows.push_back(row);
+    if (rows.size() < 200) continue;
+    std::vector<Entry> entries(rows.size());
+    index.find(rows, entries.data());
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      const auto it = map.find(rows[i]);
+      CHECK_EQ(entries[i], it == map.end() ? kAbsent : it->second);
+    }
+    rows.clear();
+  }
+}
+
+TEST(direct_index_is_a_map) {
+  for (RowId rows : {1u, 2u, 100u, 5000u}) {
+    DirectIndex index(rows);
+    compare_with_map(index, rows, 1000, 20000, [rows](auto& random) { return random() % rows; });
+  }
+}
+
+TEST(hash_index_is_a_map) {
+  for (Slot slots : {1u, 4u, 5u, 8u, 9u, 60u, 1000u}) {
+    HashIndex index(RowId{1} << 32, slots);
+    // Rows from a small range, so that they recur, spread over all the numbers there are.
+    compare_with_map(index, slots, slots, 30000, [slots](auto& random) {
+      return random() % (3 * slots) * 0x1234567u % (RowId{1} << 32);
+    });
+  }
+}
+
+/// Rows are driven out of their bucket, and what drove them out goes: in the end every bucket may
+/// have passed some row on. A search for a row that is not there ends all the same.
+TEST(hash_index_searches_end_where_every_bucket_has_overflowed) {
+  constexpr Slot kSlots = 8;  // two buckets, which random rows fill like this once in 2^14 trials
+  HashIndex index(RowId{1} << 32, kSlots);
+  std::mt19937_64 random(1);
+  for (std::size_t trial = 0; trial < 60000; ++trial) {
+    std::vector<RowId> rows(15);
+    for (RowId& row : rows) row = random() >> 32;
+    for (int i = 0; i < 8; ++i) index.put(rows[i], make_entry(0, false));
+    for (int i = 0; i < 7; ++i) index.erase(rows[i]);
+    for (int i = 8; i < 15; ++i) index.put(rows[i], make_entry(1, false));
+    CHECK_EQ(index.find(rows[0]), kAbsent);
+    CHECK(!index.clear_flag(rows[0]));
+    index.erase(rows[0]);
+    for (int i = 7; i < 15; ++i) {
+      CHECK_EQ(index.find(rows[i]), make_entry(i == 7 ? 0 : 1, false));
+      index.erase(rows[i]);
+    }
+  }
+}
+
+TEST(hash_index_holds_the_widest_rows_and_slots) {
+  // 64 bits: 45 of the row, one flag, 18 of the slot.
+  const RowId rows = (RowId{1} << 45) - 1;
+  const Slot slots = (1u << 18) - 1;
+  CHECK(HashIndex::can_hold(rows, slots));
+  CHECK(!HashIndex::can_hold(rows + 1, slots));
+  CHECK(!HashIndex::can_hold(rows, slots + 1));
+  CHECK_THROWS(std::invalid_argument, HashIndex(rows + 1, slots), "in 64 bits");
+  HashIndex index(rows, slots);
+  for (RowId row : {RowId{0}, rows - 1}) {
+    for (Slot slot : {Slot{0}, slots - 1}) {
+      for (bool flag : {false, true}) {
+        index.put(row, make_entry(slot, flag));
+        CHECK_EQ(index.find(row), make_entry(slot, flag));
+      }
+    }
+  }
+}
+
+TEST(hash_index_takes_sixteen_bytes_a_slot_at_most) {
+  for (Slot slots = 1; slots < 100000; slots = slots * 3 / 2 + 1) {
+    CHECK(HashIndex::bytes_for(slots) <= std::size_t{16} * slots + kCacheLine);
+  }
+}
+
+TEST(the_smaller_index_is_chosen) {
+  for (RowId rows : {RowId{10}, RowId{1000}, RowId{100000}}) {
+    for (Slot slots : {10u, 300u, 30000u}) {
+      if (slots > rows + 1024) continue;
+      const auto index = make_row_index(rows, slots);
+      const bool direct = DirectIndex::bytes_for(rows) <= HashIndex::bytes_for(slots);
+      CHECK_EQ(std::string(index->kind()), direct ? "direct" : "hash");
+      CHECK_EQ(row_index_bytes(rows, slots), direct ? rows * 4 : HashIndex::bytes_for(slots));
+      CHECK(index->bytes() >= row_index_bytes(rows, slots));
+    }
+  }
+}
+
+/// Rows 0 … 63 with slots of their own numbers.
+constexpr RowId kRows = 64;
+Entry entry_for(RowId row, std::uint64_t version) {
+  return make_entry(static_cast<Slot>(row), version % 2 == 0);
+}
+
+/// One writer makes rows come, go and change; even rows never go. No reader finds an entry of
+/// another row, nor misses an even one.
+void read_beside_a_writer(RowIndex& index, RowId scale) {
+  for (RowId row = 0; row < kRows; row += 2) index.put(row * scale, entry_for(row, 0));
+  Threads threads;
+  for (int reader = 0; reader < 2; ++reader) {
+    threads.start([&, reader] {
+      std::mt19937_64 random(static_cast<std::uint64_t>(reader));
+      std::vector<RowId> rows(100);
+      std::vector<Entry> entries(rows.size());
+      while (!threads.stopped()) {
+        for (RowId& row : rows) row = random() % kRows * scale;
+        index.find(rows, entries.data());
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+          if (entries[i] != kAbsent) {
+            CHECK_EQ(slot_of(entries[i]), rows[i] / scale);
+          } else {
+            CHECK(rows[i] / scale % 2 != 0);
+          }
+        }
+        index.clear_flag(rows[0]);
+      }
+    });
+  }
+  threads.start([&] {
+    std::mt19937_64 random(7);
+    for (std::size_t step = 1; step < stressed(20000); ++step) {
+      const RowId row = random() % kRows;
+      if (row % 2 == 1 && index.find(row * scale) != kAbsent) {
+        index.erase(row * scale);
+      } else {
+        index.put(row * scale, entry_for(row, step));
+      }
+    }
+    threads.stop();
+  });
+  threads.join();
+}
+
+TEST(direct_index_is_read_beside_a_writer) {
+  DirectIndex index(kRows);
+  read_beside_a_writer(index, 1);
+}
+
+TEST(hash_index_is_read_beside_a_writer) {
+  // As full as the index gets, where a bucket or two overflow; other rows, other buckets.
+  for (RowId scale : {RowId{1}, RowId{3}, RowId{1} << 20, RowId{982451653}, RowId{57885161}}) {
+    HashIndex index(kRows * scale, kRows);
+    read_beside_a_writer(index, scale);
+  }
+}
+
+/// A row that comes back may get another cell of its bucket. Whoever reads the cells meanwhile, one
+/// by one, may see it twice; it must make out one of the two.
+TEST(hash_index_never_mixes_two_entries_of_a_row) {
+  constexpr Slot kFirst = 1;
+  constexpr Slot kSecond = 2;  // together they make 3
+  HashIndex index(100, 4);     // one bucket
+  // Others between the first cell and the last, so that a reader has some way to go.
+  for (RowId row = 7; row < 13; ++row) index.put(row, make_entry(0, false));
+  index.erase(7);
+  Threads threads;
+  threads.start([&] {
+    const std::vector<RowId> rows(50, 7);
+    std::vector<Entry> entries(rows.size());
+    while (!threads.stopped()) {
+      index.find(rows, entries.data());
+      for (Entry entry : entries) {
+        CHECK(entry == kAbsent || slot_of(entry) == kFirst || slot_of(entry) == kSecond);
+      }
+    }
+  });
+  threads.start([&] {
+    for (std::size_t step = 0; step < stressed(400000) && !threads.stopped(); ++step) {
+      index.put(7, make_entry(kFirst, false));
+      index.erase(7);
+      index.put(6, make_entry(0, false));  // takes the first cell
+      index.put(7, make_entry(kSecond, false));
+      index.erase(7);
+      index.erase(6);
+    }
+    threads.stop();
+  });
+  threads.join();
+}
+
+TEST(a_flag_is_cleared_by_one_caller_only) {
+  const auto count_clears = [](RowIndex& index) {
+    constexpr RowId kFlagged = 500;
+    const auto rounds = stressed(20);
+    for (std::size_t round = 0; round < rounds; ++round) {
+      for (RowId row = 0; row < kFlagged; ++row) {
+        index.put(row, make_entry(static_cast<Slot>(row), true));
+      }
+      std::atomic<std::size_t> cleared{0};
+      Threads threads;
+      for (int i = 0; i < 3; ++i) {
+        threads.start([&] {
+          for (RowId row = 0; row < kFlagged; ++row) cleared += index.clear_flag(row) ? 1 : 0;
+        });
+      }
+      threads.join();
+      CHECK_EQ(cleared.load(), kFlagged);
+    }
+  };
+  DirectIndex direct(500);
+  count_clears(direct);
+  HashIndex hash(RowId{1} << 40, 500);
+  count_clears(hash);
+}
+
+}  // namespace

@@ -1,0 +1,112 @@
+// simulator.cpp: the counts of a replay, against a cache of std containers.
+#include "simulator.hpp"
+
+#include <random>
+#include <set>
+
+#include "check.hpp"
+#include "eviction/naive.hpp"
+
+namespace {
+
+using namespace tieralloc;
+
+std::vector<RowId> random_trace(std::uint64_t seed, std::size_t length, std::uint64_t rows) {
+  std::mt19937_64 random(seed);
+  std::vector<RowId> trace;
+  for (std::size_t i = 0; i < length; ++i) {
+    const RowId row = random() % rows;
+    trace.push_back(random() % 2 == 0 ? row : row % (rows / 8 + 1));
+  }
+  return trace;
+}
+
+/// By hand, with the naive policy of the name.
+Counts replay(const std::string& policy, std::span<const RowId> trace, std::uint32_t capacity,
+              std::uint64_t count_from) {
+  const auto naive = make_naive_policy(policy, capacity);
+  std::set<RowId> resident;
+  Counts counts;
+  for (std::size_t i = 0; i < trace.size(); ++i) {
+    const std::uint64_t counted = i >= count_from ? 1 : 0;
+    counts.lookups += counted;
+    if (resident.contains(trace[i])) {
+      counts.hits += counted;
+      naive->touch(trace[i]);
+      continue;
+    }
+    counts.on_demand_fetches += counted;
+    if (resident.size() == capacity) {
+      resident.erase(naive->evict());
+      counts.evictions += counted;
+    }
+    resident.insert(trace[i]);
+    naive->insert(trace[i]);
+  }
+  return counts;
+}
+
+void check_equal(const Counts& a, const Counts& b) {
+  CHECK_EQ(a.lookups, b.lookups);
+  CHECK_EQ(a.hits, b.hits);
+  CHECK_EQ(a.on_demand_fetches, b.on_demand_fetches);
+  CHECK_EQ(a.evictions, b.evictions);
+}
+
+std::unique_ptr<EvictionPolicy> policy_for(const std::string& name, std::uint32_t capacity) {
+  return make_eviction_policy(name, {.capacity = capacity, .slots = capacity});
+}
+
+TEST(a_simulation_counts_what_a_naive_cache_does) {
+  const std::vector<RowId> trace = random_trace(1, 6000, 200);
+  for (const char* name : {"lru", "lfu", "clock", "sieve", "s3fifo"}) {
+    for (std::uint32_t capacity : {1u, 10u, 50u, 199u, 200u, 300u}) {
+      Simulator simulator(policy_for(name, capacity), capacity, 200);
+      simulator.run(trace);
+      check_equal(simulator.counts(), replay(name, trace, capacity, 0));
+    }
+  }
+}
+
+TEST(a_stream_in_pieces_counts_as_a_whole_one) {
+  const std::vector<RowId> trace = random_trace(2, 3000, 100);
+  for (std::uint64_t count_from : {0u, 1u, 999u, 1000u, 1500u, 3000u, 5000u}) {
+    Simulator simulator(policy_for("lru", 20), 20, 100, count_from);
+    const std::span<const RowId> all(trace);
+    for (std::size_t at = 0; at < trace.size(); at += 500) simulator.run(all.subspan(at, 500));
+    check_equal(simulator.counts(), replay("lru", trace, 20, count_from));
+  }
+}
+
+TEST(a_wrong_row_is_named_and_nothing_replayed) {
+  Simulator simulator(policy_for("lru", 2), 2, 10);
+  const std::vector<RowId> wrong{1, 2, 10, 3};
+  CHECK_THROWS(std::out_of_range, simulator.run(wrong), "access 2 is of row 10, expected below 10");
+  CHECK_EQ(simulator.counts().lookups, 0);
+}
+
+/// Lru, but for rows of odd numbers, which are served past the tier.
+class EvenRowsOnly final : public EvictionPolicy {
+ public:
+  explicit EvenRowsOnly(std::uint32_t capacity) : lru_(policy_for("lru", capacity)) {}
+  void insert(Slot slot, RowId row) override { lru_->insert(slot, row); }
+  void touch(std::span<const Slot> slots) override { lru_->touch(slots); }
+  Slot evict() override { return lru_->evict(); }
+  void remove(Slot slot) override { lru_->remove(slot); }
+  void move(Slot from, Slot to) override { lru_->move(from, to); }
+  bool admits(RowId row) override { return row % 2 == 0; }
+
+ private:
+  std::unique_ptr<EvictionPolicy> lru_;
+};
+
+TEST(rows_that_a_policy_does_not_admit_take_no_place) {
+  Simulator simulator(std::make_unique<EvenRowsOnly>(2), 2, 10);
+  const std::vector<RowId> trace{0, 2, 1, 1, 3, 0, 2, 4, 2, 0};
+  simulator.run(trace);
+  CHECK_EQ(simulator.counts().hits, 3);
+  CHECK_EQ(simulator.counts().on_demand_fetches, 7);
+  CHECK_EQ(simulator.counts().evictions, 2);
+}
+
+}  // namespace
