@@ -17,8 +17,8 @@ constexpr std::size_t kPrefetchRows =
 std::uint64_t Store::prefetch(const BagCall& request) {
   check_fork();
   validate(request);
-  ensure_layout();
-  CallGate::Call call(gate_);
+  std::optional<CallGate::Call> call;
+  enter(call);
   std::vector<RowPlace> places;
   for (std::size_t part = 0; part < request.parts.size() && request.bags > 0; ++part) {
     const Table& table = *request.parts[part].table;
@@ -51,8 +51,8 @@ void Store::prefetch_in_background() {
 void Store::pin(const Table& table, Integers indices) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
-  ensure_layout();
-  CallGate::Call call(gate_);
+  std::optional<CallGate::Call> call;
+  enter(call);
   FastTier& tier = *table.tier;
   std::unordered_set<RowId> rows;
   {
@@ -84,8 +84,8 @@ void Store::pin(const Table& table, Integers indices) {
 void Store::unpin(const Table& table, Integers indices) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
-  ensure_layout();
-  CallGate::Call call(gate_);
+  std::optional<CallGate::Call> call;
+  enter(call);
   std::lock_guard lock(table.tier->mutex());
   for (std::size_t i = 0; i < indices.size; ++i) {
     table.tier->unpin(table.first_row + static_cast<std::uint64_t>(indices[i]));

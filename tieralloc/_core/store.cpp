@@ -111,6 +111,16 @@ std::vector<const Table*> Store::tables() const {
   return tables;
 }
 
+/// Begins a call that finds the tables laid out and keeps them so: create_table may take the layout
+/// away between the two.
+void Store::enter(std::optional<CallGate::Call>& call) {
+  do {
+    call.reset();
+    ensure_layout();
+    call.emplace(gate_);
+  } while (!layout_ready_.load(std::memory_order_acquire));
+}
+
 void Store::ensure_layout() {
   if (layout_ready_.load(std::memory_order_acquire)) return;
   CallGate::Exclusive alone(gate_);
@@ -146,8 +156,8 @@ void Store::build_tiers() {
   layout_ready_.store(true, std::memory_order_release);
 }
 
-/// Their rows are home: create_table wrote them back before it asked for a new layout, and nobody
-/// updated since.
+/// Their rows are home: create_table wrote them back before it asked for a new layout, and without
+/// one nobody updates.
 void Store::drop_tiers() {
   prefetch_queue_.clear();
   for (auto& tier : tiers_) former_counts_.add(tier->counts());

@@ -22,6 +22,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -136,6 +137,7 @@ class Store {
   friend class BagServer;
 
   void check_fork() const;
+  void enter(std::optional<CallGate::Call>& call);
   void ensure_layout();
   void build_tiers();
   void drop_tiers();

@@ -34,8 +34,8 @@ class PaddedRow {
 void Store::update(const Table& table, Integers indices, const std::byte* values) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
-  ensure_layout();
-  CallGate::Call call(gate_);
+  std::optional<CallGate::Call> call;
+  enter(call);
   PaddedRow padded(table);
   for (std::size_t i = 0; i < indices.size; ++i) {
     store_row(table, static_cast<std::uint64_t>(indices[i]), padded(values, i));
