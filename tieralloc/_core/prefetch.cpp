@@ -67,18 +67,16 @@ void Store::pin(const Table& table, Integers indices) {
   for (RowId row : rows) misses.push_back({.tier = &tier, .row = row, .batch = nullptr});
   try {
     RowArena held;
-    fetcher_.pin(misses, held);
+    fetcher_.pin(misses, held, [&] { make_room(tier); });
   } catch (...) {
     std::lock_guard lock(tier.mutex());
-    for (RowId row : rows) {
-      if (tier.is_pinned(row)) {
-        tier.unpin(row);
-      } else {
-        tier.cancel_pins(1);
-      }
+    for (const Miss& miss : misses) {
+      if (miss.pin == Miss::Pin::taken) tier.unpin(miss.row);
+      if (miss.pin == Miss::Pin::reserved) tier.cancel_pins(1);
     }
     throw;
   }
+  wake_cleaner(tier);
 }
 
 void Store::unpin(const Table& table, Integers indices) {

@@ -145,6 +145,7 @@ class Store {
 
   // update.cpp
   void store_row(const Table& table, std::uint64_t row, const std::byte* bytes);
+  void make_room(FastTier& tier);
   std::size_t write_back_some(FastTier& tier, bool all);
   void write_back_once(FastTier& tier);
   void write_back_all(FastTier& tier);

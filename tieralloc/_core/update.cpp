@@ -52,9 +52,14 @@ void Store::store_row(const Table& table, std::uint64_t row, const std::byte* by
       std::lock_guard lock(tier.mutex());
       if (tier.store(table.first_row + row, bytes)) return;
     }
-    // Either leaving rows hold the spare slots, or readers do, for some microseconds.
-    if (write_back_some(tier, false) == 0) std::this_thread::yield();
+    make_room(tier);
   }
+}
+
+/// For who found no free slot: either leaving rows hold the spare ones, or readers do, for some
+/// microseconds.
+void Store::make_room(FastTier& tier) {
+  if (write_back_some(tier, false) == 0) std::this_thread::yield();
 }
 
 void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
