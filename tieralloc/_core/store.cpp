@@ -82,7 +82,7 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                                 std::to_string(rows) + " rows of dim " + std::to_string(dim));
   }
   CallGate::Exclusive alone(gate_);
-  if (gate_.closed()) throw std::invalid_argument("the store is closed");
+  gate_.check_open();
   std::vector<TableLayout> layouts = pool_->tables();
   for (const TableLayout& layout : layouts) {
     if (layout.name == name) throw std::invalid_argument("table '" + name + "' exists already");
@@ -174,6 +174,7 @@ void Store::flush() {
   {
     // … so the rest, a few rows, goes while nobody updates.
     CallGate::Exclusive alone(gate_);
+    gate_.check_open();
     for (auto& tier : tiers_) write_back_all(*tier);
   }
   CallGate::Call call(gate_);
@@ -257,6 +258,7 @@ StoreStats Store::stats() {
 void Store::reset_stats() {
   check_fork();
   CallGate::Exclusive alone(gate_);
+  gate_.check_open();
   gate_.each_meter([](CallMeters& meters) { meters.clear(); });
   for (auto& tier : tiers_) tier->clear_counts();
   former_counts_ = {};

@@ -81,7 +81,7 @@ void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
                   table.row_bytes());
     }
     CallGate::Exclusive alone(gate_);
-    if (gate_.closed()) throw std::invalid_argument("the store is closed");
+    gate_.check_open();
     std::lock_guard writing(write_back_);
     pool_->write(table.offset_of(first + at), {chunk.data(), rows * stride});
     written_since_drop_ += rows * stride;
