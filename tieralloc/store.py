@@ -482,6 +482,8 @@ class TieredStore:
         self._finalizer.detach()
 
     def __enter__(self) -> TieredStore:
+        if self.closed:
+            raise ValueError("the store is closed; open it again with TieredStore.open")
         return self
 
     def __exit__(

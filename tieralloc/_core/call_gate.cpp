@@ -54,10 +54,15 @@ CallCell& CallGate::claim() {
     }
     if (closed_.load(std::memory_order_seq_cst)) {
       cell.busy.store(0, std::memory_order_release);
-      throw std::invalid_argument("the store is closed; open it again with TieredStore.open");
+      check_open();
     }
     return cell;
   }
+}
+
+void CallGate::check_open() const {
+  if (!closed()) return;
+  throw std::invalid_argument("the store is closed; open it again with TieredStore.open");
 }
 
 void CallGate::announce(CallCell& cell) {

@@ -77,6 +77,8 @@ class CallGate {
   /// Lets nobody in from now on: `claim` throws std::invalid_argument.
   void close() { closed_.store(true, std::memory_order_seq_cst); }
   bool closed() const { return closed_.load(std::memory_order_acquire); }
+  /// Throws std::invalid_argument once closed: for those who come in by an Exclusive.
+  void check_open() const;
 
   template <typename Visit>
   void each_meter(Visit visit) const {

@@ -21,6 +21,8 @@ struct Miss {
   std::shared_ptr<FetchBatch> batch;  ///< where it is read, and what keeps `bytes` alive
   std::uint32_t item = 0;
   bool counted = false;  ///< as a hit or an on-demand fetch
+  enum class Pin : std::uint8_t { reserved, taken, given_back };
+  Pin pin = Pin::reserved;  ///< what became of the pin reserved for it, where it is to be pinned
 };
 
 /// The distinct rows that a call has missed so far: an open-addressed hash from row to its place in

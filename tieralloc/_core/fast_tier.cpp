@@ -228,13 +228,11 @@ void FastTier::reserve_pins(Slot count) {
 }
 
 bool FastTier::pin(RowId row) {
-  const Entry entry = index_->find(row);
-  if (entry == kAbsent) return false;
-  const Slot slot = slot_of(entry);
+  const Slot slot = slot_of(index_->find(row));
   std::uint8_t& state = state_.as<std::uint8_t>()[slot];
   if (state & kPinned) {
     --pinned_;
-    return true;
+    return false;
   }
   if (state & kLeaving) {
     std::erase(leaving_, slot);

@@ -112,7 +112,8 @@ class FastTier {
   /// evict from.
   void reserve_pins(Slot count);
   void cancel_pins(Slot count) { pinned_ -= count; }
-  /// Pins a resident row; uses up a reserved pin, or gives it back where the row was pinned.
+  /// Pins a resident row with a reserved pin. False where the row was pinned already: the reserved
+  /// pin is given back.
   bool pin(RowId row);
   void unpin(RowId row);
   bool is_pinned(RowId row) const;

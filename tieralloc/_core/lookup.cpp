@@ -298,10 +298,10 @@ class BagServer {
 std::uint64_t Store::embedding_bag(const BagCall& call) {
   check_fork();
   const std::uint64_t outside = validate(call);
-  ensure_layout();
-  CallGate::Call guard(gate_);
-  BagServer(*this, guard, call).serve();
-  if (outside > 0) guard.meters().out_of_range.add(outside);
+  std::optional<CallGate::Call> guard;
+  enter(guard);
+  BagServer(*this, *guard, call).serve();
+  if (outside > 0) guard->meters().out_of_range.add(outside);
   return outside;
 }
 

@@ -18,8 +18,8 @@ constexpr std::size_t kPrefetchRows = 64;
 std::uint64_t Store::prefetch(const BagCall& request) {
   check_fork();
   validate(request);
-  ensure_layout();
-  CallGate::Call call(gate_);
+  std::optional<CallGate::Call> call;
+  enter(call);
   std::vector<RowPlace> places;
   for (std::size_t part = 0; part < request.parts.size() && request.bags > 0; ++part) {
     const Table& table = *request.parts[part].table;
@@ -52,8 +52,8 @@ void Store::prefetch_in_background() {
 void Store::pin(const Table& table, Integers indices) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
-  ensure_layout();
-  CallGate::Call call(gate_);
+  std::optional<CallGate::Call> call;
+  enter(call);
   FastTier& tier = *table.tier;
   std::unordered_set<RowId> rows;
   {
@@ -68,25 +68,23 @@ void Store::pin(const Table& table, Integers indices) {
   for (RowId row : rows) misses.push_back({.tier = &tier, .row = row, .batch = nullptr});
   try {
     RowArena held;
-    fetcher_.pin(misses, held);
+    fetcher_.pin(misses, held, [&] { make_room(tier); });
   } catch (...) {
     std::lock_guard lock(tier.mutex());
-    for (RowId row : rows) {
-      if (tier.is_pinned(row)) {
-        tier.unpin(row);
-      } else {
-        tier.cancel_pins(1);
-      }
+    for (const Miss& miss : misses) {
+      if (miss.pin == Miss::Pin::taken) tier.unpin(miss.row);
+      if (miss.pin == Miss::Pin::reserved) tier.cancel_pins(1);
     }
     throw;
   }
+  wake_cleaner(tier);
 }
 
 void Store::unpin(const Table& table, Integers indices) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
-  ensure_layout();
-  CallGate::Call call(gate_);
+  std::optional<CallGate::Call> call;
+  enter(call);
   std::lock_guard lock(table.tier->mutex());
   for (std::size_t i = 0; i < indices.size; ++i) {
     table.tier->unpin(table.first_row + static_cast<std::uint64_t>(indices[i]));

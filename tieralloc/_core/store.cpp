@@ -82,7 +82,7 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                                 std::to_string(rows) + " rows of dim " + std::to_string(dim));
   }
   CallGate::Exclusive alone(gate_);
-  if (gate_.closed()) throw std::invalid_argument("the store is closed");
+  gate_.check_open();
   std::vector<TableLayout> layouts = pool_->tables();
   for (const TableLayout& layout : layouts) {
     if (layout.name == name) throw std::invalid_argument("table '" + name + "' exists already");
@@ -109,6 +109,16 @@ std::vector<const Table*> Store::tables() const {
   std::vector<const Table*> tables;
   for (const Table& table : tables_) tables.push_back(&table);
   return tables;
+}
+
+/// Begins a call that finds the tables laid out and keeps them so: create_table may take the layout
+/// away between the two.
+void Store::enter(std::optional<CallGate::Call>& call) {
+  do {
+    call.reset();
+    ensure_layout();
+    call.emplace(gate_);
+  } while (!layout_ready_.load(std::memory_order_acquire));
 }
 
 void Store::ensure_layout() {
@@ -146,8 +156,8 @@ void Store::build_tiers() {
   layout_ready_.store(true, std::memory_order_release);
 }
 
-/// Their rows are home: create_table wrote them back before it asked for a new layout, and nobody
-/// updated since.
+/// Their rows are home: create_table wrote them back before it asked for a new layout, and without
+/// one nobody updates.
 void Store::drop_tiers() {
   prefetch_queue_.clear();
   for (auto& tier : tiers_) former_counts_.add(tier->counts());
@@ -164,6 +174,7 @@ void Store::flush() {
   {
     // … so the rest, a few rows, goes while nobody updates.
     CallGate::Exclusive alone(gate_);
+    gate_.check_open();
     for (auto& tier : tiers_) write_back_all(*tier);
   }
   CallGate::Call call(gate_);
@@ -247,6 +258,7 @@ StoreStats Store::stats() {
 void Store::reset_stats() {
   check_fork();
   CallGate::Exclusive alone(gate_);
+  gate_.check_open();
   gate_.each_meter([](CallMeters& meters) { meters.clear(); });
   for (auto& tier : tiers_) tier->clear_counts();
   former_counts_ = {};

@@ -22,6 +22,7 @@
 #include <deque>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -136,6 +137,7 @@ class Store {
   friend class BagServer;
 
   void check_fork() const;
+  void enter(std::optional<CallGate::Call>& call);
   void ensure_layout();
   void build_tiers();
   void drop_tiers();
@@ -143,6 +145,7 @@ class Store {
 
   // update.cpp
   void store_row(const Table& table, std::uint64_t row, const std::byte* bytes);
+  void make_room(FastTier& tier);
   std::size_t write_back_some(FastTier& tier, bool all);
   void write_back_once(FastTier& tier);
   void write_back_all(FastTier& tier);

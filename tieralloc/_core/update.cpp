@@ -34,8 +34,8 @@ class PaddedRow {
 void Store::update(const Table& table, Integers indices, const std::byte* values) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
-  ensure_layout();
-  CallGate::Call call(gate_);
+  std::optional<CallGate::Call> call;
+  enter(call);
   PaddedRow padded(table);
   for (std::size_t i = 0; i < indices.size; ++i) {
     store_row(table, static_cast<std::uint64_t>(indices[i]), padded(values, i));
@@ -52,9 +52,14 @@ void Store::store_row(const Table& table, std::uint64_t row, const std::byte* by
       std::lock_guard lock(tier.mutex());
       if (tier.store(table.first_row + row, bytes)) return;
     }
-    // Either leaving rows hold the spare slots, or readers do, for some microseconds.
-    if (write_back_some(tier, false) == 0) std::this_thread::yield();
+    make_room(tier);
   }
+}
+
+/// For who found no free slot: either leaving rows hold the spare ones, or readers do, for some
+/// microseconds.
+void Store::make_room(FastTier& tier) {
+  if (write_back_some(tier, false) == 0) std::this_thread::yield();
 }
 
 void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
@@ -76,7 +81,7 @@ void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
                   table.row_bytes());
     }
     CallGate::Exclusive alone(gate_);
-    if (gate_.closed()) throw std::invalid_argument("the store is closed");
+    gate_.check_open();
     std::lock_guard writing(write_back_);
     pool_->write(table.offset_of(first + at), {chunk.data(), rows * stride});
     written_since_drop_ += rows * stride;

@@ -35,7 +35,7 @@ void each_locked(Items&& items, TierOf tier_of, Visit visit) {
 void Fetcher::fetch(std::span<Miss> misses, RowArena& held, CallMeters& meters) {
   for (std::size_t at = 0; at < misses.size(); at += kMaxBatch) {
     const auto part = misses.subspan(at, std::min(kMaxBatch, misses.size() - at));
-    fetch_batch(part, FastTier::Admit::on_demand, held, meters);
+    fetch_batch(part, FastTier::Admit::on_demand, held, meters, [] {});
     if (misses.size() <= kMaxBatch) return;
     // Blocks read are larger than the rows in them: of a very large request only the rows are kept.
     for (Miss& miss : part) {
@@ -46,18 +46,18 @@ void Fetcher::fetch(std::span<Miss> misses, RowArena& held, CallMeters& meters) 
   }
 }
 
-void Fetcher::pin(std::span<Miss> rows, RowArena& held) {
+void Fetcher::pin(std::span<Miss> rows, RowArena& held, const std::function<void()>& make_room) {
   CallMeters unused;  // nobody looks these rows up
   for (std::size_t at = 0; at < rows.size(); at += kMaxBatch) {
     const auto part = rows.subspan(at, std::min(kMaxBatch, rows.size() - at));
-    fetch_batch(part, FastTier::Admit::pin, held, unused);
+    fetch_batch(part, FastTier::Admit::pin, held, unused, make_room);
     for (Miss& row : part) row.batch.reset();
     held.clear();
   }
 }
 
 void Fetcher::fetch_batch(std::span<Miss> misses, FastTier::Admit why, RowArena& held,
-                          CallMeters& meters) {
+                          CallMeters& meters, const std::function<void()>& make_room) {
   std::vector<Miss*> open;
   for (Miss& miss : misses) open.push_back(&miss);
   Outcome outcome;
@@ -75,6 +75,7 @@ void Fetcher::fetch_batch(std::span<Miss> misses, FastTier::Admit why, RowArena&
     for (Miss* miss : others) miss->batch->wait(miss->item);
     end(others, nullptr, why, meters, outcome);
     open = std::exchange(outcome.again, {});
+    if (why == FastTier::Admit::pin && !open.empty()) make_room();
   }
   if (outcome.failed != nullptr) fail(*outcome.failed, outcome.error);
 }
@@ -94,7 +95,7 @@ void Fetcher::begin(std::span<Miss*> misses, FastTier::Admit why, std::shared_pt
         if (entry != kAbsent) {
           miss->bytes = held.push(tier.row(slot_of(entry)), tier.stride());
           if (why == FastTier::Admit::pin) {
-            tier.pin(miss->row);
+            take_pin(*miss);
           } else if (is_prefetched(entry) && tier.clear_prefetched(miss->row)) {
             meters.prefetches_useful.add(1);
           }
@@ -151,8 +152,13 @@ Fetcher::State Fetcher::end(Miss& miss, const FetchBatch* own, FastTier::Admit w
   // Somebody else's read, or no slot free at this moment: the next try finds it resident, or reads
   // it.
   if (!admitted) return State::again;
-  miss.tier->pin(miss.row);
+  take_pin(miss);
   return State::fetched;
+}
+
+/// Locked, the row being resident.
+void Fetcher::take_pin(Miss& miss) {
+  miss.pin = miss.tier->pin(miss.row) ? Miss::Pin::taken : Miss::Pin::given_back;
 }
 
 void Fetcher::prefetch(std::span<const RowPlace> rows) {

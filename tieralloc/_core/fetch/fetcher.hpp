@@ -6,6 +6,7 @@
 // is held while a read is under way.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -32,8 +33,10 @@ class Fetcher {
   /// that could are admitted all the same.
   void fetch(std::span<Miss> misses, RowArena& held, CallMeters& meters);
 
-  /// Makes rows resident and pins them; the tier has as many pins reserved. Throws SystemFailure.
-  void pin(std::span<Miss> rows, RowArena& held);
+  /// Makes rows of one tier resident and pins them; the tier has as many pins reserved. `make_room`
+  /// is called, outside of locks, where a row found no free slot. Throws SystemFailure, and what
+  /// `make_room` throws: each row's `pin` then says what became of its pin.
+  void pin(std::span<Miss> rows, RowArena& held, const std::function<void()>& make_room);
 
   /// Makes rows resident if they are not, flagged as prefetched. Reads that fail are forgotten: a
   /// lookup will find out.
@@ -49,7 +52,9 @@ class Fetcher {
     std::int32_t error = 0;
   };
 
-  void fetch_batch(std::span<Miss> misses, FastTier::Admit why, RowArena& held, CallMeters& meters);
+  void fetch_batch(std::span<Miss> misses, FastTier::Admit why, RowArena& held, CallMeters& meters,
+                   const std::function<void()>& make_room);
+  static void take_pin(Miss& miss);
   void begin(std::span<Miss*> misses, FastTier::Admit why, std::shared_ptr<FetchBatch> batch,
              RowArena& held, CallMeters& meters);
   void end(std::span<Miss* const> misses, const FetchBatch* own, FastTier::Admit why,

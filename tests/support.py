@@ -1,0 +1,147 @@
+"""What the tests of stores share: stores that end with their test, a model of pooling, children."""
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import textwrap
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+import tieralloc as ta
+
+POLICIES = ("lru", "lfu", "clock", "sieve", "s3fifo", "random")
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+
+
+def bypasses_page_cache(folder):
+    """Whether files in `folder` can be opened with O_DIRECT."""
+    with tempfile.NamedTemporaryFile(dir=folder) as probe:
+        try:
+            os.close(os.open(probe.name, os.O_RDONLY | os.O_DIRECT))
+        except OSError:
+            return False
+    return True
+
+
+@contextmanager
+def real_folder():
+    """Lend a folder that is removed afterwards, with O_DIRECT where any usual place has it."""
+    usual = [tempfile.gettempdir(), "/var/tmp", os.getcwd()]
+    places = [place for place in usual if os.access(place, os.W_OK)]
+    chosen = next(filter(bypasses_page_cache, places), places[0])
+    with tempfile.TemporaryDirectory(prefix="tieralloc-test-", dir=chosen) as path:
+        yield Path(path)
+
+
+class StoreMaker:
+    """Makes and opens stores in a folder and closes them in the end."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self._number = itertools.count()
+        self._stores = []
+
+    def __call__(self, path=None, **options):
+        if not {"fast_rows", "fast_bytes"} & options.keys():
+            options["fast_rows"] = 8
+        return self._keep(ta.TieredStore(path or self.new_path(), **options))
+
+    def open(self, path, **options):
+        if not {"fast_rows", "fast_bytes"} & options.keys():
+            options["fast_rows"] = 8
+        return self._keep(ta.TieredStore.open(path, **options))
+
+    def new_path(self):
+        return self.folder / f"{next(self._number)}.tier"
+
+    def _keep(self, store):
+        self._stores.append(store)
+        return store
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc_info):
+        for store in self._stores:
+            store.close()
+
+
+@contextmanager
+def new_store(**options):
+    """Lend a store of its own: what hypothesis, whose examples share fixtures, needs."""
+    with real_folder() as folder, StoreMaker(folder) as make:
+        yield make(**options)
+
+
+def path_of(store):
+    return store.stats()["slow_tier"]["path"]
+
+
+def numbered_rows(rows, dim, dtype="float32", first=0):
+    """Rows that tell each other apart: row r is r, r + 1/4, r + 1/2, r + 3/4, r, …"""
+    values = np.arange(first, first + rows)[:, None] + np.arange(dim)[None, :] % 4 / 4
+    return stored(values, dtype)
+
+
+def stored(values, dtype):
+    """Values as a table of `dtype` keeps them: bfloat16 as the uint16 of its bits."""
+    if dtype != "bfloat16":
+        return np.asarray(values).astype(dtype)
+    bits = np.asarray(values, dtype=np.float32).view(np.uint32).astype(np.uint64)
+    return ((bits + 0x7FFF + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+
+
+def widened(array, dtype):
+    """Values of a table of `dtype` as numbers to reckon with: float32, or float64 for its own."""
+    if dtype == "bfloat16":
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float64 if dtype == "float64" else np.float32)
+
+
+def pooled(rows, bags, mode, weights=None, padding_idx=None):
+    """Pool as torch.nn.functional.embedding_bag does, an element at a time in order.
+
+    `rows` are a table's, of float32 or float64; `bags` are lists of indices, `weights` lists of
+    one weight an index.
+    """
+    result = np.zeros((len(bags), rows.shape[1]), rows.dtype)
+    for b, bag in enumerate(bags):
+        kept = [i for i, row in enumerate(bag) if row != padding_idx]
+        for nth, i in enumerate(kept):
+            row = rows[bag[i]]
+            if weights is not None:
+                row = rows.dtype.type(weights[b][i]) * row
+            if mode == "max":
+                result[b] = row if nth == 0 else np.maximum(result[b], row)
+            else:
+                result[b] += row
+        if mode == "mean" and kept:
+            result[b] /= rows.dtype.type(len(kept))
+    return result
+
+
+def ends_of(bags):
+    """Offsets of bags, the end of the last one included."""
+    return np.cumsum([0, *map(len, bags)])
+
+
+def flat(bags):
+    return np.array([row for bag in bags for row in bag], dtype=np.int64)
+
+
+def run_python(code, *arguments, **options):
+    """Run code in a fresh interpreter, with this tieralloc; returns what it did."""
+    place = str(Path(ta.__file__).parent.parent)
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        env=os.environ | {"PYTHONPATH": place},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        **options,
+    )

@@ -1,0 +1,69 @@
+"""Calls of several threads at once that could take something from each other."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from support import path_of
+
+
+def constant(value, rows=1, dim=4):
+    return np.full((rows, dim), value, np.float32)
+
+
+def test_updates_survive_tables_made_beside_them(make_store):
+    store = make_store(fast_rows=64, reserve=False)
+    table = store.create_table("item", 300, 4)
+    done = threading.Event()
+
+    def write(first):
+        written = {}
+        for value in range(1, 1 << 20):
+            row = first + value % 100
+            table.update([row], constant(value))
+            written[row] = value
+            if done.is_set():
+                return written
+        return written
+
+    with ThreadPoolExecutor(3) as threads:
+        writers = [threads.submit(write, first) for first in (0, 100, 200)]
+        for n in range(60):
+            store.create_table(f"other{n}", 10, 4)
+        done.set()
+    for writer in writers:
+        for row, value in writer.result().items():
+            assert table.lookup([row])[0].tolist() == [value] * 4
+
+
+def test_closing_beside_calls_ends_them_and_loses_nothing(make_store):
+    def repeat(call):
+        try:
+            while True:
+                call()
+        except ValueError as error:
+            return str(error)
+
+    for _ in range(20):
+        store = make_store(fast_rows=16)
+        path = path_of(store)
+        table = store.create_table("item", 100, 4)
+        written = []
+
+        def write(table=table, written=written):
+            table.update([len(written) % 100], constant(len(written)))
+            written.append(len(written))
+
+        calls = [write, store.flush, store.flush, store.reset_stats, lambda t=table: t.lookup([5])]
+        with ThreadPoolExecutor(len(calls)) as threads:
+            ended = [threads.submit(repeat, call) for call in calls]
+            while len(written) < 50:
+                pass
+            store.close()
+        assert {end.result() for end in ended} == {
+            "the store is closed; open it again with TieredStore.open"
+        }
+        with make_store.open(path) as again:
+            values = again.table("item").lookup(np.arange(100))[:, 0]
+        for value in written[-100:]:
+            assert values[value % 100] == value
