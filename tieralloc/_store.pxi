@@ -321,7 +321,9 @@ cdef class _Out:
                             f"{_DTYPE_NAMES[<int>self.dtype]}{' or float32' if may_widen else ''}")
         if array.shape != (lines, columns):
             raise ValueError(f"out has shape {array.shape}, expected {(lines, columns)}")
-        if columns > 1 and array.strides[1] != array.itemsize or array.strides[0] < 0:
+        # The strides of an array without elements mean nothing.
+        if array.size > 0 and (
+                columns > 1 and array.strides[1] != array.itemsize or array.strides[0] < 0):
             raise ValueError(f"out has strides {array.strides}, expected dense rows of "
                              f"{array.itemsize} bytes an element, in ascending order")
         return array

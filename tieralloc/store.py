@@ -273,6 +273,7 @@ class TieredStore:
         mode: str = "sum",
         per_sample_weights: ArrayLike | None = None,
         include_last_offset: bool = True,
+        padding_idx: Sequence[int | None] | None = None,
         out: Any = None,
     ) -> Any:
         """Pool bags of rows of many tables in one call, whose misses are fetched as one batch.
@@ -292,6 +293,8 @@ class TieredStore:
             What each row is multiplied with (float64 for tables of float64); mode "sum" only.
         include_last_offset : bool
             Whether `offsets` holds the end of the last bag.
+        padding_idx : (T,) sequence of int or None, optional
+            A row of each table that its bags leave out.
         out : writable buffer, optional
             Where the result goes.
 
@@ -314,7 +317,7 @@ class TieredStore:
         positions = self._positions(tables)
         result, outside = self._core.embedding_bag(
             positions,
-            None,
+            self._paddings(positions, padding_idx),
             indices,
             offsets,
             include_last_offset,
@@ -356,6 +359,22 @@ class TieredStore:
         return [
             (self.table(table) if isinstance(table, str) else of_store(self, table)).position
             for table in tables
+        ]
+
+    def _paddings(
+        self, positions: Sequence[int], padding_idx: Sequence[int | None] | None
+    ) -> Sequence[int] | None:
+        if padding_idx is None:
+            return None
+        if len(padding_idx) != len(positions):
+            raise ValueError(
+                f"padding_idx has {len(padding_idx)} entries, expected one for each of the "
+                f"{len(positions)} tables, None where a table has none"
+            )
+        tables = list(self._tables.values())
+        return [
+            -1 if row is None else tables[position]._padding(row)
+            for position, row in zip(positions, padding_idx, strict=True)
         ]
 
     def _after_call(
