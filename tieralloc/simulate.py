@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +37,8 @@ def fast_rows(fast_fraction: float, distinct_rows: int) -> int:
     """
     if not 0 < fast_fraction <= 1:
         raise ValueError(f"fast_fraction is {fast_fraction}, expected above 0 and at most 1")
-    rows = math.floor(fast_fraction * distinct_rows)
+    # Of the decimal that was written: in binary 0.29 of 100 rows are 28.
+    rows = math.floor(Fraction(repr(float(fast_fraction))) * distinct_rows)
     if rows < 1:
         raise ValueError(
             f"fast_fraction {fast_fraction} of {distinct_rows} distinct rows is less than one row"
@@ -90,28 +92,39 @@ def simulate(
     ValueError
         For an unknown policy, a fraction out of its range or less than one row, an empty trace.
     """
-    _check_policies(policies)
-    if not 0 <= count_from < 1:
-        raise ValueError(f"count_from is {count_from}, expected at least 0 and below 1")
+    check_policies(policies, policy_names())
     accesses = trace.accesses()
+    counted = first_counted(len(accesses), count_from)
     if len(accesses) == 0:
         raise ValueError(f"trace {trace.name!r} has no accesses, expected one or more")
     rows = int(trace.num_embeddings.sum())
     distinct = count_distinct(accesses, rows)
     capacities = [fast_rows(fraction, distinct) for fraction in fast_fractions]
     report = progress if progress is not None else lambda _: None
-    first_counted = math.floor(count_from * len(accesses))
 
     records = []
     for policy in policies:
         for fraction, capacity in zip(fast_fractions, capacities, strict=True):
-            counts = _replay(policy, accesses, rows, capacity, first_counted, seed, report)
-            records.append(_record(policy, trace.name, fraction, capacity, counts))
+            counts = _replay(policy, accesses, rows, capacity, counted, seed, report)
+            records.append(count_record(policy, trace.name, fraction, capacity, counts))
     return records
 
 
-def _check_policies(policies: Sequence[str]) -> None:
-    known = policy_names()
+def first_counted(num_accesses: int, count_from: float) -> int:
+    """Return the number of the access that counts first.
+
+    Raises
+    ------
+    ValueError
+        Where `count_from` is not in [0, 1).
+    """
+    if not 0 <= count_from < 1:
+        raise ValueError(f"count_from is {count_from}, expected at least 0 and below 1")
+    return math.floor(count_from * num_accesses)
+
+
+def check_policies(policies: Sequence[str], known: Sequence[str]) -> None:
+    """Raise ValueError, naming those known, for a policy that is not."""
     for policy in policies:
         if policy not in known:
             raise ValueError(f"policy {policy!r} is unknown; known are {', '.join(known)}")
@@ -138,20 +151,32 @@ def _replay(
     return simulator.counts
 
 
-def _record(
-    policy: str, trace: str, fast_fraction: float, capacity: int, counts: dict[str, int]
+def count_record(
+    policy: str, trace: str, fast_fraction: float, capacity: int, counts: Mapping[str, Any]
 ) -> dict[str, Any]:
+    """Make the record of a policy at a capacity, as it goes into JSON, from what was counted.
+
+    Parameters
+    ----------
+    policy, trace : str
+        Names.
+    fast_fraction, capacity : float, int
+        The fast tier's share of the trace's distinct rows, and its rows.
+    counts : mapping
+        lookups, hits, on_demand_fetches, evictions, and the prefetches if there could be any.
+    """
+    lookups = counts["lookups"]
     return {
         "policy": policy,
         "trace": trace,
         "fast_fraction": fast_fraction,
         "fast_rows": capacity,
-        "lookups": counts["lookups"],
+        "lookups": lookups,
         "hits": counts["hits"],
         "on_demand_fetches": counts["on_demand_fetches"],
-        "miss_ratio": counts["on_demand_fetches"] / counts["lookups"],
-        "prefetches_issued": 0,
-        "prefetches_useful": 0,
-        "prefetches_late": 0,
+        "miss_ratio": counts["on_demand_fetches"] / lookups if lookups else 0.0,
+        "prefetches_issued": counts.get("prefetches_issued", 0),
+        "prefetches_useful": counts.get("prefetches_useful", 0),
+        "prefetches_late": counts.get("prefetches_late", 0),
         "evictions": counts["evictions"],
     }

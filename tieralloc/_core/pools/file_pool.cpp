@@ -106,7 +106,10 @@ std::unique_ptr<FilePool> FilePool::open(const std::string& path, const FilePool
 
 void FilePool::read_directory() {
   std::vector<std::byte> both(file_format::kDataOffset);
+  // Without this the kernel reads ahead, and rows fill the page cache.
+  posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
   const ssize_t got = pread(fd_, both.data(), both.size(), 0);
+  posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
   if (got < 0) fail(errno, path_, "cannot read the slow tier");
   bool found = false;
   for (std::uint64_t at : {std::uint64_t{0}, file_format::kSuperblockBytes}) {
