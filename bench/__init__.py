@@ -1,0 +1,1 @@
+"""Benchmarks of tieralloc; README.md says how to run and how to read them."""
