@@ -1,16 +1,10 @@
 """Real traces, where they lie beside the checkout: what libCacheSim measured on them."""
 
-import os
-from pathlib import Path
-
 import pytest
+from reference_traces import reference
 
 from tieralloc.simulate import simulate
-from tieralloc.trace import read
 
-TRACES = Path(
-    os.environ.get("TIERALLOC_TRACES", Path(__file__).parents[1] / ".." / "shared" / "traces")
-)
 POLICIES = ("lru", "clock", "s3fifo", "sieve", "opt")
 FAST_FRACTIONS = (0.01, 0.05, 0.1, 0.2)
 
@@ -31,13 +25,6 @@ LIBCACHESIM = {
 }
 # What is known of each trace: samples, lookups, distinct rows.
 SIZES = {"trivago": (100_003, 926_249, 125_134), "diginetica": (70_756, 579_478, 38_970)}
-
-
-def reference(name):
-    path = TRACES / f"{name}.npz"
-    if not path.exists():
-        pytest.skip(f"the reference traces are not in {TRACES} (TIERALLOC_TRACES says where)")
-    return read(path)
 
 
 @pytest.mark.parametrize("name", SIZES)

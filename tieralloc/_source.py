@@ -1,0 +1,104 @@
+"""Row values that follow from table and row number: any vector served can be checked anew."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_PART_BYTES = 8 << 20
+#: Values are multiples of 1/256 in [-1, 1): a float32 sum of so many of them is exact, in any
+#: order.
+_EXACT_ROWS = 1 << 16
+
+
+class SourceRows:
+    """The values that a store's tables are loaded with.
+
+    Parameters
+    ----------
+    num_embeddings : sequence of int
+        Rows of each table.
+    embedding_dim : int
+        Elements a row, the same in all tables.
+    """
+
+    def __init__(self, num_embeddings: Sequence[int], embedding_dim: int) -> None:
+        self.num_embeddings = list(num_embeddings)
+        self.embedding_dim = embedding_dim
+        self._columns = _mixed(np.arange(1, embedding_dim + 1, dtype=np.uint64) << np.uint64(32))
+
+    def rows(self, table: int, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Values of some rows of table number `table`, (n, embedding_dim)."""
+        keys = indices.astype(np.uint64) * np.uint64(len(self.num_embeddings))
+        bits = _mixed(keys + np.uint64(table))[:, None] ^ self._columns[None, :]
+        bits *= np.uint32(0x2C1B3C6D)
+        bits >>= np.uint32(23)
+        values = bits.astype(np.float32)
+        values *= np.float32(1 / 256)
+        values -= np.float32(1)
+        return values
+
+    def parts(self, table: int) -> Iterator[NDArray[np.float32]]:
+        """All rows of a table in order, some MiB at a time."""
+        step = max(_PART_BYTES // (4 * self.embedding_dim), 1)
+        total = self.num_embeddings[table]
+        for begin in range(0, total, step):
+            yield self.rows(table, np.arange(begin, min(begin + step, total), dtype=np.int64))
+
+    def first_wrong(
+        self,
+        served: NDArray[np.float32],
+        tables: Sequence[int],
+        indices: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+    ) -> tuple[int, int] | None:
+        """Find a pooled vector that is not the sum of its rows.
+
+        Parameters
+        ----------
+        served : (B, T * embedding_dim) float32
+            What ``store.embedding_bag`` returned.
+        tables : sequence of int
+            The T tables of the call.
+        indices, offsets : (nnz,), (T * B + 1,) int64
+            The call, table-major.
+
+        Returns
+        -------
+        (table, bag) or None
+            Of the first wrong vector, the table being one of `tables`.
+        """
+        bags = len(served)
+        for position, table in enumerate(tables):
+            ends = offsets[position * bags : (position + 1) * bags + 1]
+            columns = slice(position * self.embedding_dim, (position + 1) * self.embedding_dim)
+            expected = self._sums(table, indices[ends[0] : ends[-1]], ends - ends[0])
+            exact = np.diff(ends).max(initial=0) <= _EXACT_ROWS
+            right = np.isclose(served[:, columns], expected, rtol=0 if exact else 1e-5, atol=0)
+            if not right.all():
+                return table, int(np.flatnonzero(~right.all(axis=1))[0])
+        return None
+
+    def _sums(
+        self, table: int, indices: NDArray[np.int64], ends: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        sums = np.zeros((len(ends) - 1, self.embedding_dim))
+        filled = np.flatnonzero(np.diff(ends))
+        if len(filled):
+            # Between the beginnings of filled bags there are only empty ones.
+            rows = self.rows(table, indices)
+            sums[filled] = np.add.reduceat(rows, ends[filled], axis=0, dtype=np.float64)
+        return sums
+
+
+def _mixed(keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """Well-mixed 32 bits of each key, by multiplication and shifts."""
+    keys = keys * np.uint64(0x9E3779B97F4A7C15)
+    keys ^= keys >> np.uint64(29)
+    keys *= np.uint64(0xBF58476D1CE4E5B9)
+    return np.asarray(keys >> np.uint64(32), dtype=np.uint32)
