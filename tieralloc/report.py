@@ -1,0 +1,153 @@
+"""What simulate and replay found, as tables for people and as JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tieralloc._files import replacing
+from tieralloc._sizes import format_size
+from tieralloc.simulate import count_distinct
+from tieralloc.trace import META_REUSE_SHARES, REUSE_BIN_EDGES, reuse_histogram
+
+if TYPE_CHECKING:
+    from tieralloc.trace import Trace
+
+Record = Mapping[str, Any]
+
+_GAP = "  "
+
+
+def trace_summary(trace: Trace) -> str:
+    """Say how large a trace is, in one line."""
+    distinct = count_distinct(trace.accesses(), int(trace.num_embeddings.sum()))
+    return (
+        f"{trace.num_lookups:,} lookups of {distinct:,} distinct rows, in {trace.num_tables:,} "
+        f"table{'s' if trace.num_tables != 1 else ''} of {int(trace.num_embeddings.sum()):,} rows, "
+        f"{trace.num_samples:,} sample{'s' if trace.num_samples != 1 else ''}"
+    )
+
+
+def reuse_table(trace: Trace) -> str:
+    """Lay out the share of accesses by reuse factor, beside that of Meta's lookups of 2021."""
+    edges = [f"{edge:,}" for edge in REUSE_BIN_EDGES[1:]]
+    lines = [["accessed up to", "share", "Meta's"]]
+    for edge, share, published in zip(
+        [*edges, "more"], reuse_histogram(trace), META_REUSE_SHARES, strict=True
+    ):
+        lines.append([f"{edge:>7}", f"{share:.3f}", f"{published:.3f}"])
+    return align(lines, rule_after=1)
+
+
+def counted_heading(trace: Trace, record: Record) -> str:
+    """Say what the figures of a record are of."""
+    warming = trace.num_lookups - record["lookups"]
+    return (
+        f"{trace.name}: {trace_summary(trace)}\n"
+        f"counted: {record['lookups']:,} lookups, the {warming:,} before them warm the fast tier"
+    )
+
+
+def miss_ratio_table(records: Sequence[Record]) -> str:
+    """Lay out miss ratios: a line for each policy, a column for each capacity."""
+    capacities = sorted({(record["fast_fraction"], record["fast_rows"]) for record in records})
+    ratios = {
+        (record["policy"], record["fast_fraction"]): f"{record['miss_ratio']:.4f}"
+        for record in records
+    }
+    lines = [
+        ["fast fraction", *(percent(fraction) for fraction, _ in capacities)],
+        ["fast rows", *(f"{rows:,}" for _, rows in capacities)],
+    ]
+    for policy in _policies(records):
+        found = [ratios.get((policy, fraction), "-") for fraction, _ in capacities]
+        lines.append([policy, *found])
+    return align(lines, rule_after=2)
+
+
+def replay_table(records: Sequence[Record]) -> str:
+    """Lay out what a replay measured: a line for each policy and capacity.
+
+    Records of `simulate` may be among them; what was not measured is a dash.
+    """
+    header = "policy|fast|fast rows|miss ratio|on-demand|rows/s|p50 µs|p99 µs|p99.9 µs|DRAM used"
+    lines = [header.split("|")]
+    for record in records:
+        latency = record.get("latency_us", {})
+        lines.append(
+            [
+                record["policy"],
+                percent(record["fast_fraction"]),
+                f"{record['fast_rows']:,}",
+                f"{record['miss_ratio']:.4f}",
+                f"{record['on_demand_fetches']:,}",
+                _or_dash(record.get("rows_per_second"), lambda rate: f"{rate:,.0f}"),
+                *(_or_dash(latency.get(name), microseconds) for name in ("p50", "p99", "p999")),
+                _or_dash(record.get("dram_bytes"), format_size),
+            ]
+        )
+    return align(lines, rule_after=1)
+
+
+def replay_conditions(record: Record) -> str:
+    """Say what a replay ran with and on."""
+    if record["batch_size"] == "row":
+        calls = "one row a call"
+    else:
+        calls = f"{record['batch_size']:,} sample{'s' if record['batch_size'] > 1 else ''} a call"
+    threads = f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
+    return align(
+        [
+            ["calls", f"{record['calls']:,} counted, {calls}, {threads}, closed loop"],
+            ["rows", f"{record['embedding_dim']} x float32"],
+            ["slow tier", record["slow_tier"]],
+            ["machine", record["machine"]],
+        ],
+        numbers=False,
+    )
+
+
+def write_json(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
+    """Write records as JSON; a file that stands there is replaced once the new one is whole."""
+    with replacing(path) as file:
+        file.write(to_json(records).encode())
+
+
+def to_json(records: Sequence[Record]) -> str:
+    """Return records as JSON text."""
+    return json.dumps(list(records), indent=2) + "\n"
+
+
+def align(lines: Sequence[Sequence[str]], rule_after: int = 0, numbers: bool = True) -> str:
+    """Align columns: the first to the left and, if they are `numbers`, the others to the right."""
+    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    text = []
+    for line in lines:
+        first, *rest = line
+        cells = [first.ljust(widths[0])]
+        for cell, width in zip(rest, widths[1:], strict=True):
+            cells.append(cell.rjust(width) if numbers else cell.ljust(width))
+        text.append(_GAP.join(cells).rstrip())
+    if rule_after:
+        text.insert(rule_after, "-" * max(len(line) for line in text))
+    return "\n".join(text)
+
+
+def percent(fraction: float) -> str:
+    """Return a fraction as a percentage, with as many digits as it has: ``5%``, ``0.25%``."""
+    return f"{100 * fraction:.6g}%"
+
+
+def microseconds(value: float) -> str:
+    """Return microseconds with as many digits as one reads."""
+    return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def _or_dash(value: float | None, text: Callable[[float], str]) -> str:
+    return "-" if value is None else text(value)
+
+
+def _policies(records: Sequence[Record]) -> list[str]:
+    return list(dict.fromkeys(record["policy"] for record in records))
