@@ -1,0 +1,165 @@
+"""What each subcommand of ``tieralloc`` does with its arguments."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tieralloc import report, trace
+from tieralloc._disk import default_directory, file_system_of
+from tieralloc._files import check_writable
+from tieralloc._progress import bar, waiting
+from tieralloc.replay import replay as replay_trace
+from tieralloc.report import Record
+from tieralloc.simulate import simulate as simulate_trace
+from tieralloc.trace import Trace
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """``tieralloc demo``."""
+    from tieralloc import demo
+
+    directory = _working_directory(arguments.dir)
+    if arguments.plot is not None:
+        _check_plot(arguments.plot)
+    demo.run(directory, arguments.plot)
+
+
+def generate(arguments: argparse.Namespace) -> None:
+    """``tieralloc generate``."""
+    check_writable(arguments.out)
+    suffixes = [suffix for format in trace.FORMATS.values() for suffix in format.suffixes]
+    if not arguments.out.lower().endswith(tuple(suffixes)):
+        known = ", ".join(suffixes)
+        raise ValueError(
+            f"{arguments.out} has a suffix of no trace format, expected one of {known}"
+        )
+    given = {
+        knob: getattr(arguments, knob)
+        for knob in inspect.signature(trace.generate).parameters
+        if getattr(arguments, knob, None) is not None
+    }
+    with waiting("generating"):
+        made = trace.generate(**given)
+    with waiting("writing"):
+        trace.write(made, arguments.out)
+    print(f"{arguments.out}: {report.trace_summary(made)}\n")
+    print(report.reuse_table(made))
+
+
+def simulate(arguments: argparse.Namespace) -> None:
+    """``tieralloc simulate``."""
+    _check_outputs(arguments)
+    made = _read(arguments.trace)
+    total = len(arguments.policy) * len(arguments.fast_fraction) * made.num_lookups
+    with bar("simulating", total, "accesses") as done:
+        records = simulate_trace(
+            made,
+            arguments.policy,
+            arguments.fast_fraction,
+            arguments.count_from,
+            progress=done,
+            seed=arguments.seed,
+        )
+    heading = report.counted_heading(made, records[0])
+    _deliver(records, f"{heading}\n\n{report.miss_ratio_table(records)}", arguments)
+
+
+def replay(arguments: argparse.Namespace) -> None:
+    """``tieralloc replay``."""
+    _check_outputs(arguments)
+    directory = _working_directory(arguments.dir)
+    made = _read(arguments.trace)
+    records = replay_trace(
+        made,
+        arguments.policy,
+        arguments.fast_fraction,
+        embedding_dim=arguments.embedding_dim,
+        batch_size=arguments.batch_size,
+        count_from=arguments.count_from,
+        threads=arguments.threads,
+        engine=arguments.engine,
+        directory=directory,
+        verify=arguments.verify,
+        seed=arguments.seed,
+        progress=bar,
+    )
+    parts = [
+        report.counted_heading(made, records[0]),
+        report.replay_conditions(records[0]),
+        report.replay_table(records),
+    ]
+    if arguments.verify:
+        calls = sum(record["verified"] for record in records)
+        parts.append(f"Every vector of {calls:,} calls was compared with its source: all equal.")
+    _deliver(records, "\n\n".join(parts), arguments)
+
+
+def doctor(arguments: argparse.Namespace) -> None:
+    """``tieralloc doctor``."""
+    from tieralloc import doctor
+
+    directory = Path(arguments.directory) if arguments.directory else default_directory()
+    findings = doctor.examine(directory)
+    if arguments.json:
+        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+    else:
+        print(doctor.to_text(findings))
+
+
+def _read(path: str) -> Trace:
+    with waiting(f"reading {path}"):
+        return trace.read(path)
+
+
+def _working_directory(chosen: str | None) -> Path:
+    directory = default_directory() if chosen is None else Path(chosen)
+    check_writable(directory / "slow.tier")
+    found = file_system_of(directory)
+    if found.in_memory:
+        print(
+            f"tieralloc: warning: {directory} is on {found.kind}, which is DRAM: nothing here will"
+            " be fetched from a disk; --dir puts the slow tier elsewhere",
+            file=sys.stderr,
+        )
+    return directory
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """Refuse, before any work, output files that could not be written after it."""
+    if arguments.json not in (None, "-"):
+        check_writable(arguments.json)
+    if arguments.plot is not None:
+        _check_plot(arguments.plot)
+
+
+def _check_plot(path: str) -> None:
+    from tieralloc.plot import check_plot
+
+    check_plot(path)
+    check_writable(path)
+
+
+def _deliver(records: Sequence[Record], text: str, arguments: argparse.Namespace) -> None:
+    if arguments.json == "-":
+        sys.stdout.write(report.to_json(records))
+    else:
+        print(text)
+    sys.stdout.flush()
+    if arguments.json not in (None, "-"):
+        report.write_json(records, arguments.json)
+        _say_written(arguments.json)
+    if arguments.plot is not None:
+        from tieralloc.plot import plot
+
+        with waiting("drawing"):
+            plot(records, arguments.plot)
+        _say_written(arguments.plot)
+
+
+def _say_written(path: str) -> None:
+    print(f"wrote {path}", file=sys.stderr)

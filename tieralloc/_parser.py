@@ -1,0 +1,255 @@
+"""The options of the ``tieralloc`` command and its subcommands, and their help."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NoReturn, TypeAlias
+
+from tieralloc import __version__, _arguments, _commands
+from tieralloc._core import eviction_policy_names, fetch_engines
+from tieralloc.simulate import policy_names
+from tieralloc.trace import generate
+
+if TYPE_CHECKING:
+    # argparse has no public name for what add_subparsers returns.
+    _Commands: TypeAlias = argparse._SubParsersAction["_Parser"]
+
+BAD_INPUT = 2  # exit status
+
+_DESCRIPTION = """\
+Embedding tables in two tiers: a file, and a small pool of DRAM in front of it.
+
+Start with `tieralloc demo`. Exit status: 0 done, 1 failed (disk, memory, a wrong vector),
+2 bad input, 130 interrupted."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(BAD_INPUT, f"tieralloc: error: {message} (see {self.prog} --help)\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command and its subcommands."""
+    parser = _Parser(prog="tieralloc", description=_DESCRIPTION, formatter_class=_Formatter)
+    parser.add_argument("--version", action="version", version=f"tieralloc {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    _add_demo(commands)
+    _add_generate(commands)
+    _add_simulate(commands)
+    _add_replay(commands)
+    _add_doctor(commands)
+    return parser
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of descriptions and examples as they are, and aligns the options."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+
+def _add(
+    commands: _Commands, name: str, summary: str, text: str, examples: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=text,
+        epilog="examples:\n" + "\n".join(f"  {line}" for line in examples.splitlines()),
+        formatter_class=_Formatter,
+    )
+
+
+def _add_demo(commands: _Commands) -> None:
+    parser = _add(
+        commands,
+        "demo",
+        "see it work: no arguments needed",
+        "Generate a trace, serve it from a real file through a small pool of DRAM under several\n"
+        "policies and capacities, check the vectors, print a table and draw a plot. Takes less\n"
+        "than two minutes, and removes its file.",
+        "tieralloc demo\ntieralloc demo --dir /mnt/nvme --plot /tmp/demo.png",
+    )
+    _add_dir(parser)
+    parser.add_argument(
+        "--plot", metavar="F", help="where to draw the plot (default: tieralloc-demo.png)"
+    )
+    parser.set_defaults(run=_commands.demo)
+
+
+def _add_generate(commands: _Commands) -> None:
+    parser = _add(
+        commands,
+        "generate",
+        "write a synthetic trace",
+        "Write an access trace whose share of accesses by reuse factor is that of Meta's lookups\n"
+        "of 2021, with sessions in which rows recur together and popularity that drifts. The same\n"
+        "options and seed give the same trace.",
+        "tieralloc generate --out day.npz\n"
+        "tieralloc generate --out big.npz --num-samples 1000000 --num-tables 26 --seed 7\n"
+        "tieralloc generate --out stream.oraclegeneral --drift 0 --session-reuse 0",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="T",
+        help="the file; its suffix says the format: .npz, .pt and .pt.gz (Meta's), .oraclegeneral"
+        " (libCacheSim's)",
+    )
+    knobs = parser.add_argument_group("knobs")
+    defaults = inspect.signature(generate).parameters
+    for name, kind, metavar, text in (
+        ("num_tables", _arguments.count, "N", "tables"),
+        ("num_samples", _arguments.count, "N", "samples, with a bag of each table apiece"),
+        ("mean_pooling_factor", _arguments.numbers, "X[,X…]", "lookups of a bag, or one a table"),
+        ("num_embeddings", _arguments.counts, "N[,N…]", "rows, all together or one a table"),
+        ("session_length", _arguments.number, "X", "mean samples of a session"),
+        ("session_reuse", _arguments.number, "P", "probability to recur within the session"),
+        ("topic_affinity", _arguments.number, "P", "probability to recur with the same topic"),
+        ("drift", _arguments.number, "P", "share of the rows popular for a while only"),
+        ("seed", _arguments.whole, "N", "of all that is drawn"),
+    ):
+        default = defaults[name].default
+        text += f" (default: {'twice those looked up' if default is None else default})"
+        knobs.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
+    parser.set_defaults(run=_commands.generate)
+
+
+def _add_simulate(commands: _Commands) -> None:
+    parser = _add(
+        commands,
+        "simulate",
+        "count a trace's misses, with no bytes behind them",
+        "Replay a trace through the store's own eviction code, one access at a time, and print\n"
+        "the miss ratio of each policy at each capacity. The first half warms the fast tier.",
+        "tieralloc simulate day.npz\n"
+        "tieralloc simulate day.npz --policy lru,s3fifo,opt --fast-fraction 1%,5%,20%\n"
+        "tieralloc simulate day.npz --json counts.json --plot curve.png",
+    )
+    _add_trace(parser, policy_names(), "lru,s3fifo,opt", "1%,5%,10%,20%")
+    parser.set_defaults(run=_commands.simulate)
+
+
+def _add_replay(commands: _Commands) -> None:
+    parser = _add(
+        commands,
+        "replay",
+        "serve a trace from real tiers and measure it",
+        "Serve a trace from a store with real bytes: tables of float32 rows in a file, a pool of\n"
+        "DRAM in front of it. Each thread makes the next call as soon as it has its answer\n"
+        "(closed loop). The first half warms the fast tier; figures are of the rest.",
+        "tieralloc replay day.npz --policy lru,s3fifo --fast-fraction 5%\n"
+        "tieralloc replay day.npz --threads 4 --batch-size 64 --dir /mnt/nvme --plot replay.png\n"
+        "tieralloc replay day.npz --verify --json replay.json",
+    )
+    _add_trace(parser, eviction_policy_names(), "lru,s3fifo", "5%")
+    parser.add_argument(
+        "--embedding-dim",
+        type=_arguments.count,
+        default=64,
+        metavar="N",
+        help="elements of a row (default: 64)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=_arguments.batch_size,
+        default=256,
+        metavar="N|row",
+        help="samples of a call, or 'row': a call for each access, which gives the counts that"
+        " simulate gives (default: 256)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=_arguments.count,
+        default=1,
+        metavar="N",
+        help="callers at a time (default: 1)",
+    )
+    parser.add_argument(
+        "--slow",
+        choices=["file"],
+        default="file",
+        help="the slow tier (default: file)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=["auto", *fetch_engines()],
+        default="auto",
+        help="how the file is read (default: the first that works here)",
+    )
+    _add_dir(parser)
+    parser.add_argument(
+        "--verify", action="store_true", help="check every vector served against its source"
+    )
+    parser.set_defaults(run=_commands.replay)
+
+
+def _add_doctor(commands: _Commands) -> None:
+    parser = _add(
+        commands,
+        "doctor",
+        "say what this machine offers",
+        "Look at processor, memory, nodes, huge pages, io_uring, limits and the disk, and say\n"
+        "what to do where something is missing. Changes nothing.",
+        "tieralloc doctor\ntieralloc doctor /mnt/nvme --json",
+    )
+    parser.add_argument(
+        "directory",
+        nargs="?",
+        metavar="DIR",
+        help="the directory to judge the disk of (default: where replay would put its file)",
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of text")
+    parser.set_defaults(run=_commands.doctor)
+
+
+def _add_trace(
+    parser: argparse.ArgumentParser, known: Sequence[str], policies: str, fractions: str
+) -> None:
+    parser.add_argument("trace", metavar="T", help="the trace: .npz, .pt, .pt.gz or oracleGeneral")
+    parser.add_argument(
+        "--policy",
+        type=_arguments.policies,
+        default=policies,
+        metavar="P[,P…]",
+        help=f"of {', '.join(known)} (default: {policies})",
+    )
+    parser.add_argument(
+        "--fast-fraction",
+        type=_arguments.fast_fractions,
+        default=fractions,
+        metavar="X[,X…]",
+        help="capacity of the fast tier, as a fraction of the trace's distinct rows, rounded down:"
+        f" 0.05 or 5%% (default: {fractions.replace('%', '%%')})",
+    )
+    parser.add_argument(
+        "--count-from",
+        type=_arguments.share,
+        default=0.5,
+        metavar="X",
+        help="share of the accesses that warms the fast tier and is not counted (default: 0.5)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=_arguments.whole,
+        default=0,
+        metavar="N",
+        help="of policies that draw at random (default: 0)",
+    )
+    parser.add_argument(
+        "--json", metavar="F", help="write the records there too; '-': print them instead"
+    )
+    parser.add_argument("--plot", metavar="F", help="draw a plot, in the format of its suffix")
+
+
+def _add_dir(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dir",
+        metavar="DIR",
+        help="where to make the slow tier's file, which is removed at the end (default: TMPDIR, or"
+        " the first of /tmp, /var/tmp and here that is a disk)",
+    )
