@@ -4,6 +4,7 @@
 #include <stdexcept>
 
 #include "../error.hpp"
+#include "fault_engine.hpp"
 #include "pread_engine.hpp"
 #include "uring_engine.hpp"
 
@@ -22,7 +23,8 @@ struct Choice {
   Make make;
 };
 
-constexpr Choice kEngines[] = {{"io_uring", make<UringEngine>}, {"pread", make<PreadEngine>}};
+constexpr Choice kEngines[] = {
+    {"io_uring", make<UringEngine>}, {"pread", make<PreadEngine>}, {"mmap", make<FaultEngine>}};
 
 }  // namespace
 

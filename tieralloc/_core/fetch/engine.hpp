@@ -19,6 +19,8 @@ class FetchEngine {
   virtual ~FetchEngine() = default;
   virtual void read(std::span<ReadOp> ops, ReadListener& listener) = 0;
   virtual const char* name() const = 0;
+  /// Whether reads bypass the kernel's page cache.
+  virtual bool direct() const = 0;
 };
 
 struct FetchTarget {

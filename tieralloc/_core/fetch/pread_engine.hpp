@@ -18,6 +18,7 @@ class PreadEngine final : public FetchEngine {
   ~PreadEngine() override;
   void read(std::span<ReadOp> ops, ReadListener& listener) override;
   const char* name() const override { return "pread"; }
+  bool direct() const override { return target_.direct; }
 
  private:
   struct Batch;

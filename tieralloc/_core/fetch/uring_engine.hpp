@@ -17,6 +17,7 @@ class UringEngine final : public FetchEngine {
   ~UringEngine() override;
   void read(std::span<ReadOp> ops, ReadListener& listener) override;
   const char* name() const override { return "io_uring"; }
+  bool direct() const override { return target_.direct; }
 
  private:
   class Ring;

@@ -167,11 +167,11 @@ void FilePool::grow(std::uint64_t from, std::uint64_t to) {
 
 void FilePool::start_engine() {
   const int direct = options_.direct ? ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT) : -1;
-  direct_ = direct >= 0;
-  read_fd_ = direct_ ? direct : ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  const bool is_direct = direct >= 0;
+  read_fd_ = is_direct ? direct : ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
   if (read_fd_ < 0) fail(errno, path_, "cannot open the slow tier for reading");
-  if (!direct_) posix_fadvise(read_fd_, 0, 0, POSIX_FADV_RANDOM);
-  engine_ = make_fetch_engine(options_.engine, {read_fd_, direct_, options_.queue_depth});
+  if (!is_direct) posix_fadvise(read_fd_, 0, 0, POSIX_FADV_RANDOM);
+  engine_ = make_fetch_engine(options_.engine, {read_fd_, is_direct, options_.queue_depth});
 }
 
 std::vector<TableLayout> FilePool::tables() const {
@@ -219,7 +219,7 @@ void FilePool::drop_caches() {
 }
 
 std::string FilePool::engine() const {
-  return std::string(engine_->name()) + (direct_ ? " (O_DIRECT)" : " (buffered)");
+  return std::string(engine_->name()) + (engine_->direct() ? " (O_DIRECT)" : " (buffered)");
 }
 
 std::uint64_t FilePool::bytes() const {

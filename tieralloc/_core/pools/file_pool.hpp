@@ -62,7 +62,6 @@ class FilePool final : public SlowPool {
   const FilePoolOptions options_;
   const int fd_;      ///< buffered: header and rows are written through it
   int read_fd_ = -1;  ///< direct where possible
-  bool direct_ = false;
   mutable std::mutex mutex_;  ///< of the directory
   file_format::Directory directory_;
   std::unique_ptr<FetchEngine> engine_;
