@@ -12,6 +12,7 @@ try:
 except ImportError as error:
     raise ImportError("tieralloc.nn needs torch: pip install tieralloc[torch]") from error
 
+from tieralloc.nn._convert import convert
 from tieralloc.nn._embeddings import TieredEmbedding, TieredEmbeddingBag
 
-__all__ = ["TieredEmbedding", "TieredEmbeddingBag"]
+__all__ = ["TieredEmbedding", "TieredEmbeddingBag", "convert"]
