@@ -12,7 +12,8 @@ try:
 except ImportError as error:
     raise ImportError("tieralloc.nn needs torch: pip install tieralloc[torch]") from error
 
+from tieralloc.nn._collection import TieredEmbeddingBagCollection
 from tieralloc.nn._convert import convert
 from tieralloc.nn._embeddings import TieredEmbedding, TieredEmbeddingBag
 
-__all__ = ["TieredEmbedding", "TieredEmbeddingBag", "convert"]
+__all__ = ["TieredEmbedding", "TieredEmbeddingBag", "TieredEmbeddingBagCollection", "convert"]
