@@ -1,0 +1,450 @@
+"""A converted model does what it did, with the rows of its embeddings in a store."""
+
+import gc
+import os
+import resource
+import weakref
+
+import hypothesis.strategies as st
+import pytest
+from hypothesis import given, settings
+from support import new_store
+
+import tieralloc as ta
+
+torch = pytest.importorskip("torch")
+
+from nn_support import DTYPES, MODES, rows_of, same_bits  # noqa: E402
+from torch import nn  # noqa: E402
+
+convert = ta.nn.convert
+
+
+@pytest.fixture
+def store(make_store):
+    return make_store(fast_rows=16)
+
+
+class Dlrm(nn.Module):
+    """The shape of Meta's DLRM: bags a feature, dense layers, pairwise products."""
+
+    def __init__(self, rows, dim):
+        super().__init__()
+        self.emb_l = nn.ModuleList(nn.EmbeddingBag(n, dim, mode="sum", sparse=True) for n in rows)
+        self.bottom = nn.Sequential(nn.Linear(4, dim), nn.ReLU())
+        pairs = len(rows) * (len(rows) + 1) // 2
+        self.top = nn.Sequential(nn.Linear(dim + pairs, 1), nn.Sigmoid())
+
+    def forward(self, dense, offsets, indices):
+        x = self.bottom(dense)
+        bags = [emb(i, o) for emb, i, o in zip(self.emb_l, indices, offsets, strict=True)]
+        stacked = torch.stack([x, *bags], 1)
+        products = stacked @ stacked.transpose(1, 2)
+        i, j = torch.tril_indices(len(bags) + 1, len(bags) + 1, -1)
+        return self.top(torch.cat([x, products[:, i, j]], 1))
+
+
+def test_a_dlrm_scores_the_same_bit_for_bit(store):
+    torch.manual_seed(0)
+    rows = [7, 1000, 60]
+    model = Dlrm(rows, 16).eval()
+    batch = 33
+    indices = [torch.randint(0, n, (batch * 3,)) for n in rows]
+    offsets = [torch.randint(0, batch * 3, (batch,)).sort()[0] for _ in rows]
+    for starts in offsets:
+        starts[0] = 0
+    dense = torch.rand(batch, 4)
+    with torch.inference_mode():
+        expected = model(dense, offsets, indices)
+        assert convert(model, store) is model
+        assert same_bits(model(dense, offsets, indices), expected)
+    assert list(store.tables) == ["emb_l.0", "emb_l.1", "emb_l.2"]
+    assert not any(key.startswith("emb_l") for key in model.state_dict())
+    assert store.stats()["on_demand_fetches"] > 0
+
+
+@st.composite
+def nests(draw, depth=0):
+    """Models of embeddings in lists, dicts and sequences, each taking one index."""
+    kinds = ["embedding", "bag", "linear"] + ["list", "dict"] * (depth < 3)
+    kind = draw(st.sampled_from(kinds))
+    rows, dim = draw(st.integers(1, 20)), draw(st.integers(1, 20))
+    dtype = draw(st.sampled_from(DTYPES))
+    if kind == "embedding":
+        return nn.Embedding(rows, dim, dtype=dtype, padding_idx=draw(st.none() | st.just(0)))
+    if kind == "bag":
+        return nn.EmbeddingBag(rows, dim, mode=draw(st.sampled_from(MODES)), dtype=dtype)
+    if kind == "linear":
+        return nn.Linear(3, 2)
+    children = draw(st.lists(nests(depth + 1), max_size=3))
+    if kind == "list":
+        return nn.ModuleList(children)
+    return nn.ModuleDict({f"key{i}": child for i, child in enumerate(children)})
+
+
+def leaves(model):
+    return {path: child for path, child in model.named_modules() if not list(child.children())}
+
+
+@settings(max_examples=50)
+@given(model=nests(), training=st.booleans())
+def test_every_embedding_of_a_nest_is_swapped_and_nothing_else(model, training):
+    model = nn.ModuleDict({"root": model}).train(training)
+    before = leaves(model)
+    with new_store(fast_rows=200) as store:
+        assert convert(model, store) is model
+        after = leaves(model)
+        assert after.keys() == before.keys()
+        for path, old in before.items():
+            new = after[path]
+            assert new.training == training
+            if isinstance(old, nn.Embedding):
+                assert type(new) is ta.nn.TieredEmbedding
+                rows = torch.arange(old.num_embeddings)
+                assert same_bits(new(rows), old(rows))
+            elif isinstance(old, nn.EmbeddingBag):
+                assert type(new) is ta.nn.TieredEmbeddingBag
+                rows = torch.arange(old.num_embeddings)[:, None]
+                assert same_bits(new(rows), old(rows) + 0)
+            else:
+                assert new is old
+
+
+def test_options_of_the_modules_are_kept(store):
+    model = nn.Sequential(
+        nn.Embedding(20, 5, padding_idx=-1, scale_grad_by_freq=True),
+        nn.EmbeddingBag(20, 5, mode="max", include_last_offset=True, padding_idx=3, norm_type=1.0),
+    )
+    attributes = [
+        {key: getattr(child, key) for key in type(child).__constants__} for child in model
+    ]
+    convert(model, store)
+    for child, expected in zip(model, attributes, strict=True):
+        assert {key: getattr(child, key) for key in expected} == expected
+
+
+def test_a_root_that_is_an_embedding_is_returned_anew(store):
+    weight = rows_of(20, 5)
+    old = nn.Embedding.from_pretrained(weight)
+    new = convert(old, store)
+    assert type(new) is ta.nn.TieredEmbedding
+    assert type(old) is nn.Embedding
+    assert same_bits(new(torch.arange(20)), weight)
+    assert list(store.tables) == ["embedding"]
+    assert convert(nn.Embedding(3, 2), store, prefix="other").table.name == "other"
+    assert convert(nn.Embedding(3, 2), store, names={"": "third"}).table.name == "third"
+
+
+def test_a_module_in_two_places_gets_one_table(store):
+    shared = nn.Embedding(20, 5)
+    model = nn.ModuleDict({"a": shared, "b": nn.Sequential(shared, nn.Identity())})
+    convert(model, store)
+    assert model["a"] is model["b"][0]
+    assert type(model["a"]) is ta.nn.TieredEmbedding
+    assert list(store.tables) == ["a"]
+
+
+def test_modules_of_one_weight_get_one_table_and_keep_their_own_ways(store):
+    one, other = nn.EmbeddingBag(20, 5, mode="sum"), nn.EmbeddingBag(20, 5, mode="max")
+    other.weight = one.weight
+    model = nn.ModuleList([one, other])
+    input = torch.tensor([[1, 2, 3]])
+    expected = [child(input) for child in model]
+    convert(model, store)
+    assert list(store.tables) == ["0"]
+    assert all(map(torch.equal, [child(input) for child in model], expected))
+
+
+def test_a_tied_output_layer_keeps_its_weight(store):
+    model = nn.ModuleDict({"embed": nn.Embedding(20, 5), "head": nn.Linear(5, 20, bias=False)})
+    model["head"].weight = model["embed"].weight
+    input = torch.tensor([[1, 2], [3, 4]])
+    expected = model["head"](model["embed"](input))
+    convert(model, store)
+    assert list(model.state_dict()) == ["head.weight"]
+    assert same_bits(model["head"](model["embed"](input)), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_model_of_another_dtype_goes_on_in_it(store, dtype):
+    model = nn.Sequential(nn.Embedding(20, 8), nn.Linear(8, 3)).to(dtype)
+    input = torch.arange(20)
+    expected = model(input)
+    convert(model, store)
+    assert store.tables["0"].dtype == str(dtype).removeprefix("torch.")
+    assert same_bits(model(input), expected)
+
+
+def test_hooks_and_attributes_move_on(store):
+    model = nn.Sequential(nn.Embedding(20, 5))
+    input = torch.arange(20)
+    plain = model(input)
+    seen = []
+    model[0].register_forward_pre_hook(lambda module, args: seen.append(type(module)))
+    handle = model[0].register_forward_hook(
+        lambda module, args, kwargs, output: output + 1, with_kwargs=True
+    )
+    model[0].feature = "item"
+    expected = model(input)
+    convert(model, store)
+    assert same_bits(model(input), expected)
+    assert seen == [nn.Embedding, ta.nn.TieredEmbedding]
+    assert model[0].feature == "item"
+    handle.remove()
+    assert same_bits(model(input), plain)
+
+
+def test_a_module_that_was_compiled_in_place_is_served_from_the_store(store):
+    model = nn.Sequential(nn.Embedding(20, 5))
+    model[0].compile(backend="eager")
+    convert(model, store)
+    store.table("0").update([3], torch.ones(1, 5))
+    assert torch.equal(model(torch.tensor([3])), torch.ones(1, 5))
+
+
+def test_the_weights_are_freed(store):
+    model = nn.Sequential(nn.EmbeddingBag(1000, 64))
+    weight = weakref.ref(model[0].weight)
+    convert(model, store)
+    gc.collect()
+    assert weight() is None
+
+
+def test_converting_twice_changes_nothing(store):
+    model = convert(nn.Sequential(nn.Embedding(20, 5)), store)
+    first = model[0]
+    assert convert(model, store)[0] is first
+
+
+class Renamed(nn.Embedding):
+    """A subclass that says only how it is made."""
+
+    def __init__(self, rows):
+        super().__init__(rows, 5, padding_idx=0)
+
+    def reset_parameters(self):
+        nn.init.ones_(self.weight)
+
+
+class Shifted(nn.Embedding):
+    def forward(self, input):
+        return super().forward(input) + 1
+
+
+class Described(nn.Embedding):
+    @property
+    def device(self):
+        return self.weight.device
+
+
+def test_subclasses_that_only_make_themselves_are_swapped(store):
+    model = convert(nn.Sequential(Renamed(20)), store)
+    assert type(model[0]) is ta.nn.TieredEmbedding
+    assert torch.equal(model(torch.arange(20)), torch.ones(20, 5))
+
+
+@pytest.mark.parametrize("kind", [Shifted, Described])
+def test_subclasses_that_do_more_stay_with_a_warning(store, kind):
+    model = nn.ModuleDict({"odd": kind(20, 5), "plain": nn.Embedding(20, 5)})
+    with pytest.warns(UserWarning, match=rf"'odd' \(a {kind.__name__}\)"):
+        convert(model, store)
+    assert type(model["odd"]) is kind
+    assert list(store.tables) == ["plain"]
+
+
+def test_a_module_whose_forward_was_replaced_stays_with_a_warning(store):
+    model = nn.Sequential(nn.Embedding(20, 5))
+    model[0].forward = lambda input: input
+    with pytest.warns(UserWarning, match="'0'"):
+        convert(model, store)
+    assert type(model[0]) is nn.Embedding
+
+
+def test_a_parametrized_module_stays_with_a_warning(store):
+    model = nn.Sequential(nn.Embedding(20, 5))
+    nn.utils.parametrizations.weight_norm(model[0])
+    input = torch.arange(20)
+    expected = model(input)
+    with pytest.warns(UserWarning, match="ParametrizedEmbedding"):
+        convert(model, store)
+    assert same_bits(model(input), expected)
+
+
+def quantised():
+    return torch.ao.nn.quantized.EmbeddingBag(20, 8, dtype=torch.quint8)
+
+
+def pruned():
+    module = nn.Embedding(20, 5)
+    module.register_buffer("mask", torch.ones(20, 5))
+    return module
+
+
+def lazy():
+    module = nn.Embedding(20, 5)
+    module.weight = nn.UninitializedParameter()
+    return module
+
+
+def sparse():
+    module = nn.Embedding(20, 5)
+    module.weight = nn.Parameter(torch.zeros(20, 5).to_sparse())
+    return module
+
+
+class Wrapped(torch.Tensor):
+    pass
+
+
+def wrapped():
+    module = nn.Embedding(20, 5)
+    module.weight = nn.Parameter(torch.zeros(20, 5).as_subclass(Wrapped))
+    return module
+
+
+REFUSED = {
+    "max_norm": (lambda: nn.EmbeddingBag(20, 5, max_norm=1.0), "max_norm is 1.0"),
+    "meta": (lambda: nn.Embedding(20, 5, device="meta"), "on meta"),
+    "float8": (
+        lambda: nn.Embedding(2, 5, _weight=torch.zeros(2, 5).to(torch.float8_e5m2), _freeze=True),
+        "torch.float8_e5m2",
+    ),
+    "no rows": (lambda: nn.Embedding(0, 5), r"\(0, 5\)"),
+    "quantised": (quantised, "scripted or quantised"),
+    "scripted": (lambda: torch.jit.script(nn.Embedding(20, 5)), "scripted or quantised"),
+    "buffers": (pruned, "holds weight, mask"),
+    "lazy": (lazy, "UninitializedParameter"),
+    "sparse": (sparse, "sparse"),
+    "tensor subclass": (wrapped, "Wrapped"),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*quantized tensor creation")
+@pytest.mark.parametrize(("make", "named"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_served_is_named_before_anything_is_done(store, make, named):
+    model = nn.ModuleDict({"good": nn.Embedding(20, 5), "inner": nn.ModuleList([make()])})
+    before = list(model.modules())
+    with pytest.raises(ValueError, match=rf"'inner\.0': .*{named}"):
+        convert(model, store)
+    assert [id(module) for module in model.modules()] == [id(module) for module in before]
+    assert not store.tables
+
+
+def test_all_that_cannot_be_served_is_named_at_once(store):
+    model = nn.ModuleList([nn.Embedding(20, 5, max_norm=1.0), nn.Embedding(20, 5, device="meta")])
+    with pytest.raises(ValueError, match=r"'0': max_norm.*'1': rows are on meta"):
+        convert(model, store)
+
+
+def test_arguments_of_other_types_are_refused(store):
+    with pytest.raises(TypeError, match="model is of type list"):
+        convert([nn.Embedding(20, 5)], store)
+    with pytest.raises(TypeError, match="store is of type str"):
+        convert(nn.Embedding(20, 5), "s.tier")
+    store.close()
+    with pytest.raises(ValueError, match="closed"):
+        convert(nn.Embedding(20, 5), store)
+
+
+def test_names_of_tables_can_be_chosen(store):
+    model = nn.ModuleDict({"a": nn.Embedding(20, 5), "b": nn.Embedding(20, 5)})
+    convert(model, store, prefix="left.", names={"b": "item"})
+    assert list(store.tables) == ["left.a", "item"]
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"names": {"c": "item"}}, r"\['c'\], expected paths"),
+        ({"names": {"a": "item", "b": "item"}}, "'item', of which there is one already"),
+        ({"names": {"a": "taken"}}, "load=False"),
+        ({"names": {"a": ""}}, "0 bytes, expected 1 to 191"),
+        ({"prefix": "x" * 191}, "192 bytes"),
+    ],
+)
+def test_names_that_cannot_be_are_refused_before_a_table_is_made(store, options, named):
+    store.create_table("taken", 20, 5)
+    model = nn.ModuleDict({"a": nn.Embedding(20, 5), "b": nn.Embedding(20, 5)})
+    with pytest.raises(ValueError, match=named):
+        convert(model, store, **options)
+    assert list(store.tables) == ["taken"]
+    assert type(model["a"]) is nn.Embedding
+
+
+def test_a_disk_that_fills_up_leaves_the_model_as_it_was(tmp_path):
+    model = nn.ModuleList([nn.Embedding(1000, 16), nn.Embedding(100_000, 16)])
+    before = list(model)
+    path = tmp_path / "s.tier"
+    with ta.TieredStore(path, fast_rows=200) as store:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        # A file that may not grow fails as a full disk does.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (os.path.getsize(path) + (1 << 20), hard))
+        try:
+            with pytest.raises(OSError, match=r"s\.tier"):
+                convert(model, store)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert list(model) == before
+        assert list(store.tables) == ["0"]
+        convert(model, store, prefix="again.")
+        assert type(model[1]) is ta.nn.TieredEmbedding
+
+
+def test_a_model_is_attached_to_a_store_that_was_made_before(tmp_path):
+    torch.manual_seed(0)
+
+    def build():
+        shared = nn.Embedding(50, 8, padding_idx=2)
+        return nn.Sequential(shared, nn.ModuleDict({"bag": nn.EmbeddingBag(40, 8), "same": shared}))
+
+    trained = build()
+    input = torch.arange(40)
+    expected = [trained[0](input), trained[1]["bag"](input[:, None])]
+    path = tmp_path / "s.tier"
+    with ta.TieredStore(path, fast_rows=30) as store:
+        convert(trained, store, prefix="m.")
+    with torch.device("meta"):
+        served = build()
+    with ta.TieredStore.open(path, fast_rows=30) as store:
+        convert(served, store, prefix="m.", load=False)
+        assert list(store.tables) == ["m.0", "m.1.bag"]
+        assert same_bits(served[0](input), expected[0])
+        assert same_bits(served[1]["bag"](input[:, None]), expected[1])
+        assert served[0] is served[1]["same"]
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        (nn.ModuleDict({"b": nn.Embedding(20, 5)}), "no table 'b' .* has: a"),
+        (nn.ModuleDict({"a": nn.Embedding(21, 5)}), r"\(20, 5\), expected \(21, 5\)"),
+        (nn.ModuleDict({"a": nn.Embedding(20, 5).half()}), "of float32, expected torch.float16"),
+    ],
+)
+def test_tables_that_do_not_fit_a_model_are_not_attached(store, model, named):
+    store.create_table("a", 20, 5)
+    with pytest.raises(ValueError, match=named):
+        convert(model, store, load=False)
+    assert all(type(child) is nn.Embedding for child in model.values())
+
+
+def test_transformers_of_torch_go_on_as_they_were(store):
+    torch.manual_seed(0)
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    model = nn.ModuleDict(
+        {
+            "tokens": nn.Embedding(50, 16, padding_idx=0),
+            "places": nn.Embedding(8, 16),
+            "encoder": nn.TransformerEncoder(layer, 2),
+        }
+    ).eval()
+
+    def run(input):
+        x = model["tokens"](input) + model["places"](torch.arange(input.shape[1]))
+        return model["encoder"](x)
+
+    input = torch.randint(0, 50, (3, 8))
+    with torch.no_grad():
+        expected = run(input)
+        convert(model, store)
+        assert same_bits(run(input), expected)
