@@ -203,6 +203,17 @@ def test_an_npz_with_a_byte_changed_is_refused_or_read_as_it_was(tmp_path, data)
     assert found == bags_of_trace(EXAMPLE) or "t.npz" in found
 
 
+def test_an_npz_of_a_later_zip_version_is_refused_by_name(tmp_path):
+    path = tmp_path / "t.npz"
+    write(EXAMPLE, path)
+    content = bytearray(path.read_bytes())
+    directory = content.index(b"PK\x01\x02")
+    content[directory + 6 : directory + 8] = (109).to_bytes(2, "little")
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"t\.npz"):
+        read(path)
+
+
 @in_one_directory
 @given(content=st.binary(min_size=1), suffix=st.sampled_from([".npz", ".pt", ".pt.gz"]))
 def test_bytes_of_another_kind_are_refused_by_name(tmp_path, content, suffix):
