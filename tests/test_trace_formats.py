@@ -203,12 +203,17 @@ def test_an_npz_with_a_byte_changed_is_refused_or_read_as_it_was(tmp_path, data)
     assert found == bags_of_trace(EXAMPLE) or "t.npz" in found
 
 
-def test_an_npz_of_a_later_zip_version_is_refused_by_name(tmp_path):
+@pytest.mark.parametrize(
+    ("mark", "place", "value"),
+    [(b"PK\x01\x02", 6, b"\x6d\x00"), (b"PK\x05\x06", 16, b"\xff\xff\xff\x7f")],
+    ids=["a later version", "members before its beginning"],
+)
+def test_a_zip_that_cannot_be_is_refused_by_name(tmp_path, mark, place, value):
     path = tmp_path / "t.npz"
     write(EXAMPLE, path)
     content = bytearray(path.read_bytes())
-    directory = content.index(b"PK\x01\x02")
-    content[directory + 6 : directory + 8] = (109).to_bytes(2, "little")
+    at = content.index(mark) + place
+    content[at : at + len(value)] = value
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"t\.npz"):
         read(path)
