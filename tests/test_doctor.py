@@ -1,5 +1,6 @@
 """The doctor: what it says of a machine must be so."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -58,6 +59,17 @@ def test_memory_as_a_file_system_is_warned_of(findings):
 def test_a_missing_directory_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere"):
         doctor.examine(tmp_path / "nowhere")
+
+
+def test_a_disk_without_room_for_the_probe_is_warned_of(tmp_path, monkeypatch):
+    def full(descriptor, size):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(doctor, "can_reserve", full)
+    found = {finding.topic: finding for finding in doctor.examine(tmp_path)}
+    assert found["probe file"].status == "warn"
+    assert "No space left on device" in found["probe file"].found
+    assert not list(tmp_path.iterdir())
 
 
 def write(path, text):

@@ -39,6 +39,15 @@ def test_a_failure_leaves_what_was_there(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
+def test_a_full_disk_is_named_with_the_file(tmp_path):
+    (tmp_path / "full").symlink_to("/dev/full")
+    with (
+        pytest.raises(OSError, match=r"No space left on device: '.*/full'"),
+        replacing(tmp_path / "full") as file,
+    ):
+        file.write(b"x")
+
+
 def test_a_link_stays_a_link(tmp_path):
     (tmp_path / "target").write_text("former")
     (tmp_path / "link").symlink_to(tmp_path / "target")

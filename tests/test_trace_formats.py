@@ -203,6 +203,22 @@ def test_an_npz_with_a_byte_changed_is_refused_or_read_as_it_was(tmp_path, data)
     assert found == bags_of_trace(EXAMPLE) or "t.npz" in found
 
 
+@pytest.mark.parametrize(
+    ("mark", "place", "value"),
+    [(b"PK\x01\x02", 6, b"\x6d\x00"), (b"PK\x05\x06", 16, b"\xff\xff\xff\x7f")],
+    ids=["a later version", "members before its beginning"],
+)
+def test_a_zip_that_cannot_be_is_refused_by_name(tmp_path, mark, place, value):
+    path = tmp_path / "t.npz"
+    write(EXAMPLE, path)
+    content = bytearray(path.read_bytes())
+    at = content.index(mark) + place
+    content[at : at + len(value)] = value
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"t\.npz"):
+        read(path)
+
+
 @in_one_directory
 @given(content=st.binary(min_size=1), suffix=st.sampled_from([".npz", ".pt", ".pt.gz"]))
 def test_bytes_of_another_kind_are_refused_by_name(tmp_path, content, suffix):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tieralloc import report, trace
 from tieralloc._disk import default_directory, file_system_of
-from tieralloc._files import check_writable
+from tieralloc._files import check_writable, naming
 from tieralloc._progress import bar, waiting
 from tieralloc.replay import replay as replay_trace
 from tieralloc.report import Record
@@ -45,7 +45,7 @@ def generate(arguments: argparse.Namespace) -> None:
     }
     with waiting("generating"):
         made = trace.generate(**given)
-    with waiting("writing"):
+    with waiting("writing"), naming(arguments.out):
         trace.write(made, arguments.out)
     print(f"{arguments.out}: {report.trace_summary(made)}\n")
     print(report.reuse_table(made))

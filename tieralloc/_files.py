@@ -31,17 +31,29 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a file for writing that takes its name when it is whole, and is gone on a failure."""
     path = Path(path)
     if path.exists() and not path.is_file():  # a pipe or a device
-        with path.open("wb") as file:
+        with naming(path), path.open("wb") as file:
             yield file
         return
     target = path.resolve()  # so that a link stays a link
     partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
-        with partial.open("xb") as file:
-            yield file
-        partial.replace(target)
+        with naming(path):
+            with partial.open("xb") as file:
+                yield file
+            partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Name this file in an OSError that does not say of which file it is, as a write's does."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            error.filename = os.fspath(path)
+        raise
 
 
 @contextmanager

@@ -44,7 +44,7 @@ def examine(directory: Path) -> list[Finding]:
     Raises
     ------
     OSError
-        Where no file can be made in the directory.
+        Where the directory is none that may be written.
     """
     check_writable(directory / "slow.tier")
     return [
@@ -257,9 +257,12 @@ def _disk(directory: Path) -> list[Finding]:
             else "",
         )
     )
-    with tempfile.TemporaryFile(prefix="tieralloc-doctor-", dir=directory) as probe:
-        findings.append(_reservation(probe.fileno()))
-        findings.append(_direct_reads(probe.fileno()))
+    try:
+        with tempfile.TemporaryFile(prefix="tieralloc-doctor-", dir=directory) as probe:
+            findings += [_reservation(probe.fileno()), _direct_reads(probe.fileno())]
+    except OSError as error:
+        found = f"cannot write {format_size(PROBE_BYTES)}: {error.strerror}"
+        findings.append(Finding("probe file", "warn", found, "make room, or choose another disk"))
     return findings
 
 

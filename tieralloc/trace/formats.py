@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import gzip
 import io
 import itertools
@@ -97,8 +98,10 @@ def read(path: str | os.PathLike[str], format: str | None = None) -> Trace:
         try:
             return chosen.read(file, _stem(path, chosen))
         except Exception as error:
-            # Decoders of hostile bytes raise nearly anything; an errno tells the disk's own errors.
-            if isinstance(error, ImportError) or getattr(error, "errno", None) is not None:
+            # Decoders of hostile bytes raise nearly anything; an errno tells the disk's own errors,
+            # but for EINVAL: a seek to where the bytes point, before the file.
+            own = getattr(error, "errno", None) not in (None, errno.EINVAL)
+            if isinstance(error, ImportError) or own:
                 raise
             raise _unsound(path, chosen, error) from error
 
@@ -222,7 +225,7 @@ def _zip_members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # hostile bytes raise them all
         return []
 
 
