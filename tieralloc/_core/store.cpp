@@ -81,18 +81,21 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                                 "': expected at most 2**48 rows and dim 2**20, got " +
                                 std::to_string(rows) + " rows of dim " + std::to_string(dim));
   }
+  // Half of what a file's offset can say, so that no sum of offset and size overflows.
+  constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 62;
+  const std::uint32_t stride = stride_of(dim, dtype);
+  if (rows > kMostBytes / stride) {
+    throw std::invalid_argument("table '" + name + "': expected at most 2**62 bytes, got " +
+                                std::to_string(rows) + " rows of " + std::to_string(stride));
+  }
   CallGate::Exclusive alone(gate_);
   gate_.check_open();
   std::vector<TableLayout> layouts = pool_->tables();
   for (const TableLayout& layout : layouts) {
     if (layout.name == name) throw std::invalid_argument("table '" + name + "' exists already");
   }
-  TableLayout layout{.name = name,
-                     .rows = rows,
-                     .dim = dim,
-                     .dtype = dtype,
-                     .stride = stride_of(dim, dtype),
-                     .offset = 0};
+  TableLayout layout{
+      .name = name, .rows = rows, .dim = dim, .dtype = dtype, .stride = stride, .offset = 0};
   layouts.push_back(layout);
   plan_tiers(layouts, options_.budget, options_.policy);
   // Dirty rows go home before their tier goes; a failure here leaves everything as it was.

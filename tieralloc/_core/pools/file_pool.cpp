@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 
 #include "../error.hpp"
@@ -181,6 +182,9 @@ TableLayout FilePool::add_table(TableLayout layout) {
   const std::uint64_t size = size_of_file(fd_, path_);
   layout.offset = round_up(size, kBlock);
   const std::uint64_t end = layout.offset + round_up(layout.rows * layout.stride, kBlock);
+  if (end > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) {
+    fail(EFBIG, path_, "cannot grow the slow tier to " + std::to_string(end) + " bytes");
+  }
   file_format::Directory next = directory_;
   ++next.generation;
   next.tables.push_back(layout);
