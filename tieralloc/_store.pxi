@@ -367,9 +367,9 @@ cdef class Store:
     cdef unique_ptr[c_Store] _store
     cdef vector[const c_Table*] _tables  # addresses stay; the GIL guards the list
 
-    def __cinit__(self, bytes path, *, bint create, uint64_t fast_bytes, uint64_t fast_rows,
-                  str policy, str engine, bint direct, bint reserve, unsigned queue_depth,
-                  unsigned prefetch_threads, uint64_t seed):
+    def __cinit__(self, bytes path not None, *, bint create, uint64_t fast_bytes,
+                  uint64_t fast_rows, str policy not None, str engine not None, bint direct,
+                  bint reserve, unsigned queue_depth, unsigned prefetch_threads, uint64_t seed):
         cdef FilePoolOptions pool_options
         pool_options.engine = engine.encode()
         pool_options.direct = direct
@@ -389,7 +389,13 @@ cdef class Store:
                 pool = create_file_pool(c_path, pool_options)
             else:
                 pool = open_file_pool(c_path, pool_options)
-            self._store.reset(new c_Store(move(pool), options))
+        try:
+            with nogil:
+                self._store.reset(new c_Store(move(pool), options))
+        except BaseException:
+            if create:
+                os.unlink(path)
+            raise
         self._tables = self._store.get().tables()
 
     def __dealloc__(self):
@@ -404,7 +410,7 @@ cdef class Store:
             raise IndexError(f"table {position} of {self._tables.size()}")
         return self._tables[position]
 
-    def create_table(self, str name, uint64_t rows, uint32_t dim, str dtype):
+    def create_table(self, str name not None, uint64_t rows, uint32_t dim, str dtype):
         """Make a table of zeros; returns its position among the store's tables."""
         cdef string c_name = name.encode()
         cdef DType c_dtype = <DType>_choice(_DTYPES, dtype, "dtype")

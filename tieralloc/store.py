@@ -171,14 +171,18 @@ class TieredStore:
             raise ValueError(
                 f"bounds_check_mode is {bounds_check_mode!r}, expected 'fatal' or 'warning'"
             )
-        for option in ("queue_depth", "prefetch_threads"):
-            _check_count(option, options[option])
+        _check_range("queue_depth", options["queue_depth"], 1, 4096)
+        _check_range("prefetch_threads", options["prefetch_threads"], 1, 32)
+        _check_range("seed", options["seed"], 0, (1 << 64) - 1)
         if fast_rows is not None:
-            _check_count("fast_rows", fast_rows)
+            _check_range("fast_rows", fast_rows, 1, (1 << 63) - 1)
+        file = os.fsencode(path)
+        if b"\0" in file:
+            raise ValueError(f"path is {path!r}, expected one without NUL bytes")
         self._core = _core.Store(
-            os.fsencode(path),
+            file,
             create=create,
-            fast_bytes=0 if fast_bytes is None else parse_size(fast_bytes, "fast_bytes"),
+            fast_bytes=0 if fast_bytes is None else _checked_bytes(fast_bytes),
             fast_rows=0 if fast_rows is None else fast_rows,
             **options,
         )
@@ -244,10 +248,8 @@ class TieredStore:
         OSError
             Where the file cannot grow (ENOSPC); it is then as it was.
         """
-        for what, count in (("num_embeddings", num_embeddings), ("embedding_dim", embedding_dim)):
-            _check_count(what, count)
-        if embedding_dim >= 1 << 32:
-            raise ValueError(f"embedding_dim is {embedding_dim}, expected below 2**32")
+        _check_range("num_embeddings", num_embeddings, 1, 1 << 48)
+        _check_range("embedding_dim", embedding_dim, 1, 1 << 20)
         self._core.create_table(name, num_embeddings, embedding_dim, _dtype_name(dtype))
         self._learn_tables()
         return self._tables[name]
@@ -483,13 +485,20 @@ def _close_core(core: _core.Store) -> None:
         core.close()
 
 
-def _check_count(what: str, value: SupportsIndex) -> None:
+def _checked_bytes(fast_bytes: int | str) -> int:
+    size = parse_size(fast_bytes, "fast_bytes")
+    if size >= 1 << 63:
+        raise MemoryError(f"fast_bytes is {fast_bytes!r}, more than any machine has")
+    return size
+
+
+def _check_range(what: str, value: SupportsIndex, least: int, most: int) -> None:
     try:
-        count = operator.index(value)
+        number = operator.index(value)
     except TypeError:
         raise TypeError(f"{what} is of type {type(value).__name__}, expected int") from None
-    if not 1 <= count < 1 << 63:
-        raise ValueError(f"{what} is {count}, expected at least 1")
+    if not least <= number <= most:
+        raise ValueError(f"{what} is {number}, expected {least} to {most}")
 
 
 def _dtype_name(dtype: DTypeLike | str) -> str:
