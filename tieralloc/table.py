@@ -243,7 +243,10 @@ class Table:
         self._core.unpin(self.position, indices)
 
     def _as_values(self, values: ArrayLike) -> ArrayLike:
-        if self.dtype != "bfloat16":
+        narrow = self.dtype == "bfloat16"
+        if isinstance(values, (list, tuple)):  # numbers without a type of their own
+            values = np.asarray(values, dtype=np.float32 if narrow else self.dtype)
+        if not narrow:
             return values
         array = np.asarray(values)
         return _round_to_bfloat16(array) if array.dtype == np.float32 else array
