@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import operator
 import os
+import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 from tieralloc import _core
 from tieralloc._sizes import parse_size
-from tieralloc.table import Table, of_store
+from tieralloc.table import Table, as_integer, of_store
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike
@@ -41,8 +41,9 @@ class TieredStore:
     policy : str
         Who leaves the fast tier: "lru", "lfu", "clock", "sieve", "s3fifo" or "random".
     bounds_check_mode : {"fatal", "warning"}
-        What an index out of range does: raise IndexError, or serve row 0, be counted in `stats`
-        and logged once.
+        What an index out of range does in a lookup: raise IndexError, or serve row 0, be counted
+        in `stats` and logged once. A prefetch passes over it in "warning"; in `Table.update` and
+        `Table.pin` it is an error always.
     engine : str
         How rows are read from the file: "auto" takes the first of `tieralloc doctor`'s list that
         works here.
@@ -188,7 +189,7 @@ class TieredStore:
         )
         self._bounds = bounds_check_mode
         self._policy: str = options["policy"]
-        self._out_of_range_seen = False
+        self._first_out_of_range = threading.Lock()  # taken by the first one, for good
         self._recorder: Recorder | None = None
         self._tables: dict[str, Table] = {}
         self._learn_tables()
@@ -350,10 +351,16 @@ class TieredStore:
     def _positions(self, tables: Sequence[str | Table] | None) -> Sequence[int]:
         if tables is None:
             return range(len(self._tables))
-        return [
-            (self.table(table) if isinstance(table, str) else of_store(self, table)).position
-            for table in tables
-        ]
+        if isinstance(tables, (str, Table)):  # a string is a sequence of names, of one letter each
+            raise TypeError(f"tables is {tables!r}, expected a sequence of names or tables")
+        return [self._position(table) for table in tables]
+
+    def _position(self, table: str | Table) -> int:
+        if isinstance(table, str):
+            return self.table(table).position
+        if not isinstance(table, Table):
+            raise TypeError(f"tables hold {table!r}, expected names or tables")
+        return of_store(self, table).position
 
     def _after_call(
         self,
@@ -367,8 +374,7 @@ class TieredStore:
         recorder = self._recorder
         if recorder is not None:
             recorder.add(positions, indices, offsets, include_last_offset=include_last_offset)
-        if outside and not self._out_of_range_seen:
-            self._out_of_range_seen = True
+        if outside and self._first_out_of_range.acquire(blocking=False):
             _LOG.warning(
                 "%d indices of a call are out of range and were served as row 0 "
                 "(bounds_check_mode='warning'); further ones are only counted, in stats()",
@@ -493,10 +499,7 @@ def _checked_bytes(fast_bytes: int | str) -> int:
 
 
 def _check_range(what: str, value: SupportsIndex, least: int, most: int) -> None:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{what} is of type {type(value).__name__}, expected int") from None
+    number = as_integer(what, value)
     if not least <= number <= most:
         raise ValueError(f"{what} is {number}, expected {least} to {most}")
 

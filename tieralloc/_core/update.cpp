@@ -67,9 +67,8 @@ void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
   check_fork();
   if (first > table.layout.rows || n > table.layout.rows - first) {
     throw std::invalid_argument("table '" + table.layout.name + "' has " +
-                                std::to_string(table.layout.rows) + " rows; rows " +
-                                std::to_string(first) + " to " + std::to_string(first + n) +
-                                " do not fit");
+                                std::to_string(table.layout.rows) + " rows; " + std::to_string(n) +
+                                " from row " + std::to_string(first) + " on do not fit");
   }
   const std::size_t stride = table.layout.stride;
   const std::size_t chunk_rows = std::max<std::size_t>(1, kLoadChunk / stride);
