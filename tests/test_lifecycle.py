@@ -2,6 +2,8 @@
 
 import errno
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -101,3 +103,25 @@ def test_a_file_cut_short_is_not_made_to_look_whole_again(cut):
     # Let it end: what was cut off is long enough again.
     os.truncate(path, size + 4096 + 512 * 64)
     store.close()
+
+
+def test_a_row_that_can_be_read_is_served_while_another_call_fails_beside_it(cut):
+    """Both rows come by one read of the failing call, which the other call may wait for."""
+    _, table, lost = cut
+    stop = threading.Event()
+
+    def fail():
+        while not stop.is_set():
+            with pytest.raises(OSError, match="cut short"):
+                table.lookup([lost - 1, lost])
+
+    with ThreadPoolExecutor(2) as threads:
+        failing = [threads.submit(fail) for _ in range(2)]
+        try:
+            for n in range(2000):
+                assert table.lookup([lost - 1])[0, 0] == lost - 1
+                table.lookup(4 * n % 400 + np.arange(4))  # so that it is not resident next time
+        finally:
+            stop.set()
+        for thread in failing:
+            thread.result()
