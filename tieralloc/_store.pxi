@@ -233,7 +233,7 @@ cdef class _Buffer:
 
 
 cdef class _Ints(_Buffer):
-    """A one-dimensional array of int32 or int64, copied only where it is not contiguous."""
+    """A one-dimensional array of int32 or int64, copied only where it is not dense and aligned."""
 
     cdef Integers integers
 
@@ -246,8 +246,9 @@ cdef class _Ints(_Buffer):
             raise TypeError(f"{what} are {source.dtype}, expected int32 or int64")
         if source.ndim != 1:
             raise ValueError(f"{what} have shape {source.shape}, expected one dimension")
-        if not (source.flags.c_contiguous and source.dtype.isnative):
-            source = np.ascontiguousarray(source, dtype=source.dtype.newbyteorder("="))
+        flags = source.flags
+        if not (flags.c_contiguous and flags.aligned and source.dtype.isnative):
+            source = np.require(source, source.dtype.newbyteorder("="), ("C", "A"))
         self.borrow(source, False)
         self.integers.data = self.view.buf
         self.integers.size = <size_t>self.view.shape[0]
@@ -262,7 +263,8 @@ cdef _numpy_dtype(DType dtype):
 
 
 cdef bint _holds(object dtype, DType wanted):
-    return dtype == _numpy_dtype(wanted) or dtype.name == _DTYPE_NAMES[<int>wanted]
+    name = _DTYPE_NAMES[<int>wanted]
+    return dtype == _numpy_dtype(wanted) or (name == "bfloat16" and dtype.name == name)
 
 
 cdef _Buffer _rows_of(object values, const c_Table* table, Py_ssize_t expected):
@@ -271,7 +273,8 @@ cdef _Buffer _rows_of(object values, const c_Table* table, Py_ssize_t expected):
     cdef const TableLayout* layout = &table.layout
     name = layout.name.decode()
     if not _holds(array.dtype, layout.dtype):
-        raise TypeError(f"values are {array.dtype}, expected {_DTYPE_NAMES[<int>layout.dtype]} "
+        raise TypeError(f"values are {_dtype_text(array.dtype)}, "
+                        f"expected {_DTYPE_NAMES[<int>layout.dtype]} "
                         f"as table {name!r} has it")
     if array.ndim != 2 or array.shape[1] != layout.dim or (
             expected >= 0 and array.shape[0] != expected):
@@ -303,30 +306,54 @@ cdef class _Out:
             target = self.as_lines(out, lines, columns, may_widen)
         self.stride = <size_t>target.strides[0] if lines > 1 else 0
         self.lent = _Buffer()
-        self.lent.borrow(target.view(np.uint8) if columns > 0 else target, True)
+        # NumPy exports no buffer of types that are not its own.
+        self.lent.borrow(target.view(_numpy_dtype(self.dtype)), True)
         return 0
 
     cdef object as_lines(self, object out, Py_ssize_t lines, Py_ssize_t columns, bint may_widen):
-        array = out if isinstance(out, np.ndarray) else np.asarray(memoryview(out))
+        array = _array_over(out)
         if not array.flags.writeable:
             raise ValueError("out is read-only, expected a writable buffer")
         own = _numpy_dtype(self.dtype)
-        if array.ndim == 1 and array.dtype == np.uint8 and array.flags.c_contiguous and (
-                array.size == lines * columns * own.itemsize):
-            return array.view(own).reshape(lines, columns)
+        flat = array.ndim == 1 and array.flags.c_contiguous
+        if flat and array.dtype == np.uint8:
+            if array.size != lines * columns * own.itemsize:
+                raise ValueError(f"out has {array.size} bytes, expected {lines} x {columns} of "
+                                 f"{own.itemsize}")
+            array = array.view(own)
         if may_widen and array.dtype == np.float32:
             self.dtype = DType.float32
         elif not _holds(array.dtype, self.dtype):
-            raise TypeError(f"out is of {array.dtype}, expected "
+            raise TypeError(f"out is of {_dtype_text(array.dtype)}, expected "
                             f"{_DTYPE_NAMES[<int>self.dtype]}{' or float32' if may_widen else ''}")
+        if flat and array.size == lines * columns:
+            array = array.reshape(lines, columns)
         if array.shape != (lines, columns):
             raise ValueError(f"out has shape {array.shape}, expected {(lines, columns)}")
+        if not array.flags.aligned:
+            raise ValueError(f"out begins between two multiples of {array.itemsize} bytes, expected "
+                             "aligned elements")
         # The strides of an array without elements mean nothing.
         if array.size > 0 and (
-                columns > 1 and array.strides[1] != array.itemsize or array.strides[0] < 0):
+                columns > 1 and array.strides[1] != array.itemsize
+                or lines > 1 and array.strides[0] < columns * array.itemsize):
             raise ValueError(f"out has strides {array.strides}, expected dense rows of "
-                             f"{array.itemsize} bytes an element, in ascending order")
+                             f"{array.itemsize} bytes an element, one behind the other")
         return array
+
+
+cdef object _array_over(object out):
+    if isinstance(out, np.ndarray):
+        return out
+    try:
+        return np.asarray(memoryview(out))
+    except TypeError:
+        raise TypeError(f"out is of type {type(out).__name__}, expected an array or another "
+                        "writable buffer") from None
+
+
+cdef object _dtype_text(object dtype):
+    return dtype.name if dtype.isnative else f"{dtype.name} in foreign byte order"
 
 
 def fetch_engines():
@@ -369,9 +396,9 @@ cdef class Store:
     cdef unique_ptr[c_Store] _store
     cdef vector[const c_Table*] _tables  # addresses stay; the GIL guards the list
 
-    def __cinit__(self, bytes path, *, bint create, uint64_t fast_bytes, uint64_t fast_rows,
-                  str policy, str engine, bint direct, bint reserve, unsigned queue_depth,
-                  unsigned prefetch_threads, uint64_t seed):
+    def __cinit__(self, bytes path not None, *, bint create, uint64_t fast_bytes,
+                  uint64_t fast_rows, str policy not None, str engine not None, bint direct,
+                  bint reserve, unsigned queue_depth, unsigned prefetch_threads, uint64_t seed):
         cdef FilePoolOptions pool_options
         pool_options.engine = engine.encode()
         pool_options.direct = direct
@@ -391,7 +418,13 @@ cdef class Store:
                 pool = create_file_pool(c_path, pool_options)
             else:
                 pool = open_file_pool(c_path, pool_options)
-            self._store.reset(new c_Store(move(pool), options))
+        try:
+            with nogil:
+                self._store.reset(new c_Store(move(pool), options))
+        except BaseException:
+            if create:
+                os.unlink(path)
+            raise
         self._tables = self._store.get().tables()
 
     def __dealloc__(self):
@@ -406,7 +439,7 @@ cdef class Store:
             raise IndexError(f"table {position} of {self._tables.size()}")
         return self._tables[position]
 
-    def create_table(self, str name, uint64_t rows, uint32_t dim, str dtype):
+    def create_table(self, str name not None, uint64_t rows, uint32_t dim, str dtype):
         """Make a table of zeros; returns its position among the store's tables."""
         cdef string c_name = name.encode()
         cdef DType c_dtype = <DType>_choice(_DTYPES, dtype, "dtype")
@@ -450,7 +483,7 @@ cdef class Store:
         call.parts = PartSpan(&part, 1)
         call.bags = ints.integers.size
         call.indices = ints.integers
-        return self._serve(call, out, part.table.layout.dim, part.table.layout.dtype, True, bounds)
+        return self._serve(call, out, part.table.layout.dim, part.table.layout.dtype, bounds)
 
     def embedding_bag(self, positions, paddings, indices, offsets, bint include_last_offset,
                       str mode, per_sample_weights, out, str bounds):
@@ -474,7 +507,7 @@ cdef class Store:
         cdef c_TablePart part
         for part in parts:
             columns += part.table.layout.dim
-        return self._serve(call, out, columns, dtype, parts.size() == 1, bounds)
+        return self._serve(call, out, columns, dtype, bounds)
 
     cdef DType _parts(self, positions, paddings, vector[c_TablePart]& parts) except *:
         """The tables asked for and the type of a result that holds all of them."""
@@ -495,11 +528,9 @@ cdef class Store:
             raise ValueError("expected at least one table, got none")
         return dtype
 
-    cdef _serve(self, BagCall& call, out, Py_ssize_t columns, DType dtype, bint one_table,
-                str bounds):
+    cdef _serve(self, BagCall& call, out, Py_ssize_t columns, DType dtype, str bounds):
         cdef _Out place = _Out()
-        cdef bint narrow = one_table and size_of(dtype) == 2
-        place.take(out, <Py_ssize_t>call.bags, columns, dtype, narrow)
+        place.take(out, <Py_ssize_t>call.bags, columns, dtype, size_of(dtype) == 2)
         call.bounds = <BoundsCheck>_choice(_BOUNDS, bounds, "bounds_check_mode")
         call.out = <byte*>place.lent.view.buf
         call.out_stride = place.stride
@@ -606,15 +637,16 @@ cdef _Buffer _weights_of(weights, size_t expected, DType dtype, str mode):
         return None
     if mode != "sum":
         raise ValueError(f"per_sample_weights go with mode 'sum' only, got mode {mode!r}")
-    array = np.asarray(weights)
-    wanted = np.float64 if dtype == DType.float64 else np.float32
+    wanted = np.dtype(np.float64 if dtype == DType.float64 else np.float32)
+    # A list's numbers have no type of their own.
+    array = np.asarray(weights, dtype=wanted if isinstance(weights, (list, tuple)) else None)
     if array.dtype != wanted:
-        raise TypeError(f"per_sample_weights are {array.dtype}, expected {np.dtype(wanted)}")
+        raise TypeError(f"per_sample_weights are {_dtype_text(array.dtype)}, expected {wanted}")
     if array.shape != (expected,):
         raise ValueError(f"per_sample_weights have shape {array.shape}, expected ({expected},): "
                          "one an index")
     lent = _Buffer()
-    lent.borrow(np.ascontiguousarray(array), False)
+    lent.borrow(np.require(array, requirements=("C", "A")), False)
     return lent
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-import operator
 import os
+import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ import numpy as np
 
 from tieralloc import _core
 from tieralloc._sizes import parse_size
-from tieralloc.table import Table, of_store
+from tieralloc.table import Table, as_integer, of_store
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -43,8 +43,9 @@ class TieredStore:
     policy : str
         Who leaves the fast tier: "lru", "lfu", "clock", "sieve", "s3fifo" or "random".
     bounds_check_mode : {"fatal", "warning"}
-        What an index out of range does: raise IndexError, or serve row 0, be counted in `stats`
-        and logged once.
+        What an index out of range does in a lookup: raise IndexError, or serve row 0, be counted
+        in `stats` and logged once. A prefetch passes over it in "warning"; in `Table.update` and
+        `Table.pin` it is an error always.
     engine : str
         How rows are read from the file: "auto" takes the first of `tieralloc doctor`'s list that
         works here.
@@ -174,20 +175,24 @@ class TieredStore:
             raise ValueError(
                 f"bounds_check_mode is {bounds_check_mode!r}, expected 'fatal' or 'warning'"
             )
-        for option in ("queue_depth", "prefetch_threads"):
-            _check_count(option, options[option])
+        _check_range("queue_depth", options["queue_depth"], 1, 4096)
+        _check_range("prefetch_threads", options["prefetch_threads"], 1, 32)
+        _check_range("seed", options["seed"], 0, (1 << 64) - 1)
         if fast_rows is not None:
-            _check_count("fast_rows", fast_rows)
+            _check_range("fast_rows", fast_rows, 1, (1 << 63) - 1)
+        file = os.fsencode(path)
+        if b"\0" in file:
+            raise ValueError(f"path is {path!r}, expected one without NUL bytes")
         self._core = _core.Store(
-            os.fsencode(path),
+            file,
             create=create,
-            fast_bytes=0 if fast_bytes is None else parse_size(fast_bytes, "fast_bytes"),
+            fast_bytes=0 if fast_bytes is None else _checked_bytes(fast_bytes),
             fast_rows=0 if fast_rows is None else fast_rows,
             **options,
         )
         self._bounds = bounds_check_mode
         self._policy: str = options["policy"]
-        self._out_of_range_seen = False
+        self._first_out_of_range = threading.Lock()  # taken by the first one, for good
         self._recorder: Recorder | None = None
         self._tables: dict[str, Table] = {}
         self._learn_tables()
@@ -247,10 +252,8 @@ class TieredStore:
         OSError
             Where the file cannot grow (ENOSPC); it is then as it was.
         """
-        for what, count in (("num_embeddings", num_embeddings), ("embedding_dim", embedding_dim)):
-            _check_count(what, count)
-        if embedding_dim >= 1 << 32:
-            raise ValueError(f"embedding_dim is {embedding_dim}, expected below 2**32")
+        _check_range("num_embeddings", num_embeddings, 1, 1 << 48)
+        _check_range("embedding_dim", embedding_dim, 1, 1 << 20)
         self._core.create_table(name, num_embeddings, embedding_dim, _dtype_name(dtype))
         self._learn_tables()
         if self._recorder is not None:
@@ -356,10 +359,16 @@ class TieredStore:
     def _positions(self, tables: Sequence[str | Table] | None) -> Sequence[int]:
         if tables is None:
             return range(len(self._tables))
-        return [
-            (self.table(table) if isinstance(table, str) else of_store(self, table)).position
-            for table in tables
-        ]
+        if isinstance(tables, (str, Table)):  # a string is a sequence of names, of one letter each
+            raise TypeError(f"tables is {tables!r}, expected a sequence of names or tables")
+        return [self._position(table) for table in tables]
+
+    def _position(self, table: str | Table) -> int:
+        if isinstance(table, str):
+            return self.table(table).position
+        if not isinstance(table, Table):
+            raise TypeError(f"tables hold {table!r}, expected names or tables")
+        return of_store(self, table).position
 
     def _paddings(
         self, positions: Sequence[int], padding_idx: Sequence[int | None] | None
@@ -396,8 +405,7 @@ class TieredStore:
             if outside:
                 rows = self._as_served(positions, rows, bags)
             recorder.add(positions, rows, bags)
-        if outside and not self._out_of_range_seen:
-            self._out_of_range_seen = True
+        if outside and self._first_out_of_range.acquire(blocking=False):
             _LOG.warning(
                 "%d indices of a call are out of range and were served as row 0 "
                 "(bounds_check_mode='warning'); further ones are only counted, in stats()",
@@ -523,13 +531,17 @@ def _close_core(core: _core.Store) -> None:
         core.close()
 
 
-def _check_count(what: str, value: SupportsIndex) -> None:
-    try:
-        count = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{what} is of type {type(value).__name__}, expected int") from None
-    if not 1 <= count < 1 << 63:
-        raise ValueError(f"{what} is {count}, expected at least 1")
+def _checked_bytes(fast_bytes: int | str) -> int:
+    size = parse_size(fast_bytes, "fast_bytes")
+    if size >= 1 << 63:
+        raise MemoryError(f"fast_bytes is {fast_bytes!r}, more than any machine has")
+    return size
+
+
+def _check_range(what: str, value: SupportsIndex, least: int, most: int) -> None:
+    number = as_integer(what, value)
+    if not least <= number <= most:
+        raise ValueError(f"{what} is {number}, expected {least} to {most}")
 
 
 def _dtype_name(dtype: DTypeLike | str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
@@ -77,7 +78,7 @@ class Table:
         OSError
             Where the slow tier cannot be written.
         """
-        row = 0 if start is None else start
+        row = 0 if start is None else as_integer("start", start)
         if not 0 <= row <= self.num_embeddings:
             raise ValueError(
                 f"start is {start}, expected a row of table {self.name!r}: 0 to "
@@ -177,12 +178,13 @@ class Table:
 
     def _padding(self, padding_idx: int) -> int:
         rows = self.num_embeddings
-        if not -rows <= padding_idx < rows:
+        row = as_integer("padding_idx", padding_idx)
+        if not -rows <= row < rows:
             raise ValueError(
-                f"padding_idx is {padding_idx}, expected a row of table {self.name!r} of {rows} "
-                "rows, from the end where negative"
+                f"padding_idx is {row}, expected a row of table {self.name!r} of {rows} rows, "
+                "from the end where negative"
             )
-        return padding_idx % rows
+        return row % rows
 
     def update(self, indices: ArrayLike, values: ArrayLike) -> None:
         """Set rows to new values; lookups that begin afterwards see them.
@@ -243,7 +245,10 @@ class Table:
         self._core.unpin(self.position, indices)
 
     def _as_values(self, values: ArrayLike) -> ArrayLike:
-        if self.dtype != "bfloat16":
+        narrow = self.dtype == "bfloat16"
+        if isinstance(values, (list, tuple)):  # numbers without a type of their own
+            values = np.asarray(values, dtype=np.float32 if narrow else self.dtype)
+        if not narrow:
             return values
         array = np.asarray(values)
         return _round_to_bfloat16(array) if array.dtype == np.float32 else array
@@ -263,8 +268,20 @@ def of_store(store: TieredStore, table: Table) -> Table:
 
 
 def _parts_of(rows: Any) -> Iterable[Any]:
-    is_array = hasattr(rows, "__array__") or isinstance(rows, memoryview)
-    return [rows] if is_array else rows
+    if hasattr(rows, "__array__") or isinstance(rows, memoryview):
+        return [rows]
+    if not isinstance(rows, Iterable):
+        kind = type(rows).__name__
+        raise TypeError(f"rows are of type {kind}, expected an array or an iterable of arrays")
+    return rows
+
+
+def as_integer(what: str, value: SupportsIndex) -> int:
+    """Return the integer that `value` stands for; TypeError, naming `what`, if it is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} is of type {type(value).__name__}, expected int") from None
 
 
 def _round_to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:

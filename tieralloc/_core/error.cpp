@@ -2,7 +2,9 @@
 // own language.
 #include "error.hpp"
 
+#include <cstring>
 #include <new>
+#include <system_error>
 
 namespace tieralloc {
 
@@ -11,6 +13,11 @@ ErrorReport describe_current_error() noexcept {
     throw;
   } catch (const SystemFailure& error) {
     return {ErrorKind::system, error.code, error.what(), error.path};
+  } catch (const std::system_error& error) {  // std::thread's: the only one the core lets happen
+    return {ErrorKind::system,
+            error.code().value(),
+            std::string("cannot start a thread: ") + std::strerror(error.code().value()),
+            {}};
   } catch (const MemoryShortage& error) {
     return {ErrorKind::memory, 0, error.what(), {}};
   } catch (const std::bad_alloc&) {

@@ -283,6 +283,10 @@ void FastTier::written_back(std::span<const DirtyRow> rows, bool success) {
     state &= ~kWriting;
     if (!success) {
       ++counts_.write_back_errors;
+      if (state & kLeaving) {  // to the end, or it would keep others from their turn
+        std::erase(leaving_, written.slot);
+        leaving_.push_back(written.slot);
+      }
       continue;
     }
     ++counts_.write_backs;

@@ -37,9 +37,14 @@ Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
   for (const TableLayout& layout : layouts) {
     tables_.push_back({.layout = layout, .position = static_cast<std::uint32_t>(tables_.size())});
   }
-  threads_.emplace_back([this] { clean_in_background(); });
-  for (unsigned i = 0; i < std::max(1u, options_.prefetch_threads); ++i) {
-    threads_.emplace_back([this] { prefetch_in_background(); });
+  try {
+    threads_.emplace_back([this] { clean_in_background(); });
+    for (unsigned i = 0; i < std::max(1u, options_.prefetch_threads); ++i) {
+      threads_.emplace_back([this] { prefetch_in_background(); });
+    }
+  } catch (...) {
+    stop_threads();
+    throw;
   }
 }
 
@@ -66,9 +71,11 @@ void Store::check_fork() const {
 const Table& Store::create_table(const std::string& name, std::uint64_t rows, std::uint32_t dim,
                                  DType dtype) {
   check_fork();
-  if (name.empty() || name.size() > 191 || name.find('\0') != std::string::npos) {
-    throw std::invalid_argument("expected a table name of 1 to 191 bytes without NUL, got one of " +
-                                std::to_string(name.size()));
+  const std::string seen = name.substr(0, name.find('\0'));
+  if (name.empty() || name.size() > 191 || seen.size() < name.size()) {
+    throw std::invalid_argument("name is '" + seen + "'" +
+                                (seen.size() < name.size() ? " and a NUL byte" : "") +
+                                ", expected 1 to 191 bytes without NUL");
   }
   if (rows == 0 || dim == 0) {
     throw std::invalid_argument("table '" + name + "': expected at least one row and dim, got " +
@@ -81,18 +88,21 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                                 "': expected at most 2**48 rows and dim 2**20, got " +
                                 std::to_string(rows) + " rows of dim " + std::to_string(dim));
   }
+  // Half of what a file's offset can say, so that no sum of offset and size overflows.
+  constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 62;
+  const std::uint32_t stride = stride_of(dim, dtype);
+  if (rows > kMostBytes / stride) {
+    throw std::invalid_argument("table '" + name + "': expected at most 2**62 bytes, got " +
+                                std::to_string(rows) + " rows of " + std::to_string(stride));
+  }
   CallGate::Exclusive alone(gate_);
   gate_.check_open();
   std::vector<TableLayout> layouts = pool_->tables();
   for (const TableLayout& layout : layouts) {
     if (layout.name == name) throw std::invalid_argument("table '" + name + "' exists already");
   }
-  TableLayout layout{.name = name,
-                     .rows = rows,
-                     .dim = dim,
-                     .dtype = dtype,
-                     .stride = stride_of(dim, dtype),
-                     .offset = 0};
+  TableLayout layout{
+      .name = name, .rows = rows, .dim = dim, .dtype = dtype, .stride = stride, .offset = 0};
   layouts.push_back(layout);
   plan_tiers(layouts, options_.budget, options_.policy);
   // Dirty rows go home before their tier goes; a failure here leaves everything as it was.

@@ -115,7 +115,15 @@ void check_budget(const FastBudget& budget, const std::string& policy) {
   }
   const Group smallest{kCacheLine, 1};
   const std::uint64_t need = bytes_for(smallest, 1, policy);
-  if (budget.bytes > 0 && budget.bytes < need) refuse(budget, smallest, budget.bytes, need);
+  if (budget.bytes > 0 && budget.bytes < need) {
+    throw std::invalid_argument("fast_bytes is " + std::to_string(budget.bytes) +
+                                ", expected at least " + std::to_string(need) +
+                                ": one row with its index, spares and metadata, in whole pages");
+  }
+  if (budget.rows > kMaxSlots) {
+    throw std::invalid_argument("fast_rows is " + std::to_string(budget.rows) +
+                                ", expected at most " + std::to_string(kMaxSlots));
+  }
   check_available(budget.bytes > 0 ? budget.bytes : budget.rows * kCacheLine);
 }
 

@@ -67,9 +67,8 @@ void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
   check_fork();
   if (first > table.layout.rows || n > table.layout.rows - first) {
     throw std::invalid_argument("table '" + table.layout.name + "' has " +
-                                std::to_string(table.layout.rows) + " rows; rows " +
-                                std::to_string(first) + " to " + std::to_string(first + n) +
-                                " do not fit");
+                                std::to_string(table.layout.rows) + " rows; " + std::to_string(n) +
+                                " from row " + std::to_string(first) + " on do not fit");
   }
   const std::size_t stride = table.layout.stride;
   const std::size_t chunk_rows = std::max<std::size_t>(1, kLoadChunk / stride);
@@ -106,7 +105,8 @@ void Store::settle() {
   written_since_drop_ = 0;
 }
 
-/// Writes some dirty rows home; of those that are not leaving only if `all`. Returns how many.
+/// Writes some dirty rows home; of those that are not leaving only if `all`. Returns how many could
+/// be written. Throws where none of them could.
 std::size_t Store::write_back_some(FastTier& tier, bool all) {
   std::lock_guard writing(write_back_);
   std::vector<std::byte> copies(kWriteBackRows * tier.stride());
@@ -115,33 +115,34 @@ std::size_t Store::write_back_some(FastTier& tier, bool all) {
     std::lock_guard lock(tier.mutex());
     rows = tier.collect_dirty(kWriteBackRows, all, copies.data());
   }
-  try {
-    for (std::size_t i = 0; i < rows.size(); ++i) {
+  // On a full disk a row that has its block already can be written though another cannot.
+  std::vector<DirtyRow> written, kept;
+  std::optional<SystemFailure> failure;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    try {
       pool_->write(tier.home_of(rows[i].row), {copies.data() + i * tier.stride(), tier.stride()});
+      written.push_back(rows[i]);
+    } catch (const SystemFailure& refusal) {
+      kept.push_back(rows[i]);
+      failure = refusal;
     }
-  } catch (const SystemFailure& failure) {
-    {
-      std::lock_guard lock(tier.mutex());
-      tier.written_back(rows, false);
-    }
-    std::lock_guard lock(error_mutex_);
-    write_back_error_ = failure.what();
-    throw;
   }
   {
     std::lock_guard lock(tier.mutex());
-    tier.written_back(rows, true);
+    tier.written_back(written, true);
+    tier.written_back(kept, false);
   }
-  written_since_drop_ += rows.size() * tier.stride();
+  if (!rows.empty()) {
+    std::lock_guard lock(error_mutex_);
+    write_back_error_ = failure ? failure->what() : "";
+  }
+  if (failure && written.empty()) throw *failure;
+  written_since_drop_ += written.size() * tier.stride();
   if (written_since_drop_ >= kDropCachesEvery) {
     pool_->drop_caches();
     written_since_drop_ = 0;
   }
-  if (!rows.empty()) {
-    std::lock_guard lock(error_mutex_);
-    write_back_error_.clear();
-  }
-  return rows.size();
+  return written.size();
 }
 
 /// About as many rows as are dirty when it begins.

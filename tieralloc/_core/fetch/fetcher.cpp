@@ -145,7 +145,8 @@ Fetcher::State Fetcher::end(Miss& miss, const FetchBatch* own, FastTier::Admit w
   const bool current = &batch == own && miss.tier->end_flight(miss.row, own);
   error = batch.wait(miss.item);
   if (item.stale.load(std::memory_order_acquire)) return State::again;
-  if (error != 0) return State::failed;
+  // Somebody else's read may have failed for a row beside this one.
+  if (error != 0) return &batch == own ? State::failed : State::again;
   miss.bytes = batch.bytes(miss.item);
   const bool admitted = current && miss.tier->admit(miss.row, miss.bytes, why);
   if (why != FastTier::Admit::pin) return State::fetched;

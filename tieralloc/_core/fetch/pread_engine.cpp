@@ -18,10 +18,19 @@ struct PreadEngine::Batch {
 PreadEngine::PreadEngine(const FetchTarget& target) : target_(target) {
   // A blocked thread costs no CPU; more than 32 of them bring no device further.
   const unsigned threads = std::clamp(target.queue_depth, 2u, 32u) - 1;
-  for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  try {
+    for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
+  } catch (...) {
+    stop();
+    throw;
+  }
 }
 
 PreadEngine::~PreadEngine() {
+  stop();
+}
+
+void PreadEngine::stop() {
   {
     std::lock_guard lock(mutex_);
     stopping_ = true;

@@ -24,6 +24,7 @@ class PreadEngine final : public FetchEngine {
   struct Batch;
 
   void work();
+  void stop();
   bool read_next(Batch& batch);
 
   const FetchTarget target_;

@@ -9,8 +9,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <stdexcept>
 
 #include "../error.hpp"
@@ -104,6 +106,17 @@ std::unique_ptr<FilePool> FilePool::open(const std::string& path, const FilePool
   return pool;
 }
 
+/// The file's size. Throws where it was cut short: to write into it would make it look whole again,
+/// with zeros for rows.
+std::uint64_t FilePool::checked_size() const {
+  const std::uint64_t size = size_of_file(fd_, path_);
+  if (size >= end_) return size;
+  throw SystemFailure(EIO,
+                      "the slow tier was cut short to " + std::to_string(size) + " bytes of " +
+                          std::to_string(end_) + "; nothing is written to it any more",
+                      path_);
+}
+
 void FilePool::read_directory() {
   std::vector<std::byte> both(file_format::kDataOffset);
   // Without this the kernel reads ahead, and rows fill the page cache.
@@ -134,6 +147,7 @@ void FilePool::read_directory() {
                                   " bytes, but table '" + table.name + "' ends at " +
                                   std::to_string(end));
     }
+    end_ = std::max<std::uint64_t>(end_, end);
   }
 }
 
@@ -181,9 +195,12 @@ std::vector<TableLayout> FilePool::tables() const {
 
 TableLayout FilePool::add_table(TableLayout layout) {
   std::lock_guard lock(mutex_);
-  const std::uint64_t size = size_of_file(fd_, path_);
+  const std::uint64_t size = checked_size();
   layout.offset = round_up(size, kBlock);
   const std::uint64_t end = layout.offset + round_up(layout.rows * layout.stride, kBlock);
+  if (end > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) {
+    fail(EFBIG, path_, "cannot grow the slow tier to " + std::to_string(end) + " bytes");
+  }
   file_format::Directory next = directory_;
   ++next.generation;
   next.tables.push_back(layout);
@@ -197,6 +214,7 @@ TableLayout FilePool::add_table(TableLayout layout) {
     }
     throw;
   }
+  end_ = end;
   return layout;
 }
 
@@ -205,6 +223,7 @@ void FilePool::read(std::span<ReadOp> ops, ReadListener& listener) {
 }
 
 void FilePool::write(std::uint64_t offset, std::span<const std::byte> bytes) {
+  checked_size();
   write_fully(fd_, bytes.data(), bytes.size(), offset, path_);
 }
 

@@ -6,6 +6,7 @@
 // as long as the pool lives.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -53,6 +54,7 @@ class FilePool final : public SlowPool {
 
   FilePool(std::string path, int fd, const FilePoolOptions& options);
 
+  std::uint64_t checked_size() const;
   void read_directory();
   void write_directory(const file_format::Directory& directory);
   void grow(std::uint64_t from, std::uint64_t to);
@@ -62,7 +64,8 @@ class FilePool final : public SlowPool {
   const FilePoolOptions options_;
   const int fd_;      ///< buffered: header and rows are written through it
   int read_fd_ = -1;  ///< direct where possible
-  mutable std::mutex mutex_;  ///< of the directory
+  std::atomic<std::uint64_t> end_{0};  ///< of the last table, which the file must reach
+  mutable std::mutex mutex_;           ///< of the directory
   file_format::Directory directory_;
   std::unique_ptr<FetchEngine> engine_;
 };

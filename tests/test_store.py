@@ -1,0 +1,153 @@
+"""Stores made and given tables: options, names, sizes, and what is refused."""
+
+import errno
+import os
+import re
+
+import numpy as np
+import pytest
+from support import path_of, run_python
+
+import tieralloc as ta
+
+OPTIONS = {
+    "no budget": ({"fast_rows": None}, ValueError, "one of fast_bytes and fast_rows, got fast_byt"),
+    "two budgets": ({"fast_bytes": 1 << 20}, ValueError, "got fast_bytes=1048576 and fast_rows=8"),
+    "fast_rows 0": ({"fast_rows": 0}, ValueError, "fast_rows is 0, expected 1 to "),
+    "fast_rows 2**31": ({"fast_rows": 1 << 31}, ValueError, "fast_rows is 2147483648, expected at"),
+    "fast_rows 2**63": ({"fast_rows": 1 << 63}, ValueError, "fast_rows is 9223372036854775808, ex"),
+    "fast_rows float": ({"fast_rows": 1.5}, TypeError, "fast_rows is of type float, expected int"),
+    "policy": ({"policy": "fifo"}, ValueError, "'fifo' is unknown; known are lru, lfu, clock"),
+    "policy None": ({"policy": None}, TypeError, "policy"),
+    "engine": ({"engine": "aio"}, ValueError, "engine 'aio', expected one of auto, io_uring, pr"),
+    "engine None": ({"engine": None}, TypeError, "engine"),
+    "bounds": ({"bounds_check_mode": "no"}, ValueError, "is 'no', expected 'fatal' or 'warning'"),
+    "queue_depth 0": ({"queue_depth": 0}, ValueError, "queue_depth is 0, expected 1 to 4096"),
+    "queue_depth": ({"queue_depth": 4097}, ValueError, "queue_depth is 4097, expected 1 to 4096"),
+    "prefetch_threads": ({"prefetch_threads": 33}, ValueError, "is 33, expected 1 to 32"),
+    "seed": ({"seed": -1}, ValueError, "seed is -1, expected 0 to 18446744073709551615"),
+    "seed float": ({"seed": 0.5}, TypeError, "seed is of type float, expected int"),
+}
+BYTES = {
+    "too small": (12287, ValueError, "fast_bytes is 12287, expected at least 12288: one row"),
+    "zero": (0, ValueError, "fast_bytes is 0, expected above zero"),
+    "no size": ("64 MeB", ValueError, "fast_bytes is '64 MeB', expected bytes or a size such as"),
+    "no number": (1.5, TypeError, "fast_bytes is of type float, expected int or str"),
+    "of a cluster": ("1000TiB", MemoryError, "would take 1099511627776000 bytes of DRAM; the mach"),
+    "of a planet": (1 << 70, MemoryError, "fast_bytes is 1180591620717411303424, more than any"),
+}
+
+
+@pytest.mark.parametrize(("options", "kind", "says"), OPTIONS.values(), ids=OPTIONS)
+def test_options_that_make_no_sense_leave_no_file(make_store, options, kind, says):
+    options = {"fast_rows": 8} | options
+    path = make_store.new_path()
+    with pytest.raises(kind, match=re.escape(says)):
+        ta.TieredStore(path, **options)
+    assert not path.exists()
+    make_store(path).close()
+    before = path.read_bytes()
+    with pytest.raises(kind, match=re.escape(says)):
+        ta.TieredStore.open(path, **options)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("size", "kind", "says"), BYTES.values(), ids=BYTES)
+def test_a_budget_below_one_row_or_beyond_the_machine_leaves_no_file(folder, size, kind, says):
+    with pytest.raises(kind, match=re.escape(says)):
+        ta.TieredStore(folder / "new.tier", fast_bytes=size)
+    assert not any(folder.iterdir())
+
+
+@pytest.mark.parametrize("path", ["a\0b", b"a\0b"])
+def test_a_path_with_a_nul_byte_is_refused(folder, path, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(ValueError, match="NUL"):
+        ta.TieredStore(path, fast_rows=8)
+    assert not any(folder.iterdir())
+
+
+@pytest.mark.parametrize("engine", ["io_uring", "pread"])
+def test_threads_that_cannot_be_started_are_an_os_error_and_leave_no_file(folder, engine):
+    if refusal := ta._core.fetch_engines()[engine]:
+        pytest.skip(f"{engine}: {refusal}")
+    run = run_python(
+        """
+        import resource, sys
+        import tieralloc as ta
+        taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + (64 << 20),) * 2)
+        try:
+            ta.TieredStore(sys.argv[1], fast_rows=8, engine=sys.argv[2], prefetch_threads=32)
+        except OSError as error:
+            print(error.errno, error)
+        """,
+        folder / "new.tier",
+        engine,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith(f"{errno.EAGAIN} [Errno {errno.EAGAIN}] cannot start a thread: ")
+    assert not any(folder.iterdir())
+
+
+NAMES = {
+    "empty": ("", ValueError, "name is '', expected 1 to 191 bytes without NUL"),
+    "long": ("x" * 192, ValueError, "expected 1 to 191 bytes without NUL"),
+    "long in UTF-8": ("é" * 96, ValueError, "expected 1 to 191 bytes without NUL"),
+    "NUL": ("a\0b", ValueError, "name is 'a' and a NUL byte, expected 1 to 191 bytes without NUL"),
+    "taken": ("item", ValueError, "table 'item' exists already"),
+    "None": (None, TypeError, "name"),
+    "number": (3, TypeError, "name"),
+}
+
+
+@pytest.mark.parametrize(("name", "kind", "says"), NAMES.values(), ids=NAMES)
+def test_names_that_cannot_be_are_refused(make_store, name, kind, says):
+    store = make_store()
+    store.create_table("item", 10, 4)
+    with pytest.raises(kind, match=says):
+        store.create_table(name, 10, 4)
+    assert list(store.tables) == ["item"]
+
+
+@pytest.mark.parametrize("name", ["x" * 191, "é" * 95, "with / and \n", "日本語"])
+def test_any_other_name_is_kept(make_store, name):
+    store = make_store()
+    path = path_of(store)
+    store.create_table(name, 10, 4)
+    store.close()
+    assert list(make_store.open(path).tables) == [name]
+
+
+SHAPES = {
+    "no rows": ((0, 4), {}, ValueError, "num_embeddings is 0, expected 1 to 281474976710656"),
+    "negative": ((-1, 4), {}, ValueError, "num_embeddings is -1, expected 1 to "),
+    "float rows": ((10.0, 4), {}, TypeError, "num_embeddings is of type float, expected int"),
+    "no dim": ((10, 0), {}, ValueError, "embedding_dim is 0, expected 1 to 1048576"),
+    "wide": ((10, 1 << 40), {}, ValueError, "embedding_dim is 1099511627776, expected 1 to 1048"),
+    "dtype": ((10, 4), {"dtype": "int8"}, ValueError, "dtype is 'int8', expected one of 'float32'"),
+    "float": ((10, 4), {"dtype": float}, ValueError, "dtype is 'float', expected one of 'float32"),
+    "None": ((10, 4), {"dtype": None}, ValueError, "dtype is 'None', expected one of 'float32'"),
+    "big-endian": ((10, 4), {"dtype": np.dtype(">f4")}, ValueError, "dtype is '>f4', expected one"),
+}
+
+
+@pytest.mark.parametrize(("shape", "options", "kind", "says"), SHAPES.values(), ids=SHAPES)
+def test_shapes_that_cannot_be_are_refused(make_store, shape, options, kind, says):
+    store = make_store()
+    with pytest.raises(kind, match=re.escape(says)):
+        store.create_table("item", *shape, **options)
+    assert not store.tables
+
+
+@pytest.mark.parametrize("reserve", [True, False])
+@pytest.mark.parametrize(
+    ("rows", "dim"), [(1 << 48, 1 << 18), (1 << 48, 1 << 20), ((1 << 48) - 1, 1 << 16)]
+)
+def test_a_table_too_large_to_address_is_refused(make_store, rows, dim, reserve):
+    store = make_store(reserve=reserve)
+    size = os.stat(path_of(store)).st_size
+    with pytest.raises(ValueError, match=r"table 'vast': expected at most 2\*\*62 bytes, got "):
+        store.create_table("vast", rows, dim)
+    assert not store.tables
+    assert os.stat(path_of(store)).st_size == size
