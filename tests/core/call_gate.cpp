@@ -174,7 +174,9 @@ TEST(two_calls_never_share_their_buffers) {
 TEST(a_closed_gate_lets_nobody_in) {
   CallGate gate;
   CHECK(!gate.closed());
-  { CallGate::Call call(gate); }
+  {
+    CallGate::Call call(gate);
+  }
   gate.close();
   CHECK(gate.closed());
   CHECK_THROWS(std::invalid_argument, CallGate::Call(gate), "the store is closed");
