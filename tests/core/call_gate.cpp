@@ -77,7 +77,7 @@ TEST(nothing_is_used_again_under_a_reader) {
   threads.start([&] {
     std::vector<std::pair<std::uint64_t, Cell*>> retired;
     std::vector<Cell*> free{cells[1].get(), cells[2].get(), cells[3].get()};
-    for (std::uint64_t value = 1; value < stressed(20000) && !threads.stopped(); ++value) {
+    for (std::uint64_t value = 1; value < stressed(5000) && !threads.stopped(); ++value) {
       while (free.empty()) {
         const std::uint64_t oldest = gate.oldest_read();
         std::erase_if(retired, [&](const auto& entry) {
@@ -174,7 +174,9 @@ TEST(two_calls_never_share_their_buffers) {
 TEST(a_closed_gate_lets_nobody_in) {
   CallGate gate;
   CHECK(!gate.closed());
-  { CallGate::Call call(gate); }
+  {
+    CallGate::Call call(gate);
+  }
   gate.close();
   CHECK(gate.closed());
   CHECK_THROWS(std::invalid_argument, CallGate::Call(gate), "the store is closed");

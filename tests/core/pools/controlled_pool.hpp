@@ -17,12 +17,15 @@ class ControlledPool final : public tieralloc::SlowPool {
   std::function<void(std::span<tieralloc::ReadOp>)> before_read;
   /// Called before a write; what it throws, the write throws.
   std::function<void(std::uint64_t offset, std::size_t size)> before_write;
+  /// Called before a table is added.
+  std::function<void()> before_add_table;
   std::atomic<std::size_t> read_ops{0};
 
   explicit ControlledPool(std::unique_ptr<tieralloc::SlowPool> pool) : pool_(std::move(pool)) {}
 
   std::vector<tieralloc::TableLayout> tables() const override { return pool_->tables(); }
   tieralloc::TableLayout add_table(tieralloc::TableLayout layout) override {
+    if (before_add_table) before_add_table();
     return pool_->add_table(std::move(layout));
   }
   void read(std::span<tieralloc::ReadOp> ops, tieralloc::ReadListener& listener) override {

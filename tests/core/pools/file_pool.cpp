@@ -124,7 +124,9 @@ TEST(a_file_that_cannot_be_opened_says_why) {
   CHECK_EQ(failure_of([&] { FilePool::open(dir / "none", {}); }).first, ENOENT);
   CHECK_EQ(failure_of([&] { FilePool::create(dir / "no/f", {}); }).first, ENOENT);
   CHECK_EQ(failure_of([&] { FilePool::open(dir / "", {}); }).first, EISDIR);
-  { FilePool::create(dir / "f", {}); }
+  {
+    FilePool::create(dir / "f", {});
+  }
   chmod((dir / "f").c_str(), 0444);
   CHECK_EQ(failure_of([&] { FilePool::open(dir / "f", {}); }).first, EACCES);
 }
@@ -201,7 +203,9 @@ TEST(a_truncated_file_is_refused) {
 
 TEST(a_newer_file_is_refused) {
   TempDir dir;
-  { FilePool::create(dir / "f", {}); }
+  {
+    FilePool::create(dir / "f", {});
+  }
   overwrite(dir / "f", 8, {static_cast<std::byte>(file_format::kVersion + 1)});
   CHECK_THROWS(std::invalid_argument, FilePool::open(dir / "f", {}), "upgrade tieralloc");
 }
