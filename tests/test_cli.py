@@ -155,7 +155,7 @@ def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
         (["replay", "TRACE", "--slow", "tape"], 2, "invalid choice: 'tape'"),
         (["replay", "TRACE", "--engine", "steam"], 2, "invalid choice: 'steam'"),
         (["replay", "TRACE", "--dir", "/nowhere"], 1, "/nowhere: No such file"),
-        (["replay", "TRACE", "--embedding-dim", "5e6"], 2, "dim 2**20"),
+        (["replay", "TRACE", "--embedding-dim", "5e6"], 2, "embedding_dim is 5000000"),
         (["generate"], 2, "required: --out"),
         (["generate", "--out", "t.xls"], 2, "t.xls has a suffix of no trace format"),
         (["generate", "--out", "/nowhere/t.npz"], 1, "/nowhere: No such file"),

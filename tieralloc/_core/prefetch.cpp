@@ -9,8 +9,8 @@
 namespace tieralloc {
 namespace {
 
-// A background thread's batch: enough to keep a device busy, few enough that a lookup's reads do not
-// queue behind it for long.
+// A background thread's batch: enough to keep a device busy, few enough that a lookup's reads do
+// not queue behind it for long.
 constexpr std::size_t kPrefetchRows = 64;
 
 }  // namespace
