@@ -1,0 +1,1 @@
+"""tieralloc beside what people would use instead, alternating in one run; ../README.md has more."""
