@@ -6,8 +6,10 @@
 #include <atomic>
 #include <cerrno>
 #include <cstdint>
+#include <cstdio>
 #include <limits>
 #include <new>
+#include <utility>
 
 namespace faults {
 namespace {
@@ -34,8 +36,10 @@ struct State {
   }
 };
 
-State shared[6];
-thread_local State own[6];
+State shared[7];
+thread_local State own[7];
+thread_local bool here = false;  ///< whether this thread has made an allocate_elsewhere fault
+std::function<void(const std::string&)> fopen_hook;
 thread_local std::size_t allocated = 0;
 
 State& state_of(Call call) {
@@ -43,10 +47,20 @@ State& state_of(Call call) {
   return (by_thread ? own : shared)[static_cast<int>(call)];
 }
 
+/// Throws where the allocation is to fail.
+void allocate(std::size_t size) {
+  if (own[static_cast<int>(Call::allocate)].strike() != 0) throw std::bad_alloc();
+  if (!here && shared[static_cast<int>(Call::allocate_elsewhere)].strike() != 0) {
+    throw std::bad_alloc();
+  }
+  allocated += size;
+}
+
 }  // namespace
 
 Fault::Fault(Call call, int error, std::size_t after, std::size_t times) : call_(call) {
   State& state = state_of(call);
+  here = call == Call::allocate_elsewhere;
   state.error = error;
   state.countdown = static_cast<std::int64_t>(after);
   state.left = times;
@@ -60,6 +74,10 @@ Fault::~Fault() {
 
 std::size_t Fault::struck() const {
   return state_of(call_).struck;
+}
+
+void before_fopen(std::function<void(const std::string&)> hook) {
+  fopen_hook = std::move(hook);
 }
 
 std::size_t allocated_bytes() {
@@ -80,15 +98,20 @@ int __real_fdatasync(int fd);
 int __real_sync_file_range(int fd, off_t offset, off_t size, unsigned flags);
 int __real_fallocate(int fd, int mode, off_t offset, off_t size);
 
+std::FILE* __real_fopen(const char* path, const char* mode);
+
+std::FILE* __wrap_fopen(const char* path, const char* mode) {
+  if (faults::fopen_hook) faults::fopen_hook(path);
+  return __real_fopen(path, mode);
+}
+
 void* __wrap__Znwm(std::size_t size) {
-  if (faults::state_of(Call::allocate).strike() != 0) throw std::bad_alloc();
-  faults::allocated += size;
+  faults::allocate(size);
   return __real__Znwm(size);
 }
 
 void* __wrap__Znam(std::size_t size) {
-  if (faults::state_of(Call::allocate).strike() != 0) throw std::bad_alloc();
-  faults::allocated += size;
+  faults::allocate(size);
   return __real__Znam(size);
 }
 

@@ -6,20 +6,24 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
+#include <string>
 
 namespace faults {
 
 enum class Call {
   allocate,  ///< operator new: std::bad_alloc
-  map,       ///< mmap
-  write,     ///< pwrite
-  sync,      ///< fdatasync
+  allocate_elsewhere,
+  map,    ///< mmap
+  write,  ///< pwrite
+  sync,   ///< fdatasync
   sync_range,
   reserve,  ///< fallocate
 };
 
 /// From the `after`-th call on (0: the next), `times` of them fail with `error`. Of `allocate` and
-/// `map` only those of the thread that made the fault. One fault at a time a call.
+/// `map` only those of the thread that made the fault, of `allocate_elsewhere` those of the others.
+/// One fault at a time a call.
 class Fault {
  public:
   Fault(Call call, int error, std::size_t after = 0, std::size_t times = ~std::size_t{0});
@@ -32,6 +36,9 @@ class Fault {
  private:
   Call call_;
 };
+
+/// Called with the path before a file is opened by fopen; null: nothing is called.
+void before_fopen(std::function<void(const std::string& path)> hook);
 
 /// Bytes that this thread has asked of operator new so far.
 std::size_t allocated_bytes();

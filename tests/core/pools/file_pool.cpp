@@ -1,8 +1,6 @@
 // file_pool.cpp: the slow tier's file made, opened, grown, locked, and damaged.
 #include "pools/file_pool.hpp"
 
-#include <sched.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -15,6 +13,7 @@
 #include "error.hpp"
 #include "faults.hpp"
 #include "pools/raw_file.hpp"
+#include "small_disk.hpp"
 #include "support.hpp"
 
 namespace {
@@ -261,6 +260,10 @@ TEST(a_directory_that_cannot_be_written_leaves_the_file_as_it_was) {
   fail_to_add_a_table({}, faults::Call::write, ENOSPC);
   fail_to_add_a_table({.reserve = false}, faults::Call::write, EIO);
 }
+TEST(a_directory_that_cannot_be_synced_leaves_the_file_as_it_was) {
+  fail_to_add_a_table({}, faults::Call::sync, EIO);
+}
+
 TEST(a_file_system_that_cannot_reserve_is_no_obstacle) {
   TempDir dir;
   faults::Fault fault(faults::Call::reserve, EOPNOTSUPP);
@@ -291,26 +294,6 @@ TEST(more_than_any_disk_holds_is_refused) {
   CHECK(code == EFBIG || code == ENOSPC);
   CHECK_EQ(pool->bytes(), size);
   CHECK(pool->tables().empty());
-}
-
-/// Runs `body` with the path of a directory on a file system of `bytes` bytes, seen by the calling
-/// thread and those that it starts alone.
-void on_small_disk(std::size_t bytes, const std::function<void(const std::string&)>& body) {
-  TempDir dir;
-  const std::string path = dir / "disk";
-  std::filesystem::create_directory(path);
-  Threads thread;
-  thread.start([&] {
-    if (unshare(CLONE_NEWNS) != 0 || mount("", "/", "", MS_REC | MS_PRIVATE, nullptr) != 0) {
-      SKIP(std::string("no mount namespace of its own: ") + std::strerror(errno));
-    }
-    const std::string size = "size=" + std::to_string(bytes);
-    if (mount("tmpfs", path.c_str(), "tmpfs", 0, size.c_str()) != 0) {
-      SKIP(std::string("cannot mount a tmpfs: ") + std::strerror(errno));
-    }
-    body(path);
-  });
-  thread.join();
 }
 
 TEST(a_full_disk_is_an_error_of_growing_and_nothing_changes) {

@@ -155,7 +155,13 @@ void FilePool::write_directory(const file_format::Directory& directory) {
   const std::vector<std::byte> bytes = file_format::encode(directory);
   const std::uint64_t at = directory.generation % 2 == 0 ? file_format::kSuperblockBytes : 0;
   write_fully(fd_, bytes.data(), bytes.size(), at, path_);
-  if (fdatasync(fd_) != 0) fail(errno, path_, "cannot sync the slow tier");
+  if (fdatasync(fd_) != 0) {
+    const int code = errno;
+    // It may be whole on the disk all the same, and would count there.
+    const std::vector<std::byte> nothing(bytes.size());
+    write_fully(fd_, nothing.data(), nothing.size(), at, path_);
+    fail(code, path_, "cannot sync the slow tier");
+  }
   directory_ = directory;
 }
 
