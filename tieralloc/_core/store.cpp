@@ -11,7 +11,7 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kIdleBuffers = std::size_t{16} << 20;
+constexpr std::size_t kIdleBuffers = std::size_t{4} << 20;
 
 std::uint32_t stride_of(std::uint32_t dim, DType dtype) {
   return static_cast<std::uint32_t>(round_up(dim * size_of(dtype), kCacheLine));
