@@ -62,8 +62,8 @@ class FilePool final : public SlowPool {
 
   const std::string path_;
   const FilePoolOptions options_;
-  const int fd_;      ///< buffered: header and rows are written through it
-  int read_fd_ = -1;  ///< direct where possible
+  const int fd_;                       ///< buffered: header and rows are written through it
+  int read_fd_ = -1;                   ///< direct where possible
   std::atomic<std::uint64_t> end_{0};  ///< of the last table, which the file must reach
   mutable std::mutex mutex_;           ///< of the directory
   file_format::Directory directory_;
