@@ -73,6 +73,30 @@ TEST(rows_are_admitted_and_the_policys_victims_leave) {
   CHECK_EQ(bench.tier.counts().evictions, 1);
 }
 
+TEST(a_row_needs_no_touches_exactly_while_its_policy_says_so) {
+  for (const char* policy : {"clock", "sieve", "s3fifo"}) {
+    Bench bench(4, 1000, policy);
+    const auto flagged = [&](RowId row) { return is_saturated(bench.tier.index().find(row)); };
+    const auto touch = [&](RowId row) {
+      bench.touch(row);
+      bench.tier.note_saturation(row, bench.tier.index().find(row));
+    };
+    for (RowId row : {1, 2, 3, 4}) CHECK(bench.admit(row));
+    CHECK(!flagged(1));
+    for (int i = 0; i < 3; ++i) touch(1);
+    CHECK(flagged(1) && !flagged(2));
+    CHECK(bench.store(1, 1));  // moves to another slot: asked about again
+    touch(1);
+    CHECK(flagged(1));
+    // The hand passes over row 1 sooner or later, and a hit counts again from then on.
+    for (RowId row = 10; row < 100 && flagged(1); ++row) {
+      for (int i = 0; i < 3; ++i) touch(row - 1 >= 10 ? row - 1 : 2);
+      CHECK(bench.admit(row));
+    }
+    CHECK(!flagged(1));
+  }
+}
+
 TEST(rows_live_where_their_tables_do) {
   CallGate gate;
   FastTier tier({kStride, 100, 10, 18}, {{0, 4096}, {30, 100000}, {60, 8192}}, "lru", 1, gate);

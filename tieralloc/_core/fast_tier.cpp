@@ -44,8 +44,9 @@ FastTier::FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::
       gate_(gate),
       vectors_(std::size_t{plan.slots} * plan.stride, "fast tier's vectors"),
       index_(make_row_index(plan.rows, plan.slots)),
-      policy_(make_eviction_policy(policy,
-                                   {.capacity = plan.capacity, .slots = plan.slots, .seed = seed})),
+      policy_(make_eviction_policy(
+          policy,
+          {.capacity = plan.capacity, .slots = plan.slots, .seed = seed, .observer = this})),
       row_of_(plan.slots * sizeof(RowId), "fast tier's metadata"),
       state_(plan.slots, "fast tier's metadata"),
       free_(plan.slots * sizeof(Slot), "fast tier's metadata") {

@@ -4,9 +4,9 @@
 // that a reader sees the old row or the new one and never a mixture. A slot that the index no
 // longer names is reused when call_gate.hpp says that no reader is left.
 //
-// Concurrency: `find`, `row`, `clear_prefetched` and, where `touch_is_concurrent()`, `touch`, run
-// anywhere inside a read section. Everything that is documented as "locked" needs `mutex()` held.
-// The lock is held for memory operations only, never over I/O.
+// Concurrency: `find`, `row`, `clear_prefetched` and, where `touch_is_concurrent()`, `touch` and
+// `note_saturation`, run anywhere inside a read section. Everything that is documented as "locked"
+// needs `mutex()` held. The lock is held for memory operations only, never over I/O.
 #pragma once
 
 #include <atomic>
@@ -69,7 +69,7 @@ struct DirtyRow {
   RowId row;
 };
 
-class FastTier {
+class FastTier final : private SaturationObserver {
  public:
   FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::string& policy,
            std::uint64_t seed, CallGate& gate);
@@ -80,9 +80,15 @@ class FastTier {
   // Inside a read section.
   const RowIndex& index() const { return *index_; }
   const std::byte* row(Slot slot) const { return vectors_.data() + std::size_t{slot} * stride_; }
-  bool clear_prefetched(RowId row) { return index_->clear_flag(row); }
+  bool clear_prefetched(RowId row) { return index_->clear_flag(row, kPrefetchedFlag); }
+  /// Whether a touch needs no lock; one that does is better told outside the read section.
+  bool touch_is_concurrent() const { return policy_->touch_is_concurrent(); }
   /// Tells the policy of hits, in order; takes the lock itself where the policy needs it.
   void touch(std::span<const Slot> slots);
+  /// After touching a row: spares it further touches if the policy needs none.
+  void note_saturation(RowId row, Entry seen) {
+    if (policy_->is_saturated(slot_of(seen))) index_->set_flag(row, seen, kSaturatedFlag);
+  }
   /// False where nothing can ever be evicted, and touches would be work for nothing.
   bool needs_touches() const { return can_evict(); }
 
@@ -152,6 +158,10 @@ class FastTier {
     kLeaving = 4,  ///< evicted, readable until its value is home
     kWriting = 8,
   };
+
+  void needs_touches(Slot slot) override {
+    index_->clear_flag(row_of_.as<RowId>()[slot], kSaturatedFlag);
+  }
 
   bool can_evict() const { return capacity_ < rows_; }
   std::byte* bytes_of(Slot slot) { return vectors_.data() + std::size_t{slot} * stride_; }

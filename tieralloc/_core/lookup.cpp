@@ -142,8 +142,11 @@ class BagServer {
     } else {
       pool_or_set_aside(part, first_bag);
     }
+    const bool touches = table.tier->needs_touches();
+    const bool inside = table.tier->touch_is_concurrent();
+    if (touches && inside) touch(*table.tier);
     guard_.end_read();
-    if (table.tier->needs_touches()) touch(*table.tier, found);
+    if (touches && !inside) touch(*table.tier);
   }
 
   /// Fills in the addresses of the chunk's resident rows; returns how many there are.
@@ -174,13 +177,22 @@ class BagServer {
     }
   }
 
-  void touch(FastTier& tier, std::size_t found) {
-    scratch_.touched.resize(found);
-    Slot* touched = scratch_.touched.data();
-    for (const Entry entry : scratch_.entries) {
-      if (entry != kAbsent) *touched++ = slot_of(entry);
+  /// Tells the policy of hits that it needs to hear of: of rows that are hit all the time, none.
+  void touch(FastTier& tier) {
+    scratch_.touched.clear();
+    scratch_.touched_at.clear();
+    for (std::uint32_t i = 0; i < scratch_.entries.size(); ++i) {
+      const Entry entry = scratch_.entries[i];
+      if (entry == kAbsent || is_saturated(entry)) continue;
+      scratch_.touched.push_back(slot_of(entry));
+      scratch_.touched_at.push_back(i);
     }
+    if (scratch_.touched.empty()) return;
     tier.touch(scratch_.touched);
+    if (!tier.touch_is_concurrent()) return;
+    for (const std::uint32_t at : scratch_.touched_at) {
+      tier.note_saturation(scratch_.rows[at], scratch_.entries[at]);
+    }
   }
 
   /// Pools `bags` bags of the chunk, from its `bag`-th on, whose rows begin at the chunk's

@@ -35,7 +35,7 @@ void compare_with_map(RowIndex& index, std::size_t most, Slot slots, int steps, 
         break;
       case 1: {
         const bool flagged = known != map.end() && is_prefetched(known->second);
-        CHECK_EQ(index.clear_flag(row), flagged);
+        CHECK_EQ(index.clear_flag(row, kPrefetchedFlag), flagged);
         if (flagged) known->second = make_entry(slot_of(known->second), false);
         break;
       }
@@ -88,7 +88,7 @@ TEST(hash_index_searches_end_where_every_bucket_has_overflowed) {
     for (int i = 0; i < 7; ++i) index.erase(rows[i]);
     for (int i = 8; i < 15; ++i) index.put(rows[i], make_entry(1, false));
     CHECK_EQ(index.find(rows[0]), kAbsent);
-    CHECK(!index.clear_flag(rows[0]));
+    CHECK(!index.clear_flag(rows[0], kPrefetchedFlag));
     index.erase(rows[0]);
     for (int i = 7; i < 15; ++i) {
       CHECK_EQ(index.find(rows[i]), make_entry(i == 7 ? 0 : 1, false));
@@ -98,8 +98,8 @@ TEST(hash_index_searches_end_where_every_bucket_has_overflowed) {
 }
 
 TEST(hash_index_holds_the_widest_rows_and_slots) {
-  // 64 bits: 45 of the row, one flag, 18 of the slot.
-  const RowId rows = (RowId{1} << 45) - 1;
+  // 64 bits: 44 of the row, two flags, 18 of the slot.
+  const RowId rows = (RowId{1} << 44) - 1;
   const Slot slots = (1u << 18) - 1;
   CHECK(HashIndex::can_hold(rows, slots));
   CHECK(!HashIndex::can_hold(rows + 1, slots));
@@ -109,8 +109,16 @@ TEST(hash_index_holds_the_widest_rows_and_slots) {
   for (RowId row : {RowId{0}, rows - 1}) {
     for (Slot slot : {Slot{0}, slots - 1}) {
       for (bool flag : {false, true}) {
-        index.put(row, make_entry(slot, flag));
-        CHECK_EQ(index.find(row), make_entry(slot, flag));
+        const Entry entry = make_entry(slot, flag);
+        index.put(row, entry);
+        CHECK_EQ(index.find(row), entry);
+        index.set_flag(row, entry, kSaturatedFlag);
+        CHECK_EQ(index.find(row), entry | kSaturatedFlag);
+        index.set_flag(row, entry, kPrefetchedFlag);  // no longer what it says
+        CHECK_EQ(index.find(row), entry | kSaturatedFlag);
+        CHECK(index.clear_flag(row, kSaturatedFlag));
+        CHECK(!index.clear_flag(row, kSaturatedFlag));
+        CHECK_EQ(index.find(row), entry);
       }
     }
   }
@@ -161,7 +169,7 @@ void read_beside_a_writer(RowIndex& index, RowId scale) {
             CHECK(rows[i] / scale % 2 != 0);
           }
         }
-        index.clear_flag(rows[0]);
+        index.clear_flag(rows[0], kPrefetchedFlag);
       }
     });
   }
@@ -239,7 +247,8 @@ TEST(a_flag_is_cleared_by_one_caller_only) {
       Threads threads;
       for (int i = 0; i < 3; ++i) {
         threads.start([&] {
-          for (RowId row = 0; row < kFlagged; ++row) cleared += index.clear_flag(row) ? 1 : 0;
+          for (RowId row = 0; row < kFlagged; ++row)
+            cleared += index.clear_flag(row, kPrefetchedFlag) ? 1 : 0;
         });
       }
       threads.join();

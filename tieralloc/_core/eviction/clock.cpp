@@ -11,7 +11,7 @@ namespace {
 
 class Clock final : public EvictionPolicy {
  public:
-  explicit Clock(const EvictionConfig& config) : face_(config.slots, 1), marks_(config.slots, 1) {}
+  explicit Clock(const EvictionConfig& config) : face_(config.slots, 1), marks_(config, 1) {}
 
   static std::size_t bytes(const EvictionConfig& config) {
     return SlotLists::bytes(config.slots, 1) + Marks::bytes(config.slots);
@@ -19,6 +19,7 @@ class Clock final : public EvictionPolicy {
 
   bool touch_is_concurrent() const override { return true; }
   void touch(std::span<const Slot> slots) override { marks_.raise(slots); }
+  bool is_saturated(Slot slot) const override { return marks_.is_saturated(slot); }
 
   void insert(Slot slot, RowId) override {
     marks_.clear(slot);

@@ -13,12 +13,14 @@
 #include <vector>
 
 #include "../types.hpp"
+#include "policy.hpp"
 
 namespace tieralloc {
 
 class Marks {
  public:
-  Marks(std::uint32_t slots, std::uint8_t maximum) : maximum_(maximum), marks_(slots) {}
+  Marks(const EvictionConfig& config, std::uint8_t maximum)
+      : maximum_(maximum), observer_(config.observer), marks_(config.slots) {}
 
   static std::size_t bytes(std::uint32_t slots) {
     return slots * sizeof(std::atomic<std::uint8_t>);
@@ -33,20 +35,30 @@ class Marks {
 
   std::uint8_t get(Slot slot) const { return marks_[slot].load(std::memory_order_relaxed); }
   void set(Slot slot, std::uint8_t mark) { marks_[slot].store(mark, std::memory_order_relaxed); }
-  void clear(Slot slot) { set(slot, 0); }
+  bool is_saturated(Slot slot) const { return get(slot) == maximum_; }
+
+  void clear(Slot slot) {
+    const std::uint8_t mark = get(slot);
+    set(slot, 0);
+    tell_of_fall(slot, mark);
+  }
 
   /// Lowers a mark by one; false where it is 0 already.
   bool lower(Slot slot) {
     const std::uint8_t mark = get(slot);
     if (mark == 0) return false;
     set(slot, mark - 1);
+    tell_of_fall(slot, mark);
     return true;
   }
 
-  std::uint8_t maximum() const { return maximum_; }
-
  private:
+  void tell_of_fall(Slot slot, std::uint8_t from) {
+    if (from == maximum_ && observer_ != nullptr) observer_->needs_touches(slot);
+  }
+
   std::uint8_t maximum_;
+  SaturationObserver* observer_;
   std::vector<std::atomic<std::uint8_t>> marks_;
 };
 

@@ -4,7 +4,8 @@
 // objects. Every call is O(1), amortised.
 //
 // Concurrency: the owner serialises all calls, with one exception. Where `touch_is_concurrent()`
-// holds, `touch` may run in any number of threads beside each other and beside any other call.
+// holds, `touch` and `is_saturated` may run in any number of threads beside each other and beside
+// any other call.
 #pragma once
 
 #include <cstddef>
@@ -19,12 +20,20 @@
 
 namespace tieralloc {
 
+/// Told, inside a call to its policy, that a slot `is_saturated` no more.
+class SaturationObserver {
+ public:
+  virtual ~SaturationObserver() = default;
+  virtual void needs_touches(Slot slot) = 0;
+};
+
 struct EvictionConfig {
   std::uint32_t capacity;  ///< most rows resident at a time, what ratios such as S3-FIFO's small
                            ///< queue are taken of
   std::uint32_t
       slots;  ///< slots are 0 … slots-1; at least `capacity`, the rest are spares in transit
-  std::uint64_t seed = 0;  ///< for policies that draw at random
+  std::uint64_t seed = 0;                  ///< for policies that draw at random
+  SaturationObserver* observer = nullptr;  ///< null: nobody relies on is_saturated
 };
 
 class EvictionPolicy {
@@ -54,6 +63,14 @@ class EvictionPolicy {
   }
 
   virtual bool touch_is_concurrent() const { return false; }
+
+  /// Whether touches of this slot change nothing, from now until the observer is told: then nobody
+  /// needs to tell them. May run wherever a concurrent `touch` may, whose races it shares: an error
+  /// of one in an estimate.
+  virtual bool is_saturated(Slot slot) const {
+    (void)slot;
+    return false;
+  }
 };
 
 /// Names that make_eviction_policy knows, in the order they are listed to users.

@@ -34,7 +34,7 @@ class S3Fifo final : public EvictionPolicy {
       : small_target_(small_target(config)),
         main_target_(config.capacity - small_target_),
         queues_(config.slots, kQueues),
-        hits_(config.slots, kMostHits),
+        hits_(config, kMostHits),
         queue_of_(config.slots),
         keys_(config.slots),
         ghosts_(ghost_length(config)) {}
@@ -47,6 +47,7 @@ class S3Fifo final : public EvictionPolicy {
 
   bool touch_is_concurrent() const override { return true; }
   void touch(std::span<const Slot> slots) override { hits_.raise(slots); }
+  bool is_saturated(Slot slot) const override { return hits_.is_saturated(slot); }
 
   void insert(Slot slot, RowId row) override {
     keys_[slot] = GhostQueue::key_of(row);

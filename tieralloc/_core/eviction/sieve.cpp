@@ -12,7 +12,7 @@ namespace {
 
 class Sieve final : public EvictionPolicy {
  public:
-  explicit Sieve(const EvictionConfig& config) : queue_(config.slots, 1), marks_(config.slots, 1) {}
+  explicit Sieve(const EvictionConfig& config) : queue_(config.slots, 1), marks_(config, 1) {}
 
   static std::size_t bytes(const EvictionConfig& config) {
     return SlotLists::bytes(config.slots, 1) + Marks::bytes(config.slots);
@@ -20,6 +20,7 @@ class Sieve final : public EvictionPolicy {
 
   bool touch_is_concurrent() const override { return true; }
   void touch(std::span<const Slot> slots) override { marks_.raise(slots); }
+  bool is_saturated(Slot slot) const override { return marks_.is_saturated(slot); }
 
   void insert(Slot slot, RowId) override {
     marks_.clear(slot);

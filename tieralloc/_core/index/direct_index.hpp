@@ -35,10 +35,16 @@ class DirectIndex final : public RowIndex {
 
   void erase(RowId row) override { cells()[row].store(kAbsent, std::memory_order_seq_cst); }
 
-  bool clear_flag(RowId row) override {
+  bool clear_flag(RowId row, Entry flag) override {
     Entry entry = find(row);
-    return is_prefetched(entry) &&
-           cells()[row].compare_exchange_strong(entry, entry & ~kPrefetchedFlag);
+    while ((entry & flag) != 0) {
+      if (cells()[row].compare_exchange_weak(entry, entry & ~flag)) return true;
+    }
+    return false;
+  }
+
+  void set_flag(RowId row, Entry seen, Entry flag) override {
+    cells()[row].compare_exchange_strong(seen, seen | flag);
   }
 
   std::size_t bytes() const override { return memory_.size(); }

@@ -24,7 +24,7 @@ class HashIndex final : public RowIndex {
   static std::size_t bytes_for(Slot slots) { return bucket_count(slots) * sizeof(Bucket); }
 
   static bool can_hold(RowId rows, Slot slots) {
-    return std::bit_width(rows) + std::bit_width(slots) + 1 <= 64;
+    return std::bit_width(rows) + std::bit_width(slots) + kFlagBits <= 64;
   }
 
   HashIndex(RowId rows, Slot slots)
@@ -84,12 +84,22 @@ class HashIndex final : public RowIndex {
     }
   }
 
-  bool clear_flag(RowId row) override {
+  bool clear_flag(RowId row, Entry flag) override {
     std::atomic<Word>* cell = locate(row);
     if (cell == nullptr) return false;
+    const Word bit = flag_bits(flag);
     Word word = cell->load(std::memory_order_acquire);
-    return matches(row, word) && (word & flag()) != 0 &&
-           cell->compare_exchange_strong(word, word & ~flag());
+    while (matches(row, word) && (word & bit) != 0) {
+      if (cell->compare_exchange_weak(word, word & ~bit)) return true;
+    }
+    return false;
+  }
+
+  void set_flag(RowId row, Entry seen, Entry flag) override {
+    std::atomic<Word>* cell = locate(row);
+    if (cell == nullptr) return;
+    Word word = word_of(row, seen);
+    cell->compare_exchange_strong(word, word | flag_bits(flag));
   }
 
   std::size_t bytes() const override { return memory_.size(); }
@@ -98,6 +108,8 @@ class HashIndex final : public RowIndex {
  private:
   using Word = std::uint64_t;
   static constexpr int kCellsPerBucket = 7;
+  static constexpr int kFlagBits = 2;
+  static constexpr int kFlagsAt = 30;  ///< the lowest flag of an Entry
 
   struct alignas(kCacheLine) Bucket {
     std::atomic<Word> cells[kCellsPerBucket];
@@ -116,20 +128,23 @@ class HashIndex final : public RowIndex {
     return static_cast<std::size_t>((static_cast<unsigned __int128>(hash) * buckets_) >> 64);
   }
 
-  // A word: row + 1, then the flag, then the slot.
-  Word flag() const { return Word{1} << slot_bits_; }
-  Word row_part(RowId row) const { return (row + 1) << (slot_bits_ + 1); }
-  bool matches(RowId row, Word word) const { return (word >> (slot_bits_ + 1)) == row + 1; }
+  // A word: row + 1, then the flags, then the slot.
+  int row_shift() const { return slot_bits_ + kFlagBits; }
+  Word row_part(RowId row) const { return (row + 1) << row_shift(); }
+  bool matches(RowId row, Word word) const { return (word >> row_shift()) == row + 1; }
+  Word flag_bits(Entry entry) const { return Word{entry >> kFlagsAt} << slot_bits_; }
   Word word_of(RowId row, Entry entry) const {
-    return row_part(row) | (is_prefetched(entry) ? flag() : 0) | slot_of(entry);
+    return row_part(row) | flag_bits(entry) | slot_of(entry);
   }
   Entry entry_of(Word word) const {
-    return make_entry(static_cast<Slot>(word & (flag() - 1)), (word & flag()) != 0);
+    const Word slot = word & ((Word{1} << slot_bits_) - 1);
+    const Word flags = word >> slot_bits_ & ((Word{1} << kFlagBits) - 1);
+    return static_cast<Entry>((slot + 1) | flags << kFlagsAt);
   }
 
   Entry find_from(std::size_t home, RowId row) const {
     const Word wanted = row_part(row);
-    const Word rest = 2 * flag() - 1;
+    const Word rest = (Word{1} << row_shift()) - 1;
     // Every bucket may have passed a row on, once those that filled it are gone.
     for (std::size_t left = buckets_; left > 0; --left, home = next(home)) {
       const Bucket& place = bucket(home);
