@@ -157,13 +157,15 @@ class BagServer {
     tier.index().find(scratch_.rows, scratch_.entries.data());
     const Entry* entries = scratch_.entries.data();
     const std::byte** pointers = scratch_.pointers.data();
+    const std::byte* slots = tier.row(0);
+    const std::size_t stride = tier.stride();
     Entry flags = 0;
     std::size_t found = 0;
     for (std::size_t i = 0; i < n; ++i) {
       const Entry entry = entries[i];
       flags |= entry;
       found += entry != kAbsent;
-      pointers[i] = entry == kAbsent ? nullptr : tier.row(slot_of(entry));
+      pointers[i] = entry == kAbsent ? nullptr : slots + slot_of(entry) * stride;
     }
     if (is_prefetched(flags)) count_first_uses(tier);
     return found;
