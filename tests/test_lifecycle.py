@@ -77,6 +77,18 @@ def test_rows_behind_a_cut_are_an_os_error_and_others_are_served(cut):
     np.testing.assert_array_equal(table.lookup([lost - 1]), numbered_rows(1, 16, first=lost - 1))
 
 
+def test_counters_add_up_though_calls_fail(cut):
+    store, table, lost = cut
+    table.lookup([1, 1, 2])
+    for _ in range(3):
+        with pytest.raises(OSError, match="cut short"):
+            table.lookup([1, 3, lost])
+    stats = store.stats()
+    assert stats["calls"] == 1
+    assert stats["lookups"] == stats["hits"] + stats["on_demand_fetches"]
+    assert stats["hits"] == 1
+
+
 def test_a_file_cut_short_is_not_made_to_look_whole_again(cut):
     store, table, lost = cut
     path = path_of(store)
