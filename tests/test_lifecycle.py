@@ -2,12 +2,14 @@
 
 import errno
 import os
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from support import numbered_rows, path_of
+from support import POLICIES, numbered_rows, path_of, run_python
 
 MIB = 1 << 20
 
@@ -43,6 +45,138 @@ def test_use_after_close_is_a_value_error(make_store, call, served):
     store.close()
     assert store.closed
     assert "closed" in repr(store)
+
+
+# Files opened
+
+
+@pytest.fixture
+def closed(make_store):
+    """The path of a closed store, with a table `item` of 1000 x 4."""
+    store = make_store()
+    store.create_table("item", 1000, 4).load(numbered_rows(1000, 4))
+    path = path_of(store)
+    store.close()
+    return path
+
+
+@contextmanager
+def unchanged(path):
+    with open(path, "rb") as file:
+        before = file.read()
+    yield
+    with open(path, "rb") as file:
+        assert file.read() == before
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_tables_and_values_are_there_again(make_store, policy):
+    store = make_store(policy=policy)
+    path = path_of(store)
+    shapes = [("a", 100, 4, "float32"), ("b", 3, 100, "float16"), ("c", 50, 1, "bfloat16")]
+    rows = {}
+    for name, *shape in shapes:
+        table = store.create_table(name, *shape)
+        rows[name] = numbered_rows(*shape)
+        table.load(rows[name])
+        table.update([1, 2, 1], rows[name][[3 % len(rows[name]), 0, 2]])
+        rows[name][[1, 2]] = rows[name][[2, 0]]
+    store.close()
+    again = make_store.open(path, policy=policy)
+    assert [
+        (t.name, t.num_embeddings, t.embedding_dim, t.dtype) for t in again.tables.values()
+    ] == (shapes)
+    for table in again.tables.values():
+        assert table.lookup(np.arange(len(table))).tobytes() == rows[table.name].tobytes()
+    again.create_table("d", 5, 4).load(numbered_rows(5, 4))
+    again.close()
+    assert list(make_store.open(path).tables) == ["a", "b", "c", "d"]
+
+
+def test_a_file_that_exists_is_not_made_anew(make_store, closed):
+    with unchanged(closed), pytest.raises(FileExistsError) as caught:
+        make_store(closed)
+    assert str(caught.value) == (
+        f"[Errno 17] file exists; open it with TieredStore.open or remove it: '{closed}'"
+    )
+
+
+def test_a_file_is_of_one_store_at_a_time(make_store, closed):
+    store = make_store.open(closed)
+    says = f"[Errno 11] file is open in another store; close that one first: '{closed}'"
+    with pytest.raises(BlockingIOError) as caught:
+        make_store.open(closed)
+    assert str(caught.value) == says
+    other = run_python(
+        """
+        import sys
+        import tieralloc as ta
+        try:
+            ta.TieredStore.open(sys.argv[1], fast_rows=8)
+        except BlockingIOError as error:
+            print(error)
+        """,
+        closed,
+    )
+    assert other.stdout == f"{says}\n"
+    assert store.table("item").lookup([7])[0, 0] == 7
+    store.close()
+    assert make_store.open(closed).table("item").lookup([7])[0, 0] == 7
+
+
+def test_the_lock_ends_with_a_process_that_is_killed(make_store, closed):
+    killed = run_python(
+        """
+        import os, signal, sys
+        import tieralloc as ta
+        store = ta.TieredStore.open(sys.argv[1], fast_rows=8)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        closed,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert make_store.open(closed).table("item").lookup([7])[0, 0] == 7
+
+
+def test_a_read_only_file_is_refused(make_store, closed):
+    os.chmod(closed, 0o444)
+    with unchanged(closed), pytest.raises(PermissionError, match="file is read-only") as caught:
+        make_store.open(closed)
+    assert caught.value.filename == closed
+
+
+def test_what_is_no_file_is_an_os_error(make_store, folder):
+    with pytest.raises(FileNotFoundError, match="cannot open the slow tier: No such file"):
+        make_store.open(folder / "none.tier")
+    with pytest.raises(IsADirectoryError, match="cannot open the slow tier: Is a directory"):
+        make_store.open(folder)
+    with pytest.raises(FileNotFoundError, match="cannot create the slow tier: No such file"):
+        make_store(folder / "none" / "new.tier")
+    with pytest.raises(FileExistsError, match="file exists"):
+        make_store(folder)
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 4096, 3 * MIB])
+@pytest.mark.parametrize("kind", ["zeros", "text"])
+def test_a_file_that_is_not_ours_is_refused(make_store, folder, size, kind):
+    path = folder / "other.tier"
+    path.write_bytes(bytes(size) if kind == "zeros" else (b"All happy families " * size)[:size])
+    with unchanged(path), pytest.raises(ValueError, match="not a tieralloc file, or its header is"):
+        make_store.open(path)
+
+
+@pytest.mark.parametrize("lost", [1, 4096, 60_000])
+def test_a_truncated_file_is_refused(make_store, closed, lost):
+    size = os.stat(closed).st_size
+    store_end = 2 * MIB + 1000 * 64
+    os.truncate(closed, min(size, store_end) - lost)
+    with (
+        unchanged(closed),
+        pytest.raises(ValueError, match=r"truncated: \d+ bytes, but table 'item'"),
+    ):
+        make_store.open(closed)
+    os.truncate(closed, size)
+    assert make_store.open(closed).table("item").lookup([0])[0, 0] == 0
 
 
 # Files cut short
