@@ -151,3 +151,14 @@ def test_a_table_too_large_to_address_is_refused(make_store, rows, dim, reserve)
         store.create_table("vast", rows, dim)
     assert not store.tables
     assert os.stat(path_of(store)).st_size == size
+
+
+def test_the_fast_tier_is_told_before_anything_is_served(make_store):
+    store = make_store(fast_rows=8)
+    assert store.stats()["fast_rows"] == 0
+    store.create_table("item", 100, 4)
+    stats = store.stats()
+    assert (stats["fast_rows"], stats["resident_rows"]) == (8, 0)
+    assert stats["dram_bytes"]["vectors"] >= 8 * 64
+    store.create_table("user", 100, 400)
+    assert store.stats()["fast_rows"] == 8

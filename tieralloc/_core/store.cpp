@@ -220,7 +220,8 @@ void Store::stop_threads() {
 
 StoreStats Store::stats() {
   check_fork();
-  CallGate::Call call(gate_);
+  std::optional<CallGate::Call> call;
+  enter(call);
   StoreStats stats;
   gate_.each_meter([&](const CallMeters& meters) {
     stats.calls += meters.calls.get();
