@@ -1,13 +1,19 @@
 """A store's beginning and end, and the bad days between: files, locks, disks, forks."""
 
 import errno
+import gc
 import os
+import signal
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from support import numbered_rows, path_of
+from support import POLICIES, numbered_rows, path_of, run_python
+
+import tieralloc as ta
 
 MIB = 1 << 20
 
@@ -45,6 +51,138 @@ def test_use_after_close_is_a_value_error(make_store, call, served):
     assert "closed" in repr(store)
 
 
+# Files opened
+
+
+@pytest.fixture
+def closed(make_store):
+    """The path of a closed store, with a table `item` of 1000 x 4."""
+    store = make_store()
+    store.create_table("item", 1000, 4).load(numbered_rows(1000, 4))
+    path = path_of(store)
+    store.close()
+    return path
+
+
+@contextmanager
+def unchanged(path):
+    with open(path, "rb") as file:
+        before = file.read()
+    yield
+    with open(path, "rb") as file:
+        assert file.read() == before
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_tables_and_values_are_there_again(make_store, policy):
+    store = make_store(policy=policy)
+    path = path_of(store)
+    shapes = [("a", 100, 4, "float32"), ("b", 3, 100, "float16"), ("c", 50, 1, "bfloat16")]
+    rows = {}
+    for name, *shape in shapes:
+        table = store.create_table(name, *shape)
+        rows[name] = numbered_rows(*shape)
+        table.load(rows[name])
+        table.update([1, 2, 1], rows[name][[3 % len(rows[name]), 0, 2]])
+        rows[name][[1, 2]] = rows[name][[2, 0]]
+    store.close()
+    again = make_store.open(path, policy=policy)
+    assert [
+        (t.name, t.num_embeddings, t.embedding_dim, t.dtype) for t in again.tables.values()
+    ] == (shapes)
+    for table in again.tables.values():
+        assert table.lookup(np.arange(len(table))).tobytes() == rows[table.name].tobytes()
+    again.create_table("d", 5, 4).load(numbered_rows(5, 4))
+    again.close()
+    assert list(make_store.open(path).tables) == ["a", "b", "c", "d"]
+
+
+def test_a_file_that_exists_is_not_made_anew(make_store, closed):
+    with unchanged(closed), pytest.raises(FileExistsError) as caught:
+        make_store(closed)
+    assert str(caught.value) == (
+        f"[Errno 17] file exists; open it with TieredStore.open or remove it: '{closed}'"
+    )
+
+
+def test_a_file_is_of_one_store_at_a_time(make_store, closed):
+    store = make_store.open(closed)
+    says = f"[Errno 11] file is open in another store; close that one first: '{closed}'"
+    with pytest.raises(BlockingIOError) as caught:
+        make_store.open(closed)
+    assert str(caught.value) == says
+    other = run_python(
+        """
+        import sys
+        import tieralloc as ta
+        try:
+            ta.TieredStore.open(sys.argv[1], fast_rows=8)
+        except BlockingIOError as error:
+            print(error)
+        """,
+        closed,
+    )
+    assert other.stdout == f"{says}\n"
+    assert store.table("item").lookup([7])[0, 0] == 7
+    store.close()
+    assert make_store.open(closed).table("item").lookup([7])[0, 0] == 7
+
+
+def test_the_lock_ends_with_a_process_that_is_killed(make_store, closed):
+    killed = run_python(
+        """
+        import os, signal, sys
+        import tieralloc as ta
+        store = ta.TieredStore.open(sys.argv[1], fast_rows=8)
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        closed,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert make_store.open(closed).table("item").lookup([7])[0, 0] == 7
+
+
+def test_a_read_only_file_is_refused(make_store, closed):
+    os.chmod(closed, 0o444)
+    with unchanged(closed), pytest.raises(PermissionError, match="file is read-only") as caught:
+        make_store.open(closed)
+    assert caught.value.filename == closed
+
+
+def test_what_is_no_file_is_an_os_error(make_store, folder):
+    with pytest.raises(FileNotFoundError, match="cannot open the slow tier: No such file"):
+        make_store.open(folder / "none.tier")
+    with pytest.raises(IsADirectoryError, match="cannot open the slow tier: Is a directory"):
+        make_store.open(folder)
+    with pytest.raises(FileNotFoundError, match="cannot create the slow tier: No such file"):
+        make_store(folder / "none" / "new.tier")
+    with pytest.raises(FileExistsError, match="file exists"):
+        make_store(folder)
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 4096, 3 * MIB])
+@pytest.mark.parametrize("kind", ["zeros", "text"])
+def test_a_file_that_is_not_ours_is_refused(make_store, folder, size, kind):
+    path = folder / "other.tier"
+    path.write_bytes(bytes(size) if kind == "zeros" else (b"All happy families " * size)[:size])
+    with unchanged(path), pytest.raises(ValueError, match="not a tieralloc file, or its header is"):
+        make_store.open(path)
+
+
+@pytest.mark.parametrize("lost", [1, 4096, 60_000])
+def test_a_truncated_file_is_refused(make_store, closed, lost):
+    size = os.stat(closed).st_size
+    store_end = 2 * MIB + 1000 * 64
+    os.truncate(closed, min(size, store_end) - lost)
+    with (
+        unchanged(closed),
+        pytest.raises(ValueError, match=r"truncated: \d+ bytes, but table 'item'"),
+    ):
+        make_store.open(closed)
+    os.truncate(closed, size)
+    assert make_store.open(closed).table("item").lookup([0])[0, 0] == 0
+
+
 # Files cut short
 
 
@@ -75,6 +213,18 @@ def test_rows_behind_a_cut_are_an_os_error_and_others_are_served(cut):
     np.testing.assert_array_equal(table.lookup(np.arange(lost)), numbered_rows(lost, 16))
     table.prefetch([lost, lost - 1])  # a hint that comes to nothing
     np.testing.assert_array_equal(table.lookup([lost - 1]), numbered_rows(1, 16, first=lost - 1))
+
+
+def test_counters_add_up_though_calls_fail(cut):
+    store, table, lost = cut
+    table.lookup([1, 1, 2])
+    for _ in range(3):
+        with pytest.raises(OSError, match="cut short"):
+            table.lookup([1, 3, lost])
+    stats = store.stats()
+    assert stats["calls"] == 1
+    assert stats["lookups"] == stats["hits"] + stats["on_demand_fetches"]
+    assert stats["hits"] == 1
 
 
 def test_a_file_cut_short_is_not_made_to_look_whole_again(cut):
@@ -125,3 +275,223 @@ def test_a_row_that_can_be_read_is_served_while_another_call_fails_beside_it(cut
             stop.set()
         for thread in failing:
             thread.result()
+
+
+# Stores forgotten
+
+
+def test_a_store_that_is_collected_writes_its_updates_home(make_store, closed):
+    table = ta.TieredStore.open(closed, fast_rows=8).table("item")  # keeps its store
+    table.update([3], [[7.0] * 4])
+    with pytest.raises(BlockingIOError):
+        make_store.open(closed)
+    gone = weakref.ref(table.store)
+    del table
+    gc.collect()
+    assert gone() is None
+    np.testing.assert_array_equal(make_store.open(closed).table("item").lookup([3]), [[7.0] * 4])
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "pass",
+        "sys.exit(3)",
+        "raise KeyError('of the program')",
+        "store.table('item').lookup([11, 12, 2000])",
+        "threading.Thread(target=look_up_for_ever, daemon=True).start(); time.sleep(0.01)",
+        "keep = store.__dict__; keep['self'] = keep",  # a cycle that nobody breaks
+    ],
+)
+def test_a_program_that_ends_writes_its_updates_home(make_store, closed, end):
+    run = run_python(
+        f"""
+        import sys, threading, time
+        import numpy as np
+        import tieralloc as ta
+        store = ta.TieredStore.open(sys.argv[1], fast_rows=8)
+        def look_up_for_ever():
+            while True:
+                store.table("item").lookup(np.arange(1000))
+        store.table("item").update([3, 4], np.full((2, 4), 7, np.float32))
+        {end}
+        """,
+        closed,
+        flags=("-X", "dev", "-W", "error"),
+    )
+    told = [line for line in run.stderr.splitlines() if "closed" in line or "Warning" in line]
+    if "daemon" not in end:  # which may find the store closed before it is stopped
+        assert not told
+    assert run.returncode == (3 if "exit" in end else int("raise" in end or "2000" in end))
+    np.testing.assert_array_equal(make_store.open(closed).table("item").lookup([3]), [[7.0] * 4])
+
+
+def test_what_cannot_be_written_home_in_the_end_is_told(closed):
+    run = run_python(
+        """
+        import os, sys
+        import tieralloc as ta
+        store = ta.TieredStore.open(sys.argv[1], fast_rows=8)
+        store.table("item").update([3], [[7.0] * 4])
+        os.truncate(sys.argv[1], 2 << 20)
+        """,
+        closed,
+    )
+    assert "OSError: [Errno 5] the slow tier was cut short" in run.stderr
+
+
+def test_what_was_flushed_survives_a_kill(make_store, closed):
+    killed = run_python(
+        """
+        import os, signal, sys
+        import tieralloc as ta
+        store = ta.TieredStore.open(sys.argv[1], fast_rows=8)
+        item = store.table("item")
+        item.update([3], [[7.0] * 4])
+        store.flush()
+        item.update([4], [[8.0] * 4])
+        store.create_table("more", 10, 4)  # writes rows home too
+        os.kill(os.getpid(), signal.SIGKILL)
+        """,
+        closed,
+    )
+    assert killed.returncode == -signal.SIGKILL
+    store = make_store.open(closed)
+    np.testing.assert_array_equal(store.table("item").lookup([3, 4]), [[7.0] * 4, [8.0] * 4])
+    assert list(store.tables) == ["item", "more"]
+
+
+# Forked children
+
+FORK = """
+import os, sys, threading
+import numpy as np
+import tieralloc as ta
+
+def forked(child):
+    pid = os.fork()
+    if pid:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    child()  # and on to the end of the program, unless it ends it
+
+def refused(call):
+    try:
+        call()
+    except ValueError as error:
+        return "belongs to the parent process" in str(error)
+    return False
+
+path = sys.argv[1]
+store = ta.TieredStore.open(path, fast_rows=8)
+item = store.table("item")
+item.update([3], [[7.0] * 4])
+value = np.ones((1, 4), np.float32)
+calls = [lambda: item.lookup([1]), lambda: item.update([1], value), lambda: item.prefetch([1]),
+         lambda: item.pin([1]), lambda: item.unpin([1]), lambda: item.load(value, start=0),
+         lambda: store.embedding_bag([1], [0, 1]), lambda: store.create_table("t", 1, 1),
+         store.flush, store.close, store.stats, store.reset_stats]
+"""
+
+
+@pytest.mark.parametrize("end", ["sys.exit(0)", "os._exit(0)", "None"])
+def test_a_forked_child_cannot_use_the_store_and_harms_nothing(make_store, closed, end):
+    run = run_python(
+        FORK
+        + f"""
+def child():
+    assert all(map(refused, calls)), list(map(refused, calls))
+    assert not store.closed and "tables" in repr(store)
+    {end}
+
+status = forked(child)
+if status is None:
+    sys.exit(0)
+assert status == 0, status
+# The lock is still the parent's, and so is what it had not written home.
+try:
+    ta.TieredStore.open(path, fast_rows=8)
+except BlockingIOError:
+    item.update([4], [[8.0] * 4])
+    print(item.lookup([3, 4])[:, 0].tolist())
+""",
+        closed,
+        flags=("-X", "dev", "-W", "error", "-W", "ignore::DeprecationWarning"),
+    )
+    assert (run.stdout, run.stderr) == ("[7.0, 8.0]\n", "")
+    table = make_store.open(closed).table("item")
+    np.testing.assert_array_equal(table.lookup([3, 4])[:, 0], [7, 8])
+
+
+def test_children_forked_beside_calls_end_and_the_calls_go_on(make_store, closed):
+    run = run_python(
+        FORK
+        + """
+stop = threading.Event()
+def serve(seed):
+    rows = np.random.default_rng(seed)
+    while not stop.is_set():
+        item.lookup(rows.integers(5, 1000, 50))
+        item.update(rows.integers(500, 1000, 5), np.full((5, 4), seed, np.float32))
+        item.prefetch(rows.integers(5, 1000, 5))
+        store.stats()
+
+threads = [threading.Thread(target=serve, args=(seed,)) for seed in range(3)]
+for thread in threads:
+    thread.start()
+for _ in range(20):
+    status = forked(lambda: os._exit(0 if all(map(refused, calls)) else 1))
+    assert status == 0, status
+stop.set()
+for thread in threads:
+    thread.join()
+store.close()
+print("served")
+""",
+        closed,
+    )
+    assert (run.stdout, run.returncode) == ("served\n", 0), run.stderr
+    np.testing.assert_array_equal(make_store.open(closed).table("item").lookup([3])[:, 0], [7])
+
+
+def test_a_forked_child_may_have_a_store_of_its_own(make_store, closed, folder):
+    run = run_python(
+        FORK
+        + """
+def child():
+    own = ta.TieredStore(sys.argv[2], fast_rows=8)
+    own.create_table("own", 10, 4).update([3], [[9.0] * 4])
+
+status = forked(child)
+if status is None:
+    sys.exit(0)  # without closing it
+print(status, item.lookup([3])[0, 0])
+store.close()
+item = ta.TieredStore.open(sys.argv[2], fast_rows=8).table("own")
+print(item.lookup([3])[0, 0])
+""",
+        closed,
+        folder / "own.tier",
+    )
+    assert (run.stdout, run.stderr) == ("0 7.0\n9.0\n", "")
+
+
+def test_a_forked_child_may_open_the_file_once_the_parent_has_closed_it(closed):
+    run = run_python(
+        FORK
+        + """
+read, write = os.pipe()
+def child():
+    os.read(read, 1)
+    again = ta.TieredStore.open(path, fast_rows=8)
+    os._exit(int(again.table("item").lookup([3])[0, 0]))
+
+pid = os.fork()
+if pid == 0:
+    child()
+store.close()
+os.write(write, b"x")
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+""",
+        closed,
+    )
+    assert (run.stdout, run.stderr) == ("7\n", "")

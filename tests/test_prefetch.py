@@ -1,6 +1,204 @@
 """Rows brought to the fast tier ahead of need, and rows kept there."""
 
+import time
+
 import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import POLICIES, new_store, numbered_rows
+
+ROWS = 1000
+
+
+@pytest.fixture
+def small(make_store):
+    """A store of 16 rows under lru, and its table of 1000 x 4."""
+    store = make_store(fast_rows=16, policy="lru")
+    table = store.create_table("item", ROWS, 4)
+    table.load(numbered_rows(ROWS, 4))
+    return store, table
+
+
+def wait_for(store, **wanted):
+    """Return once stats() say what is wanted; the background has all the time it needs."""
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        stats = store.stats()
+        if all(stats[name] == value for name, value in wanted.items()):
+            return
+        time.sleep(0.001)
+    raise AssertionError(f"wanted {wanted}, got { ({name: stats[name] for name in wanted}) }")
+
+
+# Prefetches
+
+
+def test_a_prefetched_row_is_a_hit_and_useful_once(small):
+    store, table = small
+    assert table.prefetch([5, 6, 7]) == 3
+    wait_for(store, resident_rows=3)
+    for _ in range(2):
+        np.testing.assert_array_equal(table.lookup([5, 6, 7]), numbered_rows(3, 4, first=5))
+    stats = store.stats()
+    assert (stats["prefetches_issued"], stats["prefetches_useful"]) == (3, 3)
+    assert (stats["hits"], stats["on_demand_fetches"]) == (6, 0)
+
+
+def test_one_evicted_unused_is_useless(small):
+    store, table = small
+    table.prefetch([1, 2, 3, 4])
+    wait_for(store, resident_rows=4)
+    table.lookup([3])
+    for _ in range(2):
+        table.lookup(np.arange(100, 116))
+    stats = store.stats()
+    assert (stats["prefetches_useful"], stats["prefetches_useless"]) == (1, 3)
+
+
+def test_a_resident_row_is_not_fetched_again(small):
+    store, table = small
+    table.lookup([1, 2])
+    assert table.prefetch([1, 2]) == 0
+    assert table.prefetch([1, 3]) == 1
+    wait_for(store, prefetches_issued=1, resident_rows=3)
+
+
+def test_a_row_asked_for_twice_is_read_once(small):
+    store, table = small
+    table.prefetch([9] * 50)
+    wait_for(store, resident_rows=1)
+    table.prefetch([10])
+    wait_for(store, prefetches_issued=2)
+
+
+def test_what_the_queue_has_no_room_for_is_dropped_and_counted(make_store):
+    store = make_store(fast_rows=16)
+    table = store.create_table("item", 200_000, 4)
+    queued = table.prefetch(np.arange(200_000))
+    assert queued == 1 << 16
+    assert store.stats()["prefetches_dropped"] == 200_000 - queued
+    store.reset_stats()
+    assert store.stats()["prefetches_dropped"] == 0
+
+
+def test_rows_of_many_tables_are_prefetched_as_they_are_looked_up(make_store):
+    store = make_store(fast_rows=64)
+    for n in range(3):
+        store.create_table(f"t{n}", 100, 4 << n)
+    indices, offsets = [1, 2, 3, 4, 5, 6, 7], [0, 1, 3, 4, 4, 6, 7]
+    assert store.prefetch(indices, offsets) == 7
+    wait_for(store, resident_rows=7)
+    store.embedding_bag(indices, offsets)
+    assert store.stats()["prefetches_useful"] == 7
+    assert store.stats()["on_demand_fetches"] == 0
+    assert store.prefetch([9, 9], [0, 1], tables=["t2", "t0"], include_last_offset=False) == 2
+
+
+def test_a_row_looked_up_while_it_comes_is_late_and_neither_useful_nor_lost(make_store):
+    """Every row is prefetched and at once looked up, once: in time, too late, or not at all."""
+    rows = 50_000
+    store = make_store(fast_rows=rows)
+    table = store.create_table("item", rows, 4)
+    table.load(numbered_rows(rows, 4))
+    for first in range(0, rows, 50):
+        batch = np.arange(first, first + 50)
+        table.prefetch(batch)
+        if first % 100:
+            table.lookup([0] * (first % 1000))  # more or less of a head start
+        assert (table.lookup(batch)[:, 0] == batch).all()
+    stats = store.stats()
+    useful, late = stats["prefetches_useful"], stats["prefetches_late"]
+    assert useful > 0
+    assert late > 0
+    assert useful + late == stats["prefetches_issued"]
+    assert useful + stats["on_demand_fetches"] == rows
+    assert late == stats["shared_fetches"]
+
+
+def test_an_updated_row_is_never_prefetched_over(small):
+    store, table = small
+    for value in range(300):
+        row = 100 + value
+        table.prefetch([row])
+        table.update([row], [[-value] * 4])
+        assert table.lookup([row])[0, 0] == -value
+    store.flush()
+    np.testing.assert_array_equal(table.lookup(np.arange(100, 400))[:, 0], -np.arange(300.0))
+
+
+# Pins
+
+
+@given(
+    policy=st.sampled_from(POLICIES),
+    pinned=st.sets(st.integers(0, 59), min_size=1, max_size=15),
+    others=st.lists(st.integers(0, 59), max_size=200),
+)
+def test_pinned_rows_are_found_whatever_else_is_looked_up(policy, pinned, others):
+    with new_store(fast_rows=16, policy=policy) as store:
+        table = store.create_table("item", 60, 4)
+        table.load(numbered_rows(60, 4))
+        rows = sorted(pinned)
+        table.pin(rows)
+        for row in others:
+            assert table.lookup([row])[0, 0] == row
+        store.reset_stats()
+        np.testing.assert_array_equal(table.lookup(rows)[:, 0], rows)
+        stats = store.stats()
+        assert (stats["on_demand_fetches"], stats["pinned_rows"]) == (0, len(rows))
+        table.unpin(rows)
+        assert store.stats()["pinned_rows"] == 0
+        table.lookup(np.arange(60))
+        assert store.stats()["resident_rows"] <= 16
+
+
+def test_too_many_pins_are_refused_and_none_made(small):
+    store, table = small
+    table.pin([1, 2])
+    with pytest.raises(ValueError, match=r"cannot pin 14 more rows: 2 of at most 15 are pinned"):
+        table.pin(np.arange(100, 114))
+    assert store.stats()["pinned_rows"] == 2
+    table.pin(np.arange(100, 113))
+    assert store.stats()["pinned_rows"] == 15
+    np.testing.assert_array_equal(table.lookup(np.arange(ROWS))[:, 0], np.arange(ROWS))
+    table.unpin(np.arange(ROWS))
+    table.pin(np.arange(100, 114))
+
+
+def test_a_pin_counts_once_however_often_it_is_made(small):
+    store, table = small
+    table.pin([3, 3, 3])
+    table.pin([3])
+    assert store.stats()["pinned_rows"] == 1
+    table.unpin([3, 4])
+    assert store.stats()["pinned_rows"] == 0
+    table.unpin([3])
+    assert store.stats()["pinned_rows"] == 0
+
+
+def test_a_table_that_fits_can_be_pinned_whole(make_store):
+    store = make_store(fast_rows=100)
+    table = store.create_table("item", 100, 4)
+    table.load(numbered_rows(100, 4))
+    table.pin(np.arange(100))
+    store.reset_stats()
+    table.update([5], [[-1.0] * 4])
+    assert table.lookup(np.arange(100))[5, 0] == -1
+    assert store.stats()["on_demand_fetches"] == 0
+
+
+def test_pinned_rows_are_updated_in_place_and_written_home(small):
+    store, table = small
+    table.pin([3])
+    for value in range(100):
+        table.update([3], [[value] * 4])
+        assert table.lookup([3])[0, 0] == value
+        if value % 10 == 0:
+            store.flush()
+    assert store.stats()["pinned_rows"] == 1
+    store.flush()
+    assert store.stats()["dirty_rows"] == 0
 
 
 def test_pinning_makes_room_by_writing_updated_rows_home(make_store):
@@ -14,3 +212,23 @@ def test_pinning_makes_room_by_writing_updated_rows_home(make_store):
     table.pin(np.arange(300, 499))
     assert store.stats()["pinned_rows"] == 199
     assert (table.lookup(updated) == 1).all()
+
+
+def test_pinned_rows_take_loaded_values_and_stay(make_store):
+    store = make_store(fast_rows=16)
+    table = store.create_table("item", 100, 4)
+    table.pin([3, 4])
+    table.update([3, 5], np.full((2, 4), -1, np.float32))
+    table.load(numbered_rows(100, 4))
+    assert store.stats()["pinned_rows"] == 2
+    assert store.stats()["dirty_rows"] == 0
+    np.testing.assert_array_equal(table.lookup(np.arange(100)), numbered_rows(100, 4))
+    before = store.stats()["on_demand_fetches"]
+    np.testing.assert_array_equal(table.lookup([3, 4]), numbered_rows(2, 4, first=3))
+    assert store.stats()["on_demand_fetches"] == before
+    table.update([4], np.ones((1, 4), np.float32))
+    store.flush()
+    table.unpin([3, 4])
+    assert store.stats()["pinned_rows"] == 0
+    table.lookup(np.arange(50, 100))
+    np.testing.assert_array_equal(table.lookup([3, 4]), [numbered_rows(1, 4, first=3)[0], [1] * 4])

@@ -1,12 +1,15 @@
 """Stores made and given tables: options, names, sizes, and what is refused."""
 
+import contextlib
 import errno
 import os
 import re
 
 import numpy as np
 import pytest
-from support import path_of, run_python
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import DTYPES, POLICIES, new_store, path_of, run_python
 
 import tieralloc as ta
 
@@ -151,3 +154,174 @@ def test_a_table_too_large_to_address_is_refused(make_store, rows, dim, reserve)
         store.create_table("vast", rows, dim)
     assert not store.tables
     assert os.stat(path_of(store)).st_size == size
+
+
+def test_the_fast_tier_is_told_before_anything_is_served(make_store):
+    store = make_store(fast_rows=8)
+    assert store.stats()["fast_rows"] == 0
+    store.create_table("item", 100, 4)
+    stats = store.stats()
+    assert (stats["fast_rows"], stats["resident_rows"]) == (8, 0)
+    assert stats["dram_bytes"]["vectors"] >= 8 * 64
+    store.create_table("user", 100, 400)
+    assert store.stats()["fast_rows"] == 8
+
+
+TABLES = st.lists(
+    st.tuples(
+        st.integers(1, 200_000) | st.integers(1, 50),
+        st.sampled_from([1, 16, 17, 64, 100, 1000]),
+        st.sampled_from(DTYPES),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(
+    tables=TABLES,
+    budget=st.integers(12_288, 4 << 20),
+    policy=st.sampled_from(POLICIES),
+)
+def test_the_fast_tier_takes_no_more_than_its_budget(tables, budget, policy):
+    with new_store(fast_bytes=budget, policy=policy, reserve=False) as store:
+        made = []
+        for n, shape in enumerate(tables):
+            try:
+                made.append(store.create_table(f"t{n}", *shape))
+            except ValueError as error:
+                # One more row size, and no room for a row of it.
+                assert f"fast_bytes is {budget}, which leaves" in str(error)  # noqa: PT017
+                assert f"t{n}" not in store.tables
+        stats = store.stats()
+        dram = stats["dram_bytes"]
+        assert dram["vectors"] + dram["index"] + dram["metadata"] <= budget
+        row_bytes = {-(-t.embedding_dim * itemsize(t.dtype) // 64) * 64 for t in made}
+        assert stats["fast_rows"] >= len(row_bytes)
+        assert stats["fast_rows"] <= sum(len(table) for table in made)
+        for table in made:  # each is served within it
+            rows = np.arange(min(len(table), 300))
+            assert not table.lookup(rows).any()
+        assert store.stats()["resident_rows"] <= stats["fast_rows"]
+
+
+def itemsize(dtype):
+    return {"float32": 4, "float64": 8}.get(dtype, 2)
+
+
+@given(tables=TABLES, rows=st.integers(1, 5000), policy=st.sampled_from(POLICIES))
+def test_fast_rows_are_shared_out_whole(tables, rows, policy):
+    with new_store(fast_rows=rows, policy=policy, reserve=False) as store:
+        made = []
+        for n, shape in enumerate(tables):
+            try:
+                made.append(store.create_table(f"t{n}", *shape))
+            except ValueError as error:
+                assert f"fast_rows is {rows}, which leaves 0 rows" in str(error)  # noqa: PT017
+        assert store.stats()["fast_rows"] == min(rows, sum(map(len, made)))
+
+
+def test_a_table_that_the_budget_has_no_row_for_changes_nothing(make_store):
+    store = make_store(fast_rows=1)
+    table = store.create_table("item", 10, 4)
+    table.update([3], [[7.0] * 4])
+    size = os.stat(path_of(store)).st_size
+    with pytest.raises(
+        ValueError, match="fast_rows is 1, which leaves 0 rows for the tables with rows of 1600 by"
+    ):
+        store.create_table("wide", 100, 400)
+    assert os.stat(path_of(store)).st_size == size
+    assert list(store.tables) == ["item"]
+    assert (table.lookup([3]) == 7).all()
+
+
+def test_a_file_is_not_opened_with_less_than_a_row_of_each_size(make_store):
+    store = make_store(fast_rows=8)
+    path = path_of(store)
+    store.create_table("narrow", 10, 4)
+    store.create_table("wide", 10, 400)
+    store.close()
+    with pytest.raises(ValueError, match="fast_rows is 1, which leaves 0 rows for the tables"):
+        make_store.open(path, fast_rows=1)
+    make_store.open(path, fast_rows=2)
+
+
+@settings(max_examples=50)
+@given(
+    policy=st.sampled_from(POLICIES),
+    calls=st.lists(
+        st.tuples(
+            st.sampled_from(["lookup", "bag", "update", "prefetch", "pin", "unpin", "flush"]),
+            st.lists(st.integers(0, 99), max_size=30),
+        ),
+        max_size=30,
+    ),
+)
+def test_figures_add_up(policy, calls):
+    with new_store(fast_rows=10, policy=policy) as store:
+        table = store.create_table("item", 100, 4)
+        asked = served = updated = 0
+        for name, rows in calls:
+            if name == "lookup":
+                table.lookup(rows)
+            elif name == "bag":
+                table.embedding_bag(rows, [0] if rows else [])
+            elif name == "update":
+                table.update(rows, np.zeros((len(rows), 4), np.float32))
+                updated += len(rows)
+            elif name == "flush":
+                store.flush()
+            else:
+                with contextlib.suppress(ValueError):  # too many pins
+                    getattr(table, name)(rows)
+            served += name in ("lookup", "bag")
+            asked += len(rows) * (name in ("lookup", "bag"))
+        stats = store.stats()
+        assert (stats["calls"], stats["lookups"], stats["updates"]) == (served, asked, updated)
+        assert stats["hits"] + stats["on_demand_fetches"] == asked
+        assert stats["miss_ratio"] == (stats["on_demand_fetches"] / asked if asked else 0)
+        assert stats["pinned_rows"] <= 9
+        assert stats["resident_rows"] <= stats["fast_rows"] == 10
+        assert stats["shared_fetches"] <= stats["on_demand_fetches"]
+        assert stats["bypassed"] <= stats["on_demand_fetches"] + stats["prefetches_issued"]
+        dram = stats["dram_bytes"]
+        assert dram["total"] == sum(size for part, size in dram.items() if part != "total")
+        assert stats["huge_page_bytes"] <= dram["vectors"]
+        latency = stats["latency_ns"]
+        assert latency["call_hit"]["count"] + latency["call_on_demand"]["count"] == served
+        for figures in latency.values():
+            steps = [figures[name] for name in ("p50", "p90", "p99", "p999", "max")]
+            assert steps == sorted(steps)
+        store.flush()
+        assert store.stats()["dirty_rows"] == 0
+        assert store.stats()["write_backs"] <= updated
+
+        before = store.stats()
+        store.reset_stats()
+        after = store.stats()
+        for name, value in after.items():
+            if name in ("policy", "index", "kernels", "slow_tier", "dram_bytes", "huge_page_bytes"):
+                assert value == before[name] or name in ("dram_bytes", "huge_page_bytes")
+            elif name in ("fast_rows", "resident_rows", "pinned_rows", "dirty_rows"):
+                assert value == before[name]
+            elif name == "latency_ns":
+                assert not any(any(figures.values()) for figures in value.values())
+            else:
+                assert not value, name
+
+
+def test_large_fast_tiers_lie_on_huge_pages_where_the_machine_has_them(make_store):
+    with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
+        if "[never]" in file.read():
+            pytest.skip("transparent huge pages are switched off")
+    store = make_store(fast_bytes="32MiB")
+    table = store.create_table("item", 200_000, 64)
+    table.lookup(np.arange(100_000))
+    assert store.stats()["huge_page_bytes"] >= 2 << 20
+
+
+def test_the_index_is_direct_where_the_fast_tier_is_large_and_hashed_where_it_is_small(make_store):
+    for rows, kind in ((500, "direct"), (20, "hash")):
+        store = make_store(fast_rows=rows)
+        store.create_table("item", 1000, 4)
+        assert store.stats()["index"] == kind

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import re
+from fractions import Fraction
 from typing import SupportsIndex
 
 _UNITS = {"": 1, "b": 1}
@@ -36,7 +37,7 @@ def parse_size(size: str | SupportsIndex, what: str) -> int:
             raise ValueError(
                 f"{what} is {size!r}, expected bytes or a size such as '64MiB' or '1.5GB'"
             )
-        value = int(float(match[1]) * _UNITS[match[2]])
+        value = int(Fraction(match[1]) * _UNITS[match[2]])  # a float would round
     else:
         try:
             value = operator.index(size)
@@ -51,7 +52,7 @@ def parse_size(size: str | SupportsIndex, what: str) -> int:
 def format_size(size: float) -> str:
     """Bytes as a person would read them, such as ``"64.0 MiB"``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
-        if abs(size) < 1024:
+        if round(abs(size), 1) < 1024:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"

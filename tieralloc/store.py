@@ -224,8 +224,8 @@ class TieredStore:
         """Make a table whose rows are all zero.
 
         Takes time and disk for the file to grow; of DRAM it takes its share of the budget, in
-        proportion to the tables' bytes. Copies in the fast tier are forgotten, so make all tables
-        before serving.
+        proportion to the tables' bytes. The fast tier is laid out anew: its copies and pins are
+        forgotten, so make all tables before serving.
 
         Parameters
         ----------

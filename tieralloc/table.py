@@ -58,7 +58,9 @@ class Table:
         return self._store
 
     def load(self, rows: ArrayLike | Iterable[ArrayLike], start: int | None = None) -> None:
-        """Write rows to the slow tier, in row order; copies in the fast tier are dropped.
+        """Write rows to the slow tier, in row order.
+
+        Copies in the fast tier are dropped, those of pinned rows replaced.
 
         Parameters
         ----------
@@ -76,7 +78,8 @@ class Table:
         TypeError
             For rows of another type.
         OSError
-            Where the slow tier cannot be written.
+            Where the slow tier cannot be written. Rows of the array at hand then have their old
+            value or their new one.
         """
         row = 0 if start is None else as_integer("start", start)
         if not 0 <= row <= self.num_embeddings:

@@ -25,7 +25,6 @@ class Count {
 
 struct CallMeters {
   Count calls;
-  Count lookups;            ///< rows asked for; hits + on_demand_fetches
   Count hits;               ///< rows found in the fast tier, or already fetched by the same call
   Count on_demand_fetches;  ///< distinct rows of a call that it had to wait for
   Count shared_fetches;     ///< of these, those that another thread was reading already
@@ -39,8 +38,8 @@ struct CallMeters {
   Histogram row_on_demand;   ///< ns from a read's submission to its completion, a row
 
   void clear() {
-    for (Count* count : {&calls, &lookups, &hits, &on_demand_fetches, &shared_fetches,
-                         &prefetches_useful, &prefetches_late, &out_of_range}) {
+    for (Count* count : {&calls, &hits, &on_demand_fetches, &shared_fetches, &prefetches_useful,
+                         &prefetches_late, &out_of_range}) {
       count->clear();
     }
     for (Histogram* histogram : {&call_hit, &call_on_demand, &row_hit, &row_on_demand}) {

@@ -217,6 +217,19 @@ void FastTier::discard(RowId row) {
   drop(slot);
 }
 
+void FastTier::replaced(RowId row, const std::byte* bytes) {
+  if (!is_pinned(row)) {
+    discard(row);
+    return;
+  }
+  make_stale(row);
+  const Slot slot = slot_of(index_->find(row));
+  std::memcpy(bytes_of(slot), bytes, stride_);
+  std::uint8_t& state = state_.as<std::uint8_t>()[slot];
+  if (state & kDirty) --dirty_;
+  state = kPinned;
+}
+
 void FastTier::reserve_pins(Slot count) {
   const Slot most = can_evict() ? capacity_ - 1 : capacity_;
   if (count > most - std::min(most, pinned_)) {

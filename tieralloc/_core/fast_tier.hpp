@@ -112,6 +112,9 @@ class FastTier final : private SaturationObserver {
   bool store(RowId row, const std::byte* bytes);
   /// Takes a row out, a dirty value included: for those who replaced it in the slow tier.
   void discard(RowId row);
+  /// A row's value in the slow tier became `bytes`, while nobody reads: a pinned copy takes it,
+  /// another one is discarded.
+  void replaced(RowId row, const std::byte* bytes);
 
   // Locked: pinned rows are resident and out of the policy's reach.
   /// Throws std::invalid_argument, changing nothing, where `count` more would leave no slot to

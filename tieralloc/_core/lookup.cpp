@@ -286,7 +286,6 @@ class BagServer {
     CallMeters& meters = guard_.meters();
     const std::uint64_t on_demand = meters.on_demand_fetches.get() - on_demand_before_;
     meters.calls.add(1);
-    meters.lookups.add(lookups_);
     // Everything else: found in the index, resident by the time of the fetch, or fetched by this
     // call already.
     meters.hits.add(lookups_ - on_demand);

@@ -53,6 +53,7 @@ Region::~Region() {
 }
 
 std::size_t huge_page_bytes(const void* data, std::size_t size) {
+  if (size < kHugePage) return 0;  // and the kernel is spared a walk through all memory
   std::FILE* maps = std::fopen("/proc/self/smaps", "re");
   if (maps == nullptr) return 0;
   const auto low = reinterpret_cast<std::uintptr_t>(data);
@@ -65,7 +66,8 @@ std::size_t huge_page_bytes(const void* data, std::size_t size) {
     std::uintptr_t to = 0;
     std::size_t kib = 0;
     if (std::sscanf(line, "%" SCNxPTR "-%" SCNxPTR " ", &from, &to) == 2) {
-      inside = from < high && to > low;
+      if (from >= high) break;
+      inside = to > low;
     } else if (inside && std::sscanf(line, "AnonHugePages: %zu kB", &kib) == 1) {
       bytes += kib << 10;
     }

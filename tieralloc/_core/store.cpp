@@ -220,11 +220,11 @@ void Store::stop_threads() {
 
 StoreStats Store::stats() {
   check_fork();
-  CallGate::Call call(gate_);
+  std::optional<CallGate::Call> call;
+  enter(call);
   StoreStats stats;
   gate_.each_meter([&](const CallMeters& meters) {
     stats.calls += meters.calls.get();
-    stats.lookups += meters.lookups.get();
     stats.hits += meters.hits.get();
     stats.on_demand_fetches += meters.on_demand_fetches.get();
     stats.shared_fetches += meters.shared_fetches.get();
@@ -236,6 +236,7 @@ StoreStats Store::stats() {
     stats.row_hit.add(meters.row_hit);
     stats.row_on_demand.add(meters.row_on_demand);
   });
+  stats.lookups = stats.hits + stats.on_demand_fetches;
   stats.updates = updates_.load(std::memory_order_relaxed);
   stats.prefetches_dropped = prefetch_queue_.dropped();
   stats.tiers = former_counts_;

@@ -92,7 +92,7 @@ void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
     std::lock_guard lock(table.tier->mutex());
     for (std::size_t i = 0;
          i < rows && table.tier->resident_rows() + table.tier->leaving_rows() > 0; ++i) {
-      table.tier->discard(table.first_row + first + at + i);
+      table.tier->replaced(table.first_row + first + at + i, chunk.data() + i * stride);
     }
   }
 }

@@ -193,7 +193,18 @@ void UringEngine::give_back(std::unique_ptr<Ring> ring) {
 
 void UringEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
   if (ops.empty()) return;
-  auto ring = borrow();
+  std::unique_ptr<Ring> ring;
+  try {
+    ring = borrow();
+  } catch (const SystemFailure&) {
+    // Out of descriptors, or of memory that may be locked: one by one is better than not at all.
+    for (ReadOp& op : ops) {
+      read_by_pread(target_, op);
+      listener.on_progress();
+      listener.take_in();
+    }
+    return;
+  }
   const auto take = [&](ReadOp& op, std::int32_t result) {
     const bool whole = result == static_cast<std::int32_t>(op.length);
     if (!whole && (result >= 0 || result == -EINTR || result == -EAGAIN)) {

@@ -35,16 +35,18 @@ std::uint64_t size_of_file(int fd, const std::string& path) {
 /// The buffered descriptor of a file that nobody else writes.
 int open_locked(const std::string& path, int flags) {
   const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | flags, 0666);
-  if (fd < 0 && errno == EEXIST) fail(EEXIST, path, "open it, or remove it first");
+  if (fd < 0 && errno == EEXIST) {
+    throw SystemFailure(EEXIST, "file exists; open it with TieredStore.open or remove it", path);
+  }
   if (fd < 0) {
     fail(errno, path, flags != 0 ? "cannot create the slow tier" : "cannot open the slow tier");
   }
-  if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
-    const int code = errno;
-    close(fd);
-    fail(code, path, "already open in another store; close that one first");
-  }
-  return fd;
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+  const int code = errno;
+  close(fd);
+  if (flags != 0) unlink(path.c_str());
+  if (code != EWOULDBLOCK) fail(code, path, "cannot lock the slow tier");
+  throw SystemFailure(code, "file is open in another store; close that one first", path);
 }
 
 /// A file that nobody may write is not opened for writing, whoever asks: root's privilege would
@@ -52,7 +54,7 @@ int open_locked(const std::string& path, int flags) {
 void refuse_read_only(const std::string& path) {
   struct stat status;
   if (stat(path.c_str(), &status) == 0 && (status.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0) {
-    fail(EACCES, path, "the slow tier's file is read-only");
+    throw SystemFailure(EACCES, "file is read-only, and a slow tier is written to", path);
   }
 }
 

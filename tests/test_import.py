@@ -1,0 +1,53 @@
+"""What importing the package takes."""
+
+import sys
+
+from support import run_python
+
+
+def modules_after(statement):
+    run = run_python(f"import sys\n{statement}\nprint(*sys.modules)")
+    assert run.returncode == 0, run.stderr
+    return set(run.stdout.split())
+
+
+def test_import_brings_what_serving_needs_and_no_more():
+    modules = modules_after("import tieralloc; tieralloc.TieredStore")
+    assert "numpy" in modules
+    spared = {"torch", "matplotlib", "tqdm", "psutil", "pandas", "scipy", "hypothesis"}
+    assert not modules & spared
+
+
+def test_serving_brings_no_torch_either(folder):
+    modules = modules_after(
+        f"""
+import tieralloc as ta
+with ta.TieredStore({str(folder / "new.tier")!r}, fast_rows=8) as store:
+    store.create_table("item", 10, 4).lookup([1])
+    store.stats()
+"""
+    )
+    assert not modules & {"torch", "matplotlib", "tqdm", "tieralloc.nn", "tieralloc.trace"}
+
+
+def test_what_is_listed_can_be_had_and_the_rest_is_an_attribute_error():
+    run = run_python(
+        """
+        import tieralloc as ta
+        listed = [name for name in ta.__all__ if name != "nn"]  # which needs torch
+        assert set(ta.__all__) <= set(dir(ta))
+        print(*[type(getattr(ta, name)).__name__ for name in listed])
+        try:
+            ta.no_such_thing
+        except AttributeError as error:
+            print(error)
+        """
+    )
+    kinds, error = run.stdout.splitlines()
+    assert set(kinds.split()) <= {"type", "module", "function"}
+    assert error == "module 'tieralloc' has no attribute 'no_such_thing'"
+
+
+def test_it_is_the_package_of_this_tree():
+    run = run_python("import tieralloc; print(tieralloc.__file__)")
+    assert run.stdout.strip() == sys.modules["tieralloc"].__file__
