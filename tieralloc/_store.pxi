@@ -10,6 +10,7 @@ from cpython.buffer cimport (
 )
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
+from libc.string cimport memcpy
 from libcpp cimport bool as c_bool
 
 import numpy as np
@@ -163,6 +164,8 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
         uint64_t dirty_rows
         TierBytes dram
         uint64_t staging_bytes
+        uint64_t access_ring_bytes
+        uint64_t accesses_dropped
         uint64_t huge_page_bytes
         SlowTierStats slow
         string index_kind
@@ -191,6 +194,8 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
         c_bool belongs_here()
         StoreStats stats() except +raise_core_error
         void reset_stats() except +raise_core_error
+        void record_accesses(size_t capacity) except +raise_core_error
+        vector[uint64_t] drain_accesses() except +raise_core_error
         void settle() except +raise_core_error
         @staticmethod
         void check(StoreOptions options) except +raise_core_error
@@ -586,6 +591,22 @@ cdef class Store:
         with nogil:
             self._store.get().unpin(table[0], ints.integers)
 
+    def record_accesses(self, size_t capacity):
+        """Record up to `capacity` accesses a thread; 0 ends that."""
+        with nogil:
+            self._store.get().record_accesses(capacity)
+
+    def drain_accesses(self):
+        """Take the accesses recorded, as a uint64 array."""
+        cdef vector[uint64_t] rows
+        with nogil:
+            rows = self._store.get().drain_accesses()
+        array = np.empty(rows.size(), dtype=np.uint64)
+        cdef uint64_t[::1] view = array
+        if rows.size() > 0:
+            memcpy(&view[0], rows.data(), rows.size() * sizeof(uint64_t))
+        return array
+
     def flush(self):
         """Return once every update made before is in the slow tier for good."""
         with nogil:
@@ -667,6 +688,7 @@ cdef _stats_dict(const StoreStats* stats):
         "index": stats.dram.index,
         "metadata": stats.dram.metadata,
         "staging": stats.staging_bytes,
+        "access_rings": stats.access_ring_bytes,
         "page_cache": stats.slow.page_cache_bytes,
     }
     dram["total"] = sum(dram.values())
@@ -677,6 +699,7 @@ cdef _stats_dict(const StoreStats* stats):
         "on_demand_fetches": stats.on_demand_fetches,
         "shared_fetches": stats.shared_fetches,
         "out_of_range": stats.out_of_range,
+        "accesses_dropped": stats.accesses_dropped,
         "evictions": stats.tiers.evictions,
         "bypassed": stats.tiers.bypassed,
         "prefetches_issued": stats.tiers.prefetches_issued,

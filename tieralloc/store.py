@@ -15,6 +15,7 @@ import numpy as np
 
 from tieralloc import _core
 from tieralloc._sizes import parse_size
+from tieralloc.access_log import AccessLog
 from tieralloc.table import Table, as_integer, of_store
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ class TieredStore:
         self._policy: str = options["policy"]
         self._first_out_of_range = threading.Lock()  # taken by the first one, for good
         self._recorder: Recorder | None = None
+        self._access_log: AccessLog | None = None
         self._tables: dict[str, Table] = {}
         self._learn_tables()
         # Runs when the store is forgotten or the interpreter ends: updates still go home.
@@ -455,6 +457,39 @@ class TieredStore:
         finally:
             self._recorder = None
 
+    @contextmanager
+    def access_log(self, capacity: int = 1 << 16) -> Iterator[AccessLog]:
+        """Log which rows lookups access, for as long as the context lasts.
+
+        Parameters
+        ----------
+        capacity : int
+            Accesses that each serving thread keeps until they are drained, 8 bytes each, rounded
+            up to a power of two.
+
+        Yields
+        ------
+        AccessLog
+
+        Raises
+        ------
+        RuntimeError
+            Where there is a log already.
+        ValueError
+            For a capacity below 1, or a closed store.
+        """
+        _check_range("capacity", capacity, 1, 1 << 40)
+        if self._access_log is not None:
+            raise RuntimeError("the store has an access log already; end that one first")
+        self._core.record_accesses(capacity)
+        self._access_log = AccessLog(self._core)
+        try:
+            yield self._access_log
+        finally:
+            self._access_log = None
+            if not self.closed:
+                self._core.record_accesses(0)
+
     def stats(self) -> dict[str, Any]:
         """Figures since the store was opened or `reset_stats` was called.
 
@@ -462,15 +497,15 @@ class TieredStore:
         -------
         dict
             - calls, lookups (rows asked for) = hits + on_demand_fetches, shared_fetches (of these,
-              read by another call already), miss_ratio, out_of_range;
+              read by another call already), miss_ratio, out_of_range, accesses_dropped;
             - evictions, bypassed (fetched, not admitted), updates, write_backs, write_back_errors,
               write_back_error (the last one's text, empty once one succeeded again);
             - prefetches_issued, _useful (used before they were evicted), _late (asked for while in
               flight), _useless (evicted unused), _dropped (queue full);
             - fast_rows (capacity), resident_rows, pinned_rows, dirty_rows;
             - dram_bytes: vectors, index, metadata (together the budget), staging (buffers of
-              reads), page_cache (what the kernel caches of the file), total; huge_page_bytes (of
-              the vectors);
+              reads), access_rings (of `access_log`), page_cache (what the kernel caches of the
+              file), total; huge_page_bytes (of the vectors);
             - policy, index ("direct", "hash"), kernels (instruction set), slow_tier (kind, path,
               engine, bytes);
             - latency_ns: call_hit and call_on_demand (a call that found all rows, one that waited

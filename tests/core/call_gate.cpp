@@ -167,7 +167,7 @@ TEST(two_calls_never_share_their_buffers) {
   }
   threads.join();
   std::uint64_t calls = 0;
-  gate.each_meter([&](const CallMeters& meters) { calls += meters.calls.get(); });
+  gate.each_cell([&](const CallCell& cell) { calls += cell.meters->calls.get(); });
   CHECK_EQ(calls, 4 * stressed(2000));
 }
 

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "access_ring.hpp"
 #include "call_scratch.hpp"
 
 namespace tieralloc {
@@ -31,7 +32,9 @@ void store_ordered(std::atomic<std::uint64_t>& target, std::uint64_t value) {
 
 CallCell::CallCell()
     : scratch(std::make_unique<CallScratch>()), meters(std::make_unique<CallMeters>()) {}
-CallCell::~CallCell() = default;
+CallCell::~CallCell() {
+  delete accesses.load();
+}
 
 CallGate::CallGate() : cells_(std::make_unique<CallCell[]>(kCells)) {}
 

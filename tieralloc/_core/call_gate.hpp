@@ -22,14 +22,16 @@
 namespace tieralloc {
 
 struct CallScratch;
+class AccessRing;
 
 struct alignas(kCacheLine) CallCell {
   CallCell();
   ~CallCell();
   std::atomic<std::uint32_t> busy{0};
-  std::atomic<std::uint64_t> epoch{0};   ///< 0: reads no slot
-  std::unique_ptr<CallScratch> scratch;  ///< the holder's buffers, kept from call to call
-  std::unique_ptr<CallMeters> meters;    ///< written by the holder, read by all
+  std::atomic<std::uint64_t> epoch{0};         ///< 0: reads no slot
+  std::unique_ptr<CallScratch> scratch;        ///< the holder's buffers, kept from call to call
+  std::unique_ptr<CallMeters> meters;          ///< written by the holder, read by all
+  std::atomic<AccessRing*> accesses{nullptr};  ///< owned; pushed to by the holder; null: none yet
 };
 
 class CallGate {
@@ -50,6 +52,7 @@ class CallGate {
     void end_read() { cell_.epoch.store(0, std::memory_order_release); }
     CallScratch& scratch() { return *cell_.scratch; }
     CallMeters& meters() { return *cell_.meters; }
+    CallCell& cell() { return cell_; }
 
    private:
     CallGate& gate_;
@@ -80,9 +83,10 @@ class CallGate {
   /// Throws std::invalid_argument once closed: for those who come in by an Exclusive.
   void check_open() const;
 
+  /// Calls `visit` with every cell that was ever claimed.
   template <typename Visit>
-  void each_meter(Visit visit) const {
-    for (std::uint32_t i = 0; i < used(); ++i) visit(*cells_[i].meters);
+  void each_cell(Visit visit) const {
+    for (std::uint32_t i = 0; i < used(); ++i) visit(cells_[i]);
   }
 
  private:

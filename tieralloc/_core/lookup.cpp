@@ -24,7 +24,11 @@ std::size_t weight_bytes(const Table& table) {
 class BagServer {
  public:
   BagServer(Store& store, CallGate::Call& guard, const BagCall& call)
-      : store_(store), guard_(guard), call_(call), scratch_(guard.scratch()) {}
+      : store_(store),
+        guard_(guard),
+        call_(call),
+        scratch_(guard.scratch()),
+        ring_(store.ring_of(guard)) {}
 
   void serve() {
     const std::uint64_t began = now_ns();
@@ -135,6 +139,7 @@ class BagServer {
     const Table& table = table_of(part);
     const std::size_t n = scratch_.rows.size();
     lookups_ += n;
+    if (ring_ != nullptr) ring_->push(scratch_.rows, table.number - table.first_row);
     guard_.begin_read();
     const std::size_t found = find_rows(*table.tier);
     if (found == n) {
@@ -301,6 +306,7 @@ class BagServer {
   CallGate::Call& guard_;
   const BagCall& call_;
   CallScratch& scratch_;
+  AccessRing* const ring_;              ///< null: nobody records accesses
   std::vector<std::size_t> columns_;    ///< bytes before each part in a line of the result
   const std::byte* weights_ = nullptr;  ///< of the chunk; null: none
   std::uint64_t lookups_ = 0;

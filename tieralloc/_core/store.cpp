@@ -35,7 +35,7 @@ Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
   const std::vector<TableLayout> layouts = pool_->tables();
   plan_tiers(layouts, options_.budget, options_.policy);
   for (const TableLayout& layout : layouts) {
-    tables_.push_back({.layout = layout, .position = static_cast<std::uint32_t>(tables_.size())});
+    append_table(layout);
   }
   try {
     threads_.emplace_back([this] { clean_in_background(); });
@@ -110,7 +110,13 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   layout = pool_->add_table(layout);
   layout_ready_.store(false, std::memory_order_release);
   std::lock_guard lock(tables_mutex_);
-  tables_.push_back({.layout = layout, .position = static_cast<std::uint32_t>(tables_.size())});
+  return append_table(layout);
+}
+
+const Table& Store::append_table(const TableLayout& layout) {
+  const auto position = static_cast<std::uint32_t>(tables_.size());
+  const RowId number = tables_.empty() ? 0 : tables_.back().number + tables_.back().layout.rows;
+  tables_.push_back({.layout = layout, .position = position, .number = number});
   return tables_.back();
 }
 
@@ -223,7 +229,8 @@ StoreStats Store::stats() {
   std::optional<CallGate::Call> call;
   enter(call);
   StoreStats stats;
-  gate_.each_meter([&](const CallMeters& meters) {
+  gate_.each_cell([&](const CallCell& cell) {
+    const CallMeters& meters = *cell.meters;
     stats.calls += meters.calls.get();
     stats.hits += meters.hits.get();
     stats.on_demand_fetches += meters.on_demand_fetches.get();
@@ -235,6 +242,10 @@ StoreStats Store::stats() {
     stats.call_on_demand.add(meters.call_on_demand);
     stats.row_hit.add(meters.row_hit);
     stats.row_on_demand.add(meters.row_on_demand);
+    if (const AccessRing* ring = cell.accesses.load(std::memory_order_acquire)) {
+      stats.accesses_dropped += ring->dropped();
+      stats.access_ring_bytes += ring->bytes();
+    }
   });
   stats.lookups = stats.hits + stats.on_demand_fetches;
   stats.updates = updates_.load(std::memory_order_relaxed);
@@ -270,7 +281,7 @@ void Store::reset_stats() {
   check_fork();
   CallGate::Exclusive alone(gate_);
   gate_.check_open();
-  gate_.each_meter([](CallMeters& meters) { meters.clear(); });
+  gate_.each_cell([](CallCell& cell) { cell.meters->clear(); });
   for (auto& tier : tiers_) tier->clear_counts();
   former_counts_ = {};
   prefetch_queue_.clear_dropped();

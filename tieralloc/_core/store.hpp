@@ -7,7 +7,8 @@
 //    that it did not ask for.
 //  - It sees the old or the new value of a row that is updated beside it, never a mixture; a lookup
 //    that begins after an update returned sees that update or a later one.
-//  - create_table, load, reset_stats and close wait for calls under way and hold new ones off while
+//  - create_table, load, record_accesses, reset_stats and close wait for calls under way and hold
+//  new ones off while
 //    they work.
 //  - Rows go home (write-back) one writer at a time, under `write_back_`. A row stays readable in
 //    the fast tier until its value is in the slow pool, and a read of it that was under way is made
@@ -28,6 +29,7 @@
 #include <thread>
 #include <vector>
 
+#include "access_ring.hpp"
 #include "bag_call.hpp"
 #include "buffers.hpp"
 #include "call_gate.hpp"
@@ -51,6 +53,7 @@ struct StoreOptions {
 struct Table {
   TableLayout layout;
   std::uint32_t position = 0;  ///< among the store's tables
+  RowId number = 0;            ///< of row 0 among all rows of the store, as a trace counts them
   FastTier* tier = nullptr;
   RowId first_row = 0;  ///< of this table among the tier's
 
@@ -74,7 +77,8 @@ struct StoreStats {
   TierCounts tiers;
   std::uint64_t fast_rows = 0, resident_rows = 0, pinned_rows = 0, dirty_rows = 0;
   TierBytes dram;
-  std::uint64_t staging_bytes = 0, huge_page_bytes = 0;
+  std::uint64_t staging_bytes = 0, access_ring_bytes = 0, huge_page_bytes = 0;
+  std::uint64_t accesses_dropped = 0;
   SlowTierStats slow;
   std::string index_kind;
   std::string write_back_error;  ///< the last one, empty once a write-back succeeded again
@@ -130,6 +134,12 @@ class Store {
   /// False in a forked child, where the store can neither be used nor destroyed.
   bool belongs_here() const;
 
+  /// Has lookups record what they access, up to `capacity` accesses a thread; 0: ends that.
+  void record_accesses(std::size_t capacity);
+  /// Takes what was recorded, in the order of access for each thread, as row numbers among all rows
+  /// of the store.
+  std::vector<RowId> drain_accesses();
+
   StoreStats stats();
   void reset_stats();
 
@@ -137,6 +147,8 @@ class Store {
   friend class BagServer;
 
   void check_fork() const;
+  const Table& append_table(const TableLayout& layout);
+  AccessRing* ring_of(CallGate::Call& call);
   void enter(std::optional<CallGate::Call>& call);
   void ensure_layout();
   void build_tiers();
@@ -167,6 +179,8 @@ class Store {
   std::atomic<bool> layout_ready_{false};
   TierCounts former_counts_;  ///< of tiers that a new layout replaced
 
+  std::atomic<std::size_t> access_capacity_{0};
+  std::mutex drain_mutex_;
   std::atomic<std::uint64_t> updates_{0};
   std::mutex write_back_;  ///< held over writes of rows: one writer at a time
   std::uint64_t written_since_drop_ = 0;

@@ -1,0 +1,36 @@
+// accesses.cpp: what lookups accessed, recorded for whoever learns from it.
+#include "store.hpp"
+
+namespace tieralloc {
+
+void Store::record_accesses(std::size_t capacity) {
+  check_fork();
+  CallGate::Exclusive alone(gate_);
+  gate_.check_open();
+  gate_.each_cell([](CallCell& cell) { delete cell.accesses.exchange(nullptr); });
+  access_capacity_.store(capacity, std::memory_order_relaxed);
+}
+
+std::vector<RowId> Store::drain_accesses() {
+  check_fork();
+  CallGate::Call call(gate_);
+  std::lock_guard lock(drain_mutex_);
+  std::vector<RowId> rows;
+  gate_.each_cell([&](CallCell& cell) {
+    if (AccessRing* ring = cell.accesses.load(std::memory_order_acquire)) ring->pop(rows);
+  });
+  return rows;
+}
+
+/// The ring of a call's cell, made when its first call needs it; null where nobody records.
+AccessRing* Store::ring_of(CallGate::Call& call) {
+  const std::size_t capacity = access_capacity_.load(std::memory_order_relaxed);
+  if (capacity == 0) return nullptr;
+  std::atomic<AccessRing*>& ring = call.cell().accesses;
+  if (ring.load(std::memory_order_relaxed) == nullptr) {
+    ring.store(new AccessRing(capacity), std::memory_order_release);
+  }
+  return ring.load(std::memory_order_relaxed);
+}
+
+}  // namespace tieralloc
