@@ -99,6 +99,33 @@ def test_replay_by_rows_agrees_with_simulate(path, disk, capsys):
     assert found[0] == found[1]
 
 
+def test_replay_at_rates_tells_each_of_them(path, disk, capsys):
+    options = ("--policy", "lru", "--fast-fraction", "10%", "--batch-size", 8, "--seconds", 0.1)
+    json_path = disk / "rates.json"
+    assert run("replay", path, *options, "--rate", "50,1e6", "--json", json_path) == 0
+    printed = capsys.readouterr().out
+    slow, fast = json.loads(json_path.read_text())
+    assert [slow["offered_rate"], fast["offered_rate"]] == [50, 1e6]
+    assert (slow["calls"], slow["loop"]) == (5, "open")
+    assert "8 samples a call, 1 thread, open loop: Poisson arrivals" in printed
+    warming = f"after the {slow['warm_up_lookups']:,} that warm the fast tier"
+    assert warming in " ".join(printed.split())
+    first, second = printed.splitlines()[-2:]
+    assert first.split()[:3] == ["lru", "10%", "50"]
+    assert second.split()[:3] == ["lru", "10%", "1,000,000"]
+    assert second.endswith("saturated")
+
+
+def test_replay_at_auto_rates_begins_with_the_closed_loop(path, disk, capsys):
+    options = ("--policy", "lru", "--fast-fraction", "10%", "--batch-size", 8, "--seconds", 0.05)
+    assert run("replay", path, *options, "--rate", "auto") == 0
+    printed = capsys.readouterr().out
+    assert "open loop: Poisson arrivals" in printed
+    lines = printed[printed.index("---") :].splitlines()[1:]
+    assert ["closed loop" in line for line in lines] == [True] + [False] * (len(lines) - 1)
+    assert len(lines) >= 7
+
+
 def test_generate_passes_every_knob_on(tmp_path, capsys):
     knobs = {
         **{"num_tables": 2, "num_samples": 300, "mean_pooling_factor": [1.5, 3.0], "seed": 7},
@@ -156,6 +183,14 @@ def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
         (["replay", "TRACE", "--engine", "steam"], 2, "invalid choice: 'steam'"),
         (["replay", "TRACE", "--dir", "/nowhere"], 1, "/nowhere: No such file"),
         (["replay", "TRACE", "--embedding-dim", "5e6"], 2, "embedding_dim is 5000000"),
+        (["replay", "TRACE", "--rate", "fast"], 2, "'fast' is no number"),
+        (["replay", "TRACE", "--rate", "100,0"], 2, "0 is out of range, expected above 0"),
+        (["replay", "TRACE", "--rate", ","], 2, "names nothing, expected rates"),
+        (["replay", "TRACE", "--rate", "auto,5"], 2, "'auto' is no number"),
+        (["replay", "TRACE", "--rate", "9", "--seconds", "0.1"], 2, "no call arrives in 0.1 s"),
+        (["replay", "TRACE", "--rate", "9", "--seconds", "-1"], 2, "seconds is -1.0"),
+        (["replay", "TRACE", "--seconds", "1"], 2, "which needs --rate"),
+        (["replay", "TRACE", "--rate", "auto", "--verify"], 2, "verify holds callers up"),
         (["generate"], 2, "required: --out"),
         (["generate", "--out", "t.xls"], 2, "t.xls has a suffix of no trace format"),
         (["generate", "--out", "/nowhere/t.npz"], 1, "/nowhere: No such file"),

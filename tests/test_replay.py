@@ -8,7 +8,7 @@ from reference_traces import reference
 from trace_strategies import traces
 
 from tieralloc import TieredStore
-from tieralloc._closed_loop import Call, VerificationError, serve
+from tieralloc._callers import Call, VerificationError, serve
 from tieralloc._source import SourceRows
 from tieralloc.replay import replay
 from tieralloc.simulate import OPT, policy_names, simulate

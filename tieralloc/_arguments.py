@@ -23,6 +23,17 @@ def fast_fractions(text: str) -> list[float]:
     return found
 
 
+def rates(text: str) -> list[float] | Literal["auto"]:
+    """Return numbers above 0, or "auto"."""
+    if text == "auto":
+        return "auto"
+    found = [_number(part) for part in _parts(text, "rates such as 500,1000, or auto")]
+    for value in found:
+        if value <= 0:
+            raise argparse.ArgumentTypeError(f"{value:g} is out of range, expected above 0")
+    return found
+
+
 def share(text: str) -> float:
     """Return a fraction in [0, 1)."""
     value = _number(text)

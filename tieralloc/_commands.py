@@ -13,6 +13,7 @@ from tieralloc import report, trace
 from tieralloc._disk import default_directory, file_system_of
 from tieralloc._files import check_writable, naming
 from tieralloc._progress import bar, waiting
+from tieralloc.replay import SECONDS
 from tieralloc.replay import replay as replay_trace
 from tieralloc.report import Record
 from tieralloc.simulate import simulate as simulate_trace
@@ -71,6 +72,8 @@ def simulate(arguments: argparse.Namespace) -> None:
 
 def replay(arguments: argparse.Namespace) -> None:
     """``tieralloc replay``."""
+    if arguments.seconds is not None and arguments.rate is None:
+        raise ValueError("--seconds says how long calls arrive, which needs --rate")
     _check_outputs(arguments)
     directory = _working_directory(arguments.dir)
     made = _read(arguments.trace)
@@ -82,17 +85,20 @@ def replay(arguments: argparse.Namespace) -> None:
         batch_size=arguments.batch_size,
         count_from=arguments.count_from,
         threads=arguments.threads,
+        rates=arguments.rate,
+        seconds=SECONDS if arguments.seconds is None else arguments.seconds,
         engine=arguments.engine,
         directory=directory,
         verify=arguments.verify,
         seed=arguments.seed,
         progress=bar,
     )
-    parts = [
-        report.counted_heading(made, records[0]),
-        report.replay_conditions(records[0]),
-        report.replay_table(records),
-    ]
+    if arguments.rate is None:
+        heading, table = report.counted_heading, report.replay_table
+    else:
+        heading, table = report.open_loop_heading, report.open_loop_table
+    last = records[-1]  # with "auto" an open loop's, which the first is not
+    parts = [heading(made, last), report.replay_conditions(last), table(records)]
     if arguments.verify:
         calls = sum(record["verified"] for record in records)
         parts.append(f"Every vector of {calls:,} calls was compared with its source: all equal.")

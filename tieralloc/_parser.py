@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from tieralloc import __version__, _arguments, _commands
 from tieralloc._core import eviction_policy_names, fetch_engines
+from tieralloc.replay import SECONDS
 from tieralloc.simulate import policy_names
 from tieralloc.trace import generate
 
@@ -140,10 +141,14 @@ def _add_replay(commands: _Commands) -> None:
         "replay",
         "serve a trace from real tiers and measure it",
         "Serve a trace from a store with real bytes: tables of float32 rows in a file, a pool of\n"
-        "DRAM in front of it. Each thread makes the next call as soon as it has its answer\n"
-        "(closed loop). The first half warms the fast tier; figures are of the rest.",
+        "DRAM in front of it. The first half warms the fast tier; figures are of the rest.\n"
+        "Each thread makes the next call as soon as it has its answer (closed loop), or, with\n"
+        "--rate, calls arrive at random times whether or not those before them are answered, and\n"
+        "their latencies count from then (open loop): what users see of a stall.",
         "tieralloc replay day.npz --policy lru,s3fifo --fast-fraction 5%\n"
         "tieralloc replay day.npz --threads 4 --batch-size 64 --dir /mnt/nvme --plot replay.png\n"
+        "tieralloc replay day.npz --batch-size 8 --rate 500,1000,2000\n"
+        "tieralloc replay day.npz --batch-size 8 --rate auto --plot rates.png\n"
         "tieralloc replay day.npz --verify --json replay.json",
     )
     _add_trace(parser, eviction_policy_names(), "lru,s3fifo", "5%")
@@ -170,6 +175,20 @@ def _add_replay(commands: _Commands) -> None:
         help="callers at a time (default: 1)",
     )
     parser.add_argument(
+        "--rate",
+        type=_arguments.rates,
+        metavar="R[,R…]|auto",
+        help="open loop: calls (not samples) a second that arrive, on a Poisson schedule; 'auto':"
+        " from a fifth of what a closed loop reaches until saturated (default: closed loop)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=_arguments.number,
+        metavar="X",
+        help="how long calls arrive at each rate, at most: no call of the trace arrives twice"
+        f" (default: {SECONDS:g})",
+    )
+    parser.add_argument(
         "--slow",
         choices=["file"],
         default="file",
@@ -183,7 +202,9 @@ def _add_replay(commands: _Commands) -> None:
     )
     _add_dir(parser)
     parser.add_argument(
-        "--verify", action="store_true", help="check every vector served against its source"
+        "--verify",
+        action="store_true",
+        help="check every vector served against its source (closed loop only)",
     )
     parser.set_defaults(run=_commands.replay)
 
@@ -238,7 +259,7 @@ def _add_trace(
         type=_arguments.whole,
         default=0,
         metavar="N",
-        help="of policies that draw at random (default: 0)",
+        help="of what is drawn at random (default: 0)",
     )
     parser.add_argument(
         "--json", metavar="F", help="write the records there too; '-': print them instead"

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from tieralloc._closed_loop import VerificationError
+from tieralloc._callers import VerificationError
 from tieralloc._parser import BAD_INPUT, make_parser
 
 _FAILED = 1

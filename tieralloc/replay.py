@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import gc
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tieralloc import _machine
-from tieralloc._closed_loop import Call, serve
+from tieralloc._callers import Call
 from tieralloc._core import eviction_policy_names
-from tieralloc._disk import default_directory, file_system_of
+from tieralloc._disk import default_directory
 from tieralloc._files import temporary_directory
 from tieralloc._progress import Progress, Report, silent
+from tieralloc._replay_runs import Bench, Settings, calls_within
 from tieralloc._source import SourceRows
 from tieralloc.simulate import (
     OPT,
     check_policies,
     count_distinct,
-    count_record,
     fast_rows,
     first_counted,
 )
@@ -34,9 +31,8 @@ if TYPE_CHECKING:
 
     from tieralloc.trace import Trace
 
-_QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
-#: Where latency curves have points: evenly on an axis whose every unit is ten times rarer.
-_CURVE = tuple(1 - 10 ** (-step / 10) for step in range(61))
+#: How long calls arrive at a rate, at most.
+SECONDS = 10.0
 
 
 def replay(
@@ -48,17 +44,26 @@ def replay(
     batch_size: int | Literal["row"] = 256,
     count_from: float = 0.5,
     threads: int = 1,
+    rates: Sequence[float] | Literal["auto"] | None = None,
+    seconds: float = SECONDS,
     engine: str = "auto",
     directory: str | os.PathLike[str] | None = None,
     verify: bool = False,
     seed: int = 0,
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
-    """Serve a trace from a store with real bytes, closed loop, for each policy and capacity.
+    """Serve a trace from a store with real bytes, for each policy and capacity.
 
-    The trace's tables, of float32 rows, are made in a file that is removed at the end. Each
-    thread makes the next call as soon as it has the answer to its last one. Accesses before
-    `count_from` warm the fast tier; figures are of the rest.
+    The trace's tables, of float32 rows, are made in a file that is removed at the end. Accesses
+    before `count_from` warm the fast tier; figures are of the rest.
+
+    Without `rates` the loop is closed: each thread makes the next call as soon as it has the
+    answer to its last one. With them it is open: calls arrive on a Poisson schedule whether or not
+    those before them are answered, wait for a thread, first come, first served, and their
+    latencies count from when they arrived, with the time that the machine took to wake a thread.
+    Each rate opens the store anew, warms it, closed loop, and goes through the counted calls from
+    their beginning, none of them twice: to their end, or as many as arrive in `seconds`, which are
+    all answered, however long that takes. Counts are then of these calls alone.
 
     Parameters
     ----------
@@ -79,32 +84,43 @@ def replay(
         from the first sample that begins at or after it.
     threads : int
         Callers at a time.
+    rates : sequence of float or "auto", optional
+        Calls a second to arrive. "auto" measures a closed loop first, and then 0.2, 0.4, 0.6, 0.8,
+        0.9 and 1 of what that reached, and more, up to twice as much, until it is saturated.
+    seconds : float
+        How long calls arrive at each rate, at most.
     engine : str
         How the file is read, as for `TieredStore`.
     directory : path, optional
         Where to put the file; by default the temporary directory, or another one where that is
         memory.
     verify : bool
-        Check every vector served, outside the time that is measured.
+        Check every vector served, outside the time that is measured: in a closed loop only.
     seed : int
-        For policies that draw at random.
+        For policies that draw at random, and of the arrivals.
     progress : callable
         Opens progress bars, as ``tieralloc._progress.bar`` does.
 
     Returns
     -------
     list of dict
-        A record for each policy and capacity: what `simulate` gives; rows_per_second (per second
-        that callers spent in calls, times callers), latency_us of a call {p50, p90, p99, p999,
-        max}, dram_bytes, slow_tier, machine; and latency_us_by_outcome (of calls that found all
-        rows, and of those that fetched on demand), latency_curve_us [[fraction, µs], …], dram (its
-        parts), embedding_dim, batch_size, threads, calls, verified (calls checked).
+        A record for each policy, capacity and rate, with "auto" the closed loop's before those of
+        its rates: what `simulate` gives; rows_per_second (of a closed loop: per second that callers
+        spent in calls, times callers; of an open one: from the beginning to the last answer),
+        latency_us of a call {p50, p90, p99, p999, max}, dram_bytes, slow_tier, machine;
+        loop ("closed" or "open"), rate_unit ("calls/s"), offered_rate (None in a closed loop) and
+        achieved_rate in it; of an open loop backlog (calls waiting for a thread when the last
+        arrived), backlog_max, saturated (less than 0.95 of the rate was served, or the backlog
+        grew); and latency_us_by_outcome (in the store, without waiting for a thread: of calls that
+        found all rows, and of those that fetched on demand), latency_curve_us [[fraction, µs], …],
+        dram (its parts), embedding_dim, batch_size, threads, calls, verified (calls checked).
 
     Raises
     ------
     ValueError
         For an unknown policy or engine, a fraction out of its range or less than one row, an
-        empty trace, a batch size or thread count below 1.
+        empty trace, a batch size or thread count below 1, a rate at which no call arrives in
+        `seconds`, rates with `verify`.
     OSError
         Where the file cannot be made, filled or read.
     MemoryError
@@ -113,6 +129,7 @@ def replay(
         With `verify`, for a vector that is wrong.
     """
     _check(policies, batch_size, threads)
+    _check_load(rates, seconds, verify)
     accesses = trace.accesses()
     counted = first_counted(len(accesses), count_from)
     if len(accesses) == 0:
@@ -125,36 +142,20 @@ def replay(
             f"no sample of trace {trace.name!r} begins at or after access {counted} of "
             f"{len(accesses)} (count_from {count_from}); count from earlier"
         )
-    settings = _Settings(embedding_dim, batch_size, threads, engine, verify, seed)
+    settings = Settings(embedding_dim, batch_size, threads, seconds, engine, verify, seed)
     source = SourceRows(trace.num_embeddings.tolist(), embedding_dim)
     chosen = default_directory() if directory is None else Path(directory)
     with temporary_directory(chosen) as made:
         path = made / "slow.tier"
         _load(path, trace, source, engine, progress)
-        records = []
-        for policy in policies:
-            for fraction, capacity in zip(fast_fractions, capacities, strict=True):
-                with progress(f"replaying {policy} at {fraction:g}", len(accesses), "rows") as done:
-                    run = _run(path, policy, capacity, warm_up, calls, source, settings, done)
-                counts = count_record(policy, trace.name, fraction, capacity, run.stats)
-                records.append({**counts, **_measures(run, path, settings)})
-    return records
-
-
-@dataclass(frozen=True)
-class _Settings:
-    embedding_dim: int
-    batch_size: int | Literal["row"]
-    threads: int
-    engine: str
-    verify: bool
-    seed: int
-
-
-class _Run(NamedTuple):
-    stats: dict[str, Any]
-    latencies: NDArray[np.int64]  # ns a counted call
-    verified: int
+        warm_up_rows = len(accesses) - sum(len(call.indices) for call in calls)
+        bench = Bench(path, trace.name, source, warm_up, warm_up_rows, calls, settings, progress)
+        return [
+            record
+            for policy in policies
+            for fraction, capacity in zip(fast_fractions, capacities, strict=True)
+            for record in bench.sweep(policy, fraction, capacity, rates)
+        ]
 
 
 def _check(policies: Sequence[str], batch_size: int | str, threads: int) -> None:
@@ -165,6 +166,28 @@ def _check(policies: Sequence[str], batch_size: int | str, threads: int) -> None
         raise ValueError(f"batch_size is {batch_size!r}, expected at least 1, or 'row'")
     if threads < 1:
         raise ValueError(f"threads is {threads}, expected at least 1")
+
+
+def _check_load(
+    rates: Sequence[float] | Literal["auto"] | None, seconds: float, verify: bool
+) -> None:
+    if rates is None:
+        return
+    if verify:
+        raise ValueError(
+            "verify holds callers up, whose latencies at a rate count that; verify without rates"
+        )
+    if not (math.isfinite(seconds) and seconds > 0):
+        raise ValueError(f"seconds is {seconds}, expected above 0")
+    if rates == "auto":
+        return
+    if not rates:
+        raise ValueError(f"rates is {rates!r}, expected one or more, or 'auto'")
+    for rate in rates:
+        if not (math.isfinite(rate) and rate > 0):
+            raise ValueError(f"rate is {rate} calls/s, expected above 0")
+        if calls_within(seconds, rate) < 1:
+            raise ValueError(f"no call arrives in {seconds:g} s at a rate of {rate:g} calls/s")
 
 
 def _split(
@@ -202,77 +225,3 @@ def _reported(parts: Iterable[NDArray[np.float32]], done: Report) -> Iterator[ND
     for part in parts:
         yield part
         done(len(part))
-
-
-def _run(
-    path: Path,
-    policy: str,
-    capacity: int,
-    warm_up: Callable[[], Iterator[Call]],
-    calls: Sequence[Call],
-    source: SourceRows,
-    settings: _Settings,
-    done: Report,
-) -> _Run:
-    checked = source if settings.verify else None
-    options: dict[str, Any] = {"engine": settings.engine, "seed": settings.seed}
-    with TieredStore.open(path, fast_rows=capacity, policy=policy, **options) as store:
-        warming = serve(store, warm_up(), settings.threads, checked, done)
-        store.reset_stats()
-        with _uncollected():
-            latencies = serve(store, calls, settings.threads, checked, done)
-        verified = len(warming) + len(latencies) if settings.verify else 0
-        return _Run(store.stats(), latencies, verified)
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    # A garbage collection among all the calls prepared would be timed as a call's latency.
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
-
-
-def _measures(run: _Run, path: Path, settings: _Settings) -> dict[str, Any]:
-    stats = run.stats
-    busy_seconds = run.latencies.sum() * 1e-9 / settings.threads
-    dram = dict(stats["dram_bytes"])
-    slow = stats["slow_tier"]
-    return {
-        "rows_per_second": stats["lookups"] / busy_seconds,
-        "latency_us": _quantiles_us(run.latencies),
-        "dram_bytes": dram.pop("total"),
-        "slow_tier": f"{slow['kind']}: {slow['engine']} on {file_system_of(path).kind}",
-        "machine": _machine.describe(),
-        "latency_us_by_outcome": {
-            "hit": _histogram_us(stats["latency_ns"]["call_hit"]),
-            "on_demand": _histogram_us(stats["latency_ns"]["call_on_demand"]),
-        },
-        "latency_curve_us": _curve_us(run.latencies),
-        "dram": dram,
-        "embedding_dim": settings.embedding_dim,
-        "batch_size": settings.batch_size,
-        "threads": settings.threads,
-        "calls": stats["calls"],
-        "verified": run.verified,
-    }
-
-
-def _quantiles_us(latencies: NDArray[np.int64]) -> dict[str, float]:
-    values = np.quantile(latencies, [*_QUANTILES.values(), 1.0], method="inverted_cdf")
-    return dict(zip([*_QUANTILES, "max"], (values / 1000).tolist(), strict=True))
-
-
-def _curve_us(latencies: NDArray[np.int64]) -> list[list[float]]:
-    """Latency by fraction of the calls, as far as there are calls enough to tell."""
-    fractions = [f for f in _CURVE if (1 - f) * len(latencies) >= 1]
-    values = np.quantile(latencies, [*fractions, 1.0], method="inverted_cdf")
-    return [list(pair) for pair in zip([*fractions, 1.0], (values / 1000).tolist(), strict=True)]
-
-
-def _histogram_us(histogram: dict[str, int]) -> dict[str, float]:
-    return {key: value if key == "count" else value / 1000 for key, value in histogram.items()}

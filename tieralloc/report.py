@@ -91,6 +91,43 @@ def replay_table(records: Sequence[Record]) -> str:
     return align(lines, rule_after=1)
 
 
+def open_loop_heading(trace: Trace, record: Record) -> str:
+    """Say what the figures of an open loop are of, which not all lookups need to have reached."""
+    warming = record["warm_up_lookups"]
+    return (
+        f"{trace.name}: {trace_summary(trace)}\n"
+        f"counted: calls as they arrive, of the {trace.num_lookups - warming:,} lookups after the "
+        f"{warming:,} that warm the fast tier anew for each line"
+    )
+
+
+def open_loop_table(records: Sequence[Record]) -> str:
+    """Lay out what an open loop measured: a line for each policy, capacity and rate.
+
+    Records of the closed loop that rates were taken from may be among them.
+    """
+    header = (
+        "policy|fast|calls/s|achieved|calls|miss ratio|p50 µs|p90 µs|p99 µs|p99.9 µs|max µs|backlog"
+    )
+    lines = [[*header.split("|"), ""]]
+    for record in records:
+        offered = record["offered_rate"]
+        lines.append(
+            [
+                record["policy"],
+                percent(record["fast_fraction"]),
+                "closed loop" if offered is None else rate(offered),
+                rate(record["achieved_rate"]),
+                f"{record['calls']:,}",
+                f"{record['miss_ratio']:.4f}",
+                *(microseconds(value) for value in record["latency_us"].values()),
+                _or_dash(record.get("backlog"), lambda calls: f"{calls:,}"),
+                "saturated" if record.get("saturated") else "",
+            ]
+        )
+    return align(lines, rule_after=1)
+
+
 def replay_conditions(record: Record) -> str:
     """Say what a replay ran with and on."""
     if record["batch_size"] == "row":
@@ -98,9 +135,13 @@ def replay_conditions(record: Record) -> str:
     else:
         calls = f"{record['batch_size']:,} sample{'s' if record['batch_size'] > 1 else ''} a call"
     threads = f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
+    if record["loop"] == "closed":
+        load = f"{record['calls']:,} counted, {calls}, {threads}, closed loop"
+    else:
+        load = f"{calls}, {threads}, open loop: Poisson arrivals, latency from the time of arrival"
     return align(
         [
-            ["calls", f"{record['calls']:,} counted, {calls}, {threads}, closed loop"],
+            ["calls", load],
             ["rows", f"{record['embedding_dim']} x float32"],
             ["slow tier", record["slow_tier"]],
             ["machine", record["machine"]],
@@ -143,6 +184,11 @@ def percent(fraction: float) -> str:
 def microseconds(value: float) -> str:
     """Return microseconds with as many digits as one reads."""
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
+
+
+def rate(value: float) -> str:
+    """Return a rate with as many digits as one reads."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _or_dash(value: float | None, text: Callable[[float], str]) -> str:

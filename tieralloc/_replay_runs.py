@@ -1,0 +1,173 @@
+"""Runs of a replay: each opens the store anew, warms its fast tier and serves the counted calls."""
+
+from __future__ import annotations
+
+import gc
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from tieralloc import _machine
+from tieralloc._arrivals import poisson_arrivals
+from tieralloc._callers import Call, Times, serve
+from tieralloc._disk import file_system_of
+from tieralloc._measures import contract_figures, latency_figures, load_figures
+from tieralloc._progress import Progress
+from tieralloc._source import SourceRows
+from tieralloc.simulate import count_record
+from tieralloc.store import TieredStore
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: Rates of "auto", as shares of what a closed loop reaches. From 1 on the first that saturates is
+#: the last: the closed loop may have had a slower moment of the machine.
+AUTO_SHARES = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7, 2.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all runs of a replay have in common, as for `replay`."""
+
+    embedding_dim: int
+    batch_size: int | Literal["row"]
+    threads: int
+    seconds: float
+    engine: str
+    verify: bool
+    seed: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A slow tier that is filled, and the calls to serve from it.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    trace : str
+        Name of the trace.
+    source : SourceRows
+        What the file was filled with.
+    warm_up : callable
+        Makes the calls that warm the fast tier.
+    warm_up_rows : int
+        Their lookups.
+    calls : sequence of Call
+        Those that are counted, in order.
+    settings : Settings
+        What to serve them with.
+    progress : callable
+        Opens progress bars.
+    """
+
+    path: Path
+    trace: str
+    source: SourceRows
+    warm_up: Callable[[], Iterator[Call]]
+    warm_up_rows: int
+    calls: Sequence[Call]
+    settings: Settings
+    progress: Progress
+
+    def sweep(
+        self,
+        policy: str,
+        fraction: float,
+        capacity: int,
+        rates: Sequence[float] | Literal["auto"] | None,
+    ) -> Iterator[dict[str, Any]]:
+        """Make the records of a policy at a capacity: one, or one for each rate."""
+        measure = partial(self._measure, policy, fraction, capacity)
+        if rates is not None and rates != "auto":
+            yield from map(measure, rates)
+            return
+        closed = measure(None)
+        yield closed
+        for share in AUTO_SHARES if rates == "auto" else ():
+            record = measure(share * closed["achieved_rate"])
+            yield record
+            if share >= 1 and record["saturated"]:
+                return
+
+    def _measure(
+        self, policy: str, fraction: float, capacity: int, rate: float | None
+    ) -> dict[str, Any]:
+        calls, arrivals = self._offered(rate)
+        rows = sum(len(call.indices) for call in calls)
+        load = "" if rate is None else f", {rate:,.4g} calls/s"
+        source = self.source if self.settings.verify else None
+        threads = self.settings.threads
+        options: dict[str, Any] = {"engine": self.settings.engine, "seed": self.settings.seed}
+        with (
+            self.progress(
+                f"replaying {policy} at {fraction:g}{load}", self.warm_up_rows + rows, "rows"
+            ) as done,
+            TieredStore.open(self.path, fast_rows=capacity, policy=policy, **options) as store,
+        ):
+            warming = serve(store, self.warm_up(), threads, source, done)
+            store.reset_stats()
+            # A bar drawn between calls would hold up those that arrive meanwhile.
+            at_once = done if rate is None else _silent
+            with _uncollected():
+                times = serve(store, calls, threads, source, at_once, arrivals)
+            if rate is not None:
+                done(rows)
+            stats = store.stats()
+        counts = count_record(policy, self.trace, fraction, capacity, stats)
+        verified = 0 if source is None else len(warming.due) + len(calls)
+        return {**counts, **self._figures(stats, times, rate), "verified": verified}
+
+    def _offered(self, rate: float | None) -> tuple[Sequence[Call], NDArray[np.int64] | None]:
+        """Return the calls of a run, and when they arrive if not one upon the other."""
+        if rate is None:
+            return self.calls, None
+        calls = self.calls[: max(calls_within(self.settings.seconds, rate), 1)]
+        return calls, poisson_arrivals(len(calls), rate, self.settings.seed)
+
+    def _figures(self, stats: dict[str, Any], times: Times, rate: float | None) -> dict[str, Any]:
+        threads = self.settings.threads
+        dram = dict(stats["dram_bytes"])
+        slow = stats["slow_tier"]
+        return {
+            **contract_figures(stats, times, threads, rate),
+            "dram_bytes": dram.pop("total"),
+            "slow_tier": f"{slow['kind']}: {slow['engine']} on {file_system_of(self.path).kind}",
+            "machine": _machine.describe(),
+            **load_figures(times, threads, rate),
+            **latency_figures(stats, times),
+            "dram": dram,
+            "embedding_dim": self.settings.embedding_dim,
+            "batch_size": self.settings.batch_size,
+            "threads": threads,
+            "warm_up_lookups": self.warm_up_rows,
+            "calls": stats["calls"],
+        }
+
+
+def calls_within(seconds: float, rate: float) -> int:
+    """Return how many calls arrive in some seconds at a rate."""
+    calls = seconds * rate * (1 + 1e-12)  # a hair more, for what binary lacks
+    return math.floor(min(calls, 1 << 62))
+
+
+def _silent(_: int) -> None:
+    pass
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    # A garbage collection among all the calls prepared would be timed as a call's latency.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
