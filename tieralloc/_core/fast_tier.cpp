@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 namespace tieralloc {
 
@@ -49,9 +50,10 @@ FastTier::FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::
           {.capacity = plan.capacity, .slots = plan.slots, .seed = seed, .observer = this})),
       row_of_(plan.slots * sizeof(RowId), "fast tier's metadata"),
       state_(plan.slots, "fast tier's metadata"),
-      free_(plan.slots * sizeof(Slot), "fast tier's metadata") {
-  // Slots come off the stack in ascending order: neighbours in time are neighbours in memory.
-  for (Slot slot = slots_; slot-- > 0;) free_.as<Slot>()[free_count_++] = slot;
+      next_(plan.slots * sizeof(Slot), "fast tier's metadata") {
+  // Slots are taken in ascending order: neighbours in time are neighbours in memory.
+  for (Slot slot = slots_; slot-- > 0;) free_slot(slot);
+  leaving_.reserve(slots_ - capacity_);
 }
 
 std::uint64_t FastTier::home_of(RowId row) const {
@@ -94,21 +96,28 @@ void FastTier::make_stale(RowId row) {
 }
 
 Slot FastTier::take_slot() {
-  if (free_count_ == 0 && !retired_.empty()) {
+  if (free_ == kNoSlot && retired_ != kNoSlot) {
     const std::uint64_t oldest = gate_.oldest_read();
-    while (!retired_.empty() && retired_.front().stamp < oldest) {
-      free_.as<Slot>()[free_count_++] = retired_.front().slot;
-      retired_.pop_front();
+    while (retired_ != kNoSlot && row_of_.as<std::uint64_t>()[retired_] < oldest) {
+      free_slot(std::exchange(retired_, next_.as<Slot>()[retired_]));
     }
   }
-  return free_count_ == 0 ? kNoSlot : free_.as<Slot>()[--free_count_];
+  if (free_ == kNoSlot) return kNoSlot;
+  return std::exchange(free_, next_.as<Slot>()[free_]);
+}
+
+void FastTier::free_slot(Slot slot) {
+  next_.as<Slot>()[slot] = std::exchange(free_, slot);
 }
 
 /// The slot is out of the index; it comes back when its last reader is gone.
 void FastTier::retire(Slot slot) {
   if (state_.as<std::uint8_t>()[slot] & kDirty) --dirty_;
   state_.as<std::uint8_t>()[slot] = 0;
-  retired_.push_back({gate_.retire_stamp(), slot});
+  row_of_.as<std::uint64_t>()[slot] = gate_.retire_stamp();
+  next_.as<Slot>()[slot] = kNoSlot;
+  (retired_ == kNoSlot ? retired_ : next_.as<Slot>()[last_retired_]) = slot;
+  last_retired_ = slot;
 }
 
 void FastTier::drop(Slot slot) {
@@ -141,7 +150,7 @@ Slot FastTier::slot_for_new() {
   while (resident_ >= capacity_) {
     const Slot victim = policy_->evict();
     if (victim == kNoSlot) {
-      free_.as<Slot>()[free_count_++] = slot;
+      free_slot(slot);
       return kNoSlot;
     }
     leave(victim);

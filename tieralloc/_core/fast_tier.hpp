@@ -10,7 +10,6 @@
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <span>
@@ -169,6 +168,7 @@ class FastTier final : private SaturationObserver {
   bool can_evict() const { return capacity_ < rows_; }
   std::byte* bytes_of(Slot slot) { return vectors_.data() + std::size_t{slot} * stride_; }
   Slot take_slot();
+  void free_slot(Slot slot);
   void retire(Slot slot);
   Slot slot_for_new();
   void leave(Slot slot);
@@ -190,16 +190,13 @@ class FastTier final : private SaturationObserver {
   Region vectors_;
   std::unique_ptr<RowIndex> index_;
   std::unique_ptr<EvictionPolicy> policy_;
-  Region row_of_;  ///< RowId a slot
-  Region state_;   ///< State bits a slot
-  Region free_;    ///< stack of free slots
-  Slot free_count_ = 0;
-  struct Retired {
-    std::uint64_t stamp;
-    Slot slot;
-  };
-  std::deque<Retired> retired_;
-  std::deque<Slot> leaving_;
+  Region row_of_;           ///< RowId a slot, of a retired one its stamp
+  Region state_;            ///< State bits a slot
+  Region next_;             ///< a slot's successor among the free or the retired ones
+  Slot free_ = kNoSlot;     ///< the last one freed, the first to be taken
+  Slot retired_ = kNoSlot;  ///< the first one retired; its stamp stands where its row did
+  Slot last_retired_ = kNoSlot;
+  std::vector<Slot> leaving_;  ///< as many as there are spare slots at most
   Slot clean_hand_ = 0;
   Slot resident_ = 0;  ///< leaving rows are not counted
   Slot pinned_ = 0;
