@@ -1,0 +1,87 @@
+// hash_search.cpp: the search compiled for each instruction set, and the choice among them.
+//
+// All cells of a bucket are compared: which one matches is random, and a branch on it would be
+// guessed wrong for most rows, at more than the price of seven comparisons.
+#include "hash_search.hpp"
+
+#include <algorithm>
+
+// A vector is loaded from atomic cells in one plain read. Each aligned word of it is read whole, as
+// x86-64 processors do it, but the language knows nothing of that, and ThreadSanitizer objects.
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
+#define TIERALLOC_VECTOR_SEARCH 1
+#include <immintrin.h>
+#endif
+
+namespace tieralloc {
+
+using Word = HashTable::Word;
+
+namespace baseline {
+
+inline Word match(const HashTable::Bucket& bucket, Word wanted, Word rest) {
+  Word found = 0;
+#pragma GCC unroll 7
+  for (int i = 0; i < HashTable::kCellsPerBucket; ++i) {
+    const Word word = bucket.cells[i].load(std::memory_order_acquire);
+    // One word or the other, never both: a row that comes back meanwhile may be in two cells.
+    found = (word ^ wanted) <= rest ? word : found;
+  }
+  return found;
+}
+
+#include "hash_search.inc"
+
+}  // namespace baseline
+
+#ifdef TIERALLOC_VECTOR_SEARCH
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512vl,bmi")
+namespace avx512 {
+
+inline Word match(const HashTable::Bucket& bucket, Word wanted, Word rest) {
+  const __m512i words = _mm512_load_si512(&bucket);
+  std::atomic_signal_fence(std::memory_order_acquire);  // loads stay in order by themselves
+  const __m512i difference = _mm512_xor_si512(words, _mm512_set1_epi64(static_cast<long>(wanted)));
+  // The count in the last place is too small to look like a row.
+  const unsigned matches =
+      _mm512_cmple_epu64_mask(difference, _mm512_set1_epi64(static_cast<long>(rest)));
+  // Of two cells the first: a row that comes back meanwhile may be in both.
+  const __mmask8 first = static_cast<__mmask8>(matches & (0u - matches));
+  return static_cast<Word>(
+      _mm_cvtsi128_si64(_mm512_castsi512_si128(_mm512_maskz_compress_epi64(first, words))));
+}
+
+#include "hash_search.inc"
+
+}  // namespace avx512
+#pragma GCC pop_options
+#endif
+
+namespace {
+
+using Search = void (*)(const HashTable&, std::span<const RowId>, Entry*);
+
+Search best_search() {
+#ifdef TIERALLOC_VECTOR_SEARCH
+  __builtin_cpu_init();
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+      __builtin_cpu_supports("bmi")) {
+    return avx512::search_all;
+  }
+#endif
+  return baseline::search_all;
+}
+
+}  // namespace
+
+void search_hash(const HashTable& table, std::span<const RowId> rows, Entry* entries) {
+  static const Search search = best_search();
+  search(table, rows, entries);
+}
+
+Entry search_hash(const HashTable& table, RowId row) {
+  return baseline::find_from(table, table.home_of(row), row);
+}
+
+}  // namespace tieralloc

@@ -1,0 +1,58 @@
+// hash_table.hpp: the buckets of a hashed index, and what a cell says.
+//
+// A bucket is seven cells and a count of the rows that wanted a cell of it and found none; a search
+// goes on to the next bucket only while that count is above zero (as in F14: Bronson and Shi,
+// Facebook engineering, 2019). A cell is one word that holds row, flags and slot, so a reader sees
+// all of an entry or nothing; cells never move.
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstdint>
+
+#include "row_index.hpp"
+
+namespace tieralloc {
+
+struct HashTable {
+  using Word = std::uint64_t;
+  static constexpr int kCellsPerBucket = 7;
+  static constexpr int kFlagBits = 2;
+  static constexpr int kFlagsAt = 30;  ///< the lowest flag of an Entry
+
+  struct alignas(kCacheLine) Bucket {
+    std::atomic<Word> cells[kCellsPerBucket];
+    std::atomic<Word> passed_on;
+  };
+
+  Bucket* memory = nullptr;
+  std::size_t buckets = 0;
+  int slot_bits = 0;
+
+  Bucket& bucket(std::size_t i) const { return memory[i]; }
+  std::size_t next(std::size_t i) const { return i + 1 == buckets ? 0 : i + 1; }
+
+  std::size_t home_of(RowId row) const {
+    std::uint64_t hash = (row ^ (row >> 32)) * 0x9E3779B97F4A7C15u;
+    hash ^= hash >> 29;
+    hash *= 0xBF58476D1CE4E5B9u;
+    return static_cast<std::size_t>((static_cast<unsigned __int128>(hash) * buckets) >> 64);
+  }
+
+  // A word: row + 1, then the flags, then the slot.
+  int row_shift() const { return slot_bits + kFlagBits; }
+  Word row_part(RowId row) const { return (row + 1) << row_shift(); }
+  bool matches(RowId row, Word word) const { return (word >> row_shift()) == row + 1; }
+  Word flag_bits(Entry entry) const { return Word{entry >> kFlagsAt} << slot_bits; }
+  Word word_of(RowId row, Entry entry) const {
+    return row_part(row) | flag_bits(entry) | slot_of(entry);
+  }
+  Entry entry_of(Word word) const {
+    const Word slot = word & ((Word{1} << slot_bits) - 1);
+    const Word flags = word >> slot_bits & ((Word{1} << kFlagBits) - 1);
+    return static_cast<Entry>((slot + 1) | flags << kFlagsAt);
+  }
+};
+
+}  // namespace tieralloc
