@@ -4,6 +4,9 @@ import contextlib
 import errno
 import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -60,6 +63,44 @@ def test_a_budget_below_one_row_or_beyond_the_machine_leaves_no_file(folder, siz
     with pytest.raises(kind, match=re.escape(says)):
         ta.TieredStore(folder / "new.tier", fast_bytes=size)
     assert not any(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "file", ["memory.max", "memory/memory.limit_in_bytes"], ids=["cgroup 2", "cgroup 1"]
+)
+def test_a_budget_beyond_a_container_s_memory_is_refused(folder, file):
+    """In a mount namespace of its own, whose /sys/fs/cgroup says what a container's would."""
+    with open("/proc/self/cgroup") as groups:
+        wanted = ":memory:" if "/" in file else "0::"
+        if wanted not in groups.read():
+            pytest.skip(f"/proc/self/cgroup names no group of {wanted}")
+    code = f"""
+import sys
+import tieralloc as ta
+try:
+    ta.TieredStore({str(folder / "new.tier")!r}, fast_bytes="200MiB")
+except MemoryError as error:
+    print(error)
+with ta.TieredStore({str(folder / "new.tier")!r}, fast_bytes="50MiB"):
+    print("made")
+"""
+    shell = f"""
+        mount --make-rprivate / && mount -t tmpfs tmpfs /sys/fs/cgroup || exit 77
+        mkdir -p /sys/fs/cgroup/memory && echo {100 << 20} > /sys/fs/cgroup/{file}
+        exec "$@"
+    """
+    command = ["unshare", "--mount", "sh", "-c", shell, "sh", sys.executable, "-c", code]
+    place = str(Path(ta.__file__).parent.parent)
+    run = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=os.environ | {"PYTHONPATH": place}
+    )
+    if run.returncode in (1, 77) and "Traceback" not in run.stderr:
+        pytest.skip(f"no mount namespace of its own here: {run.stderr}")
+    assert run.stdout.splitlines() == [
+        "the fast tier would take 209715200 bytes of DRAM; the machine has 104857600 bytes "
+        "available",
+        "made",
+    ], run.stderr
 
 
 @pytest.mark.parametrize("path", ["a\0b", b"a\0b"])
