@@ -29,7 +29,7 @@ Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
       forks_at_birth_(fork_count()) {
   check(options_);
   const std::vector<TableLayout> layouts = pool_->tables();
-  plan_tiers(layouts, options_.budget, options_.policy);
+  check_memory(plan_tiers(layouts, options_.budget, options_.policy), options_.policy, 0);
   for (const TableLayout& layout : layouts) {
     append_table(layout);
   }
@@ -96,7 +96,9 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   TableLayout layout{
       .name = name, .rows = rows, .dim = dim, .dtype = dtype, .stride = stride, .offset = 0};
   layouts.push_back(layout);
-  plan_tiers(layouts, options_.budget, options_.policy);
+  std::uint64_t held = 0;
+  for (auto& tier : tiers_) held += tier->bytes().total();
+  check_memory(plan_tiers(layouts, options_.budget, options_.policy), options_.policy, held);
   // Dirty rows go home before their tier goes; a failure here leaves everything as it was.
   for (auto& tier : tiers_) write_back_all(*tier);
   layout = pool_->add_table(layout);
