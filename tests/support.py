@@ -139,11 +139,11 @@ def flat(bags):
     return np.array([row for bag in bags for row in bag], dtype=np.int64)
 
 
-def run_python(code, *arguments, flags=(), **options):
+def run_python(code, *arguments, flags=(), before=(), **options):
     """Run code in a fresh interpreter, with this tieralloc; returns what it did."""
     place = str(Path(ta.__file__).parent.parent)
     return subprocess.run(
-        [sys.executable, *flags, "-c", textwrap.dedent(code), *map(str, arguments)],
+        [*before, sys.executable, *flags, "-c", textwrap.dedent(code), *map(str, arguments)],
         env=os.environ | {"PYTHONPATH": place},
         capture_output=True,
         text=True,

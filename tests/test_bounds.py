@@ -235,6 +235,16 @@ REFUSED = {
         TypeError,
         "padding_idx is of type float, expected int",
     ),
+    "one padding_idx for two tables": (
+        lambda s, t: s.embedding_bag([1, 2], [0, 1, 2], padding_idx=1),
+        TypeError,
+        "padding_idx is 1, expected an entry for each table",
+    ),
+    "padding_idx for one of two": (
+        lambda s, t: s.embedding_bag([1, 2], [0, 1, 2], padding_idx=[1]),
+        ValueError,
+        "padding_idx has 1 entries, expected one for each of the 2 tables",
+    ),
     # Places for results
     "out list": (
         lambda s, t: t.lookup([1], out=[0.0] * 4),

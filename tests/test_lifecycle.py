@@ -4,6 +4,7 @@ import errno
 import gc
 import os
 import signal
+import struct
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,9 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from support import POLICIES, numbered_rows, path_of, run_python
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import POLICIES, StoreMaker, numbered_rows, path_of, real_folder, run_python
 
 import tieralloc as ta
 
@@ -181,6 +184,111 @@ def test_a_truncated_file_is_refused(make_store, closed, lost):
         make_store.open(closed)
     os.truncate(closed, size)
     assert make_store.open(closed).table("item").lookup([0])[0, 0] == 0
+
+
+# Headers damaged
+
+HEADER = struct.Struct("<8sIIQQ")
+RECORD = struct.Struct("<192sQQIII36x")
+SUPERBLOCKS = (0, MIB)
+
+
+def superblock(tables, version=1, generation=9):
+    """A superblock as the format has it, of (name, rows, offset, dim, dtype, stride)."""
+
+    def bytes_with(checksum):
+        header = HEADER.pack(b"TIERALOC", version, len(tables), generation, checksum)
+        return header + b"".join(RECORD.pack(*table) for table in tables)
+
+    checksum = 0xCBF29CE484222325
+    for byte in bytes_with(0):
+        checksum = (checksum ^ byte) * 0x100000001B3 % (1 << 64)
+    return bytes_with(checksum)
+
+
+def overwrite(path, offset, data):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def test_the_format_is_as_documented(closed):
+    """Two superblocks, at 0 and at 1 MiB, and rows from 2 MiB on at a stride of cache lines."""
+    with open(closed, "rb") as file:
+        content = file.read()
+    expected = superblock([(b"item", 1000, 2 * MIB, 4, 1, 64)], generation=2)
+    for at in SUPERBLOCKS:
+        assert content[at : at + len(expected)] == expected
+    rows = np.frombuffer(content, np.float32, offset=2 * MIB).reshape(-1, 16)[:1000]
+    np.testing.assert_array_equal(rows[:, :4], numbered_rows(1000, 4))
+    assert not rows[:, 4:].any()
+
+
+@settings(max_examples=50)
+@given(
+    which=st.sampled_from(SUPERBLOCKS),
+    at=st.integers(0, HEADER.size + 2 * RECORD.size - 1),
+    bit=st.integers(0, 7),
+)
+def test_a_bit_flipped_in_one_superblock_loses_nothing(which, at, bit):
+    with real_folder() as folder, StoreMaker(folder) as make:
+        store = make(reserve=False)
+        for name in ("a", "b"):
+            store.create_table(name, 10, 4).load(numbered_rows(10, 4))
+        path = path_of(store)
+        store.close()
+        with open(path, "rb") as file:
+            file.seek(which + at)
+            flipped = file.read(1)[0] ^ (1 << bit)
+        overwrite(path, which + at, bytes([flipped]))
+        store = make.open(path, reserve=False)
+        for name in ("a", "b"):
+            table = store.table(name)
+            np.testing.assert_array_equal(table.lookup(np.arange(10)), numbered_rows(10, 4))
+        store.create_table("c", 10, 4)  # makes both whole again
+        store.close()
+        overwrite(path, MIB - which, b"damage" * 40)
+        assert list(make.open(path).tables) == ["a", "b", "c"]
+
+
+def test_a_file_with_both_superblocks_damaged_is_refused(make_store, closed):
+    for at in SUPERBLOCKS:
+        overwrite(closed, at + 40, b"damage")
+    with unchanged(closed), pytest.raises(ValueError, match="its header is damaged"):
+        make_store.open(closed)
+
+
+def test_a_file_of_a_newer_version_is_refused(make_store, closed):
+    for at in SUPERBLOCKS:
+        overwrite(closed, at, superblock([], version=2))
+    says = rf"{closed}: file format version 2, this tieralloc reads up to version 1; upgrade"
+    with unchanged(closed), pytest.raises(ValueError, match=says):
+        make_store.open(closed)
+
+
+FORGED = {
+    "no name": [(b"", 10, 2 * MIB, 4, 1, 64)],
+    "no rows": [(b"a", 0, 2 * MIB, 4, 1, 64)],
+    "rows without end": [(b"a", 1 << 60, 2 * MIB, 4, 1, 64)],
+    "no dim": [(b"a", 10, 2 * MIB, 0, 1, 64)],
+    "unknown dtype": [(b"a", 10, 2 * MIB, 4, 9, 64)],
+    "no stride": [(b"a", 10, 2 * MIB, 4, 1, 0)],
+    "another stride": [(b"a", 10, 2 * MIB, 4, 1, 128)],
+    "rows in the header": [(b"a", 10, MIB, 4, 1, 64)],
+    "rows beyond all files": [(b"a", 10, 1 << 63, 4, 1, 64)],
+    "a name twice": [(b"a", 10, 2 * MIB, 4, 1, 64), (b"a", 10, 3 * MIB, 4, 1, 64)],
+    "rows on others": [(b"a", 100, 2 * MIB, 4, 1, 64), (b"b", 10, 2 * MIB + 4096, 4, 1, 64)],
+}
+
+
+@pytest.mark.parametrize("tables", FORGED.values(), ids=FORGED)
+def test_tables_that_no_store_makes_are_refused_though_the_checksum_is_right(
+    make_store, closed, tables
+):
+    for at in SUPERBLOCKS:
+        overwrite(closed, at, superblock(tables))
+    with unchanged(closed), pytest.raises(ValueError, match="its header is damaged"):
+        make_store.open(closed)
 
 
 # Files cut short

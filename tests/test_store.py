@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -60,6 +61,78 @@ def test_a_budget_below_one_row_or_beyond_the_machine_leaves_no_file(folder, siz
     with pytest.raises(kind, match=re.escape(says)):
         ta.TieredStore(folder / "new.tier", fast_bytes=size)
     assert not any(folder.iterdir())
+
+
+def run_with_mounts(mounts, code):
+    """Run code in a mount namespace of its own, after shell commands that mount there."""
+    if shutil.which("unshare") is None:
+        pytest.skip("there is no unshare here")
+    run = run_python(
+        code,
+        before=["unshare", "--mount", "sh", "-c", f'{{ {mounts}; }} || exit 77; exec "$@"', "sh"],
+    )
+    if run.returncode in (1, 77) and "Traceback" not in run.stderr:
+        pytest.skip(f"no mounts of its own here: {run.stderr}")
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "file", ["memory.max", "memory/memory.limit_in_bytes"], ids=["cgroup 2", "cgroup 1"]
+)
+def test_a_budget_beyond_a_container_s_memory_is_refused(folder, file):
+    with open("/proc/self/cgroup") as groups:
+        wanted = ":memory:" if "/" in file else "0::"
+        if wanted not in groups.read():
+            pytest.skip(f"/proc/self/cgroup names no group of {wanted}")
+    printed = run_with_mounts(
+        f"""mount --make-rprivate / && mount -t tmpfs tmpfs /sys/fs/cgroup &&
+        mkdir -p /sys/fs/cgroup/memory && echo {100 << 20} > /sys/fs/cgroup/{file}""",
+        f"""
+        import tieralloc as ta
+        try:
+            ta.TieredStore({str(folder / "new.tier")!r}, fast_bytes="200MiB")
+        except MemoryError as error:
+            print(error)
+        with ta.TieredStore({str(folder / "new.tier")!r}, fast_bytes="50MiB"):
+            print("made")
+        """,
+    )
+    assert printed == [
+        "the fast tier would take 209715200 bytes of DRAM; the machine has 104857600 bytes "
+        "available",
+        "made",
+    ]
+
+
+def test_the_memory_that_a_store_has_already_is_not_asked_for_again(folder):
+    """The machine says that it has 300 MiB; then 100, as if the store's 200 had been taken."""
+    meminfo = folder / "meminfo"
+    printed = run_with_mounts(
+        f"""mount --make-rprivate / && echo "MemAvailable: {300 << 10} kB" > {meminfo} &&
+        mount --bind {meminfo} /proc/meminfo""",
+        f"""
+        import tieralloc as ta
+        def available(mib):
+            with open({str(meminfo)!r}, "w") as file:
+                file.write(f"MemAvailable: {{mib << 10}} kB\\n")
+        store = ta.TieredStore({str(folder / "new.tier")!r}, fast_bytes="200MiB", reserve=False)
+        store.create_table("item", 1_000_000, 64).lookup([1])
+        available(100)
+        store.create_table("user", 1_000_000, 64).lookup([1])
+        available(1)
+        store.tables["user"].lookup([2])
+        store.create_table("again", 1_000_000, 64).lookup([1])
+        print("served")
+        store.close()
+        try:
+            ta.TieredStore.open({str(folder / "new.tier")!r}, fast_rows=1_000_000)
+        except MemoryError as error:
+            print(error)
+        """,
+    )
+    assert printed[0] == "served"
+    assert "the machine has 1048576 bytes available" in printed[1]
 
 
 @pytest.mark.parametrize("path", ["a\0b", b"a\0b"])

@@ -320,9 +320,10 @@ class TieredStore:
             Where a row cannot be read; the rest of the store serves on.
         """
         positions = self._positions(tables)
+        paddings = self._paddings(positions, padding_idx)
         result, outside = self._core.embedding_bag(
             positions,
-            self._paddings(positions, padding_idx),
+            paddings,
             indices,
             offsets,
             include_last_offset,
@@ -331,7 +332,7 @@ class TieredStore:
             out,
             self._bounds,
         )
-        self._after_call(positions, indices, offsets, include_last_offset, outside)
+        self._after_call(positions, indices, offsets, include_last_offset, paddings, outside)
         return result
 
     def prefetch(
@@ -377,6 +378,8 @@ class TieredStore:
     ) -> Sequence[int] | None:
         if padding_idx is None:
             return None
+        if not isinstance(padding_idx, Sequence):
+            raise TypeError(f"padding_idx is {padding_idx!r}, expected an entry for each table")
         if len(padding_idx) != len(positions):
             raise ValueError(
                 f"padding_idx has {len(padding_idx)} entries, expected one for each of the "
@@ -394,19 +397,20 @@ class TieredStore:
         indices: ArrayLike,
         offsets: ArrayLike | None,
         include_last_offset: bool,
+        paddings: Sequence[int] | None,
         outside: int,
     ) -> None:
         """Record a call that was served; warn of the first one with indices out of range."""
         recorder = self._recorder
         if recorder is not None:
-            rows = np.asarray(indices)
-            bags = np.arange(len(rows) + 1) if offsets is None else np.asarray(offsets)
-            if offsets is not None and not include_last_offset:
-                bags = np.append(bags, len(rows))
-            rows = rows[: bags[-1]]
-            if outside:
-                rows = self._as_served(positions, rows, bags)
-            recorder.add(positions, rows, bags)
+            rows = np.asarray(indices).astype(np.int64, copy=False)
+            if offsets is None:
+                ends = np.arange(len(rows) + 1)
+            else:
+                ends = np.asarray(offsets).astype(np.int64, copy=False)
+                ends = ends if include_last_offset else np.append(ends, len(rows))
+            if len(ends) > 1:
+                recorder.add(positions, *self._as_served(positions, rows, ends, paddings))
         if outside and self._first_out_of_range.acquire(blocking=False):
             _LOG.warning(
                 "%d indices of a call are out of range and were served as row 0 "
@@ -415,13 +419,22 @@ class TieredStore:
             )
 
     def _as_served(
-        self, positions: Sequence[int], indices: NDArray[Any], offsets: NDArray[Any]
-    ) -> NDArray[Any]:
-        """Row 0 for indices out of range."""
+        self,
+        positions: Sequence[int],
+        rows: NDArray[np.int64],
+        ends: NDArray[np.int64],
+        paddings: Sequence[int] | None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Rows and offsets of a call, row 0 for those out of range and without those left out."""
         tables = list(self._tables.values())
-        ends = offsets[:: (len(offsets) - 1) // len(positions)]
-        rows = np.repeat([tables[p].num_embeddings for p in positions], np.diff(ends))
-        return np.where((indices < 0) | (indices >= rows), 0, indices)
+        rows = rows[: ends[-1]]
+        of_table = np.diff(ends[:: (len(ends) - 1) // len(positions)])
+        limits = np.repeat([tables[position].num_embeddings for position in positions], of_table)
+        rows = np.where((rows < 0) | (rows >= limits), 0, rows)
+        if paddings is None:
+            return rows, ends
+        kept = rows != np.repeat(paddings, of_table)
+        return rows[kept], np.append(0, np.cumsum(kept))[ends]
 
     @contextmanager
     def record(self, max_lookups: int | None = None) -> Iterator[Recorder]:

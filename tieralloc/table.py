@@ -122,7 +122,7 @@ class Table:
         store = self._store
         result, outside = self._core.lookup(self.position, indices, out, store._bounds)
         if outside or store._recorder is not None:
-            store._after_call([self.position], indices, None, False, outside)
+            store._after_call([self.position], indices, None, False, None, outside)
         return result
 
     def embedding_bag(
@@ -164,9 +164,10 @@ class Table:
             As for `TieredStore.embedding_bag`.
         """
         store = self._store
+        paddings = None if padding_idx is None else (self._padding(padding_idx),)
         result, outside = self._core.embedding_bag(
             (self.position,),
-            None if padding_idx is None else (self._padding(padding_idx),),
+            paddings,
             indices,
             offsets,
             include_last_offset,
@@ -176,7 +177,9 @@ class Table:
             store._bounds,
         )
         if outside or store._recorder is not None:
-            store._after_call([self.position], indices, offsets, include_last_offset, outside)
+            store._after_call(
+                [self.position], indices, offsets, include_last_offset, paddings, outside
+            )
         return result
 
     def _padding(self, padding_idx: int) -> int:

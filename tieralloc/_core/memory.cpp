@@ -3,6 +3,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cinttypes>
 #include <cstdio>
 #include <cstring>
@@ -15,6 +16,7 @@ namespace tieralloc {
 namespace {
 
 constexpr std::size_t kPage = 4096;
+constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
 /// Maps `bytes` at a multiple of `alignment`, giving back what lies before and behind.
@@ -29,6 +31,45 @@ std::byte* map_aligned(std::size_t bytes, std::size_t alignment) {
   const std::uintptr_t end = aligned + bytes;
   if (start + span > end) munmap(reinterpret_cast<void*>(end), start + span - end);
   return reinterpret_cast<std::byte*>(aligned);
+}
+
+/// The number that a file of the kernel's holds; no limit where it says "max" or is not there.
+std::uint64_t limit_in(const std::string& path) {
+  std::uint64_t limit = kNoLimit;
+  std::FILE* file = std::fopen(path.c_str(), "re");
+  if (file == nullptr) return limit;
+  if (std::fscanf(file, "%" SCNu64, &limit) != 1) limit = kNoLimit;
+  std::fclose(file);
+  return limit;
+}
+
+/// The least memory limit of the control groups that this process is in: a container's. What the
+/// groups use already is not counted, because much of it is page cache that they can do without.
+std::uint64_t control_group_limit() {
+  std::uint64_t limit = kNoLimit;
+  std::FILE* groups = std::fopen("/proc/self/cgroup", "re");
+  if (groups == nullptr) return limit;
+  char line[4096];
+  while (std::fgets(line, sizeof line, groups) != nullptr) {
+    // hierarchy:controllers:path, the hierarchy 0 having all controllers there are
+    const std::string text(line, std::strcspn(line, "\n"));
+    const std::size_t names = text.find(':');
+    const std::size_t path = text.find(':', names + 1);
+    if (names == std::string::npos || path == std::string::npos) continue;
+    const std::string controllers = "," + text.substr(names + 1, path - names - 1) + ",";
+    const bool unified = text.compare(0, 2, "0:") == 0;
+    if (!unified && controllers.find(",memory,") == std::string::npos) continue;
+    const std::string root = unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
+    const char* file = unified ? "/memory.max" : "/memory.limit_in_bytes";
+    // A group's parents bind it too; in a container some of them cannot be seen.
+    std::string group = text.substr(path + 1);
+    for (std::size_t end = group.size(); end != std::string::npos; end = group.find_last_of('/')) {
+      group.resize(end);
+      limit = std::min(limit, limit_in(root + group + file));
+    }
+  }
+  std::fclose(groups);
+  return limit;
 }
 
 }  // namespace
@@ -85,7 +126,7 @@ std::uint64_t available_memory() {
     if (std::sscanf(line, "MemAvailable: %" SCNu64 " kB", &kib) == 1) break;
   }
   std::fclose(meminfo);
-  return kib << 10;
+  return std::min(kib << 10, control_group_limit());
 }
 
 }  // namespace tieralloc

@@ -40,8 +40,8 @@ class Region {
 /// tell.
 std::size_t huge_page_bytes(const void* data, std::size_t size);
 
-/// Bytes that the machine can still give without swapping, as /proc/meminfo estimates; 0 where it
-/// does not tell.
+/// Bytes that the machine can still give without swapping, as /proc/meminfo estimates, and no more
+/// than a container may have; 0 where it does not tell.
 std::uint64_t available_memory();
 
 }  // namespace tieralloc

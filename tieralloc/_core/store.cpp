@@ -13,10 +13,6 @@ namespace {
 
 constexpr std::size_t kIdleBuffers = std::size_t{4} << 20;
 
-std::uint32_t stride_of(std::uint32_t dim, DType dtype) {
-  return static_cast<std::uint32_t>(round_up(dim * size_of(dtype), kCacheLine));
-}
-
 }  // namespace
 
 void Store::check(const StoreOptions& options) {
@@ -33,7 +29,7 @@ Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
       forks_at_birth_(fork_count()) {
   check(options_);
   const std::vector<TableLayout> layouts = pool_->tables();
-  plan_tiers(layouts, options_.budget, options_.policy);
+  check_memory(plan_tiers(layouts, options_.budget, options_.policy), options_.policy, 0);
   for (const TableLayout& layout : layouts) {
     append_table(layout);
   }
@@ -72,7 +68,7 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                                  DType dtype) {
   check_fork();
   const std::string seen = name.substr(0, name.find('\0'));
-  if (name.empty() || name.size() > 191 || seen.size() < name.size()) {
+  if (name.empty() || name.size() > kMaxTableName || seen.size() < name.size()) {
     throw std::invalid_argument("name is '" + seen + "'" +
                                 (seen.size() < name.size() ? " and a NUL byte" : "") +
                                 ", expected 1 to 191 bytes without NUL");
@@ -81,15 +77,11 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
     throw std::invalid_argument("table '" + name + "': expected at least one row and dim, got " +
                                 std::to_string(rows) + " rows of dim " + std::to_string(dim));
   }
-  constexpr std::uint64_t kMostRows = std::uint64_t{1} << 48;
-  constexpr std::uint32_t kMostDim = 1u << 20;
   if (rows > kMostRows || dim > kMostDim) {
     throw std::invalid_argument("table '" + name +
                                 "': expected at most 2**48 rows and dim 2**20, got " +
                                 std::to_string(rows) + " rows of dim " + std::to_string(dim));
   }
-  // Half of what a file's offset can say, so that no sum of offset and size overflows.
-  constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 62;
   const std::uint32_t stride = stride_of(dim, dtype);
   if (rows > kMostBytes / stride) {
     throw std::invalid_argument("table '" + name + "': expected at most 2**62 bytes, got " +
@@ -104,7 +96,9 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   TableLayout layout{
       .name = name, .rows = rows, .dim = dim, .dtype = dtype, .stride = stride, .offset = 0};
   layouts.push_back(layout);
-  plan_tiers(layouts, options_.budget, options_.policy);
+  std::uint64_t held = 0;
+  for (auto& tier : tiers_) held += tier->bytes().total();
+  check_memory(plan_tiers(layouts, options_.budget, options_.policy), options_.policy, held);
   // Dirty rows go home before their tier goes; a failure here leaves everything as it was.
   for (auto& tier : tiers_) write_back_all(*tier);
   layout = pool_->add_table(layout);

@@ -61,9 +61,10 @@ std::vector<Group> group_by_stride(const std::vector<TableLayout>& tables) {
       " bytes; one row of them, with its index and spares, takes " + std::to_string(need) + unit);
 }
 
-void check_available(std::uint64_t bytes) {
+/// `held` bytes of them are taken already.
+void check_available(std::uint64_t bytes, std::uint64_t held = 0) {
   const std::uint64_t available = available_memory();
-  if (available == 0 || bytes <= available) return;
+  if (available == 0 || bytes - held <= available) return;
   throw MemoryShortage("the fast tier would take " + std::to_string(bytes) +
                        " bytes of DRAM; the machine has " + std::to_string(available) +
                        " bytes available");
@@ -84,7 +85,6 @@ std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const F
   double weight_left = 0;
   for (const Group& group : groups) weight_left += weight(group);
   std::uint64_t left = by_bytes ? budget.bytes : budget.rows;
-  std::uint64_t bytes = 0;
   std::vector<TierPlan> plans;
   for (const Group& group : groups) {
     const double part = &group == &groups.back() ? 1.0 : weight(group) / weight_left;
@@ -95,16 +95,20 @@ std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const F
     const Slot capacity =
         by_bytes ? capacity_within(given, group, policy)
                  : static_cast<Slot>(std::min<std::uint64_t>(given, most_capacity(group)));
-    const std::uint64_t taken = bytes_for(group, capacity, policy);
-    left -= by_bytes ? taken : capacity;
-    bytes += taken;
+    left -= by_bytes ? bytes_for(group, capacity, policy) : capacity;
     weight_left -= weight(group);
     plans.push_back(plan_for_capacity(group, capacity));
   }
-  check_available(bytes);
   std::sort(plans.begin(), plans.end(),
             [](const TierPlan& a, const TierPlan& b) { return a.stride < b.stride; });
   return plans;
+}
+
+void check_memory(const std::vector<TierPlan>& plans, const std::string& policy,
+                  std::uint64_t held) {
+  std::uint64_t bytes = 0;
+  for (const TierPlan& plan : plans) bytes += tier_bytes(plan, policy).total();
+  if (bytes > held) check_available(bytes, held);
 }
 
 void check_budget(const FastBudget& budget, const std::string& policy) {

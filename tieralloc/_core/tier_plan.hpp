@@ -20,11 +20,16 @@ struct FastBudget {
 };
 
 /// One plan a row size, in ascending order of size. Throws std::invalid_argument where the budget
-/// is less than a row of each size, and MemoryShortage where it is more than the machine has left.
+/// is less than a row of each size.
 std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const FastBudget& budget,
                                  const std::string& policy);
 
-/// Throws as plan_tiers does, for a budget that suits no tables at all.
+/// Throws MemoryShortage where the plans take more than the machine has left; `held` bytes are
+/// those of tiers that they replace.
+void check_memory(const std::vector<TierPlan>& plans, const std::string& policy,
+                  std::uint64_t held);
+
+/// Throws as both do, for a budget that suits no tables at all.
 void check_budget(const FastBudget& budget, const std::string& policy);
 
 }  // namespace tieralloc

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <span>
 #include <stdexcept>
+#include <string>
+#include <unordered_set>
 
 namespace tieralloc::file_format {
 namespace {
@@ -72,6 +74,24 @@ TableLayout layout_of(const Record& record) {
   return table;
 }
 
+/// Whether tables are such as create_table makes: a checksum tells damage, not who wrote it.
+bool make_sense(const std::vector<TableLayout>& tables) {
+  std::unordered_set<std::string> names;
+  std::uint64_t end = kDataOffset;
+  for (const TableLayout& table : tables) {  // in the order of their creation, and in the file
+    const auto dtype = static_cast<std::uint32_t>(table.dtype);
+    if (table.name.empty() || table.name.size() > kMaxTableName) return false;
+    if (!names.insert(table.name).second) return false;
+    if (dtype < 1 || dtype > 4 || table.dim == 0 || table.dim > kMostDim) return false;
+    if (table.stride != stride_of(table.dim, table.dtype)) return false;
+    if (table.rows == 0 || table.rows > kMostBytes / table.stride) return false;
+    if (table.offset < end || table.offset > kMostBytes) return false;
+    if (table.offset % kCacheLine != 0) return false;
+    end = table.offset + table.rows * table.stride;
+  }
+  return true;
+}
+
 }  // namespace
 
 std::vector<std::byte> encode(const Directory& directory) {
@@ -98,27 +118,28 @@ std::vector<std::byte> encode(const Directory& directory) {
   return bytes;
 }
 
-bool decode(const std::byte* superblock, std::size_t size, const std::string& path,
-            Directory& directory) {
+std::uint32_t version_of(const std::byte* superblock, std::size_t size) {
   Header header;
-  if (size < sizeof header) return false;
+  if (size < sizeof header) return 0;
   std::memcpy(&header, superblock, sizeof header);
-  if (std::memcmp(header.magic, kMagic, sizeof kMagic) != 0) return false;
-  if (header.version > kVersion) {
-    throw std::invalid_argument(path + ": file format version " + std::to_string(header.version) +
-                                ", this tieralloc reads up to version " + std::to_string(kVersion) +
-                                "; upgrade tieralloc");
-  }
-  if (header.version == 0 || header.table_count > kMaxTables) return false;
+  return std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 ? header.version : 0;
+}
+
+bool decode(const std::byte* superblock, std::size_t size, Directory& directory) {
+  if (version_of(superblock, size) != kVersion) return false;
+  Header header;
+  std::memcpy(&header, superblock, sizeof header);
+  if (header.table_count > kMaxTables) return false;
   const std::size_t length = sizeof header + header.table_count * sizeof(Record);
   if (length > size || superblock_checksum(superblock, length) != header.checksum) return false;
-  directory.generation = header.generation;
-  directory.tables.clear();
+  std::vector<TableLayout> tables;
   for (std::uint32_t i = 0; i < header.table_count; ++i) {
     Record record;
     std::memcpy(&record, superblock + sizeof header + i * sizeof record, sizeof record);
-    directory.tables.push_back(layout_of(record));
+    tables.push_back(layout_of(record));
   }
+  if (!make_sense(tables)) return false;
+  directory = {header.generation, std::move(tables)};
   return true;
 }
 

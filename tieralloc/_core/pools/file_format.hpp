@@ -1,9 +1,9 @@
 // file_format.hpp: what a store's file says of itself.
 //
 // The file begins with two superblocks of 1 MiB, each a header and the directory of tables, with a
-// checksum over both. A change is written to the older one and synced, so a crash leaves at least
-// one whole; the valid one with the higher generation counts. Rows follow from 2 MiB on. All
-// numbers are little-endian.
+// checksum over both. A change is written to one and synced, and then to the other, so a crash
+// leaves at least one whole, and damage to one loses nothing; the valid one with the higher
+// generation counts. Rows follow from 2 MiB on. All numbers are little-endian.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,6 @@ namespace tieralloc::file_format {
 inline constexpr std::uint32_t kVersion = 1;
 inline constexpr std::uint64_t kSuperblockBytes = std::uint64_t{1} << 20;
 inline constexpr std::uint64_t kDataOffset = 2 * kSuperblockBytes;
-inline constexpr std::size_t kMaxTableName = 191;
 
 struct Directory {
   std::uint64_t generation = 0;
@@ -28,9 +27,10 @@ struct Directory {
 /// fit.
 std::vector<std::byte> encode(const Directory& directory);
 
-/// Throws std::invalid_argument, naming `path`, where the bytes are of a newer version; returns
-/// false where they are no valid superblock.
-bool decode(const std::byte* superblock, std::size_t size, const std::string& path,
-            Directory& directory);
+/// False where the bytes are no superblock, are damaged, or of another version.
+bool decode(const std::byte* superblock, std::size_t size, Directory& directory);
+
+/// The version that a superblock says it is of, which only `decode` can confirm; 0: no superblock.
+std::uint32_t version_of(const std::byte* superblock, std::size_t size);
 
 }  // namespace tieralloc::file_format

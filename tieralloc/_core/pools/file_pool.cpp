@@ -14,6 +14,7 @@
 #include <cstring>
 #include <limits>
 #include <stdexcept>
+#include <utility>
 
 #include "../error.hpp"
 #include "../fork_guard.hpp"
@@ -127,14 +128,24 @@ void FilePool::read_directory() {
   posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
   if (got < 0) fail(errno, path_, "cannot read the slow tier");
   bool found = false;
+  std::uint32_t version = 0;
   for (std::uint64_t at : {std::uint64_t{0}, file_format::kSuperblockBytes}) {
     if (static_cast<std::uint64_t>(got) <= at) continue;
+    const std::byte* superblock = both.data() + at;
     const std::size_t size = std::min<std::uint64_t>(file_format::kSuperblockBytes,
                                                      static_cast<std::uint64_t>(got) - at);
+    version = std::max(version, file_format::version_of(superblock, size));
     file_format::Directory candidate;
-    if (!file_format::decode(both.data() + at, size, path_, candidate)) continue;
-    if (!found || candidate.generation > directory_.generation) directory_ = std::move(candidate);
+    if (!file_format::decode(superblock, size, candidate)) continue;
+    if (found && candidate.generation <= directory_.generation) continue;
+    directory_ = std::move(candidate);
+    directory_at_ = at;
     found = true;
+  }
+  if (!found && version > file_format::kVersion) {
+    throw std::invalid_argument(path_ + ": file format version " + std::to_string(version) +
+                                ", this tieralloc reads up to version " +
+                                std::to_string(file_format::kVersion) + "; upgrade tieralloc");
   }
   if (!found) {
     throw std::invalid_argument(path_ +
@@ -153,18 +164,31 @@ void FilePool::read_directory() {
   }
 }
 
+/// Into the superblock that is older or damaged, and then into the other one as well.
 void FilePool::write_directory(const file_format::Directory& directory) {
   const std::vector<std::byte> bytes = file_format::encode(directory);
-  const std::uint64_t at = directory.generation % 2 == 0 ? file_format::kSuperblockBytes : 0;
-  write_fully(fd_, bytes.data(), bytes.size(), at, path_);
-  if (fdatasync(fd_) != 0) {
-    const int code = errno;
+  const std::uint64_t first = file_format::kSuperblockBytes - directory_at_;
+  const auto put = [&](const std::vector<std::byte>& superblock, std::uint64_t at) {
+    write_fully(fd_, superblock.data(), superblock.size(), at, path_);
+    sync();
+  };
+  const auto try_to_put = [&](const std::vector<std::byte>& superblock, std::uint64_t at) {
+    try {
+      put(superblock, at);
+    } catch (const SystemFailure&) {
+      // The other superblock holds alone.
+    }
+  };
+  try {
+    put(bytes, first);
+  } catch (...) {
     // It may be whole on the disk all the same, and would count there.
-    const std::vector<std::byte> nothing(bytes.size());
-    write_fully(fd_, nothing.data(), nothing.size(), at, path_);
-    fail(code, path_, "cannot sync the slow tier");
+    try_to_put(file_format::encode(directory_), first);
+    throw;
   }
   directory_ = directory;
+  const std::uint64_t second = std::exchange(directory_at_, first);
+  try_to_put(bytes, second);
 }
 
 /// Makes the file `to` bytes long, with disk blocks behind them if asked. A failure leaves it

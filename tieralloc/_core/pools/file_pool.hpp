@@ -67,6 +67,7 @@ class FilePool final : public SlowPool {
   std::atomic<std::uint64_t> end_{0};  ///< of the last table, which the file must reach
   mutable std::mutex mutex_;           ///< of the directory
   file_format::Directory directory_;
+  std::uint64_t directory_at_ = file_format::kSuperblockBytes;  ///< a superblock that holds it
   std::unique_ptr<FetchEngine> engine_;
 };
 

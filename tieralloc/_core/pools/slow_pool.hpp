@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "../dtype.hpp"
+#include "../types.hpp"
 
 namespace tieralloc {
 
@@ -57,6 +58,16 @@ struct TableLayout {
   std::uint32_t stride = 0;  ///< bytes from a row to the next, whole cache lines
   std::uint64_t offset = 0;  ///< of row 0
 };
+
+inline constexpr std::size_t kMaxTableName = 191;  ///< bytes of UTF-8
+inline constexpr std::uint64_t kMostRows = std::uint64_t{1} << 48;
+inline constexpr std::uint32_t kMostDim = std::uint32_t{1} << 20;
+/// Of a table. Half of what a file's offset can say, so that no sum of offset and size overflows.
+inline constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 62;
+
+constexpr std::uint32_t stride_of(std::uint32_t dim, DType dtype) {
+  return static_cast<std::uint32_t>(round_up(dim * size_of(dtype), kCacheLine));
+}
 
 class SlowPool {
  public:
