@@ -21,7 +21,7 @@ struct State {
   std::atomic<std::int64_t> countdown{0};
   std::atomic<std::size_t> left{0};
   std::atomic<std::size_t> struck{0};
-  int error = 0;
+  std::atomic<int> error{0};
 
   /// The error to fail with, or 0.
   int strike() {

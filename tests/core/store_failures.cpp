@@ -123,6 +123,8 @@ TEST(a_file_cut_short_fails_those_who_ask_for_what_is_gone) {
     CHECK_EQ(bench.lookup(table, {600})[0], 1);
     threads.stop();
     threads.join();
+    const StoreStats stats = bench.store().stats();
+    CHECK_EQ(stats.hits + stats.on_demand_fetches, stats.lookups);
   }
 }
 
@@ -210,6 +212,110 @@ TEST(a_disk_that_fills_up_takes_nothing_that_was_there) {
     }
     CHECK_EQ(FilePool::open(disk + "/f", file)->tables().size(), 1);
   });
+}
+
+/// Every allocation of the call in turn fails. The call says so or gets by without; whatever it was
+/// about to do, the next one finds everything in order.
+void fail_every_allocation(StoreBench& bench, faults::Call what, const std::function<void()>& call,
+                           const std::function<void()>& check_order) {
+  for (std::size_t after = 0; after < 400; ++after) {
+    std::size_t struck;
+    {
+      faults::Fault fault(what, ENOMEM, after, 1);
+      try {
+        call();
+      } catch (const std::bad_alloc&) {
+      } catch (const MemoryShortage&) {
+      } catch (const SystemFailure& failure) {
+        CHECK_EQ(failure.code, ENOMEM);
+      }
+      struck = fault.struck();
+    }
+    check_order();
+    const StoreStats stats = bench.store().stats();
+    CHECK_EQ(stats.hits + stats.on_demand_fetches, stats.lookups);
+    if (struck == 0) return;
+  }
+  CHECK(false);
+}
+
+TEST(a_call_that_gets_no_memory_leaves_nothing_behind) {
+  for (faults::Call what : {faults::Call::allocate, faults::Call::map}) {
+    StoreBench bench(of_rows(8));
+    const Table& table = bench.add_table("t", 400, 4);
+    std::mt19937_64 random(1);
+    std::uint64_t version = 0;
+    Rows rows;
+    std::vector<std::uint64_t> latest(400, 0);
+    const auto check_order = [&] {
+      Threads threads;  // with buffers of its own: it would wait for ever on a read nobody makes
+      threads.start([&] {
+        const auto versions = bench.lookup(table, rows_from(0, 400));
+        for (std::size_t row = 0; row < 400; ++row) CHECK(versions[row] >= latest[row]);
+      });
+      threads.join();
+      CHECK_EQ(bench.store().stats().pinned_rows, 0);
+      rows.clear();
+      for (int i = 0; i < 12; ++i) rows.push_back(static_cast<std::int64_t>(random() % 400));
+    };
+    check_order();
+    const TablePart part{&table};
+    std::vector<double> out(12 * 4);
+    fail_every_allocation(
+        bench, what,
+        [&] {
+          BagCall call = StoreBench::call_of(&part, 1, rows);
+          call.bags = 12;
+          call.mode = Mode::copy;
+          call.out = reinterpret_cast<std::byte*>(out.data());
+          call.out_stride = 4 * sizeof(double);
+          call.out_dtype = DType::float64;
+          bench.store().embedding_bag(call);
+        },
+        check_order);
+    fail_every_allocation(bench, what, [&] { bench.update(table, rows, ++version); }, check_order);
+    fail_every_allocation(
+        bench, what,
+        [&] {
+          const Rows few(rows.begin(), rows.begin() + 5);
+          bench.store().pin(table, integers(few));
+          bench.store().unpin(table, integers(few));
+        },
+        [&] {
+          bench.store().unpin(table, integers(rows));
+          check_order();
+        });
+    fail_every_allocation(bench, what, [&] { bench.store().flush(); }, check_order);
+    fail_every_allocation(bench, what, [&] { bench.prefetch(table, rows); }, check_order);
+  }
+}
+
+TEST(the_background_survives_where_it_gets_no_memory) {
+  StoreBench bench(of_rows(64));
+  const Table& table = bench.add_table("t", 4000, 4);
+  bench.lookup(table, {0});
+  std::int64_t next = 0;
+  for (std::size_t after = 0; after < 60; ++after) {
+    const Rows wanted = rows_from(next, 20);
+    next += 20;
+    {
+      faults::Fault fault(faults::Call::allocate_elsewhere, ENOMEM, after, 1);
+      bench.prefetch(table, wanted);
+      bench.update(table, wanted, after);
+      const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+      while (fault.struck() == 0 && std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+      }
+    }
+    Threads threads;
+    threads.start([&] {
+      for (std::uint64_t version : bench.lookup(table, wanted)) CHECK_EQ(version, after);
+    });
+    threads.join();
+  }
+  bench.prefetch(table, {3999});
+  wait_until([&] { return bench.store().stats().tiers.prefetches_issued > 0; });
+  bench.store().flush();
 }
 
 TEST(a_forked_child_may_not_use_the_store_and_the_parent_goes_on) {

@@ -165,6 +165,7 @@ class Store {
   void wake_cleaner(FastTier& tier);
 
   // prefetch.cpp
+  static std::vector<Miss> rows_to_pin(const Table& table, Integers indices);
   void prefetch_in_background();
 
   std::unique_ptr<SlowPool> pool_;

@@ -207,10 +207,12 @@ void Store::clean_in_background() {
         if (!dirty_enough([&] { return tier->needs_cleaning(); })) continue;
         while (!dirty_enough([&] { return tier->is_clean_enough(); })) write_back_some(*tier, true);
       }
-    } catch (const SystemFailure&) {
-      failed = true;  // kept for stats(), and raised by whoever needs the slots or flushes
     } catch (const std::invalid_argument&) {
       return;  // closed
+    } catch (const std::exception&) {
+      // The disk, which is kept for stats() and raised by whoever needs the slots or flushes, or no
+      // memory.
+      failed = true;
     }
   }
 }
