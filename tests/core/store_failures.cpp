@@ -168,6 +168,19 @@ TEST(a_read_that_fails_leaves_nothing_behind) {
   CHECK_EQ(bench.store().stats().pinned_rows, 5);
 }
 
+TEST(a_flush_tells_of_a_write_that_the_disk_lost_in_the_background) {
+  StoreBench bench(of_rows(16));
+  const Table& table = bench.add_table("t", 1000, 4);
+  bench.update(table, {1}, 1);
+  {
+    faults::Fault fault(faults::Call::sync_range, EIO);
+    bench.store().settle();  // lets the kernel write, and learns that it could not
+    CHECK(fault.struck() > 0);
+  }
+  CHECK_EQ(code_of([&] { bench.store().flush(); }), EIO);
+  bench.store().flush();
+}
+
 TEST(a_flush_tells_of_a_disk_that_does_not_sync) {
   StoreBench bench(of_rows(16));
   const Table& table = bench.add_table("t", 1000, 4);
