@@ -405,6 +405,17 @@ TEST(a_store_that_gets_no_threads_says_so) {
   CHECK_EQ(status, 0);
 }
 
+TEST(wide_rows_are_written_back_without_much_memory) {
+  StoreBench bench(of_rows(8));
+  const Table& table = bench.store().create_table("t", 4, 1u << 18, DType::float64);  // 2 MiB
+  const std::vector<double> values(1u << 18, 1.0);
+  const Rows rows{2};
+  bench.store().update(table, integers(rows), reinterpret_cast<const std::byte*>(values.data()));
+  const std::size_t before = faults::allocated_bytes();
+  bench.store().flush();
+  CHECK(faults::allocated_bytes() - before <= 16u << 20);
+}
+
 TEST(a_prefetched_row_is_useful_useless_or_late_but_once) {
   StoreBench bench(of_rows(10, "clock"));
   const Table& table = bench.add_table("t", 40, 4);

@@ -11,6 +11,7 @@ namespace tieralloc {
 namespace {
 
 constexpr std::size_t kWriteBackRows = 256;
+constexpr std::size_t kWriteBackBytes = std::size_t{4} << 20;
 constexpr std::uint64_t kDropCachesEvery = std::uint64_t{32} << 20;
 constexpr std::size_t kLoadChunk = std::size_t{4} << 20;
 
@@ -109,11 +110,13 @@ void Store::settle() {
 /// be written. Throws where none of them could.
 std::size_t Store::write_back_some(FastTier& tier, bool all) {
   std::lock_guard writing(write_back_);
-  std::vector<std::byte> copies(kWriteBackRows * tier.stride());
+  const std::size_t most =
+      std::clamp<std::size_t>(kWriteBackBytes / tier.stride(), 1, kWriteBackRows);
+  std::vector<std::byte> copies(most * tier.stride());
   std::vector<DirtyRow> rows;
   {
     std::lock_guard lock(tier.mutex());
-    rows = tier.collect_dirty(kWriteBackRows, all, copies.data());
+    rows = tier.collect_dirty(most, all, copies.data());
   }
   // On a full disk a row that has its block already can be written though another cannot.
   std::vector<DirtyRow> written, kept;
