@@ -405,6 +405,33 @@ TEST(a_store_that_gets_no_threads_says_so) {
   CHECK_EQ(status, 0);
 }
 
+/// What runs alone waits for a batch of the background's writes, not for all that it has to do.
+TEST(nobody_is_held_off_for_as_long_as_the_background_writes) {
+  StoreBench bench(of_rows(8000));
+  const Table& table = bench.add_table("t", 8000, 2);
+  std::atomic<std::size_t> writes{0};
+  bench.pool().before_write = [&](std::uint64_t, std::size_t) {
+    ++writes;
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  };
+  const std::size_t dirty = 3000;
+  bench.update(table, rows_from(0, static_cast<std::int64_t>(dirty)), 1);
+  wait_until([&] { return writes > 0; });
+  const std::size_t before = writes;
+  bench.store().reset_stats();
+  CHECK(writes - before <= 512);
+  // Nor for all that another's flush has to.
+  Threads threads;
+  threads.start([&] { bench.store().flush(); });
+  const std::size_t flushing = writes;
+  wait_until([&] { return writes > flushing + 10 || bench.store().stats().dirty_rows == 0; });
+  const std::size_t then = writes;
+  bench.store().reset_stats();
+  CHECK(writes - then <= 512);
+  threads.join();
+  CHECK_EQ(bench.store().stats().dirty_rows, 0);
+}
+
 TEST(wide_rows_are_written_back_without_much_memory) {
   StoreBench bench(of_rows(8));
   const Table& table = bench.store().create_table("t", 4, 1u << 18, DType::float64);  // 2 MiB

@@ -182,11 +182,8 @@ void Store::drop_tiers() {
 
 void Store::flush() {
   check_fork();
-  {
-    // What is dirty now goes home beside serving; what is updated meanwhile may take its turn …
-    CallGate::Call call(gate_);
-    for (auto& tier : tiers_) write_back_once(*tier);
-  }
+  // What is dirty now goes home beside serving; what is updated meanwhile may take its turn …
+  write_back_most();
   {
     // … so the rest, a few rows, goes while nobody updates.
     CallGate::Exclusive alone(gate_);

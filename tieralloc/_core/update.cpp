@@ -148,15 +148,20 @@ std::size_t Store::write_back_some(FastTier& tier, bool all) {
   return written.size();
 }
 
-/// About as many rows as are dirty when it begins.
-void Store::write_back_once(FastTier& tier) {
+/// About as many rows as are dirty when it begins, each batch in a call of its own.
+void Store::write_back_most() {
   std::size_t dirty = 0;
   {
-    std::lock_guard lock(tier.mutex());
-    dirty = tier.dirty_rows();
+    CallGate::Call call(gate_);
+    for (auto& tier : tiers_) {
+      std::lock_guard lock(tier->mutex());
+      dirty += tier->dirty_rows();
+    }
   }
   while (dirty > 0) {
-    const std::size_t written = write_back_some(tier, true);
+    CallGate::Call call(gate_);
+    std::size_t written = 0;
+    for (auto& tier : tiers_) written += write_back_some(*tier, true);
     if (written == 0) return;
     dirty -= std::min(dirty, written);
   }
@@ -181,6 +186,22 @@ void Store::wake_cleaner(FastTier& tier) {
   cleaner_wake_.notify_one();
 }
 
+/// A batch of every tier that needs it. In a call of its own, so that who must be alone waits for
+/// no more than that. False where none needs it.
+bool Store::clean_some() {
+  CallGate::Call call(gate_);
+  bool any = false;
+  for (auto& tier : tiers_) {
+    {
+      std::lock_guard lock(tier->mutex());
+      if (!tier->goes_on_cleaning()) continue;
+    }
+    write_back_some(*tier, true);
+    any = true;
+  }
+  return any;
+}
+
 /// Rows go home ahead of need: evicted ones at once, the others once more than an eighth of the
 /// tier is dirty, until a sixteenth is. After a failure it waits, because a disk that is full does
 /// not empty by being asked.
@@ -201,14 +222,7 @@ void Store::clean_in_background() {
     }
     failed = false;
     try {
-      CallGate::Call call(gate_);
-      for (auto& tier : tiers_) {
-        const auto dirty_enough = [&](auto test) {
-          std::lock_guard lock(tier->mutex());
-          return test();
-        };
-        if (!dirty_enough([&] { return tier->needs_cleaning(); })) continue;
-        while (!dirty_enough([&] { return tier->is_clean_enough(); })) write_back_some(*tier, true);
+      while (clean_some()) {
       }
     } catch (const std::invalid_argument&) {
       return;  // closed
