@@ -76,8 +76,12 @@ std::size_t Fault::struck() const {
   return state_of(call_).struck;
 }
 
-void before_fopen(std::function<void(const std::string&)> hook) {
+BeforeFopen::BeforeFopen(std::function<void(const std::string&)> hook) {
   fopen_hook = std::move(hook);
+}
+
+BeforeFopen::~BeforeFopen() {
+  fopen_hook = nullptr;
 }
 
 std::size_t allocated_bytes() {

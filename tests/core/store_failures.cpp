@@ -432,6 +432,25 @@ TEST(nobody_is_held_off_for_as_long_as_the_background_writes) {
   CHECK_EQ(bench.store().stats().dirty_rows, 0);
 }
 
+TEST(figures_are_gathered_without_holding_up_the_fast_tier) {
+  StoreBench bench(of_rows(40000));  // large enough for huge pages, which are asked after
+  const Table& table = bench.add_table("t", 50000, 4);
+  std::atomic<bool> gathering{false};
+  std::atomic<bool> updated{false};
+  const faults::BeforeFopen hook([&](const std::string& path) {
+    if (path != "/proc/self/smaps") return;
+    gathering = true;
+    wait_until([&] { return updated.load(); });
+  });
+  Threads threads;
+  threads.start([&] { bench.store().stats(); });
+  wait_until([&] { return gathering.load(); });
+  bench.update(table, {1}, 1);
+  bench.lookup(table, {2});
+  updated = true;
+  threads.join();
+}
+
 TEST(wide_rows_are_written_back_without_much_memory) {
   StoreBench bench(of_rows(8));
   const Table& table = bench.store().create_table("t", 4, 1u << 18, DType::float64);  // 2 MiB
