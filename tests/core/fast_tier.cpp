@@ -1,6 +1,7 @@
 // fast_tier.cpp: the fast tier of one row size against a model, and the life of its slots.
 #include "fast_tier.hpp"
 
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <optional>
@@ -234,6 +235,36 @@ TEST(a_prefetched_row_is_useless_if_it_leaves_unused) {
   CHECK(!bench.tier.clear_prefetched(1));
   CHECK(bench.admit(3) && bench.admit(4));
   CHECK_EQ(bench.tier.counts().prefetches_useless, 1);
+}
+
+/// Readers may use a prefetched row at the very moment when it is updated or leaves.
+TEST(a_prefetched_row_counts_once_as_useful_or_useless) {
+  for (RowId rows : {RowId{8}, RowId{1} << 20}) {
+    Bench bench(2, rows);
+    std::atomic<std::uint64_t> useful{0};
+    std::uint64_t admitted = 0;
+    Threads threads;
+    threads.start([&] {
+      while (!threads.stopped()) {
+        for (RowId row = 0; row < 8; ++row) useful += bench.tier.clear_prefetched(row) ? 1 : 0;
+      }
+    });
+    threads.start([&] {
+      Bytes copies(20 * kStride);
+      for (std::uint64_t step = 0; step < stressed(60000) && !threads.stopped(); ++step) {
+        const RowId row = step % 4 * 2;
+        std::lock_guard lock(bench.tier.mutex());
+        if (bench.tier.index().find(row) == kAbsent) {
+          admitted += bench.tier.admit(row, row_of(row, step).data(), FastTier::Admit::prefetch);
+        }
+        bench.tier.store(row, row_of(row, step).data());
+        bench.tier.written_back(bench.tier.collect_dirty(20, true, copies.data()), true);
+      }
+      threads.stop();
+    });
+    threads.join();
+    CHECK(useful + bench.tier.counts().prefetches_useless <= admitted);
+  }
 }
 
 /// What a row's value is, whether the slow tier has it, and what is pinned.

@@ -21,7 +21,7 @@ struct State {
   std::atomic<std::int64_t> countdown{0};
   std::atomic<std::size_t> left{0};
   std::atomic<std::size_t> struck{0};
-  int error = 0;
+  std::atomic<int> error{0};
 
   /// The error to fail with, or 0.
   int strike() {
@@ -76,8 +76,12 @@ std::size_t Fault::struck() const {
   return state_of(call_).struck;
 }
 
-void before_fopen(std::function<void(const std::string&)> hook) {
+BeforeFopen::BeforeFopen(std::function<void(const std::string&)> hook) {
   fopen_hook = std::move(hook);
+}
+
+BeforeFopen::~BeforeFopen() {
+  fopen_hook = nullptr;
 }
 
 std::size_t allocated_bytes() {

@@ -37,8 +37,13 @@ class Fault {
   Call call_;
 };
 
-/// Called with the path before a file is opened by fopen; null: nothing is called.
-void before_fopen(std::function<void(const std::string& path)> hook);
+/// For as long as it lives: what is called with the path before a file is opened by fopen.
+class BeforeFopen {
+ public:
+  explicit BeforeFopen(std::function<void(const std::string& path)> hook);
+  ~BeforeFopen();
+  BeforeFopen(const BeforeFopen&) = delete;
+};
 
 /// Bytes that this thread has asked of operator new so far.
 std::size_t allocated_bytes();

@@ -123,6 +123,8 @@ TEST(a_file_cut_short_fails_those_who_ask_for_what_is_gone) {
     CHECK_EQ(bench.lookup(table, {600})[0], 1);
     threads.stop();
     threads.join();
+    const StoreStats stats = bench.store().stats();
+    CHECK_EQ(stats.hits + stats.on_demand_fetches, stats.lookups);
   }
 }
 
@@ -164,6 +166,19 @@ TEST(a_read_that_fails_leaves_nothing_behind) {
   CHECK(bench.lookup(table, rows_from(0, 50)) == std::vector<std::uint64_t>(50, 0));
   bench.store().pin(table, integers(rows_from(0, 5)));
   CHECK_EQ(bench.store().stats().pinned_rows, 5);
+}
+
+TEST(a_flush_tells_of_a_write_that_the_disk_lost_in_the_background) {
+  StoreBench bench(of_rows(16));
+  const Table& table = bench.add_table("t", 1000, 4);
+  bench.update(table, {1}, 1);
+  {
+    faults::Fault fault(faults::Call::sync_range, EIO);
+    bench.store().settle();  // lets the kernel write, and learns that it could not
+    CHECK(fault.struck() > 0);
+  }
+  CHECK_EQ(code_of([&] { bench.store().flush(); }), EIO);
+  bench.store().flush();
 }
 
 TEST(a_flush_tells_of_a_disk_that_does_not_sync) {
@@ -210,6 +225,110 @@ TEST(a_disk_that_fills_up_takes_nothing_that_was_there) {
     }
     CHECK_EQ(FilePool::open(disk + "/f", file)->tables().size(), 1);
   });
+}
+
+/// Every allocation of the call in turn fails. The call says so or gets by without; whatever it was
+/// about to do, the next one finds everything in order.
+void fail_every_allocation(StoreBench& bench, faults::Call what, const std::function<void()>& call,
+                           const std::function<void()>& check_order) {
+  for (std::size_t after = 0; after < 400; ++after) {
+    std::size_t struck;
+    {
+      faults::Fault fault(what, ENOMEM, after, 1);
+      try {
+        call();
+      } catch (const std::bad_alloc&) {
+      } catch (const MemoryShortage&) {
+      } catch (const SystemFailure& failure) {
+        CHECK_EQ(failure.code, ENOMEM);
+      }
+      struck = fault.struck();
+    }
+    check_order();
+    const StoreStats stats = bench.store().stats();
+    CHECK_EQ(stats.hits + stats.on_demand_fetches, stats.lookups);
+    if (struck == 0) return;
+  }
+  CHECK(false);
+}
+
+TEST(a_call_that_gets_no_memory_leaves_nothing_behind) {
+  for (faults::Call what : {faults::Call::allocate, faults::Call::map}) {
+    StoreBench bench(of_rows(8));
+    const Table& table = bench.add_table("t", 400, 4);
+    std::mt19937_64 random(1);
+    std::uint64_t version = 0;
+    Rows rows;
+    std::vector<std::uint64_t> latest(400, 0);
+    const auto check_order = [&] {
+      Threads threads;  // with buffers of its own: it would wait for ever on a read nobody makes
+      threads.start([&] {
+        const auto versions = bench.lookup(table, rows_from(0, 400));
+        for (std::size_t row = 0; row < 400; ++row) CHECK(versions[row] >= latest[row]);
+      });
+      threads.join();
+      CHECK_EQ(bench.store().stats().pinned_rows, 0);
+      rows.clear();
+      for (int i = 0; i < 12; ++i) rows.push_back(static_cast<std::int64_t>(random() % 400));
+    };
+    check_order();
+    const TablePart part{&table};
+    std::vector<double> out(12 * 4);
+    fail_every_allocation(
+        bench, what,
+        [&] {
+          BagCall call = StoreBench::call_of(&part, 1, rows);
+          call.bags = 12;
+          call.mode = Mode::copy;
+          call.out = reinterpret_cast<std::byte*>(out.data());
+          call.out_stride = 4 * sizeof(double);
+          call.out_dtype = DType::float64;
+          bench.store().embedding_bag(call);
+        },
+        check_order);
+    fail_every_allocation(bench, what, [&] { bench.update(table, rows, ++version); }, check_order);
+    fail_every_allocation(
+        bench, what,
+        [&] {
+          const Rows few(rows.begin(), rows.begin() + 5);
+          bench.store().pin(table, integers(few));
+          bench.store().unpin(table, integers(few));
+        },
+        [&] {
+          bench.store().unpin(table, integers(rows));
+          check_order();
+        });
+    fail_every_allocation(bench, what, [&] { bench.store().flush(); }, check_order);
+    fail_every_allocation(bench, what, [&] { bench.prefetch(table, rows); }, check_order);
+  }
+}
+
+TEST(the_background_survives_where_it_gets_no_memory) {
+  StoreBench bench(of_rows(64));
+  const Table& table = bench.add_table("t", 4000, 4);
+  bench.lookup(table, {0});
+  std::int64_t next = 0;
+  for (std::size_t after = 0; after < 60; ++after) {
+    const Rows wanted = rows_from(next, 20);
+    next += 20;
+    {
+      faults::Fault fault(faults::Call::allocate_elsewhere, ENOMEM, after, 1);
+      bench.prefetch(table, wanted);
+      bench.update(table, wanted, after);
+      const auto deadline = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+      while (fault.struck() == 0 && std::chrono::steady_clock::now() < deadline) {
+        std::this_thread::sleep_for(std::chrono::microseconds(200));
+      }
+    }
+    Threads threads;
+    threads.start([&] {
+      for (std::uint64_t version : bench.lookup(table, wanted)) CHECK_EQ(version, after);
+    });
+    threads.join();
+  }
+  bench.prefetch(table, {3999});
+  wait_until([&] { return bench.store().stats().tiers.prefetches_issued > 0; });
+  bench.store().flush();
 }
 
 TEST(a_forked_child_may_not_use_the_store_and_the_parent_goes_on) {
@@ -284,6 +403,63 @@ TEST(a_store_that_gets_no_threads_says_so) {
   int status = 0;
   CHECK_EQ(waitpid(child, &status, 0), child);
   CHECK_EQ(status, 0);
+}
+
+/// What runs alone waits for a batch of the background's writes, not for all that it has to do.
+TEST(nobody_is_held_off_for_as_long_as_the_background_writes) {
+  StoreBench bench(of_rows(8000));
+  const Table& table = bench.add_table("t", 8000, 2);
+  std::atomic<std::size_t> writes{0};
+  bench.pool().before_write = [&](std::uint64_t, std::size_t) {
+    ++writes;
+    std::this_thread::sleep_for(std::chrono::microseconds(50));
+  };
+  const std::size_t dirty = 3000;
+  bench.update(table, rows_from(0, static_cast<std::int64_t>(dirty)), 1);
+  wait_until([&] { return writes > 0; });
+  const std::size_t before = writes;
+  bench.store().reset_stats();
+  CHECK(writes - before <= 512);
+  // Nor for all that another's flush has to.
+  Threads threads;
+  threads.start([&] { bench.store().flush(); });
+  const std::size_t flushing = writes;
+  wait_until([&] { return writes > flushing + 10 || bench.store().stats().dirty_rows == 0; });
+  const std::size_t then = writes;
+  bench.store().reset_stats();
+  CHECK(writes - then <= 512);
+  threads.join();
+  CHECK_EQ(bench.store().stats().dirty_rows, 0);
+}
+
+TEST(figures_are_gathered_without_holding_up_the_fast_tier) {
+  StoreBench bench(of_rows(40000));  // large enough for huge pages, which are asked after
+  const Table& table = bench.add_table("t", 50000, 4);
+  std::atomic<bool> gathering{false};
+  std::atomic<bool> updated{false};
+  const faults::BeforeFopen hook([&](const std::string& path) {
+    if (path != "/proc/self/smaps") return;
+    gathering = true;
+    wait_until([&] { return updated.load(); });
+  });
+  Threads threads;
+  threads.start([&] { bench.store().stats(); });
+  wait_until([&] { return gathering.load(); });
+  bench.update(table, {1}, 1);
+  bench.lookup(table, {2});
+  updated = true;
+  threads.join();
+}
+
+TEST(wide_rows_are_written_back_without_much_memory) {
+  StoreBench bench(of_rows(8));
+  const Table& table = bench.store().create_table("t", 4, 1u << 18, DType::float64);  // 2 MiB
+  const std::vector<double> values(1u << 18, 1.0);
+  const Rows rows{2};
+  bench.store().update(table, integers(rows), reinterpret_cast<const std::byte*>(values.data()));
+  const std::size_t before = faults::allocated_bytes();
+  bench.store().flush();
+  CHECK(faults::allocated_bytes() - before <= 16u << 20);
 }
 
 TEST(a_prefetched_row_is_useful_useless_or_late_but_once) {

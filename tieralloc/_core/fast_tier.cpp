@@ -122,7 +122,8 @@ void FastTier::retire(Slot slot) {
 
 void FastTier::drop(Slot slot) {
   const RowId row = row_of_.as<RowId>()[slot];
-  if (is_prefetched(index_->find(row))) ++counts_.prefetches_useless;
+  // A reader may clear the flag at this moment: whoever does has the row count.
+  if (clear_prefetched(row)) ++counts_.prefetches_useless;
   index_->erase(row);
   retire(slot);
 }
@@ -202,7 +203,7 @@ bool FastTier::store(RowId row, const std::byte* bytes) {
   const bool pinned = state_.as<std::uint8_t>()[old] & kPinned;
   fill(slot, row, bytes, pinned ? kDirty | kPinned : kDirty);
   if (!pinned) policy_->move(old, slot);
-  index_->put(row, make_entry(slot, is_prefetched(entry)));
+  index_->put(row, make_entry(slot, clear_prefetched(row)));
   retire(old);
   return true;
 }

@@ -132,8 +132,11 @@ class FastTier final : private SaturationObserver {
   void written_back(std::span<const DirtyRow> rows, bool success);
   Slot leaving_rows() const { return static_cast<Slot>(leaving_.size()); }
   Slot dirty_rows() const { return dirty_; }
-  bool needs_cleaning() const { return !leaving_.empty() || dirty_ > dirty_high_; }
-  bool is_clean_enough() const { return leaving_.empty() && dirty_ <= dirty_low_; }
+  /// Whether rows should go home now: asked before each batch, as of when to begin and when to end.
+  bool goes_on_cleaning() {
+    cleaning_ = !leaving_.empty() || dirty_ > (cleaning_ ? dirty_low_ : dirty_high_);
+    return cleaning_;
+  }
 
   /// True once after write-back in the background became worth while. No lock needed.
   bool take_cleaning_wish() {
@@ -203,6 +206,7 @@ class FastTier final : private SaturationObserver {
   Slot dirty_ = 0;  ///< leaving rows are
   std::unordered_map<RowId, Flight> flights_;
   TierCounts counts_;
+  bool cleaning_ = false;
   std::atomic<bool> cleaning_wish_{false};
 };
 

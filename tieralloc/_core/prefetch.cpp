@@ -1,6 +1,7 @@
 // prefetch.cpp: rows brought to the fast tier because somebody says that they will be needed, or
 // must stay there.
 #include <algorithm>
+#include <chrono>
 #include <stdexcept>
 #include <unordered_set>
 
@@ -45,8 +46,25 @@ void Store::prefetch_in_background() {
       for (const RowPlace& row : rows) wake_cleaner(*row.tier);
     } catch (const std::invalid_argument&) {
       return;  // closed
+    } catch (const std::exception&) {
+      // No memory: the rows are forgotten, as a hint may be.
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   }
+}
+
+/// The rows that are not pinned yet, each once.
+std::vector<Miss> Store::rows_to_pin(const Table& table, Integers indices) {
+  FastTier& tier = *table.tier;
+  std::unordered_set<RowId> rows;
+  std::vector<Miss> misses;
+  std::lock_guard lock(tier.mutex());
+  for (std::size_t i = 0; i < indices.size; ++i) {
+    const RowId row = table.first_row + static_cast<std::uint64_t>(indices[i]);
+    if (tier.is_pinned(row) || !rows.insert(row).second) continue;
+    misses.push_back({.tier = &tier, .row = row, .batch = nullptr});
+  }
+  return misses;
 }
 
 void Store::pin(const Table& table, Integers indices) {
@@ -55,17 +73,11 @@ void Store::pin(const Table& table, Integers indices) {
   std::optional<CallGate::Call> call;
   enter(call);
   FastTier& tier = *table.tier;
-  std::unordered_set<RowId> rows;
+  std::vector<Miss> misses = rows_to_pin(table, indices);
   {
     std::lock_guard lock(tier.mutex());
-    for (std::size_t i = 0; i < indices.size; ++i) {
-      const RowId row = table.first_row + static_cast<std::uint64_t>(indices[i]);
-      if (!tier.is_pinned(row)) rows.insert(row);
-    }
-    tier.reserve_pins(static_cast<Slot>(rows.size()));
+    tier.reserve_pins(static_cast<Slot>(misses.size()));
   }
-  std::vector<Miss> misses;
-  for (RowId row : rows) misses.push_back({.tier = &tier, .row = row, .batch = nullptr});
   try {
     RowArena held;
     fetcher_.pin(misses, held, [&] { make_room(tier); });

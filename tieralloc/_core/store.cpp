@@ -176,11 +176,8 @@ void Store::drop_tiers() {
 
 void Store::flush() {
   check_fork();
-  {
-    // What is dirty now goes home beside serving; what is updated meanwhile may take its turn …
-    CallGate::Call call(gate_);
-    for (auto& tier : tiers_) write_back_once(*tier);
-  }
+  // What is dirty now goes home beside serving; what is updated meanwhile may take its turn …
+  write_back_most();
   {
     // … so the rest, a few rows, goes while nobody updates.
     CallGate::Exclusive alone(gate_);
@@ -218,6 +215,32 @@ void Store::stop_threads() {
   threads_.clear();
 }
 
+namespace {
+
+void add_tier(FastTier& tier, StoreStats& stats) {
+  {
+    std::lock_guard lock(tier.mutex());
+    stats.tiers.add(tier.counts());
+    stats.resident_rows += tier.resident_rows();
+    stats.pinned_rows += tier.pinned_rows();
+    stats.dirty_rows += tier.dirty_rows();
+  }
+  stats.fast_rows += tier.capacity();
+  stats.dram.vectors += tier.bytes().vectors;
+  stats.dram.index += tier.bytes().index;
+  stats.dram.metadata += tier.bytes().metadata;
+  // Reads what the kernel says of all the process's memory: not under the lock.
+  stats.huge_page_bytes += huge_page_bytes(tier.vectors().data(), tier.vectors().size());
+  const std::string kind = tier.index().kind();
+  if (stats.index_kind.empty()) {
+    stats.index_kind = kind;
+  } else if (stats.index_kind != kind) {
+    stats.index_kind = "direct, hash";
+  }
+}
+
+}  // namespace
+
 StoreStats Store::stats() {
   check_fork();
   std::optional<CallGate::Call> call;
@@ -245,24 +268,7 @@ StoreStats Store::stats() {
   stats.updates = updates_.load(std::memory_order_relaxed);
   stats.prefetches_dropped = prefetch_queue_.dropped();
   stats.tiers = former_counts_;
-  for (auto& tier : tiers_) {
-    std::lock_guard lock(tier->mutex());
-    stats.tiers.add(tier->counts());
-    stats.fast_rows += tier->capacity();
-    stats.resident_rows += tier->resident_rows();
-    stats.pinned_rows += tier->pinned_rows();
-    stats.dirty_rows += tier->dirty_rows();
-    stats.dram.vectors += tier->bytes().vectors;
-    stats.dram.index += tier->bytes().index;
-    stats.dram.metadata += tier->bytes().metadata;
-    stats.huge_page_bytes += huge_page_bytes(tier->vectors().data(), tier->vectors().size());
-    const std::string kind = tier->index().kind();
-    if (stats.index_kind.empty()) {
-      stats.index_kind = kind;
-    } else if (stats.index_kind != kind) {
-      stats.index_kind = "direct, hash";
-    }
-  }
+  for (auto& tier : tiers_) add_tier(*tier, stats);
   stats.staging_bytes = buffers_.bytes();
   stats.slow = {pool_->kind(), pool_->path(), pool_->engine(), pool_->bytes(),
                 pool_->cached_bytes()};

@@ -159,12 +159,14 @@ class Store {
   void store_row(const Table& table, std::uint64_t row, const std::byte* bytes);
   void make_room(FastTier& tier);
   std::size_t write_back_some(FastTier& tier, bool all);
-  void write_back_once(FastTier& tier);
+  void write_back_most();
   void write_back_all(FastTier& tier);
+  bool clean_some();
   void clean_in_background();
   void wake_cleaner(FastTier& tier);
 
   // prefetch.cpp
+  static std::vector<Miss> rows_to_pin(const Table& table, Integers indices);
   void prefetch_in_background();
 
   std::unique_ptr<SlowPool> pool_;

@@ -11,6 +11,7 @@ namespace tieralloc {
 namespace {
 
 constexpr std::size_t kWriteBackRows = 256;
+constexpr std::size_t kWriteBackBytes = std::size_t{4} << 20;
 constexpr std::uint64_t kDropCachesEvery = std::uint64_t{32} << 20;
 constexpr std::size_t kLoadChunk = std::size_t{4} << 20;
 
@@ -109,11 +110,13 @@ void Store::settle() {
 /// be written. Throws where none of them could.
 std::size_t Store::write_back_some(FastTier& tier, bool all) {
   std::lock_guard writing(write_back_);
-  std::vector<std::byte> copies(kWriteBackRows * tier.stride());
+  const std::size_t most =
+      std::clamp<std::size_t>(kWriteBackBytes / tier.stride(), 1, kWriteBackRows);
+  std::vector<std::byte> copies(most * tier.stride());
   std::vector<DirtyRow> rows;
   {
     std::lock_guard lock(tier.mutex());
-    rows = tier.collect_dirty(kWriteBackRows, all, copies.data());
+    rows = tier.collect_dirty(most, all, copies.data());
   }
   // On a full disk a row that has its block already can be written though another cannot.
   std::vector<DirtyRow> written, kept;
@@ -145,15 +148,20 @@ std::size_t Store::write_back_some(FastTier& tier, bool all) {
   return written.size();
 }
 
-/// About as many rows as are dirty when it begins.
-void Store::write_back_once(FastTier& tier) {
+/// About as many rows as are dirty when it begins, each batch in a call of its own.
+void Store::write_back_most() {
   std::size_t dirty = 0;
   {
-    std::lock_guard lock(tier.mutex());
-    dirty = tier.dirty_rows();
+    CallGate::Call call(gate_);
+    for (auto& tier : tiers_) {
+      std::lock_guard lock(tier->mutex());
+      dirty += tier->dirty_rows();
+    }
   }
   while (dirty > 0) {
-    const std::size_t written = write_back_some(tier, true);
+    CallGate::Call call(gate_);
+    std::size_t written = 0;
+    for (auto& tier : tiers_) written += write_back_some(*tier, true);
     if (written == 0) return;
     dirty -= std::min(dirty, written);
   }
@@ -178,6 +186,22 @@ void Store::wake_cleaner(FastTier& tier) {
   cleaner_wake_.notify_one();
 }
 
+/// A batch of every tier that needs it. In a call of its own, so that who must be alone waits for
+/// no more than that. False where none needs it.
+bool Store::clean_some() {
+  CallGate::Call call(gate_);
+  bool any = false;
+  for (auto& tier : tiers_) {
+    {
+      std::lock_guard lock(tier->mutex());
+      if (!tier->goes_on_cleaning()) continue;
+    }
+    write_back_some(*tier, true);
+    any = true;
+  }
+  return any;
+}
+
 /// Rows go home ahead of need: evicted ones at once, the others once more than an eighth of the
 /// tier is dirty, until a sixteenth is. After a failure it waits, because a disk that is full does
 /// not empty by being asked.
@@ -198,19 +222,14 @@ void Store::clean_in_background() {
     }
     failed = false;
     try {
-      CallGate::Call call(gate_);
-      for (auto& tier : tiers_) {
-        const auto dirty_enough = [&](auto test) {
-          std::lock_guard lock(tier->mutex());
-          return test();
-        };
-        if (!dirty_enough([&] { return tier->needs_cleaning(); })) continue;
-        while (!dirty_enough([&] { return tier->is_clean_enough(); })) write_back_some(*tier, true);
+      while (clean_some()) {
       }
-    } catch (const SystemFailure&) {
-      failed = true;  // kept for stats(), and raised by whoever needs the slots or flushes
     } catch (const std::invalid_argument&) {
       return;  // closed
+    } catch (const std::exception&) {
+      // The disk, which is kept for stats() and raised by whoever needs the slots or flushes, or no
+      // memory.
+      failed = true;
     }
   }
 }

@@ -19,7 +19,10 @@ constexpr std::uint32_t kUnplaced = 0xFFFFFFFFu;
 }  // namespace
 
 FetchBatch::FetchBatch(SlowPool& pool, BufferPool& buffers, std::size_t most_items)
-    : pool_(pool), buffers_(buffers), items_(std::make_unique<FetchItem[]>(most_items)) {}
+    : pool_(pool),
+      buffers_(buffers),
+      items_(std::make_unique<FetchItem[]>(most_items)),
+      ops_(std::make_unique<ReadOp[]>(most_items)) {}
 
 FetchBatch::~FetchBatch() {
   if (memory_.size() > 0) buffers_.give_back(std::move(memory_));
@@ -66,7 +69,6 @@ void FetchBatch::plan() {
   std::uint64_t total = 0;
   for (const Extent& extent : extents) total += extent.end - extent.begin;
   memory_ = buffers_.take(total);
-  ops_ = std::make_unique<ReadOp[]>(extents.size());
   std::vector<std::uint32_t> op_of(extents.size(), kUnplaced);
   std::byte* buffer = memory_.data();
   for (std::uint32_t i = 0; i < size_; ++i) {
@@ -104,8 +106,12 @@ void FetchBatch::read_all() {
   } catch (const std::exception&) {
     code = ENOMEM;
   }
-  if (op_count_ == 0) {
-    ops_ = std::make_unique<ReadOp[]>(1);
+  fail(code);
+}
+
+void FetchBatch::fail(int code) noexcept {
+  if (size_ == 0) return;
+  if (op_count_ == 0) {  // not planned: one read stands for all
     op_count_ = 1;
     for (std::uint32_t i = 0; i < size_; ++i) items_[i].op = items_[i].at = 0;
   }

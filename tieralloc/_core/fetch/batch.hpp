@@ -46,6 +46,9 @@ class FetchBatch final : public ReadListener {
   /// Reads every row added, those that share a block by one read, and returns when all have landed.
   void read(const Landed& landed);
 
+  /// Gives every row without an outcome that of an error, an errno. Throws nothing.
+  void fail(int code) noexcept;
+
   /// Waits for one row. 0 once its bytes are there, else minus an errno.
   std::int32_t wait(std::uint32_t item);
 

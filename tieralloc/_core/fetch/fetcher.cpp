@@ -63,21 +63,43 @@ void Fetcher::fetch_batch(std::span<Miss> misses, FastTier::Admit why, RowArena&
   Outcome outcome;
   while (!open.empty()) {
     auto batch = std::make_shared<FetchBatch>(pool_, buffers_, open.size());
-    begin(open, why, batch, held, meters);
-    std::vector<Miss*> own;
-    std::vector<Miss*> others;
-    for (Miss* miss : open) {
-      if (miss->batch != nullptr) (miss->batch == batch ? own : others).push_back(miss);
+    try {
+      fetch_once(open, why, batch, held, meters, outcome);
+    } catch (...) {
+      abandon(*batch);
+      throw;
     }
-    batch->read([&](std::uint32_t first, std::uint32_t last) {
-      end(std::span(own).subspan(first, last - first), batch.get(), why, meters, outcome);
-    });
-    for (Miss* miss : others) miss->batch->wait(miss->item);
-    end(others, nullptr, why, meters, outcome);
     open = std::exchange(outcome.again, {});
     if (why == FastTier::Admit::pin && !open.empty()) make_room();
   }
   if (outcome.failed != nullptr) fail(*outcome.failed, outcome.error);
+}
+
+void Fetcher::fetch_once(std::span<Miss*> misses, FastTier::Admit why,
+                         std::shared_ptr<FetchBatch> batch, RowArena& held, CallMeters& meters,
+                         Outcome& outcome) {
+  begin(misses, why, batch, held, meters);
+  std::vector<Miss*> own;
+  std::vector<Miss*> others;
+  for (Miss* miss : misses) {
+    if (miss->batch != nullptr) (miss->batch == batch ? own : others).push_back(miss);
+  }
+  batch->read([&](std::uint32_t first, std::uint32_t last) {
+    end(std::span(own).subspan(first, last - first), batch.get(), why, meters, outcome);
+  });
+  for (Miss* miss : others) miss->batch->wait(miss->item);
+  end(others, nullptr, why, meters, outcome);
+}
+
+/// Ends what is left of a request that failed half-way. Whoever waits for a row of it reads the row
+/// for himself.
+void Fetcher::abandon(FetchBatch& batch) noexcept {
+  batch.fail(ENOMEM);
+  for (std::uint32_t i = 0; i < batch.size(); ++i) {
+    const FetchItem& item = batch.item(i);
+    std::lock_guard lock(item.tier->mutex());
+    item.tier->end_flight(item.row, &batch);
+  }
 }
 
 /// Finds for each row what there is of it: a copy in the fast tier by now, somebody's read, or a
@@ -163,8 +185,17 @@ void Fetcher::take_pin(Miss& miss) {
 }
 
 void Fetcher::prefetch(std::span<const RowPlace> rows) {
-  std::vector<Miss> misses;
   auto batch = std::make_shared<FetchBatch>(pool_, buffers_, rows.size());
+  try {
+    prefetch_once(rows, batch);
+  } catch (...) {
+    abandon(*batch);
+    throw;
+  }
+}
+
+void Fetcher::prefetch_once(std::span<const RowPlace> rows, std::shared_ptr<FetchBatch> batch) {
+  std::vector<Miss> misses;
   each_locked(
       rows, [](const RowPlace& place) -> FastTier& { return *place.tier; },
       [&](const RowPlace& place) {

@@ -54,6 +54,10 @@ class Fetcher {
 
   void fetch_batch(std::span<Miss> misses, FastTier::Admit why, RowArena& held, CallMeters& meters,
                    const std::function<void()>& make_room);
+  void fetch_once(std::span<Miss*> misses, FastTier::Admit why, std::shared_ptr<FetchBatch> batch,
+                  RowArena& held, CallMeters& meters, Outcome& outcome);
+  void prefetch_once(std::span<const RowPlace> rows, std::shared_ptr<FetchBatch> batch);
+  static void abandon(FetchBatch& batch) noexcept;
   static void take_pin(Miss& miss);
   void begin(std::span<Miss*> misses, FastTier::Admit why, std::shared_ptr<FetchBatch> batch,
              RowArena& held, CallMeters& meters);

@@ -260,12 +260,16 @@ void FilePool::write(std::uint64_t offset, std::span<const std::byte> bytes) {
 }
 
 void FilePool::sync() {
-  if (fdatasync(fd_) != 0) fail(errno, path_, "cannot sync the slow tier");
+  const int lost = lost_.exchange(0);
+  const int code = fdatasync(fd_) == 0 ? lost : errno;
+  if (code != 0) fail(code, path_, "cannot sync the slow tier");
 }
 
 void FilePool::drop_caches() {
-  sync_file_range(fd_, 0, 0,
-                  SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+  const int done = sync_file_range(
+      fd_, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+  // The kernel tells each descriptor once of a write that failed.
+  if (done != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) lost_ = errno;
   posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
 }
 

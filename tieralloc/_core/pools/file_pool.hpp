@@ -65,6 +65,7 @@ class FilePool final : public SlowPool {
   const int fd_;                       ///< buffered: header and rows are written through it
   int read_fd_ = -1;                   ///< direct where possible
   std::atomic<std::uint64_t> end_{0};  ///< of the last table, which the file must reach
+  std::atomic<int> lost_{0};           ///< errno of a write that drop_caches saw fail, for `sync`
   mutable std::mutex mutex_;           ///< of the directory
   file_format::Directory directory_;
   std::uint64_t directory_at_ = file_format::kSuperblockBytes;  ///< a superblock that holds it
