@@ -240,12 +240,19 @@ def test_memory_for_a_slow_tier_is_warned_of(path, capsys):
 # In processes of their own.
 
 
+def hear_signals():
+    """Whoever runs the tests in the background, or by nohup, has had these ignored."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def process(*arguments, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "tieralloc", *map(str, arguments)],
         stdout=options.pop("stdout", subprocess.PIPE),
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=hear_signals,
         **options,
     )
 

@@ -171,7 +171,7 @@ bool FastTier::admit(RowId row, const std::byte* bytes, Admit why) {
   const bool wanted = why == Admit::pin || policy_->admits(row);
   const Slot slot = wanted ? slot_for_new() : kNoSlot;
   if (slot == kNoSlot) {
-    ++counts_.bypassed;
+    if (why != Admit::pin) ++counts_.bypassed;  // a pin is tried again
     return false;
   }
   fill(slot, row, bytes, 0);
