@@ -29,6 +29,8 @@ class BagServer {
         call_(call),
         scratch_(guard.scratch()),
         ring_(store.ring_of(guard)) {}
+  ~BagServer() { scratch_.trim(); }
+  BagServer(const BagServer&) = delete;
 
   void serve() {
     const std::uint64_t began = now_ns();
