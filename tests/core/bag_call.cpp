@@ -79,6 +79,16 @@ TEST(without_offsets_every_index_is_a_bag) {
   CHECK_THROWS(std::invalid_argument, validate(bench.call), "expected 6 indices, got 4");
 }
 
+TEST(rows_that_are_copied_are_neither_pooled_nor_left_out) {
+  Bench bench(2, {1, 2, 3, 4}, {0, 1, 2, 3});
+  bench.call.mode = Mode::copy;
+  CHECK_THROWS(std::invalid_argument, validate(bench.call), "copied rows take no offsets");
+  bench.call.offsets = {};
+  CHECK_EQ(validate(bench.call), 0);
+  bench.parts[1].padding = 3;
+  CHECK_THROWS(std::invalid_argument, validate(bench.call), "copied rows take no padding");
+}
+
 TEST(indices_of_one_table_are_checked_alike) {
   const Bench bench(1, {}, {});
   const std::int64_t indices[] = {0, 9, 10};

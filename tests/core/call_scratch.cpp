@@ -33,4 +33,23 @@ TEST(a_missed_row_has_one_place_however_often_it_is_missed) {
   }
 }
 
+TEST(what_one_large_call_made_grow_is_given_back) {
+  CallScratch scratch;
+  for (std::size_t size : {std::size_t{5000000}, std::size_t{3000}}) {
+    scratch.rows.resize(size);
+    scratch.pointers.resize(size);
+    scratch.pending_rows.resize(size);
+    for (RowId row = 0; row < size / 10; ++row) scratch.misses.add(nullptr, row);
+    scratch.misses.clear();
+    scratch.trim();
+    CHECK(scratch.misses.bytes() < 2 << 20);
+    for (std::size_t kept :
+         {scratch.rows.capacity(), scratch.pointers.capacity(), scratch.pending_rows.capacity()}) {
+      CHECK_EQ(kept, size > 3000 ? 0 : size);  // of a usual call they are kept
+    }
+    CHECK_EQ(scratch.misses.add(nullptr, 7), 0);
+    scratch.misses.clear();
+  }
+}
+
 }  // namespace

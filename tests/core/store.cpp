@@ -243,6 +243,29 @@ TEST(without_offsets_every_index_is_pooled_by_itself) {
   }
 }
 
+TEST(without_offsets_a_padding_row_is_an_empty_bag) {
+  StoreBench bench(of_rows(4));
+  const Table& table = bench.add_table("t", 10, 3);
+  const Rows rows{5, 1, 5, 9, 5};
+  for (int resident = 0; resident < 2; ++resident) {
+    const TablePart part{&table, 5};
+    std::vector<double> out(15, -1.0);
+    BagCall call = StoreBench::call_of(&part, 1, rows);
+    call.bags = 5;
+    call.out = reinterpret_cast<std::byte*>(out.data());
+    call.out_stride = 3 * sizeof(double);
+    call.out_dtype = DType::float64;
+    bench.store().embedding_bag(call);
+    for (std::size_t i = 0; i < 5; ++i) {
+      if (rows[i] == 5) {
+        CHECK(out[3 * i] == 0 && out[3 * i + 2] == 0);
+      } else {
+        CHECK_EQ(seen_in(&out[3 * i], 3).row, rows[i]);
+      }
+    }
+  }
+}
+
 TEST(an_index_out_of_range_is_row_zero_under_warning_and_an_error_otherwise) {
   StoreBench bench(of_rows(4));
   const Table& table = bench.add_table("t", 10, 1);

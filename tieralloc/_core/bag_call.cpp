@@ -71,9 +71,24 @@ void check_offsets(const BagCall& call) {
   }
 }
 
+/// A copy has a place for one row in each line of the result.
+void check_copy(const BagCall& call) {
+  if (call.mode != Mode::copy) return;
+  if (call.offsets.data != nullptr) {
+    throw std::invalid_argument("copied rows take no offsets, got " +
+                                std::to_string(call.offsets.size));
+  }
+  for (const TablePart& part : call.parts) {
+    if (part.padding < 0) continue;
+    throw std::invalid_argument("copied rows take no padding, got row " +
+                                std::to_string(part.padding));
+  }
+}
+
 }  // namespace
 
 std::uint64_t validate(const BagCall& call) {
+  check_copy(call);
   check_offsets(call);
   std::uint64_t outside = 0;
   for (std::size_t part = 0; part < call.parts.size() && call.bags > 0; ++part) {

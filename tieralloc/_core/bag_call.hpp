@@ -27,7 +27,7 @@ struct Integers {
 /// One table's share of a call.
 struct TablePart {
   const Table* table = nullptr;
-  std::int64_t padding = -1;  ///< rows that bags leave out; -1: none
+  std::int64_t padding = -1;  ///< row that bags leave out; -1: none
 };
 
 enum class BoundsCheck { fatal, warning };
@@ -58,8 +58,9 @@ struct BagCall {
 };
 
 /// Checks a call and changes nothing. Throws std::invalid_argument for offsets that do not ascend
-/// from 0 within the indices and std::out_of_range for an index outside its table. Returns the
-/// number of such indices, which only BoundsCheck::warning lets through.
+/// from 0 within the indices, or for offsets and padding of rows to be copied, and
+/// std::out_of_range for an index outside its table. Returns the number of such indices, which only
+/// BoundsCheck::warning lets through.
 std::uint64_t validate(const BagCall& call);
 
 /// The same for indices of a single table, as update and prefetch take them.

@@ -4,6 +4,17 @@
 #include <algorithm>
 
 namespace tieralloc {
+namespace {
+
+// What calls of usual size need, and then some; of each buffer, in each of the gate's cells.
+constexpr std::size_t kMostKept = std::size_t{1} << 20;
+
+template <typename T>
+void give_back_if_large(std::vector<T>& buffer) {
+  if (buffer.capacity() * sizeof(T) > kMostKept) std::vector<T>().swap(buffer);
+}
+
+}  // namespace
 
 std::size_t MissSet::place_of(const FastTier* tier, RowId row) const {
   const std::size_t mask = table_.size() - 1;
@@ -32,6 +43,30 @@ void MissSet::grow() {
   for (std::size_t i = 0; i < rows.size(); ++i) {
     table_[place_of(rows[i].tier, rows[i].row)] = static_cast<std::uint32_t>(i + 1);
   }
+}
+
+std::size_t MissSet::bytes() const {
+  return rows.capacity() * sizeof(Miss) + table_.capacity() * sizeof(std::uint32_t);
+}
+
+/// Of an empty set.
+void MissSet::trim() {
+  give_back_if_large(rows);
+  give_back_if_large(table_);
+}
+
+void CallScratch::trim() {
+  give_back_if_large(rows);
+  give_back_if_large(entries);
+  give_back_if_large(pointers);
+  give_back_if_large(touched);
+  give_back_if_large(touched_at);
+  give_back_if_large(lengths);
+  give_back_if_large(weights);
+  misses.trim();
+  give_back_if_large(pending);
+  give_back_if_large(pending_rows);
+  give_back_if_large(pending_weights);
 }
 
 void MissSet::clear() {

@@ -1,5 +1,5 @@
 // call_scratch.hpp: the buffers of one call, kept in its cell so that a call allocates nothing once
-// they have grown.
+// they have grown. What a call of unusual size made them grow is given back.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +33,8 @@ class MissSet {
 
   std::uint32_t add(FastTier* tier, RowId row);
   void clear();
+  void trim();
+  std::size_t bytes() const;  ///< taken by now
 
  private:
   void grow();
@@ -67,6 +69,8 @@ struct CallScratch {
       pending_rows;  ///< address of a held row, or place in `misses` * 2 + 1
   std::vector<std::byte> pending_weights;
   RowArena held;
+
+  void trim();
 };
 
 }  // namespace tieralloc

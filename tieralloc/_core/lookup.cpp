@@ -29,6 +29,8 @@ class BagServer {
         call_(call),
         scratch_(guard.scratch()),
         ring_(store.ring_of(guard)) {}
+  ~BagServer() { scratch_.trim(); }
+  BagServer(const BagServer&) = delete;
 
   void serve() {
     const std::uint64_t began = now_ns();
@@ -49,6 +51,11 @@ class BagServer {
 
  private:
   const Table& table_of(std::size_t part) const { return *call_.parts[part].table; }
+
+  /// Whether bags hold one row, none of which is left out as padding.
+  bool one_row_each(std::size_t part) const {
+    return call_.offsets.data == nullptr && call_.parts[part].padding < 0;
+  }
 
   PoolFunction pool_of(const Table& table) const {
     return choose_pool(table.layout.dtype, call_.out_dtype, call_.mode, call_.weights != nullptr);
@@ -209,7 +216,7 @@ class BagServer {
     const Table& table = table_of(part);
     PoolJob job;
     job.rows = scratch_.pointers.data() + row;
-    job.lengths = call_.offsets.data == nullptr ? nullptr : scratch_.lengths.data() + bag;
+    job.lengths = one_row_each(part) ? nullptr : scratch_.lengths.data() + bag;
     job.bags = bags;
     job.weights = weights_ == nullptr ? nullptr : weights_ + row * weight_bytes(table);
     job.dim = table.layout.dim;
@@ -266,7 +273,7 @@ class BagServer {
       const Table& table = table_of(bag.part);
       PoolJob job;
       job.rows = scratch_.pointers.data();
-      job.lengths = call_.offsets.data == nullptr ? nullptr : &bag.rows;
+      job.lengths = one_row_each(bag.part) ? nullptr : &bag.rows;
       job.bags = 1;
       job.weights =
           call_.weights == nullptr ? nullptr : scratch_.pending_weights.data() + bag.weights;
