@@ -66,4 +66,8 @@ std::uint64_t validate(const BagCall& call);
 /// The same for indices of a single table, as update and prefetch take them.
 std::uint64_t validate_rows(const Table& table, Integers indices, BoundsCheck bounds);
 
+/// The row of an index that has been checked. Throws std::out_of_range where the caller's memory
+/// has changed since.
+std::uint64_t row_at(const Table& table, Integers indices, std::size_t i);
+
 }  // namespace tieralloc

@@ -6,6 +6,7 @@
 // pooled in another order than its bag's, so a sum does not depend on where its rows were.
 #include <algorithm>
 #include <cstring>
+#include <stdexcept>
 
 #include "store.hpp"
 
@@ -86,12 +87,21 @@ class BagServer {
 
   std::size_t bag_size(std::size_t part, std::size_t bag) const {
     const std::size_t i = part * call_.bags + bag;
-    return call_.bag_end(i) - call_.bag_begin(i);
+    const std::size_t begin = call_.bag_begin(i);
+    const std::size_t end = call_.bag_end(i);
+    if (begin > end) refuse_changed_offsets();
+    return end - begin;
+  }
+
+  /// They were in order when the call began: the caller's memory has changed.
+  [[noreturn]] static void refuse_changed_offsets() {
+    throw std::invalid_argument("the offsets changed while the call was served");
   }
 
   /// Fills in the rows and weights of the chunk's bags, whose n indices begin at the call's
   /// `begin`-th.
   void take_rows(std::size_t part, std::size_t begin, std::size_t n) {
+    if (begin > call_.indices.size || n > call_.indices.size - begin) refuse_changed_offsets();
     scratch_.rows.resize(n);
     const void* indices = call_.indices.data;
     if (call_.indices.wide) {

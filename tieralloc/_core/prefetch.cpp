@@ -25,7 +25,8 @@ std::uint64_t Store::prefetch(const BagCall& request) {
   for (std::size_t part = 0; part < request.parts.size() && request.bags > 0; ++part) {
     const Table& table = *request.parts[part].table;
     const std::size_t first = part * request.bags;
-    const std::size_t end = request.bag_end(first + request.bags - 1);
+    const std::size_t end =
+        std::min(request.bag_end(first + request.bags - 1), request.indices.size);
     for (std::size_t i = request.bag_begin(first); i < end; ++i) {
       const auto row = static_cast<std::uint64_t>(request.indices[i]);
       if (row >= table.layout.rows) continue;
@@ -60,7 +61,7 @@ std::vector<Miss> Store::rows_to_pin(const Table& table, Integers indices) {
   std::vector<Miss> misses;
   std::lock_guard lock(tier.mutex());
   for (std::size_t i = 0; i < indices.size; ++i) {
-    const RowId row = table.first_row + static_cast<std::uint64_t>(indices[i]);
+    const RowId row = table.first_row + row_at(table, indices, i);
     if (tier.is_pinned(row) || !rows.insert(row).second) continue;
     misses.push_back({.tier = &tier, .row = row, .batch = nullptr});
   }
@@ -99,7 +100,7 @@ void Store::unpin(const Table& table, Integers indices) {
   enter(call);
   std::lock_guard lock(table.tier->mutex());
   for (std::size_t i = 0; i < indices.size; ++i) {
-    table.tier->unpin(table.first_row + static_cast<std::uint64_t>(indices[i]));
+    table.tier->unpin(table.first_row + row_at(table, indices, i));
   }
 }
 

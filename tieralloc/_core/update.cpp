@@ -39,7 +39,7 @@ void Store::update(const Table& table, Integers indices, const std::byte* values
   enter(call);
   PaddedRow padded(table);
   for (std::size_t i = 0; i < indices.size; ++i) {
-    store_row(table, static_cast<std::uint64_t>(indices[i]), padded(values, i));
+    store_row(table, row_at(table, indices, i), padded(values, i));
     updates_.fetch_add(1, std::memory_order_relaxed);
   }
   wake_cleaner(*table.tier);
