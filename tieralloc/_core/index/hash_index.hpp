@@ -24,7 +24,7 @@ class HashIndex final : public RowIndex {
 
   HashIndex(RowId rows, Slot slots)
       : memory_(bytes_for(slots), "row index"),
-        table_{memory_.as<Bucket>(), bucket_count(slots), std::bit_width(slots)} {
+        table_{memory_.as<Bucket>(), bucket_count(slots), static_cast<int>(std::bit_width(slots))} {
     if (!can_hold(rows, slots)) {
       throw std::invalid_argument("a hashed index cannot number " + std::to_string(rows) +
                                   " rows and " + std::to_string(slots) + " slots in 64 bits");
