@@ -2,9 +2,9 @@
 #include "access_ring.hpp"
 
 #include <random>
-#include <thread>
 
 #include "check.hpp"
+#include "support.hpp"
 
 namespace {
 
@@ -45,7 +45,8 @@ TEST(a_reader_beside_the_writer_sees_every_access_once_and_in_order) {
   AccessRing ring(64);
   constexpr RowId kPieces = 20000;
   std::atomic<bool> done{false};
-  std::thread writer([&] {
+  Threads threads;
+  threads.start([&] {
     std::mt19937_64 random(1);
     RowId next = 0;
     for (RowId i = 0; i < kPieces; ++i) {
@@ -63,7 +64,7 @@ TEST(a_reader_beside_the_writer_sees_every_access_once_and_in_order) {
     last = done.load();
     for (RowId row : popped(ring)) CHECK_EQ(row, expected++);
   }
-  writer.join();
+  threads.join();
   CHECK(expected > 0);
 }
 

@@ -16,11 +16,19 @@ namespace {
 constexpr unsigned kHangSeconds = 240;
 const char* running = "";
 
-void on_hang(int) {
-  const char* parts[] = {"HANGS ", running, "\n"};
+[[noreturn]] void end_with(const char* what) {
+  const char* parts[] = {what, running, "\n"};
   for (const char* part : parts) (void)!write(2, part, std::strlen(part));
   signal(SIGABRT, SIG_DFL);
   std::abort();
+}
+
+void on_hang(int) {
+  end_with("HANGS ");
+}
+
+void on_terminate() {
+  end_with("TERMINATES ");
 }
 
 bool wanted(const char* name, int argc, char** argv) {
@@ -57,6 +65,7 @@ Outcome run(const check::Test& test) {
 int main(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   signal(SIGALRM, on_hang);
+  std::set_terminate(on_terminate);
   const bool verbose = argc > 1 && std::string_view(argv[1]) == "-v";
   int count[3] = {};
   for (const check::Test& test : check::tests()) {
