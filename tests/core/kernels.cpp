@@ -213,10 +213,19 @@ void check_all_modes(const Variant& variant, std::size_t dim) {
   check_one<Row, Out>(variant, singles, Mode::copy, false);
 }
 
+// No threads are at work here, so ThreadSanitizer sees to a few widths only.
+#ifdef __SANITIZE_THREAD__
+constexpr std::size_t kWidthStep = 7;
+#else
+constexpr std::size_t kWidthStep = 1;
+#endif
+
 template <typename Row, typename Out>
 void check_all_widths() {
   for (const Variant& variant : variants()) {
-    for (std::size_t dim = 1; dim <= 200; ++dim) check_all_modes<Row, Out>(variant, dim);
+    for (std::size_t dim = 1; dim <= 200; dim += kWidthStep) {
+      check_all_modes<Row, Out>(variant, dim);
+    }
     for (std::size_t dim : {256, 511, 1024}) check_all_modes<Row, Out>(variant, dim);
   }
 }

@@ -174,7 +174,7 @@ class Stress {
 
   void keep_house(std::mt19937_64& random) {
     Store& store = bench_.store();
-    switch (random() % 8) {
+    switch (random() % 10) {
       case 0:
         store.flush();
         break;
@@ -186,6 +186,12 @@ class Stress {
         break;
       case 3:
         load(random);
+        break;
+      case 4:
+        store.record_accesses(random() % 2 == 0 ? 0 : random() % 1000);
+        break;
+      case 5:
+        for (RowId row : store.drain_accesses()) CHECK(row < tables_.size() * kRows);
         break;
       default: {
         const StoreStats stats = store.stats();
@@ -271,6 +277,9 @@ TEST(nothing_is_torn_or_lost_where_all_rows_fit) {
 }
 TEST(nothing_is_torn_or_lost_through_the_page_cache) {
   stress("clock", 24, {.engine = "pread", .direct = false}, 1200);
+}
+TEST(nothing_is_torn_or_lost_by_page_faults) {
+  stress("sieve", 24, {.engine = "mmap"}, 800);
 }
 TEST(nothing_is_torn_or_lost_by_single_reads) {
   stress("clock", 24, {.engine = "pread", .queue_depth = 1}, 800);
