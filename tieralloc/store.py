@@ -489,9 +489,9 @@ class TieredStore:
         RuntimeError
             Where there is a log already.
         ValueError
-            For a capacity below 1, or a closed store.
+            For a capacity below 1 or above 268,435,456, or a closed store.
         """
-        _check_range("capacity", capacity, 1, 1 << 40)
+        _check_range("capacity", capacity, 1, 1 << 28)
         if self._access_log is not None:
             raise RuntimeError("the store has an access log already; end that one first")
         self._core.record_accesses(capacity)

@@ -80,7 +80,10 @@ TEST(a_row_needs_no_touches_exactly_while_its_policy_says_so) {
     const auto flagged = [&](RowId row) { return is_saturated(bench.tier.index().find(row)); };
     const auto touch = [&](RowId row) {
       bench.touch(row);
-      bench.tier.note_saturation(row, bench.tier.index().find(row));
+      const Entry entry = bench.tier.index().find(row);
+      const Slot slot = slot_of(entry);
+      std::uint32_t place = 0;
+      if (bench.tier.find_saturated({&slot, 1}, &place) > 0) bench.tier.note_saturation(row, entry);
     };
     for (RowId row : {1, 2, 3, 4}) CHECK(bench.admit(row));
     CHECK(!flagged(1));

@@ -1,6 +1,7 @@
 // faults.cpp: the functions that the linker puts before the real ones.
 #include "faults.hpp"
 
+#include <sys/mman.h>
 #include <sys/types.h>
 
 #include <atomic>
@@ -122,7 +123,10 @@ void* __wrap__Znam(std::size_t size) {
 void* __wrap_mmap(void* address, std::size_t size, int protection, int flags, int fd,
                   off_t offset) {
   const int error = faults::state_of(Call::map).strike();
-  if (error == 0) return __real_mmap(address, size, protection, flags, fd, offset);
+  if (error == 0) {
+    if ((flags & MAP_ANONYMOUS) != 0) faults::allocated += size;
+    return __real_mmap(address, size, protection, flags, fd, offset);
+  }
   errno = error;
   return reinterpret_cast<void*>(-1);
 }

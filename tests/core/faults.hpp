@@ -45,7 +45,7 @@ class BeforeFopen {
   BeforeFopen(const BeforeFopen&) = delete;
 };
 
-/// Bytes that this thread has asked of operator new so far.
+/// Bytes that this thread has asked of operator new so far, and of the kernel as anonymous memory.
 std::size_t allocated_bytes();
 
 }  // namespace faults

@@ -21,6 +21,8 @@ namespace tieralloc {
 
 class AccessRing {
  public:
+  static constexpr std::size_t kMost = std::size_t{1} << 28;
+
   /// Holds `capacity` accesses, rounded up to a power of two.
   explicit AccessRing(std::size_t capacity)
       : mask_(std::bit_ceil(std::max<std::size_t>(capacity, 2)) - 1),

@@ -1,10 +1,31 @@
 // accesses.cpp: what lookups accessed, recorded for whoever learns from it.
+#include <new>
+#include <stdexcept>
+#include <string>
+
 #include "store.hpp"
 
 namespace tieralloc {
+namespace {
+
+/// Where memory is short the least of rings, which drops and counts: serving does not fail for want
+/// of a record.
+AccessRing* make_ring(std::size_t capacity) {
+  try {
+    return new AccessRing(capacity);
+  } catch (const std::bad_alloc&) {
+    return new AccessRing(1);
+  }
+}
+
+}  // namespace
 
 void Store::record_accesses(std::size_t capacity) {
   check_fork();
+  if (capacity > AccessRing::kMost) {
+    throw std::invalid_argument("capacity is " + std::to_string(capacity) + ", expected at most " +
+                                std::to_string(AccessRing::kMost));
+  }
   CallGate::Exclusive alone(gate_);
   gate_.check_open();
   gate_.each_cell([](CallCell& cell) { delete cell.accesses.exchange(nullptr); });
@@ -28,7 +49,7 @@ AccessRing* Store::ring_of(CallGate::Call& call) {
   if (capacity == 0) return nullptr;
   std::atomic<AccessRing*>& ring = call.cell().accesses;
   if (ring.load(std::memory_order_relaxed) == nullptr) {
-    ring.store(new AccessRing(capacity), std::memory_order_release);
+    ring.store(make_ring(capacity), std::memory_order_release);
   }
   return ring.load(std::memory_order_relaxed);
 }

@@ -4,29 +4,20 @@
 #include <stdexcept>
 #include <string>
 
+#include "row_loops.hpp"
 #include "store.hpp"
 
 namespace tieralloc {
 namespace {
 
-template <typename Index>
-std::uint64_t count_outside(const Index* indices, std::size_t n, std::uint64_t rows) {
-  std::uint64_t outside = 0;
-  // A negative index becomes a huge number.
-  for (std::size_t i = 0; i < n; ++i) {
-    outside += static_cast<std::uint64_t>(static_cast<std::int64_t>(indices[i])) >= rows;
-  }
-  return outside;
-}
-
 std::uint64_t check_range(const Table& table, Integers indices, std::size_t begin, std::size_t end,
                           BoundsCheck bounds) {
   const std::uint64_t rows = table.layout.rows;
   const std::uint64_t outside =
-      indices.wide
-          ? count_outside(static_cast<const std::int64_t*>(indices.data) + begin, end - begin, rows)
-          : count_outside(static_cast<const std::int32_t*>(indices.data) + begin, end - begin,
-                          rows);
+      indices.wide ? row_loops().count_outside_64(
+                         static_cast<const std::int64_t*>(indices.data) + begin, end - begin, rows)
+                   : row_loops().count_outside_32(
+                         static_cast<const std::int32_t*>(indices.data) + begin, end - begin, rows);
   if (outside == 0 || bounds == BoundsCheck::warning) return outside;
   std::size_t i = begin;
   while (static_cast<std::uint64_t>(indices[i]) < rows) ++i;

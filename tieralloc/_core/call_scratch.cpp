@@ -61,6 +61,7 @@ void CallScratch::trim() {
   give_back_if_large(pointers);
   give_back_if_large(touched);
   give_back_if_large(touched_at);
+  give_back_if_large(saturated);
   give_back_if_large(lengths);
   give_back_if_large(weights);
   misses.trim();

@@ -59,6 +59,7 @@ struct CallScratch {
   std::vector<const std::byte*> pointers;
   std::vector<Slot> touched;
   std::vector<std::uint32_t> touched_at;  ///< their places in `rows`
+  std::vector<std::uint32_t> saturated;   ///< places in `touched`
   std::vector<std::uint32_t> lengths;
   std::vector<std::byte> weights;  ///< where they are not the caller's own
 

@@ -84,10 +84,13 @@ class FastTier final : private SaturationObserver {
   bool touch_is_concurrent() const { return policy_->touch_is_concurrent(); }
   /// Tells the policy of hits, in order; takes the lock itself where the policy needs it.
   void touch(std::span<const Slot> slots);
-  /// After touching a row: spares it further touches if the policy needs none.
-  void note_saturation(RowId row, Entry seen) {
-    if (policy_->is_saturated(slot_of(seen))) index_->set_flag(row, seen, kSaturatedFlag);
+  /// Rows of touched slots that need no further touches: their places in `slots`, as
+  /// EvictionPolicy::find_saturated.
+  std::size_t find_saturated(std::span<const Slot> slots, std::uint32_t* places) const {
+    return policy_->find_saturated(slots, places);
   }
+  /// Spares a row further touches, if its entry is still the one `seen`.
+  void note_saturation(RowId row, Entry seen) { index_->set_flag(row, seen, kSaturatedFlag); }
   /// False where nothing can ever be evicted, and touches would be work for nothing.
   bool needs_touches() const { return can_evict(); }
 

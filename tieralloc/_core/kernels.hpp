@@ -9,10 +9,15 @@
 #include <cstdint>
 
 #include "dtype.hpp"
+#include "types.hpp"
 
 namespace tieralloc {
 
 enum class Mode { copy, sum, mean, max };
+
+/// Rows between the one that is pooled and the one whose memory is asked for meanwhile: the memory
+/// of so many rows at the start of a job is asked for by whoever has it done.
+inline constexpr std::size_t kRowsAhead = 32;
 
 struct PoolJob {
   const std::byte* const* rows;  ///< the rows of all bags, one bag after the other
@@ -22,7 +27,12 @@ struct PoolJob {
   std::size_t dim;
   std::byte* out;
   std::size_t out_stride;  ///< bytes from a bag's result to the next one's
+  std::size_t behind = 0;  ///< rows behind those of the bags, which the next job pools
 };
+
+inline void prefetch_row(const std::byte* row, std::size_t bytes) {
+  for (std::size_t at = 0; at < bytes; at += kCacheLine) prefetch_to_l2(row + at);
+}
 
 using PoolFunction = void (*)(const PoolJob&);
 

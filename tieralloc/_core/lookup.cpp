@@ -1,19 +1,23 @@
 // lookup.cpp: a call from its first index to its last.
 //
-// Bags are taken in chunks of a table: find the rows of a chunk in the index, pool the bags that
-// have all of theirs, and set aside those that miss some, with copies of the rows they have. Then
-// the misses of all chunks are fetched as one batch and the bags set aside are pooled. Nothing is
-// pooled in another order than its bag's, so a sum does not depend on where its rows were.
+// Bags are taken in chunks of a table, and a chunk in groups of bags, in a pipeline: while a group
+// is pooled, the rows of the next are on their way from memory and the index's entries for the one
+// after that. Bags that have all of their rows are pooled, those that miss some set aside with
+// copies of the rows they have. Then the misses of all chunks are fetched as one batch and the bags
+// set aside are pooled. Nothing is pooled in another order than its bag's, so a sum does not depend
+// on where its rows were.
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
 
+#include "row_loops.hpp"
 #include "store.hpp"
 
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kChunk = 1024;                     // rows found and pooled at a time
+constexpr std::size_t kChunk = 4096;  // rows taken from the caller at a time
+constexpr std::size_t kGroup = 256;   // rows found and pooled at a time, at least
 constexpr std::size_t kMaxHeld = std::size_t{16} << 20;  // bytes of rows set aside at a time
 
 std::size_t weight_bytes(const Table& table) {
@@ -103,12 +107,7 @@ class BagServer {
   void take_rows(std::size_t part, std::size_t begin, std::size_t n) {
     if (begin > call_.indices.size || n > call_.indices.size - begin) refuse_changed_offsets();
     scratch_.rows.resize(n);
-    const void* indices = call_.indices.data;
-    if (call_.indices.wide) {
-      number_rows(table_of(part), static_cast<const std::int64_t*>(indices) + begin, n);
-    } else {
-      number_rows(table_of(part), static_cast<const std::int32_t*>(indices) + begin, n);
-    }
+    number_rows(table_of(part), begin);
     if (call_.weights != nullptr) {
       weights_ =
           static_cast<const std::byte*>(call_.weights) + begin * weight_bytes(table_of(part));
@@ -116,15 +115,16 @@ class BagServer {
     if (call_.parts[part].padding >= 0) drop_padding(part, call_.parts[part].padding);
   }
 
-  template <typename Index>
-  void number_rows(const Table& table, const Index* indices, std::size_t n) {
-    const std::uint64_t rows = table.layout.rows;
-    const RowId first = table.first_row;
-    RowId* numbered = scratch_.rows.data();
-    for (std::size_t i = 0; i < n; ++i) {
-      // validate() has let an index outside the table pass only to have row 0 served for it.
-      const auto index = static_cast<std::uint64_t>(static_cast<std::int64_t>(indices[i]));
-      numbered[i] = first + (index < rows ? index : 0);
+  /// validate() has let an index outside the table pass only to have row 0 served for it.
+  void number_rows(const Table& table, std::size_t begin) {
+    const std::size_t n = scratch_.rows.size();
+    const void* indices = call_.indices.data;
+    if (call_.indices.wide) {
+      row_loops().number_64(static_cast<const std::int64_t*>(indices) + begin, n, table.layout.rows,
+                            table.first_row, scratch_.rows.data());
+    } else {
+      row_loops().number_32(static_cast<const std::int32_t*>(indices) + begin, n, table.layout.rows,
+                            table.first_row, scratch_.rows.data());
     }
   }
 
@@ -153,48 +153,81 @@ class BagServer {
   }
 
   void serve_chunk(std::size_t part, std::size_t first_bag) {
-    const Table& table = table_of(part);
+    FastTier& tier = *table_of(part).tier;
     const std::size_t n = scratch_.rows.size();
     lookups_ += n;
-    if (ring_ != nullptr) ring_->push(scratch_.rows, table.number - table.first_row);
-    guard_.begin_read();
-    const std::size_t found = find_rows(*table.tier);
-    if (found == n) {
-      pool(part, first_bag, 0, scratch_.lengths.size(), 0);
-    } else {
-      pool_or_set_aside(part, first_bag);
-    }
-    const bool touches = table.tier->needs_touches();
-    const bool inside = table.tier->touch_is_concurrent();
-    if (touches && inside) touch(*table.tier);
-    guard_.end_read();
-    if (touches && !inside) touch(*table.tier);
-  }
-
-  /// Fills in the addresses of the chunk's resident rows; returns how many there are.
-  std::size_t find_rows(FastTier& tier) {
-    const std::size_t n = scratch_.rows.size();
+    if (ring_ != nullptr)
+      ring_->push(scratch_.rows, table_of(part).number - table_of(part).first_row);
     scratch_.entries.resize(n);
     scratch_.pointers.resize(n);
-    tier.index().find(scratch_.rows, scratch_.entries.data());
-    const Entry* entries = scratch_.entries.data();
-    const std::byte** pointers = scratch_.pointers.data();
-    const std::byte* slots = tier.row(0);
-    const std::size_t stride = tier.stride();
-    Entry flags = 0;
-    std::size_t found = 0;
-    for (std::size_t i = 0; i < n; ++i) {
-      const Entry entry = entries[i];
-      flags |= entry;
-      found += entry != kAbsent;
-      pointers[i] = entry == kAbsent ? nullptr : slots + slot_of(entry) * stride;
+    const bool touches = tier.needs_touches();
+    const bool inside = tier.touch_is_concurrent();
+    guard_.begin_read();
+    serve_groups(part, first_bag, touches && inside);
+    guard_.end_read();
+    if (touches && !inside) touch(tier, {.bags = scratch_.lengths.size(), .rows = n});
+  }
+
+  /// Some bags of the chunk that follow each other: places in it of the first one and of its first
+  /// row.
+  struct Group {
+    std::size_t bag = 0;
+    std::size_t row = 0;
+    std::size_t bags = 0;
+    std::size_t rows = 0;
+  };
+
+  Group group_after(const Group& last) const {
+    Group group{.bag = last.bag + last.bags, .row = last.row + last.rows};
+    while (group.rows < kGroup && group.bag + group.bags < scratch_.lengths.size()) {
+      group.rows += scratch_.lengths[group.bag + group.bags++];
     }
-    if (is_prefetched(flags)) count_first_uses(tier);
+    return group;
+  }
+
+  void serve_groups(std::size_t part, std::size_t first_bag, bool touches) {
+    FastTier& tier = *table_of(part).tier;
+    const auto ask_for = [&](const Group& group) {
+      tier.index().prefetch(std::span(scratch_.rows).subspan(group.row, group.rows));
+    };
+    const auto prepare = [&](const Group& group) {
+      const std::size_t found = find_rows(table_of(part), group);
+      if (touches) touch(tier, group);
+      return found;
+    };
+    Group group = group_after({});
+    Group next = group_after(group);
+    ask_for(group);
+    ask_for(next);
+    std::size_t found = prepare(group);
+    while (group.bags > 0) {
+      const Group later = group_after(next);
+      ask_for(later);
+      const std::size_t next_found = prepare(next);
+      if (found == group.rows) {
+        pool(part, first_bag, group, next.rows);
+      } else {
+        pool_or_set_aside(part, first_bag, group);
+      }
+      group = next;
+      next = later;
+      found = next_found;
+    }
+  }
+
+  /// Fills in the addresses of a group's resident rows; returns how many there are.
+  std::size_t find_rows(const Table& table, const Group& group) {
+    FastTier& tier = *table.tier;
+    Entry* entries = scratch_.entries.data() + group.row;
+    tier.index().find(std::span(scratch_.rows).subspan(group.row, group.rows), entries);
+    const auto [flags, found] = row_loops().locate(entries, group.rows, tier.row(0), tier.stride(),
+                                                   scratch_.pointers.data() + group.row);
+    if (is_prefetched(flags)) count_first_uses(tier, group);
     return found;
   }
 
-  void count_first_uses(FastTier& tier) {
-    for (std::size_t i = 0; i < scratch_.rows.size(); ++i) {
+  void count_first_uses(FastTier& tier, const Group& group) {
+    for (std::size_t i = group.row; i < group.row + group.rows; ++i) {
       if (is_prefetched(scratch_.entries[i]) && tier.clear_prefetched(scratch_.rows[i])) {
         guard_.meters().prefetches_useful.add(1);
       }
@@ -202,50 +235,54 @@ class BagServer {
   }
 
   /// Tells the policy of hits that it needs to hear of: of rows that are hit all the time, none.
-  void touch(FastTier& tier) {
-    scratch_.touched.clear();
-    scratch_.touched_at.clear();
-    for (std::uint32_t i = 0; i < scratch_.entries.size(); ++i) {
-      const Entry entry = scratch_.entries[i];
-      if (entry == kAbsent || is_saturated(entry)) continue;
-      scratch_.touched.push_back(slot_of(entry));
-      scratch_.touched_at.push_back(i);
+  void touch(FastTier& tier, const Group& group) {
+    scratch_.touched.resize(group.rows);
+    scratch_.touched_at.resize(group.rows);
+    std::size_t count = 0;
+    for (std::size_t i = group.row; i < group.row + group.rows; ++i) {
+      const Entry entry = scratch_.entries[i];  // no branch: nobody could predict it
+      scratch_.touched[count] = slot_of(entry);
+      scratch_.touched_at[count] = static_cast<std::uint32_t>(i);
+      count += entry != kAbsent && !is_saturated(entry);
     }
-    if (scratch_.touched.empty()) return;
-    tier.touch(scratch_.touched);
+    if (count == 0) return;
+    const std::span<const Slot> slots(scratch_.touched.data(), count);
+    tier.touch(slots);
     if (!tier.touch_is_concurrent()) return;
-    for (const std::uint32_t at : scratch_.touched_at) {
+    scratch_.saturated.resize(count);
+    const std::size_t saturated = tier.find_saturated(slots, scratch_.saturated.data());
+    for (std::size_t i = 0; i < saturated; ++i) {
+      const std::uint32_t at = scratch_.touched_at[scratch_.saturated[i]];
       tier.note_saturation(scratch_.rows[at], scratch_.entries[at]);
     }
   }
 
-  /// Pools `bags` bags of the chunk, from its `bag`-th on, whose rows begin at the chunk's
-  /// `row`-th.
-  void pool(std::size_t part, std::size_t first_bag, std::size_t bag, std::size_t bags,
-            std::size_t row) {
+  /// Pools a group of the chunk, all rows of which were found.
+  void pool(std::size_t part, std::size_t first_bag, const Group& group, std::size_t behind = 0) {
     const Table& table = table_of(part);
     PoolJob job;
-    job.rows = scratch_.pointers.data() + row;
-    job.lengths = one_row_each(part) ? nullptr : scratch_.lengths.data() + bag;
-    job.bags = bags;
-    job.weights = weights_ == nullptr ? nullptr : weights_ + row * weight_bytes(table);
+    job.rows = scratch_.pointers.data() + group.row;
+    job.lengths = one_row_each(part) ? nullptr : scratch_.lengths.data() + group.bag;
+    job.bags = group.bags;
+    job.behind = behind;
+    job.weights = weights_ == nullptr ? nullptr : weights_ + group.row * weight_bytes(table);
     job.dim = table.layout.dim;
-    job.out = out_of(part, first_bag + bag);
+    job.out = out_of(part, first_bag + group.bag);
     job.out_stride = call_.out_stride;
     pool_of(table)(job);
   }
 
-  void pool_or_set_aside(std::size_t part, std::size_t first_bag) {
-    std::size_t row = 0;
-    for (std::size_t bag = 0; bag < scratch_.lengths.size(); ++bag) {
-      const std::size_t n = scratch_.lengths[bag];
-      const auto* begin = scratch_.pointers.data() + row;
-      if (std::find(begin, begin + n, nullptr) == begin + n) {
-        pool(part, first_bag, bag, 1, row);
+  void pool_or_set_aside(std::size_t part, std::size_t first_bag, const Group& group) {
+    Group one{.bag = group.bag, .row = group.row, .bags = 1};
+    for (; one.bag < group.bag + group.bags; ++one.bag) {
+      one.rows = scratch_.lengths[one.bag];
+      const auto* begin = scratch_.pointers.data() + one.row;
+      if (std::find(begin, begin + one.rows, nullptr) == begin + one.rows) {
+        pool(part, first_bag, one);
       } else {
-        set_aside(part, first_bag + bag, row, n);
+        set_aside(part, first_bag + one.bag, one.row, one.rows);
       }
-      row += n;
+      one.row += one.rows;
     }
   }
 

@@ -77,7 +77,7 @@ std::uint64_t control_group_limit() {
 Region::Region(std::size_t bytes, const char* purpose) {
   if (bytes == 0) return;
   const bool huge = bytes >= kHugePage;
-  const std::size_t size = round_up(bytes, kPage);
+  const std::size_t size = size_for(bytes);
   std::byte* data = map_aligned(size, huge ? kHugePage : kPage);
   if (data == nullptr) {
     throw MemoryShortage("cannot map " + std::to_string(bytes) + " bytes of memory for the " +
@@ -87,6 +87,10 @@ Region::Region(std::size_t bytes, const char* purpose) {
   madvise(data, size, MADV_DONTFORK);
   data_ = data;
   size_ = size;
+}
+
+std::size_t Region::size_for(std::size_t bytes) {
+  return round_up(bytes, kPage);
 }
 
 Region::~Region() {

@@ -16,6 +16,8 @@ class Region {
   /// Throws MemoryShortage, naming `purpose` and the size, where the kernel refuses.
   Region(std::size_t bytes, const char* purpose);
   ~Region();
+  /// Bytes that a region for so many takes: whole pages.
+  static std::size_t size_for(std::size_t bytes);
   Region(Region&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
   Region& operator=(Region&& other) noexcept {

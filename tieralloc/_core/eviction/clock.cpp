@@ -19,7 +19,9 @@ class Clock final : public EvictionPolicy {
 
   bool touch_is_concurrent() const override { return true; }
   void touch(std::span<const Slot> slots) override { marks_.raise(slots); }
-  bool is_saturated(Slot slot) const override { return marks_.is_saturated(slot); }
+  std::size_t find_saturated(std::span<const Slot> slots, std::uint32_t* places) const override {
+    return marks_.find_saturated(slots, places);
+  }
 
   void insert(Slot slot, RowId) override {
     marks_.clear(slot);

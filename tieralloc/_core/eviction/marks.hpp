@@ -10,8 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "../memory.hpp"
 #include "../types.hpp"
 #include "policy.hpp"
 
@@ -20,22 +20,32 @@ namespace tieralloc {
 class Marks {
  public:
   Marks(const EvictionConfig& config, std::uint8_t maximum)
-      : maximum_(maximum), observer_(config.observer), marks_(config.slots) {}
+      : maximum_(maximum), observer_(config.observer), memory_(bytes(config.slots), "marks") {}
 
   static std::size_t bytes(std::uint32_t slots) {
-    return slots * sizeof(std::atomic<std::uint8_t>);
+    return Region::size_for(slots * sizeof(std::atomic<std::uint8_t>));
   }
 
   void raise(std::span<const Slot> slots) {
+    for (const Slot slot : slots) __builtin_prefetch(&mark_of(slot), 1);
     for (const Slot slot : slots) {
       const std::uint8_t mark = get(slot);
       if (mark < maximum_) set(slot, mark + 1);
     }
   }
 
-  std::uint8_t get(Slot slot) const { return marks_[slot].load(std::memory_order_relaxed); }
-  void set(Slot slot, std::uint8_t mark) { marks_[slot].store(mark, std::memory_order_relaxed); }
-  bool is_saturated(Slot slot) const { return get(slot) == maximum_; }
+  std::uint8_t get(Slot slot) const { return mark_of(slot).load(std::memory_order_relaxed); }
+  void set(Slot slot, std::uint8_t mark) { mark_of(slot).store(mark, std::memory_order_relaxed); }
+
+  /// As EvictionPolicy::find_saturated. Without a branch a slot: half of them may be.
+  std::size_t find_saturated(std::span<const Slot> slots, std::uint32_t* places) const {
+    std::size_t found = 0;
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+      places[found] = static_cast<std::uint32_t>(i);
+      found += get(slots[i]) == maximum_;
+    }
+    return found;
+  }
 
   void clear(Slot slot) {
     const std::uint8_t mark = get(slot);
@@ -57,9 +67,13 @@ class Marks {
     if (from == maximum_ && observer_ != nullptr) observer_->needs_touches(slot);
   }
 
+  std::atomic<std::uint8_t>& mark_of(Slot slot) const {
+    return memory_.as<std::atomic<std::uint8_t>>()[slot];
+  }
+
   std::uint8_t maximum_;
   SaturationObserver* observer_;
-  std::vector<std::atomic<std::uint8_t>> marks_;
+  Region memory_;  ///< on huge pages where many slots are marked at random
 };
 
 }  // namespace tieralloc

@@ -4,7 +4,7 @@
 // objects. Every call is O(1), amortised.
 //
 // Concurrency: the owner serialises all calls, with one exception. Where `touch_is_concurrent()`
-// holds, `touch` and `is_saturated` may run in any number of threads beside each other and beside
+// holds, `touch` and `find_saturated` may run in any number of threads beside each other and beside
 // any other call.
 #pragma once
 
@@ -20,7 +20,7 @@
 
 namespace tieralloc {
 
-/// Told, inside a call to its policy, that a slot `is_saturated` no more.
+/// Told, inside a call to its policy, that a slot is saturated no more.
 class SaturationObserver {
  public:
   virtual ~SaturationObserver() = default;
@@ -33,7 +33,7 @@ struct EvictionConfig {
   std::uint32_t
       slots;  ///< slots are 0 … slots-1; at least `capacity`, the rest are spares in transit
   std::uint64_t seed = 0;                  ///< for policies that draw at random
-  SaturationObserver* observer = nullptr;  ///< null: nobody relies on is_saturated
+  SaturationObserver* observer = nullptr;  ///< null: nobody relies on find_saturated
 };
 
 class EvictionPolicy {
@@ -64,12 +64,14 @@ class EvictionPolicy {
 
   virtual bool touch_is_concurrent() const { return false; }
 
-  /// Whether touches of this slot change nothing, from now until the observer is told: then nobody
-  /// needs to tell them. May run wherever a concurrent `touch` may, whose races it shares: an error
-  /// of one in an estimate.
-  virtual bool is_saturated(Slot slot) const {
-    (void)slot;
-    return false;
+  /// Finds the slots of which touches change nothing, from now until the observer is told: then
+  /// nobody needs to tell them. Writes their places in `slots` to `places`, which has room for all,
+  /// and returns how many there are. May run wherever a concurrent `touch` may, whose races it
+  /// shares: an error of one in an estimate.
+  virtual std::size_t find_saturated(std::span<const Slot> slots, std::uint32_t* places) const {
+    (void)slots;
+    (void)places;
+    return 0;
   }
 };
 

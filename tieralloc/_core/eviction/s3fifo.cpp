@@ -47,7 +47,9 @@ class S3Fifo final : public EvictionPolicy {
 
   bool touch_is_concurrent() const override { return true; }
   void touch(std::span<const Slot> slots) override { hits_.raise(slots); }
-  bool is_saturated(Slot slot) const override { return hits_.is_saturated(slot); }
+  std::size_t find_saturated(std::span<const Slot> slots, std::uint32_t* places) const override {
+    return hits_.find_saturated(slots, places);
+  }
 
   void insert(Slot slot, RowId row) override {
     keys_[slot] = GhostQueue::key_of(row);

@@ -15,16 +15,13 @@ class DirectIndex final : public RowIndex {
 
   explicit DirectIndex(RowId rows) : memory_(bytes_for(rows), "row index") {}
 
+  void prefetch(std::span<const RowId> rows) const override {
+    for (const RowId row : rows) prefetch_to_l2(&cells()[row]);
+  }
+
   void find(std::span<const RowId> rows, Entry* entries) const override {
-    constexpr std::size_t kAhead = 48;
-    const std::size_t n = rows.size();
     const auto* table = cells();
-    std::size_t i = 0;
-    for (; i + kAhead < n; ++i) {
-      prefetch_to_l2(&table[rows[i + kAhead]]);
-      entries[i] = table[rows[i]].load(std::memory_order_acquire);
-    }
-    for (; i < n; ++i) entries[i] = table[rows[i]].load(std::memory_order_acquire);
+    for (const RowId row : rows) *entries++ = table[row].load(std::memory_order_acquire);
   }
 
   Entry find(RowId row) const override { return cells()[row].load(std::memory_order_acquire); }

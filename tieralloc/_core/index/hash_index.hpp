@@ -31,6 +31,10 @@ class HashIndex final : public RowIndex {
     }
   }
 
+  void prefetch(std::span<const RowId> rows) const override {
+    for (const RowId row : rows) prefetch_to_l2(&table_.bucket(table_.home_of(row)));
+  }
+
   void find(std::span<const RowId> rows, Entry* entries) const override {
     search_hash(table_, rows, entries);
   }

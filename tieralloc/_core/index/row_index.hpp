@@ -41,7 +41,8 @@ class RowIndex {
  public:
   virtual ~RowIndex() = default;
 
-  /// Entries of many rows, the memory of later ones fetched while earlier ones are compared.
+  /// Asks for the memory that finding these rows will read.
+  virtual void prefetch(std::span<const RowId> rows) const = 0;
   virtual void find(std::span<const RowId> rows, Entry* entries) const = 0;
   virtual Entry find(RowId row) const = 0;
 
