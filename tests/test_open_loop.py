@@ -50,6 +50,14 @@ class Watched:
         return self._store.embedding_bag(indices, *arguments, **options)
 
 
+@pytest.fixture
+def interruptible():
+    """A job in a shell's background is born ignoring interrupts."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def every(milliseconds, calls):
     return np.arange(len(calls), dtype=np.int64) * milliseconds * MS
 
@@ -118,6 +126,7 @@ def test_an_error_ends_those_who_wait(trace, store, threads):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_those_who_wait(trace, store, threads):
     calls = calls_of(trace)
     signalling = threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT))

@@ -73,7 +73,7 @@ class StoreMachine(RuleBasedStateMachine):
         }
     )
     budgets = st.integers(1, 12).map(lambda rows: {"fast_rows": rows}) | st.integers(
-        12_288, 40_000
+        16_384, 40_000
     ).map(lambda size: {"fast_bytes": size})
 
     def a_table(self, data):

@@ -33,7 +33,7 @@ OPTIONS = {
     "seed float": ({"seed": 0.5}, TypeError, "seed is of type float, expected int"),
 }
 BYTES = {
-    "too small": (12287, ValueError, "fast_bytes is 12287, expected at least 12288: one row"),
+    "too small": (16383, ValueError, "fast_bytes is 16383, expected at least 16384: one row"),
     "zero": (0, ValueError, "fast_bytes is 0, expected above zero"),
     "no size": ("64 MeB", ValueError, "fast_bytes is '64 MeB', expected bytes or a size such as"),
     "no number": (1.5, TypeError, "fast_bytes is of type float, expected int or str"),
@@ -253,7 +253,7 @@ TABLES = st.lists(
 
 @given(
     tables=TABLES,
-    budget=st.integers(12_288, 4 << 20),
+    budget=st.integers(16_384, 4 << 20),
     policy=st.sampled_from(POLICIES),
 )
 def test_the_fast_tier_takes_no_more_than_its_budget(tables, budget, policy):

@@ -2,6 +2,10 @@
 // end.
 #include "store.hpp"
 
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <stdexcept>
 
@@ -12,6 +16,13 @@ namespace tieralloc {
 namespace {
 
 constexpr std::size_t kIdleBuffers = std::size_t{4} << 20;
+
+/// Lets threads that serve go first where there are not enough cores for all: the least
+/// weight, and no preempting of them. Where it is refused, all are equal.
+void yield_to_serving() {
+  constexpr int kNice = 19;
+  setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), kNice);
+}
 
 }  // namespace
 
@@ -34,9 +45,15 @@ Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
     append_table(layout);
   }
   try {
-    threads_.emplace_back([this] { clean_in_background(); });
+    threads_.emplace_back([this] {
+      yield_to_serving();
+      clean_in_background();
+    });
     for (unsigned i = 0; i < std::max(1u, options_.prefetch_threads); ++i) {
-      threads_.emplace_back([this] { prefetch_in_background(); });
+      threads_.emplace_back([this] {
+        yield_to_serving();
+        prefetch_in_background();
+      });
     }
   } catch (...) {
     stop_threads();
