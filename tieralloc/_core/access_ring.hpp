@@ -45,8 +45,12 @@ class AccessRing {
   /// Appends what the ring holds to `rows`, in the order of access.
   void pop(std::vector<RowId>& rows) {
     const std::uint64_t end = end_.load(std::memory_order_acquire);
-    std::uint64_t begin = begin_.load(std::memory_order_relaxed);
-    for (; begin != end; ++begin) rows.push_back(memory_.as<RowId>()[begin & mask_]);
+    const std::uint64_t begin = begin_.load(std::memory_order_relaxed);
+    const RowId* ring = memory_.as<RowId>();
+    const std::size_t at = begin & mask_;
+    const std::size_t before_wrap = std::min<std::size_t>(end - begin, mask_ + 1 - at);
+    rows.insert(rows.end(), ring + at, ring + at + before_wrap);
+    rows.insert(rows.end(), ring, ring + (end - begin - before_wrap));
     begin_.store(end, std::memory_order_release);
   }
 

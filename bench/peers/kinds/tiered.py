@@ -23,7 +23,7 @@ class Tiered(Peer):
 
     def __init__(self, dataset: Dataset, budget: int | None, file_name: str = "emb.tier") -> None:
         super().__init__(dataset, budget)
-        self._fast_rows = dataset.rows - dataset.unused_rows
+        self._fast_rows = dataset.rows
         self.path = dataset.directory / file_name
         self.store: ta.TieredStore
 
@@ -60,3 +60,16 @@ class Tiered(Peer):
 
     def close(self) -> None:
         self.store.close()
+
+
+class TieredAndPolicy(Tiered):
+    """As `Tiered`, with no slots for rows that nobody asks for.
+
+    Nothing is ever evicted either, but it could be: the policy is told of every access.
+    """
+
+    name = "tieralloc and policy"
+
+    def __init__(self, dataset: Dataset, budget: int | None) -> None:
+        super().__init__(dataset, budget, "policy.tier")
+        self._fast_rows = dataset.rows - dataset.unused_rows

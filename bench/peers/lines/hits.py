@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 
 from bench.peers.bench import Bench
 from bench.peers.findings import Finding, at_least
-from bench.peers.kinds.tiered import Tiered
+from bench.peers.kinds.tiered import Tiered, TieredAndPolicy
 from bench.peers.kinds.torch_dram import TorchDram
 from bench.peers.loads import TRACE_KEYS, Load
 from bench.peers.measure import Served, Spread, alternate, ratios
 from bench.peers.peer import PeerFailedError
 from bench.peers.runner import Runner
 from tieralloc._machine import core_count
+from tieralloc.access_log import AccessLog
 
 NUMBER = 1
 TITLE = "Hits: everything resident, rows a second ÷ those of torch all in DRAM"
 PEERS = ("torch", "torch-huge", "fbgemm")
-OURS, RECORDING = Tiered.name, "recording a trace"
-RECORDED_LOOKUPS = 1 << 26
+OURS, POLICY, RECORDING = Tiered.name, TieredAndPolicy.name, "recording accesses"
+#: Accesses that a thread keeps until they are taken, and how often that is.
+RING, DRAIN_SECONDS = 1 << 20, 0.02
 
 Measure = Callable[[int], Served]
 
@@ -33,7 +36,9 @@ def run(bench: Bench) -> list[Finding]:
             continue
         with ExitStack() as opened:
             found = [
-                opened.enter_context(bench.open(name, load, None)) for name in ("tieralloc", *PEERS)
+                opened.enter_context(bench.open(name, load, None))
+                for name in ("tieralloc", "tieralloc-policy", *PEERS)
+                if load.unused_rows or name != "tieralloc-policy"
             ]
             runners = [runner for runner in found if runner is not None]
             for threads in (1, 2):
@@ -64,12 +69,15 @@ def _compare(bench: Bench, load: Load, runners: list[Runner], threads: int) -> l
     figures: dict[str, float | str] = {
         f"{name}, M rows/s": value / 1e6 for name, value in medians.items()
     }
-    return [
-        Finding(what, ratios(speeds[OURS], speeds[best]), target, figures=figures),
-        Finding(
-            f"{what}, {RECORDING}", ratios(speeds[f"{OURS}, {RECORDING}"], speeds[best]), target
-        ),
-    ]
+    found = [Finding(what, ratios(speeds[OURS], speeds[best]), target, figures=figures)]
+    for name, how in (
+        (f"{OURS}, {RECORDING}", RECORDING),
+        (POLICY, "policy told"),
+        (f"{POLICY}, {RECORDING}", f"policy told, {RECORDING}"),
+    ):
+        if name in speeds:
+            found.append(Finding(f"{what}, {how}", ratios(speeds[name], speeds[best]), target))
+    return found
 
 
 def _contenders(runner: Runner, seconds: float, threads: int) -> dict[str, Measure]:
@@ -84,10 +92,25 @@ def _contenders(runner: Runner, seconds: float, threads: int) -> dict[str, Measu
 
 
 def _record(runner: Runner, seconds: float, threads: int, turn: int) -> Served:
+    """Serve while a thread takes what was accessed, as a policy's runtime does."""
     assert isinstance(runner.peer, Tiered)
-    with runner.peer.store.record(RECORDED_LOOKUPS) as recorder:
-        served = runner.serve_again_and_again(turn, seconds, callers=threads)
-    assert recorder.num_lookups > 0
+    served_all = threading.Event()
+    taken = 0
+
+    def drain(log: AccessLog) -> None:
+        nonlocal taken
+        while not served_all.wait(DRAIN_SECONDS):
+            taken += len(log.drain())
+
+    with runner.peer.store.access_log(RING) as log:
+        drainer = threading.Thread(target=drain, args=(log,))
+        drainer.start()
+        try:
+            served = runner.serve_again_and_again(turn, seconds, callers=threads)
+        finally:
+            served_all.set()
+            drainer.join()
+    assert taken > 0
     return served
 
 
