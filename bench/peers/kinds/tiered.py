@@ -69,6 +69,7 @@ class TieredAndPolicy(Tiered):
     """
 
     name = "tieralloc and policy"
+    has_budget = False
 
     def __init__(self, dataset: Dataset, budget: int | None) -> None:
         super().__init__(dataset, budget, "policy.tier")
