@@ -3,4 +3,5 @@
 
 include "_errors.pxi"
 include "_simulator.pxi"
+include "_labels.pxi"
 include "_store.pxi"
