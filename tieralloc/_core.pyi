@@ -17,8 +17,31 @@ class Simulator:
         *,
         count_from: int = 0,
         seed: int = 0,
+        prefetch_lag: int = 0,
     ) -> None: ...
     def run(self, accesses: NDArray[np.uint64]) -> None: ...
+    def prefetch(self, rows: NDArray[np.uint64]) -> None: ...
+    @property
+    def counts(self) -> dict[str, int]: ...
+
+class GuidedSimulator:
+    def __init__(
+        self,
+        capacity: int,
+        rows: int,
+        *,
+        chunk: int,
+        eviction_speed: int,
+        count_from: int = 0,
+        prefetch_lag: int = 0,
+    ) -> None: ...
+    def run(
+        self,
+        accesses: NDArray[np.uint64],
+        keep: NDArray[np.bool_],
+        prefetches: NDArray[np.uint64],
+        offsets: NDArray[np.uint64],
+    ) -> None: ...
     @property
     def counts(self) -> dict[str, int]: ...
 

@@ -4,4 +4,5 @@
 include "_errors.pxi"
 include "_simulator.pxi"
 include "_labels.pxi"
+include "_guided.pxi"
 include "_store.pxi"
