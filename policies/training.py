@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from tieralloc._files import replacing
+from tieralloc._progress import Narrate
 from tieralloc._torch import torch
-
-#: Called with the number of examples just learned from, and how it goes in words.
-Report = Callable[[int, str], object]
 
 _LONGEST_GRADIENT = 1.0
 
@@ -93,7 +91,7 @@ def train(
     *,
     checkpoint: Path | None = None,
     task: str = "",
-    report: Report = lambda done, state: None,
+    report: Narrate = lambda done, state: None,
 ) -> list[Round]:
     """Train until the measure gets no better; the module is left as the best round left it.
 
@@ -110,7 +108,8 @@ def train(
         What is trained on what. A checkpoint of another task, or of other settings, is no
         beginning: training starts anew and replaces it.
     report : callable
-        Called after each step, and for what a resumed run need not do again.
+        Called after each step with the number of examples just learned from and how it goes, and
+        for what a resumed run need not do again.
 
     Returns
     -------
@@ -212,7 +211,7 @@ def _go_over(
     optimizer: torch.optim.Optimizer,
     settings: Settings,
     state: str,
-    report: Report,
+    report: Narrate,
 ) -> float:
     """Learn from each example of a round once; return the mean loss."""
     order = torch.randperm(learner.num_examples)[: round_size(learner, settings)]

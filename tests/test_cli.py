@@ -360,6 +360,17 @@ def test_a_bar_shows_what_takes_longer_than_a_second(monkeypatch):
     assert "replaying:  51%" in terminal.text
 
 
+def test_a_narrated_bar_says_how_it_goes(monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr(_progress, "_PATIENCE", 1e-9)
+    with _progress.narrated("training", 100, "chunks") as report:
+        while "loss 0.5" not in terminal.text:
+            report(0, "loss 0.5")
+            time.sleep(0.01)
+    assert "training:   0%" in terminal.text
+
+
 def test_work_that_cannot_say_how_far_it_is_shows_its_time(monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
@@ -378,5 +389,7 @@ def test_without_a_terminal_or_tqdm_there_is_no_bar(monkeypatch, capsys, absent)
     monkeypatch.setattr(_progress, "_PATIENCE", 0)
     with _progress.bar("replaying", 100, "rows") as done, _progress.waiting("drawing"):
         done(50)
+    with _progress.narrated("training", 100, "chunks") as report:
+        report(50, "loss 0.5")
     shown = terminal.text if absent == "tqdm" else capsys.readouterr().err
     assert shown == ""
