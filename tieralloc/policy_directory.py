@@ -179,6 +179,11 @@ class PolicyDirectory:
                     f" got {other[0]!r} of {other[1]}"
                 )
 
+    def has_seen(self, accesses: NDArray[np.uint64], first: int) -> bool:
+        """Whether the policy learned from accesses of this stream from number `first` on."""
+        trace = self.manifest.trace
+        return first < trace.accesses and trace.fingerprint == fingerprint(accesses)
+
 
 def fingerprint(accesses: NDArray[np.uint64]) -> str:
     """Return the SHA-256 of an access stream: of its rows as little-endian 64-bit integers."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tieralloc._core import Simulator, belady
+from tieralloc._files import check_writable
 from tieralloc._progress import Narration, unheard
 from tieralloc._scripted import compile_module
 from tieralloc._torch import torch
@@ -24,6 +25,7 @@ from tieralloc.policies.losses import chamfer_distance
 from tieralloc.policies.paper import decisions
 from tieralloc.policies.paper.decisions import Inputs, decide_keep, decide_prefetches
 from tieralloc.policies.paper.models import CHUNK, CachingModel, PrefetchModel
+from tieralloc.policies.paper.policy import POLICY
 from tieralloc.policies.training import Learner, Round, Settings, round_size, train
 from tieralloc.policy_directory import (
     Capacity,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 
     from tieralloc.trace import Trace
 
-POLICY = "recmg-paper"
+
 #: Accesses after a chunk whose misses are to be prefetched.
 WINDOW = 15
 #: The eviction speeds that are tried.
@@ -49,7 +51,7 @@ SETTINGS = Settings(
 )
 
 _VALIDATED = 0.2
-_CHECKPOINTS = "training"
+_CHECKPOINTS = ".checkpoints"
 
 
 def train_policy(
@@ -59,7 +61,7 @@ def train_policy(
     *,
     until: float = 0.5,
     seed: int = 0,
-    settings: Settings = SETTINGS,
+    rounds: int = SETTINGS.rounds,
     progress: Narration = unheard,
 ) -> Manifest:
     """Train both models at each capacity and write a policy directory.
@@ -78,8 +80,8 @@ def train_policy(
         The share of the accesses that is learned from, in (0, 1].
     seed : int
         Of everything that is drawn.
-    settings : Settings
-        How to train; its seed is replaced.
+    rounds : int
+        Most rounds of training for each model.
     progress : callable
         Opens a bar for the training of each model.
 
@@ -97,10 +99,12 @@ def train_policy(
         Where something cannot be written.
     """
     directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    check_writable(directory / "manifest.json")  # now rather than after minutes
     task = _Task.of(trace, until, seed)
     distinct = count_distinct(trace.accesses(), task.rows)
     capacities = [Capacity(fraction, fast_rows(fraction, distinct)) for fraction in fast_fractions]
-    settings = replace(settings, seed=seed)
+    settings = replace(SETTINGS, rounds=rounds, seed=seed)
     trained = {}
     for capacity in capacities:
         if capacity.fast_rows not in trained:
