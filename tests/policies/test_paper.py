@@ -37,7 +37,7 @@ def trace():
 @pytest.fixture(scope="module")
 def trained(trace, tmp_path_factory):
     directory = tmp_path_factory.mktemp("policies") / "paper"
-    train_policy(trace, directory, [FRACTION, 0.02], rounds=8, seed=1)
+    train_policy(trace, directory, [FRACTION, 0.02], rounds=5, seed=1)
     return directory
 
 
