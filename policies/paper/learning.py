@@ -1,7 +1,9 @@
 """Training of the paper's models on a trace, for each capacity: from labels to a policy directory.
 
 The last fifth of what is learned from validates: nothing is fitted to it but when to stop and how
-fast to evict. Order and statistics of the id space come from the part that is learned from alone.
+fast to evict. The order of the id space comes from the first half, so that the models meet rows
+that it does not know as often as they will later: learned from all, it makes validation look better
+than anything after it.
 """
 
 from __future__ import annotations
@@ -51,6 +53,7 @@ SETTINGS = Settings(
 )
 
 _VALIDATED = 0.2
+_ORDERED = 0.5
 _CHECKPOINTS = ".checkpoints"
 
 
@@ -157,7 +160,7 @@ class _Task:
                 f"trace {trace.name!r} has {len(accesses)} accesses to learn from, expected at"
                 f" least {10 * CHUNK}"
             )
-        space = learn_id_space(accesses, rows, seed)
+        space = learn_id_space(accesses[: int(len(accesses) * _ORDERED)], rows, seed)
         inputs = Inputs.of(accesses, trace.first_rows, space)
         return cls(accesses, rows, trace.num_tables, fitted, fingerprint(whole), space, inputs)
 
