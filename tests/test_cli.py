@@ -144,6 +144,24 @@ def test_generate_passes_every_knob_on(tmp_path, capsys):
     assert f"{expected.num_lookups:,} lookups" in capsys.readouterr().out
 
 
+def test_a_trained_policy_is_simulated_by_its_directory(path, tmp_path, capsys):
+    pytest.importorskip("torch")
+    directory, fractions = tmp_path / "trained", ("--fast-fraction", "5%,10%")
+    assert run("train", path, "--out", directory, "--rounds", 1, *fractions) == 0
+    printed = capsys.readouterr().out
+    assert "learned from: the first" in printed
+    for line in ("lru", "opt", "caching", "prefetching"):
+        assert len(re.search(rf"^{line}  (.*)$", printed, re.MULTILINE)[1].split()) == 2
+    learned = f"recmg-paper:{directory}"
+    assert f"--policy lru,{learned}" in printed
+    assert run("simulate", path, "--policy", f"{learned},lru", *fractions, "--json", "-") == 0
+    records = json.loads(capsys.readouterr().out)
+    assert [record["policy"] for record in records] == ["recmg-paper"] * 2 + ["lru"] * 2
+    assert records[0]["prefetches_issued"] > 0
+    assert run("simulate", path, "--policy", learned, "--count-from", 0.4) == 0
+    assert "recmg-paper learned from accesses that are counted here" in capsys.readouterr().err
+
+
 def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
     assert run("doctor", tmp_path, "--json") == 0
     findings = json.loads(capsys.readouterr().out)
@@ -174,6 +192,13 @@ def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
         (["simulate", "NOISE"], 2, "is not a file of format npz"),
         (["simulate", "TRACE", "--json", "/nowhere/f.json"], 1, "/nowhere: No such file"),
         (["simulate", "TRACE", "--json", "/"], 1, "/: Is a directory"),
+        (["simulate", "TRACE", "--policy", "recmg-paper"], 2, "has to be trained first: tieralloc"),
+        (["simulate", "TRACE", "--policy", "recmg-paper:/"], 2, "/ has no manifest.json"),
+        (["simulate", "TRACE", "--policy", "recmg-paper:/nowhere"], 1, "No such file"),
+        (["train", "TRACE"], 2, "required: --out"),
+        (["train", "TRACE", "--out", "OUT", "--policy", "lru"], 2, "invalid choice: 'lru'"),
+        (["train", "TRACE", "--out", "OUT", "--until", "0"], 2, "until is 0"),
+        (["train", "TRACE", "--out", "EMPTY"], 1, "File exists"),
         (["simulate", "TRACE", "--plot", "f.xls"], 2, "f.xls has a suffix of no image format"),
         (["replay", "TRACE", "--policy", "opt"], 2, "'opt' knows the future"),
         (["replay", "TRACE", "--batch-size", "0"], 2, "0 is out of range"),
@@ -206,7 +231,10 @@ def test_a_mistake_is_told_in_one_line(path, disk, tmp_path, capsys, arguments, 
         "TRACE": path,
         "EMPTY": tmp_path / "empty.npz",
         "NOISE": tmp_path / "noise.npz",
+        "OUT": tmp_path / "out",
     }
+    if any("recmg-paper:" in argument or argument == "train" for argument in arguments):
+        pytest.importorskip("torch")
     if "--plot" in arguments:
         pytest.importorskip("matplotlib")
     assert run(*[stand_for.get(argument, argument) for argument in arguments]) == status
@@ -257,7 +285,7 @@ def process(*arguments, **options):
     )
 
 
-@pytest.mark.parametrize("command", ["demo", "generate", "simulate", "replay", "doctor"])
+@pytest.mark.parametrize("command", ["demo", "generate", "simulate", "train", "replay", "doctor"])
 def test_each_command_has_help_with_examples(command, capsys):
     assert run(command, "--help") == 0
     printed = capsys.readouterr().out
@@ -360,6 +388,17 @@ def test_a_bar_shows_what_takes_longer_than_a_second(monkeypatch):
     assert "replaying:  51%" in terminal.text
 
 
+def test_a_narrated_bar_says_how_it_goes(monkeypatch):
+    pytest.importorskip("tqdm")
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    monkeypatch.setattr(_progress, "_PATIENCE", 1e-9)
+    with _progress.narrated("training", 100, "chunks") as report:
+        while "loss 0.5" not in terminal.text:
+            report(0, "loss 0.5")
+            time.sleep(0.01)
+    assert "training:   0%" in terminal.text
+
+
 def test_work_that_cannot_say_how_far_it_is_shows_its_time(monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
@@ -378,5 +417,7 @@ def test_without_a_terminal_or_tqdm_there_is_no_bar(monkeypatch, capsys, absent)
     monkeypatch.setattr(_progress, "_PATIENCE", 0)
     with _progress.bar("replaying", 100, "rows") as done, _progress.waiting("drawing"):
         done(50)
+    with _progress.narrated("training", 100, "chunks") as report:
+        report(50, "loss 0.5")
     shown = terminal.text if absent == "tqdm" else capsys.readouterr().err
     assert shown == ""

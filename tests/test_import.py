@@ -51,3 +51,24 @@ def test_what_is_listed_can_be_had_and_the_rest_is_an_attribute_error():
 def test_it_is_the_package_of_this_tree():
     run = run_python("import tieralloc; print(tieralloc.__file__)")
     assert run.stdout.strip() == sys.modules["tieralloc"].__file__
+
+
+def test_without_torch_learned_policies_say_what_to_install():
+    run = run_python(
+        """
+        import sys
+        sys.modules["torch"] = None
+        import tieralloc, tieralloc.policies.labels
+        try:
+            import tieralloc.policies.training
+        except ImportError as error:
+            print(error)
+        """
+    )
+    assert "pip install 'tieralloc[torch]'" in run.stdout
+
+
+def test_policies_live_under_the_name_of_the_package():
+    modules = modules_after("import tieralloc as ta; ta.policies")
+    assert "tieralloc.policies" in modules
+    assert not modules & {"policies", "torch"}

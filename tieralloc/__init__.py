@@ -9,9 +9,9 @@ from tieralloc.store import TieredStore
 from tieralloc.table import Table
 
 __version__ = "0.1.0"
-__all__ = ["Table", "TieredStore", "nn", "simulate", "trace"]
+__all__ = ["Table", "TieredStore", "nn", "policies", "simulate", "trace"]
 
-_ON_DEMAND = ("nn", "simulate", "trace")
+_ON_DEMAND = ("nn", "policies", "simulate", "trace")
 
 
 def __getattr__(name: str) -> ModuleType:

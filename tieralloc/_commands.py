@@ -12,10 +12,12 @@ from pathlib import Path
 from tieralloc import report, trace
 from tieralloc._disk import default_directory, file_system_of
 from tieralloc._files import check_writable, naming
-from tieralloc._progress import bar, waiting
+from tieralloc._progress import bar, narrated, waiting
+from tieralloc.policies.registry import trainer, with_learned
 from tieralloc.replay import SECONDS
 from tieralloc.replay import replay as replay_trace
 from tieralloc.report import Record
+from tieralloc.simulate import LearnedPolicy, first_counted
 from tieralloc.simulate import simulate as simulate_trace
 from tieralloc.trace import Trace
 
@@ -55,12 +57,15 @@ def generate(arguments: argparse.Namespace) -> None:
 def simulate(arguments: argparse.Namespace) -> None:
     """``tieralloc simulate``."""
     _check_outputs(arguments)
+    with waiting("loading policies"):
+        policies = with_learned(arguments.policy)
     made = _read(arguments.trace)
+    _warn_of_known_accesses(policies, made, arguments.count_from)
     total = len(arguments.policy) * len(arguments.fast_fraction) * made.num_lookups
     with bar("simulating", total, "accesses") as done:
         records = simulate_trace(
             made,
-            arguments.policy,
+            policies,
             arguments.fast_fraction,
             arguments.count_from,
             progress=done,
@@ -68,6 +73,30 @@ def simulate(arguments: argparse.Namespace) -> None:
         )
     heading = report.counted_heading(made, records[0])
     _deliver(records, f"{heading}\n\n{report.miss_ratio_table(records)}", arguments)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """``tieralloc train``."""
+    with waiting("loading torch"):
+        train_policy = trainer(arguments.policy)
+    made = _read(arguments.trace)
+    options = {} if arguments.rounds is None else {"rounds": arguments.rounds}
+    manifest = train_policy(
+        made,
+        arguments.out,
+        arguments.fast_fraction,
+        until=arguments.until,
+        seed=arguments.seed,
+        progress=narrated,
+        **options,
+    )
+    print(f"{made.name}: {report.trace_summary(made)}")
+    print(f"learned from: the first {manifest.trace.accesses:,} lookups\n")
+    print(report.validation_table(manifest.metrics["validation"]))
+    print(
+        f"\nTry it: tieralloc simulate {arguments.trace} --policy lru,{manifest.policy}:"
+        f"{arguments.out}"
+    )
 
 
 def replay(arguments: argparse.Namespace) -> None:
@@ -120,6 +149,21 @@ def doctor(arguments: argparse.Namespace) -> None:
 def _read(path: str) -> Trace:
     with waiting(f"reading {path}"):
         return trace.read(path)
+
+
+def _warn_of_known_accesses(
+    policies: Sequence[str | LearnedPolicy], made: Trace, count_from: float
+) -> None:
+    """Say where figures would be of what a policy learned from."""
+    accesses = made.accesses()
+    first = first_counted(len(accesses), count_from)
+    for policy in policies:
+        if not isinstance(policy, str) and policy.directory.has_seen(accesses, first):
+            print(
+                f"tieralloc: warning: {policy.name} learned from accesses that are counted here:"
+                " its figures say nothing of what it has not seen",
+                file=sys.stderr,
+            )
 
 
 def _working_directory(chosen: str | None) -> Path:

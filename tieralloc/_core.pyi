@@ -17,14 +17,41 @@ class Simulator:
         *,
         count_from: int = 0,
         seed: int = 0,
+        prefetch_lag: int = 0,
     ) -> None: ...
     def run(self, accesses: NDArray[np.uint64]) -> None: ...
+    def prefetch(self, rows: NDArray[np.uint64]) -> None: ...
+    @property
+    def counts(self) -> dict[str, int]: ...
+
+class GuidedSimulator:
+    def __init__(
+        self,
+        capacity: int,
+        rows: int,
+        *,
+        chunk: int,
+        eviction_speed: int,
+        count_from: int = 0,
+        prefetch_lag: int = 0,
+    ) -> None: ...
+    def run(
+        self,
+        accesses: NDArray[np.uint64],
+        keep: NDArray[np.bool_],
+        prefetches: NDArray[np.uint64],
+        offsets: NDArray[np.uint64],
+    ) -> None: ...
     @property
     def counts(self) -> dict[str, int]: ...
 
 def belady(
     accesses: NDArray[np.uint64], rows: int, capacity: int, *, count_from: int = 0
 ) -> dict[str, int]: ...
+def opt_labels(
+    accesses: NDArray[np.uint64], rows: int, capacity: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]: ...
+def next_uses(accesses: NDArray[np.uint64], rows: int) -> NDArray[np.uint32]: ...
 def fetch_engines() -> dict[str, str]: ...
 def kernel_isa() -> str: ...
 

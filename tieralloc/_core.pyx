@@ -3,4 +3,6 @@
 
 include "_errors.pxi"
 include "_simulator.pxi"
+include "_labels.pxi"
+include "_guided.pxi"
 include "_store.pxi"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from tieralloc import __version__, _arguments, _commands
 from tieralloc._core import eviction_policy_names, fetch_engines
+from tieralloc.policies.registry import learned_names
 from tieralloc.replay import SECONDS
 from tieralloc.simulate import policy_names
 from tieralloc.trace import generate
@@ -16,6 +17,8 @@ from tieralloc.trace import generate
 if TYPE_CHECKING:
     # argparse has no public name for what add_subparsers returns.
     _Commands: TypeAlias = argparse._SubParsersAction["_Parser"]
+
+_FRACTIONS = "1%,5%,10%,20%"
 
 BAD_INPUT = 2  # exit status
 
@@ -41,6 +44,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_generate(commands)
     _add_simulate(commands)
+    _add_train(commands)
     _add_replay(commands)
     _add_doctor(commands)
     return parser
@@ -131,8 +135,61 @@ def _add_simulate(commands: _Commands) -> None:
         "tieralloc simulate day.npz --policy lru,s3fifo,opt --fast-fraction 1%,5%,20%\n"
         "tieralloc simulate day.npz --json counts.json --plot curve.png",
     )
-    _add_trace(parser, policy_names(), "lru,s3fifo,opt", "1%,5%,10%,20%")
+    learned = [f"{name}:DIR" for name in learned_names()]
+    _add_trace(parser, [*policy_names(), *learned], "lru,s3fifo,opt", _FRACTIONS)
     parser.set_defaults(run=_commands.simulate)
+
+
+def _add_train(commands: _Commands) -> None:
+    parser = _add(
+        commands,
+        "train",
+        "train a learned policy on a trace",
+        "Train the models of a learned policy on the first half of a trace, for each capacity,\n"
+        "and write them into a directory: simulate takes it as --policy NAME:DIR. The last fifth\n"
+        "of that half decides when to stop; the table shows the miss ratios there. Interrupted,\n"
+        "it goes on when it is run again. Needs torch. A trained model is a program: run those\n"
+        "only whose maker you trust.",
+        "tieralloc train day.npz --out recmg-day\n"
+        "tieralloc train day.npz --out recmg-day --fast-fraction 1%,5% --until 0.8 --seed 7",
+    )
+    parser.add_argument("trace", metavar="T", help="the trace: .npz, .pt, .pt.gz or oracleGeneral")
+    parser.add_argument("--out", required=True, metavar="DIR", help="the directory to write")
+    parser.add_argument(
+        "--policy",
+        choices=learned_names(),
+        default=learned_names()[0],
+        help=f"what to train (default: {learned_names()[0]})",
+    )
+    parser.add_argument(
+        "--fast-fraction",
+        type=_arguments.fast_fractions,
+        default=_FRACTIONS,
+        metavar="X[,X…]",
+        help="capacities of the fast tier, as fractions of the trace's distinct rows"
+        f" (default: {_FRACTIONS.replace('%', '%%')})",
+    )
+    parser.add_argument(
+        "--until",
+        type=_arguments.number,
+        default=0.5,
+        metavar="X",
+        help="share of the accesses that is learned from, the first ones (default: 0.5)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=_arguments.count,
+        metavar="N",
+        help="most rounds over what is learned from (default: as the policy has it)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=_arguments.whole,
+        default=0,
+        metavar="N",
+        help="of what is drawn at random (default: 0)",
+    )
+    parser.set_defaults(run=_commands.train)
 
 
 def _add_replay(commands: _Commands) -> None:

@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 #: Called with the number of things done since the last call.
 Report = Callable[[int], object]
+#: Called with that number, and with how it goes in words.
+Narrate = Callable[[int, str], object]
 
 _PATIENCE = 1.0  # seconds without a sign of life
 
@@ -50,6 +52,40 @@ def bar(what: str, total: int, unit: str) -> Iterator[Report]:
         return
     with made:
         yield made.update
+
+
+class Narration(Protocol):
+    """Opens a bar that says how it goes, such as `narrated` or `unheard`."""
+
+    def __call__(self, what: str, total: int, unit: str) -> AbstractContextManager[Narrate]: ...
+
+
+@contextmanager
+def unheard(what: str, total: int, unit: str) -> Iterator[Narrate]:
+    """Show nothing."""
+    yield lambda done, state: None
+
+
+@contextmanager
+def narrated(what: str, total: int, unit: str) -> Iterator[Narrate]:
+    """Show a bar as `bar` does, with words after it.
+
+    Yields
+    ------
+    callable
+        To be called with the number of things done since its last call, and the words.
+    """
+    made = _tqdm(desc=what, total=total, unit=f" {unit}", unit_scale=True, delay=_PATIENCE)
+    if made is None:
+        yield lambda done, state: None
+        return
+
+    def report(done: int, state: str) -> None:
+        made.set_postfix_str(state, refresh=False)
+        made.update(done)
+
+    with made:
+        yield report
 
 
 @contextmanager

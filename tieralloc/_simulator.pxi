@@ -33,11 +33,16 @@ cdef extern from "simulator.hpp" namespace "tieralloc" nogil:
         uint64_t hits
         uint64_t on_demand_fetches
         uint64_t evictions
+        uint64_t prefetches_issued
+        uint64_t prefetches_useful
+        uint64_t prefetches_late
+        uint64_t prefetches_useless
 
     cdef cppclass c_Simulator "tieralloc::Simulator":
         c_Simulator(unique_ptr[EvictionPolicy] policy, uint32_t capacity, uint64_t rows,
-                    uint64_t count_from) except +
+                    uint64_t count_from, uint64_t prefetch_lag) except +
         void run(RowSpan accesses) except +
+        void prefetch(RowSpan rows) except +
         const Counts& counts()
 
 
@@ -59,6 +64,10 @@ cdef _counts_dict(const Counts& counts):
         "hits": counts.hits,
         "on_demand_fetches": counts.on_demand_fetches,
         "evictions": counts.evictions,
+        "prefetches_issued": counts.prefetches_issued,
+        "prefetches_useful": counts.prefetches_useful,
+        "prefetches_late": counts.prefetches_late,
+        "prefetches_useless": counts.prefetches_useless,
     }
 
 
@@ -82,6 +91,8 @@ cdef class Simulator:
         Accesses of the whole stream before this one warm the tier and are not counted.
     seed : int
         For policies that draw at random.
+    prefetch_lag : int
+        Accesses for which a prefetched row is in flight.
 
     Raises
     ------
@@ -93,13 +104,14 @@ cdef class Simulator:
     cdef bint _running
 
     def __cinit__(self, str policy, uint32_t capacity, uint64_t rows, *, uint64_t count_from=0,
-                  uint64_t seed=0):
+                  uint64_t seed=0, uint64_t prefetch_lag=0):
         cdef EvictionConfig config
         config.capacity = capacity
         config.slots = capacity
         config.seed = seed
         cdef unique_ptr[EvictionPolicy] made = make_eviction_policy(policy.encode(), config)
-        self._simulator.reset(new c_Simulator(move(made), capacity, rows, count_from))
+        self._simulator.reset(new c_Simulator(move(made), capacity, rows, count_from,
+                                             prefetch_lag))
 
     def run(self, const uint64_t[::1] accesses not None):
         """Replay the next piece of the access stream.
@@ -125,9 +137,27 @@ cdef class Simulator:
         finally:
             self._running = False
 
+    def prefetch(self, const uint64_t[::1] rows not None):
+        """Fetch ahead those of some rows that are neither resident nor in flight.
+
+        Raises
+        ------
+        IndexError
+            For a row not below `rows`; nothing is fetched.
+        RuntimeError
+            While another thread runs this simulator.
+        """
+        if self._running:
+            raise RuntimeError("this simulator is running in another thread")
+        self._simulator.get().prefetch(_span(rows))
+
     @property
     def counts(self):
-        """Counts so far: lookups, hits, on_demand_fetches, evictions."""
+        """Counts so far.
+
+        lookups, hits, on_demand_fetches, evictions, and prefetches_issued, _useful (used before
+        they were evicted), _late (asked for while in flight), _useless (evicted unused).
+        """
         return _counts_dict(self._simulator.get().counts())
 
 
@@ -145,7 +175,7 @@ def belady(const uint64_t[::1] accesses not None, uint64_t rows, uint32_t capaci
     Returns
     -------
     dict
-        lookups, hits, on_demand_fetches, evictions.
+        As the counts of `Simulator`; of prefetches there are none.
 
     Raises
     ------

@@ -67,6 +67,18 @@ def miss_ratio_table(records: Sequence[Record]) -> str:
     return align(lines, rule_after=2)
 
 
+def validation_table(metrics: Sequence[Mapping[str, float]]) -> str:
+    """Lay out the miss ratios that training measured: a line for each, a column a capacity."""
+    lines = [
+        ["fast fraction", *(percent(metric["fast_fraction"]) for metric in metrics)],
+        ["fast rows", *(f"{metric['fast_rows']:,}" for metric in metrics)],
+    ]
+    for name in metrics[0]:
+        if name not in ("fast_fraction", "fast_rows"):
+            lines.append([name, *(f"{metric[name]:.4f}" for metric in metrics)])
+    return align(lines, rule_after=2)
+
+
 def replay_table(records: Sequence[Record]) -> str:
     """Lay out what a replay measured: a line for each policy and capacity.
 

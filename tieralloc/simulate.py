@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,12 +13,42 @@ from tieralloc._core import Simulator, belady, eviction_policy_names
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tieralloc.policy_directory import PolicyDirectory
     from tieralloc.trace import Trace
 
 #: Belady's optimal replacement, which needs the future and no store can run.
 OPT = "opt"
 
 _CHUNK = 1 << 20
+
+
+class LearnedPolicy(Protocol):
+    """A policy that was trained, as `tieralloc.policies.registry.with_learned` loads it."""
+
+    @property
+    def name(self) -> str:
+        """What records call it."""
+
+    @property
+    def directory(self) -> PolicyDirectory:
+        """Where it comes from."""
+
+    def check(self, trace: Trace) -> None:
+        """Raise ValueError for a trace that the policy does not fit."""
+
+    def count(
+        self,
+        trace: Trace,
+        capacity: int,
+        *,
+        count_from: int,
+        report: Callable[[int], object],
+    ) -> Mapping[str, int]:
+        """Replay a trace at a capacity; return what `count_record` takes.
+
+        Accesses before number `count_from` are not counted; `report` is called with the number of
+        accesses just replayed.
+        """
 
 
 def policy_names() -> list[str]:
@@ -54,7 +84,7 @@ def count_distinct(accesses: NDArray[np.uint64], rows: int) -> int:
 
 def simulate(
     trace: Trace,
-    policies: Sequence[str],
+    policies: Sequence[str | LearnedPolicy],
     fast_fractions: Sequence[float],
     count_from: float = 0.5,
     *,
@@ -67,8 +97,8 @@ def simulate(
     ----------
     trace : Trace
         What to replay.
-    policies : sequence of str
-        Of `policy_names`.
+    policies : sequence of str or LearnedPolicy
+        Of `policy_names`, or learned.
     fast_fractions : sequence of float
         Capacities as fractions of the distinct rows of the whole trace, rounded down.
     count_from : float
@@ -89,9 +119,13 @@ def simulate(
     Raises
     ------
     ValueError
-        For an unknown policy, a fraction out of its range or less than one row, an empty trace.
+        For an unknown policy, one that was trained for other tables, a fraction out of its range
+        or less than one row, an empty trace.
     """
-    check_policies(policies, policy_names())
+    check_policies([policy for policy in policies if isinstance(policy, str)], policy_names())
+    for policy in policies:
+        if not isinstance(policy, str):
+            policy.check(trace)
     accesses = trace.accesses()
     counted = first_counted(len(accesses), count_from)
     if len(accesses) == 0:
@@ -104,8 +138,14 @@ def simulate(
     records = []
     for policy in policies:
         for fraction, capacity in zip(fast_fractions, capacities, strict=True):
-            counts = _replay(policy, accesses, rows, capacity, counted, seed, report)
-            records.append(count_record(policy, trace.name, fraction, capacity, counts))
+            counts: Mapping[str, int]
+            if isinstance(policy, str):
+                name = policy
+                counts = _replay(policy, accesses, rows, capacity, counted, seed, report)
+            else:
+                name = policy.name
+                counts = policy.count(trace, capacity, count_from=counted, report=report)
+            records.append(count_record(name, trace.name, fraction, capacity, counts))
     return records
 
 

@@ -109,6 +109,32 @@ TEST(opt_counts_what_a_scan_for_the_farthest_next_use_does) {
   }
 }
 
+TEST(labels_add_up_to_what_opt_counts_and_a_kept_row_is_hit_next) {
+  std::mt19937_64 random(3);
+  for (std::uint32_t capacity : {1u, 7u, 20u, 59u, 60u, 100u}) {
+    const std::vector<RowId> trace = random_trace(random, 1500, 60);
+    std::vector<std::uint8_t> missed(trace.size()), kept(trace.size());
+    opt_labels(trace, 60, capacity, missed, kept);
+    const Counts counts = belady(trace, 60, capacity);
+    CHECK_EQ(std::count(missed.begin(), missed.end(), 1), counts.on_demand_fetches);
+    CHECK_EQ(std::count(kept.begin(), kept.end(), 1), counts.hits);
+    for (std::size_t i = 0; i < trace.size(); ++i) {
+      const std::size_t next = next_use(trace, i + 1, trace[i]);
+      CHECK_EQ(kept[i] == 1, next < trace.size() && missed[next] == 0);
+    }
+  }
+}
+
+TEST(next_uses_are_where_a_scan_finds_them) {
+  std::mt19937_64 random(4);
+  const std::vector<RowId> trace = random_trace(random, 500, 60);
+  std::vector<std::uint32_t> next(trace.size());
+  next_uses(trace, 60, next);
+  for (std::size_t i = 0; i < trace.size(); ++i) {
+    CHECK_EQ(next[i], next_use(trace, i + 1, trace[i]));
+  }
+}
+
 TEST(opt_of_nothing_is_nothing) {
   CHECK_EQ(belady({}, 10, 1).lookups, 0);
 }

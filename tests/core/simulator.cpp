@@ -109,4 +109,66 @@ TEST(rows_that_a_policy_does_not_admit_take_no_place) {
   CHECK_EQ(simulator.counts().evictions, 2);
 }
 
+TEST(a_prefetched_row_is_a_hit_unless_it_is_evicted_before) {
+  Simulator simulator(policy_for("lru", 2), 2, 10);
+  const std::vector<RowId> ahead{1, 2, 2, 3}, used{3, 3, 1};
+  simulator.prefetch(ahead);  // of which 3 evicts 1
+  simulator.run(used);        // of which 1 evicts 2
+  CHECK_EQ(simulator.counts().prefetches_issued, 3);
+  CHECK_EQ(simulator.counts().prefetches_useful, 1);
+  CHECK_EQ(simulator.counts().prefetches_useless, 2);
+  CHECK_EQ(simulator.counts().hits, 2);
+  CHECK_EQ(simulator.counts().on_demand_fetches, 1);
+  CHECK_EQ(simulator.counts().evictions, 2);
+  simulator.prefetch(used);  // all resident
+  CHECK_EQ(simulator.counts().prefetches_issued, 3);
+}
+
+TEST(a_row_asked_for_while_in_flight_is_fetched_on_demand) {
+  Simulator simulator(policy_for("lru", 9), 9, 10, 0, 2);
+  const std::vector<RowId> ahead{1, 2}, twice{1}, used{5, 1, 2, 1};
+  simulator.prefetch(ahead);
+  simulator.prefetch(twice);
+  simulator.run(used);  // 1 is one access too early, 2 is there
+  CHECK_EQ(simulator.counts().prefetches_issued, 2);
+  CHECK_EQ(simulator.counts().prefetches_late, 1);
+  CHECK_EQ(simulator.counts().prefetches_useful, 1);
+  CHECK_EQ(simulator.counts().on_demand_fetches, 2);
+  CHECK_EQ(simulator.counts().hits, 2);
+}
+
+TEST(a_row_that_is_asked_for_again_after_a_late_prefetch_arrives_when_the_second_one_does) {
+  Simulator simulator(policy_for("lru", 1), 1, 10, 0, 3);
+  const std::vector<RowId> one{1}, other{2};
+  simulator.prefetch(one);  // to arrive before access 3
+  simulator.run(one);       // late
+  simulator.run(other);     // evicts it
+  simulator.prefetch(one);  // to arrive before access 5
+  simulator.run(other);
+  simulator.run(other);
+  CHECK_EQ(simulator.slot_of(1), kNoSlot);
+  simulator.run(other);
+  CHECK_EQ(simulator.counts().hits, 3);
+  simulator.run(one);
+  CHECK_EQ(simulator.counts().prefetches_useful, 1);
+}
+
+TEST(prefetches_of_the_warming_are_not_counted) {
+  Simulator simulator(policy_for("lru", 9), 9, 10, 2);
+  const std::vector<RowId> ahead{1}, later{2}, used{3, 1};
+  simulator.prefetch(ahead);
+  simulator.run(used);
+  simulator.prefetch(later);
+  CHECK_EQ(simulator.counts().prefetches_issued, 1);
+  CHECK_EQ(simulator.counts().prefetches_useful, 0);
+}
+
+TEST(a_prefetched_row_that_the_policy_does_not_admit_takes_no_place) {
+  Simulator simulator(std::make_unique<EvenRowsOnly>(2), 2, 10);
+  const std::vector<RowId> ahead{1, 2};
+  simulator.prefetch(ahead);
+  CHECK_EQ(simulator.slot_of(1), kNoSlot);
+  CHECK(simulator.slot_of(2) != kNoSlot);
+}
+
 }  // namespace

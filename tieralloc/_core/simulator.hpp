@@ -2,12 +2,15 @@
 //
 // Counts what a store with the same policy would, served one access at a time by one thread: a hit
 // touches, a miss fetches on demand and, where the policy admits the row, takes a free slot or one
-// evicted for it.
+// evicted for it. A prefetched row does as well when it arrives.
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <span>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "eviction/policy.hpp"
@@ -20,6 +23,10 @@ struct Counts {
   std::uint64_t hits = 0;
   std::uint64_t on_demand_fetches = 0;
   std::uint64_t evictions = 0;
+  std::uint64_t prefetches_issued = 0;
+  std::uint64_t prefetches_useful = 0;   ///< used before they were evicted
+  std::uint64_t prefetches_late = 0;     ///< asked for while in flight: an on-demand fetch as well
+  std::uint64_t prefetches_useless = 0;  ///< evicted unused
 };
 
 /// Throws std::out_of_range naming the first row that is not below `rows`, and its position.
@@ -28,17 +35,28 @@ void check_rows(std::span<const RowId> accesses, std::uint64_t rows);
 class Simulator {
  public:
   /// `policy` is empty and made for `capacity` rows; rows are numbered 0 … rows-1. Accesses count
-  /// from number `count_from` of the whole stream on, what precedes warms the tier.
+  /// from number `count_from` of the whole stream on, what precedes warms the tier. A prefetched
+  /// row is in flight for `prefetch_lag` accesses.
   Simulator(std::unique_ptr<EvictionPolicy> policy, std::uint32_t capacity, std::uint64_t rows,
-            std::uint64_t count_from = 0);
+            std::uint64_t count_from = 0, std::uint64_t prefetch_lag = 0);
 
   /// Replays the next piece of the stream; throws as check_rows does, nothing replayed.
   void run(std::span<const RowId> accesses);
+
+  /// Fetches ahead those of the rows that are neither resident nor in flight; throws as check_rows
+  /// does, nothing issued.
+  void prefetch(std::span<const RowId> rows);
+
+  /// kNoSlot where the row is not resident.
+  Slot slot_of(RowId row) const { return slot_of_[row]; }
 
   const Counts& counts() const { return counts_; }
 
  private:
   void access(RowId row, Counts& counts);
+  void land_prefetches(Counts& counts);
+  /// False where the policy does not admit the row.
+  bool admit(RowId row, Counts& counts);
   Slot free_slot(Counts& counts);
 
   std::unique_ptr<EvictionPolicy> policy_;
@@ -47,6 +65,11 @@ class Simulator {
   std::uint64_t warming_;  ///< accesses still to come before counting starts
   std::vector<Slot> slot_of_;
   std::vector<RowId> row_in_;
+  std::vector<bool> unused_prefetch_;  ///< by slot
+  std::uint64_t prefetch_lag_;
+  std::uint64_t now_ = 0;                                ///< accesses so far
+  std::deque<std::pair<RowId, std::uint64_t>> flights_;  ///< rows and when they arrive, in order
+  std::unordered_map<RowId, std::uint64_t> in_flight_;   ///< of these, those not asked for since
   Counts counts_;
 };
 

@@ -1,0 +1,119 @@
+"""The trained policy, read from its directory and simulated."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tieralloc._scripted import load_module
+from tieralloc._torch import torch
+from tieralloc.policies.ids import IdSpace
+from tieralloc.policies.paper import decisions
+from tieralloc.policies.paper.decisions import Inputs, decide_keep, decide_prefetches
+from tieralloc.policies.paper.models import CHUNK
+from tieralloc.policy_directory import PolicyDirectory, read_policy
+
+if TYPE_CHECKING:
+    from tieralloc.trace import Trace
+
+POLICY = "recmg-paper"
+
+
+@dataclass(frozen=True, eq=False)
+class _Models:
+    caching: torch.nn.Module
+    prefetch: torch.nn.Module
+    eviction_speed: int
+
+
+class PaperPolicy:
+    """Simulates what the paper's models decide; made by `load`.
+
+    Parameters
+    ----------
+    name : str
+        What records call it.
+    """
+
+    def __init__(
+        self, name: str, directory: PolicyDirectory, space: IdSpace, models: dict[int, _Models]
+    ) -> None:
+        self.name = name
+        self.directory = directory
+        self._space = space
+        self._models = models
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], name: str = POLICY) -> PaperPolicy:
+        """Read a directory that `tieralloc train --policy recmg-paper` made.
+
+        Its models are programs: load those only whose maker you trust.
+
+        Raises
+        ------
+        ValueError
+            Where it holds no such policy, one of other features, or a damaged one.
+        OSError
+            Where it cannot be read.
+        """
+        directory = read_policy(path)
+        directory.check_fits(POLICY, decisions.FEATURES)
+        settings = directory.manifest.settings
+        models = {}
+        try:
+            space = IdSpace(directory.arrays["order"])
+            if settings["chunk"] != CHUNK:
+                raise ValueError(
+                    f"{directory.path} is for chunks of {settings['chunk']} accesses, expected"
+                    f" {CHUNK}: train it anew"
+                )
+            for capacity in directory.manifest.capacities:
+                rows = capacity.fast_rows
+                models[rows] = _Models(
+                    load_module(directory.models[f"caching-{rows}"], f"caching-{rows}"),
+                    load_module(directory.models[f"prefetch-{rows}"], f"prefetch-{rows}"),
+                    int(settings["eviction_speeds"][str(rows)]),
+                )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{directory.path} is no sound {POLICY}: {error!r}") from error
+        if not models:
+            raise ValueError(f"{directory.path} was trained for no capacity")
+        rows = sum(rows for _, rows in directory.manifest.tables)
+        if not np.array_equal(np.sort(space.order), np.arange(rows)):
+            raise ValueError(f"{directory.path} has no order of {rows} rows")
+        return cls(name, directory, space, models)
+
+    def check(self, trace: Trace) -> None:
+        """Refuse a trace of other tables than those trained on, with a ValueError."""
+        self.directory.check_tables(
+            list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True))
+        )
+
+    def count(
+        self,
+        trace: Trace,
+        capacity: int,
+        *,
+        count_from: int,
+        report: Callable[[int], object],
+    ) -> Mapping[str, int]:
+        """Replay a trace under the models of the capacity nearest to this one."""
+        trained = min(self._models, key=lambda rows: abs(math.log(rows / capacity)))
+        models = self._models[trained]
+        accesses = trace.accesses()
+        inputs = Inputs.of(accesses, trace.first_rows, self._space)
+        return decisions.replay(
+            accesses,
+            decide_keep(models.caching, inputs),
+            decide_prefetches(models.prefetch, inputs, self._space),
+            rows=int(trace.num_embeddings.sum()),
+            capacity=capacity,
+            eviction_speed=models.eviction_speed,
+            count_from=count_from,
+            report=report,
+        )

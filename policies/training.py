@@ -1,0 +1,237 @@
+"""The training loop: seeded, resumable, and stopped by what is measured, not by the loss.
+
+A round goes once over examples in random order, measures, and leaves a checkpoint. A run that was
+interrupted and resumed ends with the weights of one that was not, bit for bit, given the same torch
+and number of threads.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from tieralloc._files import replacing
+from tieralloc._progress import Narrate
+from tieralloc._torch import torch
+
+_LONGEST_GRADIENT = 1.0
+
+
+class Learner(Protocol):
+    """What can be trained."""
+
+    @property
+    def module(self) -> torch.nn.Module:
+        """The module whose parameters are trained."""
+
+    @property
+    def num_examples(self) -> int:
+        """Training examples, numbered from 0."""
+
+    def loss(self, examples: torch.Tensor) -> torch.Tensor:
+        """Return the mean loss over some examples, (n,) int64, as a scalar to differentiate."""
+
+    def measure(self) -> float:
+        """Measure the module as it is on what it does not learn from; less is better.
+
+        It is in evaluation mode, and gradients are off.
+        """
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to train.
+
+    Parameters
+    ----------
+    rounds : int
+        At most; each measures once.
+    patience : int
+        Rounds without a better measure after which training ends.
+    batch_size : int
+        Examples of a step.
+    round_examples : int or None
+        Examples of a round, drawn anew for each; None: all of them.
+    learning_rate : float
+        Of Adam.
+    seed : int
+        Of the order of examples and of what the module draws.
+    """
+
+    rounds: int = 20
+    patience: int = 3
+    batch_size: int = 256
+    round_examples: int | None = None
+    learning_rate: float = 2e-3
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Round:
+    """What a round came to."""
+
+    loss: float
+    measure: float
+
+
+def round_size(learner: Learner, settings: Settings) -> int:
+    """Return the examples of a round."""
+    wanted = settings.round_examples
+    return learner.num_examples if wanted is None else min(wanted, learner.num_examples)
+
+
+def train(
+    learner: Learner,
+    settings: Settings,
+    *,
+    checkpoint: Path | None = None,
+    task: str = "",
+    report: Narrate = lambda done, state: None,
+) -> list[Round]:
+    """Train until the measure gets no better; the module is left as the best round left it.
+
+    Parameters
+    ----------
+    learner : Learner
+        Its module as it is to begin with, which the seed does not decide.
+    settings : Settings
+        How.
+    checkpoint : path, optional
+        Where to keep what an interrupted run resumes from. It stays there in the end, when a
+        further run takes the result from it.
+    task : str
+        What is trained on what. A checkpoint of another task, or of other settings, is no
+        beginning: training starts anew and replaces it.
+    report : callable
+        Called after each step with the number of examples just learned from and how it goes, and
+        for what a resumed run need not do again.
+
+    Returns
+    -------
+    list of Round
+        All rounds, of interrupted runs too.
+
+    Raises
+    ------
+    ValueError
+        Where there is nothing to learn from, or where the loss is no longer finite.
+    """
+    if learner.num_examples < 1:
+        raise ValueError("there are no training examples, expected one or more")
+    optimizer = torch.optim.Adam(learner.module.parameters(), lr=settings.learning_rate)
+    run = _Run(learner.module, optimizer, f"{task}; {asdict(settings)}")
+    if checkpoint is not None and run.resume(checkpoint):
+        report(round_size(learner, settings) * len(run.rounds), run.state)
+    while not run.is_over(settings):
+        with _seeded(settings.seed, len(run.rounds)):
+            loss = _go_over(learner, optimizer, settings, run.state, report)
+        run.note(loss, _measure(learner))
+        if checkpoint is not None:
+            run.save(checkpoint)
+    learner.module.load_state_dict(run.best)
+    return run.rounds
+
+
+class _Run:
+    """A training run as it stands between two rounds."""
+
+    def __init__(
+        self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, identity: str
+    ) -> None:
+        self.rounds: list[Round] = []
+        self.best: dict[str, Any] = {}
+        self._module = module
+        self._optimizer = optimizer
+        self._identity = identity
+
+    @property
+    def state(self) -> str:
+        if not self.rounds:
+            return ""
+        best = min(entry.measure for entry in self.rounds)
+        return f"validation {self.rounds[-1].measure:.4f}, best {best:.4f}"
+
+    def is_over(self, settings: Settings) -> bool:
+        measures = [entry.measure for entry in self.rounds]
+        if not measures:
+            return False
+        since_best = len(measures) - 1 - measures.index(min(measures))
+        return len(measures) >= settings.rounds or since_best >= settings.patience
+
+    def note(self, loss: float, measure: float) -> None:
+        if all(measure < entry.measure for entry in self.rounds):
+            state = self._module.state_dict()
+            self.best = {name: value.clone() for name, value in state.items()}
+        self.rounds.append(Round(loss, measure))
+
+    def save(self, path: Path) -> None:
+        content = {
+            "identity": self._identity,
+            "rounds": [(entry.loss, entry.measure) for entry in self.rounds],
+            "module": self._module.state_dict(),
+            "best": self.best,
+            "optimizer": self._optimizer.state_dict(),
+        }
+        buffer = io.BytesIO()
+        torch.save(content, buffer)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as file:
+            file.write(buffer.getbuffer())
+
+    def resume(self, path: Path) -> bool:
+        """Take up what was saved of this run; False where there is nothing of it."""
+        if not path.exists():
+            return False
+        # Nothing but tensors and plain values: no code of whoever wrote the file runs.
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        if content["identity"] != self._identity:
+            return False
+        self.rounds = [Round(*entry) for entry in content["rounds"]]
+        self.best = content["best"]
+        self._module.load_state_dict(content["module"])
+        self._optimizer.load_state_dict(content["optimizer"])
+        return True
+
+
+@contextmanager
+def _seeded(seed: int, number: int) -> Iterator[None]:
+    """Let a round draw what it would draw in any process; others' draws go on undisturbed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed * 1_000_003 + number)
+        yield
+
+
+def _go_over(
+    learner: Learner,
+    optimizer: torch.optim.Optimizer,
+    settings: Settings,
+    state: str,
+    report: Narrate,
+) -> float:
+    """Learn from each example of a round once; return the mean loss."""
+    order = torch.randperm(learner.num_examples)[: round_size(learner, settings)]
+    learner.module.train()
+    total = 0.0
+    for batch in torch.split(order, settings.batch_size):
+        optimizer.zero_grad()
+        loss = learner.loss(batch)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise ValueError(f"the loss became {value}: a lower learning rate may help")
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(learner.module.parameters(), _LONGEST_GRADIENT)
+        optimizer.step()
+        total += value * len(batch)
+        report(len(batch), f"loss {value:.4f}" + (f", {state}" if state else ""))
+    return total / len(order)
+
+
+def _measure(learner: Learner) -> float:
+    learner.module.eval()
+    with torch.inference_mode():
+        return learner.measure()

@@ -1,0 +1,171 @@
+"""The training loop on a small problem: reproducible, resumable, stopped by the measure."""
+
+from dataclasses import replace
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from tieralloc.policies.training import Settings, round_size, train  # noqa: E402
+
+SETTINGS = Settings(rounds=6, batch_size=16, learning_rate=0.05, seed=1)
+
+
+class Line:
+    """Learns y = 2x - 1 with a module that draws at random while it trains."""
+
+    def __init__(self, measures=None):
+        torch.manual_seed(0)
+        self.module = torch.nn.Sequential(
+            torch.nn.Linear(1, 8), torch.nn.Dropout(0.1), torch.nn.Linear(8, 1)
+        )
+        self.x = torch.linspace(-1, 1, 100)[:, None]
+        self.measures = iter(measures) if measures is not None else None
+        self.seen = []
+        self.states = []
+
+    @property
+    def num_examples(self):
+        return len(self.x)
+
+    def loss(self, examples):
+        assert self.module.training
+        self.seen.append(examples)
+        x = self.x[examples]
+        return ((self.module(x) - (2 * x - 1)) ** 2).mean()
+
+    def measure(self):
+        assert not self.module.training
+        assert torch.is_inference_mode_enabled()
+        self.states.append(state_of(self))
+        if self.measures is not None:
+            return next(self.measures)
+        return float(((self.module(self.x) - (2 * self.x - 1)) ** 2).mean())
+
+
+def state_of(learner):
+    return [parameter.detach().clone() for parameter in learner.module.parameters()]
+
+
+def same(states, others):
+    return all(torch.equal(a, b) for a, b in zip(states, others, strict=True))
+
+
+def test_it_learns():
+    rounds = train(Line(), SETTINGS)
+    assert rounds[-1].measure < rounds[0].measure / 4
+    assert rounds[-1].loss < rounds[0].loss / 4
+
+
+def test_each_round_goes_over_each_example_once_in_another_order():
+    learner = Line()
+    train(learner, SETTINGS)
+    per_round = len(learner.seen) // SETTINGS.rounds
+    orders = [
+        torch.cat(learner.seen[at : at + per_round]).tolist()
+        for at in range(0, len(learner.seen), per_round)
+    ]
+    assert len({tuple(order) for order in orders}) == SETTINGS.rounds
+    assert all(sorted(order) == list(range(100)) for order in orders)
+
+
+def test_a_shorter_round_draws_its_examples_anew():
+    learner = Line()
+    settings = replace(SETTINGS, round_examples=10)
+    assert round_size(learner, settings) == 10
+    train(learner, settings)
+    assert [len(batch) for batch in learner.seen] == [10] * SETTINGS.rounds
+    assert len({row for batch in learner.seen for row in batch.tolist()}) > 30
+
+
+def test_the_seed_decides_everything_and_other_draws_go_on():
+    first, again, other = Line(), Line(), Line()
+    torch.manual_seed(7)
+    train(first, SETTINGS)
+    after_training = torch.rand(3)
+    torch.manual_seed(7)
+    assert torch.equal(after_training, torch.rand(3))
+    train(again, SETTINGS)
+    train(other, replace(SETTINGS, seed=2))
+    assert same(state_of(first), state_of(again))
+    assert not same(state_of(first), state_of(other))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 7, 8, 20, 41])
+def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tmp_path, steps):
+    whole = Line()
+    rounds = train(whole, SETTINGS)
+    path = tmp_path / "training" / "line.pt"
+    done = 0
+
+    def interrupt(examples, state):
+        nonlocal done
+        if done == steps:
+            raise KeyboardInterrupt
+        done += 1
+
+    with pytest.raises(KeyboardInterrupt):
+        train(Line(), SETTINGS, checkpoint=path, task="line", report=interrupt)
+    resumed = Line()
+    examples = []
+    found = train(
+        resumed,
+        SETTINGS,
+        checkpoint=path,
+        task="line",
+        report=lambda done, state: examples.append(done),
+    )
+    assert found == rounds
+    assert same(state_of(resumed), state_of(whole))
+    assert sum(examples) == 100 * SETTINGS.rounds
+    steps_per_round = 7
+    assert len(resumed.seen) == steps_per_round * (SETTINGS.rounds - steps // steps_per_round)
+
+
+def test_a_finished_run_is_not_run_again(tmp_path):
+    first, again = Line(), Line()
+    train(first, SETTINGS, checkpoint=tmp_path / "line.pt")
+    train(again, SETTINGS, checkpoint=tmp_path / "line.pt")
+    assert again.seen == []
+    assert same(state_of(first), state_of(again))
+
+
+@pytest.mark.parametrize("change", [{"task": "curve"}, {"settings": replace(SETTINGS, seed=5)}])
+def test_another_tasks_checkpoint_is_no_beginning(tmp_path, change):
+    path = tmp_path / "line.pt"
+    train(Line(), SETTINGS, checkpoint=path, task="line")
+    learner = Line()
+    arguments = {"settings": SETTINGS, "task": "line", **change}
+    train(learner, checkpoint=path, **arguments)
+    assert len(learner.seen) == 7 * SETTINGS.rounds
+
+
+def test_training_ends_when_the_measure_gets_no_better_and_keeps_the_best():
+    learner = Line(measures=[5, 4, 4.5, 3, 3, 3.5, 9, 1])
+    rounds = train(learner, replace(SETTINGS, rounds=8, patience=3))
+    assert [entry.measure for entry in rounds] == [5, 4, 4.5, 3, 3, 3.5, 9]
+    assert same(state_of(learner), learner.states[3])
+
+
+def test_progress_tells_loss_and_measure():
+    said = []
+    train(
+        Line([0.5, 0.25]), replace(SETTINGS, rounds=2), report=lambda _, state: said.append(state)
+    )
+    assert "validation" not in said[0]
+    assert said[0].startswith("loss ")
+    assert said[-1].endswith("validation 0.5000, best 0.5000")
+
+
+def test_a_loss_that_is_not_finite_ends_training():
+    learner = Line()
+    learner.x[3] = float("nan")
+    with pytest.raises(ValueError, match="loss became nan"):
+        train(learner, SETTINGS)
+
+
+def test_nothing_to_learn_from_is_refused():
+    learner = Line()
+    learner.x = learner.x[:0]
+    with pytest.raises(ValueError, match="no training examples"):
+        train(learner, SETTINGS)
