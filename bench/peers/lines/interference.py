@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tieralloc as ta
+from bench.peers import fio
 from bench.peers.bench import Bench
 from bench.peers.findings import Finding, at_most
 from bench.peers.kinds.tiered import Tiered
@@ -27,6 +28,7 @@ MIN_SECONDS = 0.2
 BATCHES = 64
 SPIN_SECONDS = 200e-6
 QUIET_SECONDS = 30.0
+FIO_DEPTH = 64
 
 
 def run(bench: Bench) -> list[Finding]:
@@ -36,12 +38,12 @@ def run(bench: Bench) -> list[Finding]:
     peer = Tiered(bench.dataset(load), None, "interference.tier")
     peer.prepare()
     try:
-        return [_measure(bench, peer)]
+        return _measure(bench, peer)
     finally:
         peer.path.unlink()
 
 
-def _measure(bench: Bench, peer: Tiered) -> Finding:
+def _measure(bench: Bench, peer: Tiered) -> list[Finding]:
     settings = bench.settings
     rows = peer.dataset.rows
     order = np.random.default_rng(3).permutation(rows)
@@ -63,8 +65,20 @@ def _measure(bench: Bench, peer: Tiered) -> Finding:
             with background:
                 return foreground.open_loop(rate, seconds, seed=turn)
 
-        with bench.steps("interference", 2 * settings.rounds) as tick:
-            latencies = alternate(settings.rounds, {"idle": idle, "busy": busy}, tick)
+        def elsewhere(turn: int) -> list[float]:
+            reads = float(background.rates()["prefetches_issued/s"])
+            with fio.reading(peer.path, FIO_DEPTH, reads, seconds + QUIET_SECONDS):
+                time.sleep(settings.seconds)
+                return foreground.open_loop(rate, seconds, seed=turn)
+
+        contenders = {"idle": idle, "busy": busy}
+        refused = fio.refusal()
+        if refused is None:
+            contenders["fio"] = elsewhere
+        else:
+            bench.refuse("fio", refused)
+        with bench.steps("interference", len(contenders) * settings.rounds) as tick:
+            latencies = alternate(settings.rounds, contenders, tick)
     figures: dict[str, float | str] = {
         "calls/s": rate,
         "calls of each": float(sum(map(len, latencies["idle"]))),
@@ -74,12 +88,18 @@ def _measure(bench: Bench, peer: Tiered) -> Finding:
             values = [percentile(one, share) for one in of_rounds]
             figures[f"p{share} {name}, µs"] = Spread.of(values).median * 1e6
     tails = {name: [percentile(one, 99) for one in of] for name, of in latencies.items()}
-    return Finding(
-        "p99, busy ÷ idle",
-        ratios(tails["busy"], tails["idle"]),
-        at_most(1.2),
-        figures={**figures, **background.rates()},
-    )
+    findings = [
+        Finding(
+            "p99, busy ÷ idle",
+            ratios(tails["busy"], tails["idle"]),
+            at_most(1.2),
+            figures={**figures, **background.rates()},
+        )
+    ]
+    if "fio" in tails:
+        what = "p99, fio reading as much in a process of its own ÷ idle"
+        findings.append(Finding(what, ratios(tails["fio"], tails["idle"])))
+    return findings
 
 
 class Foreground:

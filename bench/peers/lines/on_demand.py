@@ -28,6 +28,7 @@ TITLE = "On-demand fetches: rows a second of lookups that all miss a cold file"
 DEPTH = 64
 BLOCK = 4096
 FAST_FRACTION = 0.01
+BURSTS = "fio in bursts of as many"
 
 Speed = Callable[[int], float]
 
@@ -60,6 +61,9 @@ def run(bench: Bench) -> list[Finding]:
     else:
         for depth in (DEPTH, 1):
             contenders[_fio(depth)] = partial(_fio_reads, peer.path, depth, settings.seconds)
+        contenders[BURSTS] = partial(
+            _fio_reads, peer.path, settings.on_demand_rows[0], settings.seconds, in_bursts=True
+        )
     with bench.steps("on-demand", settings.rounds * len(contenders)) as tick:
         speeds = alternate(settings.rounds, contenders, tick)
     return _findings(speeds, settings.on_demand_rows, no_fio)
@@ -132,8 +136,8 @@ def _fio_refusal(path: Path) -> str:
     return ""
 
 
-def _fio_reads(path: Path, depth: int, seconds: float, _: int) -> float:
-    return fio.random_reads(path, depth, seconds)
+def _fio_reads(path: Path, depth: int, seconds: float, _: int, *, in_bursts: bool = False) -> float:
+    return fio.random_reads(path, depth, seconds, in_bursts=in_bursts)
 
 
 def _findings(
@@ -162,6 +166,9 @@ def _findings(
         )
     )
     if deep:
+        findings.append(
+            Finding(f"{_rows_a_call(on_demand_rows[0])} ÷ {BURSTS}", ratios(first, speeds[BURSTS]))
+        )
         findings.append(
             Finding(
                 "1 row a call ÷ fio at depth 1",

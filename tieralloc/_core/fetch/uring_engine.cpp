@@ -191,19 +191,22 @@ void UringEngine::give_back(std::unique_ptr<Ring> ring) {
   idle_.push_back(std::move(ring));
 }
 
+void UringEngine::read_one_by_one(std::span<ReadOp> ops, ReadListener& listener) {
+  for (ReadOp& op : ops) {
+    read_by_pread(target_, op);
+    listener.on_progress();
+    listener.take_in();
+  }
+}
+
 void UringEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
-  if (ops.empty()) return;
+  if (ops.size() <= 1) return read_one_by_one(ops, listener);  // nothing to overlap: cheaper so
   std::unique_ptr<Ring> ring;
   try {
     ring = borrow();
   } catch (const SystemFailure&) {
-    // Out of descriptors, or of memory that may be locked: one by one is better than not at all.
-    for (ReadOp& op : ops) {
-      read_by_pread(target_, op);
-      listener.on_progress();
-      listener.take_in();
-    }
-    return;
+    // Out of descriptors, or of memory that may be locked.
+    return read_one_by_one(ops, listener);
   }
   const auto take = [&](ReadOp& op, std::int32_t result) {
     const bool whole = result == static_cast<std::int32_t>(op.length);

@@ -22,6 +22,7 @@ class UringEngine final : public FetchEngine {
  private:
   class Ring;
 
+  void read_one_by_one(std::span<ReadOp> ops, ReadListener& listener);
   std::unique_ptr<Ring> borrow();
   void give_back(std::unique_ptr<Ring> ring);
 
