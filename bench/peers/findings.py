@@ -112,20 +112,34 @@ def number(value: float) -> str:
 
 
 def write_json(path: Path, lines: Sequence[Line], about: dict[str, Any]) -> None:
-    """Write lines and what they were measured on; figures to four digits, to keep it small."""
-    content = {
-        **about,
-        "lines": [
-            {
-                "line": line.number,
-                "title": line.title,
-                "findings": [_record(finding) for finding in line.findings],
-            }
-            for line in lines
-        ],
-    }
+    """Write lines and what they were measured on; figures to four digits, to keep it small.
+
+    Lines that are in the file already stay, if they were measured with the same settings on the
+    same machine and are not measured anew.
+    """
+    records = [
+        {
+            "line": line.number,
+            "title": line.title,
+            "findings": [_record(finding) for finding in line.findings],
+        }
+        for line in lines
+    ]
+    measured = {line.number for line in lines}
+    kept = [line for line in _lines_in(path, about) if line["line"] not in measured]
+    content = {**about, "lines": sorted([*records, *kept], key=lambda line: int(line["line"]))}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _lines_in(path: Path, about: dict[str, Any]) -> list[dict[str, Any]]:
+    try:
+        content = json.loads(path.read_text())
+    except FileNotFoundError:
+        return []
+    alike = all(content.get(key) == about.get(key) for key in ("settings", "quick"))
+    machines = {each.get("machine", {}).get("machine") for each in (content, about)}
+    return list(content["lines"]) if alike and len(machines) == 1 else []
 
 
 def _record(finding: Finding) -> dict[str, Any]:

@@ -66,3 +66,20 @@ def test_the_json_holds_every_finding(tmp_path):
             "figures": {"rows/s": 123500.0, "peer": "LMDB"},
         }
     ]
+
+
+def test_lines_of_the_same_machine_and_settings_stay_until_measured_anew(tmp_path):
+    path = tmp_path / "results.json"
+    about = {"machine": {"machine": "here"}, "settings": {"rows": 1}, "quick": False}
+
+    def measure(number, value, **changed):
+        finding = Finding("speed", Spread.of([value]))
+        write_json(path, [Line(number, "a line", [finding])], about | changed)
+        content = json.loads(path.read_text())
+        return {one["line"]: one["findings"][0]["value"]["median"] for one in content["lines"]}
+
+    assert measure(4, 1.5) == {4: 1.5}
+    assert measure(2, 2.5) == {2: 2.5, 4: 1.5}
+    assert measure(4, 3.5) == {2: 2.5, 4: 3.5}
+    assert measure(2, 4.5, settings={"rows": 2}) == {2: 4.5}
+    assert measure(3, 5.5, machine={"machine": "there"}) == {3: 5.5}
