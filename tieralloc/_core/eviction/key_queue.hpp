@@ -1,0 +1,96 @@
+// key_queue.hpp: keys in order, with removal from the middle.
+//
+// A first-in first-out queue of bounded length in memory taken once, every call expected O(1). A
+// key may be in it more than once. Not for concurrent use.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "../types.hpp"
+#include "slot_lists.hpp"
+
+namespace tieralloc {
+
+template <typename Key>
+class KeyQueue {
+ public:
+  /// Holds `length` keys.
+  explicit KeyQueue(std::uint32_t length)
+      : order_(length, kLists), keys_(length), chain_(length), chain_heads_(length, kNoEntry) {
+    for (Entry entry = 0; entry < length; ++entry) order_.push_back(kFree, entry);
+  }
+
+  static std::size_t bytes(std::uint32_t length) {
+    return SlotLists::bytes(length, kLists) +
+           std::size_t{length} * (sizeof(Key) + 2 * sizeof(Entry));
+  }
+
+  std::uint32_t size() const { return size_; }
+  bool empty() const { return size_ == 0; }
+  bool full() const { return size_ == keys_.size(); }
+
+  bool contains(Key key) const { return find(key) != kNoEntry; }
+
+  /// Not for a full queue.
+  void push(Key key) {
+    const Entry entry = order_.front(kFree);
+    order_.erase(entry);
+    order_.push_back(kQueue, entry);
+    keys_[entry] = key;
+    Entry& head = chain_heads_[chain_of(key)];
+    chain_[entry] = head;
+    head = entry;
+    ++size_;
+  }
+
+  /// Takes the oldest key out. Not for an empty queue.
+  Key pop() {
+    const Entry oldest = order_.front(kQueue);
+    const Key key = keys_[oldest];
+    erase(oldest);
+    return key;
+  }
+
+  /// Takes one of these keys out; false where there is none.
+  bool take(Key key) {
+    const Entry entry = find(key);
+    if (entry == kNoEntry) return false;
+    erase(entry);
+    return true;
+  }
+
+ private:
+  using Entry = std::uint32_t;
+  static constexpr Entry kNoEntry = kNoSlot;
+  enum : std::uint32_t { kQueue, kFree, kLists };
+
+  std::size_t chain_of(Key key) const {
+    const std::uint64_t hash = (key * 0x9E3779B97F4A7C15u) >> 32;
+    return hash * chain_heads_.size() >> 32;
+  }
+
+  Entry find(Key key) const {
+    Entry entry = chain_heads_[chain_of(key)];
+    while (entry != kNoEntry && keys_[entry] != key) entry = chain_[entry];
+    return entry;
+  }
+
+  void erase(Entry entry) {
+    Entry* link = &chain_heads_[chain_of(keys_[entry])];
+    while (*link != entry) link = &chain_[*link];
+    *link = chain_[entry];
+    order_.erase(entry);
+    order_.push_front(kFree, entry);
+    --size_;
+  }
+
+  std::uint32_t size_ = 0;
+  SlotLists order_;                 ///< of entries, not slots
+  std::vector<Key> keys_;           ///< by entry
+  std::vector<Entry> chain_;        ///< by entry: the next one of the same hash
+  std::vector<Entry> chain_heads_;  ///< by hash
+};
+
+}  // namespace tieralloc
