@@ -111,7 +111,25 @@ cdef extern from "histogram.hpp" namespace "tieralloc" nogil:
         uint64_t percentile(double fraction) const
 
 
+cdef extern from "access_samples.hpp" namespace "tieralloc" nogil:
+    cdef cppclass AccessSamples:
+        vector[uint64_t] rows
+        vector[uint32_t] lengths
+
+
 cdef extern from "store.hpp" namespace "tieralloc" nogil:
+    cdef cppclass TierView:
+        uint64_t capacity
+        uint64_t resident_rows
+        uint64_t advised_rows
+        uint64_t evictions
+        uint64_t advised_evictions
+        uint64_t rows
+
+    cdef cppclass PolicyView:
+        uint64_t lookups
+        vector[TierView] tiers
+
     cdef cppclass FastBudget:
         uint64_t bytes
         uint64_t rows
@@ -133,6 +151,7 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
 
     cdef cppclass TierCounts:
         uint64_t evictions
+        uint64_t advised_evictions
         uint64_t bypassed
         uint64_t prefetches_issued
         uint64_t prefetches_useless
@@ -195,7 +214,14 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
         StoreStats stats() except +raise_core_error
         void reset_stats() except +raise_core_error
         void record_accesses(size_t capacity) except +raise_core_error
-        vector[uint64_t] drain_accesses() except +raise_core_error
+        AccessSamples drain_accesses() except +raise_core_error
+        PolicyView view() except +raise_core_error
+        vector[uint64_t] sample_residents(size_t tier, size_t draws) except +raise_core_error
+        size_t advise_evictions(RowSpan rows) except +raise_core_error
+        void withdraw_advice(RowSpan rows) except +raise_core_error
+        void clear_advice() except +raise_core_error
+        uint64_t prefetch_rows(RowSpan rows) except +raise_core_error
+        void use_policy(string name) except +raise_core_error
         void settle() except +raise_core_error
         @staticmethod
         void check(StoreOptions options) except +raise_core_error
@@ -592,20 +618,75 @@ cdef class Store:
             self._store.get().unpin(table[0], ints.integers)
 
     def record_accesses(self, size_t capacity):
-        """Record up to `capacity` accesses a thread; 0 ends that."""
+        """Record accesses in a ring of `capacity` words a thread; 0 ends that."""
         with nogil:
             self._store.get().record_accesses(capacity)
 
     def drain_accesses(self):
-        """Take the accesses recorded, as a uint64 array."""
+        """Take the accesses recorded, sample by sample: rows, uint64, and lengths, uint32."""
+        cdef AccessSamples samples
+        with nogil:
+            samples = self._store.get().drain_accesses()
+        lengths = np.empty(samples.lengths.size(), dtype=np.uint32)
+        cdef uint32_t[::1] view = lengths
+        if samples.lengths.size() > 0:
+            memcpy(&view[0], samples.lengths.data(), samples.lengths.size() * sizeof(uint32_t))
+        return _row_array(samples.rows), lengths
+
+    def view(self):
+        """Lookups so far, and of each fast tier what whoever advises needs to know."""
+        cdef PolicyView view
+        with nogil:
+            view = self._store.get().view()
+        tiers = []
+        cdef TierView tier
+        for tier in view.tiers:
+            tiers.append({
+                "capacity": tier.capacity,
+                "resident_rows": tier.resident_rows,
+                "advised_rows": tier.advised_rows,
+                "evictions": tier.evictions,
+                "advised_evictions": tier.advised_evictions,
+                "rows": tier.rows,
+            })
+        return view.lookups, tiers
+
+    def sample_residents(self, size_t tier, size_t draws):
+        """Draw about so many evictable rows of a fast tier at random, or take all there are."""
         cdef vector[uint64_t] rows
         with nogil:
-            rows = self._store.get().drain_accesses()
-        array = np.empty(rows.size(), dtype=np.uint64)
-        cdef uint64_t[::1] view = array
-        if rows.size() > 0:
-            memcpy(&view[0], rows.data(), rows.size() * sizeof(uint64_t))
-        return array
+            rows = self._store.get().sample_residents(tier, draws)
+        return _row_array(rows)
+
+    def advise_evictions(self, const uint64_t[::1] rows not None):
+        """Have rows leave first, in this order; returns how many were taken."""
+        cdef size_t taken
+        with nogil:
+            taken = self._store.get().advise_evictions(_span(rows))
+        return taken
+
+    def withdraw_advice(self, const uint64_t[::1] rows not None):
+        """Let rows stay that were advised to leave."""
+        with nogil:
+            self._store.get().withdraw_advice(_span(rows))
+
+    def clear_advice(self):
+        """Let all rows stay that were advised to leave."""
+        with nogil:
+            self._store.get().clear_advice()
+
+    def prefetch_rows(self, const uint64_t[::1] rows not None):
+        """Queue rows to be fetched; returns how many were queued."""
+        cdef uint64_t queued
+        with nogil:
+            queued = self._store.get().prefetch_rows(_span(rows))
+        return queued
+
+    def use_policy(self, str name not None):
+        """Have another eviction policy decide who leaves."""
+        cdef string c_name = name.encode()
+        with nogil:
+            self._store.get().use_policy(c_name)
 
     def flush(self):
         """Return once every update made before is in the slow tier for good."""
@@ -639,6 +720,14 @@ cdef class Store:
         with nogil:
             stats[0] = self._store.get().stats()
         return _stats_dict(stats)
+
+
+cdef _row_array(const vector[uint64_t]& rows):
+    array = np.empty(rows.size(), dtype=np.uint64)
+    cdef uint64_t[::1] view = array
+    if rows.size() > 0:
+        memcpy(&view[0], rows.data(), rows.size() * sizeof(uint64_t))
+    return array
 
 
 cdef size_t _bags_of(size_t offsets, size_t tables, bint include_last_offset) except? 0:
@@ -701,6 +790,7 @@ cdef _stats_dict(const StoreStats* stats):
         "out_of_range": stats.out_of_range,
         "accesses_dropped": stats.accesses_dropped,
         "evictions": stats.tiers.evictions,
+        "advised_evictions": stats.tiers.advised_evictions,
         "bypassed": stats.tiers.bypassed,
         "prefetches_issued": stats.tiers.prefetches_issued,
         "prefetches_useful": stats.prefetches_useful,

@@ -477,8 +477,9 @@ class TieredStore:
         Parameters
         ----------
         capacity : int
-            Accesses that each serving thread keeps until they are drained, 8 bytes each, rounded
-            up to a power of two.
+            Words of 8 bytes in which each serving thread keeps its accesses until they are
+            drained, rounded up to a power of two: one an access, half of one a bag and one each
+            table of a call.
 
         Yields
         ------
@@ -511,7 +512,7 @@ class TieredStore:
         dict
             - calls, lookups (rows asked for) = hits + on_demand_fetches, shared_fetches (of these,
               read by another call already), miss_ratio, out_of_range, accesses_dropped;
-            - evictions, bypassed (fetched, not admitted), updates, write_backs, write_back_errors,
+            - evictions, advised_evictions (of these, decided by a learned policy), bypassed (fetched, not admitted), updates, write_backs, write_back_errors,
               write_back_error (the last one's text, empty once one succeeded again);
             - prefetches_issued, _useful (used before they were evicted), _late (asked for while in
               flight), _useless (evicted unused), _dropped (queue full);

@@ -230,6 +230,92 @@ TEST(all_rows_may_be_pinned_where_all_fit) {
   CHECK_THROWS(std::invalid_argument, bench.tier.reserve_pins(1), "of at most 5");
 }
 
+TEST(rows_leave_as_advised_and_else_as_the_policy_says) {
+  Bench bench(32);
+  for (RowId row = 0; row < 32; ++row) bench.admit(row);
+  {
+    std::lock_guard lock(bench.tier.mutex());
+    CHECK_EQ(bench.tier.advise_evictions(std::vector<RowId>{20, 999, 21, 22, 23}), 4);
+    CHECK_EQ(bench.tier.advised_rows(), 4);
+    bench.tier.withdraw_advice(std::vector<RowId>{21});
+  }
+  const auto leaves_for = [&](RowId row) {
+    std::set<RowId> before;
+    for (RowId other = 0; other < 1000; ++other) {
+      if (bench.find(other)) before.insert(other);
+    }
+    bench.admit(row);
+    std::erase_if(before, [&](RowId other) { return bench.find(other).has_value(); });
+    CHECK_EQ(before.size(), 1);
+    return *before.begin();
+  };
+  CHECK_EQ(leaves_for(100), 20);
+  CHECK_EQ(leaves_for(101), 22);  // 999 is not there
+  CHECK_EQ(leaves_for(102), 0);
+  CHECK_EQ(bench.tier.counts().evictions, 3);
+  CHECK_EQ(bench.tier.counts().advised_evictions, 2);
+  std::lock_guard lock(bench.tier.mutex());
+  CHECK_EQ(bench.tier.advise_evictions(std::vector<RowId>{5, 6}), 2);
+  bench.tier.clear_advice();
+  CHECK_EQ(bench.tier.advised_rows(), 0);
+}
+
+TEST(advice_spares_rows_that_are_pinned_dirty_or_came_in_anew) {
+  Bench bench(32);
+  for (RowId row = 0; row < 32; ++row) bench.admit(row);
+  {
+    std::lock_guard lock(bench.tier.mutex());
+    bench.tier.advise_evictions(std::vector<RowId>{10, 11, 12});
+    bench.tier.discard(12);
+  }
+  bench.admit(12);
+  bench.store(11, 1);
+  {
+    std::lock_guard lock(bench.tier.mutex());
+    bench.tier.reserve_pins(1);
+    CHECK(bench.tier.pin(10));
+  }
+  for (RowId row = 100; row < 105; ++row) bench.admit(row);
+  for (RowId row = 10; row < 13; ++row) CHECK(bench.find(row));
+  CHECK_EQ(bench.tier.counts().advised_evictions, 0);
+}
+
+TEST(samples_are_of_residents_that_could_be_advised_to_leave) {
+  Bench bench(64);
+  for (RowId row = 0; row < 200; ++row) bench.admit(row);
+  bench.store(199, 1);
+  std::lock_guard lock(bench.tier.mutex());
+  bench.tier.reserve_pins(1);
+  bench.tier.pin(198);
+  bench.tier.advise_evictions(std::vector<RowId>{197, 196});
+  std::vector<RowId> all;
+  bench.tier.sample_residents(64, all);
+  CHECK_EQ(std::set<RowId>(all.begin(), all.end()).size(), 60);
+  std::vector<RowId> some;
+  for (int i = 0; i < 200; ++i) bench.tier.sample_residents(63, some);
+  CHECK(std::set<RowId>(some.begin(), some.end()) == std::set<RowId>(all.begin(), all.end()));
+  for (RowId row : all) CHECK(row >= 136 && row < 196);
+}
+
+TEST(another_policy_takes_over_in_the_order_of_the_former_one) {
+  Bench bench(32, 1000, "s3fifo");
+  for (RowId row = 0; row < 32; ++row) bench.admit(row);
+  for (int hit = 0; hit < 5; ++hit) {
+    for (RowId row : {3, 4, 5}) bench.touch(row);
+  }
+  {
+    std::lock_guard lock(bench.tier.mutex());
+    bench.tier.use_policy("lru");
+  }
+  for (RowId row = 100; row < 129; ++row) bench.admit(row);
+  for (RowId row : {3, 4, 5}) CHECK(bench.find(row));
+  bench.touch(3);
+  bench.admit(200);
+  bench.admit(201);
+  CHECK(bench.find(3) && !bench.find(4) && !bench.find(5));
+  CHECK_EQ(bench.tier.bytes().total(), tier_bytes({kStride, 1000, 32, 40}, "lru").total());
+}
+
 TEST(a_prefetched_row_is_useless_if_it_leaves_unused) {
   Bench bench(2);
   CHECK(bench.admit(1, 0, FastTier::Admit::prefetch));

@@ -172,9 +172,20 @@ class Stress {
     bench_.store().unpin(table, integers(rows));
   }
 
+  void advise(std::mt19937_64& random) {
+    Store& store = bench_.store();
+    const std::vector<RowId> rows = store.sample_residents(0, random() % 30);
+    for (RowId row : rows) CHECK(row < tables_.size() * kRows);
+    store.advise_evictions(rows);
+    store.withdraw_advice(std::span(rows).first(rows.size() / 2));
+    if (random() % 10 == 0) store.clear_advice();
+    const TierView tier = store.view().tiers.at(0);
+    CHECK(tier.advised_rows <= tier.capacity);
+  }
+
   void keep_house(std::mt19937_64& random) {
     Store& store = bench_.store();
-    switch (random() % 10) {
+    switch (random() % 12) {
       case 0:
         store.flush();
         break;
@@ -191,7 +202,14 @@ class Stress {
         store.record_accesses(random() % 2 == 0 ? 0 : random() % 1000);
         break;
       case 5:
-        for (RowId row : store.drain_accesses()) CHECK(row < tables_.size() * kRows);
+        for (RowId row : store.drain_accesses().rows) CHECK(row < tables_.size() * kRows);
+        break;
+      case 6:
+        store.use_policy(eviction_policy_names()[random() % eviction_policy_names().size()]);
+        break;
+      case 7:
+      case 8:
+        advise(random);
         break;
       default: {
         const StoreStats stats = store.stats();

@@ -32,15 +32,20 @@ void Store::record_accesses(std::size_t capacity) {
   access_capacity_.store(capacity, std::memory_order_relaxed);
 }
 
-std::vector<RowId> Store::drain_accesses() {
+AccessSamples Store::drain_accesses() {
   check_fork();
   CallGate::Call call(gate_);
   std::lock_guard lock(drain_mutex_);
-  std::vector<RowId> rows;
+  AccessSamples samples;
+  std::vector<std::uint64_t> words;
   gate_.each_cell([&](CallCell& cell) {
-    if (AccessRing* ring = cell.accesses.load(std::memory_order_acquire)) ring->pop(rows);
+    AccessRing* ring = cell.accesses.load(std::memory_order_acquire);
+    if (ring == nullptr) return;
+    words.clear();
+    ring->pop(words);
+    samples.append(words);
   });
-  return rows;
+  return samples;
 }
 
 /// The ring of a call's cell, made when its first call needs it; null where nobody records.

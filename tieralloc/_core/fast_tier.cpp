@@ -7,7 +7,6 @@
 #include <utility>
 
 namespace tieralloc {
-
 Slot spare_slots(Slot capacity) {
   return std::clamp<Slot>(capacity / 16, 8, 1024);
 }
@@ -25,6 +24,7 @@ TierBytes tier_bytes(const TierPlan& plan, const std::string& policy) {
 
 void TierCounts::add(const TierCounts& other) {
   evictions += other.evictions;
+  advised_evictions += other.advised_evictions;
   bypassed += other.bypassed;
   prefetches_issued += other.prefetches_issued;
   prefetches_useless += other.prefetches_useless;
@@ -38,16 +38,18 @@ FastTier::FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::
       rows_(plan.rows),
       capacity_(plan.capacity),
       slots_(plan.slots),
-      bytes_(tier_bytes(plan, policy)),
+      seed_(seed),
       dirty_high_(std::max<Slot>(1, plan.capacity / 8)),
       dirty_low_(plan.capacity / 16),
       homes_(std::move(homes)),
       gate_(gate),
+      bytes_(tier_bytes(plan, policy)),
       vectors_(std::size_t{plan.slots} * plan.stride, "fast tier's vectors"),
       index_(make_row_index(plan.rows, plan.slots)),
       policy_(make_eviction_policy(
           policy,
           {.capacity = plan.capacity, .slots = plan.slots, .seed = seed, .observer = this})),
+      random_(seed),
       row_of_(plan.slots * sizeof(RowId), "fast tier's metadata"),
       state_(plan.slots, "fast tier's metadata"),
       next_(plan.slots * sizeof(Slot), "fast tier's metadata") {
@@ -149,7 +151,8 @@ Slot FastTier::slot_for_new() {
   const Slot slot = take_slot();
   if (slot == kNoSlot) return kNoSlot;
   while (resident_ >= capacity_) {
-    const Slot victim = policy_->evict();
+    Slot victim = advised_victim();
+    if (victim == kNoSlot) victim = policy_->evict();
     if (victim == kNoSlot) {
       free_slot(slot);
       return kNoSlot;
@@ -159,10 +162,59 @@ Slot FastTier::slot_for_new() {
   return slot;
 }
 
+/// Whether a row that leaves this slot costs nothing.
+bool FastTier::evictable(Slot slot) const {
+  return (state_.as<std::uint8_t>()[slot] & (kHeld | kDirty | kPinned | kLeaving)) == kHeld;
+}
+
+/// The next row advised to leave that still can; the policy is told. A dirty one may stay: it would
+/// have to be written back first.
+Slot FastTier::advised_victim() {
+  while (advised_rows() > 0) {
+    const Entry entry = index_->find(advice_->pop());
+    if (entry == kAbsent || !evictable(slot_of(entry))) continue;
+    policy_->remove(slot_of(entry));
+    ++counts_.advised_evictions;
+    return slot_of(entry);
+  }
+  return kNoSlot;
+}
+
+std::size_t FastTier::advise_evictions(std::span<const RowId> rows) {
+  if (advice_ == nullptr) {
+    advice_ = std::make_unique<Advice>(most_advised(capacity_));
+  }
+  return advice_->push(rows);
+}
+
+void FastTier::sample_residents(std::size_t draws, std::vector<RowId>& rows) {
+  const bool all = draws >= resident_;
+  for (std::size_t i = 0; i < (all ? slots_ : draws); ++i) {
+    const Slot slot = all ? static_cast<Slot>(i) : random_.below(slots_);
+    if (!evictable(slot)) continue;
+    const RowId row = row_of_.as<RowId>()[slot];
+    if (advice_ == nullptr || !advice_->contains(row)) rows.push_back(row);
+  }
+}
+
+void FastTier::use_policy(const std::string& name) {
+  const EvictionConfig config{
+      .capacity = capacity_, .slots = slots_, .seed = seed_, .observer = this};
+  auto policy = make_eviction_policy(name, config);
+  for (Slot slot = policy_->evict(); slot != kNoSlot; slot = policy_->evict()) {
+    const RowId row = row_of_.as<RowId>()[slot];
+    index_->clear_flag(row, kSaturatedFlag);
+    policy->insert(slot, row);
+  }
+  policy_ = std::move(policy);
+  bytes_ = tier_bytes({stride_, rows_, capacity_, slots_}, name);
+}
+
 void FastTier::fill(Slot slot, RowId row, const std::byte* bytes, std::uint8_t state) {
   std::memcpy(bytes_of(slot), bytes, stride_);
   row_of_.as<RowId>()[slot] = row;
-  state_.as<std::uint8_t>()[slot] = state;
+  state_.as<std::uint8_t>()[slot] = state | kHeld;
+  withdraw_advice({&row, 1});
   if (!(state & kDirty)) return;
   if (++dirty_ > dirty_high_) cleaning_wish_.store(true, std::memory_order_relaxed);
 }
@@ -237,7 +289,7 @@ void FastTier::replaced(RowId row, const std::byte* bytes) {
   std::memcpy(bytes_of(slot), bytes, stride_);
   std::uint8_t& state = state_.as<std::uint8_t>()[slot];
   if (state & kDirty) --dirty_;
-  state = kPinned;
+  state = kHeld | kPinned;
 }
 
 void FastTier::reserve_pins(Slot count) {

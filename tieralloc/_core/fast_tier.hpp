@@ -18,10 +18,12 @@
 #include <vector>
 
 #include "call_gate.hpp"
+#include "eviction/advice.hpp"
 #include "eviction/policy.hpp"
 #include "fetch/batch.hpp"
 #include "index/row_index.hpp"
 #include "memory.hpp"
+#include "split_mix.hpp"
 #include "types.hpp"
 
 namespace tieralloc {
@@ -54,7 +56,8 @@ TierBytes tier_bytes(const TierPlan& plan, const std::string& policy);
 
 struct TierCounts {
   std::uint64_t evictions = 0;
-  std::uint64_t bypassed = 0;  ///< rows fetched and not admitted
+  std::uint64_t advised_evictions = 0;  ///< of these, those that advice decided
+  std::uint64_t bypassed = 0;           ///< rows fetched and not admitted
   std::uint64_t prefetches_issued = 0;
   std::uint64_t prefetches_useless = 0;
   std::uint64_t write_backs = 0;
@@ -129,6 +132,24 @@ class FastTier final : private SaturationObserver {
   void unpin(RowId row);
   bool is_pinned(RowId row) const;
 
+  // Locked: advice on who should leave before the policy is asked.
+  /// Returns how many rows were taken, the first ones.
+  std::size_t advise_evictions(std::span<const RowId> rows);
+  void withdraw_advice(std::span<const RowId> rows) {
+    if (advice_ != nullptr) advice_->withdraw(rows);
+  }
+  void clear_advice() {
+    if (advice_ != nullptr) advice_->clear();
+  }
+  std::size_t advised_rows() const { return advice_ == nullptr ? 0 : advice_->size(); }
+  /// Appends rows that could be advised to leave, each drawn from all of them: about `draws`, or
+  /// all where there are no more.
+  void sample_residents(std::size_t draws, std::vector<RowId>& rows);
+
+  /// Has another policy decide from now on, which takes the rows over in the order in which the
+  /// former one would have let them go. To be called while nobody else is inside.
+  void use_policy(const std::string& name);
+
   // Locked: write-back. One thread at a time (the store's) collects, writes, and reports.
   /// Copies up to `most` dirty rows into `copies`, leaving rows first; of the others only if `all`.
   std::vector<DirtyRow> collect_dirty(std::size_t most, bool all, std::byte* copies);
@@ -165,6 +186,7 @@ class FastTier final : private SaturationObserver {
     kPinned = 2,
     kLeaving = 4,  ///< evicted, readable until its value is home
     kWriting = 8,
+    kHeld = 16,  ///< holds a row: neither free nor retired
   };
 
   void needs_touches(Slot slot) override {
@@ -177,6 +199,8 @@ class FastTier final : private SaturationObserver {
   void free_slot(Slot slot);
   void retire(Slot slot);
   Slot slot_for_new();
+  Slot advised_victim();
+  bool evictable(Slot slot) const;
   void leave(Slot slot);
   void fill(Slot slot, RowId row, const std::byte* bytes, std::uint8_t state);
   void drop(Slot slot);
@@ -186,16 +210,19 @@ class FastTier final : private SaturationObserver {
   const RowId rows_;
   const Slot capacity_;
   const Slot slots_;
-  const TierBytes bytes_;
+  const std::uint64_t seed_;
   const Slot dirty_high_;  ///< background cleaning begins above this many dirty rows
   const Slot dirty_low_;   ///< and ends here
   const std::vector<RowHome> homes_;
   CallGate& gate_;
 
   std::mutex mutex_;
+  TierBytes bytes_;
   Region vectors_;
   std::unique_ptr<RowIndex> index_;
   std::unique_ptr<EvictionPolicy> policy_;
+  std::unique_ptr<Advice> advice_;  ///< null: nobody ever advised
+  SplitMix64 random_;
   Region row_of_;           ///< RowId a slot, of a retired one its stamp
   Region state_;            ///< State bits a slot
   Region next_;             ///< a slot's successor among the free or the retired ones

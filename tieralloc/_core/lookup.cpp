@@ -45,7 +45,9 @@ class BagServer {
       column += call_.parts[part].table->layout.dim * size_of(call_.out_dtype);
     }
     try {
+      if (ring_ != nullptr) ring_->begin_call();
       for (std::size_t part = 0; part < call_.parts.size(); ++part) serve_part(part);
+      if (ring_ != nullptr) ring_->end_call();
       finish_pending();
     } catch (...) {
       forget_pending();
@@ -71,6 +73,7 @@ class BagServer {
   }
 
   void serve_part(std::size_t part) {
+    if (ring_ != nullptr) ring_->begin_part();
     for (std::size_t bag = 0; bag < call_.bags;) {
       const std::size_t first = bag;
       std::size_t rows = 0;
@@ -156,8 +159,10 @@ class BagServer {
     FastTier& tier = *table_of(part).tier;
     const std::size_t n = scratch_.rows.size();
     lookups_ += n;
-    if (ring_ != nullptr)
-      ring_->push(scratch_.rows, table_of(part).number - table_of(part).first_row);
+    if (ring_ != nullptr) {
+      ring_->push(scratch_.rows, table_of(part).number - table_of(part).first_row, scratch_.lengths,
+                  one_row_each(part));
+    }
     scratch_.entries.resize(n);
     scratch_.pointers.resize(n);
     const bool touches = tier.needs_touches();

@@ -34,6 +34,7 @@ void Store::check(const StoreOptions& options) {
 Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
     : pool_(std::move(pool)),
       options_(options),
+      policy_(options.policy),
       buffers_(kIdleBuffers),
       fetcher_(*pool_, buffers_),
       prefetch_queue_(options.prefetch_queue),
@@ -115,7 +116,7 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   layouts.push_back(layout);
   std::uint64_t held = 0;
   for (auto& tier : tiers_) held += tier->bytes().total();
-  check_memory(plan_tiers(layouts, options_.budget, options_.policy), options_.policy, held);
+  check_memory(plan_tiers(layouts, options_.budget, policy_), policy_, held);
   // Dirty rows go home before their tier goes; a failure here leaves everything as it was.
   for (auto& tier : tiers_) write_back_all(*tier);
   layout = pool_->add_table(layout);
@@ -158,7 +159,7 @@ void Store::build_tiers() {
   std::vector<TableLayout> layouts;
   for (const Table& table : tables_) layouts.push_back(table.layout);
   std::vector<std::unique_ptr<FastTier>> tiers;
-  for (const TierPlan& plan : plan_tiers(layouts, options_.budget, options_.policy)) {
+  for (const TierPlan& plan : plan_tiers(layouts, options_.budget, policy_)) {
     std::vector<RowHome> homes;
     RowId next = 0;
     for (const TableLayout& layout : layouts) {
@@ -167,7 +168,7 @@ void Store::build_tiers() {
       next += layout.rows;
     }
     tiers.push_back(
-        std::make_unique<FastTier>(plan, std::move(homes), options_.policy, options_.seed, gate_));
+        std::make_unique<FastTier>(plan, std::move(homes), policy_, options_.seed, gate_));
   }
   drop_tiers();
   tiers_ = std::move(tiers);

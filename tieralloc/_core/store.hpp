@@ -7,9 +7,8 @@
 //    that it did not ask for.
 //  - It sees the old or the new value of a row that is updated beside it, never a mixture; a lookup
 //    that begins after an update returned sees that update or a later one.
-//  - create_table, load, record_accesses, reset_stats and close wait for calls under way and hold
-//  new ones off while
-//    they work.
+//  - create_table, load, record_accesses, use_policy, reset_stats and close wait for calls under
+//    way and hold new ones off while they work.
 //  - Rows go home (write-back) one writer at a time, under `write_back_`. A row stays readable in
 //    the fast tier until its value is in the slow pool, and a read of it that was under way is made
 //    stale by the update, so no reader needs bytes that are being written.
@@ -30,6 +29,7 @@
 #include <vector>
 
 #include "access_ring.hpp"
+#include "access_samples.hpp"
 #include "bag_call.hpp"
 #include "buffers.hpp"
 #include "call_gate.hpp"
@@ -67,6 +67,21 @@ struct SlowTierStats {
   std::string kind, path, engine;
   std::uint64_t bytes = 0;
   std::uint64_t page_cache_bytes = 0;
+};
+
+/// What whoever advises needs to know of a fast tier.
+struct TierView {
+  std::uint64_t capacity = 0;  ///< rows
+  std::uint64_t resident_rows = 0;
+  std::uint64_t advised_rows = 0;  ///< still to leave
+  std::uint64_t evictions = 0;
+  std::uint64_t advised_evictions = 0;
+  std::uint64_t rows = 0;  ///< of all its tables
+};
+
+struct PolicyView {
+  std::uint64_t lookups = 0;  ///< as StoreStats has them
+  std::vector<TierView> tiers;
 };
 
 struct StoreStats {
@@ -134,11 +149,28 @@ class Store {
   /// False in a forked child, where the store can neither be used nor destroyed.
   bool belongs_here() const;
 
-  /// Has lookups record what they access, up to `capacity` accesses a thread; 0: ends that.
+  /// Has lookups record what they access, in a ring of `capacity` words a thread; 0: ends that.
   void record_accesses(std::size_t capacity);
-  /// Takes what was recorded, in the order of access for each thread, as row numbers among all rows
+  /// Takes what was recorded, in the order of calls for each thread, as row numbers among all rows
   /// of the store.
-  std::vector<RowId> drain_accesses();
+  AccessSamples drain_accesses();
+
+  // advising.cpp. Rows are numbered among all of the store, and a tier by its place in `view`;
+  // create_table may change that. Each holds a tier's lock for moments only.
+  PolicyView view();
+  /// About `draws` rows of a tier that may be advised to leave, drawn at random, some perhaps
+  /// twice; all where there are no more. None of a tier that is not there.
+  std::vector<RowId> sample_residents(std::size_t tier, std::size_t draws);
+  /// Has rows leave before those that the policy would choose, first the first, unless they are
+  /// withdrawn before their turn. Returns how many were taken, which a tier's room limits. Throws
+  /// std::out_of_range, having done nothing, for a row of no table.
+  std::size_t advise_evictions(std::span<const RowId> rows);
+  void withdraw_advice(std::span<const RowId> rows);
+  void clear_advice();
+  /// As `prefetch`.
+  std::uint64_t prefetch_rows(std::span<const RowId> rows);
+  /// Has another policy decide who leaves, what is resident staying. Throws std::invalid_argument.
+  void use_policy(const std::string& name);
 
   StoreStats stats();
   void reset_stats();
@@ -165,12 +197,16 @@ class Store {
   void clean_in_background();
   void wake_cleaner(FastTier& tier);
 
+  // advising.cpp
+  std::vector<RowPlace> places_of(std::span<const RowId> rows) const;
+
   // prefetch.cpp
   static std::vector<Miss> rows_to_pin(const Table& table, Integers indices);
   void prefetch_in_background();
 
   std::unique_ptr<SlowPool> pool_;
   const StoreOptions options_;
+  std::string policy_;  ///< changed by who is alone inside
   CallGate gate_;
   BufferPool buffers_;
   Fetcher fetcher_;

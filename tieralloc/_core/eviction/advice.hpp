@@ -6,6 +6,7 @@
 // O(1) a row. The owner serialises all calls.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -14,6 +15,11 @@
 #include "key_queue.hpp"
 
 namespace tieralloc {
+
+/// Rows that advice for a tier of some capacity holds: more would be old before their turn.
+constexpr std::uint32_t most_advised(std::uint32_t capacity) {
+  return std::clamp<std::uint32_t>(capacity / 8, 1, 8192);
+}
 
 class Advice {
  public:
@@ -52,6 +58,7 @@ class Advice {
     while (!rows_.empty()) rows_.pop();
   }
 
+  bool contains(RowId row) const { return rows_.contains(row); }
   std::size_t size() const { return rows_.size(); }
 
  private:

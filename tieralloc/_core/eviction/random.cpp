@@ -1,27 +1,9 @@
 // random.cpp: any resident row, all equally likely.
+#include "../split_mix.hpp"
 #include "registry.hpp"
 
 namespace tieralloc {
 namespace {
-
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA
-/// 2014).
-class SplitMix64 {
- public:
-  explicit SplitMix64(std::uint64_t seed) : state_(seed) {}
-
-  /// Uniform in 0 … bound-1, to one part in 2^32.
-  std::uint32_t below(std::uint32_t bound) {
-    state_ += 0x9E3779B97F4A7C15u;
-    std::uint64_t bits = state_;
-    bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9u;
-    bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EBu;
-    return static_cast<std::uint32_t>((bits >> 32) * bound >> 32);
-  }
-
- private:
-  std::uint64_t state_;
-};
 
 class Random final : public EvictionPolicy {
  public:

@@ -1,0 +1,90 @@
+// guard.cpp: who is put in charge, and whether the shadows see what the tier would.
+#include "learn/guard.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+#include "check.hpp"
+
+namespace {
+
+using namespace tieralloc;
+
+std::vector<RowId> loop_over(RowId first, RowId rows, int rounds) {
+  std::vector<RowId> accesses;
+  for (int round = 0; round < rounds; ++round) {
+    for (RowId row = 0; row < rows; ++row) accesses.push_back(first + row);
+  }
+  return accesses;
+}
+
+TEST(whoever_misses_less_is_put_in_charge_and_loses_it_again) {
+  Guard guard({.capacity = 100, .policies = {"lru", "random"}, .half_life = 1000});
+  CHECK_EQ(guard.choice(), Guard::kLearned);
+  guard.observe(loop_over(1000, 2000, 1));  // nothing comes twice: nobody leads
+  CHECK_EQ(guard.choice(), Guard::kLearned);
+  // A loop somewhat longer than the tier: lru, and advised by nobody the learned policy, miss all.
+  guard.observe(loop_over(0, 110, 100));
+  CHECK_EQ(guard.choice(), 1);
+  // The learned policy is told of what is coming and leads.
+  for (int round = 0; round < 200; ++round) {
+    for (RowId row = 0; row < 110; ++row) {
+      const RowId furthest[] = {(row + 109) % 110};
+      guard.learned().clear_advice();
+      guard.learned().advise_evictions(furthest);
+      const RowId accessed[] = {row};
+      guard.observe(accessed);
+    }
+  }
+  CHECK_EQ(guard.choice(), Guard::kLearned);
+  CHECK(guard.switches() >= 2 && guard.switches() <= guard.sampled() / 500);
+  const std::vector<double> ratios = guard.miss_ratios();
+  CHECK_EQ(ratios.size(), 3);
+  CHECK(ratios[2] < 0.8 * std::min(ratios[0], ratios[1]));
+}
+
+TEST(a_sampled_shadow_misses_about_what_the_tier_does) {
+  constexpr std::uint32_t kCapacity = 20000;
+  std::mt19937_64 random(5);
+  std::vector<RowId> accesses(600000);
+  for (RowId& row : accesses) {  // popularity like 1/rank, up to 200,000 rows
+    row = static_cast<RowId>(
+        std::exp(static_cast<double>(random() >> 11) * 0x1p-53 * std::log(200000.0)));
+  }
+  Guard guard({.capacity = kCapacity, .policies = {"lru", "s3fifo"}, .half_life = 1e6});
+  CHECK(std::abs(guard.sample_rate() - 2048.0 / kCapacity) < 1e-9);
+  guard.observe(accesses);
+  CHECK(static_cast<double>(guard.sampled()) < 0.3 * static_cast<double>(accesses.size()));
+  const std::vector<double> ratios = guard.miss_ratios();
+  std::vector<double> whole;
+  for (const char* policy : {"lru", "s3fifo"}) {
+    ShadowTier tier(policy, kCapacity, 1);
+    for (const RowId row : accesses) tier.access(row);
+    whole.push_back(static_cast<double>(tier.misses()) / static_cast<double>(tier.lookups()));
+  }
+  // Which of the few most popular rows are in the sample moves all estimates alike.
+  CHECK(std::abs(ratios[0] / ratios[1] - whole[0] / whole[1]) < 0.1);
+}
+
+TEST(options_of_a_guard_that_make_no_sense_are_refused) {
+  const auto refused = [](const GuardOptions& options) {
+    try {
+      Guard guard(options);
+    } catch (const std::invalid_argument&) {
+      return true;
+    }
+    return false;
+  };
+  CHECK(!refused({.capacity = 10, .policies = {"lru"}}));
+  CHECK(refused({.capacity = 0, .policies = {"lru"}}));
+  CHECK(refused({.capacity = 10, .policies = {}}));
+  CHECK(refused({.capacity = 10, .policies = {"no such"}}));
+  CHECK(refused({.capacity = 10, .policies = {"lru"}, .shadow_rows = 0}));
+  CHECK(refused({.capacity = 10, .policies = {"lru"}, .half_life = 0}));
+  CHECK(refused({.capacity = 10, .policies = {"lru"}, .margin = -1}));
+}
+
+}  // namespace

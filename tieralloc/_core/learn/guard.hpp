@@ -1,0 +1,70 @@
+// guard.hpp: whether a learned policy or a simple one should decide who leaves.
+//
+// Beside a fast tier small shadows of it run, one for each simple policy and one that the learned
+// policy advises as it advises the tier. They see the accesses to those rows whose hash falls below
+// a threshold, and have as small a share of the tier's capacity (SHARDS: Waldspurger et al.,
+// "Efficient MRC construction with SHARDS", FAST 2015): all see the same accesses, so that what
+// sampling gets wrong it gets wrong of all alike. Miss ratios forget exponentially. Bounded work an
+// access, bounded memory. Not for concurrent use.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "shadow_tier.hpp"
+
+namespace tieralloc {
+
+struct GuardOptions {
+  std::uint64_t capacity = 0;         ///< rows of the tier that is shadowed
+  std::vector<std::string> policies;  ///< the simple ones; the first also stands in for advice
+  std::uint32_t shadow_rows = 2048;   ///< most rows of a shadow
+  double half_life = 16384;           ///< of what is remembered, in accesses of the sample
+  double margin = 0.01;               ///< who leads by less does not take over
+  std::uint64_t seed = 0;
+};
+
+class Guard {
+ public:
+  static constexpr std::size_t kLearned = ~std::size_t{0};
+
+  /// Throws std::invalid_argument.
+  explicit Guard(const GuardOptions& options);
+
+  /// Replays what was accessed, and thinks again about who should decide.
+  void observe(std::span<const RowId> rows);
+
+  /// The shadow that the learned policy is to advise.
+  ShadowTier& learned() { return shadows_.back(); }
+
+  /// Place in the options' policies, or kLearned.
+  std::size_t choice() const { return choice_; }
+  std::uint64_t switches() const { return switches_; }
+  std::uint64_t sampled() const { return sampled_; }
+  double sample_rate() const { return rate_; }
+  /// Estimated miss ratios of the policies, and last of the learned one.
+  std::vector<double> miss_ratios() const;
+
+ private:
+  bool is_sampled(RowId row) const { return SplitMix64::mix(row ^ salt_) <= threshold_; }
+  void access(RowId row);
+  void decide();
+
+  GuardOptions options_;
+  double rate_;
+  std::uint64_t threshold_;
+  std::uint64_t salt_;
+  double decay_;
+  std::deque<ShadowTier> shadows_;  ///< of the policies, in order, and last the learned one's
+  std::vector<double> misses_;      ///< decayed
+  double weight_ = 0;               ///< decayed count of accesses
+  std::uint64_t sampled_ = 0;
+  double decides_from_;  ///< so many sampled accesses on
+  std::size_t choice_ = kLearned;
+  std::uint64_t switches_ = 0;
+};
+
+}  // namespace tieralloc

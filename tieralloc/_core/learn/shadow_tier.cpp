@@ -1,0 +1,70 @@
+#include "shadow_tier.hpp"
+
+#include <utility>
+
+namespace tieralloc {
+
+ShadowTier::ShadowTier(const std::string& policy, std::uint32_t capacity, std::uint64_t seed)
+    : capacity_(capacity),
+      seed_(seed),
+      policy_(
+          make_eviction_policy(policy, {.capacity = capacity, .slots = capacity, .seed = seed})),
+      advice_(most_advised(capacity)),
+      random_(seed),
+      row_in_(capacity) {}
+
+bool ShadowTier::access(RowId row) {
+  ++lookups_;
+  const auto held = slot_of_.find(row);
+  if (held != slot_of_.end()) {
+    policy_->touch({&held->second, 1});
+    return true;
+  }
+  ++misses_;
+  if (!policy_->admits(row)) return false;
+  advice_.withdraw({&row, 1});
+  const Slot slot = free_slot();
+  slot_of_.emplace(row, slot);
+  row_in_[slot] = row;
+  policy_->insert(slot, row);
+  return false;
+}
+
+Slot ShadowTier::free_slot() {
+  if (resident_ < capacity_) return resident_++;
+  Slot victim = advised_victim();
+  if (victim == kNoSlot) victim = policy_->evict();
+  ++evictions_;
+  slot_of_.erase(row_in_[victim]);
+  return victim;
+}
+
+Slot ShadowTier::advised_victim() {
+  while (advice_.size() > 0) {
+    const auto held = slot_of_.find(advice_.pop());
+    if (held == slot_of_.end()) continue;
+    policy_->remove(held->second);
+    ++advised_evictions_;
+    return held->second;
+  }
+  return kNoSlot;
+}
+
+void ShadowTier::sample_residents(std::size_t draws, std::vector<RowId>& rows) {
+  const bool all = draws >= resident_;
+  for (std::size_t i = 0; i < (all ? resident_ : draws); ++i) {
+    const RowId row = row_in_[all ? i : random_.below(resident_)];
+    if (!advice_.contains(row)) rows.push_back(row);
+  }
+}
+
+void ShadowTier::use_policy(const std::string& name) {
+  auto policy =
+      make_eviction_policy(name, {.capacity = capacity_, .slots = capacity_, .seed = seed_});
+  for (Slot slot = policy_->evict(); slot != kNoSlot; slot = policy_->evict()) {
+    policy->insert(slot, row_in_[slot]);
+  }
+  policy_ = std::move(policy);
+}
+
+}  // namespace tieralloc
