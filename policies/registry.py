@@ -11,11 +11,16 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tieralloc._advising import Brain
+    from tieralloc.policy_directory import PolicyDirectory
     from tieralloc.simulate import LearnedPolicy
 
 #: Module and name of what trains each policy, and of what loads it.
 _TRAINED_BY = {"recmg-paper": ("tieralloc.policies.paper.learning", "train_policy")}
 _LOADED_BY = {"recmg-paper": ("tieralloc.policies.paper.policy", "PaperPolicy")}
+
+#: Module and name of what makes the brain of each policy that a store can run.
+_SERVED_BY: dict[str, tuple[str, str]] = {}
 
 
 def learned_names() -> list[str]:
@@ -38,6 +43,31 @@ def trainer(name: str) -> Callable[..., Any]:
         raise ValueError(f"learned policy {name!r} is unknown; known are {known}")
     module, function = _TRAINED_BY[name]
     found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    return found
+
+
+def served_names() -> list[str]:
+    """Names of the learned policies that a store can run."""
+    return list(_SERVED_BY)
+
+
+def brain_maker(name: str) -> Callable[[PolicyDirectory, int], Brain]:
+    """Return what makes a policy's brain of its directory, for a fast tier of so many rows.
+
+    Raises
+    ------
+    ValueError
+        For a policy that no store can run.
+    ImportError
+        Where torch is missing.
+    """
+    if name not in _SERVED_BY:
+        known = ", ".join(served_names()) or "none"
+        raise ValueError(f"learned policy {name!r} cannot be served; those that can: {known}")
+    module, function = _SERVED_BY[name]
+    found: Callable[[PolicyDirectory, int], Brain] = getattr(
+        importlib.import_module(module), function
+    )
     return found
 
 

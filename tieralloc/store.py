@@ -21,6 +21,9 @@ from tieralloc.table import Table, as_integer, of_store
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from tieralloc._advising import Brain
+    from tieralloc._learned import Learned
+    from tieralloc.runtime import PolicyRuntime
     from tieralloc.trace import Recorder
 
 _LOG = logging.getLogger("tieralloc")
@@ -42,7 +45,9 @@ class TieredStore:
     fast_rows : int
         The rows of the fast tier instead, for experiments.
     policy : str
-        Who leaves the fast tier: "lru", "lfu", "clock", "sieve", "s3fifo" or "random".
+        Who leaves the fast tier: "lru", "lfu", "clock", "sieve", "s3fifo" or "random", or a learned
+        policy and the directory that holds it, such as "recmg:DIR" (`use_policy`). Such a one
+        begins its work once the store has the tables that it was trained for.
     bounds_check_mode : {"fatal", "warning"}
         What an index out of range does in a lookup: raise IndexError, or serve row 0, be counted
         in `stats` and logged once. A prefetch passes over it in "warning"; in `Table.update` and
@@ -181,6 +186,7 @@ class TieredStore:
         _check_range("seed", options["seed"], 0, (1 << 64) - 1)
         if fast_rows is not None:
             _check_range("fast_rows", fast_rows, 1, (1 << 63) - 1)
+        learned = None if ":" not in options["policy"] else _load_learned(options["policy"])
         file = os.fsencode(path)
         if b"\0" in file:
             raise ValueError(f"path is {path!r}, expected one without NUL bytes")
@@ -189,17 +195,22 @@ class TieredStore:
             create=create,
             fast_bytes=0 if fast_bytes is None else _checked_bytes(fast_bytes),
             fast_rows=0 if fast_rows is None else fast_rows,
-            **options,
+            **{**options, "policy": options["policy"] if learned is None else learned.fallback},
         )
         self._bounds = bounds_check_mode
         self._policy: str = options["policy"]
+        self._why_idle = ""
         self._first_out_of_range = threading.Lock()  # taken by the first one, for good
         self._recorder: Recorder | None = None
         self._access_log: AccessLog | None = None
         self._tables: dict[str, Table] = {}
         self._learn_tables()
+        self._policy_lock = threading.RLock()  # over changes of what runs
+        self._learned = learned
+        self._runtimes: list[PolicyRuntime] = []  # one at most
         # Runs when the store is forgotten or the interpreter ends: updates still go home.
-        self._finalizer = weakref.finalize(self, _close_core, self._core)
+        self._finalizer = weakref.finalize(self, _end_core, self._core, self._runtimes)
+        self._fit_runtime()
 
     def _learn_tables(self) -> None:
         for position, layout in enumerate(self._core.tables()):
@@ -258,6 +269,7 @@ class TieredStore:
         _check_range("embedding_dim", embedding_dim, 1, 1 << 20)
         self._core.create_table(name, num_embeddings, embedding_dim, _dtype_name(dtype))
         self._learn_tables()
+        self._fit_runtime()
         if self._recorder is not None:
             self._recorder.add_table(name, num_embeddings)
         return self._tables[name]
@@ -495,6 +507,10 @@ class TieredStore:
         _check_range("capacity", capacity, 1, 1 << 28)
         if self._access_log is not None:
             raise RuntimeError("the store has an access log already; end that one first")
+        if self._runtimes:
+            raise RuntimeError(
+                f"the store's accesses go to policy {self._policy}; use a simple policy first"
+            )
         self._core.record_accesses(capacity)
         self._access_log = AccessLog(self._core)
         try:
@@ -504,6 +520,96 @@ class TieredStore:
             if not self.closed:
                 self._core.record_accesses(0)
 
+    def use_policy(self, policy: str | Brain) -> None:
+        """Have another policy decide who leaves the fast tier, from now on.
+
+        What is resident stays. Lookups go on; they wait while the rows change hands, which takes
+        some tens of nanoseconds a resident row.
+
+        A learned policy works in a background thread. A simple one, s3fifo unless its directory
+        says otherwise, decides wherever it does not: where it is behind, as long as a simple policy
+        misses less, or for good where it fails; `stats` tells.
+
+        Parameters
+        ----------
+        policy : str or tieralloc.runtime.Brain
+            As for `TieredStore`, or what decides itself. Models are programs: load those only
+            whose maker you trust.
+
+        Raises
+        ------
+        ValueError
+            For an unknown policy, a directory that does not hold it, one that was trained for
+            other tables, or a closed store. The former policy goes on then.
+        OSError
+            Where a directory cannot be read.
+        RuntimeError
+            For a learned policy while there is an `access_log`.
+        ImportError
+            For a learned policy where torch is missing.
+        """
+        with self._policy_lock:
+            if isinstance(policy, str) and ":" not in policy:
+                if policy not in _core.eviction_policy_names():
+                    known = ", ".join(_core.eviction_policy_names())
+                    raise ValueError(f"policy {policy!r} is unknown; known are {known}")
+                self._core.view()  # raises where the store is closed
+                self._stop_runtime()
+                self._core.use_policy(policy)
+                self._policy, self._learned = policy, None
+                return
+            learned = _load_learned(policy) if isinstance(policy, str) else _given(policy)
+            if self._access_log is not None:
+                raise RuntimeError("the store has an access log, which a learned policy needs")
+            brain = learned.brain(self._rows_of_tables(), self._core.view()[1])
+            self._stop_runtime()
+            self._core.use_policy(learned.fallback)
+            self._policy, self._learned = learned.name, learned
+            self._start_runtime(learned, brain)
+
+    def _rows_of_tables(self) -> list[tuple[str, int]]:
+        return [(table.name, table.num_embeddings) for table in self._tables.values()]
+
+    def _fit_runtime(self) -> None:
+        """Have the learned policy work where the tables are its own, and not where they are not."""
+        with self._policy_lock:
+            learned = self._learned
+            if learned is None:
+                return
+            self._stop_runtime()
+            tables = self._rows_of_tables()
+            try:
+                brain = learned.brain(tables, self._core.view()[1] if tables else [])
+            except ValueError as error:
+                self._why_idle = str(error)
+            else:
+                self._start_runtime(learned, brain)
+
+    def _start_runtime(self, learned: Learned, brain: Brain) -> None:
+        from tieralloc.runtime import PolicyRuntime
+
+        runtime = PolicyRuntime(self._core, brain, policy=learned.name, fallback=learned.fallback)
+        self._runtimes.append(runtime)
+        runtime.start()
+
+    def _stop_runtime(self) -> None:
+        while self._runtimes:
+            self._runtimes.pop().stop()
+
+    def _runtime_stats(self, stats: dict[str, Any]) -> dict[str, Any] | None:
+        runtimes, learned = list(self._runtimes), self._learned
+        if runtimes:
+            return runtimes[0].stats(stats)
+        if learned is None:
+            return None
+        return {
+            "policy": learned.name,
+            "state": "waiting",
+            "reason": self._why_idle,
+            "in_charge": learned.fallback,
+            "fallback": learned.fallback,
+        }
+
     def stats(self) -> dict[str, Any]:
         """Figures since the store was opened or `reset_stats` was called.
 
@@ -512,15 +618,25 @@ class TieredStore:
         dict
             - calls, lookups (rows asked for) = hits + on_demand_fetches, shared_fetches (of these,
               read by another call already), miss_ratio, out_of_range, accesses_dropped;
-            - evictions, advised_evictions (of these, decided by a learned policy), bypassed (fetched, not admitted), updates, write_backs, write_back_errors,
-              write_back_error (the last one's text, empty once one succeeded again);
+            - evictions, advised_evictions (of these, decided by a learned policy), bypassed
+              (fetched, not admitted), updates, write_backs, write_back_errors, write_back_error
+              (the last one's text, empty once one succeeded again);
             - prefetches_issued, _useful (used before they were evicted), _late (asked for while in
               flight), _useless (evicted unused), _dropped (queue full);
             - fast_rows (capacity), resident_rows, pinned_rows, dirty_rows;
             - dram_bytes: vectors, index, metadata (together the budget), staging (buffers of
               reads), access_rings (of `access_log`), page_cache (what the kernel caches of the
               file), total; huge_page_bytes (of the vectors);
-            - policy, index ("direct", "hash"), kernels (instruction set), slow_tier (kind, path,
+            - policy, and of a learned one policy_runtime: state ("running", "stalled", "failed",
+              "stopped", "waiting" for the tables it was trained for) and reason, in_charge (who
+              decides who leaves), fallback (the simple policy) and fallbacks (how often it took
+              over from one that failed or stalled); accesses_observed, accesses_dropped,
+              observed_share (of these two), accesses_per_second (of its own time), policy_lag
+              (accesses from one to when its decision took effect: mean, max), steps, decisions
+              (rows scored), model_seconds, candidates (residents looked at for each one advised),
+              advised, advised_evictions, fallback_evictions; guard: miss_ratios (estimates on
+              shadows), switches, sample_rate, sampled. Its own figures begin with it;
+            - index ("direct", "hash"), kernels (instruction set), slow_tier (kind, path,
               engine, bytes);
             - latency_ns: call_hit and call_on_demand (a call that found all rows, one that waited
               for the slow tier), row_hit (a row of a call that found all), row_on_demand (a read):
@@ -530,6 +646,7 @@ class TieredStore:
         lookups = stats["lookups"]
         stats["miss_ratio"] = stats["on_demand_fetches"] / lookups if lookups else 0.0
         stats["policy"] = self._policy
+        stats["policy_runtime"] = self._runtime_stats(stats)
         return stats
 
     def reset_stats(self) -> None:
@@ -555,6 +672,8 @@ class TieredStore:
             Where a row could not be written; the store stays open.
         """
         self._core.close()
+        with self._policy_lock:
+            self._stop_runtime()
         self._finalizer.detach()
 
     def __enter__(self) -> TieredStore:
@@ -575,9 +694,23 @@ class TieredStore:
         return f"<TieredStore{state} tables={list(self._tables)} policy={self._policy!r}>"
 
 
-def _close_core(core: _core.Store) -> None:
+def _end_core(core: _core.Store, runtimes: list[PolicyRuntime]) -> None:
     if core.belongs_here:
+        while runtimes:
+            runtimes.pop().stop()
         core.close()
+
+
+def _load_learned(policy: str) -> Learned:
+    from tieralloc._learned import load_learned
+
+    return load_learned(policy)
+
+
+def _given(brain: Brain) -> Learned:
+    from tieralloc._learned import given
+
+    return given(brain)
 
 
 def _checked_bytes(fast_bytes: int | str) -> int:

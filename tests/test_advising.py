@@ -1,0 +1,119 @@
+"""Decisions of a brain applied to a tier: the simulated one, step by step."""
+
+import numpy as np
+import pytest
+
+import tieralloc as ta
+from tieralloc._advising import Adviser, ModelError, make_guard, simulate_advised
+from tieralloc._core import Guard, ShadowTier, Simulator
+
+torch = pytest.importorskip("torch")
+
+from runtime_support import (  # noqa: E402
+    Broken,
+    brain_of,
+    least_frequent,
+    least_recent,
+    most_recent,
+)
+
+ROWS = 6000
+CAPACITY = 300
+
+
+@pytest.fixture(scope="module")
+def trace():
+    return ta.trace.generate(
+        num_tables=2, num_embeddings=[3000, 3000], num_samples=2500, mean_pooling_factor=6, seed=4
+    )
+
+
+def misses(trace, brain, **options):
+    counts = simulate_advised(
+        trace.accesses(), trace.lengths.sum(axis=0).astype(np.uint32), CAPACITY, brain, **options
+    )
+    assert counts["lookups"] == counts["hits"] + counts["on_demand_fetches"]
+    return counts["on_demand_fetches"]
+
+
+def simulated(trace, policy):
+    simulator = Simulator(policy, CAPACITY, ROWS)
+    simulator.run(trace.accesses())
+    return simulator.counts["on_demand_fetches"]
+
+
+def test_a_brain_that_ranks_as_lru_misses_about_what_lru_does(trace):
+    advised = misses(trace, least_recent(ROWS), fallback="random", step=8)
+    assert abs(advised / simulated(trace, "lru") - 1) < 0.02
+
+
+def test_decisions_that_come_late_are_worth_less_and_still_something(trace):
+    worth = {
+        step: misses(trace, least_frequent(ROWS), fallback="random", step=step)
+        for step in (8, 64, 2048)
+    }
+    assert worth[8] < simulated(trace, "random")
+    assert worth[2048] < simulated(trace, "random") * 1.01
+    assert worth[8] <= worth[2048]
+
+
+def test_most_who_leave_are_advised_to(trace):
+    counts = simulate_advised(
+        trace.accesses(),
+        trace.lengths.sum(axis=0).astype(np.uint32),
+        CAPACITY,
+        least_recent(ROWS),
+        step=64,
+    )
+    assert counts["advised_evictions"] > 0.9 * counts["evictions"] > 0
+
+
+def test_what_is_not_counted_only_warms_the_tier(trace):
+    accesses = trace.accesses()
+    lengths = trace.lengths.sum(axis=0).astype(np.uint32)
+    half = len(accesses) // 2
+    seen = []
+    counts = simulate_advised(
+        accesses, lengths, CAPACITY, least_recent(ROWS), count_from=half, report=seen.append
+    )
+    assert sum(seen) == len(accesses)
+    assert 0 <= len(accesses) - half - counts["lookups"] < 256 + lengths.max()
+
+
+@pytest.mark.parametrize("fallback", ["lru", "s3fifo"])
+def test_a_guard_keeps_a_bad_brain_near_the_best_simple_policy(trace, fallback):
+    best = min(simulated(trace, policy) for policy in ("lru", "s3fifo", "sieve"))
+    bad = misses(trace, most_recent(ROWS), fallback=fallback)
+    guard = make_guard(CAPACITY, fallback)
+    guarded = misses(trace, most_recent(ROWS), fallback=fallback, guard=guard)
+    assert bad > 1.1 * best
+    assert guard.choice is not None
+    assert guarded - best < 0.5 * (bad - best)  # the time it took to find out included
+
+
+def test_a_guard_leaves_a_good_brain_in_charge(trace):
+    guard = Guard(CAPACITY, ["random"])
+    alone = misses(trace, least_recent(ROWS), fallback="random")
+    guarded = misses(trace, least_recent(ROWS), fallback="random", guard=guard)
+    assert guard.choice is None
+    assert guard.switches == 0
+    assert guarded == alone
+    assert guard.miss_ratios[None] < guard.miss_ratios["random"]
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("nan", "1 of [0-9]+ scores are NaN"), ("shape", "shape"), ("integers", "int64")],
+)
+def test_what_is_no_score_is_an_error(how, message):
+    tier = ShadowTier("lru", 50)
+    adviser = Adviser(tier, brain_of(Broken(how), 100), fallback="lru")
+    rows = np.arange(60, dtype=np.uint64)
+
+    def serve():
+        for _ in range(10):
+            tier.run(rows)
+            adviser.step(rows, np.array([60], dtype=np.uint32))
+
+    with pytest.raises(ModelError, match=message):
+        serve()

@@ -1,0 +1,347 @@
+"""The policy runtime: a learned policy at work beside serving.
+
+A background thread takes what lookups accessed, has the policy's brain take note of it, and keeps
+the store advised of which rows should leave the fast tier first. The store's simple policy is told
+of everything all the while and decides wherever there is no advice: nothing is lost but the learned
+policy's lead where it is slow, stalls or fails.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tieralloc._advising import CANDIDATES, FEWEST_CANDIDATES, Adviser, Brain, make_guard
+from tieralloc._torch import torch
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tieralloc import _core
+
+_LOG = logging.getLogger("tieralloc")
+
+#: Words of each serving thread's ring, 2 MiB: some hundredths of a second of a busy thread.
+RING = 1 << 18
+
+#: Seconds from one step to the next, if there is time.
+INTERVAL = 0.004
+
+#: Seconds after which a step that does not end counts as stalled.
+DEADLINE = 5.0
+
+#: The share of a core that the runtime takes at most.
+CPU_SHARE = 0.8
+
+#: Below those who serve, yet not so far that who waits for the GIL while this has it waits long.
+_NICE = 10
+
+
+class History(Protocol):
+    """What a scripted model is told of rows."""
+
+    def observe(self, rows: NDArray[np.uint64]) -> None:
+        """Take note of accesses, (n,), in order."""
+
+    def features(self, rows: NDArray[np.uint64]) -> NDArray[np.float32]:
+        """Return the features, (n, width), of rows, (n,)."""
+
+
+class ScriptedBrain:
+    """A `Brain` that asks a compiled model: of features, (n, width) float32, it makes scores, (n,).
+
+    The model runs without the GIL.
+
+    Parameters
+    ----------
+    history : History
+        Where the features come from.
+    model : torch module
+        As `tieralloc._scripted.load_module` loads it.
+    """
+
+    def __init__(self, history: History, model: torch.nn.Module) -> None:
+        self._history = history
+        self._model = model
+
+    def observe(self, rows: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> None:
+        """Take note of accesses."""
+        self._history.observe(rows)
+
+    def score(self, rows: NDArray[np.uint64]) -> NDArray[np.float32]:
+        """Score rows, in one call of the model."""
+        with torch.inference_mode():
+            scores: NDArray[np.float32] = self._model(
+                torch.from_numpy(self._history.features(rows))
+            ).numpy()
+        return scores
+
+
+class PolicyRuntime:
+    """Runs a brain beside a store; `TieredStore.use_policy` makes and ends it.
+
+    Parameters
+    ----------
+    core : tieralloc._core.Store
+        The store. Its simple policy is `fallback`.
+    brain : Brain
+        Who knows which rows deserve to stay.
+    policy : str
+        What figures call it.
+    fallback : str
+        Who decides where it does not.
+    guarded : bool
+        Whether a guard compares it with simple policies, and puts one in charge that is ahead.
+    interval, deadline, cpu_share, ring
+        As the constants of this module.
+    """
+
+    def __init__(
+        self,
+        core: _core.Store,
+        brain: Brain,
+        *,
+        policy: str,
+        fallback: str,
+        guarded: bool = True,
+        interval: float = INTERVAL,
+        deadline: float = DEADLINE,
+        cpu_share: float = CPU_SHARE,
+        ring: int = RING,
+    ) -> None:
+        self._core = core
+        self._policy = policy
+        self._interval = interval
+        self._deadline = deadline
+        self._cpu_share = cpu_share
+        capacity = sum(tier["capacity"] for tier in core.view()[1])
+        guard = make_guard(capacity, fallback) if guarded else None
+        self._brain = brain
+        self._adviser = Adviser(core, _Stoppable(brain, self), fallback=fallback, guard=guard)
+        self._state = "running"
+        self._reason = ""
+        self._fallbacks = 0
+        self._busy = False
+        self._step_ns = 0
+        self._lag = _Lag()
+        self._ending = threading.Event()
+        self._began = threading.Event()
+        self._threads = [
+            threading.Thread(target=body, name=f"tieralloc-policy-{what}", daemon=True)
+            for what, body in (("runtime", self._run), ("watch", self._watch))
+        ]
+        core.record_accesses(ring)
+        self._lag.begin(core.view()[0])
+
+    @property
+    def ending(self) -> bool:
+        """Whether it was stopped, though a last step may be under way."""
+        return self._ending.is_set()
+
+    def start(self) -> None:
+        """Let it work, in a thread of low priority, until it is stopped or the store closed."""
+        # Threads of torch's are set a thread, and for all threads to come: what those are to have,
+        # this one says again.
+        threads = torch.get_num_threads()
+        for thread in self._threads:
+            thread.start()
+        self._began.wait()
+        torch.set_num_threads(threads)
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """End it, once its step has ended, or without waiting any longer than so many seconds."""
+        self._ending.set()
+        for thread in self._threads:
+            if thread.ident is not None and thread is not threading.current_thread():
+                thread.join(timeout)
+        if self._state != "failed":
+            self._state = "stopped"
+        if not self._core.closed:
+            with contextlib.suppress(ValueError):  # closed meanwhile
+                self._let_go()
+
+    def step(self) -> int:
+        """Take what was accessed and advise anew; return how many accesses there were.
+
+        What the brain raises goes through.
+        """
+        began = time.perf_counter_ns()
+        rows, lengths = self._core.drain_accesses()
+        drained = self._core.view()[0]
+        if len(rows) > 0:
+            self._adviser.step(rows, lengths)
+            self._fetch_ahead()
+            self._lag.add(len(rows), drained, self._core.view()[0])
+            self._step_ns += time.perf_counter_ns() - began
+        return len(rows)
+
+    def stats(self, store: dict[str, Any]) -> dict[str, Any]:
+        """Make the figures of `TieredStore.stats`, of which `store` has the store's own."""
+        adviser, work = self._adviser, self._adviser.work
+        seen = work.observed + store["accesses_dropped"]
+        in_charge = adviser.in_charge is None and self._state == "running"
+        return {
+            "policy": self._policy,
+            "state": self._state,
+            "reason": self._reason,
+            "in_charge": self._policy if in_charge else adviser.fallback,
+            "fallback": adviser.fallback,
+            "fallbacks": self._fallbacks,
+            "accesses_observed": work.observed,
+            "accesses_dropped": store["accesses_dropped"],
+            "observed_share": work.observed / seen if seen else 1.0,
+            "accesses_per_second": work.observed / self._step_ns * 1e9 if self._step_ns else 0.0,
+            "policy_lag": self._lag.figures(),
+            "steps": work.steps,
+            "decisions": work.decisions,
+            "model_seconds": work.model_ns * 1e-9,
+            "candidates": adviser.candidates,
+            "advised": work.advised,
+            "advised_evictions": store["advised_evictions"],
+            "fallback_evictions": store["evictions"] - store["advised_evictions"],
+            "guard": self._guard_stats(),
+        }
+
+    def _guard_stats(self) -> dict[str, Any] | None:
+        estimates = self._adviser.estimates
+        if estimates is None:
+            return None
+        ratios = {
+            self._policy if name is None else name: ratio
+            for name, ratio in estimates["miss_ratios"].items()
+        }
+        return {**estimates, "miss_ratios": ratios}
+
+    def _fetch_ahead(self) -> None:
+        prefetches = getattr(self._brain, "prefetches", None)
+        if prefetches is not None:
+            rows = prefetches()
+            if len(rows) > 0:
+                self._core.prefetch_rows(rows)
+
+    def _run(self) -> None:
+        with contextlib.suppress(OSError):  # where it is refused, all are equal
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        torch.set_num_threads(1)
+        self._began.set()
+        pause = 0.0
+        while not self._ending.wait(pause):
+            began = time.monotonic()
+            self._busy = True
+            try:
+                self.step()
+            except _StoppedError:
+                return
+            except Exception as error:
+                if not self._core.closed:
+                    self._fail(error)
+                return
+            finally:
+                self._busy = False
+            if self._state == "stalled":
+                self._state = "running"
+            spent = time.monotonic() - began
+            self._pace(spent)
+            pause = max(self._interval - spent, spent * (1 / self._cpu_share - 1))
+
+    def _pace(self, spent: float) -> None:
+        """Look at fewer residents where steps take long: accesses are dropped after that only."""
+        candidates = self._adviser.candidates
+        if spent > 2 * self._interval:
+            self._adviser.candidates = max(FEWEST_CANDIDATES, candidates * 3 // 4)
+        elif spent < self._interval:
+            self._adviser.candidates = min(CANDIDATES, candidates + 1)
+
+    def _watch(self) -> None:
+        """Tell when a step does not end.
+
+        Counts looks rather than time: a process that was halted has not stalled.
+        """
+        looks, last = 0, -1
+        while not self._ending.wait(self._deadline / 4):
+            steps = self._adviser.work.steps
+            looks = looks + 1 if self._busy and steps == last else 0
+            last = steps
+            if looks == 4:
+                with contextlib.suppress(ValueError):  # closed
+                    self._stall()
+
+    def _stall(self) -> None:
+        self._state = "stalled"
+        self._take_over(f"no progress for {self._deadline:g} s")
+        self._core.clear_advice()
+
+    def _fail(self, error: Exception) -> None:
+        self._state = "failed"
+        self._ending.set()
+        self._take_over(f"{type(error).__name__}: {error}")
+        with contextlib.suppress(ValueError):  # closed
+            self._let_go()
+
+    def _take_over(self, reason: str) -> None:
+        if reason != self._reason:
+            _LOG.warning(
+                "policy %s: %s; %s decides instead", self._policy, reason, self._adviser.fallback
+            )
+        self._reason = reason
+        self._fallbacks += 1
+
+    def _let_go(self) -> None:
+        self._core.clear_advice()
+        self._core.record_accesses(0)
+
+
+class _StoppedError(Exception):
+    """A step goes no further: the runtime was stopped while the brain was at work."""
+
+
+class _Stoppable:
+    """A brain to which nobody listens any more once its runtime is stopped."""
+
+    def __init__(self, brain: Brain, runtime: PolicyRuntime) -> None:
+        self._brain = brain
+        self._runtime = runtime
+
+    def observe(self, rows: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> None:
+        self._brain.observe(rows, lengths)
+        self._check()
+
+    def score(self, rows: NDArray[np.uint64]) -> NDArray[np.float32]:
+        scores = self._brain.score(rows)
+        self._check()
+        return scores
+
+    def _check(self) -> None:
+        if self._runtime.ending:
+            raise _StoppedError
+
+
+class _Lag:
+    """Accesses from an access to when its decisions have taken effect."""
+
+    def __init__(self) -> None:
+        self._drained = 0
+        self._accesses = 0
+        self._sum = 0.0
+        self._max = 0
+
+    def begin(self, lookups: int) -> None:
+        self._drained = lookups
+
+    def add(self, accesses: int, drained: int, now: int) -> None:
+        """Note a step on accesses of before `drained` lookups, which ended after `now`."""
+        former = self._drained if self._drained <= drained else 0  # counts were reset
+        if now >= drained:
+            self._accesses += accesses
+            self._sum += accesses * (now - (former + drained) / 2)
+            self._max = max(self._max, now - former)
+        self._drained = drained
+
+    def figures(self) -> dict[str, float]:
+        mean = self._sum / self._accesses if self._accesses else 0.0
+        return {"mean": mean, "max": self._max}
