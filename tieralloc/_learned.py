@@ -79,9 +79,7 @@ def given(brain: Brain) -> Learned:
 
     def check_and_give(tables: Tables, tiers: Tiers) -> Brain:
         if not tables:
-            raise ValueError(
-                "the store has no tables yet, whose rows a policy could learn of"
-            )
+            raise ValueError("the store has no tables yet, whose rows a policy could learn of")
         return brain
 
     return Learned(type(brain).__name__, FALLBACK, check_and_give)

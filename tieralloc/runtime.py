@@ -272,16 +272,18 @@ class PolicyRuntime:
                     self._stall()
 
     def _stall(self) -> None:
-        self._state = "stalled"
-        self._take_over(f"no progress for {self._deadline:g} s")
         self._core.clear_advice()
+        self._take_over(f"no progress for {self._deadline:g} s")
+        self._state = "stalled"
 
     def _fail(self, error: Exception) -> None:
-        self._state = "failed"
         self._ending.set()
-        self._take_over(f"{type(error).__name__}: {error}")
         with contextlib.suppress(ValueError):  # closed
             self._let_go()
+        # TorchScript's say where, line after line, and in the last one what.
+        last_line = str(error).strip().rpartition("\n")[2]
+        self._take_over(f"{type(error).__name__}: {last_line}")
+        self._state = "failed"
 
     def _take_over(self, reason: str) -> None:
         if reason != self._reason:
