@@ -89,11 +89,19 @@ def with_learned(policies: Sequence[str]) -> list[str | LearnedPolicy]:
     ImportError
         Where torch is missing.
     """
-    names = [policy.partition(":")[0] for policy in policies]
     return [
-        _load(policy, name if names.count(name) == 1 else policy) if name in _LOADED_BY else policy
-        for policy, name in zip(policies, names, strict=True)
+        _load(policy, label_of(policy, policies))
+        if policy.partition(":")[0] in _LOADED_BY
+        else policy
+        for policy in policies
     ]
+
+
+def label_of(policy: str, policies: Sequence[str]) -> str:
+    """Return what records call one of some policies: ``NAME`` where no other has that name."""
+    name = policy.partition(":")[0]
+    names = [other.partition(":")[0] for other in policies]
+    return name if names.count(name) == 1 else policy
 
 
 def _load(policy: str, label: str) -> LearnedPolicy:

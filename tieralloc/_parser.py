@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from tieralloc import __version__, _arguments, _commands
 from tieralloc._core import eviction_policy_names, fetch_engines
-from tieralloc.policies.registry import learned_names
+from tieralloc.policies.registry import learned_names, served_names
 from tieralloc.replay import SECONDS
 from tieralloc.simulate import policy_names
 from tieralloc.trace import generate
@@ -208,7 +208,8 @@ def _add_replay(commands: _Commands) -> None:
         "tieralloc replay day.npz --batch-size 8 --rate auto --plot rates.png\n"
         "tieralloc replay day.npz --verify --json replay.json",
     )
-    _add_trace(parser, eviction_policy_names(), "lru,s3fifo", "5%")
+    served = [f"{name}:DIR" for name in served_names()]
+    _add_trace(parser, [*eviction_policy_names(), *served], "lru,s3fifo", "5%")
     parser.add_argument(
         "--embedding-dim",
         type=_arguments.count,

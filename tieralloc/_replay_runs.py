@@ -79,12 +79,13 @@ class Bench:
     def sweep(
         self,
         policy: str,
+        label: str,
         fraction: float,
         capacity: int,
         rates: Sequence[float] | Literal["auto"] | None,
     ) -> Iterator[dict[str, Any]]:
-        """Make the records of a policy at a capacity: one, or one for each rate."""
-        measure = partial(self._measure, policy, fraction, capacity)
+        """Make the records of a policy, called `label`, at a capacity: one, or one a rate."""
+        measure = partial(self._measure, policy, label, fraction, capacity)
         if rates is not None and rates != "auto":
             yield from map(measure, rates)
             return
@@ -97,7 +98,7 @@ class Bench:
                 return
 
     def _measure(
-        self, policy: str, fraction: float, capacity: int, rate: float | None
+        self, policy: str, label: str, fraction: float, capacity: int, rate: float | None
     ) -> dict[str, Any]:
         calls, arrivals = self._offered(rate)
         rows = sum(len(call.indices) for call in calls)
@@ -107,7 +108,7 @@ class Bench:
         options: dict[str, Any] = {"engine": self.settings.engine, "seed": self.settings.seed}
         with (
             self.progress(
-                f"replaying {policy} at {fraction:g}{load}", self.warm_up_rows + rows, "rows"
+                f"replaying {label} at {fraction:g}{load}", self.warm_up_rows + rows, "rows"
             ) as done,
             TieredStore.open(self.path, fast_rows=capacity, policy=policy, **options) as store,
         ):
@@ -120,7 +121,9 @@ class Bench:
             if rate is not None:
                 done(rows)
             stats = store.stats()
-        counts = count_record(policy, self.trace, fraction, capacity, stats)
+        counts = count_record(label, self.trace, fraction, capacity, stats)
+        if stats["policy_runtime"] is not None:
+            counts["policy_runtime"] = stats["policy_runtime"]
         verified = 0 if source is None else len(warming.due) + len(calls)
         return {**counts, **self._figures(stats, times, rate), "verified": verified}
 

@@ -14,9 +14,11 @@ from tieralloc._callers import Call
 from tieralloc._core import eviction_policy_names
 from tieralloc._disk import default_directory
 from tieralloc._files import temporary_directory
+from tieralloc._learned import load_learned
 from tieralloc._progress import Progress, Report, silent
 from tieralloc._replay_runs import Bench, Settings, calls_within
 from tieralloc._source import SourceRows
+from tieralloc.policies.registry import label_of, served_names
 from tieralloc.simulate import (
     OPT,
     check_policies,
@@ -70,7 +72,8 @@ def replay(
     trace : Trace
         What to serve.
     policies : sequence of str
-        Eviction policies of a store.
+        Eviction policies of a store, learned ones as ``NAME:DIR``. Their records call them
+        ``NAME``, or as they stand here where there are several of the name.
     fast_fractions : sequence of float
         Capacities as fractions of the distinct rows of the whole trace, rounded down.
     embedding_dim : int
@@ -144,6 +147,7 @@ def replay(
         )
     settings = Settings(embedding_dim, batch_size, threads, seconds, engine, verify, seed)
     source = SourceRows(trace.num_embeddings.tolist(), embedding_dim)
+    labels = {policy: label_of(policy, policies) for policy in policies}
     chosen = default_directory() if directory is None else Path(directory)
     with temporary_directory(chosen) as made:
         path = made / "slow.tier"
@@ -154,14 +158,18 @@ def replay(
             record
             for policy in policies
             for fraction, capacity in zip(fast_fractions, capacities, strict=True)
-            for record in bench.sweep(policy, fraction, capacity, rates)
+            for record in bench.sweep(policy, labels[policy], fraction, capacity, rates)
         ]
 
 
 def _check(policies: Sequence[str], batch_size: int | str, threads: int) -> None:
     if OPT in policies:
         raise ValueError(f"policy {OPT!r} knows the future, which no store does; simulate has it")
-    check_policies(policies, eviction_policy_names())
+    simple = [policy for policy in policies if ":" not in policy]
+    check_policies(simple, [*eviction_policy_names(), *(f"{name}:DIR" for name in served_names())])
+    for policy in policies:
+        if policy not in simple:
+            load_learned(policy)  # raises before any work is done
     if batch_size != "row" and (not isinstance(batch_size, int) or batch_size < 1):
         raise ValueError(f"batch_size is {batch_size!r}, expected at least 1, or 'row'")
     if threads < 1:

@@ -226,7 +226,8 @@ class PolicyRuntime:
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):  # where it is refused, all are equal
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+            nice = max(_NICE, os.getpriority(os.PRIO_PROCESS, 0))
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
         torch.set_num_threads(1)
         self._began.set()
         pause = 0.0
