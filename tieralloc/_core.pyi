@@ -45,6 +45,37 @@ class GuidedSimulator:
     @property
     def counts(self) -> dict[str, int]: ...
 
+ROW_FEATURES_VERSION: int
+MOST_CONTEXTS: int
+
+def row_feature_names() -> list[str]: ...
+
+class RowHistory:
+    def __init__(
+        self, table_starts: ArrayLike, capacity: int, contexts: Sequence[int] = ()
+    ) -> None: ...
+    def observe(
+        self, rows: NDArray[np.uint64], sample_lengths: ArrayLike | None = None
+    ) -> None: ...
+    def features(
+        self, rows: NDArray[np.uint64], out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]: ...
+    def draw_samples(
+        self,
+        rows: NDArray[np.uint64],
+        sample_lengths: ArrayLike,
+        *,
+        first: int,
+        count: int,
+        seed: int = 0,
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.uint32]]: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def accesses(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+
 def belady(
     accesses: NDArray[np.uint64], rows: int, capacity: int, *, count_from: int = 0
 ) -> dict[str, int]: ...

@@ -1,0 +1,30 @@
+// fast_log.cpp: approximations against <cmath>.
+#include "learn/fast_log.hpp"
+
+#include <cmath>
+
+#include "check.hpp"
+
+namespace {
+
+using namespace tieralloc;
+
+TEST(logarithms_and_powers_are_as_near_as_promised) {
+  for (double power = -30; power < 60; power += 0.001) {
+    const auto x = static_cast<float>(std::exp2(power));
+    CHECK(std::abs(fast_log2(x) - std::log2(x)) < 1e-3);
+  }
+  for (float x = -59.99f; x <= 0; x += 0.001f) {
+    CHECK(std::abs(fast_exp2(x) / std::exp2(x) - 1) < 2e-4);
+  }
+  CHECK_EQ(fast_exp2(0.0f), 1.0f);
+  CHECK_EQ(fast_exp2(-1e9f), 0.0f);
+}
+
+TEST(many_small_steps_of_decay_are_as_one) {
+  float decayed = 1;
+  for (int i = 0; i < 100000; ++i) decayed *= fast_exp2(-1.0f / 262144);
+  CHECK(std::abs(decayed / std::exp2(-100000.0 / 262144) - 1) < 0.01);
+}
+
+}  // namespace

@@ -1,0 +1,27 @@
+// fast_log.hpp: logarithms and powers to base 2, to some thousandths, in loops that vectorise.
+#pragma once
+
+#include <bit>
+#include <cstdint>
+
+namespace tieralloc {
+
+/// Of a positive, normal number, to 0.001.
+inline float fast_log2(float x) {
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  const auto exponent = static_cast<float>(static_cast<std::int32_t>(bits >> 23) - 127);
+  const auto m = std::bit_cast<float>((bits & 0x7FFFFF) | 0x3F800000);  // in [1, 2)
+  return exponent + (-2.153620718f + m * (3.047884161f + m * (-1.051875031f + m * 0.158248615f)));
+}
+
+/// 2 to the power of a number up to 0, to one part in 5000, and nearer 0 nearer to it: what decays
+/// in many small steps decays as in one. 0 for powers below -60.
+inline float fast_exp2(float x) {
+  if (!(x > -60.0f)) return 0.0f;
+  const auto below = static_cast<std::int32_t>(x) - 1;
+  const float f = x - static_cast<float>(below);  // in (0, 1]
+  const float power = 1.0f + f * (0.69562f + f * (0.22624f + f * 0.07814f));
+  return std::bit_cast<float>(static_cast<std::uint32_t>(below + 127) << 23) * power;
+}
+
+}  // namespace tieralloc

@@ -1,0 +1,295 @@
+#include "row_history.hpp"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+#include "../simulator.hpp"
+#include "fast_log.hpp"
+
+namespace tieralloc {
+namespace {
+
+// What is counted rarely enough to be added to, never to wrap.
+template <typename Count>
+void add_saturating(Count& count) {
+  if (count != std::numeric_limits<Count>::max()) ++count;
+}
+
+std::uint16_t clip16(std::uint32_t value) {
+  return static_cast<std::uint16_t>(std::min<std::uint32_t>(value, 0xFFFF));
+}
+
+// Logarithms in 16 bits, to a 1024th.
+constexpr float kCode = 1024;
+constexpr auto kNeverCode = static_cast<std::uint16_t>(kNever * kCode);
+std::uint16_t encode(float log) {
+  return static_cast<std::uint16_t>(log * kCode + 0.5f);
+}
+float decode(std::uint16_t code) {
+  return static_cast<float>(code) * (1 / kCode);
+}
+
+template <std::size_t n>
+void push_front(std::array<std::uint16_t, n>& codes, std::uint16_t code) {
+  std::copy_backward(codes.begin(), codes.end() - 1, codes.end());
+  codes[0] = code;
+}
+
+constexpr float kForget = 0.002f;  // of a table's means, an access
+constexpr float kLeast = 1e-3f;    // added to decayed counts before the logarithm
+constexpr float kPrior = 0.3f;     // returns of a newcomer more
+
+constexpr std::uint32_t kLookedAt = 8;    // rows, to forget one
+constexpr std::uint32_t kMostMerit = 16;  // samples that make a row memorable, at most
+
+constexpr float kNeverRaw = 16777215.0f;  // its log is kNever
+
+}  // namespace
+
+RowHistory::RowHistory(std::span<const RowId> table_starts, std::uint32_t capacity,
+                       std::span<const std::uint32_t> contexts)
+    : table_starts_(table_starts.begin(), table_starts.end()), known_(std::max(capacity, 1u)) {
+  if (capacity == 0) throw std::invalid_argument("capacity is 0, expected at least 1 row");
+  const bool ascend = std::is_sorted(table_starts.begin(), table_starts.end());
+  if (table_starts.size() < 2 || table_starts.size() > 0x10000 || !ascend) {
+    throw std::invalid_argument("table_starts do not ascend, or are not of 1 to 65535 tables");
+  }
+  if (contexts.size() > kContexts) {
+    throw std::invalid_argument("contexts are " + std::to_string(contexts.size()) +
+                                ", expected at most " + std::to_string(kContexts));
+  }
+  tables_.resize(table_starts.size() - 1);
+  for (std::uint32_t context = 0; context < contexts.size(); ++context) {
+    if (contexts[context] >= tables_.size()) {
+      throw std::invalid_argument("context table is " + std::to_string(contexts[context]) +
+                                  ", expected below " + std::to_string(tables_.size()));
+    }
+    tables_[contexts[context]].context = context;
+  }
+  records_.resize(capacity, blank());
+  if (!contexts.empty()) samples_.resize(capacity / 2 + 1);
+}
+
+std::size_t RowHistory::bytes(std::uint32_t capacity, bool has_contexts) {
+  return RowNumbers::bytes(capacity) + capacity * sizeof(Record) +
+         (has_contexts ? (capacity / 2 + 1) * sizeof(Sample) : 0);
+}
+
+RowHistory::Record RowHistory::blank() {
+  Record record;
+  record.gaps.fill(kNeverCode);
+  record.sample_gaps.fill(kNeverCode);
+  return record;
+}
+
+std::uint16_t RowHistory::table_of(RowId row) const {
+  const auto after = std::upper_bound(table_starts_.begin(), table_starts_.end(), row);
+  return static_cast<std::uint16_t>(after - table_starts_.begin() - 1);
+}
+
+void RowHistory::begin_sample() {
+  ++sample_;
+  sample_position_ = 0;
+  last_table_ = ~0u;
+  new_rows_ = 0;
+  new_rows_of_.fill(0);
+  if (samples_.empty()) return;
+  Sample& sample = samples_[sample_ % samples_.size()];
+  sample.number = sample_;
+  sample.companions.fill(Companion{});
+}
+
+void RowHistory::observe(RowId row) {
+  ++now_;
+  Number number = known_.find(row);
+  const bool is_new = number == kUnknown;
+  if (is_new) number = known_.size() < known_.capacity() ? known_.add(row) : forget_one_for(row);
+  Record& record = records_[number];
+  if (is_new) {
+    record = blank();
+    record.table = table_of(row);
+    record.first = now_;
+  }
+  Table& table = tables_[record.table];
+  bag_position_ = record.table == last_table_ ? bag_position_ + 1 : 0;
+  last_table_ = record.table;
+  table.known += ((is_new ? 0.0f : 1.0f) - table.known) * kForget;
+  if (!is_new) note_gap(record, table);
+  if (is_new || record.sample != sample_) {
+    record.burst = 0;
+    add_saturating(record.samples);
+  }
+  for (float& count : record.decayed) count += 1;
+  add_saturating(record.burst);
+  add_saturating(record.count);
+  record.last = now_;
+  record.sample = sample_;
+  record.bag_position = clip16(bag_position_);
+  record.sample_position = clip16(sample_position_++);
+  if (!samples_.empty()) note_context(number, record, is_new);
+}
+
+RowHistory::Number RowHistory::forget_one_for(RowId row) {
+  Number worst = hand_;
+  for (std::uint32_t i = 0; i < std::min(kLookedAt, known_.capacity()); ++i) {
+    const Record &record = records_[hand_], &other = records_[worst];
+    const auto merit = [](const Record& of) { return std::min(of.samples, kMostMerit); };
+    if ((now_ - record.last) * merit(other) > (now_ - other.last) * merit(record)) worst = hand_;
+    hand_ = hand_ + 1 == known_.capacity() ? 0 : hand_ + 1;
+  }
+  known_.replace(worst, row);
+  return worst;
+}
+
+void RowHistory::note_gap(Record& record, Table& table) {
+  const auto gap = static_cast<float>(now_ - record.last);
+  const float log = fast_log2(gap + 1);
+  table.mean_gap += (log - table.mean_gap) * kForget;
+  push_front(record.gaps, encode(log));
+  for (std::size_t i = 0; i < kHalfLives.size(); ++i) {
+    record.decayed[i] *= fast_exp2(-gap / kHalfLives[i]);
+  }
+  if (record.sample == sample_) return;
+  push_front(record.sample_gaps, encode(log));
+  note_return(record);
+}
+
+/// The companions that a row had are those of a row that came back.
+void RowHistory::note_return(const Record& record) {
+  const Sample* sample = sample_of(record);
+  if (sample == nullptr || now_ - record.last <= kReturns[0]) return;
+  for (std::size_t context = 0; context < kContexts; ++context) {
+    const Number number = number_of(sample->companions[context]);
+    if (number == kUnknown || tables_[record.table].context == context) continue;
+    for (std::size_t i = 0; i < kReturns.size(); ++i) {
+      if (now_ - record.last > kReturns[i]) records_[number].returns[i] += 1;
+    }
+  }
+}
+
+/// Brings companions and the newcomers of a sample together, whichever is accessed first.
+void RowHistory::note_context(Number number, const Record& record, bool is_new) {
+  Sample& sample = samples_[sample_ % samples_.size()];
+  const std::uint32_t own = tables_[record.table].context;
+  if (own != kContexts && sample.companions[own].number == kUnknown) {
+    const auto row = static_cast<std::uint32_t>(known_.row_of(number));
+    sample.companions[own] = {number, row, record.count};
+    records_[number].newcomers += static_cast<float>(new_rows_ - new_rows_of_[own]);
+  }
+  if (!is_new) return;
+  ++new_rows_;
+  if (own != kContexts) ++new_rows_of_[own];
+  for (std::size_t context = 0; context < kContexts; ++context) {
+    const Number companion = number_of(sample.companions[context]);
+    if (companion != kUnknown && context != own) records_[companion].newcomers += 1;
+  }
+}
+
+void RowHistory::check(std::span<const RowId> rows,
+                       std::span<const std::uint32_t> sample_lengths) const {
+  const auto total =
+      std::accumulate(sample_lengths.begin(), sample_lengths.end(), std::uint64_t{0});
+  if (total != rows.size()) {
+    throw std::invalid_argument("sample_lengths add up to " + std::to_string(total) +
+                                ", expected " + std::to_string(rows.size()));
+  }
+  check_rows(rows, this->rows());
+}
+
+void RowHistory::observe(std::span<const RowId> rows,
+                         std::span<const std::uint32_t> sample_lengths) {
+  check(rows, sample_lengths);
+  auto next = rows.begin();
+  for (const std::uint32_t length : sample_lengths) {
+    begin_sample();
+    for (const auto end = next + length; next != end; ++next) observe(*next);
+  }
+}
+
+const RowHistory::Sample* RowHistory::sample_of(const Record& record) const {
+  if (samples_.empty()) return nullptr;
+  const Sample& sample = samples_[record.sample % samples_.size()];
+  return sample.number == record.sample ? &sample : nullptr;
+}
+
+RowHistory::Number RowHistory::number_of(const Companion& companion) const {
+  if (companion.number == kUnknown) return kUnknown;
+  const auto row = static_cast<std::uint32_t>(known_.row_of(companion.number));
+  return row == companion.row ? companion.number : kUnknown;
+}
+
+void RowHistory::write_features(std::span<const RowId> rows, float* features) const {
+  Record unknown = blank();
+  for (const RowId row : rows) {
+    const Number number = known_.find(row);
+    if (number == kUnknown) unknown.table = table_of(row);
+    const Record& record = number == kUnknown ? unknown : records_[number];
+    float* logs = features + kPlainFeatures;
+    write_own(record, features, logs);
+    float* context_logs = logs + kOwnLogs;
+    float* gaps = context_logs + kContexts * kContextLogs;
+    const Sample* sample = number == kUnknown ? nullptr : sample_of(record);
+    const std::uint32_t own = tables_[record.table].context;
+    for (std::uint32_t context = 0; context < kContexts; ++context) {
+      const bool has = sample != nullptr && context != own;
+      const Companion* companion = has ? &sample->companions[context] : nullptr;
+      write_context(record, companion, context_logs + context * kContextLogs, gaps + context);
+    }
+    for (float* log = logs; log != gaps; ++log) *log = fast_log2(*log);
+    features += kRowFeatures;
+  }
+}
+
+/// `logs` get what logarithms are to be taken of.
+void RowHistory::write_own(const Record& record, float* plain, float* logs) const {
+  const Table& table = tables_[record.table];
+  const bool known = record.count > 0;
+  *plain++ = record.table;
+  *plain++ = known && record.sample == sample_ ? 1.0f : 0.0f;
+  *plain++ = table.mean_gap;
+  *plain++ = table.known;
+  for (const std::uint16_t gap : record.gaps) *plain++ = decode(gap);
+  for (const std::uint16_t gap : record.sample_gaps) *plain++ = decode(gap);
+
+  const auto age = static_cast<float>(now_ - record.last);
+  const auto lifetime = static_cast<float>(now_ - record.first);
+  const auto count = static_cast<float>(record.count);
+  *logs++ = 1 + (known ? age : kNeverRaw);
+  *logs++ = 1 + (known ? static_cast<float>(sample_ - record.sample) : kNeverRaw);
+  *logs++ = 1 + count;
+  *logs++ = 1 + static_cast<float>(record.samples);
+  *logs++ = 1 + (known ? lifetime : kNeverRaw);
+  *logs++ = 1 + (known ? lifetime / count : kNeverRaw);
+  *logs++ = 1 + static_cast<float>(record.burst);
+  *logs++ = 1 + static_cast<float>(record.bag_position);
+  *logs++ = 1 + static_cast<float>(record.sample_position);
+  for (std::size_t i = 0; i < kHalfLives.size(); ++i) {
+    *logs++ = kLeast + record.decayed[i] * fast_exp2(-age / kHalfLives[i]);
+  }
+}
+
+void RowHistory::write_context(const Record& own, const Companion* companion, float* logs,
+                               float* gap) const {
+  static const Record kBlank = blank();
+  const Number number = companion == nullptr ? kUnknown : number_of(*companion);
+  const bool known = number != kUnknown;
+  const Record& record = known ? records_[number] : kBlank;
+  const auto age = static_cast<float>(now_ - record.last);
+  *logs++ = 1 + (known ? age : kNeverRaw);
+  *logs++ = 1 + (record.last > own.last ? static_cast<float>(record.last - own.last) : 0.0f);
+  *logs++ = 1 + static_cast<float>(record.count);
+  // A row that was forgotten in between has been counted anew.
+  const bool more = known && record.count > companion->count;
+  *logs++ = 1 + (more ? static_cast<float>(record.count - companion->count) : 0.0f);
+  *logs++ = 1 + record.newcomers;
+  for (const std::size_t i : kContextHalfLives) {
+    *logs++ = kLeast + record.decayed[i] * fast_exp2(-age / kHalfLives[i]);
+  }
+  for (const float returns : record.returns) *logs++ = (returns + kPrior) / (record.newcomers + 1);
+  *gap = decode(record.gaps[0]);
+}
+
+}  // namespace tieralloc
