@@ -1,6 +1,6 @@
 """Types of the compiled core."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,6 +75,23 @@ class RowHistory:
     def accesses(self) -> int: ...
     @property
     def nbytes(self) -> int: ...
+
+class ScoredSimulator:
+    def __init__(
+        self,
+        history: RowHistory,
+        capacity: int,
+        score: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        *,
+        candidates: int,
+        victims: int,
+        count_from: int = 0,
+        guide_from: int = 0,
+        seed: int = 0,
+    ) -> None: ...
+    def run(self, rows: NDArray[np.uint64], sample_lengths: ArrayLike) -> None: ...
+    @property
+    def counts(self) -> dict[str, int]: ...
 
 def belady(
     accesses: NDArray[np.uint64], rows: int, capacity: int, *, count_from: int = 0

@@ -1,0 +1,58 @@
+// scored_simulator.hpp: replays accesses while a model says, of a few residents at a time, which
+// should leave.
+//
+// The model sees the features of rows as they stand when a victim is needed, the access that needs
+// it included.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "eviction/scored.hpp"
+#include "learn/row_history.hpp"
+#include "simulator.hpp"
+#include "types.hpp"
+
+namespace tieralloc {
+
+/// Writes a score for each row of features, kRowFeatures of them a row; throws where it cannot.
+using ScoreRows = std::function<void(std::span<const float> features, std::span<float> scores)>;
+
+struct Guidance {
+  std::uint32_t candidates;  ///< residents drawn at a time
+  std::uint32_t victims;     ///< of these, those advised to leave
+};
+
+class ScoredSimulator {
+ public:
+  /// Throws std::invalid_argument for a capacity of 0, or as ScoredPolicy does. Until access number
+  /// `guide_from` of the stream, the least recently used row leaves.
+  ScoredSimulator(std::uint32_t capacity, RowHistory history, ScoreRows score,
+                  const Guidance& guidance, std::uint64_t count_from = 0,
+                  std::uint64_t guide_from = 0, std::uint64_t seed = 0);
+  ~ScoredSimulator();
+
+  /// Replays the next samples of the stream; throws as RowHistory::observe does, nothing replayed,
+  /// and std::runtime_error for a score that is not finite, what was replayed until then staying.
+  void run(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
+
+  const Counts& counts() const { return simulator_.counts(); }
+
+ private:
+  class Scorer;
+
+  ScoredSimulator(std::unique_ptr<ScoredPolicy> policy, std::uint32_t capacity,
+                  RowHistory&& history, ScoreRows&& score, std::uint64_t count_from,
+                  std::uint64_t guide_from);
+
+  ScoredPolicy& policy_;
+  RowHistory history_;
+  std::unique_ptr<Scorer> scorer_;
+  Simulator simulator_;
+  std::uint64_t guide_from_;
+};
+
+}  // namespace tieralloc

@@ -1,0 +1,144 @@
+# The simulator of a fast tier whose victims a model scores.
+
+from libc.stdint cimport uint32_t, uint64_t
+from libcpp.memory cimport unique_ptr
+
+
+cdef extern from *:
+    """
+    #include <stdexcept>
+
+    #include "scored_simulator.hpp"
+
+    namespace {
+    // Scores by way of Python; 0 where that raised.
+    using CallPython = int (*)(void* context, const float* features, std::size_t rows,
+                                float* scores);
+
+    tieralloc::ScoreRows score_rows(CallPython call, void* context) {
+      return [=](std::span<const float> features, std::span<float> scores) {
+        if (call(context, features.data(), scores.size(), scores.data()) != 0) return;
+        throw std::runtime_error("scoring failed");
+      };
+    }
+    }  // namespace
+    """
+    ctypedef bint (*CallPython)(void* context, const float* features, size_t rows,
+                                float* scores) noexcept
+    cdef cppclass ScoreRows "tieralloc::ScoreRows":
+        pass
+    ScoreRows score_rows(CallPython call, void* context)
+
+
+cdef extern from "scored_simulator.hpp" namespace "tieralloc" nogil:
+    cdef cppclass Guidance:
+        uint32_t candidates
+        uint32_t victims
+
+    cdef cppclass c_ScoredSimulator "tieralloc::ScoredSimulator":
+        c_ScoredSimulator(uint32_t capacity, c_RowHistory history, ScoreRows score,
+                          const Guidance& guidance, uint64_t count_from, uint64_t guide_from,
+                          uint64_t seed) except +
+        void run(RowSpan rows, WordSpan sample_lengths) except +
+        const Counts& counts()
+
+
+cdef bint _score_in_python(void* context, const float* features, size_t rows,
+                           float* scores) noexcept with gil:
+    cdef ScoredSimulator simulator = <ScoredSimulator> context
+    try:
+        simulator._score_rows(features, rows, scores)
+        return True
+    except BaseException as error:
+        simulator._error = error
+        return False
+
+
+cdef class ScoredSimulator:
+    """Replays accesses while a model says, of a few residents at a time, which should leave.
+
+    Where nothing is advised to leave, `candidates` residents are drawn at random and scored; the
+    `victims` with the lowest scores leave one after another, but for those accessed before.
+
+    Parameters
+    ----------
+    history : RowHistory
+        What is known when the replay begins; it is copied.
+    capacity, count_from, seed : int
+        As for `Simulator`.
+    score : callable
+        ``score(features) -> scores``: from (n, F) float32, valid during the call, to (n,) finite
+        float32.
+    candidates, victims : int
+        ``1 <= victims <= candidates``.
+    guide_from : int
+        Until this access of the stream, counted from the history's first, the least recently used
+        row leaves.
+
+    Raises
+    ------
+    ValueError
+        For a capacity of 0, or numbers out of range.
+    """
+
+    cdef unique_ptr[c_ScoredSimulator] _simulator
+    cdef object _score
+    cdef object _error
+    cdef bint _running
+
+    def __cinit__(self, RowHistory history not None, uint32_t capacity, score, *,
+                  uint32_t candidates, uint32_t victims, uint64_t count_from=0,
+                  uint64_t guide_from=0, uint64_t seed=0):
+        cdef Guidance guidance
+        guidance.candidates = candidates
+        guidance.victims = victims
+        self._score = score
+        self._simulator.reset(new c_ScoredSimulator(
+            capacity, history._history.get()[0], score_rows(_score_in_python, <void*> self),
+            guidance, count_from, guide_from, seed))
+
+    cdef _score_rows(self, const float* features, size_t rows, float* scores):
+        cdef const float[:, ::1] given = <const float[:rows, :kRowFeatures]> features
+        cdef const float[:] found = self._score(np.asarray(given))
+        if <size_t> found.shape[0] != rows:
+            raise ValueError(f"there are {found.shape[0]} scores, expected {rows}")
+        cdef size_t i
+        for i in range(rows):
+            scores[i] = found[i]
+
+    def run(self, const uint64_t[::1] rows not None, sample_lengths):
+        """Replay the next samples of the stream.
+
+        Parameters
+        ----------
+        rows, sample_lengths
+            As for `RowHistory.observe`.
+
+        Raises
+        ------
+        IndexError, ValueError
+            As for `RowHistory.observe`; nothing is replayed.
+        RuntimeError
+            For a score that is not finite, or while another thread runs this simulator.
+        Exception
+            Whatever scoring raised; the simulator is of no use then.
+        """
+        cdef const uint32_t[::1] lengths = np.ascontiguousarray(sample_lengths, dtype=np.uint32)
+        if self._running:
+            raise RuntimeError("this simulator is running in another thread")
+        self._running = True
+        try:
+            with nogil:
+                self._simulator.get().run(_span(rows), _words(lengths))
+        except RuntimeError:
+            if self._error is None:
+                raise
+            error, self._error = self._error, None
+            raise error from None
+        finally:
+            self._running = False
+
+    @property
+    def counts(self):
+        """Counts so far, as those of `Simulator`."""
+        return _counts_dict(self._simulator.get().counts())
