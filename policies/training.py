@@ -20,6 +20,7 @@ from tieralloc._progress import Narrate
 from tieralloc._torch import torch
 
 _LONGEST_GRADIENT = 1.0
+_RISING, _LOWEST = 0.1, 0.04  # of a cycle of the learning rate
 
 
 class Learner(Protocol):
@@ -59,6 +60,11 @@ class Settings:
         Examples of a round, drawn anew for each; None: all of them.
     learning_rate : float
         Of Adam.
+    one_cycle : bool
+        Whether the learning rate rises to that in the first tenth of all rounds and falls to
+        nothing by the end of the last.
+    measured : bool
+        Whether rounds are measured; without it all of them are done and the last is the best.
     seed : int
         Of the order of examples and of what the module draws.
     """
@@ -68,12 +74,23 @@ class Settings:
     batch_size: int = 256
     round_examples: int | None = None
     learning_rate: float = 2e-3
+    one_cycle: bool = False
+    measured: bool = True
     seed: int = 0
+
+    def rate_at(self, progress: float) -> float:
+        """Return the learning rate when a share of all rounds is done."""
+        if not self.one_cycle:
+            return self.learning_rate
+        if progress < _RISING:
+            return self.learning_rate * (_LOWEST + (1 - _LOWEST) * progress / _RISING)
+        fallen = (progress - _RISING) / (1 - _RISING)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * fallen))
 
 
 @dataclass(frozen=True)
 class Round:
-    """What a round came to."""
+    """What a round came to; `measure` is 0 where nothing is measured."""
 
     loss: float
     measure: float
@@ -124,13 +141,13 @@ def train(
     if learner.num_examples < 1:
         raise ValueError("there are no training examples, expected one or more")
     optimizer = torch.optim.Adam(learner.module.parameters(), lr=settings.learning_rate)
-    run = _Run(learner.module, optimizer, f"{task}; {asdict(settings)}")
+    run = _Run(learner.module, optimizer, f"{task}; {asdict(settings)}", settings.measured)
     if checkpoint is not None and run.resume(checkpoint):
         report(round_size(learner, settings) * len(run.rounds), run.state)
     while not run.is_over(settings):
         with _seeded(settings.seed, len(run.rounds)):
-            loss = _go_over(learner, optimizer, settings, run.state, report)
-        run.note(loss, _measure(learner))
+            loss = _go_over(learner, optimizer, settings, run, report)
+        run.note(loss, _measure(learner) if settings.measured else 0.0)
         if checkpoint is not None:
             run.save(checkpoint)
     learner.module.load_state_dict(run.best)
@@ -141,30 +158,35 @@ class _Run:
     """A training run as it stands between two rounds."""
 
     def __init__(
-        self, module: torch.nn.Module, optimizer: torch.optim.Optimizer, identity: str
+        self,
+        module: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        identity: str,
+        measured: bool,
     ) -> None:
         self.rounds: list[Round] = []
         self.best: dict[str, Any] = {}
         self._module = module
         self._optimizer = optimizer
         self._identity = identity
+        self._measured = measured
 
     @property
     def state(self) -> str:
-        if not self.rounds:
+        if not self.rounds or not self._measured:
             return ""
         best = min(entry.measure for entry in self.rounds)
         return f"validation {self.rounds[-1].measure:.4f}, best {best:.4f}"
 
     def is_over(self, settings: Settings) -> bool:
         measures = [entry.measure for entry in self.rounds]
-        if not measures:
-            return False
+        if not measures or not self._measured:
+            return len(measures) >= settings.rounds
         since_best = len(measures) - 1 - measures.index(min(measures))
         return len(measures) >= settings.rounds or since_best >= settings.patience
 
     def note(self, loss: float, measure: float) -> None:
-        if all(measure < entry.measure for entry in self.rounds):
+        if not self._measured or all(measure < entry.measure for entry in self.rounds):
             state = self._module.state_dict()
             self.best = {name: value.clone() for name, value in state.items()}
         self.rounds.append(Round(loss, measure))
@@ -210,14 +232,17 @@ def _go_over(
     learner: Learner,
     optimizer: torch.optim.Optimizer,
     settings: Settings,
-    state: str,
+    run: _Run,
     report: Narrate,
 ) -> float:
     """Learn from each example of a round once; return the mean loss."""
     order = torch.randperm(learner.num_examples)[: round_size(learner, settings)]
     learner.module.train()
     total = 0.0
-    for batch in torch.split(order, settings.batch_size):
+    for start in range(0, len(order), settings.batch_size):
+        batch = order[start : start + settings.batch_size]
+        progress = (len(run.rounds) + start / len(order)) / settings.rounds
+        optimizer.param_groups[0]["lr"] = settings.rate_at(progress)
         optimizer.zero_grad()
         loss = learner.loss(batch)
         value = float(loss.detach())
@@ -227,7 +252,7 @@ def _go_over(
         torch.nn.utils.clip_grad_norm_(learner.module.parameters(), _LONGEST_GRADIENT)
         optimizer.step()
         total += value * len(batch)
-        report(len(batch), f"loss {value:.4f}" + (f", {state}" if state else ""))
+        report(len(batch), f"loss {value:.4f}" + (f", {run.state}" if run.state else ""))
     return total / len(order)
 
 

@@ -147,6 +147,42 @@ def test_training_ends_when_the_measure_gets_no_better_and_keeps_the_best():
     assert same(state_of(learner), learner.states[3])
 
 
+def test_a_cycle_of_the_learning_rate_rises_and_falls_to_nothing_and_can_be_resumed(tmp_path):
+    settings = replace(SETTINGS, one_cycle=True)
+    rates = [settings.rate_at(progress / 100) for progress in range(101)]
+    assert max(rates) == rates[10] == settings.learning_rate
+    assert rates == sorted(rates[:10]) + sorted(rates[10:], reverse=True)
+    assert 0 <= rates[100] < 1e-9 < rates[0]
+    whole, done = Line(), 0
+    train(whole, settings)
+
+    def interrupt(examples, state):
+        nonlocal done
+        done += 1
+        if done == 20:
+            raise KeyboardInterrupt
+
+    path, resumed = tmp_path / "line.pt", Line()
+    with pytest.raises(KeyboardInterrupt):
+        train(Line(), settings, checkpoint=path, report=interrupt)
+    train(resumed, settings, checkpoint=path)
+    assert same(state_of(resumed), state_of(whole))
+
+
+def test_without_measures_all_rounds_are_done_and_the_last_is_kept():
+    learner = Line(measures=[])  # which raises where it is asked
+    said = []
+    rounds = train(
+        learner, replace(SETTINGS, measured=False), report=lambda _, state: said.append(state)
+    )
+    assert [entry.measure for entry in rounds] == [0.0] * SETTINGS.rounds
+    assert "validation" not in said[-1]
+    other = Line()
+    train(other, replace(SETTINGS, patience=99))
+    assert len(other.states) == SETTINGS.rounds
+    assert same(state_of(learner), other.states[-1])
+
+
 def test_progress_tells_loss_and_measure():
     said = []
     train(
