@@ -16,8 +16,14 @@ if TYPE_CHECKING:
     from tieralloc.simulate import LearnedPolicy
 
 #: Module and name of what trains each policy, and of what loads it.
-_TRAINED_BY = {"recmg-paper": ("tieralloc.policies.paper.learning", "train_policy")}
-_LOADED_BY = {"recmg-paper": ("tieralloc.policies.paper.policy", "PaperPolicy")}
+_TRAINED_BY = {
+    "recmg": ("tieralloc.policies.recmg.learning", "train_policy"),
+    "recmg-paper": ("tieralloc.policies.paper.learning", "train_policy"),
+}
+_LOADED_BY = {
+    "recmg": ("tieralloc.policies.recmg.policy", "RecmgPolicy"),
+    "recmg-paper": ("tieralloc.policies.paper.policy", "PaperPolicy"),
+}
 
 #: Module and name of what makes the brain of each policy that a store can run.
 _SERVED_BY: dict[str, tuple[str, str]] = {}

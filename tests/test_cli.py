@@ -150,16 +150,15 @@ def test_a_trained_policy_is_simulated_by_its_directory(path, tmp_path, capsys):
     assert run("train", path, "--out", directory, "--rounds", 1, *fractions) == 0
     printed = capsys.readouterr().out
     assert "learned from: the first" in printed
-    for line in ("lru", "opt", "caching", "prefetching"):
+    for line in ("lru", "opt", "caching"):
         assert len(re.search(rf"^{line}  (.*)$", printed, re.MULTILINE)[1].split()) == 2
-    learned = f"recmg-paper:{directory}"
+    learned = f"recmg:{directory}"
     assert f"--policy lru,{learned}" in printed
     assert run("simulate", path, "--policy", f"{learned},lru", *fractions, "--json", "-") == 0
     records = json.loads(capsys.readouterr().out)
-    assert [record["policy"] for record in records] == ["recmg-paper"] * 2 + ["lru"] * 2
-    assert records[0]["prefetches_issued"] > 0
+    assert [record["policy"] for record in records] == ["recmg"] * 2 + ["lru"] * 2
     assert run("simulate", path, "--policy", learned, "--count-from", 0.4) == 0
-    assert "recmg-paper learned from accesses that are counted here" in capsys.readouterr().err
+    assert "recmg learned from accesses that are counted here" in capsys.readouterr().err
 
 
 def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
@@ -192,9 +191,9 @@ def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
         (["simulate", "NOISE"], 2, "is not a file of format npz"),
         (["simulate", "TRACE", "--json", "/nowhere/f.json"], 1, "/nowhere: No such file"),
         (["simulate", "TRACE", "--json", "/"], 1, "/: Is a directory"),
-        (["simulate", "TRACE", "--policy", "recmg-paper"], 2, "has to be trained first: tieralloc"),
-        (["simulate", "TRACE", "--policy", "recmg-paper:/"], 2, "/ has no manifest.json"),
-        (["simulate", "TRACE", "--policy", "recmg-paper:/nowhere"], 1, "No such file"),
+        (["simulate", "TRACE", "--policy", "recmg"], 2, "has to be trained first: tieralloc"),
+        (["simulate", "TRACE", "--policy", "recmg:/"], 2, "/ has no manifest.json"),
+        (["simulate", "TRACE", "--policy", "recmg:/nowhere"], 1, "No such file"),
         (["train", "TRACE"], 2, "required: --out"),
         (["train", "TRACE", "--out", "OUT", "--policy", "lru"], 2, "invalid choice: 'lru'"),
         (["train", "TRACE", "--out", "OUT", "--until", "0"], 2, "until is 0"),
@@ -233,7 +232,7 @@ def test_a_mistake_is_told_in_one_line(path, disk, tmp_path, capsys, arguments, 
         "NOISE": tmp_path / "noise.npz",
         "OUT": tmp_path / "out",
     }
-    if any("recmg-paper:" in argument or argument == "train" for argument in arguments):
+    if any("recmg:" in argument or argument == "train" for argument in arguments):
         pytest.importorskip("torch")
     if "--plot" in arguments:
         pytest.importorskip("matplotlib")
