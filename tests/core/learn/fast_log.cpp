@@ -18,7 +18,7 @@ TEST(logarithms_and_powers_are_as_near_as_promised) {
     CHECK(std::abs(fast_exp2(x) / std::exp2(x) - 1) < 2e-4);
   }
   CHECK_EQ(fast_exp2(0.0f), 1.0f);
-  CHECK_EQ(fast_exp2(-1e9f), 0.0f);
+  CHECK(fast_exp2(-1e9f) < 1e-18f);
 }
 
 TEST(many_small_steps_of_decay_are_as_one) {

@@ -15,13 +15,13 @@ inline float fast_log2(float x) {
 }
 
 /// 2 to the power of a number up to 0, to one part in 5000, and nearer 0 nearer to it: what decays
-/// in many small steps decays as in one. 0 for powers below -60.
+/// in many small steps decays as in one. Powers below -60 are as -60.
 inline float fast_exp2(float x) {
-  if (!(x > -60.0f)) return 0.0f;
-  const auto below = static_cast<std::int32_t>(x) - 1;
+  x = x > -60.0f ? x : -60.0f;
+  const std::int32_t below = static_cast<std::int32_t>(x) - 1;
   const float f = x - static_cast<float>(below);  // in (0, 1]
   const float power = 1.0f + f * (0.69562f + f * (0.22624f + f * 0.07814f));
-  return std::bit_cast<float>(static_cast<std::uint32_t>(below + 127) << 23) * power;
+  return std::bit_cast<float>((below + 127) << 23) * power;
 }
 
 }  // namespace tieralloc

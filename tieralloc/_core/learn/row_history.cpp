@@ -38,14 +38,32 @@ void push_front(std::array<std::uint16_t, n>& codes, std::uint16_t code) {
   codes[0] = code;
 }
 
+/// Samples whose companions are remembered: those of rows accessed before are of no use any more.
+std::uint32_t samples_for(std::uint32_t capacity) {
+  return capacity / 4 + 1;
+}
+
+/// What there is of a decayed count after some accesses.
+template <std::size_t n>
+std::array<float, n> decay(float accesses, const std::array<float, n>& half_lives) {
+  std::array<float, n> left;
+  for (std::size_t i = 0; i < n; ++i) left[i] = fast_exp2(-accesses / half_lives[i]);
+  return left;
+}
+
 constexpr float kForget = 0.002f;  // of a table's means, an access
 constexpr float kLeast = 1e-3f;    // added to decayed counts before the logarithm
 constexpr float kPrior = 0.3f;     // returns of a newcomer more
 
+constexpr std::size_t kAhead = 8;         // accesses, to ask for memory
 constexpr std::uint32_t kLookedAt = 8;    // rows, to forget one
 constexpr std::uint32_t kMostMerit = 16;  // samples that make a row memorable, at most
 
 constexpr float kNeverRaw = 16777215.0f;  // its log is kNever
+
+/// What logarithms are taken of where there is no companion.
+constexpr std::array<float, kContextLogs> kNoContext{1 + kNeverRaw, 1,      1,      1,      1,
+                                                     kLeast,        kLeast, kLeast, kPrior, kPrior};
 
 }  // namespace
 
@@ -70,12 +88,12 @@ RowHistory::RowHistory(std::span<const RowId> table_starts, std::uint32_t capaci
     tables_[contexts[context]].context = context;
   }
   records_.resize(capacity, blank());
-  if (!contexts.empty()) samples_.resize(capacity / 2 + 1);
+  if (!contexts.empty()) samples_.resize(samples_for(capacity));
 }
 
 std::size_t RowHistory::bytes(std::uint32_t capacity, bool has_contexts) {
   return RowNumbers::bytes(capacity) + capacity * sizeof(Record) +
-         (has_contexts ? (capacity / 2 + 1) * sizeof(Sample) : 0);
+         (has_contexts ? samples_for(capacity) * sizeof(Sample) : 0);
 }
 
 RowHistory::Record RowHistory::blank() {
@@ -149,9 +167,8 @@ void RowHistory::note_gap(Record& record, Table& table) {
   const float log = fast_log2(gap + 1);
   table.mean_gap += (log - table.mean_gap) * kForget;
   push_front(record.gaps, encode(log));
-  for (std::size_t i = 0; i < kHalfLives.size(); ++i) {
-    record.decayed[i] *= fast_exp2(-gap / kHalfLives[i]);
-  }
+  const auto left = decay(gap, kHalfLives);
+  for (std::size_t i = 0; i < kHalfLives.size(); ++i) record.decayed[i] *= left[i];
   if (record.sample == sample_) return;
   push_front(record.sample_gaps, encode(log));
   note_return(record);
@@ -202,11 +219,22 @@ void RowHistory::check(std::span<const RowId> rows,
 void RowHistory::observe(std::span<const RowId> rows,
                          std::span<const std::uint32_t> sample_lengths) {
   check(rows, sample_lengths);
-  auto next = rows.begin();
+  std::size_t at = 0;
   for (const std::uint32_t length : sample_lengths) {
     begin_sample();
-    for (const auto end = next + length; next != end; ++next) observe(*next);
+    for (const std::size_t end = at + length; at < end; ++at) {
+      if (at + 2 * kAhead < rows.size()) known_.prefetch(rows[at + 2 * kAhead]);
+      if (at + kAhead < rows.size()) prefetch_record(known_.find(rows[at + kAhead]));
+      observe(rows[at]);
+    }
   }
+}
+
+void RowHistory::prefetch_record(Number number) const {
+  if (number == kUnknown) return;
+  const auto* record = reinterpret_cast<const char*>(&records_[number]);
+  __builtin_prefetch(record);
+  __builtin_prefetch(record + sizeof(Record) - 1);
 }
 
 const RowHistory::Sample* RowHistory::sample_of(const Record& record) const {
@@ -222,25 +250,42 @@ RowHistory::Number RowHistory::number_of(const Companion& companion) const {
 }
 
 void RowHistory::write_features(std::span<const RowId> rows, float* features) const {
-  Record unknown = blank();
-  for (const RowId row : rows) {
-    const Number number = known_.find(row);
-    if (number == kUnknown) unknown.table = table_of(row);
-    const Record& record = number == kUnknown ? unknown : records_[number];
-    float* logs = features + kPlainFeatures;
-    write_own(record, features, logs);
-    float* context_logs = logs + kOwnLogs;
-    float* gaps = context_logs + kContexts * kContextLogs;
-    const Sample* sample = number == kUnknown ? nullptr : sample_of(record);
-    const std::uint32_t own = tables_[record.table].context;
-    for (std::uint32_t context = 0; context < kContexts; ++context) {
-      const bool has = sample != nullptr && context != own;
-      const Companion* companion = has ? &sample->companions[context] : nullptr;
-      write_context(record, companion, context_logs + context * kContextLogs, gaps + context);
+  // So that the memory of all rows of a piece is on its way before that of the first is needed.
+  constexpr std::size_t kPiece = 16;
+  std::array<Number, kPiece> numbers;
+  for (std::size_t begin = 0; begin < rows.size(); begin += kPiece) {
+    const auto piece = rows.subspan(begin, std::min(kPiece, rows.size() - begin));
+    for (const RowId row : piece) known_.prefetch(row);
+    for (std::size_t i = 0; i < piece.size(); ++i) {
+      numbers[i] = known_.find(piece[i]);
+      prefetch_record(numbers[i]);
     }
-    for (float* log = logs; log != gaps; ++log) *log = fast_log2(*log);
-    features += kRowFeatures;
+    for (std::size_t i = 0; i < piece.size(); ++i) {
+      write_row(piece[i], numbers[i], features);
+      features += kRowFeatures;
+    }
   }
+}
+
+void RowHistory::write_row(RowId row, Number number, float* features) const {
+  Record unknown;
+  if (number == kUnknown) {
+    unknown = blank();
+    unknown.table = table_of(row);
+  }
+  const Record& record = number == kUnknown ? unknown : records_[number];
+  float* logs = features + kPlainFeatures;
+  write_own(record, features, logs);
+  float* context_logs = logs + kOwnLogs;
+  float* gaps = context_logs + kContexts * kContextLogs;
+  const Sample* sample = number == kUnknown ? nullptr : sample_of(record);
+  const std::uint32_t own = tables_[record.table].context;
+  for (std::uint32_t context = 0; context < kContexts; ++context) {
+    const bool has = sample != nullptr && context != own;
+    const Companion* companion = has ? &sample->companions[context] : nullptr;
+    write_context(record, companion, context_logs + context * kContextLogs, gaps + context);
+  }
+  for (float* log = logs; log != gaps; ++log) *log = fast_log2(*log);
 }
 
 /// `logs` get what logarithms are to be taken of.
@@ -266,28 +311,31 @@ void RowHistory::write_own(const Record& record, float* plain, float* logs) cons
   *logs++ = 1 + static_cast<float>(record.burst);
   *logs++ = 1 + static_cast<float>(record.bag_position);
   *logs++ = 1 + static_cast<float>(record.sample_position);
+  const auto left = decay(age, kHalfLives);
   for (std::size_t i = 0; i < kHalfLives.size(); ++i) {
-    *logs++ = kLeast + record.decayed[i] * fast_exp2(-age / kHalfLives[i]);
+    *logs++ = kLeast + record.decayed[i] * left[i];
   }
 }
 
 void RowHistory::write_context(const Record& own, const Companion* companion, float* logs,
                                float* gap) const {
-  static const Record kBlank = blank();
   const Number number = companion == nullptr ? kUnknown : number_of(*companion);
-  const bool known = number != kUnknown;
-  const Record& record = known ? records_[number] : kBlank;
+  if (number == kUnknown) {
+    std::copy(kNoContext.begin(), kNoContext.end(), logs);
+    *gap = kNever;
+    return;
+  }
+  const Record& record = records_[number];
   const auto age = static_cast<float>(now_ - record.last);
-  *logs++ = 1 + (known ? age : kNeverRaw);
+  // A row that was forgotten in between has been counted anew.
+  const std::uint32_t counted = std::min(companion->count, record.count);
+  *logs++ = 1 + age;
   *logs++ = 1 + (record.last > own.last ? static_cast<float>(record.last - own.last) : 0.0f);
   *logs++ = 1 + static_cast<float>(record.count);
-  // A row that was forgotten in between has been counted anew.
-  const bool more = known && record.count > companion->count;
-  *logs++ = 1 + (more ? static_cast<float>(record.count - companion->count) : 0.0f);
+  *logs++ = 1 + static_cast<float>(record.count - counted);
   *logs++ = 1 + record.newcomers;
-  for (const std::size_t i : kContextHalfLives) {
-    *logs++ = kLeast + record.decayed[i] * fast_exp2(-age / kHalfLives[i]);
-  }
+  const auto left = decay(age, kHalfLives);
+  for (const std::size_t i : kContextHalfLives) *logs++ = kLeast + record.decayed[i] * left[i];
   for (const float returns : record.returns) *logs++ = (returns + kPrior) / (record.newcomers + 1);
   *gap = decode(record.gaps[0]);
 }

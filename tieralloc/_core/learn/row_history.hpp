@@ -93,11 +93,13 @@ class RowHistory {
   static Record blank();
   Number forget_one_for(RowId row);
   std::uint16_t table_of(RowId row) const;
+  void prefetch_record(Number number) const;
   const Sample* sample_of(const Record& record) const;
   Number number_of(const Companion& companion) const;
   void note_gap(Record& record, Table& table);
   void note_return(const Record& record);
   void note_context(Number number, const Record& record, bool is_new);
+  void write_row(RowId row, Number number, float* features) const;
   void write_own(const Record& record, float* plain, float* logs) const;
   void write_context(const Record& own, const Companion* companion, float* logs, float* gap) const;
 
@@ -105,10 +107,11 @@ class RowHistory {
   std::vector<Table> tables_;
   RowNumbers known_;
   std::vector<Record> records_;  ///< by number
-  std::vector<Sample> samples_;  ///< the last ones, in a ring; empty where there are no contexts
-  Number hand_ = 0;              ///< where forgetting goes on
-  std::uint64_t now_ = 0;        ///< accesses so far
-  std::uint64_t sample_ = 0;     ///< samples so far: the number of the one that goes on
+  std::vector<Sample>
+      samples_;               ///< the last ones, a ring of them; none where there are no contexts
+  Number hand_ = 0;           ///< where forgetting goes on
+  std::uint64_t now_ = 0;     ///< accesses so far
+  std::uint64_t sample_ = 0;  ///< samples so far: the number of the one that goes on
   std::uint32_t sample_position_ = 0;
   std::uint32_t bag_position_ = 0;
   std::uint32_t last_table_ = ~0u;

@@ -32,6 +32,9 @@ class RowNumbers {
     return number;
   }
 
+  /// Asks for the memory that finding a row reads first.
+  void prefetch(RowId row) const { __builtin_prefetch(&heads_[chain_of(row)]); }
+
   RowId row_of(Number number) const { return entries_[number].row; }
 
   /// Numbers a row that has no number, while there are numbers left.
