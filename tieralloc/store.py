@@ -186,7 +186,9 @@ class TieredStore:
         _check_range("seed", options["seed"], 0, (1 << 64) - 1)
         if fast_rows is not None:
             _check_range("fast_rows", fast_rows, 1, (1 << 63) - 1)
-        learned = None if ":" not in options["policy"] else _load_learned(options["policy"])
+        policy = options["policy"]
+        is_learned = isinstance(policy, str) and ":" in policy  # what is no name the core refuses
+        learned = _load_learned(policy) if is_learned else None
         file = os.fsencode(path)
         if b"\0" in file:
             raise ValueError(f"path is {path!r}, expected one without NUL bytes")
