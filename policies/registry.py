@@ -26,7 +26,9 @@ _LOADED_BY = {
 }
 
 #: Module and name of what makes the brain of each policy that a store can run.
-_SERVED_BY: dict[str, tuple[str, str]] = {}
+_SERVED_BY: dict[str, tuple[str, str]] = {
+    "recmg": ("tieralloc.policies.recmg.serving", "make_brain")
+}
 
 
 def learned_names() -> list[str]:

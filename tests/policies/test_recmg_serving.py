@@ -1,0 +1,58 @@
+"""`recmg` beside serving: what the brain says, and what a store makes of it."""
+
+import numpy as np
+import pytest
+from paper_support import hot_and_cold
+
+import tieralloc as ta
+
+torch = pytest.importorskip("torch")
+
+from tieralloc.policies.recmg.learning import train_policy  # noqa: E402
+from tieralloc.policies.recmg.policy import RecmgPolicy  # noqa: E402
+from tieralloc.policies.recmg.serving import make_brain  # noqa: E402
+from tieralloc.policy_directory import read_policy  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def trace():
+    return hot_and_cold(800)
+
+
+@pytest.fixture(scope="module")
+def trained(trace, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("policies") / "recmg"
+    train_policy(trace, directory, [0.02], rounds=2, seed=1)
+    return directory
+
+
+def test_the_brain_scores_rows_as_the_simulator_does(trace, trained):
+    policy = RecmgPolicy.load(trained)
+    brain = make_brain(read_policy(trained), 48)
+    history = policy.history(48)
+    accesses, lengths = trace.accesses(), trace.lengths.sum(axis=0, dtype=np.uint32)
+    brain.observe(accesses, lengths)
+    history.observe(accesses, lengths)
+    rows = np.unique(accesses)[:200]
+    assert np.array_equal(brain.score(rows), policy.scorer(48)(history.features(rows)))
+
+
+def test_a_store_serves_right_rows_and_takes_advice(trace, trained, tmp_path):
+    rows = [int(count) for count in trace.num_embeddings]
+    with ta.TieredStore(tmp_path / "emb.tier", fast_rows=48) as store:
+        for name, count in zip(trace.table_names, rows, strict=True):
+            table = store.create_table(name, count, 4)
+            table.load(np.arange(4 * count, dtype=np.float32).reshape(count, 4))
+    with ta.TieredStore.open(
+        tmp_path / "emb.tier", fast_rows=48, policy=f"recmg:{trained}"
+    ) as store:
+        for indices, offsets in trace.batches(8):
+            expected = [
+                np.arange(4, dtype=np.float32) + 4 * index for index in indices[: offsets[1]]
+            ]
+            pooled = store.embedding_bag(indices, offsets)
+            assert np.array_equal(pooled[0, :4], np.sum(expected, axis=0, initial=0))
+        figures = store.stats()["policy_runtime"]
+    assert figures["policy"].startswith("recmg")
+    assert figures["state"] == "running"
+    assert not figures["reason"]
