@@ -2,6 +2,7 @@
 #   make demo    see it work              make test    every test
 #   make bench   microbenchmarks          make lint    what CI checks before the tests
 #   make format  fix what can be fixed    make sanitize  the C++ tests under ASan, UBSan and TSan
+#   make policies  train the learned policies and compare them with others on recorded traces
 
 PYTHON ?= python3
 VENV := .venv
@@ -13,7 +14,7 @@ BUILD_FROM := setup.py pyproject.toml constraints.txt $(CORE) \
               $(wildcard tieralloc/*.pyx tieralloc/*.pxi)
 CPP := $(CORE) $(shell find tests/core -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
-.PHONY: demo test test-python test-core sanitize bench bench-peers lint format clean
+.PHONY: demo test test-python test-core sanitize bench bench-peers policies lint format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/plot
@@ -36,6 +37,9 @@ bench: $(VENV)/all
 
 bench-peers: $(VENV)/all
 	$(BIN)/python -m bench.peers
+
+policies: $(VENV)/all
+	$(BIN)/python -m bench.policies
 
 lint: $(VENV)/all
 	$(BIN)/ruff check .

@@ -25,7 +25,7 @@ def describe(directory: str | os.PathLike[str]) -> dict[str, Any]:
         "disk": _disk(directory),
         "huge_pages": _selected(read_text("/sys/kernel/mm/transparent_hugepage/enabled")),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in _PACKAGES if _version(name)},
+        "packages": {name: version_of(name) for name in _PACKAGES if version_of(name)},
     }
 
 
@@ -33,6 +33,14 @@ def slug() -> str:
     """Return a name for result files: processor and cores, in letters that every system takes."""
     words = re.sub(r"[^a-z0-9]+", "-", cpu_model().lower()).strip("-")
     return f"{words}-{core_count()}cores"
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of an installed package; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _disk(directory: str | os.PathLike[str]) -> str:
@@ -51,10 +59,3 @@ def _selected(options: str | None) -> str:
     """Return the choice in brackets of a kernel file such as "always [madvise] never"."""
     match = re.search(r"\[(\w+)\]", options or "")
     return match.group(1) if match else "unknown"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
