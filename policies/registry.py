@@ -39,6 +39,8 @@ def learned_names() -> list[str]:
 def trainer(name: str) -> Callable[..., Any]:
     """Return what trains a policy, such as `tieralloc.policies.paper.learning.train_policy`.
 
+    It computes on one thread, however many there are.
+
     Raises
     ------
     ValueError
@@ -51,7 +53,9 @@ def trainer(name: str) -> Callable[..., Any]:
         raise ValueError(f"learned policy {name!r} is unknown; known are {known}")
     module, function = _TRAINED_BY[name]
     found: Callable[..., Any] = getattr(importlib.import_module(module), function)
-    return found
+    from tieralloc._torch import one_thread
+
+    return one_thread()(found)
 
 
 def served_names() -> list[str]:

@@ -1,6 +1,7 @@
 """Learned policies by name."""
 
 import sys
+from contextlib import contextmanager
 
 import pytest
 
@@ -52,3 +53,24 @@ def test_without_torch_it_says_what_to_install(monkeypatch):
     monkeypatch.delitem(sys.modules, "tieralloc._scripted", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'tieralloc\[torch\]'"):
         trainer("recmg")
+
+
+@pytest.mark.parametrize("name", learned_names())
+def test_training_takes_one_thread_and_leaves_torch_its_own(tmp_path, name):
+    torch = pytest.importorskip("torch")
+    from paper_support import hot_and_cold
+
+    seen = []
+
+    @contextmanager
+    def watch(what, total, unit):
+        yield lambda done, state: seen.append(torch.get_num_threads())
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        trainer(name)(hot_and_cold(200), tmp_path, [0.1], rounds=1, progress=watch)
+        assert set(seen) == {1}
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
