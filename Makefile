@@ -17,7 +17,7 @@ CPP := $(CORE) $(shell find tests/core -name '*.cpp' -o -name '*.hpp' 2>/dev/nul
 .PHONY: demo test test-python test-core sanitize bench bench-peers policies lint format clean
 .DELETE_ON_ERROR:
 
-demo: $(VENV)/plot
+demo: $(VENV)/demo
 	$(BIN)/tieralloc demo
 
 test: test-core test-python
@@ -60,10 +60,10 @@ $(VENV)/python:
 	$(PYTHON) -m venv $(VENV)
 	touch $@
 
-$(VENV)/plot: $(VENV)/python $(BUILD_FROM)
-	$(PIP) --editable '.[plot]'
+$(VENV)/demo: $(VENV)/python $(BUILD_FROM)
+	$(PIP) --editable '.[torch,plot]'
 	touch $@
 
 $(VENV)/all: $(VENV)/python $(BUILD_FROM)
 	$(PIP) --editable '.[torch,plot,test,bench,dev]'
-	touch $@ $(VENV)/plot
+	touch $@ $(VENV)/demo

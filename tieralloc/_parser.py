@@ -74,9 +74,9 @@ def _add_demo(commands: _Commands) -> None:
         commands,
         "demo",
         "see it work: no arguments needed",
-        "Generate a trace, serve it from a real file through a small pool of DRAM under several\n"
-        "policies and capacities, check the vectors, print a table and draw a plot. Takes less\n"
-        "than two minutes, and removes its file.",
+        "Generate a trace, train recmg on its first half, simulate the policies on the second and\n"
+        "serve it from a real file through a small pool of DRAM, check the vectors, print tables\n"
+        "and draw a plot. Takes less than three minutes, and removes its files.",
         "tieralloc demo\ntieralloc demo --dir /mnt/nvme --plot /tmp/demo.png",
     )
     _add_dir(parser)
