@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from bench.policies import foreign, results, tables
+from bench.policies import foreign, plot, results, tables
 from bench.policies.contenders import CONTENDERS, LABELS, LRU, Contender, Foreign, Learned
 from bench.policies.evaluation import Record, Task, jobs_for
 from bench.policies.jobs import Done, Job, State, run_jobs
@@ -71,10 +71,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     records = results.merge(kept, measured)
     traces = results.by_trace(records)
     if traces:
-        text = tables.markdown(traces, _notes(records, given), refused)
+        picture = None if out is None else _draw(traces, out)
+        text = tables.markdown(traces, _notes(records, given), refused, picture)
         print(f"\n{text}")
         if out is not None:
-            _write(out, records, text)
+            _write(records, text, out)
     return _verdict(traces, refused)
 
 
@@ -148,12 +149,12 @@ def _notes(records: Sequence[Record], given: Sequence[str]) -> list[str]:
     seeds = sorted({record["seed"] for record in records if record["seed"] is not None})
     named = ", ".join(map(str, seeds))
     machines = dict.fromkeys(record["machine"] for record in records)
-    measured_by = dict.fromkeys(record["measured_by"] for record in records)
+    packages = (package for record in records for package in record["measured_by"].split(", "))
     command = shlex.join(["python", "-m", "bench.policies", *_public(given)])
     notes = [
         f"- Command, last: `{command}`",
         f"- Machine: {'; '.join(machines)}",
-        f"- Measured by: {'; '.join(measured_by)}",
+        f"- Measured by: {', '.join(dict.fromkeys(packages))}",
     ]
     if len(seeds) > 1:
         notes.append(f"- Seeds of training: {named}; the median, and the range in brackets")
@@ -167,12 +168,23 @@ def _public(given: Sequence[str]) -> list[str]:
     return [Path(each).name if Path(each).is_absolute() else each for each in given]
 
 
-def _write(out: Path, records: Sequence[Record], text: str) -> None:
+def _draw(traces: Sequence[results.Results], out: Path) -> str | None:
+    """Return the name of the plot; None where there is no matplotlib."""
     out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{NAME}.png"
+    try:
+        plot.write(traces, path)
+    except ImportError as error:
+        print(f"No plot was drawn: {error}")
+        return None
+    return path.name
+
+
+def _write(records: Sequence[Record], text: str, out: Path) -> None:
     results.write_json(records, out / f"{NAME}.json")
     with replacing(out / f"{NAME}.md") as file:
         file.write(text.encode())
-    print(f"written: {out / NAME}.md and .json")
+    print(f"written to {out}: {NAME}.md, .json, .png")
 
 
 def _verdict(traces: Sequence[results.Results], refused: dict[str, str]) -> int:
@@ -195,7 +207,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"traces of any format, or one file (default: {TRACES}, else one is generated)",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help=f"where {NAME}.md and .json go (bench/results)"
+        "--out", type=Path, metavar="DIR", help="where tables, records and plot go (bench/results)"
     )
     parser.add_argument(
         "--only",
@@ -206,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
         help="measure these, and keep the others as they are in the results: " + ", ".join(LABELS),
     )
     parser.add_argument(
-        "--seeds", type=int, default=1, metavar="N", help="trainings of each policy"
+        "--seeds", type=_positive, default=1, metavar="N", help="trainings of each policy"
     )
     parser.add_argument("--quick", action="store_true", help="small and short: a smoke test")
     parser.add_argument(
@@ -223,12 +235,19 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=_positive,
         default=core_count(),
         metavar="N",
         help="processes at a time (%(default)s)",
     )
     return parser
+
+
+def _positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is below 1")
+    return number
 
 
 if __name__ == "__main__":

@@ -16,7 +16,12 @@ _EXPLANATION = (
 )
 
 
-def markdown(traces: Sequence[Results], notes: Sequence[str], refused: Mapping[str, str]) -> str:
+def markdown(
+    traces: Sequence[Results],
+    notes: Sequence[str],
+    refused: Mapping[str, str],
+    picture: str | None = None,
+) -> str:
     """Lay out everything.
 
     Parameters
@@ -27,11 +32,15 @@ def markdown(traces: Sequence[Results], notes: Sequence[str], refused: Mapping[s
         What to say of the run, a line each.
     refused : mapping of str to str
         What is lacking, and why.
+    picture : str, optional
+        The file of a plot beside the text.
     """
     parts = ["# Policies on recorded traces", _EXPLANATION, "\n".join(notes)]
     if refused:
         parts.append("\n".join(f"- Not measured: {what}: {why}" for what, why in refused.items()))
     parts += ["## At a glance", _glance(traces)]
+    if picture is not None:
+        parts.append(f"![On-demand fetches of each policy, beside LRU's]({picture})")
     for results in traces:
         parts += _of_trace(results)
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,6 +1,7 @@
 """The command, its whole way on a small generated trace, and what it takes from libcachesim."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -34,6 +35,13 @@ def quick(tmp_path_factory):
     out = tmp_path_factory.mktemp("quick")
     code = main(["--quick", "--out", str(out)])
     return code, json.loads((out / "policies.json").read_text()), (out / "policies.md").read_text()
+
+
+def test_it_draws_a_picture_that_is_small_and_shown_beside_the_tables(tmp_path):
+    pytest.importorskip("matplotlib")
+    assert main(["--quick", "--only", LRU, "s3fifo", OPT, "--out", str(tmp_path)]) == 0
+    assert 10_000 < (tmp_path / "policies.png").stat().st_size < 150_000
+    assert "(policies.png)" in (tmp_path / "policies.md").read_text()
 
 
 def measured(records):
@@ -95,7 +103,7 @@ def test_given_traces_are_measured_and_none_is_said_to_be_missing(tmp_path, caps
 def test_results_name_no_directory_of_this_machine(tmp_path):
     out = tmp_path / "out"
     main(["--quick", "--only", LRU, "--out", str(out)])
-    for file in out.iterdir():
+    for file in (out / "policies.md", out / "policies.json"):
         assert str(tmp_path) not in file.read_text()
 
 
@@ -111,6 +119,24 @@ def test_a_policy_is_trained_anew_unless_it_is_to_be_reused(tmp_path):
     first = trained()
     assert trained("--reuse") == first
     assert trained() > first
+
+
+def test_every_seed_is_a_training_and_the_others_are_measured_once(tmp_path):
+    pytest.importorskip("torch")
+    arguments = ["--quick", "--only", LRU, "recmg", "--seeds", "2", "--out", str(tmp_path)]
+    assert main(arguments) == 0
+    records = json.loads((tmp_path / "policies.json").read_text())
+    found = [(r["policy"], r["seed"]) for r in records if r["fast_fraction"] == 0.2]
+    assert found == [(LRU, None), ("recmg", 0), ("recmg", 1)]
+    table = (tmp_path / "policies.md").read_text()
+    assert re.search(r"^\| recmg \| \**\.\d{4} \[\.\d{4}, \.\d{4}\]", table, re.MULTILINE)
+
+
+@pytest.mark.parametrize("option", ["--seeds", "--jobs"])
+def test_no_seeds_or_processes_are_refused(option, capsys):
+    with pytest.raises(SystemExit):
+        main(["--quick", option, "0"])
+    assert f"{option}: 0 is below 1" in capsys.readouterr().err
 
 
 def test_without_libcachesim_its_rows_say_so(tmp_path, monkeypatch):
