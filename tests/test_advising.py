@@ -113,7 +113,7 @@ def test_what_is_no_score_is_an_error(how, message):
     def serve():
         for _ in range(10):
             tier.run(rows)
-            adviser.step(rows, np.array([60], dtype=np.uint32))
+            adviser.step(lambda: (rows, np.array([60], dtype=np.uint32)))
 
     with pytest.raises(ModelError, match=message):
         serve()

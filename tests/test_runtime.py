@@ -137,6 +137,39 @@ def test_keeping_pace_a_store_fetches_what_the_simulator_says(make_store, trace,
     assert abs(found / expected - 1) < 0.02
 
 
+class Overtaken:
+    """While it takes note of accesses, further ones are served."""
+
+    def __init__(self, serve_more):
+        self.brain = least_recent(ROWS)
+        self.known = set()
+        self.strangers = set()
+        self.serve_more = serve_more
+
+    def observe(self, rows, lengths):
+        self.known.update(rows.tolist())
+        self.brain.observe(rows, lengths)
+        self.serve_more()
+
+    def score(self, rows):
+        self.strangers |= set(rows.tolist()) - self.known
+        return self.brain.score(rows)
+
+
+def test_no_row_is_judged_before_its_first_access_was_observed(store):
+    table = store.table("a")
+    rows = iter(range(3000))
+    brain = Overtaken(lambda: table.lookup([next(rows) for _ in range(10)]))
+    runtime = PolicyRuntime(store._core, brain, policy="p", fallback="s3fifo", guarded=False)
+    table.lookup([next(rows) for _ in range(400)])
+    for _ in range(50):
+        runtime.step()
+    assert brain.strangers == set()
+    # Advice on rows that have left meanwhile would keep other advice out.
+    stats = store.stats()
+    assert stats["advised_evictions"] > 0.9 * (stats["evictions"] - 100)
+
+
 def test_a_policy_directory_is_served_once_its_tables_are_there(make_store, counting, folder):
     write_counting_policy(folder / "policy", TABLES, fallback="sieve")
     store = make_store(fast_rows=300, policy=f"counting:{folder / 'policy'}")

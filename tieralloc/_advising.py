@@ -6,8 +6,9 @@ One step of it, the same for a store that serves and for a simulated tier, and w
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -17,6 +18,9 @@ from tieralloc._core import Guard, ShadowTier
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    #: Accesses in order: rows, sample by sample, and rows of each sample.
+    Drained = tuple[NDArray[np.uint64], NDArray[np.uint32]]
 
 #: Simple policies that a learned one has to be ahead of.
 RIVALS = ("s3fifo", "lru", "sieve")
@@ -92,17 +96,36 @@ class Work:
     model_ns: int = 0  #: time that scores took
 
 
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """Residents of a tier, each once, of which some are wanted to leave first."""
+
+    tier: int
+    wanted: int
+    rows: NDArray[np.uint64]
+
+
 class _Filler:
-    """Keeps as many rows of a target advised as will leave before the next time."""
+    """Draws from a target what keeps as many rows advised as leave before the next time."""
 
     def __init__(self, target: Target) -> None:
-        self._target = target
+        self.target = target
         self._evictions: list[int] = []
         self._rates: list[float] = []  # evictions from one time to the next, smoothed
 
-    def wanted(self) -> list[int]:
+    def draw(self, candidates: int) -> list[_Drawn]:
+        """Draw so many residents for each one wanted."""
+        drawn = []
+        for tier, wanted in enumerate(self._wanted()):
+            if wanted > 0:
+                draws = min(wanted * candidates, _MOST_SCORED)
+                rows = np.unique(self.target.sample_residents(tier, draws))
+                drawn.append(_Drawn(tier, wanted, rows))
+        return [some for some in drawn if len(some.rows) > 0]
+
+    def _wanted(self) -> list[int]:
         """Return how many more rows of each tier should be advised."""
-        _, tiers = self._target.view()
+        _, tiers = self.target.view()
         if len(tiers) != len(self._rates):
             self._evictions = [tier["evictions"] for tier in tiers]
             self._rates = [0.0] * len(tiers)
@@ -143,56 +166,71 @@ class Adviser:
         self.candidates = CANDIDATES
         self.work = Work()
         self.estimates: dict[str, Any] | None = None  #: the guard's figures
-        self._target = target
-        self._fillers = [(target, _Filler(target))]
-        if guard is not None:
-            self._fillers.append((guard.learned, _Filler(guard.learned)))
+        self._filler = _Filler(target)
+        self._shadow = None if guard is None else _Filler(guard.learned)
 
-    def step(self, rows: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> None:
+    def step(self, drain: Callable[[], Drained]) -> int:
         """Take note of what was accessed since the last step, and advise anew.
+
+        Parameters
+        ----------
+        drain : callable
+            Takes what was accessed: rows, (n,) uint64, and rows of each sample, (samples,) uint32.
+
+        Returns
+        -------
+        int
+            Accesses there were.
 
         Raises
         ------
         ModelError
             For scores that are none. What the brain raises goes through.
         """
+        # Drawn before what was accessed is taken: a row that came in later would be scored as one
+        # that the brain has never seen, and would leave though it was just used.
+        drawn = self._filler.draw(self.candidates) if self.in_charge is None else []
+        rows, lengths = drain()
+        if len(rows) == 0:
+            return 0
         self.work.steps += 1
         self.work.observed += len(rows)
         self.brain.observe(rows, lengths)
-        if self.guard is not None:
-            self.guard.observe(rows)
-            self.estimates = {
-                "miss_ratios": self.guard.miss_ratios,
-                "switches": self.guard.switches,
-                "sample_rate": self.guard.sample_rate,
-                "sampled": self.guard.sampled,
-            }
-            if self.guard.choice != self.in_charge:
-                self._hand_over(self.guard.choice)
-        for target, filler in self._fillers:
-            target.withdraw_advice(rows)
-            if target is not self._target or self.in_charge is None:
-                self._fill(target, filler)
+        if self.guard is not None and self._shadow is not None:
+            self._compare(self.guard, self._shadow, rows)
+        self._filler.target.withdraw_advice(rows)
+        if self.in_charge is None:
+            self._advise(self._filler.target, drawn)
+        return len(rows)
+
+    def _compare(self, guard: Guard, shadow: _Filler, rows: NDArray[np.uint64]) -> None:
+        """Have the guard say who is ahead, and its shadow advised as the target is."""
+        guard.observe(rows)
+        self.estimates = {
+            "miss_ratios": guard.miss_ratios,
+            "switches": guard.switches,
+            "sample_rate": guard.sample_rate,
+            "sampled": guard.sampled,
+        }
+        if guard.choice != self.in_charge:
+            self._hand_over(guard.choice)
+        shadow.target.withdraw_advice(rows)
+        self._advise(shadow.target, shadow.draw(self.candidates))
 
     def _hand_over(self, choice: str | None) -> None:
         self.in_charge = choice
-        self._target.clear_advice()
+        self._filler.target.clear_advice()
         if choice is not None and choice != self.fallback:
-            self._target.use_policy(choice)
+            self._filler.target.use_policy(choice)
             self.fallback = choice
 
-    def _fill(self, target: Target, filler: _Filler) -> None:
-        for tier, wanted in enumerate(filler.wanted()):
-            if wanted == 0:
-                continue
-            draws = min(wanted * self.candidates, _MOST_SCORED)
-            rows = np.unique(target.sample_residents(tier, draws))
-            if len(rows) == 0:
-                continue
-            scores = self._scores(rows)
+    def _advise(self, target: Target, drawn: Sequence[_Drawn]) -> None:
+        for some in drawn:
+            scores = self._scores(some.rows)
             # Of a sample that was cut short no more than its worst quarter leaves.
-            worst = _lowest(scores, min(wanted, max(1, len(rows) // FEWEST_CANDIDATES)))
-            self.work.advised += target.advise_evictions(rows[worst])
+            most = max(1, len(some.rows) // FEWEST_CANDIDATES)
+            worst = _lowest(scores, min(some.wanted, most))
+            self.work.advised += target.advise_evictions(some.rows[worst])
 
     def _scores(self, rows: NDArray[np.uint64]) -> NDArray[np.float32]:
         began = perf_counter_ns()
@@ -260,15 +298,16 @@ def simulate_advised(
     adviser = Adviser(tier, brain, fallback=fallback, guard=guard)
     lookups = misses = 0
     before = tier.view()[1][0]
-    for first, last, begin, end in _steps(lengths, step):
-        if begin < count_from:
+    for samples, served in _steps(lengths, step):
+        rows = accesses[served]
+        if served.start < count_from:
             before = tier.view()[1][0]
-        missed = tier.run(accesses[begin:end])
-        if begin >= count_from:
-            lookups += end - begin
+        missed = tier.run(rows)
+        if served.start >= count_from:
+            lookups += len(rows)
             misses += missed
-        adviser.step(accesses[begin:end], lengths[first:last])
-        report(end - begin)
+        adviser.step(partial(_as_drained, rows, lengths[samples]))
+        report(len(rows))
     after = tier.view()[1][0]
     return {
         "lookups": lookups,
@@ -279,13 +318,16 @@ def simulate_advised(
     }
 
 
-def _steps(lengths: NDArray[np.uint32], step: int) -> list[tuple[int, int, int, int]]:
-    """Return first and last sample, and first and last access, of each step."""
+def _steps(lengths: NDArray[np.uint32], step: int) -> Iterator[tuple[slice, slice]]:
+    """Return the samples, and the accesses, of each step."""
     ends = np.cumsum(lengths, dtype=np.int64)
-    steps = []
     first, begin = 0, 0
     while first < len(ends):
         last = min(int(np.searchsorted(ends, begin + step)) + 1, len(ends))
-        steps.append((first, last, begin, int(ends[last - 1])))
-        first, begin = last, int(ends[last - 1])
-    return steps
+        end = int(ends[last - 1])
+        yield slice(first, last), slice(begin, end)
+        first, begin = last, end
+
+
+def _as_drained(rows: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> Drained:
+    return rows, lengths

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tieralloc import _core
+    from tieralloc._advising import Drained
 
 _LOG = logging.getLogger("tieralloc")
 
@@ -129,6 +130,8 @@ class PolicyRuntime:
         self._busy = False
         self._step_ns = 0
         self._lag = _Lag()
+        self._seen = -1  # lookups, as of the last step's begin
+        self._drained = 0  # and as of when it took what was accessed
         self._ending = threading.Event()
         self._began = threading.Event()
         self._threads = [
@@ -171,14 +174,21 @@ class PolicyRuntime:
         What the brain raises goes through.
         """
         began = time.perf_counter_ns()
-        rows, lengths = self._core.drain_accesses()
-        drained = self._core.view()[0]
-        if len(rows) > 0:
-            self._adviser.step(rows, lengths)
+        lookups = self._core.view()[0]
+        if lookups == self._seen:  # idle: nothing leaves
+            return 0
+        self._seen = lookups
+        accesses = self._adviser.step(self._drain)
+        if accesses > 0:
             self._fetch_ahead()
-            self._lag.add(len(rows), drained, self._core.view()[0])
+            self._lag.add(accesses, self._drained, self._core.view()[0])
             self._step_ns += time.perf_counter_ns() - began
-        return len(rows)
+        return accesses
+
+    def _drain(self) -> Drained:
+        drained = self._core.drain_accesses()
+        self._drained = self._core.view()[0]
+        return drained
 
     def stats(self, store: dict[str, Any]) -> dict[str, Any]:
         """Make the figures of `TieredStore.stats`, of which `store` has the store's own."""

@@ -235,8 +235,8 @@ TEST(rows_leave_as_advised_and_else_as_the_policy_says) {
   for (RowId row = 0; row < 32; ++row) bench.admit(row);
   {
     std::lock_guard lock(bench.tier.mutex());
-    CHECK_EQ(bench.tier.advise_evictions(std::vector<RowId>{20, 999, 21, 22, 23}), 4);
-    CHECK_EQ(bench.tier.advised_rows(), 4);
+    CHECK_EQ(bench.tier.advise_evictions(std::vector<RowId>{20, 999, 21, 22, 23, 24}), 4);
+    CHECK_EQ(bench.tier.advised_rows(), 4);  // an eighth of the capacity; 999 is not there
     bench.tier.withdraw_advice(std::vector<RowId>{21});
   }
   const auto leaves_for = [&](RowId row) {
@@ -250,10 +250,11 @@ TEST(rows_leave_as_advised_and_else_as_the_policy_says) {
     return *before.begin();
   };
   CHECK_EQ(leaves_for(100), 20);
-  CHECK_EQ(leaves_for(101), 22);  // 999 is not there
-  CHECK_EQ(leaves_for(102), 0);
-  CHECK_EQ(bench.tier.counts().evictions, 3);
-  CHECK_EQ(bench.tier.counts().advised_evictions, 2);
+  CHECK_EQ(leaves_for(101), 22);
+  CHECK_EQ(leaves_for(102), 23);
+  CHECK_EQ(leaves_for(103), 0);
+  CHECK_EQ(bench.tier.counts().evictions, 4);
+  CHECK_EQ(bench.tier.counts().advised_evictions, 3);
   std::lock_guard lock(bench.tier.mutex());
   CHECK_EQ(bench.tier.advise_evictions(std::vector<RowId>{5, 6}), 2);
   bench.tier.clear_advice();
@@ -295,6 +296,28 @@ TEST(samples_are_of_residents_that_could_be_advised_to_leave) {
   for (int i = 0; i < 200; ++i) bench.tier.sample_residents(63, some);
   CHECK(std::set<RowId>(some.begin(), some.end()) == std::set<RowId>(all.begin(), all.end()));
   for (RowId row : all) CHECK(row >= 136 && row < 196);
+}
+
+TEST(a_prefetched_row_has_time_for_its_use_before_it_can_be_advised_to_leave) {
+  Bench bench(64);
+  for (RowId row = 0; row < 62; ++row) bench.admit(row);
+  bench.admit(500, 0, FastTier::Admit::prefetch);
+  bench.admit(501, 0, FastTier::Admit::prefetch);
+  const auto drawn = [&](RowId wanted) {
+    std::vector<RowId> rows;
+    std::lock_guard lock(bench.tier.mutex());
+    bench.tier.sample_residents(64, rows);
+    return std::find(rows.begin(), rows.end(), wanted) != rows.end();
+  };
+  CHECK(!drawn(501));
+  bench.tier.clear_prefetched(501);  // a lookup found it
+  CHECK(drawn(501));
+  bench.tier.clear_counts();                 // which time does not go by
+  for (RowId row = 100; row < 108; ++row) {  // an eighth of the capacity
+    CHECK(!drawn(500));
+    bench.admit(row);
+  }
+  CHECK(drawn(500));
 }
 
 TEST(another_policy_takes_over_in_the_order_of_the_former_one) {

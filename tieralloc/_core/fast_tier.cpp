@@ -41,6 +41,7 @@ FastTier::FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::
       seed_(seed),
       dirty_high_(std::max<Slot>(1, plan.capacity / 8)),
       dirty_low_(plan.capacity / 16),
+      time_for_use_(std::max<Slot>(1, plan.capacity / 8)),
       homes_(std::move(homes)),
       gate_(gate),
       bytes_(tier_bytes(plan, policy)),
@@ -134,6 +135,7 @@ void FastTier::drop(Slot slot) {
 /// written back.
 void FastTier::leave(Slot slot) {
   ++counts_.evictions;
+  ++turnover_;
   --resident_;
   std::uint8_t& state = state_.as<std::uint8_t>()[slot];
   if (state & kDirty) {
@@ -184,14 +186,32 @@ std::size_t FastTier::advise_evictions(std::span<const RowId> rows) {
   if (advice_ == nullptr) {
     advice_ = std::make_unique<Advice>(most_advised(capacity_));
   }
-  return advice_->push(rows);
+  std::size_t taken = 0;
+  for (const RowId row : rows) {
+    // What has left since it was drawn would only take room, and be taken for advice that is there.
+    const Entry entry = index_->find(row);
+    if (entry == kAbsent || !evictable(slot_of(entry))) continue;
+    taken += advice_->push({&row, 1});
+  }
+  return taken;
+}
+
+/// Whether a row was prefetched and may still find its use. What is known of a row is from its
+/// accesses, and of this one the next is what counts: nobody can judge it before it has had time.
+bool FastTier::awaits_use(Slot slot) {
+  std::uint8_t& state = state_.as<std::uint8_t>()[slot];
+  if (!(state & kAwaitsUse)) return false;
+  const bool unused = is_prefetched(index_->find(row_of_.as<RowId>()[slot]));
+  if (unused && turnover_ - next_.as<std::uint32_t>()[slot] < time_for_use_) return true;
+  state &= ~kAwaitsUse;
+  return false;
 }
 
 void FastTier::sample_residents(std::size_t draws, std::vector<RowId>& rows) {
   const bool all = draws >= resident_;
   for (std::size_t i = 0; i < (all ? slots_ : draws); ++i) {
     const Slot slot = all ? static_cast<Slot>(i) : random_.below(slots_);
-    if (!evictable(slot)) continue;
+    if (!evictable(slot) || awaits_use(slot)) continue;
     const RowId row = row_of_.as<RowId>()[slot];
     if (advice_ == nullptr || !advice_->contains(row)) rows.push_back(row);
   }
@@ -226,7 +246,8 @@ bool FastTier::admit(RowId row, const std::byte* bytes, Admit why) {
     if (why != Admit::pin) ++counts_.bypassed;  // a pin is tried again
     return false;
   }
-  fill(slot, row, bytes, 0);
+  fill(slot, row, bytes, why == Admit::prefetch ? kAwaitsUse : 0);
+  if (why == Admit::prefetch) next_.as<std::uint32_t>()[slot] = turnover_;
   policy_->insert(slot, row);
   ++resident_;
   index_->put(row, make_entry(slot, why == Admit::prefetch));

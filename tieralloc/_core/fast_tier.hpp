@@ -133,7 +133,7 @@ class FastTier final : private SaturationObserver {
   bool is_pinned(RowId row) const;
 
   // Locked: advice on who should leave before the policy is asked.
-  /// Returns how many rows were taken, the first ones.
+  /// Returns how many rows were taken, the first ones of those that can leave.
   std::size_t advise_evictions(std::span<const RowId> rows);
   void withdraw_advice(std::span<const RowId> rows) {
     if (advice_ != nullptr) advice_->withdraw(rows);
@@ -143,7 +143,8 @@ class FastTier final : private SaturationObserver {
   }
   std::size_t advised_rows() const { return advice_ == nullptr ? 0 : advice_->size(); }
   /// Appends rows that could be advised to leave, each drawn from all of them: about `draws`, or
-  /// all where there are no more.
+  /// all where there are no more. Not those that were prefetched and not used yet, before as many
+  /// rows have left as are an eighth of the capacity.
   void sample_residents(std::size_t draws, std::vector<RowId>& rows);
 
   /// Has another policy decide from now on, which takes the rows over in the order in which the
@@ -186,7 +187,8 @@ class FastTier final : private SaturationObserver {
     kPinned = 2,
     kLeaving = 4,  ///< evicted, readable until its value is home
     kWriting = 8,
-    kHeld = 16,  ///< holds a row: neither free nor retired
+    kHeld = 16,       ///< holds a row: neither free nor retired
+    kAwaitsUse = 32,  ///< prefetched; as far as is known not used yet, and not for too long
   };
 
   void needs_touches(Slot slot) override {
@@ -201,6 +203,7 @@ class FastTier final : private SaturationObserver {
   Slot slot_for_new();
   Slot advised_victim();
   bool evictable(Slot slot) const;
+  bool awaits_use(Slot slot);
   void leave(Slot slot);
   void fill(Slot slot, RowId row, const std::byte* bytes, std::uint8_t state);
   void drop(Slot slot);
@@ -211,8 +214,9 @@ class FastTier final : private SaturationObserver {
   const Slot capacity_;
   const Slot slots_;
   const std::uint64_t seed_;
-  const Slot dirty_high_;  ///< background cleaning begins above this many dirty rows
-  const Slot dirty_low_;   ///< and ends here
+  const Slot dirty_high_;    ///< background cleaning begins above this many dirty rows
+  const Slot dirty_low_;     ///< and ends here
+  const Slot time_for_use_;  ///< evictions
   const std::vector<RowHome> homes_;
   CallGate& gate_;
 
@@ -225,7 +229,8 @@ class FastTier final : private SaturationObserver {
   SplitMix64 random_;
   Region row_of_;           ///< RowId a slot, of a retired one its stamp
   Region state_;            ///< State bits a slot
-  Region next_;             ///< a slot's successor among the free or the retired ones
+  Region next_;             ///< a slot's successor among the free or the retired ones; of one that
+                            ///< awaits use, `turnover_` as it was when it began to
   Slot free_ = kNoSlot;     ///< the last one freed, the first to be taken
   Slot retired_ = kNoSlot;  ///< the first one retired; its stamp stands where its row did
   Slot last_retired_ = kNoSlot;
@@ -233,7 +238,8 @@ class FastTier final : private SaturationObserver {
   Slot clean_hand_ = 0;
   Slot resident_ = 0;  ///< leaving rows are not counted
   Slot pinned_ = 0;
-  Slot dirty_ = 0;  ///< leaving rows are
+  Slot dirty_ = 0;              ///< leaving rows are
+  std::uint32_t turnover_ = 0;  ///< evictions ever, in wrapping arithmetic
   std::unordered_map<RowId, Flight> flights_;
   TierCounts counts_;
   bool cleaning_ = false;

@@ -50,6 +50,14 @@ Slot ShadowTier::advised_victim() {
   return kNoSlot;
 }
 
+std::size_t ShadowTier::advise_evictions(std::span<const RowId> rows) {
+  std::size_t taken = 0;
+  for (const RowId row : rows) {
+    if (slot_of_.contains(row)) taken += advice_.push({&row, 1});
+  }
+  return taken;
+}
+
 void ShadowTier::sample_residents(std::size_t draws, std::vector<RowId>& rows) {
   const bool all = draws >= resident_;
   for (std::size_t i = 0; i < (all ? resident_ : draws); ++i) {
