@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 RIVALS = ("s3fifo", "lru", "sieve")
 
 #: Residents looked at for each one that is advised to leave, and where there is no time for more.
-CANDIDATES = 32
+CANDIDATES = 16
 FEWEST_CANDIDATES = 4
 
 _MOST_SCORED = 1 << 16  # rows a call of the model
 _MOST_AHEAD = 1 / 8  # of a tier's rows, as the core has it
+
+#: The share of a tier that should leave between steps at most: advice lasts for twice as much.
+TURNOVER = _MOST_AHEAD / 2
 
 
 @runtime_checkable
@@ -68,8 +71,8 @@ class Target(Protocol):
     def sample_residents(self, tier: int, draws: int) -> NDArray[np.uint64]:
         """Draw rows of a tier that could be advised to leave."""
 
-    def advise_evictions(self, rows: NDArray[np.uint64]) -> int:
-        """Have rows leave first."""
+    def advise_evictions(self, rows: NDArray[np.uint64], most: int) -> int:
+        """Have rows leave first, up to so many of those that can; return how many."""
 
     def withdraw_advice(self, rows: NDArray[np.uint64]) -> None:
         """Let rows stay."""
@@ -112,6 +115,7 @@ class _Filler:
         self.target = target
         self._evictions: list[int] = []
         self._rates: list[float] = []  # evictions from one time to the next, smoothed
+        self.turnover = 0.0  #: the largest share of a tier that left from one time to the next
 
     def draw(self, candidates: int) -> list[_Drawn]:
         """Draw so many residents for each one wanted."""
@@ -130,9 +134,11 @@ class _Filler:
             self._evictions = [tier["evictions"] for tier in tiers]
             self._rates = [0.0] * len(tiers)
         wanted = []
+        self.turnover = 0.0
         for i, tier in enumerate(tiers):
             new = max(0, tier["evictions"] - self._evictions[i])
             self._evictions[i] = tier["evictions"]
+            self.turnover = max(self.turnover, new / tier["capacity"])
             self._rates[i] = max(new, 0.9 * self._rates[i])
             # Twice as many: what leaves is uneven, and what is advised is withdrawn.
             ahead = min(2 * self._rates[i] + 1, max(1.0, _MOST_AHEAD * tier["capacity"]))
@@ -168,6 +174,11 @@ class Adviser:
         self.estimates: dict[str, Any] | None = None  #: the guard's figures
         self._filler = _Filler(target)
         self._shadow = None if guard is None else _Filler(guard.learned)
+
+    @property
+    def turnover(self) -> float:
+        """The share of the target that left from one step to the next; 0 where nobody advises."""
+        return self._filler.turnover if self.in_charge is None else 0.0
 
     def step(self, drain: Callable[[], Drained]) -> int:
         """Take note of what was accessed since the last step, and advise anew.
@@ -227,10 +238,9 @@ class Adviser:
     def _advise(self, target: Target, drawn: Sequence[_Drawn]) -> None:
         for some in drawn:
             scores = self._scores(some.rows)
-            # Of a sample that was cut short no more than its worst quarter leaves.
-            most = max(1, len(some.rows) // FEWEST_CANDIDATES)
-            worst = _lowest(scores, min(some.wanted, most))
-            self.work.advised += target.advise_evictions(some.rows[worst])
+            # No more than the worst quarter leaves, of which some may have left since it was drawn.
+            worst = _lowest(scores, max(1, len(some.rows) // FEWEST_CANDIDATES))
+            self.work.advised += target.advise_evictions(some.rows[worst], some.wanted)
 
     def _scores(self, rows: NDArray[np.uint64]) -> NDArray[np.float32]:
         began = perf_counter_ns()

@@ -10,7 +10,7 @@ cdef extern from "learn/shadow_tier.hpp" namespace "tieralloc" nogil:
     cdef cppclass c_ShadowTier "tieralloc::ShadowTier":
         c_ShadowTier(string policy, uint32_t capacity, uint64_t seed) except +
         bint access(uint64_t row) except +
-        size_t advise_evictions(RowSpan rows)
+        size_t advise_evictions(RowSpan rows, size_t most)
         void withdraw_advice(RowSpan rows)
         void clear_advice()
         size_t advised_rows()
@@ -94,9 +94,9 @@ cdef class ShadowTier:
         self._tier.sample_residents(draws, rows)
         return _row_array(rows)
 
-    def advise_evictions(self, const uint64_t[::1] rows not None):
+    def advise_evictions(self, const uint64_t[::1] rows not None, size_t most):
         """As `Store.advise_evictions`."""
-        return self._tier.advise_evictions(_span(rows))
+        return self._tier.advise_evictions(_span(rows), most)
 
     def withdraw_advice(self, const uint64_t[::1] rows not None):
         """As `Store.withdraw_advice`."""

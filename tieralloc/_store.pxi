@@ -217,7 +217,7 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
         AccessSamples drain_accesses() except +raise_core_error
         PolicyView view() except +raise_core_error
         vector[uint64_t] sample_residents(size_t tier, size_t draws) except +raise_core_error
-        size_t advise_evictions(RowSpan rows) except +raise_core_error
+        size_t advise_evictions(RowSpan rows, size_t most) except +raise_core_error
         void withdraw_advice(RowSpan rows) except +raise_core_error
         void clear_advice() except +raise_core_error
         uint64_t prefetch_rows(RowSpan rows) except +raise_core_error
@@ -658,11 +658,14 @@ cdef class Store:
             rows = self._store.get().sample_residents(tier, draws)
         return _row_array(rows)
 
-    def advise_evictions(self, const uint64_t[::1] rows not None):
-        """Have rows leave first, in this order; returns how many were taken."""
+    def advise_evictions(self, const uint64_t[::1] rows not None, size_t most):
+        """Have up to `most` rows leave first, in this order and passing over those that cannot.
+
+        Returns how many were taken.
+        """
         cdef size_t taken
         with nogil:
-            taken = self._store.get().advise_evictions(_span(rows))
+            taken = self._store.get().advise_evictions(_span(rows), most)
         return taken
 
     def withdraw_advice(self, const uint64_t[::1] rows not None):

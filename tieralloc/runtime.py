@@ -15,7 +15,14 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-from tieralloc._advising import CANDIDATES, FEWEST_CANDIDATES, Adviser, Brain, make_guard
+from tieralloc._advising import (
+    CANDIDATES,
+    FEWEST_CANDIDATES,
+    TURNOVER,
+    Adviser,
+    Brain,
+    make_guard,
+)
 from tieralloc._torch import torch
 
 if TYPE_CHECKING:
@@ -30,8 +37,12 @@ _LOG = logging.getLogger("tieralloc")
 #: Words of each serving thread's ring, 2 MiB: some hundredths of a second of a busy thread.
 RING = 1 << 18
 
-#: Seconds from one step to the next, if there is time.
+#: Seconds from one step to the next, if there is time; fewer where advice would run short.
 INTERVAL = 0.004
+
+#: Seconds that a step may take before fewer residents are looked at. Advice that comes late is
+#: worth more than advice that few were looked at for; but rings fill meanwhile.
+SLOW = 0.02
 
 #: Seconds after which a step that does not end counts as stalled.
 DEADLINE = 5.0
@@ -173,7 +184,7 @@ class PolicyRuntime:
 
         What the brain raises goes through.
         """
-        began = time.perf_counter_ns()
+        began = time.thread_time_ns()
         lookups = self._core.view()[0]
         if lookups == self._seen:  # idle: nothing leaves
             return 0
@@ -182,7 +193,7 @@ class PolicyRuntime:
         if accesses > 0:
             self._fetch_ahead()
             self._lag.add(accesses, self._drained, self._core.view()[0])
-            self._step_ns += time.perf_counter_ns() - began
+            self._step_ns += time.thread_time_ns() - began
         return accesses
 
     def _drain(self) -> Drained:
@@ -241,8 +252,9 @@ class PolicyRuntime:
         torch.set_num_threads(1)
         self._began.set()
         pause = 0.0
+        last = began = time.monotonic()
         while not self._ending.wait(pause):
-            began = time.monotonic()
+            last, began = began, time.monotonic()
             self._busy = True
             try:
                 self.step()
@@ -258,15 +270,23 @@ class PolicyRuntime:
                 self._state = "running"
             spent = time.monotonic() - began
             self._pace(spent)
-            pause = max(self._interval - spent, spent * (1 / self._cpu_share - 1))
+            interval = self._interval_after(began - last)
+            pause = max(interval - spent, spent * (1 / self._cpu_share - 1))
 
     def _pace(self, spent: float) -> None:
         """Look at fewer residents where steps take long: accesses are dropped after that only."""
         candidates = self._adviser.candidates
-        if spent > 2 * self._interval:
+        if spent > SLOW:
             self._adviser.candidates = max(FEWEST_CANDIDATES, candidates * 3 // 4)
-        elif spent < self._interval:
+        elif spent < SLOW / 2:
             self._adviser.candidates = min(CANDIDATES, candidates + 1)
+
+    def _interval_after(self, former: float) -> float:
+        """Return the seconds to the next step, going by what left in those to the last one."""
+        turnover = self._adviser.turnover
+        if turnover == 0:
+            return self._interval
+        return min(self._interval, former * TURNOVER / turnover)
 
     def _watch(self) -> None:
         """Tell when a step does not end.

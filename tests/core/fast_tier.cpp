@@ -235,7 +235,7 @@ TEST(rows_leave_as_advised_and_else_as_the_policy_says) {
   for (RowId row = 0; row < 32; ++row) bench.admit(row);
   {
     std::lock_guard lock(bench.tier.mutex());
-    CHECK_EQ(bench.tier.advise_evictions(std::vector<RowId>{20, 999, 21, 22, 23, 24}), 4);
+    CHECK_EQ(bench.tier.advise_evictions(std::vector<RowId>{20, 999, 21, 22, 23, 24}, 9), 4);
     CHECK_EQ(bench.tier.advised_rows(), 4);  // an eighth of the capacity; 999 is not there
     bench.tier.withdraw_advice(std::vector<RowId>{21});
   }
@@ -256,7 +256,7 @@ TEST(rows_leave_as_advised_and_else_as_the_policy_says) {
   CHECK_EQ(bench.tier.counts().evictions, 4);
   CHECK_EQ(bench.tier.counts().advised_evictions, 3);
   std::lock_guard lock(bench.tier.mutex());
-  CHECK_EQ(bench.tier.advise_evictions(std::vector<RowId>{5, 6}), 2);
+  CHECK_EQ(bench.tier.advise_evictions(std::vector<RowId>{999, 5, 6, 7}, 2), 2);
   bench.tier.clear_advice();
   CHECK_EQ(bench.tier.advised_rows(), 0);
 }
@@ -266,7 +266,7 @@ TEST(advice_spares_rows_that_are_pinned_dirty_or_came_in_anew) {
   for (RowId row = 0; row < 32; ++row) bench.admit(row);
   {
     std::lock_guard lock(bench.tier.mutex());
-    bench.tier.advise_evictions(std::vector<RowId>{10, 11, 12});
+    bench.tier.advise_evictions(std::vector<RowId>{10, 11, 12}, 3);
     bench.tier.discard(12);
   }
   bench.admit(12);
@@ -288,7 +288,7 @@ TEST(samples_are_of_residents_that_could_be_advised_to_leave) {
   std::lock_guard lock(bench.tier.mutex());
   bench.tier.reserve_pins(1);
   bench.tier.pin(198);
-  bench.tier.advise_evictions(std::vector<RowId>{197, 196});
+  bench.tier.advise_evictions(std::vector<RowId>{197, 196}, 2);
   std::vector<RowId> all;
   bench.tier.sample_residents(64, all);
   CHECK_EQ(std::set<RowId>(all.begin(), all.end()).size(), 60);

@@ -176,7 +176,7 @@ class Stress {
     Store& store = bench_.store();
     const std::vector<RowId> rows = store.sample_residents(0, random() % 30);
     for (RowId row : rows) CHECK(row < tables_.size() * kRows);
-    store.advise_evictions(rows);
+    store.advise_evictions(rows, rows.size());
     store.withdraw_advice(std::span(rows).first(rows.size() / 2));
     if (random() % 10 == 0) store.clear_advice();
     const TierView tier = store.view().tiers.at(0);

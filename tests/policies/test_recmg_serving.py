@@ -8,10 +8,12 @@ import tieralloc as ta
 
 torch = pytest.importorskip("torch")
 
+from tieralloc._advising import make_guard, simulate_advised  # noqa: E402
 from tieralloc.policies.recmg.learning import train_policy  # noqa: E402
 from tieralloc.policies.recmg.policy import RecmgPolicy  # noqa: E402
 from tieralloc.policies.recmg.serving import make_brain  # noqa: E402
 from tieralloc.policy_directory import read_policy  # noqa: E402
+from tieralloc.runtime import PolicyRuntime  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +58,33 @@ def test_a_store_serves_right_rows_and_takes_advice(trace, trained, tmp_path):
     assert figures["policy"].startswith("recmg")
     assert figures["state"] == "running"
     assert not figures["reason"]
+
+
+@pytest.mark.parametrize("guarded", [False, True])
+def test_in_step_a_store_fetches_what_the_simulator_says(trace, trained, make_store, guarded):
+    store = make_store(fast_rows=48, policy="s3fifo")
+    for name, count in zip(trace.table_names, trace.num_embeddings.tolist(), strict=True):
+        store.create_table(name, count, 4)
+    directory = read_policy(trained)
+    runtime = PolicyRuntime(
+        store._core,
+        make_brain(directory, 48),
+        policy="recmg",
+        fallback="s3fifo",
+        guarded=guarded,
+    )
+    for indices, offsets in trace.batches(1):
+        store.embedding_bag(indices, offsets)
+        runtime.step()
+    simulated = simulate_advised(
+        trace.accesses(),
+        trace.lengths.sum(axis=0, dtype=np.uint32),
+        48,
+        make_brain(directory, 48),
+        guard=make_guard(48, "s3fifo") if guarded else None,
+        step=1,
+    )
+    stats = store.stats()
+    assert stats["accesses_dropped"] == 0
+    assert stats["advised_evictions"] > 0.9 * stats["evictions"]
+    assert abs(stats["on_demand_fetches"] / simulated["on_demand_fetches"] - 1) < 0.02

@@ -92,13 +92,13 @@ std::vector<RowId> Store::sample_residents(std::size_t tier, std::size_t draws) 
   return rows;
 }
 
-std::size_t Store::advise_evictions(std::span<const RowId> rows) {
+std::size_t Store::advise_evictions(std::span<const RowId> rows, std::size_t most) {
   check_fork();
   std::optional<CallGate::Call> call;
   enter(call);
   std::size_t taken = 0;
   for_pieces(places_of(rows), [&](FastTier& tier, std::span<const RowId> piece) {
-    taken += tier.advise_evictions(piece);
+    taken += tier.advise_evictions(piece, most - taken);
   });
   return taken;
 }

@@ -182,12 +182,13 @@ Slot FastTier::advised_victim() {
   return kNoSlot;
 }
 
-std::size_t FastTier::advise_evictions(std::span<const RowId> rows) {
+std::size_t FastTier::advise_evictions(std::span<const RowId> rows, std::size_t most) {
   if (advice_ == nullptr) {
     advice_ = std::make_unique<Advice>(most_advised(capacity_));
   }
   std::size_t taken = 0;
   for (const RowId row : rows) {
+    if (taken == most) break;
     // What has left since it was drawn would only take room, and be taken for advice that is there.
     const Entry entry = index_->find(row);
     if (entry == kAbsent || !evictable(slot_of(entry))) continue;

@@ -133,8 +133,8 @@ class FastTier final : private SaturationObserver {
   bool is_pinned(RowId row) const;
 
   // Locked: advice on who should leave before the policy is asked.
-  /// Returns how many rows were taken, the first ones of those that can leave.
-  std::size_t advise_evictions(std::span<const RowId> rows);
+  /// Takes up to `most` rows, the first ones of those that can leave; returns how many.
+  std::size_t advise_evictions(std::span<const RowId> rows, std::size_t most);
   void withdraw_advice(std::span<const RowId> rows) {
     if (advice_ != nullptr) advice_->withdraw(rows);
   }

@@ -161,10 +161,11 @@ class Store {
   /// About `draws` rows of a tier that may be advised to leave, drawn at random, some perhaps
   /// twice; all where there are no more. None of a tier that is not there.
   std::vector<RowId> sample_residents(std::size_t tier, std::size_t draws);
-  /// Has rows leave before those that the policy would choose, first the first, unless they are
-  /// withdrawn before their turn. Returns how many were taken, which a tier's room limits. Throws
-  /// std::out_of_range, having done nothing, for a row of no table.
-  std::size_t advise_evictions(std::span<const RowId> rows);
+  /// Has up to `most` rows leave before those that the policy would choose, first the first of
+  /// those that can, unless they are withdrawn before their turn. Returns how many were taken,
+  /// which a tier's room limits. Throws std::out_of_range, having done nothing, for a row of no
+  /// table.
+  std::size_t advise_evictions(std::span<const RowId> rows, std::size_t most);
   void withdraw_advice(std::span<const RowId> rows);
   void clear_advice();
   /// As `prefetch`.

@@ -34,7 +34,7 @@ TEST(whoever_misses_less_is_put_in_charge_and_loses_it_again) {
     for (RowId row = 0; row < 110; ++row) {
       const RowId furthest[] = {(row + 109) % 110};
       guard.learned().clear_advice();
-      guard.learned().advise_evictions(furthest);
+      guard.learned().advise_evictions(furthest, 1);
       const RowId accessed[] = {row};
       guard.observe(accessed);
     }

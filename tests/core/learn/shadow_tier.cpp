@@ -48,7 +48,7 @@ TEST(advised_to_do_what_lru_does_a_random_shadow_misses_what_lru_misses) {
   for (const RowId row : some_accesses(3, 20000, 300)) {
     const bool resident = std::erase(order, row) > 0;
     if (!resident && order.size() == kCapacity) {
-      CHECK_EQ(advised.advise_evictions(std::span(order).first(1)), 1);
+      CHECK_EQ(advised.advise_evictions(std::span(order).first(1), 1), 1);
       order.erase(order.begin());
     }
     order.push_back(row);
@@ -61,7 +61,7 @@ TEST(advised_to_do_what_lru_does_a_random_shadow_misses_what_lru_misses) {
 TEST(a_sample_is_of_residents_that_are_not_advised) {
   ShadowTier shadow("lru", 40, 1);
   for (RowId row = 0; row < 100; ++row) shadow.access(row);
-  CHECK_EQ(shadow.advise_evictions(std::vector<RowId>{98, 0, 99}), 2);  // row 0 has left
+  CHECK_EQ(shadow.advise_evictions(std::vector<RowId>{98, 0, 99, 97}, 2), 2);  // row 0 has left
   std::vector<RowId> all;
   shadow.sample_residents(40, all);
   std::vector<RowId> some;

@@ -50,9 +50,10 @@ Slot ShadowTier::advised_victim() {
   return kNoSlot;
 }
 
-std::size_t ShadowTier::advise_evictions(std::span<const RowId> rows) {
+std::size_t ShadowTier::advise_evictions(std::span<const RowId> rows, std::size_t most) {
   std::size_t taken = 0;
   for (const RowId row : rows) {
+    if (taken == most) break;
     if (slot_of_.contains(row)) taken += advice_.push({&row, 1});
   }
   return taken;

@@ -28,7 +28,7 @@ class ShadowTier {
   bool access(RowId row);
 
   // As FastTier's.
-  std::size_t advise_evictions(std::span<const RowId> rows);
+  std::size_t advise_evictions(std::span<const RowId> rows, std::size_t most);
   void withdraw_advice(std::span<const RowId> rows) { advice_.withdraw(rows); }
   void clear_advice() { advice_.clear(); }
   std::size_t advised_rows() const { return advice_.size(); }
