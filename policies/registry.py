@@ -27,7 +27,8 @@ _LOADED_BY = {
 
 #: Module and name of what makes the brain of each policy that a store can run.
 _SERVED_BY: dict[str, tuple[str, str]] = {
-    "recmg": ("tieralloc.policies.recmg.serving", "make_brain")
+    "recmg": ("tieralloc.policies.recmg.serving", "make_brain"),
+    "recmg-paper": ("tieralloc.policies.paper.serving", "make_brain"),
 }
 
 

@@ -58,7 +58,7 @@ class Brain(Protocol):
             Rows of each sample, which add up to n.
         """
 
-    def score(self, rows: NDArray[np.uint64]) -> NDArray[np.float32]:
+    def score(self, rows: NDArray[np.uint64]) -> NDArray[np.floating]:
         """Say how much each of some rows, (n,) uint64, deserves to stay: (n,), higher is more."""
 
 
@@ -242,7 +242,7 @@ class Adviser:
             worst = _lowest(scores, max(1, len(some.rows) // FEWEST_CANDIDATES))
             self.work.advised += target.advise_evictions(some.rows[worst], some.wanted)
 
-    def _scores(self, rows: NDArray[np.uint64]) -> NDArray[np.float32]:
+    def _scores(self, rows: NDArray[np.uint64]) -> NDArray[np.floating]:
         began = perf_counter_ns()
         scores = np.asarray(self.brain.score(rows))
         self.work.model_ns += perf_counter_ns() - began
@@ -256,7 +256,7 @@ class Adviser:
         return scores
 
 
-def _lowest(scores: NDArray[np.float32], n: int) -> NDArray[np.intp]:
+def _lowest(scores: NDArray[np.floating], n: int) -> NDArray[np.intp]:
     """Return the places of the n lowest scores, the lowest first."""
     places = np.argpartition(scores, n - 1)[:n] if n < len(scores) else np.arange(len(scores))
     return places[np.argsort(scores[places], kind="stable")]

@@ -18,6 +18,7 @@ cdef extern from "guided_simulator.hpp" namespace "tieralloc" nogil:
                           uint32_t eviction_speed, uint64_t count_from,
                           uint64_t prefetch_lag) except +
         void run(RowSpan accesses, FlagSpan keep, RowSpan prefetches, RowSpan offsets) except +
+        void write_standings(RowSpan rows, double* standings) except +
         const Counts& counts()
 
 
@@ -93,6 +94,22 @@ cdef class GuidedSimulator:
                                           _span(offsets))
         finally:
             self._running = False
+
+    def standings(self, const uint64_t[::1] rows not None):
+        """Say of rows, (n,), how far each is from leaving, (n,) float64; -1: it is not there.
+
+        Its priority, less a share of 1 that grows with the time since it got it.
+
+        Raises
+        ------
+        IndexError
+            For a row not below `rows`.
+        """
+        found = np.empty(rows.shape[0])
+        cdef double[::1] view = found
+        if rows.shape[0] > 0:
+            self._simulator.get().write_standings(_span(rows), &view[0])
+        return found
 
     @property
     def counts(self):

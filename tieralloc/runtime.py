@@ -344,7 +344,7 @@ class _Stoppable:
         self._brain.observe(rows, lengths)
         self._check()
 
-    def score(self, rows: NDArray[np.uint64]) -> NDArray[np.float32]:
+    def score(self, rows: NDArray[np.uint64]) -> NDArray[np.floating]:
         scores = self._brain.score(rows)
         self._check()
         return scores

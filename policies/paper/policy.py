@@ -19,20 +19,24 @@ from tieralloc.policies.paper.models import CHUNK
 from tieralloc.policy_directory import PolicyDirectory, read_policy
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from tieralloc.trace import Trace
 
 POLICY = "recmg-paper"
 
 
 @dataclass(frozen=True, eq=False)
-class _Models:
+class Models:
+    """The models of a capacity, and the eviction speed that goes with them."""
+
     caching: torch.nn.Module
     prefetch: torch.nn.Module
     eviction_speed: int
 
 
 class PaperPolicy:
-    """Simulates what the paper's models decide; made by `load`.
+    """What the paper's models decide, and its simulation; made by `load`.
 
     Parameters
     ----------
@@ -41,7 +45,7 @@ class PaperPolicy:
     """
 
     def __init__(
-        self, name: str, directory: PolicyDirectory, space: IdSpace, models: dict[int, _Models]
+        self, name: str, directory: PolicyDirectory, space: IdSpace, models: dict[int, Models]
     ) -> None:
         self.name = name
         self.directory = directory
@@ -74,7 +78,7 @@ class PaperPolicy:
                 )
             for capacity in directory.manifest.capacities:
                 rows = capacity.fast_rows
-                models[rows] = _Models(
+                models[rows] = Models(
                     load_module(directory.models[f"caching-{rows}"], f"caching-{rows}"),
                     load_module(directory.models[f"prefetch-{rows}"], f"prefetch-{rows}"),
                     int(settings["eviction_speeds"][str(rows)]),
@@ -94,6 +98,25 @@ class PaperPolicy:
             list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True))
         )
 
+    @property
+    def rows(self) -> int:
+        """Rows of all tables."""
+        return len(self._space.order)
+
+    def models(self, capacity: int) -> Models:
+        """Return the models of the capacity nearest to this one."""
+        trained = min(self._models, key=lambda rows: abs(math.log(rows / capacity)))
+        return self._models[trained]
+
+    def decide(
+        self, models: Models, accesses: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+        """Ask models what to keep and to prefetch, as `decide_keep` and `decide_prefetches`."""
+        sizes = [rows for _, rows in self.directory.manifest.tables]
+        inputs = Inputs.of(accesses, np.cumsum([0, *sizes[:-1]]), self._space)
+        keep = decide_keep(models.caching, inputs)
+        return keep, decide_prefetches(models.prefetch, inputs, self._space)
+
     def count(
         self,
         trace: Trace,
@@ -103,15 +126,14 @@ class PaperPolicy:
         report: Callable[[int], object],
     ) -> Mapping[str, int]:
         """Replay a trace under the models of the capacity nearest to this one."""
-        trained = min(self._models, key=lambda rows: abs(math.log(rows / capacity)))
-        models = self._models[trained]
+        models = self.models(capacity)
         accesses = trace.accesses()
-        inputs = Inputs.of(accesses, trace.first_rows, self._space)
+        keep, prefetches = self.decide(models, accesses)
         return decisions.replay(
             accesses,
-            decide_keep(models.caching, inputs),
-            decide_prefetches(models.prefetch, inputs, self._space),
-            rows=int(trace.num_embeddings.sum()),
+            keep,
+            prefetches,
+            rows=self.rows,
             capacity=capacity,
             eviction_speed=models.eviction_speed,
             count_from=count_from,

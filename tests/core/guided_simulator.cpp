@@ -1,8 +1,11 @@
 // guided_simulator.cpp: decisions of models in a replay, against a cache of std containers.
 #include "guided_simulator.hpp"
 
+#include <algorithm>
+#include <numeric>
 #include <random>
 #include <set>
+#include <vector>
 
 #include "check.hpp"
 #include "eviction/naive_priority.hpp"
@@ -94,6 +97,35 @@ TEST(decisions_take_effect_after_their_chunk_as_in_a_naive_buffer) {
       }
     }
   }
+}
+
+TEST(rows_leave_in_the_order_of_their_standings) {
+  constexpr std::uint32_t kCapacity = 30;
+  const Case given = random_case(8, 600, 60, 15);
+  GuidedSimulator simulator(kCapacity, 200, 15, 2);
+  simulator.run(given.accesses, given.keep, given.prefetches, given.offsets);
+  std::vector<RowId> rows(60);
+  std::iota(rows.begin(), rows.end(), 0);
+  std::vector<double> before(60);
+  simulator.write_standings(rows, before.data());
+  CHECK_EQ(std::count(before.begin(), before.end(), -1), 60 - kCapacity);
+  const std::vector<RowId> newcomers{100, 101, 102, 103, 104, 105, 106, 107};
+  const std::vector<std::uint64_t> no_chunk{0};
+  simulator.run(newcomers, {}, {}, no_chunk);
+  std::vector<double> after(60);
+  simulator.write_standings(rows, after.data());
+  double left = -1, stayed = 9;
+  for (std::size_t row = 0; row < 60; ++row) {
+    if (before[row] == -1) continue;
+    if (after[row] == -1) {
+      left = std::max(left, before[row]);
+    } else {
+      stayed = std::min(stayed, before[row]);
+    }
+  }
+  CHECK(left > -1 && left < stayed);
+  CHECK_THROWS(std::out_of_range, simulator.write_standings(std::vector<RowId>{200}, after.data()),
+               "row 200");
 }
 
 TEST(decisions_of_another_size_or_row_are_refused_and_nothing_is_replayed) {

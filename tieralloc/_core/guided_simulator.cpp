@@ -69,4 +69,12 @@ void GuidedSimulator::run(std::span<const RowId> accesses, std::span<const std::
   simulator_.run(accesses.subspan(chunks * chunk_));
 }
 
+void GuidedSimulator::write_standings(std::span<const RowId> rows, double* standings) const {
+  check_rows(rows, rows_);
+  for (const RowId row : rows) {
+    const Slot slot = simulator_.slot_of(row);
+    *standings++ = slot == kNoSlot ? -1 : policy_.standing(slot);
+  }
+}
+
 }  // namespace tieralloc

@@ -28,6 +28,10 @@ class GuidedSimulator {
   void run(std::span<const RowId> accesses, std::span<const std::uint8_t> keep,
            std::span<const RowId> prefetches, std::span<const std::uint64_t> offsets);
 
+  /// How far each row is from leaving, as PriorityPolicy::standing; -1 for one that is not there.
+  /// Throws as check_rows does.
+  void write_standings(std::span<const RowId> rows, double* standings) const;
+
   const Counts& counts() const { return simulator_.counts(); }
 
  private:

@@ -27,6 +27,10 @@ class PriorityPolicy final : public EvictionPolicy {
   /// Of a slot that is held, and up to the highest there is; others are passed over, or cut short.
   void set_priority(Slot slot, std::uint32_t priority);
 
+  /// Of a slot that is held, how far it is from leaving: its priority, less a share of 1 that grows
+  /// with the time since it got it. The lowest leaves first.
+  double standing(Slot slot) const;
+
   void insert(Slot slot, RowId row) override;
   void touch(std::span<const Slot> slots) override;
   Slot evict() override;
@@ -42,7 +46,9 @@ class PriorityPolicy final : public EvictionPolicy {
   std::uint32_t lowest_ = 0;  ///< the list of priority 0; each further one is the next, in a circle
   std::uint32_t held_ = 0;
   SlotLists rows_;
+  std::uint32_t now_ = 0;              ///< priorities given so far, in wrapping arithmetic
   std::vector<std::uint8_t> list_of_;  ///< by slot
+  std::vector<std::uint32_t> since_;   ///< by slot, `now_` when it got its priority
 };
 
 }  // namespace tieralloc

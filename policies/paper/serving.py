@@ -1,0 +1,74 @@
+"""The trained policy beside serving: what a store's policy runtime asks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tieralloc._core import GuidedSimulator
+from tieralloc.policies.paper.models import CHUNK, POINTS
+from tieralloc.policies.paper.policy import PaperPolicy
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tieralloc.policy_directory import PolicyDirectory
+
+
+class PaperBrain:
+    """Decides chunk by chunk as the simulator does, and scores rows by their priorities there.
+
+    Priorities decay as evictions proceed, and of equal ones the oldest goes first: the simulator
+    beside the store knows of both. It takes 4 bytes for each row of the tables, and the order of
+    the id space 16.
+
+    Parameters
+    ----------
+    policy : PaperPolicy
+        Trained. The models of its nearest capacity decide.
+    fast_rows : int
+        Rows of the fast tier.
+    """
+
+    def __init__(self, policy: PaperPolicy, fast_rows: int) -> None:
+        self._policy = policy
+        self._models = policy.models(fast_rows)
+        self._tier = GuidedSimulator(
+            fast_rows, policy.rows, chunk=CHUNK, eviction_speed=self._models.eviction_speed
+        )
+        self._rest = np.empty(0, dtype=np.uint64)  # of a chunk that is not whole yet
+        self._ahead = np.empty(0, dtype=np.uint64)
+
+    def observe(self, rows: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> None:
+        """Take note of accesses, (n,), and decide on those whose chunks are whole."""
+        rows = np.concatenate([self._rest, rows])
+        whole = rows[: len(rows) // CHUNK * CHUNK]
+        self._rest = rows[len(whole) :]
+        keep, ahead = self._policy.decide(self._models, whole)
+        offsets = np.arange(len(ahead) + 1, dtype=np.uint64) * np.uint64(POINTS)
+        self._ahead = ahead.ravel()
+        self._tier.run(whole, keep, self._ahead, offsets)
+
+    def score(self, rows: NDArray[np.uint64]) -> NDArray[np.float64]:
+        """Score rows, (n,), by their priorities: the lowest leave first."""
+        standings: NDArray[np.float64] = self._tier.standings(rows)
+        # Of these nothing is decided yet: as in the simulator they stand as new ones.
+        waiting = np.isin(rows, self._rest)
+        standings[waiting] = np.maximum(standings[waiting], self._models.eviction_speed)
+        return standings
+
+    def prefetches(self) -> NDArray[np.uint64]:
+        """Return the rows to be fetched after the chunks of the last `observe`, in order."""
+        return self._ahead
+
+
+def make_brain(directory: PolicyDirectory, fast_rows: int) -> PaperBrain:
+    """Make the brain of a policy directory, for a fast tier of so many rows.
+
+    Raises
+    ------
+    ValueError
+        As `PaperPolicy.load`.
+    """
+    return PaperBrain(PaperPolicy.load(directory.path), fast_rows)
