@@ -110,6 +110,37 @@ def test_it_observes_what_is_served_and_decides_who_leaves(store, trace):
     assert set(runtime["guard"]["miss_ratios"]) == {"ScriptedBrain", "s3fifo", "lru", "sieve"}
 
 
+class Remembering:
+    """Says how much it remembers, and decides nothing much."""
+
+    nbytes = 12345
+
+    def observe(self, rows, lengths):
+        pass
+
+    def score(self, rows):
+        return np.zeros(len(rows), dtype=np.float32)
+
+
+def test_what_a_learned_policy_takes_of_dram_is_told_until_it_goes(store, trace):
+    def told():
+        dram = store.stats()["dram_bytes"]
+        assert dram["total"] == sum(size for use, size in dram.items() if use != "total")
+        return {use: dram[use] for use in ("history", "guard", "advice", "access_rings")}
+
+    assert set(told().values()) == {0}
+    store.use_policy(Remembering())
+    while store.stats()["advised_evictions"] == 0:
+        serve(store, trace)
+    found = told()
+    assert found["history"] == 12345
+    assert found["guard"] > 4 * 300 * 8
+    assert found["advice"] > 300 / 8 * 8
+    assert found["access_rings"] >= 1 << 20
+    store.use_policy("lru")
+    assert {**told(), "advice": 0} == dict.fromkeys(found, 0)
+
+
 def agreement(make_store, trace, brain, batch, keeping_pace_every):
     """On-demand fetches of a store and of a simulated tier, whose runtimes step alike."""
     store = add_tables(make_store(fast_rows=300, policy="random"))

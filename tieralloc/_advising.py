@@ -44,7 +44,7 @@ class Brain(Protocol):
     second from where the first ends.
 
     A method ``prefetches() -> (n,) uint64``, where there is one, is asked after each `observe` for
-    rows to be fetched ahead.
+    rows to be fetched ahead. A property ``nbytes`` says how much memory it takes.
     """
 
     def observe(self, rows: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> None:

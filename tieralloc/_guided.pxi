@@ -18,6 +18,8 @@ cdef extern from "guided_simulator.hpp" namespace "tieralloc" nogil:
                           uint32_t eviction_speed, uint64_t count_from,
                           uint64_t prefetch_lag) except +
         void run(RowSpan accesses, FlagSpan keep, RowSpan prefetches, RowSpan offsets) except +
+        @staticmethod
+        size_t bytes(uint32_t capacity, uint64_t rows)
         void write_standings(RowSpan rows, double* standings) except +
         const Counts& counts()
 
@@ -54,11 +56,13 @@ cdef class GuidedSimulator:
 
     cdef unique_ptr[c_GuidedSimulator] _simulator
     cdef bint _running
+    cdef size_t _bytes
 
     def __cinit__(self, uint32_t capacity, uint64_t rows, *, uint32_t chunk,
                   uint32_t eviction_speed, uint64_t count_from=0, uint64_t prefetch_lag=0):
         self._simulator.reset(new c_GuidedSimulator(capacity, rows, chunk, eviction_speed,
                                                     count_from, prefetch_lag))
+        self._bytes = c_GuidedSimulator.bytes(capacity, rows)
 
     def run(self, const uint64_t[::1] accesses not None, keep not None,
             const uint64_t[::1] prefetches not None, const uint64_t[::1] offsets not None):
@@ -110,6 +114,11 @@ cdef class GuidedSimulator:
         if rows.shape[0] > 0:
             self._simulator.get().write_standings(_span(rows), &view[0])
         return found
+
+    @property
+    def nbytes(self):
+        """Bytes of memory that it takes."""
+        return self._bytes
 
     @property
     def counts(self):

@@ -38,6 +38,7 @@ cdef extern from "learn/guard.hpp" namespace "tieralloc" nogil:
     cdef cppclass c_Guard "tieralloc::Guard":
         c_Guard(GuardOptions options) except +
         void observe(RowSpan rows) except +
+        size_t bytes()
         c_ShadowTier& learned()
         size_t choice()
         uint64_t switches()
@@ -153,6 +154,11 @@ cdef class Guard:
         """Replay what was accessed, and think again about who should decide."""
         with nogil:
             self._guard.get().observe(_span(rows))
+
+    @property
+    def nbytes(self):
+        """Bytes of memory that the shadows take."""
+        return self._guard.get().bytes()
 
     @property
     def learned(self):

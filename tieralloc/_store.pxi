@@ -184,6 +184,7 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
         TierBytes dram
         uint64_t staging_bytes
         uint64_t access_ring_bytes
+        uint64_t advice_bytes
         uint64_t accesses_dropped
         uint64_t huge_page_bytes
         SlowTierStats slow
@@ -781,9 +782,9 @@ cdef _stats_dict(const StoreStats* stats):
         "metadata": stats.dram.metadata,
         "staging": stats.staging_bytes,
         "access_rings": stats.access_ring_bytes,
+        "advice": stats.advice_bytes,
         "page_cache": stats.slow.page_cache_bytes,
     }
-    dram["total"] = sum(dram.values())
     return {
         "calls": stats.calls,
         "lookups": stats.lookups,

@@ -201,6 +201,14 @@ class PolicyRuntime:
         self._drained = self._core.view()[0]
         return drained
 
+    def dram_bytes(self) -> dict[str, int]:
+        """Return what it takes of DRAM beside its rings and the store's advice, by use."""
+        guard = self._adviser.guard
+        return {
+            "history": getattr(self._brain, "nbytes", 0),
+            "guard": 0 if guard is None else guard.nbytes,
+        }
+
     def stats(self, store: dict[str, Any]) -> dict[str, Any]:
         """Make the figures of `TieredStore.stats`, of which `store` has the store's own."""
         adviser, work = self._adviser, self._adviser.work

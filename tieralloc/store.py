@@ -41,7 +41,8 @@ class TieredStore:
     path : path
         The file to be made as the slow tier. `open` opens one that there is.
     fast_bytes : int or str
-        All the DRAM that the tables may take: vectors, index and metadata, such as ``"64MiB"``.
+        All the DRAM that the tables may take: vectors, index and metadata, such as ``"64MiB"``. A
+        learned policy's comes on top (`use_policy`).
     fast_rows : int
         The rows of the fast tier instead, for experiments.
     policy : str
@@ -532,6 +533,10 @@ class TieredStore:
         says otherwise, decides wherever it does not: where it is behind, as long as a simple policy
         misses less, or for good where it fails; `stats` tells.
 
+        Its memory is not part of `fast_bytes`: a history, which of "recmg" is some 430 to 490 bytes
+        for each row of the fast tier; up to 5 bytes a row of advice; a guard, 1 MiB at most; rings
+        of 2 MiB for each thread that serves. `stats` has all of it in dram_bytes.
+
         Parameters
         ----------
         policy : str or tieralloc.runtime.Brain
@@ -627,8 +632,10 @@ class TieredStore:
               flight), _useless (evicted unused), _dropped (queue full);
             - fast_rows (capacity), resident_rows, pinned_rows, dirty_rows;
             - dram_bytes: vectors, index, metadata (together the budget), staging (buffers of
-              reads), access_rings (of `access_log`), page_cache (what the kernel caches of the
-              file), total; huge_page_bytes (of the vectors);
+              reads), access_rings (of `access_log` and of a learned policy), history (what a
+              learned policy remembers of rows), guard (its shadows), advice (rows that it would
+              have leave), page_cache (what the kernel caches of the file), total;
+              huge_page_bytes (of the vectors);
             - policy, and of a learned one policy_runtime: state ("running", "stalled", "failed",
               "stopped", "waiting" for the tables it was trained for) and reason, in_charge (who
               decides who leaves), fallback (the simple policy) and fallbacks (how often it took
@@ -649,7 +656,14 @@ class TieredStore:
         stats["miss_ratio"] = stats["on_demand_fetches"] / lookups if lookups else 0.0
         stats["policy"] = self._policy
         stats["policy_runtime"] = self._runtime_stats(stats)
+        dram = stats["dram_bytes"]
+        dram |= self._learned_bytes()
+        dram["total"] = sum(dram.values())
         return stats
+
+    def _learned_bytes(self) -> dict[str, int]:
+        runtimes = list(self._runtimes)
+        return runtimes[0].dram_bytes() if runtimes else {"history": 0, "guard": 0}
 
     def reset_stats(self) -> None:
         """Start all counters and histograms anew; what is resident stays."""

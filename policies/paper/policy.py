@@ -103,6 +103,11 @@ class PaperPolicy:
         """Rows of all tables."""
         return len(self._space.order)
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that the id space takes."""
+        return self._space.order.nbytes + self._space.positions.nbytes
+
     def models(self, capacity: int) -> Models:
         """Return the models of the capacity nearest to this one."""
         trained = min(self._models, key=lambda rows: abs(math.log(rows / capacity)))

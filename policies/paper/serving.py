@@ -20,8 +20,7 @@ class PaperBrain:
     """Decides chunk by chunk as the simulator does, and scores rows by their priorities there.
 
     Priorities decay as evictions proceed, and of equal ones the oldest goes first: the simulator
-    beside the store knows of both. It takes 4 bytes for each row of the tables, and the order of
-    the id space 16.
+    beside the store knows of both.
 
     Parameters
     ----------
@@ -57,6 +56,11 @@ class PaperBrain:
         waiting = np.isin(rows, self._rest)
         standings[waiting] = np.maximum(standings[waiting], self._models.eviction_speed)
         return standings
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that what it knows of rows takes."""
+        return self._tier.nbytes + self._policy.nbytes
 
     def prefetches(self) -> NDArray[np.uint64]:
         """Return the rows to be fetched after the chunks of the last `observe`, in order."""

@@ -179,6 +179,10 @@ class FastTier final : private SaturationObserver {
   std::uint32_t stride() const { return stride_; }
   RowId rows() const { return rows_; }
   TierBytes bytes() const { return bytes_; }
+  /// Locked: DRAM that advice takes, beside `bytes`.
+  std::size_t advice_bytes() const {
+    return advice_ == nullptr ? 0 : Advice::bytes(most_advised(capacity_));
+  }
   const Region& vectors() const { return vectors_; }
 
  private:

@@ -77,4 +77,10 @@ void GuidedSimulator::write_standings(std::span<const RowId> rows, double* stand
   }
 }
 
+std::size_t GuidedSimulator::bytes(std::uint32_t capacity, std::uint64_t rows) {
+  // What the simulator knows of rows and of slots, and the policy of slots.
+  return rows * sizeof(Slot) + capacity * sizeof(RowId) +
+         PriorityPolicy::bytes({.capacity = capacity, .slots = capacity});
+}
+
 }  // namespace tieralloc

@@ -32,6 +32,9 @@ class GuidedSimulator {
   /// Throws as check_rows does.
   void write_standings(std::span<const RowId> rows, double* standings) const;
 
+  /// DRAM that one takes, prefetches in flight aside.
+  static std::size_t bytes(std::uint32_t capacity, std::uint64_t rows);
+
   const Counts& counts() const { return simulator_.counts(); }
 
  private:

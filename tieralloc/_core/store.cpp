@@ -242,6 +242,7 @@ void add_tier(FastTier& tier, StoreStats& stats) {
     stats.resident_rows += tier.resident_rows();
     stats.pinned_rows += tier.pinned_rows();
     stats.dirty_rows += tier.dirty_rows();
+    stats.advice_bytes += tier.advice_bytes();
   }
   stats.fast_rows += tier.capacity();
   stats.dram.vectors += tier.bytes().vectors;

@@ -92,7 +92,8 @@ struct StoreStats {
   TierCounts tiers;
   std::uint64_t fast_rows = 0, resident_rows = 0, pinned_rows = 0, dirty_rows = 0;
   TierBytes dram;
-  std::uint64_t staging_bytes = 0, access_ring_bytes = 0, huge_page_bytes = 0;
+  std::uint64_t staging_bytes = 0, access_ring_bytes = 0, advice_bytes = 0;
+  std::uint64_t huge_page_bytes = 0;
   std::uint64_t accesses_dropped = 0;
   SlowTierStats slow;
   std::string index_kind;

@@ -22,6 +22,11 @@ class PriorityPolicy final : public EvictionPolicy {
   /// Throws std::invalid_argument for an eviction speed that is higher.
   PriorityPolicy(const EvictionConfig& config, std::uint32_t eviction_speed);
 
+  static std::size_t bytes(const EvictionConfig& config) {
+    return SlotLists::bytes(config.slots, kMostEvictionSpeed + 2) +
+           config.slots * (sizeof(std::uint8_t) + sizeof(std::uint32_t));
+  }
+
   std::uint32_t highest() const { return eviction_speed_ + 1; }
 
   /// Of a slot that is held, and up to the highest there is; others are passed over, or cut short.

@@ -88,4 +88,10 @@ std::vector<double> Guard::miss_ratios() const {
   return ratios;
 }
 
+std::size_t Guard::bytes() const {
+  std::size_t bytes = 0;
+  for (const ShadowTier& shadow : shadows_) bytes += shadow.bytes();
+  return bytes;
+}
+
 }  // namespace tieralloc

@@ -37,6 +37,9 @@ class Guard {
   /// Replays what was accessed, and thinks again about who should decide.
   void observe(std::span<const RowId> rows);
 
+  /// DRAM that the shadows take.
+  std::size_t bytes() const;
+
   /// The shadow that the learned policy is to advise.
   ShadowTier& learned() { return shadows_.back(); }
 

@@ -7,6 +7,7 @@ namespace tieralloc {
 ShadowTier::ShadowTier(const std::string& policy, std::uint32_t capacity, std::uint64_t seed)
     : capacity_(capacity),
       seed_(seed),
+      policy_name_(policy),
       policy_(
           make_eviction_policy(policy, {.capacity = capacity, .slots = capacity, .seed = seed})),
       advice_(most_advised(capacity)),
@@ -74,6 +75,15 @@ void ShadowTier::use_policy(const std::string& name) {
     policy->insert(slot, row_in_[slot]);
   }
   policy_ = std::move(policy);
+  policy_name_ = name;
+}
+
+std::size_t ShadowTier::bytes() const {
+  // A node: its successor, the row and its slot, what the allocator keeps of it; and a bucket.
+  constexpr std::size_t kMapEntry = 8 + 16 + 8 + 8;
+  const EvictionConfig config{.capacity = capacity_, .slots = capacity_};
+  return eviction_policy_bytes(policy_name_, config) + Advice::bytes(most_advised(capacity_)) +
+         capacity_ * (sizeof(RowId) + kMapEntry);
 }
 
 }  // namespace tieralloc

@@ -35,6 +35,9 @@ class ShadowTier {
   void sample_residents(std::size_t draws, std::vector<RowId>& rows);
   void use_policy(const std::string& policy);
 
+  /// DRAM that it takes when it is full, as near as can be told of a standard container.
+  std::size_t bytes() const;
+
   std::uint32_t capacity() const { return capacity_; }
   std::uint32_t resident_rows() const { return resident_; }
   std::uint64_t lookups() const { return lookups_; }
@@ -48,6 +51,7 @@ class ShadowTier {
 
   std::uint32_t capacity_;
   std::uint64_t seed_;
+  std::string policy_name_;
   std::unique_ptr<EvictionPolicy> policy_;
   Advice advice_;
   SplitMix64 random_;
