@@ -91,6 +91,56 @@ def test_a_guard_keeps_a_bad_brain_near_the_best_simple_policy(trace, fallback):
     assert guarded - best < 0.5 * (bad - best)  # the time it took to find out included
 
 
+def shuffled(accesses, rows, rng):
+    """Other names for all rows from some point on: what was learned is void."""
+    at = int(0.6 * len(accesses))
+    return np.concatenate([accesses[:at], rng.permutation(rows).astype(np.uint64)[accesses[at:]]])
+
+
+def drifting(accesses, rows, rng):
+    """Other names for a few rows after each few accesses."""
+    names = np.arange(rows, dtype=np.uint64)
+    pieces = []
+    for piece in np.array_split(accesses, 200):
+        pieces.append(names[piece])
+        some = rng.choice(rows, rows // 50, replace=False)
+        names[some] = names[np.roll(some, 1)]
+    return np.concatenate(pieces)
+
+
+def scanned(accesses, rows, rng):
+    """Between the accesses runs through rows one after another."""
+    pieces = np.array_split(accesses, 40)
+    scans = np.array_split(rng.permutation(rows).astype(np.uint64), 10) * 4
+    return np.concatenate([part for pair in zip(pieces, scans, strict=True) for part in pair])
+
+
+@pytest.mark.parametrize("brain", [least_frequent, most_recent])
+@pytest.mark.parametrize("change", [shuffled, drifting, scanned])
+def test_a_guarded_brain_is_never_far_above_the_best_simple_policy(change, brain):
+    trace = ta.trace.generate(
+        num_tables=2, num_embeddings=[16000, 8000], num_samples=12000, mean_pooling_factor=6, seed=4
+    )
+    rows = 24000
+    accesses = change(trace.accesses(), rows, np.random.default_rng(1))
+    half = len(accesses) // 2
+    lengths = np.full(-(-len(accesses) // 12), 12, dtype=np.uint32)
+    lengths[-1] = len(accesses) - 12 * (len(lengths) - 1)
+    for fraction in (0.01, 0.05, 0.1, 0.2):
+        capacity = int(fraction * rows)
+        ratios = []
+        for policy in ("lru", "s3fifo", "sieve"):
+            simulator = Simulator(policy, capacity, rows, count_from=half)
+            simulator.run(accesses)
+            counts = simulator.counts
+            ratios.append(counts["on_demand_fetches"] / counts["lookups"])
+        guard = make_guard(capacity, "s3fifo")
+        counts = simulate_advised(
+            accesses, lengths, capacity, brain(rows), guard=guard, step=64, count_from=half
+        )
+        assert counts["on_demand_fetches"] / counts["lookups"] < 1.02 * min(ratios)
+
+
 def test_a_guard_leaves_a_good_brain_in_charge(trace):
     guard = Guard(CAPACITY, ["random"])
     alone = misses(trace, least_recent(ROWS), fallback="random")

@@ -190,6 +190,8 @@ class Guard:
         shadow_rows: int = 2048,
         half_life: float = 16384,
         margin: float = 0.01,
+        patience: float = 24,
+        changeover: float = 4,
         seed: int = 0,
     ) -> None: ...
     def observe(self, rows: NDArray[np.uint64]) -> None: ...

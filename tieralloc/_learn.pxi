@@ -31,6 +31,8 @@ cdef extern from "learn/guard.hpp" namespace "tieralloc" nogil:
         uint32_t shadow_rows
         double half_life
         double margin
+        double patience
+        double changeover
         uint64_t seed
 
     size_t c_learned "tieralloc::Guard::kLearned"
@@ -127,9 +129,11 @@ cdef class Guard:
         Rows of a shadow at most.
     half_life : float
         Of what the estimates remember, in accesses to rows of the sample.
-    margin : float
-        Who leads a simple policy, or is led by one, by a smaller share of its misses does not
-        change places with it.
+    margin, patience : float
+        Who would miss less than who is in charge, by a larger share of its own misses than the
+        margin and by more misses of the sample than the patience beyond that, takes its place.
+    changeover : float
+        How many times the patience for a simple policy other than the one in charge last.
     seed : int
         Of the sample.
     """
@@ -138,7 +142,8 @@ cdef class Guard:
     cdef readonly tuple policies
 
     def __cinit__(self, uint64_t capacity, policies, *, uint32_t shadow_rows=2048,
-                  double half_life=16384, double margin=0.01, uint64_t seed=0):
+                  double half_life=16384, double margin=0.01, double patience=24, double changeover=4,
+                  uint64_t seed=0):
         cdef GuardOptions options
         self.policies = tuple(policies)
         options.capacity = capacity
@@ -147,6 +152,8 @@ cdef class Guard:
         options.shadow_rows = shadow_rows
         options.half_life = half_life
         options.margin = margin
+        options.patience = patience
+        options.changeover = changeover
         options.seed = seed
         self._guard.reset(new c_Guard(options))
 

@@ -46,6 +46,43 @@ TEST(whoever_misses_less_is_put_in_charge_and_loses_it_again) {
   CHECK(ratios[2] < 0.8 * std::min(ratios[0], ratios[1]));
 }
 
+TEST(whoever_is_in_charge_is_never_behind_by_more_than_the_margin_and_the_patience) {
+  constexpr std::uint32_t kCapacity = 100;
+  constexpr double kMargin = 0.02, kPatience = 20, kChangeover = 2;
+  const std::vector<std::string> policies{"lru", "sieve", "random"};
+  Guard guard({.capacity = kCapacity,
+               .policies = policies,
+               .margin = kMargin,
+               .patience = kPatience,
+               .changeover = kChangeover});
+  std::vector<ShadowTier> tiers;
+  for (const std::string& policy : policies) tiers.emplace_back(policy, kCapacity, 0);
+  tiers.emplace_back("lru", kCapacity, 0);  // the learned one's, advised by nobody
+  std::mt19937_64 random(3);
+  std::vector<double> misses(tiers.size());  // since the last switch
+  std::size_t in_charge = tiers.size() - 1;
+  for (int phase = 0; phase < 60; ++phase) {
+    const RowId rows = 50 + random() % 300;
+    const bool loops = random() % 2 == 0;
+    for (int i = 0; i < 2000; ++i) {
+      const RowId row = loops ? i % rows : random() % (1 + random() % rows);
+      const RowId accessed[] = {row};
+      guard.observe(accessed);
+      for (std::size_t t = 0; t < tiers.size(); ++t) misses[t] += tiers[t].access(row) ? 0 : 1;
+      const std::size_t choice =
+          guard.choice() == Guard::kLearned ? tiers.size() - 1 : guard.choice();
+      if (choice != in_charge) {
+        in_charge = choice;
+        std::fill(misses.begin(), misses.end(), 0);
+      }
+      for (const double other : misses) {
+        CHECK(misses[in_charge] <= other * (1 + kMargin) + kPatience * kChangeover);
+      }
+    }
+  }
+  CHECK(guard.switches() > 5);
+}
+
 TEST(a_sampled_shadow_misses_about_what_the_tier_does) {
   constexpr std::uint32_t kCapacity = 20000;
   std::mt19937_64 random(5);
@@ -85,6 +122,8 @@ TEST(options_of_a_guard_that_make_no_sense_are_refused) {
   CHECK(refused({.capacity = 10, .policies = {"lru"}, .shadow_rows = 0}));
   CHECK(refused({.capacity = 10, .policies = {"lru"}, .half_life = 0}));
   CHECK(refused({.capacity = 10, .policies = {"lru"}, .margin = -1}));
+  CHECK(refused({.capacity = 10, .policies = {"lru"}, .patience = -1}));
+  CHECK(refused({.capacity = 10, .policies = {"lru"}, .changeover = 0}));
 }
 
 }  // namespace

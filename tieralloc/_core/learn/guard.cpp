@@ -23,6 +23,14 @@ GuardOptions checked(const GuardOptions& options) {
     throw std::invalid_argument("margin is " + std::to_string(options.margin) +
                                 ", expected at least 0");
   }
+  if (!(options.patience >= 0)) {
+    throw std::invalid_argument("patience is " + std::to_string(options.patience) +
+                                ", expected at least 0 misses");
+  }
+  if (!(options.changeover >= 1)) {
+    throw std::invalid_argument("changeover is " + std::to_string(options.changeover) +
+                                ", expected at least 1");
+  }
   return options;
 }
 
@@ -36,7 +44,9 @@ Guard::Guard(const GuardOptions& options)
       salt_(SplitMix64::mix(options_.seed + 0x9E3779B97F4A7C15u)),
       decay_(std::exp2(-1 / options_.half_life)),
       misses_(options_.policies.size() + 1),
-      decides_from_(options_.half_life / 2) {
+      missed_(options_.policies.size() + 1),
+      leads_(options_.policies.size() + 1),
+      in_charge_(options_.policies.size()) {
   const auto rows =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(options_.shadow_rows, options_.capacity));
   for (const std::string& policy : options_.policies) {
@@ -56,30 +66,37 @@ void Guard::access(RowId row) {
   ++sampled_;
   weight_ = weight_ * decay_ + 1;
   for (std::size_t i = 0; i < shadows_.size(); ++i) {
-    misses_[i] = misses_[i] * decay_ + (shadows_[i].access(row) ? 0 : 1);
+    missed_[i] = shadows_[i].access(row) ? 0 : 1;
+    misses_[i] = misses_[i] * decay_ + missed_[i];
+  }
+  if (learned().evictions() == 0) return;  // until tiers are full all miss alike
+  for (std::size_t i = 0; i < shadows_.size(); ++i) {
+    const double gain = missed_[in_charge_] - missed_[i] * (1 + options_.margin);
+    leads_[i] = std::max(0.0, leads_[i] + gain);
   }
 }
 
-/// Of few accesses nothing can be told, so a choice stands for half a half-life at least. The
-/// simple policy that is in charge stays so until another one leads by the margin, and so does the
-/// learned one, which takes over as soon as it leads.
+/// A cumulative sum (Page, "Continuous inspection schemes", 1954): however far ahead whoever is in
+/// charge was before, once it falls behind it costs no more than the patience, and the margin. The
+/// learned policy and the simple one that the tier runs already take turns at no cost; another one
+/// takes the rows over and knows little of them.
 void Guard::decide() {
-  // Until tiers are full all miss alike.
-  if (learned().evictions() == 0 || static_cast<double>(sampled_) < decides_from_) return;
-  const auto best = static_cast<std::size_t>(std::min_element(misses_.begin(), misses_.end() - 1) -
-                                             misses_.begin());
-  const double learned_misses = misses_.back();
-  const double in_charge = choice_ == kLearned ? learned_misses : misses_[choice_];
-  std::size_t choice = choice_;
-  if (choice_ != kLearned && learned_misses < misses_[best]) {
-    choice = kLearned;
-  } else if (in_charge > misses_[best] * (1 + options_.margin)) {
-    choice = best;
+  const std::size_t learned = shadows_.size() - 1;
+  std::size_t next = in_charge_;
+  double most = 1;
+  for (std::size_t i = 0; i < shadows_.size(); ++i) {
+    const bool is_running = i == learned || i == running_;
+    const double share = leads_[i] / (options_.patience * (is_running ? 1 : options_.changeover));
+    if (share > most) {
+      next = i;
+      most = share;
+    }
   }
-  if (choice == choice_) return;
-  choice_ = choice;
+  if (next == in_charge_) return;
+  in_charge_ = next;
+  if (next != learned) running_ = next;
   ++switches_;
-  decides_from_ = static_cast<double>(sampled_) + options_.half_life / 2;
+  std::fill(leads_.begin(), leads_.end(), 0);
 }
 
 std::vector<double> Guard::miss_ratios() const {

@@ -4,8 +4,9 @@
 // policy advises as it advises the tier. They see the accesses to those rows whose hash falls below
 // a threshold, and have as small a share of the tier's capacity (SHARDS: Waldspurger et al.,
 // "Efficient MRC construction with SHARDS", FAST 2015): all see the same accesses, so that what
-// sampling gets wrong it gets wrong of all alike. Miss ratios forget exponentially. Bounded work an
-// access, bounded memory. Not for concurrent use.
+// sampling gets wrong it gets wrong of all alike. Whoever would have missed less than who is in
+// charge, by a margin and by some misses more, takes its place. Bounded work an access, bounded
+// memory. Not for concurrent use.
 #pragma once
 
 #include <cstdint>
@@ -22,8 +23,10 @@ struct GuardOptions {
   std::uint64_t capacity = 0;         ///< rows of the tier that is shadowed
   std::vector<std::string> policies;  ///< the simple ones; the first also stands in for advice
   std::uint32_t shadow_rows = 2048;   ///< most rows of a shadow
-  double half_life = 16384;           ///< of what is remembered, in accesses of the sample
-  double margin = 0.01;               ///< who leads by less does not take over
+  double half_life = 16384;           ///< of what miss ratios remember, in accesses of the sample
+  double margin = 0.01;               ///< who leads by a smaller share of misses does not take over
+  double patience = 24;               ///< misses of the sample by which it has to lead beyond that
+  double changeover = 4;  ///< times as many, for a simple policy that the tier does not run
   std::uint64_t seed = 0;
 };
 
@@ -44,7 +47,7 @@ class Guard {
   ShadowTier& learned() { return shadows_.back(); }
 
   /// Place in the options' policies, or kLearned.
-  std::size_t choice() const { return choice_; }
+  std::size_t choice() const { return in_charge_ == misses_.size() - 1 ? kLearned : in_charge_; }
   std::uint64_t switches() const { return switches_; }
   std::uint64_t sampled() const { return sampled_; }
   double sample_rate() const { return rate_; }
@@ -63,10 +66,12 @@ class Guard {
   double decay_;
   std::deque<ShadowTier> shadows_;  ///< of the policies, in order, and last the learned one's
   std::vector<double> misses_;      ///< decayed
+  std::vector<double> missed_;      ///< whether each missed the last access, 0 or 1
+  std::vector<double> leads_;       ///< misses by which each leads, since it last began to
   double weight_ = 0;               ///< decayed count of accesses
   std::uint64_t sampled_ = 0;
-  double decides_from_;  ///< so many sampled accesses on
-  std::size_t choice_ = kLearned;
+  std::size_t in_charge_;    ///< its shadow
+  std::size_t running_ = 0;  ///< the simple policy that was in charge last
   std::uint64_t switches_ = 0;
 };
 
