@@ -31,10 +31,10 @@ POLICY = "recmg"
 FEATURES = FeatureSpec("row history", ROW_FEATURES_VERSION, len(row_feature_names()))
 
 #: Residents that are scored at a time, and how many of them are advised to leave.
-CANDIDATES, VICTIMS = 64, 4
+CANDIDATES, VICTIMS = 256, 8
 
 #: Rows that are remembered for each row of the fast tier.
-REMEMBERED = 4
+REMEMBERED = 8
 
 #: From features, (n, F) float32, to what rows are worth, (n,) float32.
 Score = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
