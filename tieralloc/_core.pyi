@@ -72,10 +72,39 @@ class RowHistory:
         count: int,
         seed: int = 0,
     ) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.uint32]]: ...
+    def draw_candidates(
+        self,
+        rows: NDArray[np.uint64],
+        sample_lengths: ArrayLike,
+        *,
+        first: int,
+        count: int,
+        related: int,
+        seed: int = 0,
+    ) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.uint32]]: ...
+    @property
+    def rows(self) -> int: ...
     @property
     def size(self) -> int: ...
     @property
     def accesses(self) -> int: ...
+    @property
+    def nbytes(self) -> int: ...
+
+CANDIDATE_FEATURES_VERSION: int
+PREFETCH_HORIZON: int
+
+def candidate_feature_names() -> list[str]: ...
+
+class Prefetcher:
+    def __init__(self, capacity: int, least: float) -> None: ...
+    def observe(self, rows: NDArray[np.uint64], sample_lengths: ArrayLike) -> None: ...
+    def candidates(self, history: RowHistory) -> tuple[NDArray[np.uint64], NDArray[np.float32]]: ...
+    def choose(
+        self, candidates: NDArray[np.uint64], scores: NDArray[np.float32]
+    ) -> NDArray[np.uint64]: ...
+    @property
+    def trust(self) -> float: ...
     @property
     def nbytes(self) -> int: ...
 
@@ -91,6 +120,9 @@ class ScoredSimulator:
         count_from: int = 0,
         guide_from: int = 0,
         seed: int = 0,
+        prefetcher: Prefetcher | None = None,
+        score_ahead: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
+        lag: int = 0,
     ) -> None: ...
     def run(self, rows: NDArray[np.uint64], sample_lengths: ArrayLike) -> None: ...
     @property

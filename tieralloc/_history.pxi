@@ -43,6 +43,10 @@ cdef extern from "simulator.hpp" namespace "tieralloc" nogil:
     void c_check_rows "tieralloc::check_rows"(RowSpan accesses, uint64_t rows) except +
 
 
+cdef extern from "learn/prefetcher.hpp" namespace "tieralloc" nogil:
+    const size_t kAheadFeatures
+
+
 cdef extern from "learn/training_samples.hpp" namespace "tieralloc" nogil:
     cdef cppclass c_TrainingSamples "tieralloc::TrainingSamples":
         FloatSpan features
@@ -52,6 +56,9 @@ cdef extern from "learn/training_samples.hpp" namespace "tieralloc" nogil:
     void draw_training_samples(c_RowHistory& history, RowSpan rows, WordSpan sample_lengths,
                                size_t first, uint64_t seed,
                                const c_TrainingSamples& samples) except +
+    size_t draw_candidate_samples(c_RowHistory& history, uint32_t related, RowSpan rows,
+                                  WordSpan sample_lengths, size_t first, uint64_t seed,
+                                  const c_TrainingSamples& samples) except +
 
 
 @cython.boundscheck(False)
@@ -78,6 +85,20 @@ MOST_CONTEXTS = kContexts
 def row_feature_names():
     """Names of the features of a row, in the order in which `RowHistory.features` has them."""
     return [name.decode() for name in c_row_feature_names()]
+
+
+cdef _room_for_samples(size_t count, size_t width, c_TrainingSamples* samples):
+    """Make arrays for features, times and distances, and have `samples` point to them."""
+    features = np.empty((count, width), dtype=np.float32)
+    times = np.empty(count, dtype=np.uint32)
+    distances = np.empty(count, dtype=np.uint32)
+    cdef float[:, ::1] feature_view = features
+    cdef uint32_t[::1] time_view = times
+    cdef uint32_t[::1] distance_view = distances
+    samples.features = _floats(feature_view)
+    samples.times = _position_span(time_view)
+    samples.distances = _position_span(distance_view)
+    return features, times, distances
 
 
 cdef class RowHistory:
@@ -225,16 +246,8 @@ cdef class RowHistory:
             As for `observe`; ValueError also for a `first` that is not below the accesses.
         """
         cdef const uint32_t[::1] lengths = np.ascontiguousarray(sample_lengths, dtype=np.uint32)
-        features = np.empty((count, kRowFeatures), dtype=np.float32)
-        times = np.empty(count, dtype=np.uint32)
-        distances = np.empty(count, dtype=np.uint32)
-        cdef float[:, ::1] feature_view = features
-        cdef uint32_t[::1] time_view = times
-        cdef uint32_t[::1] distance_view = distances
         cdef c_TrainingSamples samples
-        samples.features = _floats(feature_view)
-        samples.times = _position_span(time_view)
-        samples.distances = _position_span(distance_view)
+        drawn = _room_for_samples(count, kRowFeatures, &samples)
         self._begin()
         try:
             with nogil:
@@ -242,7 +255,54 @@ cdef class RowHistory:
                                       seed, samples)
         finally:
             self._busy = False
-        return features, times, distances
+        return drawn
+
+    def draw_candidates(self, const uint64_t[::1] rows not None, sample_lengths, *, size_t first,
+                        size_t count, uint32_t related, uint64_t seed=0):
+        """Observe accesses and draw samples of candidates for prefetching on the way.
+
+        They are of candidates as `Prefetcher` has them when each access has been observed, some of
+        all of them, the more likely the longer ago they were accessed themselves: those are not
+        resident. Otherwise as `draw_samples`.
+
+        Parameters
+        ----------
+        rows, sample_lengths, first, seed
+            As for `draw_samples`.
+        count : int
+            Most samples.
+        related : int
+            Rows of which it is remembered what comes beside them, at least 1.
+
+        Returns
+        -------
+        features : (n, F) float32
+            As `Prefetcher.candidates` gives them.
+        times, distances : (n,) uint32
+            As `draw_samples`, of up to `count` samples.
+
+        Raises
+        ------
+        IndexError, ValueError, RuntimeError
+            As `draw_samples`.
+        """
+        cdef const uint32_t[::1] lengths = np.ascontiguousarray(sample_lengths, dtype=np.uint32)
+        cdef c_TrainingSamples samples
+        cdef size_t found
+        drawn = _room_for_samples(count, kAheadFeatures, &samples)
+        self._begin()
+        try:
+            with nogil:
+                found = draw_candidate_samples(self._history.get()[0], related, _span(rows),
+                                               _words(lengths), first, seed, samples)
+        finally:
+            self._busy = False
+        return tuple(part[:found] for part in drawn)
+
+    @property
+    def rows(self):
+        """Rows of all tables."""
+        return self._history.get().rows()
 
     @property
     def size(self):

@@ -21,6 +21,11 @@ cdef extern from *:
         throw std::runtime_error("scoring failed");
       };
     }
+    std::optional<tieralloc::Prefetching> prefetching_of(const tieralloc::Prefetcher& prefetcher,
+                                                         tieralloc::ScoreRows score,
+                                                         std::uint64_t lag) {
+      return tieralloc::Prefetching{prefetcher, std::move(score), lag};
+    }
     }  // namespace
     """
     ctypedef bint (*CallPython)(void* context, const float* features, size_t rows,
@@ -28,6 +33,10 @@ cdef extern from *:
     cdef cppclass ScoreRows "tieralloc::ScoreRows":
         pass
     ScoreRows score_rows(CallPython call, void* context)
+    cdef cppclass OptionalPrefetching "std::optional<tieralloc::Prefetching>":
+        OptionalPrefetching()
+    OptionalPrefetching prefetching_of(const c_Prefetcher& prefetcher, ScoreRows score,
+                                       uint64_t lag) except +
 
 
 cdef extern from "scored_simulator.hpp" namespace "tieralloc" nogil:
@@ -38,7 +47,7 @@ cdef extern from "scored_simulator.hpp" namespace "tieralloc" nogil:
     cdef cppclass c_ScoredSimulator "tieralloc::ScoredSimulator":
         c_ScoredSimulator(uint32_t capacity, c_RowHistory history, ScoreRows score,
                           const Guidance& guidance, uint64_t count_from, uint64_t guide_from,
-                          uint64_t seed) except +
+                          uint64_t seed, OptionalPrefetching prefetching) except +
         void run(RowSpan rows, WordSpan sample_lengths) except +
         const Counts& counts()
 
@@ -47,7 +56,18 @@ cdef bint _score_in_python(void* context, const float* features, size_t rows,
                            float* scores) noexcept with gil:
     cdef ScoredSimulator simulator = <ScoredSimulator> context
     try:
-        simulator._score_rows(features, rows, scores)
+        simulator._score_rows(simulator._score, features, rows, kRowFeatures, scores)
+        return True
+    except BaseException as error:
+        simulator._error = error
+        return False
+
+
+cdef bint _score_ahead_in_python(void* context, const float* features, size_t rows,
+                                 float* scores) noexcept with gil:
+    cdef ScoredSimulator simulator = <ScoredSimulator> context
+    try:
+        simulator._score_rows(simulator._score_ahead, features, rows, kAheadFeatures, scores)
         return True
     except BaseException as error:
         simulator._error = error
@@ -73,7 +93,13 @@ cdef class ScoredSimulator:
         ``1 <= victims <= candidates``.
     guide_from : int
         Until this access of the stream, counted from the history's first, the least recently used
-        row leaves.
+        row leaves, and nothing is fetched ahead.
+    prefetcher : Prefetcher, optional
+        Chooses after each access what to fetch ahead; it is copied.
+    score_ahead : callable, with `prefetcher`
+        As `score`, of the features of candidates: the chance that each is asked for.
+    lag : int
+        Accesses for which a row fetched ahead is in flight.
 
     Raises
     ------
@@ -83,23 +109,32 @@ cdef class ScoredSimulator:
 
     cdef unique_ptr[c_ScoredSimulator] _simulator
     cdef object _score
+    cdef object _score_ahead
     cdef object _error
     cdef bint _running
 
     def __cinit__(self, RowHistory history not None, uint32_t capacity, score, *,
                   uint32_t candidates, uint32_t victims, uint64_t count_from=0,
-                  uint64_t guide_from=0, uint64_t seed=0):
+                  uint64_t guide_from=0, uint64_t seed=0, Prefetcher prefetcher=None,
+                  score_ahead=None, uint64_t lag=0):
         cdef Guidance guidance
+        cdef OptionalPrefetching prefetching
+        if (prefetcher is None) != (score_ahead is None):
+            raise ValueError("prefetcher and score_ahead: expected both or neither")
         guidance.candidates = candidates
         guidance.victims = victims
         self._score = score
+        self._score_ahead = score_ahead
+        if prefetcher is not None:
+            prefetching = prefetching_of(prefetcher._prefetcher.get()[0],
+                                         score_rows(_score_ahead_in_python, <void*> self), lag)
         self._simulator.reset(new c_ScoredSimulator(
             capacity, history._history.get()[0], score_rows(_score_in_python, <void*> self),
-            guidance, count_from, guide_from, seed))
+            guidance, count_from, guide_from, seed, prefetching))
 
-    cdef _score_rows(self, const float* features, size_t rows, float* scores):
-        cdef const float[:, ::1] given = <const float[:rows, :kRowFeatures]> features
-        cdef const float[:] found = self._score(np.asarray(given))
+    cdef _score_rows(self, score, const float* features, size_t rows, size_t width, float* scores):
+        cdef const float[:, ::1] given = <const float[:rows, :width]> features
+        cdef const float[:] found = score(np.asarray(given))
         if <size_t> found.shape[0] != rows:
             raise ValueError(f"there are {found.shape[0]} scores, expected {rows}")
         cdef size_t i

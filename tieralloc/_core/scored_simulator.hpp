@@ -8,10 +8,12 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
 #include "eviction/scored.hpp"
+#include "learn/prefetcher.hpp"
 #include "learn/row_history.hpp"
 #include "simulator.hpp"
 #include "types.hpp"
@@ -26,13 +28,21 @@ struct Guidance {
   std::uint32_t victims;     ///< of these, those advised to leave
 };
 
+/// How rows are fetched ahead.
+struct Prefetching {
+  Prefetcher prefetcher;  ///< which knows what it knows when the replay begins
+  ScoreRows score;        ///< of candidates, of kAheadFeatures features each
+  std::uint64_t lag;      ///< accesses for which a row is in flight
+};
+
 class ScoredSimulator {
  public:
   /// Throws std::invalid_argument for a capacity of 0, or as ScoredPolicy does. Until access number
   /// `guide_from` of the stream, the least recently used row leaves.
   ScoredSimulator(std::uint32_t capacity, RowHistory history, ScoreRows score,
                   const Guidance& guidance, std::uint64_t count_from = 0,
-                  std::uint64_t guide_from = 0, std::uint64_t seed = 0);
+                  std::uint64_t guide_from = 0, std::uint64_t seed = 0,
+                  std::optional<Prefetching> prefetching = std::nullopt);
   ~ScoredSimulator();
 
   /// Replays the next samples of the stream; throws as RowHistory::observe does, nothing replayed,
@@ -46,13 +56,21 @@ class ScoredSimulator {
 
   ScoredSimulator(std::unique_ptr<ScoredPolicy> policy, std::uint32_t capacity,
                   RowHistory&& history, ScoreRows&& score, std::uint64_t count_from,
-                  std::uint64_t guide_from);
+                  std::uint64_t guide_from, std::optional<Prefetching>&& prefetching);
+
+  void fetch_ahead();
 
   ScoredPolicy& policy_;
   RowHistory history_;
   std::unique_ptr<Scorer> scorer_;
+  std::optional<Prefetching> prefetching_;
   Simulator simulator_;
   std::uint64_t guide_from_;
+  std::vector<Candidate> candidates_;  ///< neither resident nor in flight
+  std::vector<RowId> rows_;            ///< of the candidates
+  std::vector<float> features_;
+  std::vector<float> scores_;
+  std::vector<RowId> ahead_;
 };
 
 }  // namespace tieralloc

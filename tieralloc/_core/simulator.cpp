@@ -60,7 +60,7 @@ void Simulator::access(RowId row, Counts& counts) {
   }
   ++counts.on_demand_fetches;
   if (in_flight_.erase(row) > 0) ++counts.prefetches_late;
-  admit(row, counts);
+  admit(row, false, counts);
 }
 
 void Simulator::land_prefetches(Counts& counts) {
@@ -70,16 +70,21 @@ void Simulator::land_prefetches(Counts& counts) {
     const auto flight = in_flight_.find(row);
     if (flight == in_flight_.end() || flight->second != arrival) continue;  // came late
     in_flight_.erase(flight);
-    if (admit(row, counts)) unused_prefetch_[slot_of_[row]] = true;
+    admit(row, true, counts);
   }
 }
 
-bool Simulator::admit(RowId row, Counts& counts) {
+bool Simulator::admit(RowId row, bool prefetched, Counts& counts) {
   if (!policy_->admits(row)) return false;
   const Slot slot = free_slot(counts);
   slot_of_[row] = slot;
   row_in_[slot] = row;
-  policy_->insert(slot, row);
+  unused_prefetch_[slot] = prefetched;
+  if (prefetched) {
+    policy_->insert_prefetched(slot, row);
+  } else {
+    policy_->insert(slot, row);
+  }
   return true;
 }
 

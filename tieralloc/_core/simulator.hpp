@@ -50,13 +50,15 @@ class Simulator {
   /// kNoSlot where the row is not resident.
   Slot slot_of(RowId row) const { return slot_of_[row]; }
 
+  bool in_flight(RowId row) const { return in_flight_.contains(row); }
+
   const Counts& counts() const { return counts_; }
 
  private:
   void access(RowId row, Counts& counts);
   void land_prefetches(Counts& counts);
   /// False where the policy does not admit the row.
-  bool admit(RowId row, Counts& counts);
+  bool admit(RowId row, bool prefetched, Counts& counts);
   Slot free_slot(Counts& counts);
 
   std::unique_ptr<EvictionPolicy> policy_;

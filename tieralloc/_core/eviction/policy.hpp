@@ -43,6 +43,9 @@ class EvictionPolicy {
   /// `row` became resident in `slot`, which the policy does not hold.
   virtual void insert(Slot slot, RowId row) = 0;
 
+  /// As `insert`, for a row that was fetched ahead and that nobody has asked for yet.
+  virtual void insert_prefetched(Slot slot, RowId row) { insert(slot, row); }
+
   /// Hits, in the order of access. Slots that the policy does not hold (pinned, leaving) are passed
   /// over.
   virtual void touch(std::span<const Slot> slots) = 0;

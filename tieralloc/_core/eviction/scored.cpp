@@ -14,6 +14,7 @@ ScoredPolicy::ScoredPolicy(const EvictionConfig& config, std::uint32_t candidate
       order_(config.slots, kLists),
       row_in_(config.slots),
       position_(config.slots),
+      set_aside_(config.capacity),
       advice_(victims) {
   if (victims < 1 || victims > candidates) {
     throw std::invalid_argument("victims are " + std::to_string(victims) +
@@ -29,8 +30,22 @@ void ScoredPolicy::set_scorer(RowScorer* scorer) {
 }
 
 void ScoredPolicy::insert(Slot slot, RowId row) {
-  order_.push_back(kOrder, slot);
   row_in_[slot] = row;
+  set_aside_.note_miss(row);
+  hold(slot);
+}
+
+void ScoredPolicy::insert_prefetched(Slot slot, RowId row) {
+  row_in_[slot] = row;
+  order_.push_back(kSetAside, slot);
+  const RowId asked_for = set_aside_.add(slot);
+  if (asked_for == kNoRow) return;
+  order_.erase(static_cast<Slot>(asked_for));
+  hold(static_cast<Slot>(asked_for));
+}
+
+void ScoredPolicy::hold(Slot slot) {
+  order_.push_back(kOrder, slot);
   position_[slot] = static_cast<std::uint32_t>(held_.size());
   held_.push_back(slot);
 }
@@ -39,22 +54,33 @@ void ScoredPolicy::touch(std::span<const Slot> slots) {
   for (const Slot slot : slots) {
     if (!order_.contains(slot)) continue;
     order_.erase(slot);
-    order_.push_back(kOrder, slot);
-    withdraw(slot);
+    if (set_aside_.use(slot)) {
+      hold(slot);
+    } else {
+      order_.push_back(kOrder, slot);
+      withdraw(slot);
+    }
   }
 }
 
 Slot ScoredPolicy::evict() {
-  if (held_.empty()) return kNoSlot;
+  if (set_aside_.is_over() || held_.empty()) {
+    const auto oldest = set_aside_.pop_oldest();
+    if (oldest == kNoRow) return kNoSlot;
+    order_.erase(static_cast<Slot>(oldest));
+    return static_cast<Slot>(oldest);
+  }
   if (scorer_ != nullptr && advice_.size() == 0) advise();
   const Slot victim = advice_.size() > 0 ? static_cast<Slot>(advice_.pop()) : order_.front(kOrder);
+  set_aside_.note_eviction(row_in_[victim]);
   remove(victim);
   return victim;
 }
 
 void ScoredPolicy::remove(Slot slot) {
-  withdraw(slot);
   order_.erase(slot);
+  if (set_aside_.drop(slot)) return;
+  withdraw(slot);
   const Slot last = held_.back();
   held_.pop_back();
   if (last == slot) return;
@@ -63,9 +89,13 @@ void ScoredPolicy::remove(Slot slot) {
 }
 
 void ScoredPolicy::move(Slot from, Slot to) {
-  withdraw(from);
   order_.move(from, to);
   row_in_[to] = row_in_[from];
+  if (set_aside_.drop(from)) {  // the oldest may become the youngest: rows move rarely
+    set_aside_.add(to);
+    return;
+  }
+  withdraw(from);
   position_[to] = position_[from];
   held_[position_[to]] = to;
 }

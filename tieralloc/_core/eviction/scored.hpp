@@ -12,6 +12,7 @@
 #include "../split_mix.hpp"
 #include "advice.hpp"
 #include "policy.hpp"
+#include "set_aside.hpp"
 #include "slot_lists.hpp"
 
 namespace tieralloc {
@@ -34,18 +35,20 @@ class ScoredPolicy final : public EvictionPolicy {
   void set_scorer(RowScorer* scorer);
 
   void insert(Slot slot, RowId row) override;
+  void insert_prefetched(Slot slot, RowId row) override;
   void touch(std::span<const Slot> slots) override;
   Slot evict() override;
   void remove(Slot slot) override;
   void move(Slot from, Slot to) override;
 
  private:
-  enum : std::uint32_t { kOrder, kLists };
+  enum : std::uint32_t { kOrder, kSetAside, kLists };
   struct Scored {
     float score;
     Slot slot;
   };
 
+  void hold(Slot slot);
   void advise();
   void withdraw(Slot slot);
 
@@ -57,6 +60,7 @@ class ScoredPolicy final : public EvictionPolicy {
   std::vector<RowId> row_in_;            ///< by slot
   std::vector<Slot> held_;               ///< in no order
   std::vector<std::uint32_t> position_;  ///< by slot, in held_
+  SetAside set_aside_;                   ///< slots
   Advice advice_;                        ///< of slots
 };
 

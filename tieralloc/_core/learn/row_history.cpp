@@ -67,6 +67,15 @@ constexpr std::array<float, kContextLogs> kNoContext{1 + kNeverRaw, 1,      1,  
 
 }  // namespace
 
+void check_lengths(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths) {
+  const auto total =
+      std::accumulate(sample_lengths.begin(), sample_lengths.end(), std::uint64_t{0});
+  if (total != rows.size()) {
+    throw std::invalid_argument("sample_lengths add up to " + std::to_string(total) +
+                                ", expected " + std::to_string(rows.size()));
+  }
+}
+
 RowHistory::RowHistory(std::span<const RowId> table_starts, std::uint32_t capacity,
                        std::span<const std::uint32_t> contexts)
     : table_starts_(table_starts.begin(), table_starts.end()), known_(std::max(capacity, 1u)) {
@@ -207,12 +216,7 @@ void RowHistory::note_context(Number number, const Record& record, bool is_new) 
 
 void RowHistory::check(std::span<const RowId> rows,
                        std::span<const std::uint32_t> sample_lengths) const {
-  const auto total =
-      std::accumulate(sample_lengths.begin(), sample_lengths.end(), std::uint64_t{0});
-  if (total != rows.size()) {
-    throw std::invalid_argument("sample_lengths add up to " + std::to_string(total) +
-                                ", expected " + std::to_string(rows.size()));
-  }
+  check_lengths(rows, sample_lengths);
   check_rows(rows, this->rows());
 }
 

@@ -19,6 +19,9 @@
 
 namespace tieralloc {
 
+/// Throws std::invalid_argument where lengths of samples do not add up to the rows.
+void check_lengths(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
+
 class RowHistory {
  public:
   /// Table t has the rows from table_starts[t] to table_starts[t + 1]. `contexts` are the numbers
@@ -39,8 +42,7 @@ class RowHistory {
   /// Samples of these lengths. Throws as `check` does, nothing observed.
   void observe(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
 
-  /// Throws std::invalid_argument where lengths of samples do not add up to the rows, and as
-  /// check_rows does.
+  /// Throws as check_lengths and check_rows do.
   void check(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths) const;
 
   /// Writes kRowFeatures features of each row, as things stand after the last access.

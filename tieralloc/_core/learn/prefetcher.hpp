@@ -1,0 +1,80 @@
+// prefetcher.hpp: which rows to fetch ahead, with a model to say how likely each is.
+//
+// Accesses are observed; the rows that they vote for (successors.hpp) are candidates until they are
+// taken to be scored. A score is the chance that a row is asked for within kPrefetchHorizon
+// accesses. Those that reach a least one are fetched, and it is seen what comes of them: where
+// fewer are asked for than the scores promised, scores count for that much less, so that a model
+// that does not fit goes quiet. Bounded memory; work in proportion to accesses and candidates. Not
+// for concurrent use.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <span>
+#include <vector>
+
+#include "../eviction/key_queue.hpp"
+#include "../types.hpp"
+#include "row_history.hpp"
+#include "successors.hpp"
+
+namespace tieralloc {
+
+/// Accesses within which a row that was fetched ahead should be asked for.
+inline constexpr std::uint32_t kPrefetchHorizon = 512;
+
+/// Features of a candidate: those of its row, and those of candidates.
+inline constexpr std::size_t kAheadFeatures = kRowFeatures + kCandidateFeatures;
+
+class Prefetcher {
+ public:
+  /// Remembers `capacity` rows; fetches what has a chance of `least`. Throws std::invalid_argument
+  /// for a capacity of 0, or a chance that is not in (0, 1].
+  Prefetcher(std::uint32_t capacity, float least);
+
+  static std::size_t bytes(std::uint32_t capacity);
+
+  void begin_sample() { successors_.begin_sample(); }
+
+  /// An access to a row below 2^48.
+  void observe(RowId row);
+
+  /// Samples of these lengths. Throws std::invalid_argument, nothing observed, where they do not
+  /// add up to the rows, or for a row that is too large.
+  void observe(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
+
+  /// The candidates since the last call, each with the last that was said of it, but for those
+  /// that were fetched of late; valid until the next call. Of too many, the last.
+  std::span<const Candidate> take_candidates();
+
+  /// Adds those candidates to `rows` whose scores are high enough, the best first.
+  void choose(std::span<const RowId> candidates, std::span<const float> scores,
+              std::vector<RowId>& rows);
+
+  /// What scores are multiplied by, at most 1.
+  float trust() const;
+
+ private:
+  struct Fetch {
+    RowId row;
+    std::uint64_t access;
+  };
+
+  Successors successors_;
+  float least_;
+  std::vector<Candidate> pending_;
+  std::vector<Candidate> taken_;
+  std::vector<std::uint32_t> order_;
+  std::deque<Fetch> fetches_;      ///< the last ones, in order
+  KeyQueue<RowId> not_asked_for_;  ///< of these
+  std::uint64_t now_ = 0;          ///< accesses so far
+  float promised_ = 0;             ///< sum of the scores of what was fetched, decayed
+  float kept_ = 0;                 ///< of these, those that were asked for, decayed
+};
+
+/// Writes kAheadFeatures features of each candidate.
+void write_features(const RowHistory& history, std::span<const Candidate> candidates,
+                    float* features);
+
+}  // namespace tieralloc
