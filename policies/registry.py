@@ -22,6 +22,7 @@ _TRAINED_BY = {
 }
 _LOADED_BY = {
     "recmg": ("tieralloc.policies.recmg.policy", "RecmgPolicy"),
+    "recmg-caching": ("tieralloc.policies.recmg.policy", "RecmgCachingPolicy"),
     "recmg-paper": ("tieralloc.policies.paper.policy", "PaperPolicy"),
 }
 

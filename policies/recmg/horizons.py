@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tieralloc._core import Simulator
+from tieralloc._core import PREFETCH_HORIZON, Simulator
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+#: Horizons of the prefetch model, of which `PREFETCH_HORIZON` counts; the others teach it.
+AHEAD_HORIZONS = (16, 32, 64, 128, 256, PREFETCH_HORIZON, 1024, 2048, 8192)
 
 _CENTRE = 1 / 6  # of the age at which LRU evicts
 _SPREAD = 1.2  # horizons

@@ -1,41 +1,31 @@
 """Training of `recmg` on a trace: from accesses to a policy directory.
 
 The last fifth of what is learned from first tells how many rounds are worth their time, by the
-misses that the model would have there; then a model learns from all of it for as many.
+misses that the models would have there; then they learn from all of it for as many.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tieralloc._core import RowHistory, ScoredSimulator, Simulator, belady
+from tieralloc._core import Simulator, belady
 from tieralloc._files import check_writable
 from tieralloc._progress import Narration, unheard
 from tieralloc._scripted import compile_module
 from tieralloc._torch import torch
 from tieralloc.policies.recmg.contexts import find_contexts
-from tieralloc.policies.recmg.horizons import (
-    eviction_age,
-    eviction_ages,
-    horizon_weights,
-    horizons_for,
-)
+from tieralloc.policies.recmg.horizons import AHEAD_HORIZONS, eviction_ages, horizons_for
+from tieralloc.policies.recmg.learner import HorizonLearner
 from tieralloc.policies.recmg.model import HorizonModel
-from tieralloc.policies.recmg.policy import (
-    CANDIDATES,
-    FEATURES,
-    POLICY,
-    REMEMBERED,
-    VICTIMS,
-    scorer,
-)
+from tieralloc.policies.recmg.policy import FEATURES, POLICY, REMEMBERED, Models
+from tieralloc.policies.recmg.samples import Samples, Stream
 from tieralloc.policies.training import Settings, round_size, train
 from tieralloc.policy_directory import (
     Capacity,
@@ -54,10 +44,12 @@ if TYPE_CHECKING:
 SETTINGS = Settings(rounds=10, patience=4, batch_size=1024, learning_rate=3e-3, one_cycle=True)
 
 _VALIDATED = 0.2
-_UNSAMPLED = 0.1  # at the beginning, when all rows are new
-_MOST_SAMPLES = 1 << 20
+_PREFETCH_ROUNDS = 3  # at most: each takes long to measure, and more were never better
 _LEAST_ACCESSES = 200
 _CHECKPOINTS = ".checkpoints"
+
+#: Measures a module; less is better.
+Measure = Callable[[torch.nn.Module], float]
 
 
 def train_policy(
@@ -70,7 +62,7 @@ def train_policy(
     rounds: int = SETTINGS.rounds,
     progress: Narration = unheard,
 ) -> Manifest:
-    """Train the model and write a policy directory.
+    """Train both models and write a policy directory.
 
     Interrupted, it goes on from the last round when it is called with the same arguments again.
 
@@ -96,7 +88,8 @@ def train_policy(
     -------
     Manifest
         Of the directory. Its metrics are, for each capacity, miss ratios of the validation slice:
-        lru, opt, caching (the model as it was before it learned from that slice too).
+        lru, opt, caching and prefetching (without the prefetch model and with it, both models as
+        they were before they learned from that slice too).
 
     Raises
     ------
@@ -109,46 +102,45 @@ def train_policy(
     directory.mkdir(parents=True, exist_ok=True)
     check_writable(directory / "manifest.json")  # now rather than after minutes
     task = _Task.of(trace, until, seed)
-    distinct = count_distinct(trace.accesses(), task.rows)
+    distinct = count_distinct(trace.accesses(), task.stream.rows)
     capacities = [Capacity(fraction, fast_rows(fraction, distinct)) for fraction in fast_fractions]
     settings = replace(SETTINGS, rounds=rounds, seed=seed)
     course = _Course(task, settings, directory / _CHECKPOINTS, progress)
     metrics, best = course.validate(capacities)
-    module = course.fit(best)
+    modules = course.fit(best)
     manifest = Manifest(
         policy=POLICY,
         features=FEATURES,
         tables=list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True)),
-        trace=TrainingTrace(trace.name, task.fingerprint, len(task.accesses)),
+        trace=TrainingTrace(trace.name, task.fingerprint, task.num_accesses),
         capacities=capacities,
         seed=seed,
         settings={
             "horizons": task.horizons,
-            "eviction_ages": task.ages_until(len(task.accesses)),
-            "contexts": task.contexts,
+            "ahead_horizons": list(AHEAD_HORIZONS),
+            "eviction_ages": task.ages_until(task.num_accesses),
+            "contexts": task.stream.contexts,
             "rounds": best,
         },
         metrics={"validation": metrics},
     )
-    write_policy(directory, manifest, {"caching": compile_module(module)}, {})
+    compiled = {name: compile_module(module) for name, module in modules.items()}
+    write_policy(directory, manifest, compiled, {})
     shutil.rmtree(directory / _CHECKPOINTS, ignore_errors=True)
     return manifest
 
 
 @dataclass(frozen=True, eq=False)
 class _Task:
-    """What is learned from."""
+    """What is learned from, and what tells how far to go."""
 
-    accesses: NDArray[np.uint64]
-    sample_lengths: NDArray[np.uint32]
-    table_starts: NDArray[np.uint64]
+    stream: Stream
     fitted: int  # accesses before those that validate
     fingerprint: str  # of the whole trace
-    contexts: list[int]
+    seed: int
     horizons: list[int]
-    features: torch.Tensor  # (samples, F)
-    times: NDArray[np.uint32]
-    distances: NDArray[np.uint32]
+    residents: Samples
+    candidates: Samples
 
     @classmethod
     def of(cls, trace: Trace, until: float, seed: int) -> _Task:
@@ -164,62 +156,58 @@ class _Task:
         lengths = _first_lengths(trace.lengths.sum(axis=0, dtype=np.int64), len(accesses))
         starts = np.append(trace.first_rows, trace.num_embeddings.sum()).astype(np.uint64)
         contexts = find_contexts(accesses, lengths, starts, seed)
-        history = RowHistory(starts, count_distinct(accesses, int(starts[-1])), contexts)
-        features, times, distances = history.draw_samples(
-            accesses,
-            lengths,
-            first=int(len(accesses) * _UNSAMPLED),
-            count=min(len(accesses), _MOST_SAMPLES),
-            seed=seed,
-        )
+        stream = Stream(accesses, lengths, starts, contexts)
+        fitted = int(len(accesses) * (1 - _VALIDATED))
         return cls(
-            accesses,
-            lengths,
-            starts,
-            int(len(accesses) * (1 - _VALIDATED)),
+            stream,
+            fitted,
             fingerprint(whole),
-            contexts,
-            horizons_for(int(len(accesses) * (1 - _VALIDATED))),
-            torch.from_numpy(features),
-            times,
-            distances,
+            seed,
+            horizons_for(fitted),
+            stream.draw_residents(seed),
+            stream.draw_candidates(seed),
         )
 
     @property
-    def rows(self) -> int:
-        return int(self.table_starts[-1])
+    def num_accesses(self) -> int:
+        return len(self.stream.accesses)
 
     def ages_until(self, end: int) -> list[tuple[int, float]]:
         """After how many accesses LRU evicts in the later half of what precedes an access."""
-        return eviction_ages(self.accesses[:end], self.rows, count_from=end // 2)
+        accesses = self.stream.accesses[:end]
+        return eviction_ages(accesses, self.stream.rows, count_from=end // 2)
 
-    def model(self, end: int, seed: int) -> HorizonModel:
-        """Make an untrained model, standardised by the samples before an access."""
-        known = self.features[: int(np.searchsorted(self.times, end, side="right"))]
-        deviation, mean = torch.std_mean(known, dim=0)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            return HorizonModel(len(self.table_starts) - 1, mean, deviation, len(self.horizons))
+    def caching_learner(self, end: int, measure: Measure | None = None) -> HorizonLearner:
+        return self._learner(self.residents, self.horizons, end, measure)
 
-    def count(self, module: torch.nn.Module, rows: int, age: float) -> float:
-        """Simulate the model at a capacity; return the miss ratio of what validates."""
-        history = RowHistory(self.table_starts, min(REMEMBERED * rows, self.rows), self.contexts)
-        simulator = ScoredSimulator(
-            history,
-            rows,
-            scorer(module, horizon_weights(self.horizons, age)),
-            candidates=CANDIDATES,
-            victims=VICTIMS,
-            count_from=self.fitted,
-            guide_from=self.fitted - (len(self.accesses) - self.fitted) // 2,
+    def prefetch_learner(self, end: int, measure: Measure | None = None) -> HorizonLearner:
+        return self._learner(self.candidates, AHEAD_HORIZONS, end, measure)
+
+    def _learner(
+        self, samples: Samples, horizons: Sequence[int], end: int, measure: Measure | None
+    ) -> HorizonLearner:
+        tables = len(self.stream.table_starts) - 1
+        return HorizonLearner(
+            samples, horizons, num_tables=tables, end=end, seed=self.seed, measure=measure
         )
-        simulator.run(self.accesses, self.sample_lengths)
+
+    def count(self, models: Models, rows: int) -> float:
+        """Simulate models at a capacity; return the miss ratio of what validates."""
+        stream = self.stream
+        simulator = models.simulator(
+            stream.history(REMEMBERED * rows),
+            rows,
+            count_from=self.fitted,
+            guide_from=self.fitted - (self.num_accesses - self.fitted) // 2,
+        )
+        simulator.run(stream.accesses, stream.lengths)
         return _miss_ratio(simulator.counts)
 
     def yardsticks(self, rows: int) -> dict[str, float]:
-        lru = Simulator("lru", rows, self.rows, count_from=self.fitted)
-        lru.run(self.accesses)
-        opt = belady(self.accesses, self.rows, rows, count_from=self.fitted)
+        accesses, total = self.stream.accesses, self.stream.rows
+        lru = Simulator("lru", rows, total, count_from=self.fitted)
+        lru.run(accesses)
+        opt = belady(accesses, total, rows, count_from=self.fitted)
         return {"lru": _miss_ratio(lru.counts), "opt": _miss_ratio(opt)}
 
 
@@ -232,26 +220,43 @@ class _Course:
     checkpoints: Path
     progress: Narration
 
-    def validate(self, capacities: Sequence[Capacity]) -> tuple[list[dict[str, Any]], int]:
+    def validate(
+        self, capacities: Sequence[Capacity]
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
         """Train on what does not validate; return what is measured, and how many rounds to do."""
         task = self.task
         ages = task.ages_until(task.fitted)
         sizes = sorted({capacity.fast_rows for capacity in capacities})
         yardsticks = {rows: task.yardsticks(rows) for rows in sizes}
 
-        def miss_ratio(module: torch.nn.Module, rows: int) -> float:
-            return task.count(module, rows, eviction_age(ages, rows))
-
-        def measure(module: torch.nn.Module) -> float:
-            ratios = [miss_ratio(module, rows) / yardsticks[rows]["lru"] for rows in sizes]
+        def ratio_to_lru(models: Models) -> float:
+            ratios = [task.count(models, rows) / yardsticks[rows]["lru"] for rows in sizes]
             return float(np.mean(ratios))
 
-        learner = _Learner(task, task.fitted, self.settings.seed, measure)
-        rounds = self._train("how far to go", learner, self.settings)
-        best = 1 + int(np.argmin([entry.measure for entry in rounds]))
-        learner.module.eval()
+        def caching_alone(module: torch.nn.Module) -> Models:
+            return Models(module, None, task.horizons, ages)
+
+        def with_prefetching(module: torch.nn.Module) -> Models:
+            return replace(caching_alone(caching.module), prefetch=module)
+
+        caching = task.caching_learner(task.fitted, lambda it: ratio_to_lru(caching_alone(it)))
+        prefetch = task.prefetch_learner(task.fitted, lambda it: ratio_to_lru(with_prefetching(it)))
+        best = {}
+        for name, learner, most in (
+            ("caching", caching, self.settings.rounds),
+            ("prefetch", prefetch, min(self.settings.rounds, _PREFETCH_ROUNDS)),
+        ):
+            settings = replace(self.settings, rounds=most)
+            rounds = self._train(f"how far to go, {name}", learner, settings)
+            best[name] = 1 + int(np.argmin([entry.measure for entry in rounds]))
+            learner.module.eval()
+        alone, both = caching_alone(caching.module), with_prefetching(prefetch.module)
         metrics = {
-            rows: {**yardsticks[rows], "caching": miss_ratio(learner.module, rows)}
+            rows: {
+                **yardsticks[rows],
+                "caching": task.count(alone, rows),
+                "prefetching": task.count(both, rows),
+            }
             for rows in sizes
         }
         found = [
@@ -264,54 +269,29 @@ class _Course:
         ]
         return found, best
 
-    def fit(self, rounds: int) -> HorizonModel:
+    def fit(self, rounds: Mapping[str, int]) -> dict[str, HorizonModel]:
         """Train on everything."""
-        learner = _Learner(self.task, len(self.task.accesses), self.settings.seed)
-        self._train("caching", learner, replace(self.settings, rounds=rounds, measured=False))
-        return learner.module
+        end = self.task.num_accesses
+        learners = {
+            "caching": self.task.caching_learner(end),
+            "prefetch": self.task.prefetch_learner(end),
+        }
+        for name, learner in learners.items():
+            settings = replace(self.settings, rounds=rounds[name], measured=False)
+            self._train(name, learner, settings)
+        return {name: learner.module for name, learner in learners.items()}
 
-    def _train(self, what: str, learner: _Learner, settings: Settings) -> list[Any]:
+    def _train(self, what: str, learner: HorizonLearner, settings: Settings) -> list[Any]:
         total = settings.rounds * round_size(learner, settings)
+        task = self.task
         with self.progress(f"training: {what}", total, "samples") as report:
             return train(
                 learner,
                 settings,
-                checkpoint=self.checkpoints / f"{what.replace(' ', '-')}.pt",
-                task=f"{POLICY}, {what}, {len(self.task.accesses)} of {self.task.fingerprint}",
+                checkpoint=self.checkpoints / f"{what.replace(' ', '-').replace(',', '')}.pt",
+                task=f"{POLICY}, {what}, {task.num_accesses} of {task.fingerprint}",
                 report=report,
             )
-
-
-class _Learner:
-    """Learns which rows are used again within each horizon, from what precedes an access."""
-
-    def __init__(
-        self,
-        task: _Task,
-        end: int,
-        seed: int,
-        measure: Callable[[torch.nn.Module], float] | None = None,
-    ) -> None:
-        self.module = task.model(end, seed)
-        self.num_examples = int(np.searchsorted(task.times, end))
-        self._task = task
-        self._measure = measure
-        horizons = torch.tensor(task.horizons)
-        times = torch.from_numpy(task.times[: self.num_examples].astype(np.int64))
-        distances = torch.from_numpy(task.distances[: self.num_examples].astype(np.int64))
-        self._used = distances[:, None] <= horizons
-        self._known = times[:, None] + horizons <= end
-
-    def loss(self, examples: torch.Tensor) -> torch.Tensor:
-        logits = self.module.logits(self._task.features[examples])
-        known = self._known[examples].float()
-        losses = torch.nn.functional.binary_cross_entropy_with_logits(
-            logits, self._used[examples].float(), weight=known, reduction="sum"
-        )
-        return losses / known.sum().clamp(min=1)
-
-    def measure(self) -> float:
-        return 0.0 if self._measure is None else self._measure(self.module)
 
 
 def _first_lengths(lengths: NDArray[np.int64], accesses: int) -> NDArray[np.uint32]:

@@ -4,37 +4,52 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tieralloc._core import (
+    CANDIDATE_FEATURES_VERSION,
     MOST_CONTEXTS,
+    PREFETCH_HORIZON,
     ROW_FEATURES_VERSION,
+    Prefetcher,
     RowHistory,
     ScoredSimulator,
+    candidate_feature_names,
     row_feature_names,
 )
 from tieralloc._scripted import load_module
-from tieralloc._torch import torch
-from tieralloc.policies.recmg.horizons import eviction_age, horizon_weights
+from tieralloc._torch import one_thread, torch
+from tieralloc.policies.recmg.horizons import AHEAD_HORIZONS, eviction_age, horizon_weights
 from tieralloc.policy_directory import FeatureSpec, PolicyDirectory, read_policy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from typing_extensions import Self
 
     from tieralloc.trace import Trace
 
 POLICY = "recmg"
 
-#: Of each row that is asked about: what `RowHistory.features` says.
-FEATURES = FeatureSpec("row history", ROW_FEATURES_VERSION, len(row_feature_names()))
+#: Of each row that is asked about: what `RowHistory.features` says; and of one that might be
+#: fetched ahead, what `Prefetcher.candidates` says beyond that.
+FEATURES = FeatureSpec(
+    "row history and candidates",
+    1000 * ROW_FEATURES_VERSION + CANDIDATE_FEATURES_VERSION,
+    len(row_feature_names()) + len(candidate_feature_names()),
+)
 
 #: Residents that are scored at a time, and how many of them are advised to leave.
 CANDIDATES, VICTIMS = 256, 8
 
-#: Rows that are remembered for each row of the fast tier.
-REMEMBERED = 8
+#: Rows that are remembered for each row of the fast tier, and rows of which it is remembered what
+#: comes beside them.
+REMEMBERED, RELATED = 8, 32
+
+#: The chance to be asked for within `PREFETCH_HORIZON` accesses that makes a row worth a read.
+LEAST_CHANCE = 0.04
 
 #: From features, (n, F) float32, to what rows are worth, (n,) float32.
 Score = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
@@ -42,7 +57,63 @@ Score = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
 _PIECE = 1 << 14  # samples
 
 
-def scorer(model: torch.nn.Module, weights: NDArray[np.float32]) -> Score:
+@dataclass(frozen=True, eq=False)
+class Models:
+    """The models, and what turns their answers into scores.
+
+    Parameters
+    ----------
+    caching : torch module
+        As `HorizonModel`, of features of a row.
+    prefetch : torch module or None
+        As `HorizonModel`, of features of a candidate; None: nothing is fetched ahead.
+    horizons : sequence of int
+        Of the caching model.
+    ages : sequence of (int, float)
+        Capacities and eviction ages, as of `eviction_ages`.
+    """
+
+    caching: torch.nn.Module
+    prefetch: torch.nn.Module | None
+    horizons: Sequence[int]
+    ages: Sequence[tuple[int, float]]
+
+    def scorer(self, fast_rows: int) -> Score:
+        """Return what scores rows for a fast tier of so many rows: the lowest leave first."""
+        weights = horizon_weights(self.horizons, eviction_age(self.ages, fast_rows))
+        return _scorer(self.caching, weights)
+
+    def ahead_scorer(self) -> Score | None:
+        """Return what tells the chance of candidates to be asked for in time."""
+        if self.prefetch is None:
+            return None
+        weights = np.array([horizon == PREFETCH_HORIZON for horizon in AHEAD_HORIZONS])
+        return _scorer(self.prefetch, weights.astype(np.float32))
+
+    def prefetcher(self, fast_rows: int, rows: int) -> Prefetcher | None:
+        """Make what chooses among candidates, for a fast tier of so many of so many rows."""
+        if self.prefetch is None:
+            return None
+        return Prefetcher(min(RELATED * fast_rows, rows), LEAST_CHANCE)
+
+    def simulator(
+        self, history: RowHistory, fast_rows: int, *, count_from: int, guide_from: int = 0
+    ) -> ScoredSimulator:
+        """Make a simulator, as `ScoredSimulator` takes it, of a fast tier."""
+        return ScoredSimulator(
+            history,
+            fast_rows,
+            self.scorer(fast_rows),
+            candidates=CANDIDATES,
+            victims=VICTIMS,
+            count_from=count_from,
+            guide_from=guide_from,
+            prefetcher=self.prefetcher(fast_rows, history.rows),
+            score_ahead=self.ahead_scorer(),
+        )
+
+
+def _scorer(model: torch.nn.Module, weights: NDArray[np.float32]) -> Score:
     """Return what scores rows by a model and the weights of its horizons."""
     worth = torch.from_numpy(weights)
 
@@ -63,27 +134,21 @@ class RecmgPolicy:
         What records call it.
     """
 
+    prefetches = True
+
     def __init__(
-        self,
-        name: str,
-        directory: PolicyDirectory,
-        model: torch.nn.Module,
-        horizons: Sequence[int],
-        ages: Sequence[tuple[int, float]],
-        contexts: Sequence[int],
+        self, name: str, directory: PolicyDirectory, models: Models, contexts: Sequence[int]
     ) -> None:
         self.name = name
         self.directory = directory
-        self._model = model
-        self._horizons = horizons
-        self._ages = ages
+        self.models = models
         self._contexts = contexts
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], name: str = POLICY) -> RecmgPolicy:
+    def load(cls, path: str | os.PathLike[str], name: str = POLICY) -> Self:
         """Read a directory that `tieralloc train` made.
 
-        Its model is a program: load those only whose maker you trust.
+        Its models are programs: load those only whose maker you trust.
 
         Raises
         ------
@@ -99,35 +164,48 @@ class RecmgPolicy:
             horizons = [int(horizon) for horizon in settings["horizons"]]
             ages = [(int(rows), float(age)) for rows, age in settings["eviction_ages"]]
             contexts = [int(table) for table in settings["contexts"]]
-            compiled = directory.models["caching"]
+            ahead = tuple(settings["ahead_horizons"])
+            compiled = [directory.models[model] for model in ("caching", "prefetch")]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{directory.path} is no sound {POLICY}: {error!r}") from error
-        model = load_module(compiled, "caching")
-        policy = cls(name, directory, model, horizons, ages, contexts)
-        policy._check()
+        caching, prefetch = (
+            load_module(compiled[0], "caching"),
+            load_module(compiled[1], "prefetch"),
+        )
+        models = Models(caching, prefetch if cls.prefetches else None, horizons, ages)
+        policy = cls(name, directory, models, contexts)
+        policy._check(ahead)
         return policy
 
-    def _check(self) -> None:
+    def _check(self, ahead_horizons: Sequence[int]) -> None:
         """Refuse what would fail later, or go wrong unnoticed."""
         tables = len(self.directory.manifest.tables)
+        horizons, ages = self.models.horizons, self.models.ages
         sound = (
-            bool(self._horizons and self._ages and tables)
-            and all(a < b for a, b in zip([0, *self._horizons], self._horizons, strict=False))
-            and all(rows > 0 and age > 0 for rows, age in self._ages)
+            bool(horizons and ages and tables)
+            and all(a < b for a, b in zip([0, *horizons], horizons, strict=False))
+            and all(rows > 0 and age > 0 for rows, age in ages)
             and all(0 <= table < tables for table in self._contexts)
             and len(self._contexts) <= MOST_CONTEXTS
+            and ahead_horizons == AHEAD_HORIZONS
         )
         if not sound:
             raise ValueError(f"{self.directory.path} is no sound {POLICY}: its settings are amiss")
+        self._check_model("caching", self.models.scorer(1), len(row_feature_names()))
+        ahead = self.models.ahead_scorer()
+        if ahead is not None:
+            self._check_model("prefetch", ahead, FEATURES.width)
+
+    def _check_model(self, name: str, score: Score, width: int) -> None:
         try:
-            found = self.scorer(1)(np.zeros((2, FEATURES.width), dtype=np.float32))
+            found = score(np.zeros((2, width), dtype=np.float32))
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
-            raise ValueError(f"{self.directory.path}: its model fails: {reason}") from error
+            raise ValueError(f"{self.directory.path}: its {name} model fails: {reason}") from error
         if found.shape != (2,) or found.dtype != np.float32:
             raise ValueError(
-                f"{self.directory.path}: its model gives scores of shape {found.shape} and dtype"
-                f" {found.dtype} for 2 rows, expected float32 of shape (2,)"
+                f"{self.directory.path}: its {name} model gives scores of shape {found.shape} and"
+                f" dtype {found.dtype} for 2 rows, expected float32 of shape (2,)"
             )
 
     def check(self, trace: Trace) -> None:
@@ -142,11 +220,15 @@ class RecmgPolicy:
         starts = np.cumsum([0, *rows]).astype(np.uint64)
         return RowHistory(starts, min(REMEMBERED * fast_rows, int(starts[-1])), self._contexts)
 
-    def scorer(self, fast_rows: int) -> Score:
-        """Return what scores rows for a fast tier of this many rows: the lowest leave first."""
-        weights = horizon_weights(self._horizons, eviction_age(self._ages, fast_rows))
-        return scorer(self._model, weights)
+    def prefetcher(self, fast_rows: int) -> Prefetcher | None:
+        """Make what chooses what to fetch ahead, if anything is."""
+        return self.models.prefetcher(fast_rows, self._rows)
 
+    @property
+    def _rows(self) -> int:
+        return sum(rows for _, rows in self.directory.manifest.tables)
+
+    @one_thread()
     def count(
         self,
         trace: Trace,
@@ -156,14 +238,8 @@ class RecmgPolicy:
         report: Callable[[int], object],
     ) -> Mapping[str, Any]:
         """Replay a trace at any capacity."""
-        simulator = ScoredSimulator(
-            self.history(capacity),
-            capacity,
-            self.scorer(capacity),
-            candidates=CANDIDATES,
-            victims=VICTIMS,
-            count_from=count_from,
-        )
+        history = self.history(capacity)
+        simulator = self.models.simulator(history, capacity, count_from=count_from)
         accesses = trace.accesses()
         lengths = trace.lengths.sum(axis=0, dtype=np.uint32)
         begin = 0
@@ -174,3 +250,9 @@ class RecmgPolicy:
             report(end - begin)
             begin = end
         return simulator.counts
+
+
+class RecmgCachingPolicy(RecmgPolicy):
+    """The same without prefetching: of the directory the caching model alone is used."""
+
+    prefetches = False

@@ -26,7 +26,7 @@ class RecmgBrain:
 
     def __init__(self, policy: RecmgPolicy, fast_rows: int) -> None:
         self._history = policy.history(fast_rows)
-        self._scorer = policy.scorer(fast_rows)
+        self._scorer = policy.models.scorer(fast_rows)
 
     def observe(self, rows: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> None:
         """Take note of accesses, (n,), of samples of so many rows each."""
