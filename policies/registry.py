@@ -26,9 +26,13 @@ _LOADED_BY = {
     "recmg-paper": ("tieralloc.policies.paper.policy", "PaperPolicy"),
 }
 
+#: Policies that run from the directory of another.
+_TRAINED_AS = {"recmg-caching": "recmg"}
+
 #: Module and name of what makes the brain of each policy that a store can run.
 _SERVED_BY: dict[str, tuple[str, str]] = {
     "recmg": ("tieralloc.policies.recmg.serving", "make_brain"),
+    "recmg-caching": ("tieralloc.policies.recmg.serving", "make_caching_brain"),
     "recmg-paper": ("tieralloc.policies.paper.serving", "make_brain"),
 }
 
@@ -58,6 +62,11 @@ def trainer(name: str) -> Callable[..., Any]:
     from tieralloc._torch import one_thread
 
     return one_thread()(found)
+
+
+def trained_as(name: str) -> str:
+    """Return the policy whose directory a learned policy runs from, which may be its own."""
+    return _TRAINED_AS.get(name, name)
 
 
 def served_names() -> list[str]:
@@ -122,7 +131,8 @@ def _load(policy: str, label: str) -> LearnedPolicy:
     name, _, directory = policy.partition(":")
     if not directory:
         raise ValueError(
-            f"policy {name} has to be trained first: tieralloc train T --policy {name} --out DIR,"
+            f"policy {name} has to be trained first: tieralloc train T --policy {trained_as(name)}"
+            f" --out DIR,"
             f" then name it {name}:DIR"
         )
     module, kind = _LOADED_BY[name]

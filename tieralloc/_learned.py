@@ -50,13 +50,14 @@ def load_learned(policy: str) -> Learned:
     ImportError
         Where torch is missing.
     """
-    from tieralloc.policies.registry import brain_maker
+    from tieralloc.policies.registry import brain_maker, trained_as
 
     name, _, path = policy.partition(":")
     make = brain_maker(name)
     directory = read_policy(path)
-    if directory.manifest.policy != name:
-        raise ValueError(f"{path} holds policy {directory.manifest.policy!r}, expected {name!r}")
+    held, wanted = directory.manifest.policy, trained_as(name)
+    if held != wanted:
+        raise ValueError(f"{path} holds policy {held!r}, expected {wanted!r}")
     fallback = directory.manifest.settings.get("fallback", FALLBACK)
     if fallback not in eviction_policy_names():
         known = ", ".join(eviction_policy_names())

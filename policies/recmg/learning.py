@@ -46,6 +46,8 @@ SETTINGS = Settings(rounds=10, patience=4, batch_size=1024, learning_rate=3e-3, 
 _VALIDATED = 0.2
 _PREFETCH_ROUNDS = 3  # at most: each takes long to measure, and more were never better
 _LEAST_ACCESSES = 200
+_LEAST_CANDIDATES = 1000
+_LEAST_STEPS = 100  # of a round
 _CHECKPOINTS = ".checkpoints"
 
 #: Measures a module; less is better.
@@ -89,7 +91,8 @@ def train_policy(
     Manifest
         Of the directory. Its metrics are, for each capacity, miss ratios of the validation slice:
         lru, opt, caching and prefetching (without the prefetch model and with it, both models as
-        they were before they learned from that slice too).
+        they were before they learned from that slice too). A trace in which next to nothing is
+        looked up in one sample with others gives no prefetch model.
 
     Raises
     ------
@@ -172,6 +175,11 @@ class _Task:
     def num_accesses(self) -> int:
         return len(self.stream.accesses)
 
+    @property
+    def has_candidates(self) -> bool:
+        """Whether there is enough to learn from of what comes beside what."""
+        return len(self.candidates.until(self.fitted).features) >= _LEAST_CANDIDATES
+
     def ages_until(self, end: int) -> list[tuple[int, float]]:
         """After how many accesses LRU evicts in the later half of what precedes an access."""
         accesses = self.stream.accesses[:end]
@@ -233,32 +241,24 @@ class _Course:
             ratios = [task.count(models, rows) / yardsticks[rows]["lru"] for rows in sizes]
             return float(np.mean(ratios))
 
-        def caching_alone(module: torch.nn.Module) -> Models:
+        def alone(module: torch.nn.Module) -> Models:
             return Models(module, None, task.horizons, ages)
 
-        def with_prefetching(module: torch.nn.Module) -> Models:
-            return replace(caching_alone(caching.module), prefetch=module)
-
-        caching = task.caching_learner(task.fitted, lambda it: ratio_to_lru(caching_alone(it)))
-        prefetch = task.prefetch_learner(task.fitted, lambda it: ratio_to_lru(with_prefetching(it)))
-        best = {}
-        for name, learner, most in (
-            ("caching", caching, self.settings.rounds),
-            ("prefetch", prefetch, min(self.settings.rounds, _PREFETCH_ROUNDS)),
-        ):
-            settings = replace(self.settings, rounds=most)
-            rounds = self._train(f"how far to go, {name}", learner, settings)
-            best[name] = 1 + int(np.argmin([entry.measure for entry in rounds]))
-            learner.module.eval()
-        alone, both = caching_alone(caching.module), with_prefetching(prefetch.module)
+        caching = task.caching_learner(task.fitted, lambda it: ratio_to_lru(alone(it)))
+        best = {"caching": self._rounds("caching", caching, self.settings.rounds)}
+        models = alone(caching.module)
         metrics = {
-            rows: {
-                **yardsticks[rows],
-                "caching": task.count(alone, rows),
-                "prefetching": task.count(both, rows),
-            }
-            for rows in sizes
+            rows: {**yardsticks[rows], "caching": task.count(models, rows)} for rows in sizes
         }
+        if task.has_candidates:
+            prefetch = task.prefetch_learner(
+                task.fitted, lambda it: ratio_to_lru(replace(models, prefetch=it))
+            )
+            most = min(self.settings.rounds, _PREFETCH_ROUNDS)
+            best["prefetch"] = self._rounds("prefetch", prefetch, most)
+            models = replace(models, prefetch=prefetch.module)
+            for rows in sizes:
+                metrics[rows]["prefetching"] = task.count(models, rows)
         found = [
             {
                 "fast_fraction": capacity.fast_fraction,
@@ -269,19 +269,28 @@ class _Course:
         ]
         return found, best
 
+    def _rounds(self, name: str, learner: HorizonLearner, most: int) -> int:
+        """Train a model, and return how many rounds were worth their time."""
+        settings = replace(self.settings, rounds=most)
+        rounds = self._train(f"how far to go, {name}", learner, settings)
+        learner.module.eval()
+        return 1 + int(np.argmin([entry.measure for entry in rounds]))
+
     def fit(self, rounds: Mapping[str, int]) -> dict[str, HorizonModel]:
-        """Train on everything."""
+        """Train on everything, each model for as many rounds as are given for it."""
         end = self.task.num_accesses
-        learners = {
-            "caching": self.task.caching_learner(end),
-            "prefetch": self.task.prefetch_learner(end),
-        }
-        for name, learner in learners.items():
-            settings = replace(self.settings, rounds=rounds[name], measured=False)
-            self._train(name, learner, settings)
-        return {name: learner.module for name, learner in learners.items()}
+        makers = {"caching": self.task.caching_learner, "prefetch": self.task.prefetch_learner}
+        modules = {}
+        for name, count in rounds.items():
+            learner = makers[name](end)
+            self._train(name, learner, replace(self.settings, rounds=count, measured=False))
+            modules[name] = learner.module
+        return modules
 
     def _train(self, what: str, learner: HorizonLearner, settings: Settings) -> list[Any]:
+        # A round is of some steps at least, on a small trace too.
+        most = max(1, learner.num_examples // _LEAST_STEPS)
+        settings = replace(settings, batch_size=min(settings.batch_size, most))
         total = settings.rounds * round_size(learner, settings)
         task = self.task
         with self.progress(f"training: {what}", total, "samples") as report:

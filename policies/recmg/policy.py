@@ -165,14 +165,13 @@ class RecmgPolicy:
             ages = [(int(rows), float(age)) for rows, age in settings["eviction_ages"]]
             contexts = [int(table) for table in settings["contexts"]]
             ahead = tuple(settings["ahead_horizons"])
-            compiled = [directory.models[model] for model in ("caching", "prefetch")]
+            compiled = directory.models["caching"]
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{directory.path} is no sound {POLICY}: {error!r}") from error
-        caching, prefetch = (
-            load_module(compiled[0], "caching"),
-            load_module(compiled[1], "prefetch"),
-        )
-        models = Models(caching, prefetch if cls.prefetches else None, horizons, ages)
+        caching, prefetch = load_module(compiled, "caching"), None
+        if cls.prefetches and "prefetch" in directory.models:
+            prefetch = load_module(directory.models["prefetch"], "prefetch")
+        models = Models(caching, prefetch, horizons, ages)
         policy = cls(name, directory, models, contexts)
         policy._check(ahead)
         return policy

@@ -11,6 +11,7 @@ from paper_support import hot_and_cold
 
 torch = pytest.importorskip("torch")
 
+from tieralloc._core import row_feature_names  # noqa: E402
 from tieralloc.policies.recmg.contexts import find_contexts  # noqa: E402
 from tieralloc.policies.recmg.horizons import (  # noqa: E402
     eviction_age,
@@ -96,7 +97,10 @@ def test_the_manifest_says_what_was_done(trained):
     first, second = manifest.metrics["validation"]
     assert first["opt"] <= first["caching"] < first["lru"]
     assert second["fast_rows"] == 320
-    assert 1 <= manifest.settings["rounds"] <= 10
+    assert first["prefetching"] <= first["caching"] * 1.02
+    rounds = manifest.settings["rounds"]
+    assert 1 <= rounds["caching"] <= 10
+    assert 1 <= rounds["prefetch"] <= 3
     assert not (trained / ".checkpoints").exists()
 
 
@@ -115,10 +119,13 @@ def test_nothing_is_learned_from_what_comes_after(small_trace, small, tmp_path):
 def same_scores(one, other):
     features = np.random.default_rng(0).normal(5, 5, (100, FEATURES.width)).astype(np.float32)
     features[:, 0] %= 2
-    scores = [
-        RecmgPolicy.load(directory.path).scorer(100)(features.copy()) for directory in (one, other)
-    ]
-    return np.array_equal(*scores) and len(np.unique(scores[0])) > 50
+    of_rows = np.ascontiguousarray(features[:, : len(row_feature_names())])
+    models = [RecmgPolicy.load(directory.path).models for directory in (one, other)]
+    scores = [it.scorer(100)(of_rows) for it in models]
+    chances = [it.ahead_scorer()(features) for it in models]
+    assert len(np.unique(scores[0])) > 50
+    assert len(np.unique(chances[0])) > 50
+    return np.array_equal(*scores) and np.array_equal(*chances)
 
 
 @pytest.mark.parametrize("steps", [1, 4, 7])
@@ -158,7 +165,7 @@ def test_another_trace_is_refused_where_its_tables_differ(trained):
         ({"settings": {}}, "no sound recmg: KeyError.'horizons'"),
         ({"settings": {"horizons": [32], "eviction_ages": [1], "contexts": []}}, "TypeError"),
         ({"horizons": [64, 32]}, "its settings are amiss"),
-        ({"horizons": [32, 64]}, "its model fails"),
+        ({"horizons": [32, 64]}, "its caching model fails"),
         ({"contexts": [2]}, "its settings are amiss"),
         ({"contexts": ["user"]}, "no sound recmg: ValueError"),
         ({"eviction_ages": []}, "its settings are amiss"),

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 from tieralloc._advising import make_guard, simulate_advised  # noqa: E402
 from tieralloc.policies.recmg.learning import train_policy  # noqa: E402
 from tieralloc.policies.recmg.policy import RecmgPolicy  # noqa: E402
-from tieralloc.policies.recmg.serving import make_brain  # noqa: E402
+from tieralloc.policies.recmg.serving import make_brain, make_caching_brain  # noqa: E402
 from tieralloc.policy_directory import read_policy  # noqa: E402
 from tieralloc.runtime import PolicyRuntime  # noqa: E402
 
@@ -36,7 +36,7 @@ def test_the_brain_scores_rows_as_the_simulator_does(trace, trained):
     brain.observe(accesses, lengths)
     history.observe(accesses, lengths)
     rows = np.unique(accesses)[:200]
-    assert np.array_equal(brain.score(rows), policy.scorer(48)(history.features(rows)))
+    assert np.array_equal(brain.score(rows), policy.models.scorer(48)(history.features(rows)))
 
 
 def test_a_store_serves_right_rows_and_takes_advice(trace, trained, tmp_path):
@@ -68,7 +68,7 @@ def test_in_step_a_store_fetches_what_the_simulator_says(trace, trained, make_st
     directory = read_policy(trained)
     runtime = PolicyRuntime(
         store._core,
-        make_brain(directory, 48),
+        make_caching_brain(directory, 48),
         policy="recmg",
         fallback="s3fifo",
         guarded=guarded,
@@ -80,7 +80,7 @@ def test_in_step_a_store_fetches_what_the_simulator_says(trace, trained, make_st
         trace.accesses(),
         trace.lengths.sum(axis=0, dtype=np.uint32),
         48,
-        make_brain(directory, 48),
+        make_caching_brain(directory, 48),
         guard=make_guard(48, "s3fifo") if guarded else None,
         step=1,
     )
