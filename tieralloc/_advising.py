@@ -207,11 +207,12 @@ class Adviser:
         self.work.steps += 1
         self.work.observed += len(rows)
         self.brain.observe(rows, lengths)
-        if self.guard is not None and self._shadow is not None:
-            self._compare(self.guard, self._shadow, rows)
         self._filler.target.withdraw_advice(rows)
         if self.in_charge is None:
             self._advise(self._filler.target, drawn)
+        # After that: what was drawn leaves while advice is awaited.
+        if self.guard is not None and self._shadow is not None:
+            self._compare(self.guard, self._shadow, rows)
         return len(rows)
 
     def _compare(self, guard: Guard, shadow: _Filler, rows: NDArray[np.uint64]) -> None:
