@@ -62,6 +62,7 @@ CONTENDERS: tuple[Contender, ...] = (
     Foreign("lru of libcachesim", "LRU", checks=LRU),
     Foreign("s3fifo of libcachesim", "S3FIFO", checks="s3fifo"),
     Learned("recmg-paper", "recmg-paper", by_name("recmg-paper")),
+    Learned("recmg-caching", "recmg", by_name("recmg-caching")),
     Learned("recmg", "recmg", by_name("recmg")),
     Simple(OPT),
 )
