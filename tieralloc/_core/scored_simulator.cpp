@@ -6,6 +6,9 @@
 #include <string>
 #include <utility>
 
+#include "learn/prefetch_gate.hpp"
+#include "learn/row_sample.hpp"
+
 namespace tieralloc {
 namespace {
 
@@ -45,23 +48,37 @@ class ScoredSimulator::Scorer final : public RowScorer {
   std::vector<float> features_;
 };
 
+ScoredSimulator::Tier::Tier(std::unique_ptr<ScoredPolicy> made, std::uint32_t capacity,
+                            std::uint64_t rows, std::uint64_t count_from, std::uint64_t lag)
+    : policy(*made), simulator(std::move(made), capacity, rows, count_from, lag) {}
+
+/// The tier as it would be without any prefetching, or a small part of it.
+struct ScoredSimulator::Shadow {
+  static constexpr std::uint32_t kMostRows = 2048;
+
+  Shadow(std::uint32_t capacity, std::uint64_t rows, const Guidance& guidance, std::uint64_t seed)
+      : sample(capacity, kMostRows, seed),
+        tier(make_policy(std::min(capacity, kMostRows), guidance, seed),
+             std::min(capacity, kMostRows), rows) {}
+
+  RowSample sample;
+  Tier tier;
+  PrefetchGate gate;
+};
+
 ScoredSimulator::ScoredSimulator(std::uint32_t capacity, RowHistory history, ScoreRows score,
                                  const Guidance& guidance, std::uint64_t count_from,
                                  std::uint64_t guide_from, std::uint64_t seed,
                                  std::optional<Prefetching> prefetching)
-    : ScoredSimulator(make_policy(capacity, guidance, seed), capacity, std::move(history),
-                      std::move(score), count_from, guide_from, std::move(prefetching)) {}
-
-ScoredSimulator::ScoredSimulator(std::unique_ptr<ScoredPolicy> policy, std::uint32_t capacity,
-                                 RowHistory&& history, ScoreRows&& score, std::uint64_t count_from,
-                                 std::uint64_t guide_from, std::optional<Prefetching>&& prefetching)
-    : policy_(*policy),
-      history_(std::move(history)),
+    : history_(std::move(history)),
       scorer_(std::make_unique<Scorer>(history_, std::move(score))),
       prefetching_(std::move(prefetching)),
-      simulator_(std::move(policy), capacity, history_.rows(), count_from,
-                 prefetching_ ? prefetching_->lag : 0),
-      guide_from_(guide_from) {}
+      tier_(make_policy(capacity, guidance, seed), capacity, history_.rows(), count_from,
+            prefetching_ ? prefetching_->lag : 0),
+      guide_from_(guide_from) {
+  if (!prefetching_) return;
+  shadow_ = std::make_unique<Shadow>(capacity, history_.rows(), guidance, seed);
+}
 
 ScoredSimulator::~ScoredSimulator() = default;
 
@@ -73,14 +90,33 @@ void ScoredSimulator::run(std::span<const RowId> rows,
     history_.begin_sample();
     if (prefetching_) prefetching_->prefetcher.begin_sample();
     for (const std::size_t end = at + length; at < end; ++at) {
-      if (history_.accesses() == guide_from_) policy_.set_scorer(scorer_.get());
+      if (history_.accesses() == guide_from_) begin_to_guide();
       history_.observe(rows[at]);
-      simulator_.run(rows.subspan(at, 1));
-      if (!prefetching_) continue;
-      prefetching_->prefetcher.observe(rows[at]);
-      if (history_.accesses() > guide_from_) fetch_ahead();
+      if (prefetching_) {
+        access_with_shadow(rows.subspan(at, 1));
+      } else {
+        tier_.simulator.run(rows.subspan(at, 1));
+      }
     }
   }
+}
+
+void ScoredSimulator::begin_to_guide() {
+  tier_.policy.set_scorer(scorer_.get());
+  if (shadow_ != nullptr) shadow_->tier.policy.set_scorer(scorer_.get());
+}
+
+void ScoredSimulator::access_with_shadow(std::span<const RowId> row) {
+  const bool guided = history_.accesses() > guide_from_;
+  if (shadow_->sample.contains(row[0])) {
+    const bool missed = !tier_.simulator.is_resident(row[0]);
+    const bool missed_without = !shadow_->tier.simulator.is_resident(row[0]);
+    shadow_->tier.simulator.run(row);
+    if (guided && !shadow_->gate.note(missed, missed_without)) tier_.policy.give_up_prefetched();
+  }
+  tier_.simulator.run(row);
+  prefetching_->prefetcher.observe(row[0]);
+  if (guided && shadow_->gate.is_open()) fetch_ahead();
 }
 
 void ScoredSimulator::fetch_ahead() {
@@ -88,7 +124,7 @@ void ScoredSimulator::fetch_ahead() {
   rows_.clear();
   for (const Candidate& candidate : prefetching_->prefetcher.take_candidates()) {
     const RowId row = candidate.row;
-    if (simulator_.slot_of(row) != kNoSlot || simulator_.in_flight(row)) continue;
+    if (tier_.simulator.is_resident(row) || tier_.simulator.in_flight(row)) continue;
     candidates_.push_back(candidate);
     rows_.push_back(row);
   }
@@ -100,7 +136,7 @@ void ScoredSimulator::fetch_ahead() {
   check_finite(rows_, scores_);
   ahead_.clear();
   prefetching_->prefetcher.choose(rows_, scores_, ahead_);
-  simulator_.prefetch(ahead_);
+  tier_.simulator.prefetch(ahead_);
 }
 
 }  // namespace tieralloc

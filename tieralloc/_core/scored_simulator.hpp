@@ -28,7 +28,7 @@ struct Guidance {
   std::uint32_t victims;     ///< of these, those advised to leave
 };
 
-/// How rows are fetched ahead.
+/// How rows are fetched ahead, as long as that does less harm than good (learn/prefetch_gate.hpp).
 struct Prefetching {
   Prefetcher prefetcher;  ///< which knows what it knows when the replay begins
   ScoreRows score;        ///< of candidates, of kAheadFeatures features each
@@ -49,22 +49,28 @@ class ScoredSimulator {
   /// and std::runtime_error for a score that is not finite, what was replayed until then staying.
   void run(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
 
-  const Counts& counts() const { return simulator_.counts(); }
+  const Counts& counts() const { return tier_.simulator.counts(); }
 
  private:
   class Scorer;
+  struct Shadow;
+  struct Tier {
+    Tier(std::unique_ptr<ScoredPolicy> made, std::uint32_t capacity, std::uint64_t rows,
+         std::uint64_t count_from = 0, std::uint64_t lag = 0);
 
-  ScoredSimulator(std::unique_ptr<ScoredPolicy> policy, std::uint32_t capacity,
-                  RowHistory&& history, ScoreRows&& score, std::uint64_t count_from,
-                  std::uint64_t guide_from, std::optional<Prefetching>&& prefetching);
+    ScoredPolicy& policy;  ///< the simulator's
+    Simulator simulator;
+  };
 
+  void begin_to_guide();
+  void access_with_shadow(std::span<const RowId> row);
   void fetch_ahead();
 
-  ScoredPolicy& policy_;
   RowHistory history_;
   std::unique_ptr<Scorer> scorer_;
   std::optional<Prefetching> prefetching_;
-  Simulator simulator_;
+  Tier tier_;
+  std::unique_ptr<Shadow> shadow_;  ///< where there is prefetching
   std::uint64_t guide_from_;
   std::vector<Candidate> candidates_;  ///< neither resident nor in flight
   std::vector<RowId> rows_;            ///< of the candidates

@@ -50,6 +50,7 @@ class Simulator {
   /// kNoSlot where the row is not resident.
   Slot slot_of(RowId row) const { return slot_of_[row]; }
 
+  bool is_resident(RowId row) const { return slot_of_[row] != kNoSlot; }
   bool in_flight(RowId row) const { return in_flight_.contains(row); }
 
   const Counts& counts() const { return counts_; }

@@ -27,8 +27,8 @@ TEST(rows_fetched_ahead_leave_in_the_order_in_which_they_came_unless_they_are_us
       const auto which = random.below(static_cast<std::uint32_t>(plain.size()));
       const RowId row = plain[which];
       CHECK(aside.contains(row));
-      CHECK(random.below(2) == 0 ? aside.use(row) : aside.drop(row));
-      CHECK(!aside.contains(row) && !aside.use(row) && !aside.drop(row));
+      CHECK(random.below(2) == 0 ? aside.use(row, 5'000'000 + row) : aside.drop(row));
+      CHECK(!aside.contains(row) && !aside.use(row, row) && !aside.drop(row));
       plain.erase(plain.begin() + which);
     } else if (what == 3 && aside.is_over()) {
       CHECK_EQ(aside.pop_oldest(), plain.front());
@@ -57,7 +57,7 @@ void serve(SetAside& aside, std::uint32_t old_uses, std::uint32_t misses) {
     }
     aside.note_eviction(1'000'000 + row);
     if (random.below(100) < old_uses && there.size() > 8) {
-      aside.use(there.front());
+      aside.use(there.front(), there.front());
       there.pop_front();
     }
     if (random.below(100) < misses) aside.note_miss(1'000'000 + row - 3);
@@ -90,7 +90,7 @@ TEST(a_tier_of_a_single_row_can_set_it_aside) {
   CHECK_EQ(aside.add(3), kNoRow);
   CHECK_EQ(aside.add(4), 3);
   CHECK(!aside.is_over());
-  CHECK(aside.use(4));
+  CHECK(aside.use(4, 4));
   CHECK_EQ(aside.size(), 0);
 }
 

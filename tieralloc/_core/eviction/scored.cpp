@@ -54,7 +54,7 @@ void ScoredPolicy::touch(std::span<const Slot> slots) {
   for (const Slot slot : slots) {
     if (!order_.contains(slot)) continue;
     order_.erase(slot);
-    if (set_aside_.use(slot)) {
+    if (set_aside_.use(slot, row_in_[slot])) {
       hold(slot);
     } else {
       order_.push_back(kOrder, slot);

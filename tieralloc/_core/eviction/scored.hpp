@@ -34,6 +34,9 @@ class ScoredPolicy final : public EvictionPolicy {
   /// Who scores from now on; null: nobody.
   void set_scorer(RowScorer* scorer);
 
+  /// What was fetched ahead and not asked for leaves first now.
+  void give_up_prefetched() { set_aside_.shrink(); }
+
   void insert(Slot slot, RowId row) override;
   void insert_prefetched(Slot slot, RowId row) override;
   void touch(std::span<const Slot> slots) override;

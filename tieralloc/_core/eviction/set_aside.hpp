@@ -43,6 +43,9 @@ class SetAside {
   /// Whether the oldest should leave before any row that was asked for.
   bool is_over() const { return size() > target_; }
 
+  /// As few as possible may stay, until late uses let more.
+  void shrink() { target_ = least_; }
+
   /// A row was fetched ahead. Where there are as many as there can be, the oldest counts as asked
   /// for from now on and is returned, else kNoRow.
   Key add(Key key) {
@@ -53,10 +56,15 @@ class SetAside {
   }
 
   /// A row is asked for; false where it is none of these.
-  bool use(Key key) {
-    if (young_.take(key)) return true;
-    if (!old_.take(key)) return false;
-    target_ = std::min(target_ + step_, most_);
+  bool use(Key key, RowId row) {
+    const bool is_old = !young_.contains(key);
+    if (!drop(key)) return false;
+    // One that had just left would have been there without being fetched, had fewer been.
+    if (gone_.contains(row)) {
+      note_miss(row);
+    } else if (is_old) {
+      target_ = std::min(target_ + step_, most_);
+    }
     return true;
   }
 

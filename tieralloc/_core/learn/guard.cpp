@@ -38,10 +38,7 @@ GuardOptions checked(const GuardOptions& options) {
 
 Guard::Guard(const GuardOptions& options)
     : options_(checked(options)),
-      rate_(std::min(
-          1.0, static_cast<double>(options_.shadow_rows) / static_cast<double>(options_.capacity))),
-      threshold_(rate_ < 1 ? static_cast<std::uint64_t>(std::ldexp(rate_, 64)) : ~std::uint64_t{0}),
-      salt_(SplitMix64::mix(options_.seed + 0x9E3779B97F4A7C15u)),
+      sample_(options_.capacity, options_.shadow_rows, options_.seed),
       decay_(std::exp2(-1 / options_.half_life)),
       misses_(options_.policies.size() + 1),
       missed_(options_.policies.size() + 1),
@@ -57,7 +54,7 @@ Guard::Guard(const GuardOptions& options)
 
 void Guard::observe(std::span<const RowId> rows) {
   for (const RowId row : rows) {
-    if (is_sampled(row)) access(row);
+    if (sample_.contains(row)) access(row);
   }
   decide();
 }

@@ -15,6 +15,7 @@
 #include <string>
 #include <vector>
 
+#include "row_sample.hpp"
 #include "shadow_tier.hpp"
 
 namespace tieralloc {
@@ -50,19 +51,16 @@ class Guard {
   std::size_t choice() const { return in_charge_ == misses_.size() - 1 ? kLearned : in_charge_; }
   std::uint64_t switches() const { return switches_; }
   std::uint64_t sampled() const { return sampled_; }
-  double sample_rate() const { return rate_; }
+  double sample_rate() const { return sample_.rate(); }
   /// Estimated miss ratios of the policies, and last of the learned one.
   std::vector<double> miss_ratios() const;
 
  private:
-  bool is_sampled(RowId row) const { return SplitMix64::mix(row ^ salt_) <= threshold_; }
   void access(RowId row);
   void decide();
 
   GuardOptions options_;
-  double rate_;
-  std::uint64_t threshold_;
-  std::uint64_t salt_;
+  RowSample sample_;
   double decay_;
   std::deque<ShadowTier> shadows_;  ///< of the policies, in order, and last the learned one's
   std::vector<double> misses_;      ///< decayed
