@@ -51,11 +51,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(given)
     size = QUICK if options.quick else FULL
-    if options.traces is not None and not _traces_in(options.traces):
+    if options.traces is not None and not traces_in(options.traces):
         parser.error(f"there is no trace in {options.traces}")
     out = options.out if options.out or options.quick else RESULTS
     with tempfile.TemporaryDirectory(prefix="tieralloc-policies-") as temporary:
-        paths = [] if options.quick else _traces_in(options.traces or TRACES)
+        paths = [] if options.quick else traces_in(options.traces or TRACES)
         if not paths:
             paths = [_generate(Path(temporary), size, options.quick)]
         models = options.models or (Path(temporary) / "models" if options.quick else MODELS)
@@ -79,8 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return _verdict(traces, refused)
 
 
-def _traces_in(place: Path) -> list[Path]:
-    """Files that go by the name of a trace, in a directory; or the one that is given itself."""
+def traces_in(place: Path) -> list[Path]:
+    """Find what goes by the name of a trace in a directory; or take the file that is given."""
     if place.is_file():
         return [place]
     suffixes = tuple(suffix for format in trace.FORMATS.values() for suffix in format.suffixes)
