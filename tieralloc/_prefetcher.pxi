@@ -108,6 +108,13 @@ cdef class Prefetcher:
             and not asked for since.
         features : (n, F) float32
             Of each row those of `RowHistory.features`, and then `candidate_feature_names`.
+
+        Raises
+        ------
+        IndexError
+            For a row that is none of the history's.
+        RuntimeError
+            While another thread uses the history.
         """
         cdef CandidateSpan found = self._prefetcher.get().take_candidates()
         rows = np.empty(found.size(), dtype=np.uint64)
@@ -115,14 +122,37 @@ cdef class Prefetcher:
         cdef uint64_t[::1] row_view = rows
         cdef float[:, ::1] feature_view = features
         cdef size_t i
-        if found.size() > 0:
-            for i in range(found.size()):
-                row_view[i] = found[i].row
-            c_write_features(history._history.get()[0], found, &feature_view[0, 0])
+        for i in range(found.size()):
+            row_view[i] = found[i].row
+        c_check_rows(_span(row_view), history.rows)
+        history._begin()
+        try:
+            if found.size() > 0:
+                c_write_features(history._history.get()[0], found, &feature_view[0, 0])
+        finally:
+            history._busy = False
         return rows, features
 
     def choose(self, const uint64_t[::1] candidates not None, const float[::1] scores not None):
-        """Choose, of candidates, (n,), by their scores, (n,): rows to fetch, the likeliest first."""
+        """Choose what to fetch, the likeliest first.
+
+        Parameters
+        ----------
+        candidates : (n,) uint64
+            Some of those last taken.
+        scores : (n,) float32
+            The chance of each to be asked for within `PREFETCH_HORIZON` accesses.
+
+        Returns
+        -------
+        (m,) uint64
+            Rows.
+
+        Raises
+        ------
+        ValueError
+            For another number of scores, or one that is not in [0, 1]; nothing is chosen.
+        """
         if candidates.shape[0] != scores.shape[0]:
             raise ValueError(f"there are {scores.shape[0]} scores, expected {candidates.shape[0]}")
         cdef vector[uint64_t] rows

@@ -155,6 +155,8 @@ cdef class ScoredSimulator:
             As for `RowHistory.observe`; nothing is replayed.
         RuntimeError
             For a score that is not finite, or while another thread runs this simulator.
+        ValueError
+            For a chance of `score_ahead` that is not in [0, 1].
         Exception
             Whatever scoring raised; the simulator is of no use then.
         """

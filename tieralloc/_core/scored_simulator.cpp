@@ -133,7 +133,6 @@ void ScoredSimulator::fetch_ahead() {
   scores_.resize(rows_.size());
   write_features(history_, candidates_, features_.data());
   prefetching_->score(features_, scores_);
-  check_finite(rows_, scores_);
   ahead_.clear();
   prefetching_->prefetcher.choose(rows_, scores_, ahead_);
   tier_.simulator.prefetch(ahead_);

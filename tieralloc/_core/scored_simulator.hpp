@@ -31,7 +31,7 @@ struct Guidance {
 /// How rows are fetched ahead, as long as that does less harm than good (learn/prefetch_gate.hpp).
 struct Prefetching {
   Prefetcher prefetcher;  ///< which knows what it knows when the replay begins
-  ScoreRows score;        ///< of candidates, of kAheadFeatures features each
+  ScoreRows score;        ///< chances of candidates, of kAheadFeatures features each
   std::uint64_t lag;      ///< accesses for which a row is in flight
 };
 
@@ -45,8 +45,9 @@ class ScoredSimulator {
                   std::optional<Prefetching> prefetching = std::nullopt);
   ~ScoredSimulator();
 
-  /// Replays the next samples of the stream; throws as RowHistory::observe does, nothing replayed,
-  /// and std::runtime_error for a score that is not finite, what was replayed until then staying.
+  /// Replays the next samples of the stream; throws as RowHistory::observe does, nothing replayed.
+  /// Throws std::runtime_error for a score that is not finite, and as Prefetcher::choose does, what
+  /// was replayed until then staying.
   void run(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
 
   const Counts& counts() const { return tier_.simulator.counts(); }

@@ -16,6 +16,9 @@ namespace tieralloc {
 template <typename Key>
 class KeyQueue {
  public:
+  /// Where a key lies as long as it is in the queue, below the length.
+  using Entry = std::uint32_t;
+
   /// Holds `length` keys.
   explicit KeyQueue(std::uint32_t length)
       : order_(length, kLists), keys_(length), chain_(length), chain_heads_(length, kNoEntry) {
@@ -34,7 +37,7 @@ class KeyQueue {
   bool contains(Key key) const { return find(key) != kNoEntry; }
 
   /// Not for a full queue.
-  void push(Key key) {
+  Entry push(Key key) {
     const Entry entry = order_.front(kFree);
     order_.erase(entry);
     order_.push_back(kQueue, entry);
@@ -43,13 +46,17 @@ class KeyQueue {
     chain_[entry] = head;
     head = entry;
     ++size_;
+    return entry;
   }
+
+  /// Where the oldest key lies. Not for an empty queue.
+  Entry oldest() const { return order_.front(kQueue); }
 
   /// Takes the oldest key out. Not for an empty queue.
   Key pop() {
-    const Entry oldest = order_.front(kQueue);
-    const Key key = keys_[oldest];
-    erase(oldest);
+    const Entry entry = oldest();
+    const Key key = keys_[entry];
+    erase(entry);
     return key;
   }
 
@@ -62,7 +69,6 @@ class KeyQueue {
   }
 
  private:
-  using Entry = std::uint32_t;
   static constexpr Entry kNoEntry = kNoSlot;
   enum : std::uint32_t { kQueue, kFree, kLists };
 

@@ -10,41 +10,61 @@ namespace tieralloc {
 namespace {
 
 constexpr RowId kMostRows = RowId{1} << 48;
-constexpr std::size_t kMostPending = 4096;    // candidates
-constexpr std::uint32_t kMostFetches = 8192;  // whose outcome is waited for
-constexpr float kForget = 1.0f / (1 << 16);   // of promises, an access
-constexpr float kBenefitOfDoubt = 64;         // promises taken to have been kept
+constexpr std::size_t kMostTaken = 4096;              // candidates
+constexpr std::size_t kMostPending = 2 * kMostTaken;  // so that few have to be moved
+constexpr std::uint32_t kMostFetches = 8192;          // whose outcome is waited for
+constexpr float kForget = 1.0f / (1 << 16);           // of promises, an access
+constexpr float kBenefitOfDoubt = 64;                 // promises taken to have been kept
+
+/// Leaves the last ones.
+void drop_all_but(std::size_t most, std::vector<Candidate>& candidates) {
+  if (candidates.size() <= most) return;
+  candidates.erase(candidates.begin(), candidates.end() - static_cast<std::ptrdiff_t>(most));
+}
+
+void check_chances(std::span<const RowId> rows, std::span<const float> chances) {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (chances[i] >= 0 && chances[i] <= 1) continue;
+    throw std::invalid_argument("the chance of row " + std::to_string(rows[i]) + " is " +
+                                std::to_string(chances[i]) + ", expected 0 to 1");
+  }
+}
 
 }  // namespace
 
 Prefetcher::Prefetcher(std::uint32_t capacity, float least)
-    : successors_(capacity), least_(least), not_asked_for_(kMostFetches) {
+    : successors_(capacity), least_(least), not_asked_for_(kMostFetches), chosen_at_(kMostFetches) {
   if (!(least > 0 && least <= 1)) {
     throw std::invalid_argument("least chance is " + std::to_string(least) +
                                 ", expected above 0 and at most 1");
   }
-  pending_.reserve(2 * kMostPending);
+  pending_.reserve(kMostPending);
+  taken_.reserve(kMostPending);  // the two change places
+  order_.reserve(kMostTaken);
 }
 
 std::size_t Prefetcher::bytes(std::uint32_t capacity) {
   return Successors::bytes(capacity) + 2 * kMostPending * sizeof(Candidate) +
-         KeyQueue<RowId>::bytes(kMostFetches) + kMostFetches * sizeof(Fetch);
+         kMostTaken * sizeof(std::uint32_t) + KeyQueue<RowId>::bytes(kMostFetches) +
+         kMostFetches * sizeof(std::uint64_t);
 }
 
 void Prefetcher::observe(RowId row) {
   ++now_;
   promised_ -= promised_ * kForget;
   kept_ -= kept_ * kForget;
+  stop_waiting();
   if (not_asked_for_.take(row)) kept_ += 1;
-  while (!fetches_.empty() && fetches_.front().access + kPrefetchHorizon < now_) {
-    not_asked_for_.take(fetches_.front().row);
-    fetches_.pop_front();
-  }
   const auto candidates = successors_.observe(row);
-  if (pending_.size() + candidates.size() > 2 * kMostPending) {
-    pending_.erase(pending_.begin(), pending_.end() - kMostPending);
-  }
+  if (pending_.size() + candidates.size() > kMostPending) drop_all_but(kMostTaken, pending_);
   pending_.insert(pending_.end(), candidates.begin(), candidates.end());
+}
+
+/// For what was chosen so long ago that an access now would be too late.
+void Prefetcher::stop_waiting() {
+  while (!not_asked_for_.empty() && chosen_at_[not_asked_for_.oldest()] + kPrefetchHorizon < now_) {
+    not_asked_for_.pop();
+  }
 }
 
 void Prefetcher::observe(std::span<const RowId> rows,
@@ -61,7 +81,7 @@ void Prefetcher::observe(std::span<const RowId> rows,
 std::span<const Candidate> Prefetcher::take_candidates() {
   taken_.swap(pending_);
   pending_.clear();
-  if (taken_.size() > kMostPending) taken_.erase(taken_.begin(), taken_.end() - kMostPending);
+  drop_all_but(kMostTaken, taken_);
   std::stable_sort(taken_.begin(), taken_.end(),
                    [](const Candidate& a, const Candidate& b) { return a.row < b.row; });
   const auto last_of_each =
@@ -74,6 +94,7 @@ std::span<const Candidate> Prefetcher::take_candidates() {
 
 void Prefetcher::choose(std::span<const RowId> candidates, std::span<const float> scores,
                         std::vector<RowId>& rows) {
+  check_chances(candidates, scores);
   const float least = least_ / trust();
   order_.clear();
   for (std::uint32_t i = 0; i < candidates.size(); ++i) {
@@ -85,8 +106,7 @@ void Prefetcher::choose(std::span<const RowId> candidates, std::span<const float
   for (const std::uint32_t i : order_) {
     if (not_asked_for_.full()) break;
     rows.push_back(candidates[i]);
-    not_asked_for_.push(candidates[i]);
-    fetches_.push_back({candidates[i], now_});
+    chosen_at_[not_asked_for_.push(candidates[i])] = now_;
     promised_ += scores[i];
   }
 }

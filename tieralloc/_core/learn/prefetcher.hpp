@@ -10,7 +10,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <deque>
 #include <span>
 #include <vector>
 
@@ -48,7 +47,8 @@ class Prefetcher {
   /// that were fetched of late; valid until the next call. Of too many, the last.
   std::span<const Candidate> take_candidates();
 
-  /// Adds those candidates to `rows` whose scores are high enough, the best first.
+  /// Adds those candidates to `rows` whose scores are high enough, the best first. Throws
+  /// std::invalid_argument, nothing chosen, for a score that is not in [0, 1].
   void choose(std::span<const RowId> candidates, std::span<const float> scores,
               std::vector<RowId>& rows);
 
@@ -56,21 +56,18 @@ class Prefetcher {
   float trust() const;
 
  private:
-  struct Fetch {
-    RowId row;
-    std::uint64_t access;
-  };
+  void stop_waiting();
 
   Successors successors_;
   float least_;
   std::vector<Candidate> pending_;
   std::vector<Candidate> taken_;
   std::vector<std::uint32_t> order_;
-  std::deque<Fetch> fetches_;      ///< the last ones, in order
-  KeyQueue<RowId> not_asked_for_;  ///< of these
-  std::uint64_t now_ = 0;          ///< accesses so far
-  float promised_ = 0;             ///< sum of the scores of what was fetched, decayed
-  float kept_ = 0;                 ///< of these, those that were asked for, decayed
+  KeyQueue<RowId> not_asked_for_;         ///< of what was chosen within the horizon
+  std::vector<std::uint64_t> chosen_at_;  ///< access, by entry of that
+  std::uint64_t now_ = 0;                 ///< accesses so far
+  float promised_ = 0;                    ///< sum of the scores of what was fetched, decayed
+  float kept_ = 0;                        ///< of these, those that were asked for, decayed
 };
 
 /// Writes kAheadFeatures features of each candidate.
