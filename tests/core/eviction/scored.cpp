@@ -2,8 +2,10 @@
 #include "eviction/scored.hpp"
 
 #include <algorithm>
+#include <map>
 
 #include "check.hpp"
+#include "split_mix.hpp"
 
 namespace {
 
@@ -88,6 +90,135 @@ TEST(with_nobody_to_score_the_least_recently_used_leaves) {
   policy.touch(hits);  // of which two are not held
   CHECK_EQ(policy.evict(), 3);
   CHECK_EQ(scorer.calls, 1);
+}
+
+/// Rows that were asked for, the least recently used first, beside those that were fetched ahead.
+class Plain {
+ public:
+  Plain(std::uint32_t capacity, bool scored) : scored_(scored), aside_(capacity) {}
+
+  bool holds(Slot slot) const { return row_in_.contains(slot); }
+  bool is_resident(RowId row) const {
+    return std::any_of(row_in_.begin(), row_in_.end(),
+                       [row](const auto& held) { return held.second == row; });
+  }
+
+  void insert(Slot slot, RowId row) {
+    row_in_[slot] = row;
+    aside_.note_miss(row);
+    used_.push_back(slot);
+  }
+  void insert_prefetched(Slot slot, RowId row) {
+    row_in_[slot] = row;
+    const RowId too_many = aside_.add(slot);
+    if (too_many != kNoRow) used_.push_back(static_cast<Slot>(too_many));
+  }
+  void touch(Slot slot) {
+    if (holds(slot) && (aside_.use(slot) || std::erase(used_, slot) > 0)) used_.push_back(slot);
+  }
+  Slot evict() {
+    if (row_in_.empty()) return kNoSlot;
+    Slot victim;
+    if (aside_.is_over() || used_.empty()) {
+      victim = static_cast<Slot>(aside_.pop_oldest());
+    } else {
+      victim = scored_ ? lowest() : used_.front();
+      std::erase(used_, victim);
+      aside_.note_eviction(row_in_[victim]);
+    }
+    row_in_.erase(victim);
+    return victim;
+  }
+  void remove(Slot slot) {
+    row_in_.erase(slot);
+    if (!aside_.drop(slot)) std::erase(used_, slot);
+  }
+  void move(Slot from, Slot to) {
+    row_in_[to] = row_in_[from];
+    row_in_.erase(from);
+    if (aside_.drop(from)) {
+      aside_.add(to);
+    } else {
+      *std::find(used_.begin(), used_.end(), from) = to;
+    }
+  }
+
+ private:
+  Slot lowest() {
+    return *std::min_element(used_.begin(), used_.end(),
+                             [&](Slot a, Slot b) { return row_in_[a] < row_in_[b]; });
+  }
+
+  bool scored_;
+  SetAside aside_;
+  std::vector<Slot> used_;
+  std::map<Slot, RowId> row_in_;
+};
+
+void agree_with_plain(std::uint32_t capacity, bool scored, std::uint64_t seed) {
+  ByNumber scorer;
+  const std::uint32_t slots = capacity + 3;
+  // All are drawn, next to surely, and whoever is advised leaves at once.
+  ScoredPolicy policy({.capacity = capacity, .slots = slots, .seed = seed}, 100 * capacity, 1);
+  if (scored) policy.set_scorer(&scorer);
+  Plain plain(capacity, scored);
+  SplitMix64 random(seed);
+  std::uint32_t held = 0;
+  for (int step = 0; step < 20000; ++step) {
+    const Slot slot = random.below(slots);
+    const auto what = random.below(16);
+    if (what < 7) {
+      policy.touch({&slot, 1});
+      plain.touch(slot);
+    } else if (what == 7 && plain.holds(slot)) {
+      policy.remove(slot);
+      plain.remove(slot);
+      --held;
+    } else if (what == 8 && plain.holds(slot)) {
+      const Slot to = random.below(slots);
+      if (plain.holds(to)) continue;
+      policy.move(slot, to);
+      plain.move(slot, to);
+    } else if (what > 8) {
+      const RowId row = random.below(3 * capacity);
+      if (plain.is_resident(row)) continue;
+      if (held == capacity || what == 9) {
+        const Slot victim = policy.evict();
+        CHECK_EQ(victim, plain.evict());
+        if (victim != kNoSlot) --held;
+      }
+      if (plain.holds(slot)) continue;
+      ++held;
+      if (what < 13) {
+        policy.insert(slot, row);
+        plain.insert(slot, row);
+      } else {
+        policy.insert_prefetched(slot, row);
+        plain.insert_prefetched(slot, row);
+      }
+    }
+  }
+  for (; held > 0; --held) CHECK_EQ(policy.evict(), plain.evict());
+  CHECK_EQ(policy.evict(), kNoSlot);
+}
+
+TEST(rows_fetched_ahead_and_those_asked_for_leave_as_those_of_a_plain_model) {
+  for (const std::uint32_t capacity : {1u, 2u, 5u, 40u}) {
+    for (const bool scored : {false, true}) agree_with_plain(capacity, scored, capacity + 1);
+  }
+}
+
+TEST(rows_fetched_ahead_are_never_drawn_until_they_are_asked_for) {
+  ByNumber scorer;
+  ScoredPolicy policy = with_rows(8, 64, 1);
+  policy.set_scorer(&scorer);
+  policy.remove(7);
+  policy.insert_prefetched(7, 1);  // the lowest
+  CHECK_EQ(policy.evict(), 0);
+  CHECK(std::find(scorer.asked.begin(), scorer.asked.end(), 1) == scorer.asked.end());
+  const Slot used = 7;
+  policy.touch({&used, 1});
+  CHECK_EQ(policy.evict(), 7);
 }
 
 TEST(policies_of_no_victims_or_too_many_are_refused) {
