@@ -148,9 +148,7 @@ def table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, Any]]]
         "# What the choices in recmg are worth\n\n"
         "On-demand fetches ÷ lookups of the second half of each trace, and in brackets rows"
         " fetched ahead an access. One seed; `python -m bench.policies.ablations` after"
-        " `make policies`.\n\n"
-        + "\n".join(lines)
-        + "\n"
+        " `make policies`.\n\n" + "\n".join(lines) + "\n"
     )
 
 

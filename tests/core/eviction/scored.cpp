@@ -114,7 +114,9 @@ class Plain {
     if (too_many != kNoRow) used_.push_back(static_cast<Slot>(too_many));
   }
   void touch(Slot slot) {
-    if (holds(slot) && (aside_.use(slot) || std::erase(used_, slot) > 0)) used_.push_back(slot);
+    if (!holds(slot)) return;
+    const bool was_aside = aside_.use(slot, row_in_[slot]);
+    if (was_aside || std::erase(used_, slot) > 0) used_.push_back(slot);
   }
   Slot evict() {
     if (row_in_.empty()) return kNoSlot;
