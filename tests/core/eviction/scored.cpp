@@ -115,9 +115,10 @@ class Plain {
   }
   void touch(Slot slot) {
     if (!holds(slot)) return;
-    const bool was_aside = aside_.use(slot, row_in_[slot]);
-    if (was_aside || std::erase(used_, slot) > 0) used_.push_back(slot);
+    if (!aside_.use(slot, row_in_[slot])) std::erase(used_, slot);
+    used_.push_back(slot);
   }
+  void give_up_prefetched() { aside_.shrink(); }
   Slot evict() {
     if (row_in_.empty()) return kNoSlot;
     Slot victim;
@@ -167,6 +168,10 @@ void agree_with_plain(std::uint32_t capacity, bool scored, std::uint64_t seed) {
   SplitMix64 random(seed);
   std::uint32_t held = 0;
   for (int step = 0; step < 20000; ++step) {
+    if (random.below(1000) == 0) {
+      policy.give_up_prefetched();
+      plain.give_up_prefetched();
+    }
     const Slot slot = random.below(slots);
     const auto what = random.below(16);
     if (what < 7) {
