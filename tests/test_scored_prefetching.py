@@ -72,16 +72,20 @@ def run_foreseeing(accesses, lengths, **options):
     last = np.full(ROWS, -1)
     begin = 0
 
+    def note(end):
+        np.maximum.at(last, accesses[begin:end].astype(int), np.arange(begin, end))
+
     def score(features):
         rows = features[:, TABLE].astype(int)
         position = round(2.0 ** float(features[0, len(ROW_NAMES) + NAMES.index("position")]) - 1)
         now = begin + position - 1
-        np.maximum.at(last, accesses[begin : now + 1].astype(int), np.arange(begin, now + 1))
+        note(now + 1)
         return (following[last[rows]] - now <= HORIZON).astype(np.float32)
 
     made = simulator(score, **options)
     for length in lengths.tolist():
         made.run(accesses[begin : begin + length], [length])
+        note(begin + length)
         begin += length
     return counts_of(made)
 
@@ -92,7 +96,7 @@ def test_who_knows_what_comes_saves_most_fetches_and_wastes_none():
     found = run_foreseeing(accesses, lengths)
     # The first row of a sample is missed nevertheless, and so is what nobody has seen.
     assert without["on_demand_fetches"] > 0.8 * len(accesses)
-    assert found["on_demand_fetches"] < 0.4 * without["on_demand_fetches"]
+    assert found["on_demand_fetches"] < 0.3 * without["on_demand_fetches"]
     assert found["prefetches_useful"] > 0.95 * found["prefetches_issued"]
     assert found["prefetches_late"] == 0
 
