@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     #: Accesses in order: rows, sample by sample, and rows of each sample.
     Drained = tuple[NDArray[np.uint64], NDArray[np.uint32]]
 
+    #: Says which of some rows, (n,), are in no fast tier: (n,).
+    FindAbsent = Callable[[NDArray[np.uint64]], NDArray[np.bool_]]
+
 #: Simple policies that a learned one has to be ahead of.
 RIVALS = ("s3fifo", "lru", "sieve")
 
@@ -43,8 +46,9 @@ class Brain(Protocol):
     Rows are numbered as in the access stream of a trace: those of the first table from 0, of the
     second from where the first ends.
 
-    A method ``prefetches() -> (n,) uint64``, where there is one, is asked after each `observe` for
-    rows to be fetched ahead. A property ``nbytes`` says how much memory it takes.
+    A method ``prefetches(find_absent) -> (n,) uint64``, where there is one, is asked after each
+    `observe` for rows to be fetched ahead; ``find_absent(rows) -> (n,) bool`` says which of some
+    rows are not there already. A property ``nbytes`` says how much memory it takes.
     """
 
     def observe(self, rows: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> None:
@@ -80,6 +84,12 @@ class Target(Protocol):
     def clear_advice(self) -> None:
         """Let all rows stay."""
 
+    def find_absent(self, rows: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Say of each row whether it is in no tier."""
+
+    def prefetch_rows(self, rows: NDArray[np.uint64]) -> int:
+        """Have rows fetched ahead, the first first; return how many of them will be."""
+
     def use_policy(self, name: str) -> None:
         """Have a simple policy decide where there is no advice."""
 
@@ -97,6 +107,7 @@ class Work:
     decisions: int = 0  #: rows scored
     advised: int = 0  #: of these, rows advised to leave
     model_ns: int = 0  #: time that scores took
+    ahead_ns: int = 0  #: time that choosing what to fetch ahead took
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,10 +221,22 @@ class Adviser:
         self._filler.target.withdraw_advice(rows)
         if self.in_charge is None:
             self._advise(self._filler.target, drawn)
+        self._fetch_ahead()
         # After that: what was drawn leaves while advice is awaited.
         if self.guard is not None and self._shadow is not None:
             self._compare(self.guard, self._shadow, rows)
         return len(rows)
+
+    def _fetch_ahead(self) -> None:
+        prefetches = getattr(self.brain, "prefetches", None)
+        if prefetches is None:
+            return
+        target = self._filler.target
+        began = perf_counter_ns()
+        rows = prefetches(target.find_absent)
+        self.work.ahead_ns += perf_counter_ns() - began
+        if len(rows) > 0:
+            target.prefetch_rows(rows)
 
     def _compare(self, guard: Guard, shadow: _Filler, rows: NDArray[np.uint64]) -> None:
         """Have the guard say who is ahead, and its shadow advised as the target is."""
@@ -303,30 +326,36 @@ def simulate_advised(
     Returns
     -------
     dict
-        lookups, hits, on_demand_fetches, evictions, advised_evictions.
+        lookups, hits, on_demand_fetches, evictions, advised_evictions, prefetches_issued,
+        prefetches_useful, prefetches_useless.
     """
     tier = ShadowTier(fallback, capacity, seed=seed)
     adviser = Adviser(tier, brain, fallback=fallback, guard=guard)
     lookups = misses = 0
-    before = tier.view()[1][0]
+    before = _tallies(tier)
     for samples, served in _steps(lengths, step):
         rows = accesses[served]
         if served.start < count_from:
-            before = tier.view()[1][0]
+            before = _tallies(tier)
         missed = tier.run(rows)
         if served.start >= count_from:
             lookups += len(rows)
             misses += missed
         adviser.step(partial(_as_drained, rows, lengths[samples]))
         report(len(rows))
-    after = tier.view()[1][0]
+    after = _tallies(tier)
     return {
         "lookups": lookups,
         "hits": lookups - misses,
         "on_demand_fetches": misses,
-        "evictions": after["evictions"] - before["evictions"],
-        "advised_evictions": after["advised_evictions"] - before["advised_evictions"],
+        **{name: after[name] - before[name] for name in after},
     }
+
+
+def _tallies(tier: ShadowTier) -> dict[str, int]:
+    state = tier.view()[1][0]
+    evictions = {name: state[name] for name in ("evictions", "advised_evictions")}
+    return {**evictions, **tier.prefetches}
 
 
 def _steps(lengths: NDArray[np.uint32], step: int) -> Iterator[tuple[slice, slice]]:

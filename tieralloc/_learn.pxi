@@ -1,15 +1,19 @@
 # Shadows of a fast tier, and the guard that compares policies on them.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
+
+import numpy as np
 
 
 cdef extern from "learn/shadow_tier.hpp" namespace "tieralloc" nogil:
     cdef cppclass c_ShadowTier "tieralloc::ShadowTier":
         c_ShadowTier(string policy, uint32_t capacity, uint64_t seed) except +
         bint access(uint64_t row) except +
+        bint holds(uint64_t row)
+        void prefetch(uint64_t row) except +
         size_t advise_evictions(RowSpan rows, size_t most)
         void withdraw_advice(RowSpan rows)
         void clear_advice()
@@ -22,6 +26,9 @@ cdef extern from "learn/shadow_tier.hpp" namespace "tieralloc" nogil:
         uint64_t misses()
         uint64_t evictions()
         uint64_t advised_evictions()
+        uint64_t prefetches_issued()
+        uint64_t prefetches_useful()
+        uint64_t prefetches_useless()
 
 
 cdef extern from "learn/guard.hpp" namespace "tieralloc" nogil:
@@ -108,6 +115,32 @@ cdef class ShadowTier:
     def clear_advice(self):
         """As `Store.clear_advice`."""
         self._tier.clear_advice()
+
+    def find_absent(self, const uint64_t[::1] rows not None):
+        """As `Store.find_absent`."""
+        absent = np.empty(rows.shape[0], dtype=np.bool_)
+        cdef uint8_t[::1] view = absent.view(np.uint8)
+        cdef Py_ssize_t i
+        for i in range(rows.shape[0]):
+            view[i] = not self._tier.holds(rows[i])
+        return absent
+
+    def prefetch_rows(self, const uint64_t[::1] rows not None):
+        """Fetch rows ahead, which are there at once; returns how many were absent."""
+        cdef uint64_t before = self._tier.prefetches_issued()
+        cdef Py_ssize_t i
+        for i in range(rows.shape[0]):
+            self._tier.prefetch(rows[i])
+        return self._tier.prefetches_issued() - before
+
+    @property
+    def prefetches(self):
+        """How many were issued, useful (used before they were evicted), useless (evicted unused)."""
+        return {
+            "prefetches_issued": self._tier.prefetches_issued(),
+            "prefetches_useful": self._tier.prefetches_useful(),
+            "prefetches_useless": self._tier.prefetches_useless(),
+        }
 
     def use_policy(self, str name not None):
         """As `Store.use_policy`."""

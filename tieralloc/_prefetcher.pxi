@@ -1,6 +1,7 @@
 # Which rows to fetch ahead, with a model to say how likely each is.
 
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libcpp cimport bool as c_bool
 from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
@@ -12,6 +13,9 @@ cdef extern from "<span>" namespace "std" nogil:
     cdef cppclass ScoreSpan "std::span<const float>":
         ScoreSpan()
         ScoreSpan(const float* first, size_t count)
+
+    cdef cppclass BoolSpan "std::span<const bool>":
+        BoolSpan(const c_bool* first, size_t count)
 
 
 cdef extern from "learn/successors.hpp" namespace "tieralloc" nogil:
@@ -37,6 +41,7 @@ cdef extern from "learn/prefetcher.hpp" namespace "tieralloc" nogil:
         size_t bytes(uint32_t capacity)
         void observe(RowSpan rows, WordSpan sample_lengths) except +
         CandidateSpan take_candidates() except +
+        CandidateSpan keep_wanted(BoolSpan wanted)
         void choose(RowSpan candidates, ScoreSpan scores, vector[uint64_t]& rows) except +
         float trust()
 
@@ -54,6 +59,15 @@ PREFETCH_HORIZON = kPrefetchHorizon
 def candidate_feature_names():
     """Names of the features of a candidate that follow those of its row, in order."""
     return [name.decode() for name in c_candidate_feature_names()]
+
+
+cdef _candidate_rows(CandidateSpan candidates):
+    rows = np.empty(candidates.size(), dtype=np.uint64)
+    cdef uint64_t[::1] view = rows
+    cdef size_t i
+    for i in range(candidates.size()):
+        view[i] = candidates[i].row
+    return rows
 
 
 cdef class Prefetcher:
@@ -93,13 +107,16 @@ cdef class Prefetcher:
         cdef const uint32_t[::1] lengths = np.ascontiguousarray(sample_lengths, dtype=np.uint32)
         self._prefetcher.get().observe(_span(rows), _words(lengths))
 
-    def candidates(self, RowHistory history not None):
+    def candidates(self, RowHistory history not None, wanted=None):
         """Take the rows that may be worth fetching, as accesses since the last call have it.
 
         Parameters
         ----------
         history : RowHistory
             That observed the same accesses.
+        wanted : callable, optional
+            ``wanted(rows) -> flags``: for rows, (n,) uint64, whether each is worth a thought,
+            (n,) bool. Without it all are.
 
         Returns
         -------
@@ -117,18 +134,23 @@ cdef class Prefetcher:
             While another thread uses the history.
         """
         cdef CandidateSpan found = self._prefetcher.get().take_candidates()
-        rows = np.empty(found.size(), dtype=np.uint64)
+        cdef const uint8_t[::1] flags
+        rows = _candidate_rows(found)
+        c_check_rows(_span(rows), history.rows)
+        if wanted is not None and found.size() > 0:
+            flags = np.ascontiguousarray(wanted(rows), dtype=np.bool_).view(np.uint8)
+            if <size_t> flags.shape[0] != found.size():
+                raise ValueError(f"there are {flags.shape[0]} flags, expected {found.size()}")
+            found = self._prefetcher.get().keep_wanted(
+                BoolSpan(<const c_bool*> &flags[0], flags.shape[0]))
+            rows = rows[np.asarray(flags).view(np.bool_)]
         features = np.empty((found.size(), kAheadFeatures), dtype=np.float32)
-        cdef uint64_t[::1] row_view = rows
         cdef float[:, ::1] feature_view = features
-        cdef size_t i
-        for i in range(found.size()):
-            row_view[i] = found[i].row
-        c_check_rows(_span(row_view), history.rows)
         history._begin()
         try:
             if found.size() > 0:
-                c_write_features(history._history.get()[0], found, &feature_view[0, 0])
+                with nogil:
+                    c_write_features(history._history.get()[0], found, &feature_view[0, 0])
         finally:
             history._busy = False
         return rows, features

@@ -221,6 +221,7 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
         size_t advise_evictions(RowSpan rows, size_t most) except +raise_core_error
         void withdraw_advice(RowSpan rows) except +raise_core_error
         void clear_advice() except +raise_core_error
+        void find_absent(RowSpan rows, c_bool* absent) except +raise_core_error
         uint64_t prefetch_rows(RowSpan rows) except +raise_core_error
         void use_policy(string name) except +raise_core_error
         void settle() except +raise_core_error
@@ -678,6 +679,15 @@ cdef class Store:
         """Let all rows stay that were advised to leave."""
         with nogil:
             self._store.get().clear_advice()
+
+    def find_absent(self, const uint64_t[::1] rows not None):
+        """Say which rows, (n,), are in no fast tier at this moment: (n,) bool."""
+        absent = np.empty(rows.shape[0], dtype=np.bool_)
+        cdef uint8_t[::1] view = absent.view(np.uint8)
+        if rows.shape[0] > 0:
+            with nogil:
+                self._store.get().find_absent(_span(rows), <c_bool*> &view[0])
+        return absent
 
     def prefetch_rows(self, const uint64_t[::1] rows not None):
         """Queue rows to be fetched; returns how many were queued."""

@@ -15,6 +15,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
+
 from tieralloc._advising import (
     CANDIDATES,
     FEWEST_CANDIDATES,
@@ -26,11 +28,10 @@ from tieralloc._advising import (
 from tieralloc._torch import torch
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from tieralloc import _core
-    from tieralloc._advising import Drained
+    from tieralloc._advising import Drained, FindAbsent
 
 _LOG = logging.getLogger("tieralloc")
 
@@ -191,7 +192,6 @@ class PolicyRuntime:
         self._seen = lookups
         accesses = self._adviser.step(self._drain)
         if accesses > 0:
-            self._fetch_ahead()
             self._lag.add(accesses, self._drained, self._core.view()[0])
             self._step_ns += time.thread_time_ns() - began
         return accesses
@@ -229,6 +229,7 @@ class PolicyRuntime:
             "steps": work.steps,
             "decisions": work.decisions,
             "model_seconds": work.model_ns * 1e-9,
+            "prefetch_seconds": work.ahead_ns * 1e-9,
             "candidates": adviser.candidates,
             "advised": work.advised,
             "advised_evictions": store["advised_evictions"],
@@ -245,13 +246,6 @@ class PolicyRuntime:
             for name, ratio in estimates["miss_ratios"].items()
         }
         return {**estimates, "miss_ratios": ratios}
-
-    def _fetch_ahead(self) -> None:
-        prefetches = getattr(self._brain, "prefetches", None)
-        if prefetches is not None:
-            rows = prefetches()
-            if len(rows) > 0:
-                self._core.prefetch_rows(rows)
 
     def _run(self) -> None:
         with contextlib.suppress(OSError):  # where it is refused, all are equal
@@ -356,6 +350,14 @@ class _Stoppable:
         scores = self._brain.score(rows)
         self._check()
         return scores
+
+    def prefetches(self, find_absent: FindAbsent) -> NDArray[np.uint64]:
+        prefetches = getattr(self._brain, "prefetches", None)
+        if prefetches is None:
+            return np.empty(0, dtype=np.uint64)
+        rows: NDArray[np.uint64] = prefetches(find_absent)
+        self._check()
+        return rows
 
     def _check(self) -> None:
         if self._runtime.ending:

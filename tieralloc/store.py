@@ -642,9 +642,10 @@ class TieredStore:
               over from one that failed or stalled); accesses_observed, accesses_dropped,
               observed_share (of these two), accesses_per_second (of its own time), policy_lag
               (accesses from one to when its decision took effect: mean, max), steps, decisions
-              (rows scored), model_seconds, candidates (residents looked at for each one advised),
-              advised, advised_evictions, fallback_evictions; guard: miss_ratios (estimates on
-              shadows), switches, sample_rate, sampled. Its own figures begin with it;
+              (rows scored), model_seconds (on these), prefetch_seconds (on what to fetch ahead),
+              candidates (residents looked at for each one advised), advised, advised_evictions,
+              fallback_evictions; guard: miss_ratios (estimates on shadows), switches, sample_rate,
+              sampled. Its own figures begin with it;
             - index ("direct", "hash"), kernels (instruction set), slow_tier (kind, path,
               engine, bytes);
             - latency_ns: call_hit and call_on_demand (a call that found all rows, one that waited

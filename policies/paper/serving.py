@@ -13,6 +13,7 @@ from tieralloc.policies.paper.policy import PaperPolicy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tieralloc._advising import FindAbsent
     from tieralloc.policy_directory import PolicyDirectory
 
 
@@ -62,9 +63,9 @@ class PaperBrain:
         """Bytes of memory that what it knows of rows takes."""
         return self._tier.nbytes + self._policy.nbytes
 
-    def prefetches(self) -> NDArray[np.uint64]:
-        """Return the rows to be fetched after the chunks of the last `observe`, in order."""
-        return self._ahead
+    def prefetches(self, find_absent: FindAbsent) -> NDArray[np.uint64]:
+        """Return the absent rows to be fetched after the chunks of the last `observe`, in order."""
+        return self._ahead[find_absent(self._ahead)]
 
 
 def make_brain(directory: PolicyDirectory, fast_rows: int) -> PaperBrain:

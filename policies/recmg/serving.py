@@ -11,6 +11,7 @@ from tieralloc.policies.recmg.policy import RecmgCachingPolicy, RecmgPolicy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tieralloc._advising import FindAbsent
     from tieralloc.policy_directory import PolicyDirectory
 
 
@@ -41,11 +42,11 @@ class RecmgBrain:
         """Score rows, (n,): the lowest leave first."""
         return self._scorer(self._history.features(rows))
 
-    def prefetches(self) -> NDArray[np.uint64]:
-        """Choose rows to be fetched, the likeliest first."""
+    def prefetches(self, find_absent: FindAbsent) -> NDArray[np.uint64]:
+        """Choose rows to be fetched, the likeliest first, among those that are absent."""
         if self._prefetcher is None or self._ahead_scorer is None:
             return np.empty(0, dtype=np.uint64)
-        rows, features = self._prefetcher.candidates(self._history)
+        rows, features = self._prefetcher.candidates(self._history, find_absent)
         if len(rows) == 0:
             return rows
         return self._prefetcher.choose(rows, self._ahead_scorer(features))

@@ -32,6 +32,10 @@ def pieces(accesses):
     return np.split(accesses, [1, 7, 8, 40, 400, 401, 3000])
 
 
+def all_absent(rows):
+    return np.ones(len(rows), dtype=bool)
+
+
 def test_in_pieces_it_decides_what_the_simulator_decides(trace, trained):
     policy = PaperPolicy.load(trained)
     brain = make_brain(read_policy(trained), FAST_ROWS)
@@ -40,7 +44,7 @@ def test_in_pieces_it_decides_what_the_simulator_decides(trace, trained):
     found = []
     for rows in pieces(accesses):
         brain.observe(rows, np.array([len(rows)], dtype=np.uint32))
-        found.append(brain.prefetches())
+        found.append(brain.prefetches(all_absent))
     found = np.concatenate(found)
     # What is computed in batches of another size may round otherwise.
     assert len(found) == expected.size

@@ -121,6 +121,15 @@ void Store::clear_advice() {
   }
 }
 
+void Store::find_absent(std::span<const RowId> rows, bool* absent) {
+  check_fork();
+  std::optional<CallGate::Call> call;
+  enter(call);
+  for (const RowPlace& place : places_of(rows)) {
+    *absent++ = place.tier->index().find(place.row) == kAbsent;
+  }
+}
+
 std::uint64_t Store::prefetch_rows(std::span<const RowId> rows) {
   check_fork();
   std::optional<CallGate::Call> call;

@@ -169,6 +169,8 @@ class Store {
   std::size_t advise_evictions(std::span<const RowId> rows, std::size_t most);
   void withdraw_advice(std::span<const RowId> rows);
   void clear_advice();
+  /// Writes for each row whether it is in no fast tier at this moment. Throws std::out_of_range.
+  void find_absent(std::span<const RowId> rows, bool* absent);
   /// As `prefetch`.
   std::uint64_t prefetch_rows(std::span<const RowId> rows);
   /// Has another policy decide who leaves, what is resident staying. Throws std::invalid_argument.

@@ -72,6 +72,52 @@ TEST(a_sample_is_of_residents_that_are_not_advised) {
   CHECK(std::set<RowId>(some.begin(), some.end()) == expected);
 }
 
+TEST(what_is_fetched_ahead_counts_as_in_the_simulator) {
+  constexpr RowId kRows = 500;
+  for (const std::string& policy : eviction_policy_names()) {
+    for (const std::uint32_t capacity : {1u, 20u, 100u}) {
+      ShadowTier shadow(policy, capacity, 7);
+      Simulator simulator(
+          make_eviction_policy(policy, {.capacity = capacity, .slots = capacity, .seed = 7}),
+          capacity, kRows);
+      std::mt19937_64 random(capacity);
+      for (const RowId row : some_accesses(capacity, 20000, kRows)) {
+        shadow.access(row);
+        simulator.run({&row, 1});
+        const RowId ahead = (row + random() % 3) % kRows;
+        shadow.prefetch(ahead);
+        simulator.prefetch({&ahead, 1});
+        CHECK_EQ(shadow.holds(ahead), simulator.slot_of(ahead) != kNoSlot);
+      }
+      CHECK_EQ(shadow.misses(), simulator.counts().on_demand_fetches);
+      CHECK_EQ(shadow.evictions(), simulator.counts().evictions);
+      CHECK_EQ(shadow.prefetches_issued(), simulator.counts().prefetches_issued);
+      CHECK_EQ(shadow.prefetches_useful(), simulator.counts().prefetches_useful);
+      CHECK_EQ(shadow.prefetches_useless(), simulator.counts().prefetches_useless);
+    }
+  }
+}
+
+TEST(a_row_fetched_ahead_is_drawn_once_it_was_used_or_has_had_time) {
+  constexpr std::uint32_t kCapacity = 80;
+  ShadowTier shadow("lru", kCapacity, 1);
+  const auto is_drawn = [&](RowId row) {
+    std::vector<RowId> all;
+    shadow.sample_residents(kCapacity, all);
+    return std::ranges::find(all, row) != all.end();
+  };
+  for (RowId row = 0; row < kCapacity; ++row) shadow.access(row);
+  shadow.prefetch(1000);
+  shadow.prefetch(1001);
+  CHECK(!is_drawn(1000) && !is_drawn(1001));
+  shadow.access(1000);
+  CHECK(is_drawn(1000) && !is_drawn(1001));
+  for (RowId row = 0; row < kCapacity / 8 - 1; ++row) shadow.access(2000 + row);
+  CHECK(!is_drawn(1001));
+  for (RowId row = 0; row < 2; ++row) shadow.access(3000 + row);
+  CHECK(is_drawn(1001));
+}
+
 TEST(a_shadow_changes_its_policy_and_keeps_its_rows) {
   ShadowTier shadow("s3fifo", 30, 1);
   for (RowId row = 0; row < 30; ++row) shadow.access(row);

@@ -92,6 +92,15 @@ std::span<const Candidate> Prefetcher::take_candidates() {
   return taken_;
 }
 
+std::span<const Candidate> Prefetcher::keep_wanted(std::span<const bool> wanted) {
+  std::size_t kept = 0;
+  for (std::size_t i = 0; i < taken_.size(); ++i) {
+    if (wanted[i]) taken_[kept++] = taken_[i];
+  }
+  taken_.resize(kept);
+  return taken_;
+}
+
 void Prefetcher::choose(std::span<const RowId> candidates, std::span<const float> scores,
                         std::vector<RowId>& rows) {
   check_chances(candidates, scores);

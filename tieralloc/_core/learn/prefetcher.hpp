@@ -47,6 +47,9 @@ class Prefetcher {
   /// that were fetched of late; valid until the next call. Of too many, the last.
   std::span<const Candidate> take_candidates();
 
+  /// Keeps those of the candidates just taken that are wanted, one flag each; as valid as they.
+  std::span<const Candidate> keep_wanted(std::span<const bool> wanted);
+
   /// Adds those candidates to `rows` whose scores are high enough, the best first. Throws
   /// std::invalid_argument, nothing chosen, for a score that is not in [0, 1].
   void choose(std::span<const RowId> candidates, std::span<const float> scores,

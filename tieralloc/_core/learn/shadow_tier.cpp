@@ -1,5 +1,6 @@
 #include "shadow_tier.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace tieralloc {
@@ -12,23 +13,36 @@ ShadowTier::ShadowTier(const std::string& policy, std::uint32_t capacity, std::u
           make_eviction_policy(policy, {.capacity = capacity, .slots = capacity, .seed = seed})),
       advice_(most_advised(capacity)),
       random_(seed),
-      row_in_(capacity) {}
+      row_in_(capacity),
+      unused_since_(capacity) {}
 
 bool ShadowTier::access(RowId row) {
   ++lookups_;
   const auto held = slot_of_.find(row);
   if (held != slot_of_.end()) {
+    if (std::exchange(unused_since_[held->second], kUsed) != kUsed) ++prefetches_useful_;
     policy_->touch({&held->second, 1});
     return true;
   }
   ++misses_;
-  if (!policy_->admits(row)) return false;
+  admit(row, false);
+  return false;
+}
+
+void ShadowTier::prefetch(RowId row) {
+  if (holds(row)) return;
+  ++prefetches_issued_;
+  admit(row, true);
+}
+
+void ShadowTier::admit(RowId row, bool ahead) {
+  if (!policy_->admits(row)) return;
   advice_.withdraw({&row, 1});
   const Slot slot = free_slot();
   slot_of_.emplace(row, slot);
   row_in_[slot] = row;
+  unused_since_[slot] = ahead ? evictions_ : kUsed;
   policy_->insert(slot, row);
-  return false;
 }
 
 Slot ShadowTier::free_slot() {
@@ -36,8 +50,14 @@ Slot ShadowTier::free_slot() {
   Slot victim = advised_victim();
   if (victim == kNoSlot) victim = policy_->evict();
   ++evictions_;
+  if (unused_since_[victim] != kUsed) ++prefetches_useless_;
   slot_of_.erase(row_in_[victim]);
   return victim;
+}
+
+bool ShadowTier::awaits_use(Slot slot) const {
+  const std::uint64_t time_for_use = std::max(capacity_ / 8, 1u);
+  return unused_since_[slot] != kUsed && evictions_ - unused_since_[slot] < time_for_use;
 }
 
 Slot ShadowTier::advised_victim() {
@@ -63,8 +83,8 @@ std::size_t ShadowTier::advise_evictions(std::span<const RowId> rows, std::size_
 void ShadowTier::sample_residents(std::size_t draws, std::vector<RowId>& rows) {
   const bool all = draws >= resident_;
   for (std::size_t i = 0; i < (all ? resident_ : draws); ++i) {
-    const RowId row = row_in_[all ? i : random_.below(resident_)];
-    if (!advice_.contains(row)) rows.push_back(row);
+    const auto slot = all ? static_cast<Slot>(i) : random_.below(resident_);
+    if (!awaits_use(slot) && !advice_.contains(row_in_[slot])) rows.push_back(row_in_[slot]);
   }
 }
 
@@ -83,7 +103,7 @@ std::size_t ShadowTier::bytes() const {
   constexpr std::size_t kMapEntry = 8 + 16 + 8 + 8;
   const EvictionConfig config{.capacity = capacity_, .slots = capacity_};
   return eviction_policy_bytes(policy_name_, config) + Advice::bytes(most_advised(capacity_)) +
-         capacity_ * (sizeof(RowId) + kMapEntry);
+         capacity_ * (sizeof(RowId) + sizeof(std::uint64_t) + kMapEntry);
 }
 
 }  // namespace tieralloc

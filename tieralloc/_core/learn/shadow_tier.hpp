@@ -2,7 +2,8 @@
 //
 // What a store does with the same policy and the same advice, one access at a time: a hit touches,
 // a miss is admitted if the policy will have it, a victim is the next one advised or else the
-// policy's. Rows are any numbers; memory goes with the capacity alone. Not for concurrent use.
+// policy's, and what is fetched ahead is there at once. Rows are any numbers; memory goes with the
+// capacity alone. Not for concurrent use.
 #pragma once
 
 #include <cstdint>
@@ -27,6 +28,12 @@ class ShadowTier {
   /// Whether the row was resident. It is from now on, where the policy admits it.
   bool access(RowId row);
 
+  /// Whether the row is resident; that is no access.
+  bool holds(RowId row) const { return slot_of_.contains(row); }
+
+  /// Fetches a row ahead, unless it is resident.
+  void prefetch(RowId row);
+
   // As FastTier's.
   std::size_t advise_evictions(std::span<const RowId> rows, std::size_t most);
   void withdraw_advice(std::span<const RowId> rows) { advice_.withdraw(rows); }
@@ -44,8 +51,15 @@ class ShadowTier {
   std::uint64_t misses() const { return misses_; }
   std::uint64_t evictions() const { return evictions_; }
   std::uint64_t advised_evictions() const { return advised_evictions_; }
+  std::uint64_t prefetches_issued() const { return prefetches_issued_; }
+  std::uint64_t prefetches_useful() const { return prefetches_useful_; }
+  std::uint64_t prefetches_useless() const { return prefetches_useless_; }
 
  private:
+  static constexpr std::uint64_t kUsed = ~std::uint64_t{0};
+
+  void admit(RowId row, bool ahead);
+  bool awaits_use(Slot slot) const;
   Slot free_slot();
   Slot advised_victim();
 
@@ -57,11 +71,15 @@ class ShadowTier {
   SplitMix64 random_;
   std::unordered_map<RowId, Slot> slot_of_;
   std::vector<RowId> row_in_;
+  std::vector<std::uint64_t> unused_since_;  ///< `evictions_` as a row was fetched ahead; or kUsed
   std::uint32_t resident_ = 0;
   std::uint64_t lookups_ = 0;
   std::uint64_t misses_ = 0;
   std::uint64_t evictions_ = 0;
   std::uint64_t advised_evictions_ = 0;
+  std::uint64_t prefetches_issued_ = 0;
+  std::uint64_t prefetches_useful_ = 0;
+  std::uint64_t prefetches_useless_ = 0;
 };
 
 }  // namespace tieralloc
