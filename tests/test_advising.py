@@ -141,6 +141,51 @@ def test_a_guarded_brain_is_never_far_above_the_best_simple_policy(change, brain
         assert counts["on_demand_fetches"] / counts["lookups"] < 1.02 * min(ratios)
 
 
+class Foretelling:
+    """Decides as LRU does, and has the rows of the next samples fetched ahead, or others."""
+
+    def __init__(self, trace, right):
+        self._inner = least_recent(ROWS)
+        self._accesses = trace.accesses()
+        self._right = right
+        self._now = 0
+
+    def observe(self, rows, lengths):
+        self._inner.observe(rows, lengths)
+        self._now += len(rows)
+
+    def score(self, rows):
+        return self._inner.score(rows)
+
+    def prefetches(self, find_absent):
+        ahead = np.unique(self._accesses[self._now : self._now + 40])
+        if not self._right:
+            ahead = (ahead * np.uint64(7919) + np.uint64(self._now)) % np.uint64(ROWS)
+        return ahead[find_absent(ahead)]
+
+
+def test_what_is_rightly_foretold_is_fetched_ahead(trace):
+    guard = make_guard(CAPACITY, "lru", ahead=True)
+    without = misses(trace, least_recent(ROWS), fallback="lru", step=8)
+    assert (
+        misses(trace, Foretelling(trace, True), fallback="lru", step=8, guard=guard) < 0.2 * without
+    )
+    assert guard.fetches_ahead
+    assert guard.ahead_switches == 1
+    assert guard.ahead_miss_ratio < 0.2 * guard.miss_ratios[None]
+
+
+def test_what_is_wrongly_foretold_does_no_harm(trace):
+    guard = make_guard(CAPACITY, "lru", ahead=True)
+    without = misses(trace, least_recent(ROWS), fallback="lru", step=8)
+    unguarded = misses(trace, Foretelling(trace, False), fallback="lru", step=8)
+    guarded = misses(trace, Foretelling(trace, False), fallback="lru", step=8, guard=guard)
+    assert unguarded > 1.05 * without
+    assert guarded < 1.005 * without
+    assert not guard.fetches_ahead
+    assert guard.ahead_miss_ratio > 1.05 * guard.miss_ratios[None]
+
+
 def test_a_guard_leaves_a_good_brain_in_charge(trace):
     guard = Guard(CAPACITY, ["random"])
     alone = misses(trace, least_recent(ROWS), fallback="random")

@@ -495,13 +495,24 @@ class Foreseeing:
         return np.minimum(self.last + np.uint64(1), np.uint64(ROWS - 1))
 
 
-def test_rows_foreseen_are_fetched_ahead(store):
-    store.use_policy(Foreseeing())
+def test_rows_foreseen_are_fetched_ahead_once_that_is_seen_to_pay(store):
+    runtime = PolicyRuntime(store._core, Foreseeing(), policy="p", fallback="lru")
+    store._runtimes.append(runtime)
     table = store.table("b")
-    table.lookup([5])
+    figures = {"prefetching": False}
+    first = 0
+    while not figures["prefetching"]:
+        assert store.stats()["prefetches_issued"] == 0
+        table.lookup([first])
+        runtime.step()
+        figures = store.stats()["policy_runtime"]["guard"]
+        first += 1
+    assert figures["prefetching_miss_ratio"] < figures["miss_ratios"]["p"]
+    assert figures["prefetching_switches"] == 1
     wait_for(lambda: store.stats()["prefetches_issued"] == 1)
-    wait_for(lambda: store.stats()["resident_rows"] == 2)
-    table.lookup([6])
+    placed = store.stats
+    wait_for(lambda: placed()["resident_rows"] + placed()["evictions"] == first + 1)
+    table.lookup([first])
     assert store.stats()["prefetches_useful"] == 1
 
 

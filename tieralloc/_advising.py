@@ -46,9 +46,7 @@ class Brain(Protocol):
     Rows are numbered as in the access stream of a trace: those of the first table from 0, of the
     second from where the first ends.
 
-    A method ``prefetches(find_absent) -> (n,) uint64``, where there is one, is asked after each
-    `observe` for rows to be fetched ahead; ``find_absent(rows) -> (n,) bool`` says which of some
-    rows are not there already. A property ``nbytes`` says how much memory it takes.
+    A property ``nbytes``, where there is one, says how much memory it takes.
     """
 
     def observe(self, rows: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> None:
@@ -64,6 +62,20 @@ class Brain(Protocol):
 
     def score(self, rows: NDArray[np.uint64]) -> NDArray[np.floating]:
         """Say how much each of some rows, (n,) uint64, deserves to stay: (n,), higher is more."""
+
+
+@runtime_checkable
+class AheadBrain(Brain, Protocol):
+    """What also knows which rows to fetch before they are asked for."""
+
+    def prefetches(self, find_absent: FindAbsent) -> NDArray[np.uint64]:
+        """Choose rows to be fetched ahead, asked for after each `observe`.
+
+        Parameters
+        ----------
+        find_absent : callable
+            Says of rows, (n,), which are worth a thought, (n,) bool: those not there already.
+        """
 
 
 class Target(Protocol):
@@ -170,7 +182,8 @@ class Adviser:
     fallback : str
         The simple policy that the target runs where there is no advice.
     guard : Guard, optional
-        Says who is ahead; without one it is the brain.
+        Says who is ahead, and if it was made for that, whether to fetch rows ahead; without one it
+        is the brain, and rows are.
     """
 
     def __init__(
@@ -184,7 +197,8 @@ class Adviser:
         self.work = Work()
         self.estimates: dict[str, Any] | None = None  #: the guard's figures
         self._filler = _Filler(target)
-        self._shadow = None if guard is None else _Filler(guard.learned)
+        shadows = () if guard is None else (guard.learned, guard.ahead)
+        self._shadows = [_Filler(shadow) for shadow in shadows if shadow is not None]
 
     @property
     def turnover(self) -> float:
@@ -221,36 +235,54 @@ class Adviser:
         self._filler.target.withdraw_advice(rows)
         if self.in_charge is None:
             self._advise(self._filler.target, drawn)
-        self._fetch_ahead()
         # After that: what was drawn leaves while advice is awaited.
-        if self.guard is not None and self._shadow is not None:
-            self._compare(self.guard, self._shadow, rows)
+        if self.guard is not None:
+            self._compare(self.guard, rows)
+        if isinstance(self.brain, AheadBrain):
+            self._fetch_ahead(self.brain)
+        for shadow in self._shadows:
+            shadow.target.withdraw_advice(rows)
+            self._advise(shadow.target, shadow.draw(self.candidates))
         return len(rows)
 
-    def _fetch_ahead(self) -> None:
-        prefetches = getattr(self.brain, "prefetches", None)
-        if prefetches is None:
-            return
-        target = self._filler.target
-        began = perf_counter_ns()
-        rows = prefetches(target.find_absent)
-        self.work.ahead_ns += perf_counter_ns() - began
-        if len(rows) > 0:
-            target.prefetch_rows(rows)
-
-    def _compare(self, guard: Guard, shadow: _Filler, rows: NDArray[np.uint64]) -> None:
-        """Have the guard say who is ahead, and its shadow advised as the target is."""
+    def _compare(self, guard: Guard, rows: NDArray[np.uint64]) -> None:
+        """Have the guard say who is ahead."""
         guard.observe(rows)
         self.estimates = {
             "miss_ratios": guard.miss_ratios,
             "switches": guard.switches,
             "sample_rate": guard.sample_rate,
             "sampled": guard.sampled,
+            "prefetching": guard.fetches_ahead,
+            "prefetching_miss_ratio": guard.ahead_miss_ratio,
+            "prefetching_switches": guard.ahead_switches,
         }
         if guard.choice != self.in_charge:
             self._hand_over(guard.choice)
-        shadow.target.withdraw_advice(rows)
-        self._advise(shadow.target, shadow.draw(self.candidates))
+
+    @property
+    def fetches_ahead(self) -> bool:
+        """Whether what the brain would have fetched ahead is fetched."""
+        return self.guard is None or self.guard.ahead is None or self.guard.fetches_ahead
+
+    def _fetch_ahead(self, brain: AheadBrain) -> None:
+        began = perf_counter_ns()
+        rows = brain.prefetches(self._find_wanted)
+        self.work.ahead_ns += perf_counter_ns() - began
+        if self.fetches_ahead:
+            self._filler.target.prefetch_rows(rows)
+        if self.guard is not None and self.guard.ahead is not None:
+            self.guard.ahead.prefetch_rows(rows[self.guard.find_sampled(rows)])
+
+    def _find_wanted(self, rows: NDArray[np.uint64]) -> NDArray[np.bool_]:
+        """Say which rows are absent where they would be fetched to."""
+        wanted = np.zeros(len(rows), dtype=np.bool_)
+        if self.fetches_ahead:
+            wanted |= self._filler.target.find_absent(rows)
+        if self.guard is not None and self.guard.ahead is not None:
+            sampled = np.flatnonzero(self.guard.find_sampled(rows))
+            wanted[sampled] |= self.guard.ahead.find_absent(rows[sampled])
+        return wanted
 
     def _hand_over(self, choice: str | None) -> None:
         self.in_charge = choice
@@ -286,9 +318,14 @@ def _lowest(scores: NDArray[np.floating], n: int) -> NDArray[np.intp]:
     return places[np.argsort(scores[places], kind="stable")]
 
 
-def make_guard(capacity: int, fallback: str, *, rivals: Sequence[str] = RIVALS) -> Guard:
-    """Make a guard of a tier, the fallback and other simple policies being its yardsticks."""
-    return Guard(capacity, list(dict.fromkeys([fallback, *rivals])))
+def make_guard(
+    capacity: int, fallback: str, *, ahead: bool = False, rivals: Sequence[str] = RIVALS
+) -> Guard:
+    """Make a guard of a tier, the fallback and other simple policies being its yardsticks.
+
+    With `ahead` it also says whether to fetch rows ahead.
+    """
+    return Guard(capacity, list(dict.fromkeys([fallback, *rivals])), ahead=ahead)
 
 
 def simulate_advised(

@@ -1,6 +1,7 @@
 # Shadows of a fast tier, and the guard that compares policies on them.
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libcpp cimport bool as c_bool
 from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
@@ -40,6 +41,7 @@ cdef extern from "learn/guard.hpp" namespace "tieralloc" nogil:
         double margin
         double patience
         double changeover
+        c_bool ahead
         uint64_t seed
 
     size_t c_learned "tieralloc::Guard::kLearned"
@@ -49,8 +51,12 @@ cdef extern from "learn/guard.hpp" namespace "tieralloc" nogil:
         void observe(RowSpan rows) except +
         size_t bytes()
         c_ShadowTier& learned()
+        c_ShadowTier* ahead()
+        c_bool is_sampled(uint64_t row)
         size_t choice()
+        c_bool fetches_ahead()
         uint64_t switches()
+        uint64_t ahead_switches()
         uint64_t sampled()
         double sample_rate()
         vector[double] miss_ratios() except +
@@ -150,6 +156,8 @@ cdef class ShadowTier:
 cdef class Guard:
     """Says whether a learned policy or a simple one should decide who leaves a fast tier.
 
+    And where the learned one has rows fetched ahead, whether that pays.
+
     For one thread at a time.
 
     Parameters
@@ -167,6 +175,8 @@ cdef class Guard:
         margin and by more misses of the sample than the patience beyond that, takes its place.
     changeover : float
         How many times the patience for a simple policy other than the one in charge last.
+    ahead : bool
+        Whether the learned policy has rows fetched ahead.
     seed : int
         Of the sample.
     """
@@ -176,7 +186,7 @@ cdef class Guard:
 
     def __cinit__(self, uint64_t capacity, policies, *, uint32_t shadow_rows=2048,
                   double half_life=16384, double margin=0.01, double patience=24, double changeover=4,
-                  uint64_t seed=0):
+                  bint ahead=False, uint64_t seed=0):
         cdef GuardOptions options
         self.policies = tuple(policies)
         options.capacity = capacity
@@ -187,6 +197,7 @@ cdef class Guard:
         options.margin = margin
         options.patience = patience
         options.changeover = changeover
+        options.ahead = ahead
         options.seed = seed
         self._guard.reset(new c_Guard(options))
 
@@ -203,17 +214,43 @@ cdef class Guard:
     @property
     def learned(self):
         """The shadow that the learned policy is to advise as it advises the tier."""
-        cdef ShadowTier tier = ShadowTier(self.policies[0], 1)
-        tier._own.reset()
-        tier._tier = &self._guard.get().learned()
-        tier._owner = self
-        return tier
+        return _part_of(self, &self._guard.get().learned())
+
+    @property
+    def ahead(self):
+        """The one that it is also to fetch rows for, those that are sampled; None: there is none."""
+        cdef c_ShadowTier* ahead = self._guard.get().ahead()
+        return None if ahead == NULL else _part_of(self, ahead)
+
+    def find_sampled(self, const uint64_t[::1] rows not None):
+        """Say of which rows, (n,), the shadows see accesses: (n,) bool."""
+        sampled = np.empty(rows.shape[0], dtype=np.bool_)
+        cdef uint8_t[::1] view = sampled.view(np.uint8)
+        cdef Py_ssize_t i
+        for i in range(rows.shape[0]):
+            view[i] = self._guard.get().is_sampled(rows[i])
+        return sampled
 
     @property
     def choice(self):
         """The simple policy that should decide; None: the learned one."""
         cdef size_t choice = self._guard.get().choice()
         return None if choice == c_learned else self.policies[choice]
+
+    @property
+    def fetches_ahead(self):
+        """Whether rows should be fetched ahead; not before that was seen to pay."""
+        return self._guard.get().fetches_ahead()
+
+    @property
+    def ahead_miss_ratio(self):
+        """Estimated miss ratio of the learned policy where it fetches rows ahead; None: never."""
+        return None if self.ahead is None else self._guard.get().miss_ratios().back()
+
+    @property
+    def ahead_switches(self):
+        """How often rows began to be fetched ahead, or ceased to."""
+        return self._guard.get().ahead_switches()
 
     @property
     def miss_ratios(self):
@@ -234,3 +271,11 @@ cdef class Guard:
     def sample_rate(self):
         """The share of all rows that is in the sample."""
         return self._guard.get().sample_rate()
+
+
+cdef ShadowTier _part_of(Guard guard, c_ShadowTier* shadow):
+    cdef ShadowTier tier = ShadowTier(guard.policies[0], 1)
+    tier._own.reset()
+    tier._tier = shadow
+    tier._owner = guard
+    return tier

@@ -15,19 +15,19 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from tieralloc._advising import (
     CANDIDATES,
     FEWEST_CANDIDATES,
     TURNOVER,
     Adviser,
+    AheadBrain,
     Brain,
     make_guard,
 )
 from tieralloc._torch import torch
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from tieralloc import _core
@@ -133,9 +133,10 @@ class PolicyRuntime:
         self._deadline = deadline
         self._cpu_share = cpu_share
         capacity = sum(tier["capacity"] for tier in core.view()[1])
-        guard = make_guard(capacity, fallback) if guarded else None
+        ahead = isinstance(brain, AheadBrain)
+        guard = make_guard(capacity, fallback, ahead=ahead) if guarded else None
         self._brain = brain
-        self._adviser = Adviser(core, _Stoppable(brain, self), fallback=fallback, guard=guard)
+        self._adviser = Adviser(core, _stoppable(brain, self), fallback=fallback, guard=guard)
         self._state = "running"
         self._reason = ""
         self._fallbacks = 0
@@ -351,17 +352,26 @@ class _Stoppable:
         self._check()
         return scores
 
-    def prefetches(self, find_absent: FindAbsent) -> NDArray[np.uint64]:
-        prefetches = getattr(self._brain, "prefetches", None)
-        if prefetches is None:
-            return np.empty(0, dtype=np.uint64)
-        rows: NDArray[np.uint64] = prefetches(find_absent)
-        self._check()
-        return rows
-
     def _check(self) -> None:
         if self._runtime.ending:
             raise _StoppedError
+
+
+class _StoppableAhead(_Stoppable):
+    def __init__(self, brain: AheadBrain, runtime: PolicyRuntime) -> None:
+        super().__init__(brain, runtime)
+        self._ahead = brain
+
+    def prefetches(self, find_absent: FindAbsent) -> NDArray[np.uint64]:
+        rows = self._ahead.prefetches(find_absent)
+        self._check()
+        return rows
+
+
+def _stoppable(brain: Brain, runtime: PolicyRuntime) -> Brain:
+    if isinstance(brain, AheadBrain):
+        return _StoppableAhead(brain, runtime)
+    return _Stoppable(brain, runtime)
 
 
 class _Lag:

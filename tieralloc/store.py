@@ -645,7 +645,8 @@ class TieredStore:
               (rows scored), model_seconds (on these), prefetch_seconds (on what to fetch ahead),
               candidates (residents looked at for each one advised), advised, advised_evictions,
               fallback_evictions; guard: miss_ratios (estimates on shadows), switches, sample_rate,
-              sampled. Its own figures begin with it;
+              sampled, and where rows are fetched ahead prefetching (whether they are at present),
+              prefetching_miss_ratio, prefetching_switches. Its own figures begin with it;
             - index ("direct", "hash"), kernels (instruction set), slow_tier (kind, path,
               engine, bytes);
             - latency_ns: call_hit and call_on_demand (a call that found all rows, one that waited

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from tieralloc.policies.recmg.policy import RecmgCachingPolicy, RecmgPolicy
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from tieralloc._advising import FindAbsent
+    from tieralloc._core import Prefetcher
+    from tieralloc.policies.recmg.policy import Score
     from tieralloc.policy_directory import PolicyDirectory
 
 
@@ -29,33 +30,64 @@ class RecmgBrain:
     def __init__(self, policy: RecmgPolicy, fast_rows: int) -> None:
         self._history = policy.history(fast_rows)
         self._scorer = policy.models.scorer(fast_rows)
-        self._prefetcher = policy.prefetcher(fast_rows)
-        self._ahead_scorer = policy.models.ahead_scorer()
 
     def observe(self, rows: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> None:
         """Take note of accesses, (n,), of samples of so many rows each."""
         self._history.observe(rows, lengths)
-        if self._prefetcher is not None:
-            self._prefetcher.observe(rows, lengths)
 
     def score(self, rows: NDArray[np.uint64]) -> NDArray[np.float32]:
         """Score rows, (n,): the lowest leave first."""
         return self._scorer(self._history.features(rows))
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that what it knows of rows takes."""
+        return self._history.nbytes
+
+
+class RecmgAheadBrain(RecmgBrain):
+    """One that also has rows fetched ahead.
+
+    Parameters
+    ----------
+    policy, fast_rows
+        As for `RecmgBrain`.
+    prefetcher : Prefetcher
+        Which knows nothing yet.
+    score_ahead : callable
+        As of `Models.ahead_scorer`.
+    """
+
+    def __init__(
+        self, policy: RecmgPolicy, fast_rows: int, prefetcher: Prefetcher, score_ahead: Score
+    ) -> None:
+        super().__init__(policy, fast_rows)
+        self._prefetcher = prefetcher
+        self._score_ahead = score_ahead
+
+    def observe(self, rows: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> None:
+        """Take note of accesses, (n,), of samples of so many rows each."""
+        super().observe(rows, lengths)
+        self._prefetcher.observe(rows, lengths)
+
     def prefetches(self, find_absent: FindAbsent) -> NDArray[np.uint64]:
         """Choose rows to be fetched, the likeliest first, among those that are absent."""
-        if self._prefetcher is None or self._ahead_scorer is None:
-            return np.empty(0, dtype=np.uint64)
         rows, features = self._prefetcher.candidates(self._history, find_absent)
         if len(rows) == 0:
             return rows
-        return self._prefetcher.choose(rows, self._ahead_scorer(features))
+        return self._prefetcher.choose(rows, self._score_ahead(features))
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory that what it knows of rows takes."""
-        related = 0 if self._prefetcher is None else self._prefetcher.nbytes
-        return self._history.nbytes + related
+        return super().nbytes + self._prefetcher.nbytes
+
+
+def _brain(policy: RecmgPolicy, fast_rows: int) -> RecmgBrain:
+    prefetcher, score_ahead = policy.prefetcher(fast_rows), policy.models.ahead_scorer()
+    if prefetcher is None or score_ahead is None:
+        return RecmgBrain(policy, fast_rows)
+    return RecmgAheadBrain(policy, fast_rows, prefetcher, score_ahead)
 
 
 def make_brain(directory: PolicyDirectory, fast_rows: int) -> RecmgBrain:
@@ -66,9 +98,9 @@ def make_brain(directory: PolicyDirectory, fast_rows: int) -> RecmgBrain:
     ValueError
         As `RecmgPolicy.load`.
     """
-    return RecmgBrain(RecmgPolicy.load(directory.path), fast_rows)
+    return _brain(RecmgPolicy.load(directory.path), fast_rows)
 
 
 def make_caching_brain(directory: PolicyDirectory, fast_rows: int) -> RecmgBrain:
     """Make a brain as `make_brain` does, which fetches nothing ahead."""
-    return RecmgBrain(RecmgCachingPolicy.load(directory.path), fast_rows)
+    return _brain(RecmgCachingPolicy.load(directory.path), fast_rows)

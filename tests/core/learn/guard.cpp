@@ -106,6 +106,37 @@ TEST(a_sampled_shadow_misses_about_what_the_tier_does) {
   CHECK(std::abs(ratios[0] / ratios[1] - whole[0] / whole[1]) < 0.1);
 }
 
+/// Rows never seen before, each fetched ahead or, in its stead, one that never comes.
+void scan(Guard& guard, RowId first, RowId rows, bool foreseen) {
+  for (RowId row = first; row < first + rows; ++row) {
+    guard.ahead()->prefetch(foreseen ? row : row + 1'000'000'000);
+    guard.observe({&row, 1});
+  }
+}
+
+TEST(rows_are_fetched_ahead_while_that_pays_and_no_longer) {
+  Guard guard({.capacity = 100, .policies = {"lru"}, .ahead = true});
+  CHECK(!guard.fetches_ahead());
+  scan(guard, 0, 2000, false);
+  CHECK(!guard.fetches_ahead());
+  scan(guard, 10000, 2000, true);
+  CHECK(guard.fetches_ahead());
+  // What is fetched in vain now costs nothing, and does not pay either.
+  scan(guard, 20000, 4000, false);
+  CHECK(!guard.fetches_ahead());
+  CHECK_EQ(guard.ahead_switches(), 2);
+  CHECK_EQ(guard.switches(), 0);
+  CHECK_EQ(guard.choice(), Guard::kLearned);
+  CHECK_EQ(guard.miss_ratios().size(), 3);
+}
+
+TEST(without_need_no_shadow_fetches_ahead) {
+  Guard guard({.capacity = 100, .policies = {"lru"}});
+  CHECK(guard.ahead() == nullptr);
+  guard.observe(loop_over(0, 110, 100));
+  CHECK(!guard.fetches_ahead());
+}
+
 TEST(options_of_a_guard_that_make_no_sense_are_refused) {
   const auto refused = [](const GuardOptions& options) {
     try {

@@ -38,18 +38,21 @@ GuardOptions checked(const GuardOptions& options) {
 
 Guard::Guard(const GuardOptions& options)
     : options_(checked(options)),
+      learned_(options_.policies.size()),
       sample_(options_.capacity, options_.shadow_rows, options_.seed),
       decay_(std::exp2(-1 / options_.half_life)),
-      misses_(options_.policies.size() + 1),
-      missed_(options_.policies.size() + 1),
-      leads_(options_.policies.size() + 1),
-      in_charge_(options_.policies.size()) {
+      misses_(learned_ + (options_.ahead ? 2 : 1)),
+      missed_(misses_.size()),
+      leads_(misses_.size()),
+      in_charge_(learned_) {
   const auto rows =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(options_.shadow_rows, options_.capacity));
   for (const std::string& policy : options_.policies) {
     shadows_.emplace_back(policy, rows, options_.seed);
   }
-  shadows_.emplace_back(options_.policies.front(), rows, options_.seed);
+  while (shadows_.size() < misses_.size()) {
+    shadows_.emplace_back(options_.policies.front(), rows, options_.seed);
+  }
 }
 
 void Guard::observe(std::span<const RowId> rows) {
@@ -68,21 +71,23 @@ void Guard::access(RowId row) {
   }
   if (learned().evictions() == 0) return;  // until tiers are full all miss alike
   for (std::size_t i = 0; i < shadows_.size(); ++i) {
-    const double gain = missed_[in_charge_] - missed_[i] * (1 + options_.margin);
+    // Reads have their price: fetching ahead has to gain the margin to go on, not only to begin.
+    const bool is_rid_of_reads = fetches_ahead() && i == learned_;
+    const double margin = is_rid_of_reads ? -options_.margin : options_.margin;
+    const double gain = missed_[in_charge_] - missed_[i] * (1 + margin);
     leads_[i] = std::max(0.0, leads_[i] + gain);
   }
 }
 
 /// A cumulative sum (Page, "Continuous inspection schemes", 1954): however far ahead whoever is in
 /// charge was before, once it falls behind it costs no more than the patience, and the margin. The
-/// learned policy and the simple one that the tier runs already take turns at no cost; another one
-/// takes the rows over and knows little of them.
+/// learned policy, be it fetching ahead or not, and the simple one that the tier runs already take
+/// turns at no cost; another one takes the rows over and knows little of them.
 void Guard::decide() {
-  const std::size_t learned = shadows_.size() - 1;
   std::size_t next = in_charge_;
   double most = 1;
   for (std::size_t i = 0; i < shadows_.size(); ++i) {
-    const bool is_running = i == learned || i == running_;
+    const bool is_running = i >= learned_ || i == running_;
     const double share = leads_[i] / (options_.patience * (is_running ? 1 : options_.changeover));
     if (share > most) {
       next = i;
@@ -90,9 +95,12 @@ void Guard::decide() {
     }
   }
   if (next == in_charge_) return;
+  const bool fetched_ahead = fetches_ahead();
+  const std::size_t choice_before = choice();
   in_charge_ = next;
-  if (next != learned) running_ = next;
-  ++switches_;
+  if (next < learned_) running_ = next;
+  if (choice() != choice_before) ++switches_;
+  if (fetches_ahead() != fetched_ahead) ++ahead_switches_;
   std::fill(leads_.begin(), leads_.end(), 0);
 }
 

@@ -1,7 +1,9 @@
-// guard.hpp: whether a learned policy or a simple one should decide who leaves.
+// guard.hpp: whether a learned policy or a simple one should decide who leaves, and whether it pays
+// to fetch rows ahead.
 //
-// Beside a fast tier small shadows of it run, one for each simple policy and one that the learned
-// policy advises as it advises the tier. They see the accesses to those rows whose hash falls below
+// Beside a fast tier small shadows of it run, one for each simple policy, one that the learned
+// policy advises as it advises the tier, and if need be one more for which it also fetches rows
+// ahead. They see the accesses to those rows whose hash falls below
 // a threshold, and have as small a share of the tier's capacity (SHARDS: Waldspurger et al.,
 // "Efficient MRC construction with SHARDS", FAST 2015): all see the same accesses, so that what
 // sampling gets wrong it gets wrong of all alike. Whoever would have missed less than who is in
@@ -28,6 +30,7 @@ struct GuardOptions {
   double margin = 0.01;               ///< who leads by a smaller share of misses does not take over
   double patience = 24;               ///< misses of the sample by which it has to lead beyond that
   double changeover = 4;  ///< times as many, for a simple policy that the tier does not run
+  bool ahead = false;     ///< whether the learned policy has rows fetched ahead
   std::uint64_t seed = 0;
 };
 
@@ -45,14 +48,24 @@ class Guard {
   std::size_t bytes() const;
 
   /// The shadow that the learned policy is to advise.
-  ShadowTier& learned() { return shadows_.back(); }
+  ShadowTier& learned() { return shadows_[learned_]; }
+  /// The one that it is to advise and to fetch rows for, those in the sample; null: none.
+  ShadowTier* ahead() { return options_.ahead ? &shadows_.back() : nullptr; }
+
+  /// Whether shadows see accesses to a row.
+  bool is_sampled(RowId row) const { return sample_.contains(row); }
 
   /// Place in the options' policies, or kLearned.
-  std::size_t choice() const { return in_charge_ == misses_.size() - 1 ? kLearned : in_charge_; }
+  std::size_t choice() const { return in_charge_ < learned_ ? in_charge_ : kLearned; }
+  /// Whether rows should be fetched ahead; not before that was seen to pay.
+  bool fetches_ahead() const { return in_charge_ > learned_; }
+  /// Times that the choice changed.
   std::uint64_t switches() const { return switches_; }
+  /// Times that rows began to be fetched ahead, or ceased to.
+  std::uint64_t ahead_switches() const { return ahead_switches_; }
   std::uint64_t sampled() const { return sampled_; }
   double sample_rate() const { return sample_.rate(); }
-  /// Estimated miss ratios of the policies, and last of the learned one.
+  /// Estimated miss ratios of the policies, of the learned one, and of it where it fetches ahead.
   std::vector<double> miss_ratios() const;
 
  private:
@@ -60,17 +73,19 @@ class Guard {
   void decide();
 
   GuardOptions options_;
+  std::size_t learned_;  ///< its shadow, the first after those of the policies
   RowSample sample_;
   double decay_;
-  std::deque<ShadowTier> shadows_;  ///< of the policies, in order, and last the learned one's
-  std::vector<double> misses_;      ///< decayed
-  std::vector<double> missed_;      ///< whether each missed the last access, 0 or 1
-  std::vector<double> leads_;       ///< misses by which each leads, since it last began to
-  double weight_ = 0;               ///< decayed count of accesses
+  std::deque<ShadowTier> shadows_;
+  std::vector<double> misses_;  ///< decayed
+  std::vector<double> missed_;  ///< whether each missed the last access, 0 or 1
+  std::vector<double> leads_;   ///< misses by which each leads, since it last began to
+  double weight_ = 0;           ///< decayed count of accesses
   std::uint64_t sampled_ = 0;
   std::size_t in_charge_;    ///< its shadow
   std::size_t running_ = 0;  ///< the simple policy that was in charge last
   std::uint64_t switches_ = 0;
+  std::uint64_t ahead_switches_ = 0;
 };
 
 }  // namespace tieralloc
