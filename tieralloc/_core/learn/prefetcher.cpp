@@ -10,6 +10,7 @@ namespace tieralloc {
 namespace {
 
 constexpr RowId kMostRows = RowId{1} << 48;
+constexpr std::size_t kAhead = 8;                     // accesses, to ask for memory
 constexpr std::size_t kMostTaken = 4096;              // candidates
 constexpr std::size_t kMostPending = 2 * kMostTaken;  // so that few have to be moved
 constexpr std::uint32_t kMostFetches = 8192;          // whose outcome is waited for
@@ -39,25 +40,29 @@ Prefetcher::Prefetcher(std::uint32_t capacity, float least)
                                 ", expected above 0 and at most 1");
   }
   pending_.reserve(kMostPending);
-  taken_.reserve(kMostPending);  // the two change places
+  taken_.reserve(kMostTaken);
+  by_row_.reserve(kMostTaken);
   order_.reserve(kMostTaken);
 }
 
 std::size_t Prefetcher::bytes(std::uint32_t capacity) {
-  return Successors::bytes(capacity) + 2 * kMostPending * sizeof(Candidate) +
-         kMostTaken * sizeof(std::uint32_t) + KeyQueue<RowId>::bytes(kMostFetches) +
-         kMostFetches * sizeof(std::uint64_t);
+  return Successors::bytes(capacity) + (kMostPending + kMostTaken) * sizeof(Candidate) +
+         kMostTaken * (sizeof(std::pair<RowId, std::uint32_t>) + sizeof(std::uint32_t)) +
+         KeyQueue<RowId>::bytes(kMostFetches) + kMostFetches * sizeof(std::uint64_t);
 }
 
 void Prefetcher::observe(RowId row) {
+  note(row);
+  gather(successors_.observe(row));
+}
+
+/// Sees what comes of what was fetched.
+void Prefetcher::note(RowId row) {
   ++now_;
   promised_ -= promised_ * kForget;
   kept_ -= kept_ * kForget;
   stop_waiting();
   if (not_asked_for_.take(row)) kept_ += 1;
-  const auto candidates = successors_.observe(row);
-  if (pending_.size() + candidates.size() > kMostPending) drop_all_but(kMostTaken, pending_);
-  pending_.insert(pending_.end(), candidates.begin(), candidates.end());
 }
 
 /// For what was chosen so long ago that an access now would be too late.
@@ -67,6 +72,11 @@ void Prefetcher::stop_waiting() {
   }
 }
 
+void Prefetcher::gather(std::span<const Candidate> candidates) {
+  if (pending_.size() + candidates.size() > kMostPending) drop_all_but(kMostTaken, pending_);
+  pending_.insert(pending_.end(), candidates.begin(), candidates.end());
+}
+
 void Prefetcher::observe(std::span<const RowId> rows,
                          std::span<const std::uint32_t> sample_lengths) {
   check_lengths(rows, sample_lengths);
@@ -74,21 +84,36 @@ void Prefetcher::observe(std::span<const RowId> rows,
   std::size_t at = 0;
   for (const std::uint32_t length : sample_lengths) {
     begin_sample();
-    for (const std::size_t end = at + length; at < end; ++at) observe(rows[at]);
+    // What is foretold by accesses longer ago has come by now, or will not in time.
+    const std::size_t end = at + length;
+    const bool is_recent = end + kPrefetchHorizon > rows.size();
+    for (; at < end; ++at) {
+      if (at + 2 * kAhead < rows.size()) successors_.prefetch(rows[at + 2 * kAhead]);
+      if (at + kAhead < rows.size()) successors_.prefetch_list(rows[at + kAhead]);
+      if (is_recent) {
+        observe(rows[at]);
+      } else {
+        note(rows[at]);
+        successors_.learn(rows[at]);
+      }
+    }
   }
 }
 
 std::span<const Candidate> Prefetcher::take_candidates() {
-  taken_.swap(pending_);
+  const std::size_t first = pending_.size() - std::min(pending_.size(), kMostTaken);
+  by_row_.clear();
+  for (std::size_t i = first; i < pending_.size(); ++i) {
+    by_row_.emplace_back(pending_[i].row, static_cast<std::uint32_t>(i));
+  }
+  std::sort(by_row_.begin(), by_row_.end());
+  taken_.clear();
+  for (std::size_t i = 0; i < by_row_.size(); ++i) {
+    const auto [row, place] = by_row_[i];
+    const bool is_last_of_row = i + 1 == by_row_.size() || by_row_[i + 1].first != row;
+    if (is_last_of_row && !not_asked_for_.contains(row)) taken_.push_back(pending_[place]);
+  }
   pending_.clear();
-  drop_all_but(kMostTaken, taken_);
-  std::stable_sort(taken_.begin(), taken_.end(),
-                   [](const Candidate& a, const Candidate& b) { return a.row < b.row; });
-  const auto last_of_each =
-      std::unique(taken_.rbegin(), taken_.rend(),
-                  [](const Candidate& a, const Candidate& b) { return a.row == b.row; });
-  taken_.erase(taken_.begin(), last_of_each.base());
-  std::erase_if(taken_, [&](const Candidate& it) { return not_asked_for_.contains(it.row); });
   return taken_;
 }
 
@@ -126,7 +151,10 @@ float Prefetcher::trust() const {
 
 void write_features(const RowHistory& history, std::span<const Candidate> candidates,
                     float* features) {
-  for (const Candidate& candidate : candidates) {
+  for (std::size_t i = 0; i < candidates.size(); ++i) {
+    if (i + 2 * kAhead < candidates.size()) history.prefetch(candidates[i + 2 * kAhead].row);
+    if (i + kAhead < candidates.size()) history.prefetch_record(candidates[i + kAhead].row);
+    const Candidate& candidate = candidates[i];
     history.write_features({&candidate.row, 1}, features);
     std::copy(candidate.features.begin(), candidate.features.end(), features + kRowFeatures);
     features += kAheadFeatures;

@@ -11,6 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "../eviction/key_queue.hpp"
@@ -39,8 +40,9 @@ class Prefetcher {
   /// An access to a row below 2^48.
   void observe(RowId row);
 
-  /// Samples of these lengths. Throws std::invalid_argument, nothing observed, where they do not
-  /// add up to the rows, or for a row that is too large.
+  /// Samples of these lengths, of which the last ones have candidates: those that end within
+  /// kPrefetchHorizon accesses of the end. Throws std::invalid_argument, nothing observed, where
+  /// they do not add up to the rows, or for a row that is too large.
   void observe(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
 
   /// The candidates since the last call, each with the last that was said of it, but for those
@@ -61,10 +63,14 @@ class Prefetcher {
  private:
   void stop_waiting();
 
+  void note(RowId row);
+  void gather(std::span<const Candidate> candidates);
+
   Successors successors_;
   float least_;
   std::vector<Candidate> pending_;
   std::vector<Candidate> taken_;
+  std::vector<std::pair<RowId, std::uint32_t>> by_row_;  ///< pending ones, and their places
   std::vector<std::uint32_t> order_;
   KeyQueue<RowId> not_asked_for_;         ///< of what was chosen within the horizon
   std::vector<std::uint64_t> chosen_at_;  ///< access, by entry of that

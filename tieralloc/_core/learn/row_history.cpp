@@ -228,13 +228,13 @@ void RowHistory::observe(std::span<const RowId> rows,
     begin_sample();
     for (const std::size_t end = at + length; at < end; ++at) {
       if (at + 2 * kAhead < rows.size()) known_.prefetch(rows[at + 2 * kAhead]);
-      if (at + kAhead < rows.size()) prefetch_record(known_.find(rows[at + kAhead]));
+      if (at + kAhead < rows.size()) prefetch_record(rows[at + kAhead]);
       observe(rows[at]);
     }
   }
 }
 
-void RowHistory::prefetch_record(Number number) const {
+void RowHistory::prefetch_numbered(Number number) const {
   if (number == kUnknown) return;
   const auto* record = reinterpret_cast<const char*>(&records_[number]);
   __builtin_prefetch(record);
@@ -262,7 +262,7 @@ void RowHistory::write_features(std::span<const RowId> rows, float* features) co
     for (const RowId row : piece) known_.prefetch(row);
     for (std::size_t i = 0; i < piece.size(); ++i) {
       numbers[i] = known_.find(piece[i]);
-      prefetch_record(numbers[i]);
+      prefetch_numbered(numbers[i]);
     }
     for (std::size_t i = 0; i < piece.size(); ++i) {
       write_row(piece[i], numbers[i], features);

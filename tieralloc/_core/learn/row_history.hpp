@@ -48,6 +48,10 @@ class RowHistory {
   /// Writes kRowFeatures features of each row, as things stand after the last access.
   void write_features(std::span<const RowId> rows, float* features) const;
 
+  /// Asks for the memory that the features of a row read first, and then for the rest.
+  void prefetch(RowId row) const { known_.prefetch(row); }
+  void prefetch_record(RowId row) const { prefetch_numbered(known_.find(row)); }
+
   RowId rows() const { return table_starts_.back(); }
   std::uint64_t accesses() const { return now_; }
   std::uint32_t size() const { return known_.size(); }
@@ -95,7 +99,7 @@ class RowHistory {
   static Record blank();
   Number forget_one_for(RowId row);
   std::uint16_t table_of(RowId row) const;
-  void prefetch_record(Number number) const;
+  void prefetch_numbered(Number number) const;
   const Sample* sample_of(const Record& record) const;
   Number number_of(const Companion& companion) const;
   void note_gap(Record& record, Table& table);

@@ -1,6 +1,7 @@
 #include "successors.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 #include <stdexcept>
 
@@ -43,13 +44,14 @@ std::vector<std::string> candidate_feature_names() {
 }
 
 Successors::Successors(std::uint32_t capacity)
-    : known_(std::max(capacity, 1u)), lists_(capacity), votes_(kVotes) {
+    : known_(std::max(capacity, 1u)), lists_(capacity), uses_(capacity), votes_(kVotes) {
   if (capacity == 0) throw std::invalid_argument("capacity is 0, expected at least 1 row");
   candidates_.reserve(kSuccessors);
 }
 
 std::size_t Successors::bytes(std::uint32_t capacity) {
-  return RowNumbers::bytes(capacity) + capacity * sizeof(List) + kVotes * sizeof(Vote);
+  return RowNumbers::bytes(capacity) + capacity * (sizeof(List) + sizeof(Use)) +
+         kVotes * sizeof(Vote);
 }
 
 void Successors::begin_sample() {
@@ -57,18 +59,41 @@ void Successors::begin_sample() {
   position_ = 0;
 }
 
+void Successors::prefetch_list(RowId row) const {
+  const Number number = known_.find(row);
+  if (number == RowNumbers::kUnknown) return;
+  __builtin_prefetch(&uses_[number]);
+  const auto* list = reinterpret_cast<const char*>(&lists_[number]);
+  for (std::size_t line = 0; line < sizeof(List); line += 64) __builtin_prefetch(list + line);
+}
+
 std::span<const Candidate> Successors::observe(RowId row) {
+  const Number number = note(row);
+  const List& list = lists_[number];
+  Use& use = uses_[number];
+  const auto accesses = static_cast<float>(use.count);
+  const Owner owner{accesses, fast_log2(1 + accesses), log_of_time(position_),
+                    log_of_time(now_ - use.last)};
+  candidates_.clear();
+  for (std::size_t i = 0; i < kSuccessors; ++i) {
+    if (!list.is_empty(i) && list.last[i] != now_) candidates_.push_back(candidate(owner, list, i));
+  }
+  use.last = now_;
+  return candidates_;
+}
+
+void Successors::learn(RowId row) {
+  const Number number = note(row);
+  uses_[number].last = now_;
+}
+
+/// Counts an access to a row.
+Successors::Number Successors::note(RowId row) {
   ++now_;
   const Number number = number_for(row);
   note_pairs(row, number);
-  List& list = lists_[number];
-  if (++list.count >= kMostCounted) halve(list);
-  candidates_.clear();
-  for (const Entry& entry : list.entries) {
-    if (!entry.is_empty() && entry.last != now_) candidates_.push_back(candidate(list, entry));
-  }
-  list.last = now_;
-  return candidates_;
+  if (++uses_[number].count >= kMostCounted) halve(number);
+  return number;
 }
 
 Successors::Number Successors::number_for(RowId row) {
@@ -76,17 +101,17 @@ Successors::Number Successors::number_for(RowId row) {
   if (known != RowNumbers::kUnknown) return known;
   const Number number = known_.size() < known_.capacity() ? known_.add(row) : forget_one_for(row);
   lists_[number] = List{};
-  lists_[number].last = now_;
+  uses_[number] = {.last = now_};
   return number;
 }
 
 Successors::Number Successors::forget_one_for(RowId row) {
   Number worst = hand_;
-  const auto merit = [](const List& of) { return std::clamp(of.count, 1u, kMostMerit); };
+  const auto merit = [](const Use& of) { return std::clamp(of.count, 1u, kMostMerit); };
   for (std::uint32_t i = 0; i < std::min(kLookedAt, known_.capacity()); ++i) {
-    const List &list = lists_[hand_], &other = lists_[worst];
-    if (std::uint64_t{now_ - list.last} * merit(other) >
-        std::uint64_t{now_ - other.last} * merit(list)) {
+    const Use &use = uses_[hand_], &other = uses_[worst];
+    if (std::uint64_t{now_ - use.last} * merit(other) >
+        std::uint64_t{now_ - other.last} * merit(use)) {
       worst = hand_;
     }
     hand_ = hand_ + 1 == known_.capacity() ? 0 : hand_ + 1;
@@ -101,43 +126,52 @@ void Successors::note_pairs(RowId row, Number number) {
   for (std::uint32_t back = 1; back <= pairs; ++back) {
     const Recent& other = recent_[(position_ - back) % kPairWindow];
     if (other.row == row || known_.row_of(other.number) != other.row) continue;
-    count(lists_[other.number], row, &Entry::after);
-    count(lists_[number], other.row, &Entry::before);
+    count(lists_[other.number], row, &List::after);
+    count(lists_[number], other.row, &List::before);
   }
   recent_[position_++ % kPairWindow] = {row, number};
 }
 
-void Successors::count(List& owner, RowId other, std::uint8_t Entry::* times) {
-  Entry& entry = entry_for(owner, other);
-  if (entry.*times != std::numeric_limits<std::uint8_t>::max()) ++(entry.*times);
-  entry.last = now_;
+void Successors::count(List& owner, RowId other, Counts List::* times) {
+  const std::size_t i = entry_for(owner, other);
+  std::uint8_t& counted = (owner.*times)[i];
+  if (counted != std::numeric_limits<std::uint8_t>::max()) ++counted;
+  owner.last[i] = now_;
 }
 
 /// The entry of another row, or else, emptied for it, that which came beside the fewest times for
 /// how long ago that was.
-Successors::Entry& Successors::entry_for(List& list, RowId other) {
-  Entry* worst = nullptr;
-  float least = std::numeric_limits<float>::max();
-  for (Entry& entry : list.entries) {
-    if (entry.row() == other) return entry;
-    const auto times = static_cast<float>(entry.after + entry.before);
-    const float worth = times / (static_cast<float>(now_ - entry.last) + kNew);
-    if (worth < least) {
-      worst = &entry;
-      least = worth;
-    }
+std::size_t Successors::entry_for(List& list, RowId other) const {
+  const auto low = static_cast<std::uint32_t>(other);
+  std::uint32_t found = 0;
+  for (const std::uint32_t of : list.row_low) found |= of == low ? 1 : 0;
+  for (std::size_t i = 0; found != 0 && i < kSuccessors; ++i) {
+    if (list.row(i) == other) return i;
   }
-  *worst = Entry{.row_low = static_cast<std::uint32_t>(other),
-                 .row_high = static_cast<std::uint16_t>(other >> 32)};
-  return *worst;
+  const std::size_t i = rarest(list);
+  list.row_low[i] = low;
+  list.row_high[i] = static_cast<std::uint16_t>(other >> 32);
+  list.after[i] = list.before[i] = 0;
+  return i;
 }
 
-void Successors::halve(List& list) {
-  list.count /= 2;
-  for (Entry& entry : list.entries) {
-    entry.after /= 2;
-    entry.before /= 2;
+std::size_t Successors::rarest(const List& list) const {
+  // As integers, which compare in the same order.
+  std::array<std::int32_t, kSuccessors> worth;
+  for (std::size_t i = 0; i < kSuccessors; ++i) {
+    const auto times = static_cast<float>(list.after[i] + list.before[i]);
+    const auto age = static_cast<float>(static_cast<std::int32_t>(now_ - list.last[i]));
+    worth[i] = std::bit_cast<std::int32_t>(times / (age + kNew));
   }
+  std::int32_t least = worth[0];
+  for (const std::int32_t of : worth) least = std::min(least, of);
+  return static_cast<std::size_t>(std::find(worth.begin(), worth.end(), least) - worth.begin());
+}
+
+void Successors::halve(Number number) {
+  uses_[number].count /= 2;
+  for (std::uint8_t& times : lists_[number].after) times /= 2;
+  for (std::uint8_t& times : lists_[number].before) times /= 2;
 }
 
 Successors::Vote& Successors::vote_for(RowId row) {
@@ -155,20 +189,19 @@ Successors::Vote& Successors::vote_for(RowId row) {
   return *found;
 }
 
-Candidate Successors::candidate(const List& owner, const Entry& entry) {
-  const auto accesses = static_cast<float>(owner.count);
-  const float after = entry.after / accesses;
-  const float share = (entry.after + entry.before) / accesses;
-  Vote& vote = vote_for(entry.row());
+Candidate Successors::candidate(const Owner& owner, const List& list, std::size_t i) {
+  const float after = list.after[i] / owner.accesses;
+  const float share = (list.after[i] + list.before[i]) / owner.accesses;
+  Vote& vote = vote_for(list.row(i));
   ++vote.voters;
   vote.confidence += share;
   vote.strongest = std::max(vote.strongest, share);
   return {
-      entry.row(),
-      {static_cast<float>(entry.after), static_cast<float>(entry.before), log_of_share(after),
-       log_of_share(share), log_of_time(now_ - entry.last), fast_log2(1 + accesses),
+      list.row(i),
+      {static_cast<float>(list.after[i]), static_cast<float>(list.before[i]), log_of_share(after),
+       log_of_share(share), log_of_time(now_ - list.last[i]), owner.count,
        static_cast<float>(vote.voters), log_of_share(vote.confidence), log_of_share(vote.strongest),
-       log_of_time(now_ - vote.first), log_of_time(position_), log_of_time(now_ - owner.last)}};
+       log_of_time(now_ - vote.first), owner.position, owner.gap}};
 }
 
 }  // namespace tieralloc

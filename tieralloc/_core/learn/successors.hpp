@@ -52,25 +52,40 @@ class Successors {
   /// it was just seen beside; they are valid until the next one.
   std::span<const Candidate> observe(RowId row);
 
+  /// The same where nobody asks for candidates, which costs less; it has no vote.
+  void learn(RowId row);
+
+  /// Asks for the memory that an access to a row reads first, and then for the rest.
+  void prefetch(RowId row) const { known_.prefetch(row); }
+  void prefetch_list(RowId row) const;
+
  private:
   using Number = RowNumbers::Number;
 
-  /// Another row, which may be one that is forgotten itself.
-  struct Entry {
-    std::uint32_t row_low = 0;
-    std::uint16_t row_high = 0;
-    std::uint8_t after = 0;   ///< times it came after
-    std::uint8_t before = 0;  ///< times it came before; in an empty entry both are 0
-    std::uint32_t last = 0;   ///< access that it came beside
+  using Counts = std::array<std::uint8_t, kSuccessors>;
 
-    RowId row() const { return RowId{row_high} << 32 | row_low; }
-    bool is_empty() const { return after == 0 && before == 0; }
+  /// Other rows, which may be forgotten themselves. Searched at every pair: each loop over one of
+  /// these arrays is a few vector instructions.
+  struct alignas(64) List {
+    std::array<std::uint32_t, kSuccessors> row_low{};
+    std::array<std::uint32_t, kSuccessors> last{};  ///< access that each came beside
+    std::array<std::uint16_t, kSuccessors> row_high{};
+    Counts after{};   ///< times each came after
+    Counts before{};  ///< times each came before; of an empty entry both are 0
+
+    RowId row(std::size_t i) const { return RowId{row_high[i]} << 32 | row_low[i]; }
+    bool is_empty(std::size_t i) const { return after[i] == 0 && before[i] == 0; }
   };
 
-  struct List {
+  /// The accesses to the row that has a list, apart from it: forgetting looks at those of many.
+  struct Use {
     std::uint32_t last = 0;   ///< access
-    std::uint32_t count = 0;  ///< of accesses, halved whenever the counts of the entries are
-    std::array<Entry, kSuccessors> entries;
+    std::uint32_t count = 0;  ///< halved whenever the counts of the list are
+  };
+
+  /// What all candidates of an access have in common.
+  struct Owner {
+    float accesses, count, position, gap;
   };
 
   /// What the rows of this sample said of a candidate.
@@ -88,17 +103,20 @@ class Successors {
     Number number;
   };
 
+  Number note(RowId row);
   Number number_for(RowId row);
   Number forget_one_for(RowId row);
   void note_pairs(RowId row, Number number);
-  void count(List& owner, RowId other, std::uint8_t Entry::* times);
-  Entry& entry_for(List& list, RowId other);
-  void halve(List& list);
+  void count(List& owner, RowId other, Counts List::* times);
+  std::size_t entry_for(List& list, RowId other) const;
+  std::size_t rarest(const List& list) const;
+  void halve(Number number);
   Vote& vote_for(RowId row);
-  Candidate candidate(const List& owner, const Entry& entry);
+  Candidate candidate(const Owner& owner, const List& list, std::size_t i);
 
   RowNumbers known_;
   std::vector<List> lists_;  ///< by number
+  std::vector<Use> uses_;    ///< by number
   std::vector<Vote> votes_;  ///< hashed; those of former samples are void
   std::vector<Candidate> candidates_;
   std::array<Recent, kPairWindow> recent_{};  ///< of this sample, a ring
