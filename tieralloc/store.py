@@ -533,9 +533,10 @@ class TieredStore:
         says otherwise, decides wherever it does not: where it is behind, as long as a simple policy
         misses less, or for good where it fails; `stats` tells.
 
-        Its memory is not part of `fast_bytes`: a history, which of "recmg" is some 430 to 490 bytes
-        for each row of the fast tier; up to 5 bytes a row of advice; a guard, 1 MiB at most; rings
-        of 2 MiB for each thread that serves. `stats` has all of it in dram_bytes.
+        Its memory is not part of `fast_bytes`: what it knows of rows, which of "recmg-caching" is
+        up to 1 KB for each row of the fast tier, and of "recmg", which fetches ahead as well, up to
+        14 KB; up to 5 bytes a row of advice; a guard's shadows; rings of 2 MiB for each thread that
+        serves. `stats` has all of it in dram_bytes.
 
         Parameters
         ----------

@@ -75,12 +75,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=RESULTS, help="where ablations.md goes")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     options = parser.parse_args(arguments)
-    paths = [path for path in traces_in(options.traces) if _trained(options.models, path).exists()]
+    trained = {path: _trained(options.models, path) for path in traces_in(options.traces)}
+    paths = [path for path, directory in trained.items() if directory is not None]
     if not paths:
         print(f"no policy in {options.models} for a trace of {options.traces}: make policies")
         return 1
     jobs = [
-        Job(f"{variant.label}, {path.stem}", count, (variant, path, _trained(options.models, path)))
+        Job(f"{variant.label}, {path.stem}", count, (variant, path, trained[path]))
         for path in paths
         for variant in VARIANTS
     ]
@@ -156,8 +157,11 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _trained(models: Path, path: Path) -> Path:
-    return models / path.name.partition(".")[0] / "recmg-seed0"
+def _trained(models: Path, path: Path) -> Path | None:
+    """Find where `make policies` trained recmg on a trace, if it did."""
+    name = traces.read(path).name
+    found = sorted(models.glob(f"{name}-*/recmg-seed0/manifest.json"))
+    return found[-1].parent if found else None
 
 
 if __name__ == "__main__":
