@@ -119,6 +119,60 @@ def test_the_seed_decides_who_is_drawn():
     assert counts[0] == counts[1] != counts[2]
 
 
+def drifting(length=60_000, rows=600, seed=3):
+    """Popular rows that become others now and then: the least recent are of no use any more."""
+    random = np.random.default_rng(seed)
+    ranks = np.minimum(random.geometric(0.02, length), rows) - 1
+    offsets = np.arange(length) // 5000 * 37
+    return ((ranks + offsets) % rows).astype(np.uint64), np.full(length // 5, 5, dtype=np.uint32)
+
+
+def test_a_rival_that_misses_less_decides_and_a_better_model_gets_it_back():
+    accesses, lengths = drifting()
+    half = len(accesses) // 2
+    worse = True
+
+    def score(features):
+        return features[:, AGE] if worse else -features[:, AGE]  # most recent first, or LRU
+
+    def made(**options):
+        history = RowHistory([0, 600], 600)
+        return ScoredSimulator(history, 60, score, candidates=64, victims=4, **options)
+
+    guarded, alone, lru = made(rivals=["lru"]), made(), Simulator("lru", 60, 600)
+    for simulated in (guarded, alone):
+        simulated.run(accesses[:half], lengths[: half // 5])
+    lru.run(accesses[:half])
+    missed = lru.counts["on_demand_fetches"]
+    assert alone.counts["on_demand_fetches"] > 1.5 * missed
+    assert guarded.counts["on_demand_fetches"] < 1.02 * missed + 24 * 4 + 60
+    assert guarded.switches == 1
+    before = guarded.counts["on_demand_fetches"]
+    # What the model would have is LRU too now, drawn at random: neither is ahead by much.
+    worse = False
+    guarded.run(accesses[half:], lengths[half // 5 :])
+    lru.run(accesses[half:])
+    later = guarded.counts["on_demand_fetches"] - before
+    assert later < 1.03 * (lru.counts["on_demand_fetches"] - missed) + 100
+
+
+def test_a_model_that_is_ahead_is_left_alone_whatever_its_rivals():
+    accesses, lengths = stream(length=20_000)
+    made, alone = (
+        simulator(lambda features: features[:, COUNT], rivals=rivals)
+        for rivals in (["lru", "s3fifo", "sieve"], [])
+    )
+    for simulated in (made, alone):
+        simulated.run(accesses, lengths)
+    assert made.switches == 0
+    assert made.counts == alone.counts
+
+
+def test_an_unknown_rival_is_named():
+    with pytest.raises(ValueError, match="best"):
+        simulator(lambda features: features[:, COUNT], rivals=["best"])
+
+
 def test_what_goes_wrong_in_a_model_comes_out():
     accesses, lengths = stream()
     for answer, error, told in (

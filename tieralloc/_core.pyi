@@ -127,10 +127,13 @@ class ScoredSimulator:
         prefetcher: Prefetcher | None = None,
         score_ahead: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
         lag: int = 0,
+        rivals: Sequence[str] = (),
     ) -> None: ...
     def run(self, rows: NDArray[np.uint64], sample_lengths: ArrayLike) -> None: ...
     @property
     def counts(self) -> dict[str, int]: ...
+    @property
+    def switches(self) -> int: ...
 
 def belady(
     accesses: NDArray[np.uint64], rows: int, capacity: int, *, count_from: int = 0

@@ -2,6 +2,8 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 from libcpp.memory cimport unique_ptr
+from libcpp.string cimport string
+from libcpp.vector cimport vector
 
 
 cdef extern from *:
@@ -43,6 +45,7 @@ cdef extern from "scored_simulator.hpp" namespace "tieralloc" nogil:
     cdef cppclass Guidance:
         uint32_t candidates
         uint32_t victims
+        vector[string] rivals
 
     cdef cppclass c_ScoredSimulator "tieralloc::ScoredSimulator":
         c_ScoredSimulator(uint32_t capacity, c_RowHistory history, ScoreRows score,
@@ -50,6 +53,7 @@ cdef extern from "scored_simulator.hpp" namespace "tieralloc" nogil:
                           uint64_t seed, OptionalPrefetching prefetching) except +
         void run(RowSpan rows, WordSpan sample_lengths) except +
         const Counts& counts()
+        uint64_t switches()
 
 
 cdef bint _score_in_python(void* context, const float* features, size_t rows,
@@ -100,11 +104,14 @@ cdef class ScoredSimulator:
         As `score`, of the features of candidates: the chance that each is asked for.
     lag : int
         Accesses for which a row fetched ahead is in flight.
+    rivals : sequence of str
+        Simple policies, of which one decides where it misses less than the model, as in a store
+        under a `Guard`.
 
     Raises
     ------
     ValueError
-        For a capacity of 0, or numbers out of range.
+        For a capacity of 0, numbers out of range, or an unknown policy.
     """
 
     cdef unique_ptr[c_ScoredSimulator] _simulator
@@ -116,13 +123,14 @@ cdef class ScoredSimulator:
     def __cinit__(self, RowHistory history not None, uint32_t capacity, score, *,
                   uint32_t candidates, uint32_t victims, uint64_t count_from=0,
                   uint64_t guide_from=0, uint64_t seed=0, Prefetcher prefetcher=None,
-                  score_ahead=None, uint64_t lag=0):
+                  score_ahead=None, uint64_t lag=0, rivals=()):
         cdef Guidance guidance
         cdef OptionalPrefetching prefetching
         if (prefetcher is None) != (score_ahead is None):
             raise ValueError("prefetcher and score_ahead: expected both or neither")
         guidance.candidates = candidates
         guidance.victims = victims
+        guidance.rivals = [rival.encode() for rival in rivals]
         self._score = score
         self._score_ahead = score_ahead
         if prefetcher is not None:
@@ -179,3 +187,8 @@ cdef class ScoredSimulator:
     def counts(self):
         """Counts so far, as those of `Simulator`."""
         return _counts_dict(self._simulator.get().counts())
+
+    @property
+    def switches(self):
+        """Times that another policy, or the model again, came to decide."""
+        return self._simulator.get().switches()

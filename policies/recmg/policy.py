@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tieralloc._advising import RIVALS
 from tieralloc._core import (
     CANDIDATE_FEATURES_VERSION,
     MOST_CONTEXTS,
@@ -97,9 +98,15 @@ class Models:
         return Prefetcher(min(RELATED * fast_rows, rows), LEAST_CHANCE)
 
     def simulator(
-        self, history: RowHistory, fast_rows: int, *, count_from: int, guide_from: int = 0
+        self,
+        history: RowHistory,
+        fast_rows: int,
+        *,
+        count_from: int,
+        guide_from: int = 0,
+        guarded: bool = False,
     ) -> ScoredSimulator:
-        """Make a simulator, as `ScoredSimulator` takes it, of a fast tier."""
+        """Make a simulator, as `ScoredSimulator` takes it, of a fast tier, with rivals or not."""
         return ScoredSimulator(
             history,
             fast_rows,
@@ -110,6 +117,7 @@ class Models:
             guide_from=guide_from,
             prefetcher=self.prefetcher(fast_rows, history.rows),
             score_ahead=self.ahead_scorer(),
+            rivals=RIVALS if guarded else (),
         )
 
 
@@ -238,7 +246,7 @@ class RecmgPolicy:
     ) -> Mapping[str, Any]:
         """Replay a trace at any capacity."""
         history = self.history(capacity)
-        simulator = self.models.simulator(history, capacity, count_from=count_from)
+        simulator = self.models.simulator(history, capacity, count_from=count_from, guarded=True)
         accesses = trace.accesses()
         lengths = trace.lengths.sum(axis=0, dtype=np.uint32)
         begin = 0

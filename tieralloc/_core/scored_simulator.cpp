@@ -2,15 +2,24 @@
 
 #include <algorithm>
 #include <cmath>
+#include <deque>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "learn/contest.hpp"
 #include "learn/prefetch_gate.hpp"
 #include "learn/row_sample.hpp"
+#include "learn/shadow_tier.hpp"
 
 namespace tieralloc {
 namespace {
+
+// Who leads by a smaller share of misses does not take over, nor does it before it leads by some
+// misses of the sample more; as of a Guard.
+constexpr double kMargin = 0.01;
+constexpr double kPatience = 24;
+constexpr double kChangeover = 4;  // times as many, for one that does not know the tier's rows
 
 std::unique_ptr<ScoredPolicy> make_policy(std::uint32_t capacity, const Guidance& guidance,
                                           std::uint64_t seed) {
@@ -52,18 +61,32 @@ ScoredSimulator::Tier::Tier(std::unique_ptr<ScoredPolicy> made, std::uint32_t ca
                             std::uint64_t rows, std::uint64_t count_from, std::uint64_t lag)
     : policy(*made), simulator(std::move(made), capacity, rows, count_from, lag) {}
 
-/// The tier as it would be without any prefetching, or a small part of it.
-struct ScoredSimulator::Shadow {
+/// The tier as it would be without any prefetching, and under its rivals; or a small part of it.
+struct ScoredSimulator::Shadows {
   static constexpr std::uint32_t kMostRows = 2048;
 
-  Shadow(std::uint32_t capacity, std::uint64_t rows, const Guidance& guidance, std::uint64_t seed)
+  Shadows(std::uint32_t capacity, std::uint64_t rows, const Guidance& guidance, std::uint64_t seed)
       : sample(capacity, kMostRows, seed),
-        tier(make_policy(std::min(capacity, kMostRows), guidance, seed),
-             std::min(capacity, kMostRows), rows) {}
+        learned(make_policy(std::min(capacity, kMostRows), guidance, seed),
+                std::min(capacity, kMostRows), rows),
+        names(guidance.rivals),
+        contest(names.size() + 1, names.size()) {
+    for (const std::string& name : names) {
+      rivals.emplace_back(name, std::min(capacity, kMostRows), seed);
+    }
+  }
+
+  /// The place of the model among those who contend; those before are the rivals'.
+  std::size_t model() const { return names.size(); }
+  bool model_decides() const { return contest.in_charge() == model(); }
 
   RowSample sample;
-  Tier tier;
+  Tier learned;
   PrefetchGate gate;
+  std::vector<std::string> names;
+  std::deque<ShadowTier> rivals;
+  Contest contest;
+  std::uint64_t switches = 0;
 };
 
 ScoredSimulator::ScoredSimulator(std::uint32_t capacity, RowHistory history, ScoreRows score,
@@ -75,12 +98,17 @@ ScoredSimulator::ScoredSimulator(std::uint32_t capacity, RowHistory history, Sco
       prefetching_(std::move(prefetching)),
       tier_(make_policy(capacity, guidance, seed), capacity, history_.rows(), count_from,
             prefetching_ ? prefetching_->lag : 0),
+      capacity_(capacity),
       guide_from_(guide_from) {
-  if (!prefetching_) return;
-  shadow_ = std::make_unique<Shadow>(capacity, history_.rows(), guidance, seed);
+  if (!prefetching_ && guidance.rivals.empty()) return;
+  shadows_ = std::make_unique<Shadows>(capacity, history_.rows(), guidance, seed);
 }
 
 ScoredSimulator::~ScoredSimulator() = default;
+
+std::uint64_t ScoredSimulator::switches() const {
+  return shadows_ == nullptr ? 0 : shadows_->switches;
+}
 
 void ScoredSimulator::run(std::span<const RowId> rows,
                           std::span<const std::uint32_t> sample_lengths) {
@@ -92,31 +120,59 @@ void ScoredSimulator::run(std::span<const RowId> rows,
     for (const std::size_t end = at + length; at < end; ++at) {
       if (history_.accesses() == guide_from_) begin_to_guide();
       history_.observe(rows[at]);
-      if (prefetching_) {
-        access_with_shadow(rows.subspan(at, 1));
-      } else {
-        tier_.simulator.run(rows.subspan(at, 1));
-      }
+      access(rows.subspan(at, 1));
     }
   }
 }
 
 void ScoredSimulator::begin_to_guide() {
   tier_.policy.set_scorer(scorer_.get());
-  if (shadow_ != nullptr) shadow_->tier.policy.set_scorer(scorer_.get());
+  if (shadows_ != nullptr) shadows_->learned.policy.set_scorer(scorer_.get());
 }
 
-void ScoredSimulator::access_with_shadow(std::span<const RowId> row) {
-  const bool guided = history_.accesses() > guide_from_;
-  if (shadow_->sample.contains(row[0])) {
-    const bool missed = !tier_.simulator.is_resident(row[0]);
-    const bool missed_without = !shadow_->tier.simulator.is_resident(row[0]);
-    shadow_->tier.simulator.run(row);
-    if (guided && !shadow_->gate.note(missed, missed_without)) tier_.policy.give_up_prefetched();
-  }
+void ScoredSimulator::access(std::span<const RowId> row) {
+  if (shadows_ != nullptr && shadows_->sample.contains(row[0])) compare(row);
   tier_.simulator.run(row);
+  if (!prefetching_) return;
   prefetching_->prefetcher.observe(row[0]);
-  if (guided && shadow_->gate.is_open()) fetch_ahead();
+  const bool guided = history_.accesses() > guide_from_;
+  if (guided && shadows_->model_decides() && shadows_->gate.is_open()) fetch_ahead();
+}
+
+/// Before an access that the shadows see.
+void ScoredSimulator::compare(std::span<const RowId> row) {
+  Shadows& shadows = *shadows_;
+  Contest& contest = shadows.contest;
+  const bool missed = !tier_.simulator.is_resident(row[0]);
+  const bool missed_without = !shadows.learned.simulator.is_resident(row[0]);
+  shadows.learned.simulator.run(row);
+  std::vector<double> misses;  // of the rivals, and of the model without prefetching
+  for (ShadowTier& rival : shadows.rivals) misses.push_back(rival.access(row[0]) ? 0 : 1);
+  misses.push_back(missed_without ? 1 : 0);
+  const bool guided = history_.accesses() > guide_from_;
+  if (!guided || shadows.learned.simulator.counts().evictions == 0) return;
+  if (shadows.model_decides()) {
+    if (prefetching_ && !shadows.gate.note(missed, missed_without)) {
+      tier_.policy.give_up_prefetched();
+    }
+  }
+  const double now = shadows.model_decides() ? missed : misses[contest.in_charge()];
+  for (std::size_t i = 0; i < misses.size(); ++i) {
+    if (i != contest.in_charge()) contest.gain(i, now - misses[i] * (1 + kMargin));
+  }
+  const bool is_handed_over = contest.decide(
+      [&](std::size_t i) { return i == shadows.model() ? kPatience : kPatience * kChangeover; });
+  if (is_handed_over) hand_over();
+}
+
+void ScoredSimulator::hand_over() {
+  ++shadows_->switches;
+  std::unique_ptr<EvictionPolicy> stand_in;
+  if (!shadows_->model_decides()) {
+    stand_in = make_eviction_policy(shadows_->names[shadows_->contest.in_charge()],
+                                    {.capacity = capacity_, .slots = capacity_});
+  }
+  tier_.policy.set_stand_in(std::move(stand_in));
 }
 
 void ScoredSimulator::fetch_ahead() {

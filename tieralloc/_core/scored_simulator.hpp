@@ -2,7 +2,10 @@
 // should leave.
 //
 // The model sees the features of rows as they stand when a victim is needed, the access that needs
-// it included.
+// it included. Beside the tier small shadows of it run (learn/row_sample.hpp): one without any
+// prefetching, and one for each simple policy that the model is compared with. Where one of those
+// misses less, it decides until it does so no more (learn/contest.hpp), as in a store under a
+// Guard.
 #pragma once
 
 #include <cstdint>
@@ -10,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "eviction/scored.hpp"
@@ -24,8 +28,9 @@ namespace tieralloc {
 using ScoreRows = std::function<void(std::span<const float> features, std::span<float> scores)>;
 
 struct Guidance {
-  std::uint32_t candidates;  ///< residents drawn at a time
-  std::uint32_t victims;     ///< of these, those advised to leave
+  std::uint32_t candidates;         ///< residents drawn at a time
+  std::uint32_t victims;            ///< of these, those advised to leave
+  std::vector<std::string> rivals;  ///< simple policies that may decide in the model's stead
 };
 
 /// How rows are fetched ahead, as long as that does less harm than good (learn/prefetch_gate.hpp).
@@ -52,9 +57,12 @@ class ScoredSimulator {
 
   const Counts& counts() const { return tier_.simulator.counts(); }
 
+  /// Times that another policy came to decide.
+  std::uint64_t switches() const;
+
  private:
   class Scorer;
-  struct Shadow;
+  struct Shadows;
   struct Tier {
     Tier(std::unique_ptr<ScoredPolicy> made, std::uint32_t capacity, std::uint64_t rows,
          std::uint64_t count_from = 0, std::uint64_t lag = 0);
@@ -64,14 +72,17 @@ class ScoredSimulator {
   };
 
   void begin_to_guide();
-  void access_with_shadow(std::span<const RowId> row);
+  void access(std::span<const RowId> row);
+  void compare(std::span<const RowId> row);
+  void hand_over();
   void fetch_ahead();
 
   RowHistory history_;
   std::unique_ptr<Scorer> scorer_;
   std::optional<Prefetching> prefetching_;
   Tier tier_;
-  std::unique_ptr<Shadow> shadow_;  ///< where there is prefetching
+  std::unique_ptr<Shadows> shadows_;  ///< where there is prefetching, or a rival
+  std::uint32_t capacity_;
   std::uint64_t guide_from_;
   std::vector<Candidate> candidates_;  ///< neither resident nor in flight
   std::vector<RowId> rows_;            ///< of the candidates

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <map>
+#include <string>
+#include <vector>
 
 #include "check.hpp"
 #include "split_mix.hpp"
@@ -90,6 +92,68 @@ TEST(with_nobody_to_score_the_least_recently_used_leaves) {
   policy.touch(hits);  // of which two are not held
   CHECK_EQ(policy.evict(), 3);
   CHECK_EQ(scorer.calls, 1);
+}
+
+TEST(a_stand_in_decides_as_it_would_alone_and_is_forgotten_when_it_goes) {
+  constexpr std::uint32_t kSlots = 60;
+  ByNumber scorer;
+  for (const std::string& name : eviction_policy_names()) {
+    ScoredPolicy policy = with_rows(kSlots, 8, 2);
+    policy.set_scorer(&scorer);
+    const EvictionConfig config{.capacity = kSlots, .slots = kSlots};
+    const auto alone = make_eviction_policy(name, config);
+    policy.set_stand_in(make_eviction_policy(name, config));
+    for (Slot slot = 0; slot < kSlots; ++slot) alone->insert(slot, 100 + slot);
+    SplitMix64 random(7);
+    std::vector<Slot> empty;
+    for (int step = 0; step < 2000; ++step) {
+      const std::uint32_t dice = random.below(10);
+      if (dice < 3 && !empty.empty()) {
+        const RowId row = 1000 + random.below(200);
+        policy.insert(empty.back(), row);
+        alone->insert(empty.back(), row);
+        empty.pop_back();
+      } else if (dice < 5 && empty.size() < kSlots) {
+        const Slot left = policy.evict();
+        CHECK_EQ(left, alone->evict());
+        empty.push_back(left);
+      } else if (dice < 6 && empty.size() > 1 && empty.size() < kSlots) {
+        Slot from = random.below(kSlots);
+        while (std::find(empty.begin(), empty.end(), from) != empty.end()) {
+          from = (from + 1) % kSlots;
+        }
+        policy.move(from, empty.front());
+        alone->move(from, empty.front());
+        empty.front() = from;
+      } else {
+        const Slot hit = random.below(kSlots);
+        policy.touch({&hit, 1});
+        if (std::find(empty.begin(), empty.end(), hit) == empty.end()) alone->touch({&hit, 1});
+      }
+    }
+    const int calls = scorer.calls;
+    policy.set_stand_in(nullptr);
+    std::uint32_t left = 0;
+    while (policy.evict() != kNoSlot) ++left;
+    CHECK_EQ(left, kSlots - empty.size());
+    CHECK(left == 0 || scorer.calls > calls);
+  }
+}
+
+TEST(what_was_fetched_ahead_leaves_before_a_stand_in_is_asked) {
+  ScoredPolicy policy({.capacity = 100, .slots = 100}, 8, 2);
+  for (Slot slot = 0; slot < 90; ++slot) policy.insert(slot, slot);
+  for (Slot slot = 90; slot < 100; ++slot) policy.insert_prefetched(slot, slot);
+  policy.set_stand_in(make_eviction_policy("lru", {.capacity = 100, .slots = 100}));
+  const Slot used = 92;
+  policy.touch({&used, 1});  // one that stays is the stand-in's from then on
+  std::vector<Slot> left;
+  for (int i = 0; i < 100; ++i) left.push_back(policy.evict());
+  CHECK_EQ(left[0], 90);
+  CHECK_EQ(left[1], 91);
+  CHECK(std::find(left.begin(), left.end(), used) > left.begin() + 80);
+  std::sort(left.begin(), left.end());
+  for (Slot slot = 0; slot < 100; ++slot) CHECK_EQ(left[slot], slot);
 }
 
 /// Rows that were asked for, the least recently used first, beside those that were fetched ahead.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace tieralloc {
 
@@ -29,6 +30,16 @@ void ScoredPolicy::set_scorer(RowScorer* scorer) {
   advice_.clear();
 }
 
+void ScoredPolicy::set_stand_in(std::unique_ptr<EvictionPolicy> policy) {
+  stand_in_ = std::move(policy);
+  advice_.clear();
+  if (stand_in_ == nullptr) return;
+  give_up_prefetched();
+  for (Slot slot = order_.front(kOrder); slot != kNoSlot; slot = order_.next(slot)) {
+    stand_in_->insert(slot, row_in_[slot]);
+  }
+}
+
 void ScoredPolicy::insert(Slot slot, RowId row) {
   row_in_[slot] = row;
   set_aside_.note_miss(row);
@@ -48,6 +59,7 @@ void ScoredPolicy::hold(Slot slot) {
   order_.push_back(kOrder, slot);
   position_[slot] = static_cast<std::uint32_t>(held_.size());
   held_.push_back(slot);
+  if (stand_in_ != nullptr) stand_in_->insert(slot, row_in_[slot]);
 }
 
 void ScoredPolicy::touch(std::span<const Slot> slots) {
@@ -59,6 +71,7 @@ void ScoredPolicy::touch(std::span<const Slot> slots) {
     } else {
       order_.push_back(kOrder, slot);
       withdraw(slot);
+      if (stand_in_ != nullptr) stand_in_->touch({&slot, 1});
     }
   }
 }
@@ -70,16 +83,30 @@ Slot ScoredPolicy::evict() {
     order_.erase(static_cast<Slot>(oldest));
     return static_cast<Slot>(oldest);
   }
-  if (scorer_ != nullptr && advice_.size() == 0) advise();
-  const Slot victim = advice_.size() > 0 ? static_cast<Slot>(advice_.pop()) : order_.front(kOrder);
+  const Slot victim = choose();
   set_aside_.note_eviction(row_in_[victim]);
-  remove(victim);
+  release(victim);
   return victim;
 }
 
+/// One that is held, and that the stand-in has forgotten.
+Slot ScoredPolicy::choose() {
+  if (stand_in_ != nullptr) return stand_in_->evict();
+  if (scorer_ != nullptr && advice_.size() == 0) advise();
+  return advice_.size() > 0 ? static_cast<Slot>(advice_.pop()) : order_.front(kOrder);
+}
+
 void ScoredPolicy::remove(Slot slot) {
+  if (set_aside_.drop(slot)) {
+    order_.erase(slot);
+    return;
+  }
+  if (stand_in_ != nullptr) stand_in_->remove(slot);
+  release(slot);
+}
+
+void ScoredPolicy::release(Slot slot) {
   order_.erase(slot);
-  if (set_aside_.drop(slot)) return;
   withdraw(slot);
   const Slot last = held_.back();
   held_.pop_back();
@@ -95,6 +122,7 @@ void ScoredPolicy::move(Slot from, Slot to) {
     set_aside_.add(to);
     return;
   }
+  if (stand_in_ != nullptr) stand_in_->move(from, to);
   withdraw(from);
   position_[to] = position_[from];
   held_[position_[to]] = to;

@@ -2,10 +2,12 @@
 //
 // Where no row is advised to leave, some residents are drawn at random and scored; those with the
 // lowest scores are advised, to leave one after another unless they are accessed before. Where
-// there is nobody to score, the least recently used row leaves.
+// there is nobody to score, the least recently used row leaves. Another policy may stand in for a
+// while.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <vector>
 
@@ -34,6 +36,10 @@ class ScoredPolicy final : public EvictionPolicy {
   /// Who scores from now on; null: nobody.
   void set_scorer(RowScorer* scorer);
 
+  /// Who decides in its stead from now on, holding nothing yet; null: nobody. What was fetched
+  /// ahead leaves first then.
+  void set_stand_in(std::unique_ptr<EvictionPolicy> policy);
+
   /// What was fetched ahead and not asked for leaves first now.
   void give_up_prefetched() { set_aside_.shrink(); }
 
@@ -52,10 +58,13 @@ class ScoredPolicy final : public EvictionPolicy {
   };
 
   void hold(Slot slot);
+  Slot choose();
   void advise();
+  void release(Slot slot);
   void withdraw(Slot slot);
 
   RowScorer* scorer_ = nullptr;
+  std::unique_ptr<EvictionPolicy> stand_in_;  ///< holds what is held here; null: nobody
   std::uint32_t candidates_;
   std::uint32_t victims_;
   SplitMix64 random_;

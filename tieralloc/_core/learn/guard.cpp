@@ -43,8 +43,7 @@ Guard::Guard(const GuardOptions& options)
       decay_(std::exp2(-1 / options_.half_life)),
       misses_(learned_ + (options_.ahead ? 2 : 1)),
       missed_(misses_.size()),
-      leads_(misses_.size()),
-      in_charge_(learned_) {
+      contest_(misses_.size(), learned_) {
   const auto rows =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(options_.shadow_rows, options_.capacity));
   for (const std::string& policy : options_.policies) {
@@ -74,34 +73,23 @@ void Guard::access(RowId row) {
     // Reads have their price: fetching ahead has to gain the margin to go on, not only to begin.
     const bool is_rid_of_reads = fetches_ahead() && i == learned_;
     const double margin = is_rid_of_reads ? -options_.margin : options_.margin;
-    const double gain = missed_[in_charge_] - missed_[i] * (1 + margin);
-    leads_[i] = std::max(0.0, leads_[i] + gain);
+    contest_.gain(i, missed_[in_charge()] - missed_[i] * (1 + margin));
   }
 }
 
-/// A cumulative sum (Page, "Continuous inspection schemes", 1954): however far ahead whoever is in
-/// charge was before, once it falls behind it costs no more than the patience, and the margin. The
-/// learned policy, be it fetching ahead or not, and the simple one that the tier runs already take
-/// turns at no cost; another one takes the rows over and knows little of them.
+/// The learned policy, be it fetching ahead or not, and the simple one that the tier runs already
+/// take turns at no cost; another one takes the rows over and knows little of them.
 void Guard::decide() {
-  std::size_t next = in_charge_;
-  double most = 1;
-  for (std::size_t i = 0; i < shadows_.size(); ++i) {
-    const bool is_running = i >= learned_ || i == running_;
-    const double share = leads_[i] / (options_.patience * (is_running ? 1 : options_.changeover));
-    if (share > most) {
-      next = i;
-      most = share;
-    }
-  }
-  if (next == in_charge_) return;
   const bool fetched_ahead = fetches_ahead();
   const std::size_t choice_before = choice();
-  in_charge_ = next;
-  if (next < learned_) running_ = next;
+  const bool is_handed_over = contest_.decide([&](std::size_t i) {
+    const bool is_running = i >= learned_ || i == running_;
+    return options_.patience * (is_running ? 1 : options_.changeover);
+  });
+  if (!is_handed_over) return;
+  if (in_charge() < learned_) running_ = in_charge();
   if (choice() != choice_before) ++switches_;
   if (fetches_ahead() != fetched_ahead) ++ahead_switches_;
-  std::fill(leads_.begin(), leads_.end(), 0);
 }
 
 std::vector<double> Guard::miss_ratios() const {

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "contest.hpp"
 #include "row_sample.hpp"
 #include "shadow_tier.hpp"
 
@@ -56,9 +57,9 @@ class Guard {
   bool is_sampled(RowId row) const { return sample_.contains(row); }
 
   /// Place in the options' policies, or kLearned.
-  std::size_t choice() const { return in_charge_ < learned_ ? in_charge_ : kLearned; }
+  std::size_t choice() const { return in_charge() < learned_ ? in_charge() : kLearned; }
   /// Whether rows should be fetched ahead; not before that was seen to pay.
-  bool fetches_ahead() const { return in_charge_ > learned_; }
+  bool fetches_ahead() const { return in_charge() > learned_; }
   /// Times that the choice changed.
   std::uint64_t switches() const { return switches_; }
   /// Times that rows began to be fetched ahead, or ceased to.
@@ -69,6 +70,9 @@ class Guard {
   std::vector<double> miss_ratios() const;
 
  private:
+  /// Its shadow.
+  std::size_t in_charge() const { return contest_.in_charge(); }
+
   void access(RowId row);
   void decide();
 
@@ -79,10 +83,9 @@ class Guard {
   std::deque<ShadowTier> shadows_;
   std::vector<double> misses_;  ///< decayed
   std::vector<double> missed_;  ///< whether each missed the last access, 0 or 1
-  std::vector<double> leads_;   ///< misses by which each leads, since it last began to
   double weight_ = 0;           ///< decayed count of accesses
+  Contest contest_;             ///< of the shadows
   std::uint64_t sampled_ = 0;
-  std::size_t in_charge_;    ///< its shadow
   std::size_t running_ = 0;  ///< the simple policy that was in charge last
   std::uint64_t switches_ = 0;
   std::uint64_t ahead_switches_ = 0;
