@@ -74,8 +74,10 @@ def served_names() -> list[str]:
     return list(_SERVED_BY)
 
 
-def brain_maker(name: str) -> Callable[[PolicyDirectory, int], Brain]:
+def brain_maker(name: str) -> Callable[[PolicyDirectory, int, int | None], Brain]:
     """Return what makes a policy's brain of its directory, for a fast tier of so many rows.
+
+    It may take so many bytes to remember with, or as many as it likes (None).
 
     Raises
     ------
@@ -88,7 +90,7 @@ def brain_maker(name: str) -> Callable[[PolicyDirectory, int], Brain]:
         known = ", ".join(served_names()) or "none"
         raise ValueError(f"learned policy {name!r} cannot be served; those that can: {known}")
     module, function = _SERVED_BY[name]
-    found: Callable[[PolicyDirectory, int], Brain] = getattr(
+    found: Callable[[PolicyDirectory, int, int | None], Brain] = getattr(
         importlib.import_module(module), function
     )
     return found

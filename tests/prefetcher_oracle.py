@@ -5,9 +5,7 @@ from math import log2
 
 import numpy as np
 
-SUCCESSORS, PAIR_WINDOW = 32, 16
-LOOKED_AT, MOST_MERIT, MOST_COUNTED, NEW = 8, 16, 64, 256
-MOST_TIMES = 255
+SUCCESSORS, PAIR_WINDOW, OCCURRENCES, NEW = 32, 16, 8, 256
 HORIZON, MOST_PENDING, MOST_FETCHES = 512, 4096, 8192
 BENEFIT_OF_DOUBT, FORGET = 64, 1 / 65536
 
@@ -16,32 +14,15 @@ def log_of_share(share):
     return log2(0.001 + share)
 
 
-class Entry:
-    """Another row: how often it came after and before the owner, and when it last did."""
+class Beside:
+    """Another row: how often it came after and before, and how long ago it last did."""
 
-    def __init__(self, row):
-        self.row, self.after, self.before, self.last = row, 0, 0, 0
+    def __init__(self, row, age):
+        self.row, self.age, self.after, self.before = row, age, 0, 0
 
     @property
     def times(self):
         return self.after + self.before
-
-
-class Owner:
-    def __init__(self, now):
-        self.last, self.count, self.entries = now, 0, []
-
-    def entry(self, row, now):
-        for entry in self.entries:
-            if entry.row == row:
-                return entry
-        if len(self.entries) < SUCCESSORS and all(entry.times for entry in self.entries):
-            self.entries.append(Entry(row))
-            return self.entries[-1]
-        worth = [Fraction(entry.times, now - entry.last + NEW) for entry in self.entries]
-        worst = worth.index(min(worth))
-        self.entries[worst] = Entry(row)
-        return self.entries[worst]
 
 
 class Successors:
@@ -49,77 +30,64 @@ class Successors:
 
     def __init__(self, capacity):
         self.capacity = capacity
-        self.owners = {}
-        self.places = []  # rows, in the order in which they are looked at to forget one
-        self.hand = self.now = 0
+        self.log = []  # (row, whether its sample begins with it), the latest first
+        self.now = self.position = 0
+        self.begins = False
 
     def begin_sample(self):
-        self.sample, self.votes = [], {}  # (row, its place) of accesses; shares and the first vote
+        self.begins, self.position = True, 0
+        self.votes = {}  # by row: shares, and the access of the first
 
     def observe(self, row):
         self.now += 1
-        owner = self.owner_of(row)
-        for other, place in self.sample[: -PAIR_WINDOW - 1 : -1]:
-            if other == row or self.places[place] != other:  # itself, or forgotten
-                continue
-            self.count(self.owners[other], row, "after")
-            self.count(owner, other, "before")
-        self.sample.append((row, self.places.index(row)))
-        owner.count += 1
-        if owner.count >= MOST_COUNTED:
-            owner.count //= 2
-            for entry in owner.entries:
-                entry.after //= 2
-                entry.before //= 2
-        found = [
-            (entry.row, self.features(owner, entry))
-            for entry in owner.entries
-            if entry.times > 0 and entry.last != self.now
-        ]
-        owner.last = self.now
-        return found
+        self.position += 1
+        self.log = [(row, self.begins), *self.log][: self.capacity]
+        self.begins = False
+        seen = {other for other, _ in self.log[: min(self.position, PAIR_WINDOW + 1)]}
+        earlier = [
+            age for age, (other, _) in enumerate(self.log) if other == row and age >= self.position
+        ][:OCCURRENCES]
+        beside = {}
+        for age in earlier:
+            for other in self.before(age):
+                beside.setdefault(other, Beside(other, age)).before += 1
+            for other in self.after(age):
+                beside.setdefault(other, Beside(other, age)).after += 1
+        found = [it for other, it in beside.items() if other not in seen]
+        by_worth = sorted(found, key=lambda it: Fraction(-it.times, it.age + NEW))
+        kept = {it.row for it in by_worth[:SUCCESSORS]}
+        return [(it.row, self.features(earlier, it)) for it in found if it.row in kept]
 
-    def owner_of(self, row):
-        if row in self.owners:
-            return self.owners[row]
-        if len(self.places) < self.capacity:
-            self.places.append(row)
-        else:
+    def before(self, age):
+        for at in range(age, min(age + PAIR_WINDOW, len(self.log) - 1)):
+            if self.log[at][1]:
+                return
+            yield self.log[at + 1][0]
 
-            def oblivion(place):
-                owner = self.owners[self.places[place]]
-                return Fraction(self.now - owner.last, min(max(owner.count, 1), MOST_MERIT))
+    def after(self, age):
+        for at in range(age, max(age - PAIR_WINDOW, 0), -1):
+            if self.log[at - 1][1]:
+                return
+            yield self.log[at - 1][0]
 
-            looked_at = min(LOOKED_AT, self.capacity)
-            worst = max(((self.hand + i) % self.capacity for i in range(looked_at)), key=oblivion)
-            self.hand = (self.hand + looked_at) % self.capacity
-            del self.owners[self.places[worst]]
-            self.places[worst] = row
-        self.owners[row] = Owner(self.now)
-        return self.owners[row]
-
-    def count(self, owner, other, times):
-        entry = owner.entry(other, self.now)
-        setattr(entry, times, min(getattr(entry, times) + 1, MOST_TIMES))
-        entry.last = self.now
-
-    def features(self, owner, entry):
-        share = entry.times / owner.count
-        shares, first = self.votes.setdefault(entry.row, ([], self.now))
+    def features(self, earlier, it):
+        share = it.times / len(earlier)
+        shares, first = self.votes.setdefault(it.row, ([], self.now))
         shares.append(share)
         return {
-            "after": entry.after,
-            "before": entry.before,
-            "after_share": log_of_share(entry.after / owner.count),
+            "after": it.after,
+            "before": it.before,
+            "after_share": log_of_share(it.after / len(earlier)),
             "share": log_of_share(share),
-            "pair_age": log2(1 + self.now - entry.last),
-            "owner_count": log2(1 + owner.count),
+            "pair_age": log2(1 + it.age),
+            "owner_count": log2(1 + len(earlier)),
+            "owner_gap": log2(1 + earlier[0]),
+            "owner_span": log2(1 + earlier[-1]),
             "voters": len(shares),
             "confidence": log_of_share(sum(shares)),
             "strongest": log_of_share(max(shares)),
             "vote_age": log2(1 + self.now - first),
-            "position": log2(1 + len(self.sample)),
-            "owner_gap": log2(1 + self.now - owner.last),
+            "position": log2(1 + self.position),
         }
 
 

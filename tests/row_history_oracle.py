@@ -13,6 +13,7 @@ HALF_LIVES = (256, 2048, 16384, 65536, 262144)
 CONTEXT_HALF_LIVES = (2048, 16384, 262144)
 RETURNS = (256, 8192)
 GAPS, CONTEXTS = 4, 4
+MOST_POSITION = 255
 LOOKED_AT, MOST_MERIT = 8, 16
 
 
@@ -158,8 +159,8 @@ class Oracle:
             "lifetime": log2(1 + lifetime),
             "mean_gap": log2(1 + lifetime / len(samples)),
             "burst": log2(1 + samples.count(sample)),
-            "bag_position": log2(1 + known.bag_position),
-            "sample_position": log2(1 + known.sample_position),
+            "bag_position": log2(1 + min(known.bag_position, MOST_POSITION)),
+            "sample_position": log2(1 + min(known.sample_position, MOST_POSITION)),
             **{f"decayed_{h}": known.decayed(h, self.now) for h in HALF_LIVES},
         }
         for context, companion in self.companions_of(known):

@@ -99,7 +99,7 @@ def write_counting_policy(path, tables, *, policy="counting", **settings):
     )
 
 
-def make_brain(directory, fast_rows):
+def make_brain(directory, fast_rows, most_bytes):
     """What tieralloc.policies.registry calls for policy "counting"."""
     directory.check_fits("counting", FEATURES)
     rows = sum(rows for _, rows in directory.manifest.tables)

@@ -24,18 +24,18 @@ def history(capacity=ROWS):
     return RowHistory(np.arange(ROWS + 1), capacity)  # each row is a table, which tells it
 
 
-def draw(count=500, related=ROWS, first=400, seed=1, capacity=ROWS, samples=None):
+def draw(count=500, logged=ACCESSES, first=400, seed=1, capacity=ROWS, samples=None):
     accesses, lengths = stream() if samples is None else samples
     return history(capacity).draw_candidates(
-        accesses, lengths, first=first, count=count, related=related, seed=seed
+        accesses, lengths, first=first, count=count, logged=logged, seed=seed
     )
 
 
-@pytest.mark.parametrize("related", [ROWS, 11])
-def test_each_is_a_candidate_of_its_moment_and_says_when_it_came(related):
+@pytest.mark.parametrize("logged", [ACCESSES, 101])
+def test_each_is_a_candidate_of_its_moment_and_says_when_it_came(logged):
     accesses, _ = stream()
-    features, times, distances = draw(related=related)
-    successors, moments = Successors(related), []
+    features, times, distances = draw(logged=logged)
+    successors, moments = Successors(logged), []
     for sample in accesses.reshape(-1, LENGTH).tolist():
         successors.begin_sample()
         moments += [dict(successors.observe(row)) for row in sample]
@@ -79,7 +79,7 @@ def test_there_are_never_more_than_wanted_and_they_are_spread_evenly():
 def test_what_was_accessed_long_ago_is_drawn_more_often():
     age = row_feature_names().index("age")
     ages = 2.0 ** draw(10**6)[0][:, age] - 1
-    successors, all_ages, last = Successors(ROWS), [], {}
+    successors, all_ages, last = Successors(ACCESSES), [], {}
     for at, row in enumerate(stream()[0].tolist()):
         if at % LENGTH == 0:
             successors.begin_sample()
@@ -107,12 +107,12 @@ def test_samples_of_single_rows_give_no_candidates():
 def test_what_does_not_fit_is_refused_and_nothing_noted():
     known = history()
     for arguments, error, told in (
-        ({"related": 0}, ValueError, "capacity is 0"),
+        ({"logged": 0}, ValueError, "capacity is 0"),
         ({"first": 2}, ValueError, "first is 2, expected below 2"),
         ({"sample_lengths": [1]}, ValueError, "sample_lengths add up to 1, expected 2"),
         ({"rows": np.array([1, 60], dtype=np.uint64)}, IndexError, "row 60, expected below 60"),
     ):
         good = {"rows": np.array([1, 2], dtype=np.uint64), "sample_lengths": [2]}
         with pytest.raises(error, match=told):
-            known.draw_candidates(**{**good, "first": 0, "count": 9, "related": 9, **arguments})
+            known.draw_candidates(**{**good, "first": 0, "count": 9, "logged": 9, **arguments})
     assert known.accesses == 0

@@ -35,6 +35,13 @@ def streams(draw):
     return pieces
 
 
+def check_close(found, expected, names=NAMES):
+    """Gaps are remembered to a tenth of an octave."""
+    coarse = np.array(["gap" in name and name not in ("table_gap", "mean_gap") for name in names])
+    np.testing.assert_allclose(found[:, coarse], expected[:, coarse], atol=0.06)
+    np.testing.assert_allclose(found[:, ~coarse], expected[:, ~coarse], atol=0.02)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     pieces=streams(),
@@ -52,7 +59,9 @@ def test_features_are_those_of_the_model(pieces, capacity, contexts):
         lost = np.array([name.startswith("context") for name in NAMES])
         if capacity < 1000 and contexts:
             found, expected = found[:, ~lost], expected[:, ~lost]
-        np.testing.assert_allclose(found, expected, atol=0.02)
+            check_close(found, expected, np.array(NAMES)[~lost])
+        else:
+            check_close(found, expected)
         assert history.size == len(oracle.rows) <= capacity
     assert history.accesses == sum(len(accesses) for accesses, _ in pieces)
 
@@ -69,7 +78,7 @@ def test_what_long_ago_means_is_in_the_model_too():
         oracle.observe(accesses.tolist(), lengths.tolist())
     rows = uint64(np.arange(40))
     expected = oracle.matrix(rows.tolist(), NAMES)
-    np.testing.assert_allclose(history.features(rows), expected, atol=0.02)
+    check_close(history.features(rows), expected)
     assert expected[:, NAMES.index("context_0_returns_8192")].max() > -1
 
 

@@ -48,7 +48,7 @@ def certainty(features):
 
 def simulator(score_ahead=None, capacity=CAPACITY, **options):
     if score_ahead is not None:
-        options |= {"prefetcher": Prefetcher(ROWS, 0.04), "score_ahead": score_ahead}
+        options |= {"prefetcher": Prefetcher(20_000, 0.04), "score_ahead": score_ahead}
     history = RowHistory(np.arange(ROWS + 1), ROWS)  # each row is a table, for scorers to tell
     return ScoredSimulator(
         history, capacity, least_recent, **{"candidates": 64, "victims": 4, **options}
@@ -145,7 +145,7 @@ def test_the_prefetch_model_sees_each_moments_candidates_that_are_not_resident()
 
     made = simulator(score, candidates=2000, victims=1)  # the least recently used leaves
     made.run(accesses, lengths)
-    successors, resident = Successors(ROWS), []
+    successors, resident = Successors(20_000), []
     history = RowHistory(np.arange(ROWS + 1), ROWS)
     for sample in accesses.reshape(-1, GROUP):
         successors.begin_sample()
@@ -180,7 +180,7 @@ def test_nothing_is_fetched_ahead_until_it_is_guided():
 
 def test_what_the_prefetcher_was_given_stays_as_it_is():
     accesses, lengths = stream(100)
-    given = Prefetcher(ROWS, 0.04)
+    given = Prefetcher(20_000, 0.04)
     made = ScoredSimulator(
         RowHistory([0, ROWS], ROWS),
         CAPACITY,

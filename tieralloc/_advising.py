@@ -337,6 +337,7 @@ def simulate_advised(
     fallback: str = "s3fifo",
     guard: Guard | None = None,
     step: int = 256,
+    candidates: int = CANDIDATES,
     count_from: int = 0,
     seed: int = 0,
     report: Callable[[int], object] = lambda done: None,
@@ -353,6 +354,8 @@ def simulate_advised(
         As for `Adviser`.
     step : int
         Accesses from one step to the next, rounded up to whole samples: the lag of decisions.
+    candidates : int
+        Residents looked at for each one that is advised to leave.
     count_from : int
         The first access whose step counts.
     seed : int
@@ -368,6 +371,7 @@ def simulate_advised(
     """
     tier = ShadowTier(fallback, capacity, seed=seed)
     adviser = Adviser(tier, brain, fallback=fallback, guard=guard)
+    adviser.candidates = candidates
     lookups = misses = 0
     before = _tallies(tier)
     for samples, served in _steps(lengths, step):

@@ -56,7 +56,7 @@ cdef extern from "learn/training_samples.hpp" namespace "tieralloc" nogil:
     void draw_training_samples(c_RowHistory& history, RowSpan rows, WordSpan sample_lengths,
                                size_t first, uint64_t seed,
                                const c_TrainingSamples& samples) except +
-    size_t draw_candidate_samples(c_RowHistory& history, uint32_t related, RowSpan rows,
+    size_t draw_candidate_samples(c_RowHistory& history, uint32_t logged, RowSpan rows,
                                   WordSpan sample_lengths, size_t first, uint64_t seed,
                                   const c_TrainingSamples& samples) except +
 
@@ -258,7 +258,7 @@ cdef class RowHistory:
         return drawn
 
     def draw_candidates(self, const uint64_t[::1] rows not None, sample_lengths, *, size_t first,
-                        size_t count, uint32_t related, uint64_t seed=0):
+                        size_t count, uint32_t logged, uint64_t seed=0):
         """Observe accesses and draw samples of candidates for prefetching on the way.
 
         They are of candidates as `Prefetcher` has them when each access has been observed, some of
@@ -271,8 +271,8 @@ cdef class RowHistory:
             As for `draw_samples`.
         count : int
             Most samples.
-        related : int
-            Rows of which it is remembered what comes beside them, at least 1.
+        logged : int
+            Accesses that are looked back over for what comes beside what, at least 1.
 
         Returns
         -------
@@ -293,7 +293,7 @@ cdef class RowHistory:
         self._begin()
         try:
             with nogil:
-                found = draw_candidate_samples(self._history.get()[0], related, _span(rows),
+                found = draw_candidate_samples(self._history.get()[0], logged, _span(rows),
                                                _words(lengths), first, seed, samples)
         finally:
             self._busy = False
@@ -313,6 +313,11 @@ cdef class RowHistory:
     def accesses(self):
         """Accesses observed so far."""
         return self._history.get().accesses()
+
+    @staticmethod
+    def bytes_for(uint32_t capacity, has_contexts):
+        """Bytes of memory that one of this capacity takes, with context tables or without."""
+        return c_RowHistory.bytes(capacity, has_contexts)
 
     @property
     def nbytes(self):

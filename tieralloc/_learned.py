@@ -38,8 +38,10 @@ class Learned:
     brain: Callable[[Tables, Tiers], Brain]
 
 
-def load_learned(policy: str) -> Learned:
+def load_learned(policy: str, most_bytes: int | None = None) -> Learned:
     """Read the directory of a policy ``NAME:DIR``, whose setting "fallback" names a simple policy.
+
+    What it remembers may take so many bytes; None: as many as are worth it.
 
     Raises
     ------
@@ -65,7 +67,7 @@ def load_learned(policy: str) -> Learned:
 
     def brain(tables: Tables, tiers: Tiers) -> Brain:
         directory.check_tables(tables)
-        return make(directory, sum(tier["capacity"] for tier in tiers))
+        return make(directory, sum(tier["capacity"] for tier in tiers), most_bytes)
 
     return Learned(policy, fallback, brain)
 

@@ -76,7 +76,7 @@ cdef class Prefetcher:
     Parameters
     ----------
     capacity : int
-        Rows to remember, at least 1.
+        Accesses to look back over, at least 1 and below 2**31.
     least : float
         The chance that a row has to have of being asked for within `PREFETCH_HORIZON` accesses, in
         (0, 1].
@@ -86,7 +86,7 @@ cdef class Prefetcher:
     ValueError
         For numbers out of range.
     MemoryError
-        Where there is none for `capacity` rows.
+        Where there is none for `capacity` accesses.
     """
 
     cdef unique_ptr[c_Prefetcher] _prefetcher
@@ -102,7 +102,7 @@ cdef class Prefetcher:
         Raises
         ------
         ValueError
-            For lengths that do not add up to ``n``, or rows of 2**48 and above; nothing is noted.
+            For lengths that do not add up to ``n``, or rows of 2**47 and above; nothing is noted.
         """
         cdef const uint32_t[::1] lengths = np.ascontiguousarray(sample_lengths, dtype=np.uint32)
         self._prefetcher.get().observe(_span(rows), _words(lengths))
@@ -187,6 +187,11 @@ cdef class Prefetcher:
     def trust(self):
         """What scores are multiplied by: less than 1 where rows were asked for less than promised."""
         return self._prefetcher.get().trust()
+
+    @staticmethod
+    def bytes_for(uint32_t capacity):
+        """Bytes of memory that one of this capacity takes at most."""
+        return c_Prefetcher.bytes(capacity)
 
     @property
     def nbytes(self):

@@ -42,13 +42,15 @@ class TieredStore:
         The file to be made as the slow tier. `open` opens one that there is.
     fast_bytes : int or str
         All the DRAM that the tables may take: vectors, index and metadata, such as ``"64MiB"``. A
-        learned policy's comes on top (`use_policy`).
+        learned policy's comes on top (`policy_bytes`).
     fast_rows : int
         The rows of the fast tier instead, for experiments.
     policy : str
         Who leaves the fast tier: "lru", "lfu", "clock", "sieve", "s3fifo" or "random", or a learned
         policy and the directory that holds it, such as "recmg:DIR" (`use_policy`). Such a one
         begins its work once the store has the tables that it was trained for.
+    policy_bytes : int or str, optional
+        What a learned policy may take to remember with, as for `use_policy`.
     bounds_check_mode : {"fatal", "warning"}
         What an index out of range does in a lookup: raise IndexError, or serve row 0, be counted
         in `stats` and logged once. A prefetch passes over it in "warning"; in `Table.update` and
@@ -89,6 +91,7 @@ class TieredStore:
         fast_bytes: int | str | None = None,
         fast_rows: int | None = None,
         policy: str = "s3fifo",
+        policy_bytes: int | str | None = None,
         bounds_check_mode: str = "fatal",
         engine: str = "auto",
         direct: bool = True,
@@ -103,6 +106,7 @@ class TieredStore:
             fast_bytes=fast_bytes,
             fast_rows=fast_rows,
             policy=policy,
+            policy_bytes=policy_bytes,
             bounds_check_mode=bounds_check_mode,
             engine=engine,
             direct=direct,
@@ -120,6 +124,7 @@ class TieredStore:
         fast_bytes: int | str | None = None,
         fast_rows: int | None = None,
         policy: str = "s3fifo",
+        policy_bytes: int | str | None = None,
         bounds_check_mode: str = "fatal",
         engine: str = "auto",
         direct: bool = True,
@@ -134,8 +139,8 @@ class TieredStore:
         ----------
         path : path
             The file.
-        fast_bytes, fast_rows, policy, bounds_check_mode, engine, direct, reserve, queue_depth, \
-        prefetch_threads, seed
+        fast_bytes, fast_rows, policy, policy_bytes, bounds_check_mode, engine, direct, reserve, \
+        queue_depth, prefetch_threads, seed
             As for `TieredStore`; nothing of them is kept in the file.
 
         Raises
@@ -153,6 +158,7 @@ class TieredStore:
             fast_bytes=fast_bytes,
             fast_rows=fast_rows,
             policy=policy,
+            policy_bytes=policy_bytes,
             bounds_check_mode=bounds_check_mode,
             engine=engine,
             direct=direct,
@@ -170,6 +176,7 @@ class TieredStore:
         create: bool,
         fast_bytes: int | str | None,
         fast_rows: int | None,
+        policy_bytes: int | str | None,
         bounds_check_mode: str,
         **options: Any,
     ) -> None:
@@ -189,7 +196,8 @@ class TieredStore:
             _check_range("fast_rows", fast_rows, 1, (1 << 63) - 1)
         policy = options["policy"]
         is_learned = isinstance(policy, str) and ":" in policy  # what is no name the core refuses
-        learned = _load_learned(policy) if is_learned else None
+        most = None if policy_bytes is None else parse_size(policy_bytes, "policy_bytes")
+        learned = _load_learned(policy, most) if is_learned else None
         file = os.fsencode(path)
         if b"\0" in file:
             raise ValueError(f"path is {path!r}, expected one without NUL bytes")
@@ -523,7 +531,7 @@ class TieredStore:
             if not self.closed:
                 self._core.record_accesses(0)
 
-    def use_policy(self, policy: str | Brain) -> None:
+    def use_policy(self, policy: str | Brain, *, policy_bytes: int | str | None = None) -> None:
         """Have another policy decide who leaves the fast tier, from now on.
 
         What is resident stays. Lookups go on; they wait while the rows change hands, which takes
@@ -533,22 +541,26 @@ class TieredStore:
         says otherwise, decides wherever it does not: where it is behind, as long as a simple policy
         misses less, or for good where it fails; `stats` tells.
 
-        Its memory is not part of `fast_bytes`: what it knows of rows, which of "recmg-caching" is
-        up to 1 KB for each row of the fast tier, and of "recmg", which fetches ahead as well, up to
-        14 KB; up to 5 bytes a row of advice; a guard's shadows; rings of 2 MiB for each thread that
-        serves. `stats` has all of it in dram_bytes.
+        Its memory is not part of `fast_bytes`: what it remembers (`policy_bytes`); up to 5 bytes a
+        row of advice; a guard's shadows; rings of 2 MiB for each thread that serves. `stats` has
+        all of it in dram_bytes.
 
         Parameters
         ----------
         policy : str or tieralloc.runtime.Brain
             As for `TieredStore`, or what decides itself. Models are programs: load those only
             whose maker you trust.
+        policy_bytes : int or str, optional
+            Bytes that what a trained policy remembers of rows and accesses may take, such as
+            "64MiB"; with fewer it knows less. Without it, for each row of the fast tier,
+            "recmg-caching" takes 0.7 KB at most, "recmg", which fetches ahead as well, 3.8 KB.
 
         Raises
         ------
         ValueError
             For an unknown policy, a directory that does not hold it, one that was trained for
-            other tables, or a closed store. The former policy goes on then.
+            other tables, too few `policy_bytes`, or a closed store. The former policy goes on
+            then.
         OSError
             Where a directory cannot be read.
         RuntimeError
@@ -566,7 +578,8 @@ class TieredStore:
                 self._core.use_policy(policy)
                 self._policy, self._learned = policy, None
                 return
-            learned = _load_learned(policy) if isinstance(policy, str) else _given(policy)
+            most = None if policy_bytes is None else parse_size(policy_bytes, "policy_bytes")
+            learned = _load_learned(policy, most) if isinstance(policy, str) else _given(policy)
             if self._access_log is not None:
                 raise RuntimeError("the store has an access log, which a learned policy needs")
             brain = learned.brain(self._rows_of_tables(), self._core.view()[1])
@@ -720,10 +733,10 @@ def _end_core(core: _core.Store, runtimes: list[PolicyRuntime]) -> None:
         core.close()
 
 
-def _load_learned(policy: str) -> Learned:
+def _load_learned(policy: str, most_bytes: int | None) -> Learned:
     from tieralloc._learned import load_learned
 
-    return load_learned(policy)
+    return load_learned(policy, most_bytes)
 
 
 def _given(brain: Brain) -> Learned:

@@ -68,12 +68,21 @@ class PaperBrain:
         return self._ahead[find_absent(self._ahead)]
 
 
-def make_brain(directory: PolicyDirectory, fast_rows: int) -> PaperBrain:
+def make_brain(
+    directory: PolicyDirectory, fast_rows: int, most_bytes: int | None = None
+) -> PaperBrain:
     """Make the brain of a policy directory, for a fast tier of so many rows.
 
     Raises
     ------
     ValueError
-        As `PaperPolicy.load`.
+        As `PaperPolicy.load`, and where it would take more bytes than it may: it cannot do with
+        fewer.
     """
-    return PaperBrain(PaperPolicy.load(directory.path), fast_rows)
+    brain = PaperBrain(PaperPolicy.load(directory.path), fast_rows)
+    if most_bytes is not None and brain.nbytes > most_bytes:
+        raise ValueError(
+            f"policy_bytes is {most_bytes}, expected at least {brain.nbytes} for a fast tier of"
+            f" {fast_rows} rows"
+        )
+    return brain

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tieralloc._core import Simulator, belady
+from tieralloc._core import Prefetcher, Simulator, belady
 from tieralloc._files import check_writable
 from tieralloc._progress import Narration, unheard
 from tieralloc._scripted import compile_module
@@ -23,8 +23,9 @@ from tieralloc._torch import torch
 from tieralloc.policies.recmg.contexts import find_contexts
 from tieralloc.policies.recmg.horizons import AHEAD_HORIZONS, eviction_ages, horizons_for
 from tieralloc.policies.recmg.learner import HorizonLearner
+from tieralloc.policies.recmg.memory import Memory
 from tieralloc.policies.recmg.model import HorizonModel
-from tieralloc.policies.recmg.policy import FEATURES, POLICY, REMEMBERED, Models
+from tieralloc.policies.recmg.policy import FEATURES, LEAST_CHANCE, POLICY, Models
 from tieralloc.policies.recmg.samples import Samples, Stream
 from tieralloc.policies.training import Settings, round_size, train
 from tieralloc.policy_directory import (
@@ -133,6 +134,35 @@ def train_policy(
     return manifest
 
 
+def teach_caching(
+    trace: Trace, *, until: float, seed: int = 0, settings: Settings = SETTINGS
+) -> Models:
+    """Train the caching model alone, for as many rounds as are set, and write nothing.
+
+    Parameters
+    ----------
+    trace, until, seed
+        As for `train_policy`.
+    settings : Settings
+        How.
+
+    Returns
+    -------
+    Models
+        Without a prefetch model.
+
+    Raises
+    ------
+    ValueError
+        As `train_policy`.
+    """
+    task = _Task.of(trace, until, seed)
+    learner = task.caching_learner(task.num_accesses)
+    train(learner, replace(settings, seed=seed))
+    learner.module.eval()
+    return Models(learner.module, None, task.horizons, task.ages_until(task.num_accesses))
+
+
 @dataclass(frozen=True, eq=False)
 class _Task:
     """What is learned from, and what tells how far to go."""
@@ -202,9 +232,17 @@ class _Task:
     def count(self, models: Models, rows: int) -> float:
         """Simulate models at a capacity; return the miss ratio of what validates."""
         stream = self.stream
-        simulator = models.simulator(
-            stream.history(REMEMBERED * rows),
+        memory = Memory.within(
+            None,
             rows,
+            rows=stream.rows,
+            has_contexts=bool(stream.contexts),
+            fetches_ahead=models.prefetch is not None,
+        )
+        simulator = models.simulator(
+            stream.history(memory.rows),
+            rows,
+            prefetcher=Prefetcher(memory.accesses, LEAST_CHANCE) if memory.accesses else None,
             count_from=self.fitted,
             guide_from=self.fitted - (self.num_accesses - self.fitted) // 2,
         )

@@ -24,6 +24,7 @@ from tieralloc._core import (
 from tieralloc._scripted import load_module
 from tieralloc._torch import one_thread, torch
 from tieralloc.policies.recmg.horizons import AHEAD_HORIZONS, eviction_age, horizon_weights
+from tieralloc.policies.recmg.memory import Memory
 from tieralloc.policy_directory import FeatureSpec, PolicyDirectory, read_policy
 
 if TYPE_CHECKING:
@@ -44,10 +45,6 @@ FEATURES = FeatureSpec(
 
 #: Residents that are scored at a time, and how many of them are advised to leave.
 CANDIDATES, VICTIMS = 256, 8
-
-#: Rows that are remembered for each row of the fast tier, and rows of which it is remembered what
-#: comes beside them.
-REMEMBERED, RELATED = 8, 32
 
 #: The chance to be asked for within `PREFETCH_HORIZON` accesses that makes a row worth a read.
 LEAST_CHANCE = 0.04
@@ -91,17 +88,12 @@ class Models:
         weights = np.array([horizon == PREFETCH_HORIZON for horizon in AHEAD_HORIZONS])
         return _scorer(self.prefetch, weights.astype(np.float32))
 
-    def prefetcher(self, fast_rows: int, rows: int) -> Prefetcher | None:
-        """Make what chooses among candidates, for a fast tier of so many of so many rows."""
-        if self.prefetch is None:
-            return None
-        return Prefetcher(min(RELATED * fast_rows, rows), LEAST_CHANCE)
-
     def simulator(
         self,
         history: RowHistory,
         fast_rows: int,
         *,
+        prefetcher: Prefetcher | None,
         count_from: int,
         guide_from: int = 0,
         guarded: bool = False,
@@ -115,8 +107,8 @@ class Models:
             victims=VICTIMS,
             count_from=count_from,
             guide_from=guide_from,
-            prefetcher=self.prefetcher(fast_rows, history.rows),
-            score_ahead=self.ahead_scorer(),
+            prefetcher=prefetcher,
+            score_ahead=None if prefetcher is None else self.ahead_scorer(),
             rivals=RIVALS if guarded else (),
         )
 
@@ -184,6 +176,10 @@ class RecmgPolicy:
         policy._check(ahead)
         return policy
 
+    def with_models(self, models: Models) -> Self:
+        """Return one that asks other models, and is the same else."""
+        return type(self)(self.name, self.directory, models, self._contexts)
+
     def _check(self, ahead_horizons: Sequence[int]) -> None:
         """Refuse what would fail later, or go wrong unnoticed."""
         tables = len(self.directory.manifest.tables)
@@ -221,19 +217,24 @@ class RecmgPolicy:
             list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True))
         )
 
-    def history(self, fast_rows: int) -> RowHistory:
-        """Make an empty history for a fast tier of this many rows."""
+    def memory(self, fast_rows: int, most_bytes: int | None = None) -> Memory:
+        """Return how much is remembered beside a fast tier; raise ValueError for too few bytes."""
+        return Memory.within(
+            most_bytes,
+            fast_rows,
+            rows=sum(rows for _, rows in self.directory.manifest.tables),
+            has_contexts=bool(self._contexts),
+            fetches_ahead=self.models.prefetch is not None,
+        )
+
+    def history(self, memory: Memory) -> RowHistory:
+        """Make an empty history."""
         rows = [rows for _, rows in self.directory.manifest.tables]
-        starts = np.cumsum([0, *rows]).astype(np.uint64)
-        return RowHistory(starts, min(REMEMBERED * fast_rows, int(starts[-1])), self._contexts)
+        return RowHistory(np.cumsum([0, *rows]).astype(np.uint64), memory.rows, self._contexts)
 
-    def prefetcher(self, fast_rows: int) -> Prefetcher | None:
+    def prefetcher(self, memory: Memory) -> Prefetcher | None:
         """Make what chooses what to fetch ahead, if anything is."""
-        return self.models.prefetcher(fast_rows, self._rows)
-
-    @property
-    def _rows(self) -> int:
-        return sum(rows for _, rows in self.directory.manifest.tables)
+        return Prefetcher(memory.accesses, LEAST_CHANCE) if memory.accesses else None
 
     @one_thread()
     def count(
@@ -242,11 +243,18 @@ class RecmgPolicy:
         capacity: int,
         *,
         count_from: int,
+        memory: Memory | None = None,
         report: Callable[[int], object],
     ) -> Mapping[str, Any]:
-        """Replay a trace at any capacity."""
-        history = self.history(capacity)
-        simulator = self.models.simulator(history, capacity, count_from=count_from, guarded=True)
+        """Replay a trace at any capacity, remembering as much as is worth it or as is given."""
+        memory = memory or self.memory(capacity)
+        simulator = self.models.simulator(
+            self.history(memory),
+            capacity,
+            prefetcher=self.prefetcher(memory),
+            count_from=count_from,
+            guarded=True,
+        )
         accesses = trace.accesses()
         lengths = trace.lengths.sum(axis=0, dtype=np.uint32)
         begin = 0

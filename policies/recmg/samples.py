@@ -21,7 +21,7 @@ _MOST = 1 << 20
 #: Shares of the distinct rows that are remembered while candidates are drawn: what is known of them
 #: depends on it, and serving remembers as many as a fast tier needs, small or large.
 _REMEMBERED = (1.0, 0.1)
-_MORE_RELATED = 4  # times as many
+_LOGGED = 32  # accesses for each of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ class Stream:
                 self.lengths,
                 first=self._first,
                 count=_MOST // len(_REMEMBERED),
-                related=min(_MORE_RELATED * remembered, distinct),
+                logged=min(_LOGGED * remembered, len(self.accesses)),
                 seed=seed + number,
             )
             parts.append(drawn)

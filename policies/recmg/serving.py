@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from tieralloc._advising import FindAbsent
     from tieralloc._core import Prefetcher
+    from tieralloc.policies.recmg.memory import Memory
     from tieralloc.policies.recmg.policy import Score
     from tieralloc.policy_directory import PolicyDirectory
 
@@ -25,10 +26,12 @@ class RecmgBrain:
         Trained.
     fast_rows : int
         Rows of the fast tier.
+    memory : Memory
+        How much it remembers.
     """
 
-    def __init__(self, policy: RecmgPolicy, fast_rows: int) -> None:
-        self._history = policy.history(fast_rows)
+    def __init__(self, policy: RecmgPolicy, fast_rows: int, memory: Memory) -> None:
+        self._history = policy.history(memory)
         self._scorer = policy.models.scorer(fast_rows)
 
     def observe(self, rows: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> None:
@@ -50,7 +53,7 @@ class RecmgAheadBrain(RecmgBrain):
 
     Parameters
     ----------
-    policy, fast_rows
+    policy, fast_rows, memory
         As for `RecmgBrain`.
     prefetcher : Prefetcher
         Which knows nothing yet.
@@ -59,9 +62,14 @@ class RecmgAheadBrain(RecmgBrain):
     """
 
     def __init__(
-        self, policy: RecmgPolicy, fast_rows: int, prefetcher: Prefetcher, score_ahead: Score
+        self,
+        policy: RecmgPolicy,
+        fast_rows: int,
+        memory: Memory,
+        prefetcher: Prefetcher,
+        score_ahead: Score,
     ) -> None:
-        super().__init__(policy, fast_rows)
+        super().__init__(policy, fast_rows, memory)
         self._prefetcher = prefetcher
         self._score_ahead = score_ahead
 
@@ -83,24 +91,38 @@ class RecmgAheadBrain(RecmgBrain):
         return super().nbytes + self._prefetcher.nbytes
 
 
-def _brain(policy: RecmgPolicy, fast_rows: int) -> RecmgBrain:
-    prefetcher, score_ahead = policy.prefetcher(fast_rows), policy.models.ahead_scorer()
+def _brain(policy: RecmgPolicy, fast_rows: int, most_bytes: int | None) -> RecmgBrain:
+    memory = policy.memory(fast_rows, most_bytes)
+    prefetcher, score_ahead = policy.prefetcher(memory), policy.models.ahead_scorer()
     if prefetcher is None or score_ahead is None:
-        return RecmgBrain(policy, fast_rows)
-    return RecmgAheadBrain(policy, fast_rows, prefetcher, score_ahead)
+        return RecmgBrain(policy, fast_rows, memory)
+    return RecmgAheadBrain(policy, fast_rows, memory, prefetcher, score_ahead)
 
 
-def make_brain(directory: PolicyDirectory, fast_rows: int) -> RecmgBrain:
+def make_brain(
+    directory: PolicyDirectory, fast_rows: int, most_bytes: int | None = None
+) -> RecmgBrain:
     """Make the brain of a policy directory, for a fast tier of so many rows.
+
+    Parameters
+    ----------
+    directory : PolicyDirectory
+        Where it is trained.
+    fast_rows : int
+        Rows of the fast tier.
+    most_bytes : int, optional
+        That what it remembers may take; without it, as many as are worth it.
 
     Raises
     ------
     ValueError
-        As `RecmgPolicy.load`.
+        As `RecmgPolicy.load`, and for too few bytes.
     """
-    return _brain(RecmgPolicy.load(directory.path), fast_rows)
+    return _brain(RecmgPolicy.load(directory.path), fast_rows, most_bytes)
 
 
-def make_caching_brain(directory: PolicyDirectory, fast_rows: int) -> RecmgBrain:
+def make_caching_brain(
+    directory: PolicyDirectory, fast_rows: int, most_bytes: int | None = None
+) -> RecmgBrain:
     """Make a brain as `make_brain` does, which fetches nothing ahead."""
-    return _brain(RecmgCachingPolicy.load(directory.path), fast_rows)
+    return _brain(RecmgCachingPolicy.load(directory.path), fast_rows, most_bytes)

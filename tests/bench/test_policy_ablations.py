@@ -7,17 +7,18 @@ torch = pytest.importorskip("torch")
 
 from bench.policies import ablations  # noqa: E402
 from tieralloc import trace as traces  # noqa: E402
-from tieralloc.policies.recmg import policy  # noqa: E402
+from tieralloc.policies.recmg import memory, policy  # noqa: E402
 from tieralloc.policies.recmg.learning import train_policy  # noqa: E402
 
 
 @pytest.mark.parametrize("variant", ablations.VARIANTS, ids=lambda variant: variant.label)
 def test_a_variant_changes_what_it_says_and_gives_it_back(variant):
-    before = dict(vars(policy))
+    before = {**vars(policy), **vars(memory)}
     with ablations.changed(variant):
-        changed = {name for name, value in vars(policy).items() if before[name] is not value}
+        now = {**vars(policy), **vars(memory)}
+        changed = {name for name, value in now.items() if before[name] is not value}
         assert changed == set(variant.constants) | ({"ScoredSimulator"} if variant.lag else set())
-    assert vars(policy) == before
+    assert {**vars(policy), **vars(memory)} == before
 
 
 def test_what_was_trained_is_replayed_under_each_variant(tmp_path, monkeypatch, capsys):

@@ -31,12 +31,32 @@ def trained(trace, tmp_path_factory):
 def test_the_brain_scores_rows_as_the_simulator_does(trace, trained):
     policy = RecmgPolicy.load(trained)
     brain = make_brain(read_policy(trained), 48)
-    history = policy.history(48)
+    history = policy.history(policy.memory(48))
     accesses, lengths = trace.accesses(), trace.lengths.sum(axis=0, dtype=np.uint32)
     brain.observe(accesses, lengths)
     history.observe(accesses, lengths)
     rows = np.unique(accesses)[:200]
     assert np.array_equal(brain.score(rows), policy.models.scorer(48)(history.features(rows)))
+
+
+def test_what_it_remembers_keeps_within_policy_bytes(trace, trained, tmp_path):
+    fast_rows, most = 400, 3 << 19
+    tables = list(zip(trace.table_names, map(int, trace.num_embeddings), strict=True))
+    with ta.TieredStore(tmp_path / "emb.tier", fast_rows=fast_rows) as store:
+        for name, count in tables:
+            store.create_table(name, count, 4)
+        policy = f"recmg:{trained}"
+        store.use_policy(policy)
+        assert store.stats()["dram_bytes"]["history"] > most
+        store.use_policy(policy, policy_bytes="1.5MiB")
+        assert most / 2 < store.stats()["dram_bytes"]["history"] <= most
+        with pytest.raises(ValueError, match=r"policy_bytes is 100, expected at least \d+"):
+            store.use_policy(policy, policy_bytes=100)
+        assert store.stats()["policy_runtime"]["state"] == "running"
+        store.use_policy("lru")
+    options = {"fast_rows": fast_rows, "policy": policy, "policy_bytes": most}
+    with ta.TieredStore.open(tmp_path / "emb.tier", **options) as store:
+        assert most / 2 < store.stats()["dram_bytes"]["history"] <= most
 
 
 def test_a_store_serves_right_rows_and_takes_advice(trace, trained, tmp_path):

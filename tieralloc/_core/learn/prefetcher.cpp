@@ -9,7 +9,6 @@
 namespace tieralloc {
 namespace {
 
-constexpr RowId kMostRows = RowId{1} << 48;
 constexpr std::size_t kAhead = 8;                     // accesses, to ask for memory
 constexpr std::size_t kMostTaken = 4096;              // candidates
 constexpr std::size_t kMostPending = 2 * kMostTaken;  // so that few have to be moved
@@ -80,7 +79,7 @@ void Prefetcher::gather(std::span<const Candidate> candidates) {
 void Prefetcher::observe(std::span<const RowId> rows,
                          std::span<const std::uint32_t> sample_lengths) {
   check_lengths(rows, sample_lengths);
-  check_rows(rows, kMostRows);
+  check_rows(rows, kMostLoggedRows);
   std::size_t at = 0;
   for (const std::uint32_t length : sample_lengths) {
     begin_sample();
@@ -89,7 +88,7 @@ void Prefetcher::observe(std::span<const RowId> rows,
     const bool is_recent = end + kPrefetchHorizon > rows.size();
     for (; at < end; ++at) {
       if (at + 2 * kAhead < rows.size()) successors_.prefetch(rows[at + 2 * kAhead]);
-      if (at + kAhead < rows.size()) successors_.prefetch_list(rows[at + kAhead]);
+      if (at + kAhead < rows.size()) successors_.prefetch_earlier(rows[at + kAhead]);
       if (is_recent) {
         observe(rows[at]);
       } else {

@@ -29,15 +29,15 @@ inline constexpr std::size_t kAheadFeatures = kRowFeatures + kCandidateFeatures;
 
 class Prefetcher {
  public:
-  /// Remembers `capacity` rows; fetches what has a chance of `least`. Throws std::invalid_argument
-  /// for a capacity of 0, or a chance that is not in (0, 1].
+  /// Remembers `capacity` accesses; fetches what has a chance of `least`. Throws as SampleLog does,
+  /// and std::invalid_argument for a chance that is not in (0, 1].
   Prefetcher(std::uint32_t capacity, float least);
 
   static std::size_t bytes(std::uint32_t capacity);
 
   void begin_sample() { successors_.begin_sample(); }
 
-  /// An access to a row below 2^48.
+  /// An access to a row below kMostLoggedRows.
   void observe(RowId row);
 
   /// Samples of these lengths, of which the last ones have candidates: those that end within

@@ -13,7 +13,7 @@
 
 namespace tieralloc {
 
-inline constexpr std::uint32_t kRowFeaturesVersion = 1;
+inline constexpr std::uint32_t kRowFeaturesVersion = 2;
 
 /// Stands for the logarithm of a time that has not come.
 inline constexpr float kNever = 24.0f;

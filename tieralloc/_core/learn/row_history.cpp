@@ -18,22 +18,22 @@ void add_saturating(Count& count) {
   if (count != std::numeric_limits<Count>::max()) ++count;
 }
 
-std::uint16_t clip16(std::uint32_t value) {
-  return static_cast<std::uint16_t>(std::min<std::uint32_t>(value, 0xFFFF));
+std::uint8_t clip8(std::uint32_t value) {
+  return static_cast<std::uint8_t>(std::min<std::uint32_t>(value, 0xFF));
 }
 
-// Logarithms in 16 bits, to a 1024th.
-constexpr float kCode = 1024;
-constexpr auto kNeverCode = static_cast<std::uint16_t>(kNever * kCode);
-std::uint16_t encode(float log) {
-  return static_cast<std::uint16_t>(log * kCode + 0.5f);
+// Logarithms in 8 bits, to a tenth.
+constexpr float kCode = 10;
+constexpr auto kNeverCode = static_cast<std::uint8_t>(kNever * kCode);
+std::uint8_t encode(float log) {
+  return static_cast<std::uint8_t>(std::min(log * kCode + 0.5f, float{kNeverCode}));
 }
-float decode(std::uint16_t code) {
+float decode(std::uint8_t code) {
   return static_cast<float>(code) * (1 / kCode);
 }
 
 template <std::size_t n>
-void push_front(std::array<std::uint16_t, n>& codes, std::uint16_t code) {
+void push_front(std::array<std::uint8_t, n>& codes, std::uint8_t code) {
   std::copy_backward(codes.begin(), codes.end() - 1, codes.end());
   codes[0] = code;
 }
@@ -55,9 +55,10 @@ constexpr float kForget = 0.002f;  // of a table's means, an access
 constexpr float kLeast = 1e-3f;    // added to decayed counts before the logarithm
 constexpr float kPrior = 0.3f;     // returns of a newcomer more
 
-constexpr std::size_t kAhead = 8;         // accesses, to ask for memory
-constexpr std::uint32_t kLookedAt = 8;    // rows, to forget one
-constexpr std::uint32_t kMostMerit = 16;  // samples that make a row memorable, at most
+constexpr std::size_t kAhead = 8;             // accesses, to ask for memory
+constexpr std::uint32_t kLookedAt = 8;        // rows, to forget one
+constexpr std::uint32_t kMostMerit = 16;      // samples that make a row memorable, at most
+constexpr std::uint32_t kLongest = 1u << 31;  // lifetime, in accesses
 
 constexpr float kNeverRaw = 16777215.0f;  // its log is kNever
 
@@ -125,7 +126,7 @@ void RowHistory::begin_sample() {
   new_rows_of_.fill(0);
   if (samples_.empty()) return;
   Sample& sample = samples_[sample_ % samples_.size()];
-  sample.number = sample_;
+  sample.number = static_cast<std::uint32_t>(sample_);
   sample.companions.fill(Companion{});
 }
 
@@ -138,24 +139,25 @@ void RowHistory::observe(RowId row) {
   if (is_new) {
     record = blank();
     record.table = table_of(row);
-    record.first = now_;
+    record.first = static_cast<std::uint32_t>(now_);
   }
   Table& table = tables_[record.table];
   bag_position_ = record.table == last_table_ ? bag_position_ + 1 : 0;
   last_table_ = record.table;
   table.known += ((is_new ? 0.0f : 1.0f) - table.known) * kForget;
   if (!is_new) note_gap(record, table);
-  if (is_new || record.sample != sample_) {
+  if (is_new || record.sample != static_cast<std::uint32_t>(sample_)) {
     record.burst = 0;
     add_saturating(record.samples);
   }
   for (float& count : record.decayed) count += 1;
   add_saturating(record.burst);
-  add_saturating(record.count);
-  record.last = now_;
-  record.sample = sample_;
-  record.bag_position = clip16(bag_position_);
-  record.sample_position = clip16(sample_position_++);
+  ++record.count;
+  record.last = static_cast<std::uint32_t>(now_);
+  record.sample = static_cast<std::uint32_t>(sample_);
+  record.bag_position = clip8(bag_position_);
+  record.sample_position = clip8(sample_position_++);
+  keep_young(record);
   if (!samples_.empty()) note_context(number, record, is_new);
 }
 
@@ -163,22 +165,36 @@ RowHistory::Number RowHistory::forget_one_for(RowId row) {
   Number worst = hand_;
   for (std::uint32_t i = 0; i < std::min(kLookedAt, known_.capacity()); ++i) {
     const Record &record = records_[hand_], &other = records_[worst];
-    const auto merit = [](const Record& of) { return std::min(of.samples, kMostMerit); };
-    if ((now_ - record.last) * merit(other) > (now_ - other.last) * merit(record)) worst = hand_;
+    const auto merit = [](const Record& of) {
+      return std::min<std::uint64_t>(of.samples, kMostMerit);
+    };
+    if (age(record) * merit(other) > age(other) * merit(record)) worst = hand_;
     hand_ = hand_ + 1 == known_.capacity() ? 0 : hand_ + 1;
   }
   known_.replace(worst, row);
   return worst;
 }
 
+/// Accesses since its last one.
+std::uint32_t RowHistory::age(const Record& record) const {
+  return static_cast<std::uint32_t>(now_) - record.last;
+}
+
+/// Before the time since its first access is more than can be told: as often as before, of late.
+void RowHistory::keep_young(Record& record) const {
+  if (static_cast<std::uint32_t>(now_) - record.first < kLongest) return;
+  record.first += kLongest / 2;
+  record.count /= 2;
+}
+
 void RowHistory::note_gap(Record& record, Table& table) {
-  const auto gap = static_cast<float>(now_ - record.last);
+  const auto gap = static_cast<float>(age(record));
   const float log = fast_log2(gap + 1);
   table.mean_gap += (log - table.mean_gap) * kForget;
   push_front(record.gaps, encode(log));
   const auto left = decay(gap, kHalfLives);
   for (std::size_t i = 0; i < kHalfLives.size(); ++i) record.decayed[i] *= left[i];
-  if (record.sample == sample_) return;
+  if (record.sample == static_cast<std::uint32_t>(sample_)) return;
   push_front(record.sample_gaps, encode(log));
   note_return(record);
 }
@@ -186,12 +202,12 @@ void RowHistory::note_gap(Record& record, Table& table) {
 /// The companions that a row had are those of a row that came back.
 void RowHistory::note_return(const Record& record) {
   const Sample* sample = sample_of(record);
-  if (sample == nullptr || now_ - record.last <= kReturns[0]) return;
+  if (sample == nullptr || age(record) <= kReturns[0]) return;
   for (std::size_t context = 0; context < kContexts; ++context) {
     const Number number = number_of(sample->companions[context]);
     if (number == kUnknown || tables_[record.table].context == context) continue;
     for (std::size_t i = 0; i < kReturns.size(); ++i) {
-      if (now_ - record.last > kReturns[i]) records_[number].returns[i] += 1;
+      if (age(record) > kReturns[i]) records_[number].returns[i] += 1;
     }
   }
 }
@@ -236,9 +252,7 @@ void RowHistory::observe(std::span<const RowId> rows,
 
 void RowHistory::prefetch_numbered(Number number) const {
   if (number == kUnknown) return;
-  const auto* record = reinterpret_cast<const char*>(&records_[number]);
-  __builtin_prefetch(record);
-  __builtin_prefetch(record + sizeof(Record) - 1);
+  __builtin_prefetch(&records_[number]);
 }
 
 const RowHistory::Sample* RowHistory::sample_of(const Record& record) const {
@@ -297,17 +311,18 @@ void RowHistory::write_own(const Record& record, float* plain, float* logs) cons
   const Table& table = tables_[record.table];
   const bool known = record.count > 0;
   *plain++ = record.table;
-  *plain++ = known && record.sample == sample_ ? 1.0f : 0.0f;
+  const auto sample_age = static_cast<std::uint32_t>(sample_) - record.sample;
+  *plain++ = known && sample_age == 0 ? 1.0f : 0.0f;
   *plain++ = table.mean_gap;
   *plain++ = table.known;
-  for (const std::uint16_t gap : record.gaps) *plain++ = decode(gap);
-  for (const std::uint16_t gap : record.sample_gaps) *plain++ = decode(gap);
+  for (const std::uint8_t gap : record.gaps) *plain++ = decode(gap);
+  for (const std::uint8_t gap : record.sample_gaps) *plain++ = decode(gap);
 
-  const auto age = static_cast<float>(now_ - record.last);
-  const auto lifetime = static_cast<float>(now_ - record.first);
+  const auto age = static_cast<float>(this->age(record));
+  const auto lifetime = static_cast<float>(static_cast<std::uint32_t>(now_) - record.first);
   const auto count = static_cast<float>(record.count);
   *logs++ = 1 + (known ? age : kNeverRaw);
-  *logs++ = 1 + (known ? static_cast<float>(sample_ - record.sample) : kNeverRaw);
+  *logs++ = 1 + (known ? static_cast<float>(sample_age) : kNeverRaw);
   *logs++ = 1 + count;
   *logs++ = 1 + static_cast<float>(record.samples);
   *logs++ = 1 + (known ? lifetime : kNeverRaw);
@@ -330,11 +345,12 @@ void RowHistory::write_context(const Record& own, const Companion* companion, fl
     return;
   }
   const Record& record = records_[number];
-  const auto age = static_cast<float>(now_ - record.last);
+  const auto age = static_cast<float>(this->age(record));
   // A row that was forgotten in between has been counted anew.
   const std::uint32_t counted = std::min(companion->count, record.count);
   *logs++ = 1 + age;
-  *logs++ = 1 + (record.last > own.last ? static_cast<float>(record.last - own.last) : 0.0f);
+  const std::uint32_t own_age = this->age(own), record_age = this->age(record);
+  *logs++ = 1 + (own_age > record_age ? static_cast<float>(own_age - record_age) : 0.0f);
   *logs++ = 1 + static_cast<float>(record.count);
   *logs++ = 1 + static_cast<float>(record.count - counted);
   *logs++ = 1 + record.newcomers;

@@ -60,22 +60,25 @@ class RowHistory {
   using Number = RowNumbers::Number;
   static constexpr Number kUnknown = RowNumbers::kUnknown;
 
-  struct Record {
-    std::uint64_t last = 0;    ///< access, counted from 1
-    std::uint64_t first = 0;   ///< access
-    std::uint64_t sample = 0;  ///< of the last access
+  /// A cache line. Times are the lower halves of access and sample numbers: what matters is how
+  /// long ago they were.
+  struct alignas(64) Record {
+    std::uint32_t last = 0;    ///< access, counted from 1
+    std::uint32_t first = 0;   ///< access
+    std::uint32_t sample = 0;  ///< of the last access
     std::uint32_t count = 0;
-    std::uint32_t samples = 0;
     std::array<float, kHalfLives.size()> decayed{};  ///< as of the last access
-    std::array<std::uint16_t, kGaps> gaps;           ///< coded logs, the latest first
-    std::array<std::uint16_t, kGaps> sample_gaps;
-    std::uint16_t table = 0;
-    std::uint16_t burst = 0;
-    std::uint16_t bag_position = 0;
-    std::uint16_t sample_position = 0;
     float newcomers = 0;
     std::array<float, kReturns.size()> returns{};
+    std::array<std::uint8_t, kGaps> gaps;  ///< coded logs, the latest first
+    std::array<std::uint8_t, kGaps> sample_gaps;
+    std::uint16_t table = 0;
+    std::uint16_t samples = 0;
+    std::uint16_t burst = 0;
+    std::uint8_t bag_position = 0;
+    std::uint8_t sample_position = 0;
   };
+  static_assert(sizeof(Record) == 64);
 
   /// A row of a context table in a sample.
   struct Companion {
@@ -86,7 +89,7 @@ class RowHistory {
 
   /// The companions of a sample.
   struct Sample {
-    std::uint64_t number = 0;
+    std::uint32_t number = 0;  ///< its lower half
     std::array<Companion, kContexts> companions;
   };
 
@@ -97,6 +100,8 @@ class RowHistory {
   };
 
   static Record blank();
+  std::uint32_t age(const Record& record) const;
+  void keep_young(Record& record) const;
   Number forget_one_for(RowId row);
   std::uint16_t table_of(RowId row) const;
   void prefetch_numbered(Number number) const;

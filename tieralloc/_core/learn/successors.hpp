@@ -1,10 +1,10 @@
 // successors.hpp: which rows are looked up beside which, and what that foretells.
 //
-// For each of a bounded number of rows a few others are remembered that came soon after it, or soon
-// before it, in the same sample, and how often they did. While a sample goes on, the rows already
-// in it vote for those that came beside them before: these are candidates to be fetched ahead. A
-// row is forgotten as RowHistory forgets. Bounded memory, all of it taken at construction; every
-// access is O(1). Not for concurrent use.
+// Candidates to be fetched ahead are the rows that came beside the row accessed now when it was
+// accessed before, in earlier samples that a SampleLog still has: soon after it, or soon before it.
+// While a sample goes on, its rows vote for those that they name. Bounded memory, all of it taken
+// at construction; an access is O(1), and costs next to nothing where nobody asks for candidates.
+// Not for concurrent use.
 #pragma once
 
 #include <array>
@@ -15,19 +15,22 @@
 #include <vector>
 
 #include "../types.hpp"
-#include "row_numbers.hpp"
+#include "sample_log.hpp"
 
 namespace tieralloc {
 
-/// Rows remembered beside each.
+/// Candidates that an access names, at most.
 inline constexpr std::size_t kSuccessors = 32;
 
-/// Accesses of a sample that make a pair with the one that follows them.
+/// Accesses of a sample that are beside one: so many before it, and so many after it.
 inline constexpr std::size_t kPairWindow = 16;
 
+/// Earlier accesses to a row that are looked at.
+inline constexpr std::uint32_t kOccurrences = 8;
+
 /// Raised by whoever changes what the same accesses give.
-inline constexpr std::uint32_t kCandidateFeaturesVersion = 1;
-inline constexpr std::size_t kCandidateFeatures = 12;
+inline constexpr std::uint32_t kCandidateFeaturesVersion = 2;
+inline constexpr std::size_t kCandidateFeatures = 13;
 
 /// What is told of a candidate beside the features of its row, in order.
 std::vector<std::string> candidate_feature_names();
@@ -40,7 +43,7 @@ struct Candidate {
 
 class Successors {
  public:
-  /// Throws std::invalid_argument for a capacity of 0 rows.
+  /// Looks back over `capacity` accesses; throws as SampleLog does.
   explicit Successors(std::uint32_t capacity);
 
   static std::size_t bytes(std::uint32_t capacity);
@@ -48,82 +51,68 @@ class Successors {
   /// The accesses that follow are of the next sample.
   void begin_sample();
 
-  /// An access to a row below 2^48. Returns the candidates that it votes for, other than those that
-  /// it was just seen beside; they are valid until the next one.
+  /// An access to a row below kMostLoggedRows. Returns the candidates that it votes for, other than
+  /// those that it was just seen beside; they are valid until the next one.
   std::span<const Candidate> observe(RowId row);
 
-  /// The same where nobody asks for candidates, which costs less; it has no vote.
+  /// The same where nobody asks for candidates; it has no vote.
   void learn(RowId row);
 
   /// Asks for the memory that an access to a row reads first, and then for the rest.
-  void prefetch(RowId row) const { known_.prefetch(row); }
-  void prefetch_list(RowId row) const;
+  void prefetch(RowId row) const { log_.prefetch(row); }
+  void prefetch_earlier(RowId row) const { log_.prefetch_earlier(row); }
 
  private:
-  using Number = RowNumbers::Number;
+  using Age = SampleLog::Age;
 
-  using Counts = std::array<std::uint8_t, kSuccessors>;
+  /// A row that came beside the one accessed now.
+  struct Beside {
+    RowId row;
+    Age age;  ///< of the latest access to the latter that it came beside
+    std::uint32_t after = 0, before = 0;  ///< times
 
-  /// Other rows, which may be forgotten themselves. Searched at every pair: each loop over one of
-  /// these arrays is a few vector instructions.
-  struct alignas(64) List {
-    std::array<std::uint32_t, kSuccessors> row_low{};
-    std::array<std::uint32_t, kSuccessors> last{};  ///< access that each came beside
-    std::array<std::uint16_t, kSuccessors> row_high{};
-    Counts after{};   ///< times each came after
-    Counts before{};  ///< times each came before; of an empty entry both are 0
-
-    RowId row(std::size_t i) const { return RowId{row_high[i]} << 32 | row_low[i]; }
-    bool is_empty(std::size_t i) const { return after[i] == 0 && before[i] == 0; }
-  };
-
-  /// The accesses to the row that has a list, apart from it: forgetting looks at those of many.
-  struct Use {
-    std::uint32_t last = 0;   ///< access
-    std::uint32_t count = 0;  ///< halved whenever the counts of the list are
+    std::uint32_t times() const { return after + before; }
   };
 
   /// What all candidates of an access have in common.
   struct Owner {
-    float accesses, count, position, gap;
+    float accesses, count, gap, span, position;
   };
 
   /// What the rows of this sample said of a candidate.
   struct Vote {
     RowId row = kNoRow;
     std::uint32_t sample = 0;
-    std::uint32_t first = 0;  ///< access
     std::uint32_t voters = 0;
-    float confidence = 0;  ///< the sum of their shares
+    std::uint64_t first = 0;  ///< access
+    float confidence = 0;     ///< the sum of their shares
     float strongest = 0;
   };
 
-  struct Recent {
-    RowId row;
-    Number number;
+  /// Where a row is among those beside, while `access` is the one that goes on.
+  struct Place {
+    std::uint64_t access = 0;
+    std::uint32_t at = 0;
   };
 
-  Number note(RowId row);
-  Number number_for(RowId row);
-  Number forget_one_for(RowId row);
-  void note_pairs(RowId row, Number number);
-  void count(List& owner, RowId other, Counts List::* times);
-  std::size_t entry_for(List& list, RowId other) const;
-  std::size_t rarest(const List& list) const;
-  void halve(Number number);
+  Owner look_back();
+  void gather_beside(Age age);
+  Beside& beside(RowId row, Age age);
+  void exclude_seen();
+  void keep_best();
   Vote& vote_for(RowId row);
-  Candidate candidate(const Owner& owner, const List& list, std::size_t i);
+  Candidate candidate(const Owner& owner, const Beside& beside);
 
-  RowNumbers known_;
-  std::vector<List> lists_;  ///< by number
-  std::vector<Use> uses_;    ///< by number
+  SampleLog log_;
+  std::vector<Beside> beside_;  ///< of the access that goes on; first those that are no candidates
+  std::size_t excluded_ = 0;    ///< how many these are
+  std::vector<Place> places_;   ///< hashed
+  std::vector<std::uint32_t> order_;
   std::vector<Vote> votes_;  ///< hashed; those of former samples are void
   std::vector<Candidate> candidates_;
-  std::array<Recent, kPairWindow> recent_{};  ///< of this sample, a ring
-  Number hand_ = 0;                           ///< where forgetting goes on
-  std::uint32_t now_ = 0;                     ///< accesses so far
+  std::uint64_t now_ = 0;  ///< accesses so far
   std::uint32_t sample_ = 0;
-  std::uint32_t position_ = 0;  ///< in the sample
+  std::uint32_t position_ = 0;  ///< accesses of the sample
 };
 
 }  // namespace tieralloc

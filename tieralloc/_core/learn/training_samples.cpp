@@ -106,12 +106,12 @@ void draw_training_samples(RowHistory& history, std::span<const RowId> rows,
              });
 }
 
-std::size_t draw_candidate_samples(RowHistory& history, std::uint32_t related,
+std::size_t draw_candidate_samples(RowHistory& history, std::uint32_t logged,
                                    std::span<const RowId> rows,
                                    std::span<const std::uint32_t> sample_lengths, std::size_t first,
                                    std::uint64_t seed, const TrainingSamples& samples) {
   Stream stream(history, rows, sample_lengths, first);
-  Successors successors(related);
+  Successors successors(logged);
   SplitMix64 random(seed);
   std::size_t drawn = 0;
   stream.run([&] { successors.begin_sample(); },

@@ -29,10 +29,10 @@ void draw_training_samples(RowHistory& history, std::span<const RowId> rows,
                            std::uint64_t seed, const TrainingSamples& samples);
 
 /// As draw_training_samples, of candidates for prefetching, kAheadFeatures each: of those that
-/// Successors, remembering `related` rows, gives after each access, some at random, the longer ago
-/// they were accessed the more likely, for those are not resident. Returns how many there were.
-/// Throws as well as Successors does.
-std::size_t draw_candidate_samples(RowHistory& history, std::uint32_t related,
+/// Successors, looking back over `logged` accesses, gives after each access, some at random, the
+/// longer ago they were accessed the more likely, for those are not resident. Returns how many
+/// there were. Throws as well as Successors does.
+std::size_t draw_candidate_samples(RowHistory& history, std::uint32_t logged,
                                    std::span<const RowId> rows,
                                    std::span<const std::uint32_t> sample_lengths, std::size_t first,
                                    std::uint64_t seed, const TrainingSamples& samples);
