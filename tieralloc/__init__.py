@@ -5,11 +5,21 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from tieralloc.numa import EmulatedMemory, NumaNode
 from tieralloc.store import TieredStore
 from tieralloc.table import Table
 
 __version__ = "0.1.0"
-__all__ = ["Table", "TieredStore", "nn", "policies", "simulate", "trace"]
+__all__ = [
+    "EmulatedMemory",
+    "NumaNode",
+    "Table",
+    "TieredStore",
+    "nn",
+    "policies",
+    "simulate",
+    "trace",
+]
 
 _ON_DEMAND = ("nn", "policies", "simulate", "trace")
 

@@ -148,13 +148,22 @@ def opt_labels(
 def next_uses(accesses: NDArray[np.uint64], rows: int) -> NDArray[np.uint32]: ...
 def fetch_engines() -> dict[str, str]: ...
 def kernel_isa() -> str: ...
+def numa_nodes() -> list[dict[str, Any]]: ...
+def usable_node(node: int) -> dict[str, Any]: ...
+def sample_memory(
+    node: int, cpus: Sequence[int], memory_bytes: int, repeats: int, row_bytes: Sequence[int]
+) -> dict[str, Any]: ...
+def sample_emulation(
+    extra_ns: float, memory_bytes: int, repeats: int
+) -> tuple[list[float], list[float]]: ...
 
 class Store:
     def __init__(
         self,
-        path: bytes,
+        path: bytes | None,
         *,
         create: bool,
+        memory: tuple[int, bool, float, int] | None,
         fast_bytes: int,
         fast_rows: int,
         policy: str,
@@ -164,6 +173,10 @@ class Store:
         queue_depth: int,
         prefetch_threads: int,
         seed: int,
+        fast_node: int,
+        strict: bool,
+        cpus: Sequence[int],
+        admission: str,
     ) -> None: ...
     @property
     def closed(self) -> bool: ...

@@ -72,6 +72,59 @@ cdef extern from "pools/file_pool.hpp" namespace "tieralloc" nogil:
         string path, FilePoolOptions options) except +raise_core_error
 
 
+cdef extern from "numa/placement.hpp" namespace "tieralloc" nogil:
+    cdef cppclass NodeRequest:
+        int node
+        c_bool prefer
+        c_bool strict
+
+    cdef cppclass Placement:
+        int node
+        c_bool prefer
+        uint64_t pages
+        uint64_t elsewhere
+        string refused
+        string unverified
+
+
+cdef extern from "pools/slow_pool.hpp" namespace "tieralloc" nogil:
+    cdef cppclass MemoryTraits:
+        Placement placement
+        uint64_t huge_page_bytes
+        double extra_ns
+        unsigned overlap
+
+
+cdef extern from "pools/memory_pool.hpp" namespace "tieralloc" nogil:
+    cdef cppclass MemoryPoolOptions:
+        NodeRequest request
+        double extra_ns
+        unsigned overlap
+
+    cdef cppclass MemoryPool(SlowPool):
+        MemoryPool(MemoryPoolOptions options) except +raise_core_error
+
+
+cdef extern from "admission.hpp" namespace "tieralloc" nogil:
+    cdef enum class AdmissionRule "tieralloc::AdmissionRule":
+        automatic
+        always
+        never
+
+    cdef cppclass LineCosts:
+        double slow_ns
+        double fast_ns
+
+    cdef cppclass AdmissionView:
+        AdmissionRule rule
+        c_bool admits
+        uint64_t trials
+        double with_copies_ns
+        double in_place_ns
+        double copy_ns
+        LineCosts costs
+
+
 cdef extern from "fetch/engine.hpp" namespace "tieralloc" nogil:
     vector[string] c_fetch_engine_names "tieralloc::fetch_engine_names"() except +
     string c_fetch_engine_refusal "tieralloc::fetch_engine_refusal"(string name) except +
@@ -133,6 +186,8 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
     cdef cppclass FastBudget:
         uint64_t bytes
         uint64_t rows
+        c_bool none
+        c_bool in_place
 
     cdef cppclass StoreOptions:
         FastBudget budget
@@ -140,6 +195,9 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
         uint64_t seed
         unsigned prefetch_threads
         size_t prefetch_queue
+        NodeRequest fast_node
+        vector[int] cpus
+        AdmissionRule admission
 
     cdef cppclass c_Table "tieralloc::Table":
         TableLayout layout
@@ -164,6 +222,9 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
         string engine
         uint64_t bytes
         uint64_t page_cache_bytes
+        c_bool in_place
+        MemoryTraits memory
+        AdmissionView admission
 
     cdef cppclass StoreStats:
         uint64_t calls
@@ -188,6 +249,8 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
         uint64_t accesses_dropped
         uint64_t huge_page_bytes
         SlowTierStats slow
+        Placement fast_placement
+        vector[int] cpus
         string index_kind
         string write_back_error
         HistogramSum call_hit
@@ -237,6 +300,11 @@ cdef _DTYPES = {
 }
 cdef _DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
 cdef _MODES = {"sum": <int>Mode.sum, "mean": <int>Mode.mean, "max": <int>Mode.max}
+cdef _ADMISSIONS = {
+    "auto": <int>AdmissionRule.automatic,
+    "always": <int>AdmissionRule.always,
+    "never": <int>AdmissionRule.never,
+}
 cdef _BOUNDS = {"fatal": <int>BoundsCheck.fatal, "warning": <int>BoundsCheck.warning}
 
 
@@ -410,12 +478,15 @@ cdef class Store:
 
     Parameters
     ----------
-    path : bytes
+    path : bytes or None
         The slow tier's file.
     create : bool
         Whether to make the file; else it is opened.
+    memory : tuple of (int, bool, float, int) or None
+        Without a file, memory as the slow tier: its node (-1: any) and whether the node is merely
+        preferred, extra latency a cache line in ns, and lines whose latencies pass at a time.
     fast_bytes, fast_rows : int
-        One of them above 0.
+        One of them above 0; with `memory` both may be 0: no fast tier.
     policy : str
         One of `eviction_policy_names`.
     engine : str
@@ -424,14 +495,23 @@ cdef class Store:
         Bypass the page cache; take disk blocks when a table is made.
     queue_depth, prefetch_threads, seed : int
         Reads under way at a time, threads that prefetch, seed of policies that draw at random.
+    fast_node : int
+        Where the fast tier's memory lies; -1: anywhere.
+    strict : bool
+        Whether it is an error that the kernel refuses to bind memory.
+    cpus : sequence of int
+        Processors of background threads; none: those of the slow tier's node, or any.
+    admission : str
+        "auto", "always" or "never".
     """
 
     cdef unique_ptr[c_Store] _store
     cdef vector[const c_Table*] _tables  # addresses stay; the GIL guards the list
 
-    def __cinit__(self, bytes path not None, *, bint create, uint64_t fast_bytes,
+    def __cinit__(self, bytes path, *, bint create, memory, uint64_t fast_bytes,
                   uint64_t fast_rows, str policy not None, str engine not None, bint direct,
-                  bint reserve, unsigned queue_depth, unsigned prefetch_threads, uint64_t seed):
+                  bint reserve, unsigned queue_depth, unsigned prefetch_threads, uint64_t seed,
+                  int fast_node, bint strict, cpus, str admission not None):
         cdef FilePoolOptions pool_options
         pool_options.engine = engine.encode()
         pool_options.direct = direct
@@ -443,11 +523,28 @@ cdef class Store:
         options.policy = policy.encode()
         options.seed = seed
         options.prefetch_threads = prefetch_threads
-        cdef string c_path = path
+        options.fast_node.node = fast_node
+        options.fast_node.strict = strict
+        options.admission = <AdmissionRule>_choice(_ADMISSIONS, admission, "admission")
+        for cpu in cpus:
+            options.cpus.push_back(cpu)
+        cdef string c_path = b"" if path is None else path
+        cdef MemoryPoolOptions memory_options
         cdef unique_ptr[SlowPool] pool
+        cdef bint in_memory = memory is not None
+        if in_memory:
+            memory_options.request.node = memory[0]
+            memory_options.request.prefer = memory[1]
+            memory_options.request.strict = strict
+            memory_options.extra_ns = memory[2]
+            memory_options.overlap = memory[3]
+            options.budget.in_place = True
+        options.budget.none = fast_bytes == 0 and fast_rows == 0
         with nogil:
             c_Store.check(options)  # before there is a file
-            if create:
+            if in_memory:
+                pool.reset(new MemoryPool(memory_options))
+            elif create:
                 pool = create_file_pool(c_path, pool_options)
             else:
                 pool = open_file_pool(c_path, pool_options)
@@ -455,7 +552,7 @@ cdef class Store:
             with nogil:
                 self._store.reset(new c_Store(move(pool), options))
         except BaseException:
-            if create:
+            if create and not in_memory:
                 os.unlink(path)
             raise
         self._tables = self._store.get().tables()
@@ -785,6 +882,54 @@ cdef _latency_dict(const HistogramSum& histogram):
     }
 
 
+cdef _placement_dict(const Placement& placement):
+    """Where memory lies, or None where nobody asked for a place."""
+    if placement.node < 0:
+        return None
+    refused = placement.refused.decode("utf-8", "replace")
+    unverified = placement.unverified.decode("utf-8", "replace")
+    return {
+        "node": placement.node,
+        "mode": "unbound" if refused else "prefer" if placement.prefer else "bind",
+        "pages": placement.pages,
+        "pages_elsewhere": None if unverified else placement.elsewhere,
+        "refused": refused or unverified,
+    }
+
+
+cdef _admission_dict(const SlowTierStats& slow):
+    cdef const AdmissionView* view = &slow.admission
+    cdef const LineCosts* costs = &view.costs
+    return {
+        "rule": next(name for name, rule in _ADMISSIONS.items() if rule == <int>view.rule),
+        "copies": view.admits,
+        "trials": view.trials,
+        "lookup_ns_with_copies": view.with_copies_ns or None,
+        "lookup_ns_in_place": view.in_place_ns or None,
+        "copy_ns": view.copy_ns or None,
+        "slow_line_ns": costs.slow_ns,
+        "fast_line_ns": costs.fast_ns,
+        "cost_ratio": costs.slow_ns / costs.fast_ns if costs.fast_ns > 0 else 1.0,
+    }
+
+
+cdef _slow_tier_dict(const SlowTierStats& slow):
+    tier = {
+        "kind": slow.kind.decode(),
+        "path": os.fsdecode(<bytes>slow.path),
+        "engine": slow.engine.decode(),
+        "bytes": slow.bytes,
+        "emulated": slow.memory.extra_ns > 0,
+    }
+    if slow.in_place:
+        tier["placement"] = _placement_dict(slow.memory.placement)
+        tier["huge_page_bytes"] = slow.memory.huge_page_bytes
+    if slow.memory.extra_ns > 0:
+        tier["extra_ns"] = slow.memory.extra_ns
+        tier["overlap"] = slow.memory.overlap
+    return tier
+
+
 cdef _stats_dict(const StoreStats* stats):
     dram = {
         "vectors": stats.dram.vectors,
@@ -823,12 +968,10 @@ cdef _stats_dict(const StoreStats* stats):
         "huge_page_bytes": stats.huge_page_bytes,
         "index": stats.index_kind.decode(),
         "kernels": kernel_isa(),
-        "slow_tier": {
-            "kind": stats.slow.kind.decode(),
-            "path": os.fsdecode(<bytes>stats.slow.path),
-            "engine": stats.slow.engine.decode(),
-            "bytes": stats.slow.bytes,
-        },
+        "slow_tier": _slow_tier_dict(stats.slow),
+        "fast_placement": _placement_dict(stats.fast_placement),
+        "admission": _admission_dict(stats.slow) if stats.slow.in_place else None,
+        "background_cpus": list(stats.cpus),
         "latency_ns": {
             "call_hit": _latency_dict(stats.call_hit),
             "call_on_demand": _latency_dict(stats.call_on_demand),

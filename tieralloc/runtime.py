@@ -27,6 +27,8 @@ from tieralloc._advising import (
 from tieralloc._torch import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -112,6 +114,8 @@ class PolicyRuntime:
         Whether a guard compares it with simple policies, and puts one in charge that is ahead.
     interval, deadline, cpu_share, ring
         As the constants of this module.
+    cpus : sequence of int
+        Processors that it runs on; none: any.
     """
 
     def __init__(
@@ -126,10 +130,12 @@ class PolicyRuntime:
         deadline: float = DEADLINE,
         cpu_share: float = CPU_SHARE,
         ring: int = RING,
+        cpus: Sequence[int] = (),
     ) -> None:
         self._core = core
         self._policy = policy
         self._interval = interval
+        self._cpus = tuple(cpus)
         self._deadline = deadline
         self._cpu_share = cpu_share
         capacity = sum(tier["capacity"] for tier in core.view()[1])
@@ -252,6 +258,8 @@ class PolicyRuntime:
         with contextlib.suppress(OSError):  # where it is refused, all are equal
             nice = max(_NICE, os.getpriority(os.PRIO_PROCESS, 0))
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), nice)
+            if self._cpus:
+                os.sched_setaffinity(threading.get_native_id(), self._cpus)
         torch.set_num_threads(1)
         self._began.set()
         pause = 0.0

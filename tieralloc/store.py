@@ -1,4 +1,4 @@
-"""A store: tables of embedding vectors in two tiers, a file and a pool of DRAM before it."""
+"""A store: tables of embedding vectors in two tiers, a slow one and a pool of DRAM before it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
@@ -16,6 +16,7 @@ import numpy as np
 from tieralloc import _core
 from tieralloc._sizes import parse_size
 from tieralloc.access_log import AccessLog
+from tieralloc.numa import EmulatedMemory, NumaNode, SlowMemory, parse_cpus
 from tieralloc.table import Table, as_integer, of_store
 
 if TYPE_CHECKING:
@@ -38,13 +39,17 @@ class TieredStore:
 
     Parameters
     ----------
-    path : path
+    path : path, optional
         The file to be made as the slow tier. `open` opens one that there is.
+    slow : NumaNode or EmulatedMemory, optional
+        Memory as the slow tier instead of a file. Its rows are read where they lie, and end with
+        the store.
     fast_bytes : int or str
         All the DRAM that the tables may take: vectors, index and metadata, such as ``"64MiB"``. A
         learned policy's comes on top (`policy_bytes`).
     fast_rows : int
-        The rows of the fast tier instead, for experiments.
+        The rows of the fast tier instead, for experiments. With `slow` it may be 0: no fast tier,
+        every row is read where it lies.
     policy : str
         Who leaves the fast tier: "lru", "lfu", "clock", "sieve", "s3fifo" or "random", or a learned
         policy and the directory that holds it, such as "recmg:DIR" (`use_policy`). Such a one
@@ -71,6 +76,22 @@ class TieredStore:
         Background threads that serve `prefetch`.
     seed : int
         For policies that draw at random.
+    fast_node : int, optional
+        The NUMA node that the fast tier is bound to; by default its memory lies where the kernel
+        puts it.
+    strict : bool
+        Whether it is an error (OSError) that the kernel refuses to bind memory to a node, as a
+        container's seccomp profile may have it. Else the store goes on unbound and says so in
+        `stats`.
+    cpus : sequence of int or str, optional
+        Processors that the threads in the background run on, such as ``"0-3,8"``. By default, with
+        a `NumaNode`, those of its node, or, where that has none, those that the thread that makes
+        the store may not run on; any otherwise.
+    admission : {"auto", "always", "never"}
+        With `slow`: whether a row that was read in place is copied to the fast tier. "auto" copies
+        it once reading it in place has cost as much as a copy does, and tries out now and then
+        whether lookups are faster with copies than without; "always" copies every row at once,
+        "never" none.
 
     Raises
     ------
@@ -79,15 +100,17 @@ class TieredStore:
     OSError
         Where the file cannot be made or is locked by another store; there is no file then.
     ValueError
-        For options that make no sense.
+        For options that make no sense, or a node that does not exist, is offline, has no memory, or
+        lies outside the cpuset.
     MemoryError
-        For more DRAM than the machine has available.
+        For more DRAM than the machine, or `fast_node`, has available.
     """
 
     def __init__(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None = None,
         *,
+        slow: SlowMemory | None = None,
         fast_bytes: int | str | None = None,
         fast_rows: int | None = None,
         policy: str = "s3fifo",
@@ -99,10 +122,21 @@ class TieredStore:
         queue_depth: int = 256,
         prefetch_threads: int = 1,
         seed: int = 0,
+        fast_node: int | None = None,
+        strict: bool = True,
+        cpus: Sequence[int] | str | None = None,
+        admission: str = "auto",
     ) -> None:
+        if (path is None) == (slow is None):
+            raise ValueError(
+                f"expected a path or slow=, one of them, got path={path!r} and slow={slow!r}"
+            )
+        if slow is not None and not isinstance(slow, (NumaNode, EmulatedMemory)):
+            raise TypeError(f"slow is {slow!r}, expected a NumaNode or an EmulatedMemory")
         self._begin(
             path,
             create=True,
+            slow=slow,
             fast_bytes=fast_bytes,
             fast_rows=fast_rows,
             policy=policy,
@@ -114,6 +148,10 @@ class TieredStore:
             queue_depth=queue_depth,
             prefetch_threads=prefetch_threads,
             seed=seed,
+            fast_node=fast_node,
+            strict=strict,
+            cpus=cpus,
+            admission=admission,
         )
 
     @classmethod
@@ -132,6 +170,9 @@ class TieredStore:
         queue_depth: int = 256,
         prefetch_threads: int = 1,
         seed: int = 0,
+        fast_node: int | None = None,
+        strict: bool = True,
+        cpus: Sequence[int] | str | None = None,
     ) -> TieredStore:
         """Open the file of a store that was closed, with its tables.
 
@@ -140,7 +181,7 @@ class TieredStore:
         path : path
             The file.
         fast_bytes, fast_rows, policy, policy_bytes, bounds_check_mode, engine, direct, reserve, \
-        queue_depth, prefetch_threads, seed
+        queue_depth, prefetch_threads, seed, fast_node, strict, cpus
             As for `TieredStore`; nothing of them is kept in the file.
 
         Raises
@@ -149,8 +190,13 @@ class TieredStore:
             Where the file cannot be opened, is read-only, or open in another store.
         ValueError
             Where it is not a store's file, is damaged, truncated or of a newer version. Nothing is
-            changed then.
+            changed then. Also for a slow tier in memory: there is nothing to open.
         """
+        if isinstance(path, (NumaNode, EmulatedMemory)):
+            raise ValueError(
+                f"a slow tier in memory ({path}) ends with its store: there is nothing to open; "
+                "make a store with slow= and load its tables"
+            )
         store = cls.__new__(cls)
         store._begin(
             path,
@@ -166,18 +212,26 @@ class TieredStore:
             queue_depth=queue_depth,
             prefetch_threads=prefetch_threads,
             seed=seed,
+            slow=None,
+            fast_node=fast_node,
+            strict=strict,
+            cpus=cpus,
+            admission="auto",
         )
         return store
 
     def _begin(
         self,
-        path: str | os.PathLike[str],
+        path: str | os.PathLike[str] | None,
         *,
         create: bool,
+        slow: SlowMemory | None,
         fast_bytes: int | str | None,
         fast_rows: int | None,
         policy_bytes: int | str | None,
         bounds_check_mode: str,
+        fast_node: int | None,
+        cpus: Iterable[int] | str | None,
         **options: Any,
     ) -> None:
         if (fast_bytes is None) == (fast_rows is None):
@@ -193,19 +247,24 @@ class TieredStore:
         _check_range("prefetch_threads", options["prefetch_threads"], 1, 32)
         _check_range("seed", options["seed"], 0, (1 << 64) - 1)
         if fast_rows is not None:
-            _check_range("fast_rows", fast_rows, 1, (1 << 63) - 1)
+            _check_range("fast_rows", fast_rows, 1 if slow is None else 0, (1 << 63) - 1)
+        if fast_node is not None:
+            _check_range("fast_node", fast_node, 0, (1 << 31) - 1)
         policy = options["policy"]
         is_learned = isinstance(policy, str) and ":" in policy  # what is no name the core refuses
         most = None if policy_bytes is None else parse_size(policy_bytes, "policy_bytes")
         learned = _load_learned(policy, most) if is_learned else None
-        file = os.fsencode(path)
-        if b"\0" in file:
+        file = None if path is None else os.fsencode(path)
+        if file is not None and b"\0" in file:
             raise ValueError(f"path is {path!r}, expected one without NUL bytes")
         self._core = _core.Store(
             file,
             create=create,
+            memory=None if slow is None else slow._core_options,
             fast_bytes=0 if fast_bytes is None else _checked_bytes(fast_bytes),
             fast_rows=0 if fast_rows is None else fast_rows,
+            fast_node=-1 if fast_node is None else fast_node,
+            cpus=parse_cpus(cpus),
             **{**options, "policy": options["policy"] if learned is None else learned.fallback},
         )
         self._bounds = bounds_check_mode
@@ -609,7 +668,13 @@ class TieredStore:
     def _start_runtime(self, learned: Learned, brain: Brain) -> None:
         from tieralloc.runtime import PolicyRuntime
 
-        runtime = PolicyRuntime(self._core, brain, policy=learned.name, fallback=learned.fallback)
+        runtime = PolicyRuntime(
+            self._core,
+            brain,
+            policy=learned.name,
+            fallback=learned.fallback,
+            cpus=self._core.stats()["background_cpus"],
+        )
         self._runtimes.append(runtime)
         runtime.start()
 
@@ -662,10 +727,23 @@ class TieredStore:
               sampled, and where rows are fetched ahead prefetching (whether they are at present),
               prefetching_miss_ratio, prefetching_switches. Its own figures begin with it;
             - index ("direct", "hash"), kernels (instruction set), slow_tier (kind, path,
-              engine, bytes);
+              engine, bytes, emulated; of memory also placement, huge_page_bytes, and where it is
+              emulated extra_ns and overlap);
+            - fast_placement (with `fast_node`) and slow_tier's placement: node, mode ("bind",
+              "prefer", or "unbound" where the kernel refused), pages (of 4 KiB, when they were
+              touched), pages_elsewhere (on another node; None where the kernel does not tell),
+              refused (why);
+            - admission, of rows that are read in place: rule, copies (whether copies are made and
+              looked for at present), trials, lookup_ns_with_copies and lookup_ns_in_place (in the
+              last trial), copy_ns (a row), slow_line_ns and fast_line_ns (a cache line of random
+              rows, measured when the store opened) and cost_ratio, of these; None with a file;
+            - background_cpus: what the threads in the background are bound to, none: any;
             - latency_ns: call_hit and call_on_demand (a call that found all rows, one that waited
               for the slow tier), row_hit (a row of a call that found all), row_on_demand (a read):
               each count, p50, p90, p99, p999, max, in nanoseconds.
+
+            Where rows are read in place, each read of one is an on-demand fetch, which is not timed
+            by itself.
         """
         stats = self._core.stats()
         lookups = stats["lookups"]

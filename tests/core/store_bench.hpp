@@ -10,6 +10,7 @@
 #include "check.hpp"
 #include "pools/controlled_pool.hpp"
 #include "pools/file_pool.hpp"
+#include "pools/memory_pool.hpp"
 #include "store.hpp"
 #include "support.hpp"
 
@@ -45,6 +46,12 @@ class StoreBench {
                       const tieralloc::FilePoolOptions& file = {})
       : options_(options), file_(file) {
     use(tieralloc::FilePool::create(path(), file));
+  }
+
+  /// A store whose slow tier is memory.
+  StoreBench(const tieralloc::StoreOptions& options, const tieralloc::MemoryPoolOptions& memory)
+      : options_(options) {
+    use(std::make_unique<tieralloc::MemoryPool>(memory));
   }
 
   std::string path() const { return dir_ / "file"; }
@@ -117,8 +124,8 @@ class StoreBench {
   }
 
  private:
-  void use(std::unique_ptr<tieralloc::FilePool> file) {
-    auto pool = std::make_unique<ControlledPool>(std::move(file));
+  void use(std::unique_ptr<tieralloc::SlowPool> behind) {
+    auto pool = std::make_unique<ControlledPool>(std::move(behind));
     pool_ = pool.get();
     store_ = std::make_unique<tieralloc::Store>(std::move(pool), options_);
   }

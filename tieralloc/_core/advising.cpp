@@ -135,6 +135,7 @@ std::uint64_t Store::prefetch_rows(std::span<const RowId> rows) {
   std::optional<CallGate::Call> call;
   enter(call);
   std::vector<RowPlace> places = places_of(rows);
+  if (!fetches_ahead()) return 0;
   std::erase_if(
       places, [](const RowPlace& place) { return place.tier->index().find(place.row) != kAbsent; });
   return prefetch_queue_.push(places);

@@ -19,13 +19,18 @@ std::uint32_t first_choice() {
   return own;
 }
 
-/// Orders the announcement of an epoch before the reads that it protects. An exchange rather than a
-/// fence, which ThreadSanitizer does not model.
-void store_ordered(std::atomic<std::uint64_t>& target, std::uint64_t value) {
-  target.exchange(value, std::memory_order_seq_cst);
+/// Behind an atomic exchange: a full barrier, which that is on x86-64. No fence, which
+/// ThreadSanitizer does not model.
+void order_stores() {
 #if defined(__aarch64__)
   __asm__ __volatile__("dmb ish" ::: "memory");
 #endif
+}
+
+/// Orders the announcement of an epoch before the reads that it protects.
+void store_ordered(std::atomic<std::uint64_t>& target, std::uint64_t value) {
+  target.exchange(value, std::memory_order_seq_cst);
+  order_stores();
 }
 
 }  // namespace
@@ -79,6 +84,12 @@ std::uint64_t CallGate::oldest_read() const {
     if (epoch != 0 && epoch < oldest) oldest = epoch;
   }
   return oldest;
+}
+
+void CallGate::wait_for_reads() {
+  const std::uint64_t stamp = retire_stamp();
+  order_stores();
+  while (oldest_read() <= stamp) std::this_thread::yield();
 }
 
 CallGate::Exclusive::Exclusive(CallGate& gate) : gate_(gate), lock_(gate.exclusive_) {

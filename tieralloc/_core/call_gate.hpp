@@ -77,6 +77,9 @@ class CallGate {
   /// What was stamped with less than this is out of every reader's hands.
   std::uint64_t oldest_read() const;
 
+  /// Returns once every read section that began before the call has ended.
+  void wait_for_reads();
+
   /// Lets nobody in from now on: `claim` throws std::invalid_argument.
   void close() { closed_.store(true, std::memory_order_seq_cst); }
   bool closed() const { return closed_.load(std::memory_order_acquire); }

@@ -7,6 +7,15 @@
 #include <utility>
 
 namespace tieralloc {
+namespace {
+
+/// A policy is there for one row at least, in a tier of none too.
+Slot policy_capacity(const TierPlan& plan) {
+  return std::max<Slot>(1, plan.capacity);
+}
+
+}  // namespace
+
 Slot spare_slots(Slot capacity) {
   return std::clamp<Slot>(capacity / 16, 8, 1024);
 }
@@ -15,10 +24,11 @@ TierBytes tier_bytes(const TierPlan& plan, const std::string& policy) {
   TierBytes bytes;
   constexpr std::size_t kPage = 4096;
   constexpr std::size_t kPerSlot = sizeof(RowId) + sizeof(std::uint8_t) + sizeof(Slot);
-  const EvictionConfig config{.capacity = plan.capacity, .slots = plan.slots};
+  const EvictionConfig config{.capacity = policy_capacity(plan), .slots = plan.slots};
   bytes.vectors = round_up(std::size_t{plan.slots} * plan.stride, kPage);
   bytes.index = round_up(row_index_bytes(plan.rows, plan.slots), kPage);
   bytes.metadata = round_up(plan.slots * kPerSlot + eviction_policy_bytes(policy, config), kPage);
+  if (plan.in_place) bytes.metadata += AccessCounts::bytes(plan.capacity);
   return bytes;
 }
 
@@ -38,6 +48,7 @@ FastTier::FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::
       rows_(plan.rows),
       capacity_(plan.capacity),
       slots_(plan.slots),
+      in_place_(plan.in_place),
       seed_(seed),
       dirty_high_(std::max<Slot>(1, plan.capacity / 8)),
       dirty_low_(plan.capacity / 16),
@@ -47,9 +58,10 @@ FastTier::FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::
       bytes_(tier_bytes(plan, policy)),
       vectors_(std::size_t{plan.slots} * plan.stride, "fast tier's vectors"),
       index_(make_row_index(plan.rows, plan.slots)),
-      policy_(make_eviction_policy(
-          policy,
-          {.capacity = plan.capacity, .slots = plan.slots, .seed = seed, .observer = this})),
+      policy_(make_eviction_policy(policy, {.capacity = policy_capacity(plan),
+                                            .slots = plan.slots,
+                                            .seed = seed,
+                                            .observer = this})),
       random_(seed),
       row_of_(plan.slots * sizeof(RowId), "fast tier's metadata"),
       state_(plan.slots, "fast tier's metadata"),
@@ -57,6 +69,7 @@ FastTier::FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::
   // Slots are taken in ascending order: neighbours in time are neighbours in memory.
   for (Slot slot = slots_; slot-- > 0;) free_slot(slot);
   leaving_.reserve(slots_ - capacity_);
+  if (in_place_) accesses_ = std::make_unique<AccessCounts>(plan.capacity);
 }
 
 std::uint64_t FastTier::home_of(RowId row) const {
@@ -219,8 +232,9 @@ void FastTier::sample_residents(std::size_t draws, std::vector<RowId>& rows) {
 }
 
 void FastTier::use_policy(const std::string& name) {
+  const TierPlan plan{stride_, rows_, capacity_, slots_, in_place_};
   const EvictionConfig config{
-      .capacity = capacity_, .slots = slots_, .seed = seed_, .observer = this};
+      .capacity = policy_capacity(plan), .slots = slots_, .seed = seed_, .observer = this};
   auto policy = make_eviction_policy(name, config);
   for (Slot slot = policy_->evict(); slot != kNoSlot; slot = policy_->evict()) {
     const RowId row = row_of_.as<RowId>()[slot];
@@ -228,7 +242,7 @@ void FastTier::use_policy(const std::string& name) {
     policy->insert(slot, row);
   }
   policy_ = std::move(policy);
-  bytes_ = tier_bytes({stride_, rows_, capacity_, slots_}, name);
+  bytes_ = tier_bytes(plan, name);
 }
 
 void FastTier::fill(Slot slot, RowId row, const std::byte* bytes, std::uint8_t state) {
@@ -258,8 +272,9 @@ bool FastTier::admit(RowId row, const std::byte* bytes, Admit why) {
 bool FastTier::store(RowId row, const std::byte* bytes) {
   const Entry entry = index_->find(row);
   const bool resident = entry != kAbsent && !(state_.as<std::uint8_t>()[slot_of(entry)] & kLeaving);
-  const Slot slot = resident ? take_slot() : slot_for_new();
+  const Slot slot = resident || in_place_ ? take_slot() : slot_for_new();
   if (slot == kNoSlot) return false;
+  if (!resident && in_place_) return store_in_passing(slot, row, bytes, entry);
   make_stale(row);
   if (!resident) {
     // A leaving row comes back as a new one; its old value need not be written any more.
@@ -279,6 +294,25 @@ bool FastTier::store(RowId row, const std::byte* bytes) {
   if (!pinned) policy_->move(old, slot);
   index_->put(row, make_entry(slot, clear_prefetched(row)));
   retire(old);
+  return true;
+}
+
+/// A new value of a row that is not resident, which readers find in `slot` until it is home.
+/// `former` is that of an earlier one that is still on its way.
+bool FastTier::store_in_passing(Slot slot, RowId row, const std::byte* bytes, Entry former) {
+  if (former == kAbsent && leaving_.size() >= slots_ - capacity_) {
+    free_slot(slot);  // the others are for rows that are resident
+    return false;
+  }
+  fill(slot, row, bytes, kDirty | kLeaving);
+  index_->put(row, make_entry(slot, false));
+  if (former != kAbsent) {
+    std::replace(leaving_.begin(), leaving_.end(), slot_of(former), slot);
+    retire(slot_of(former));
+  } else {
+    leaving_.push_back(slot);
+  }
+  cleaning_wish_.store(true, std::memory_order_relaxed);
   return true;
 }
 
@@ -315,10 +349,10 @@ void FastTier::replaced(RowId row, const std::byte* bytes) {
 }
 
 void FastTier::reserve_pins(Slot count) {
-  const Slot most = can_evict() ? capacity_ - 1 : capacity_;
-  if (count > most - std::min(most, pinned_)) {
+  const Slot most = can_evict() && capacity_ > 0 ? capacity_ - 1 : capacity_;
+  if (count > most - std::min(most, pinned_rows())) {
     throw std::invalid_argument(
-        "cannot pin " + std::to_string(count) + " more rows: " + std::to_string(pinned_) +
+        "cannot pin " + std::to_string(count) + " more rows: " + std::to_string(pinned_rows()) +
         " of at most " + std::to_string(most) + " are pinned (the fast tier has " +
         std::to_string(capacity_) + " slots for rows of " + std::to_string(stride_) + " bytes)");
   }
@@ -354,6 +388,11 @@ void FastTier::unpin(RowId row) {
 bool FastTier::is_pinned(RowId row) const {
   const Entry entry = index_->find(row);
   return entry != kAbsent && (state_.as<std::uint8_t>()[slot_of(entry)] & kPinned);
+}
+
+bool FastTier::is_leaving(RowId row) const {
+  const Entry entry = index_->find(row);
+  return entry != kAbsent && (state_.as<std::uint8_t>()[slot_of(entry)] & kLeaving);
 }
 
 std::vector<DirtyRow> FastTier::collect_dirty(std::size_t most, bool all, std::byte* copies) {

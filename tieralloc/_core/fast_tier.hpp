@@ -4,6 +4,10 @@
 // that a reader sees the old row or the new one and never a mixture. A slot that the index no
 // longer names is reused when call_gate.hpp says that no reader is left.
 //
+// Where rows are read at home (`in_place`), a row that is not resident need not become so to be
+// updated: its new value stays in a spare slot, which readers find, until it is home. Whoever
+// writes it there waits first for readers that may have found no such slot.
+//
 // Concurrency: `find`, `row`, `clear_prefetched` and, where `touch_is_concurrent()`, `touch` and
 // `note_saturation`, run anywhere inside a read section. Everything that is documented as "locked"
 // needs `mutex()` held. The lock is held for memory operations only, never over I/O.
@@ -17,6 +21,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "admission.hpp"
 #include "call_gate.hpp"
 #include "eviction/advice.hpp"
 #include "eviction/policy.hpp"
@@ -33,6 +38,7 @@ struct TierPlan {
   RowId rows = 0;            ///< rows that may come, all tables of this row size together
   Slot capacity = 0;         ///< most rows resident
   Slot slots = 0;  ///< capacity and spares, where new values go before old ones are out of use
+  bool in_place = false;  ///< rows that are not resident are read at home
 };
 
 /// Where in the slow pool the rows from `first_row` on live, up to the next such range.
@@ -83,6 +89,14 @@ class FastTier final : private SaturationObserver {
   const RowIndex& index() const { return *index_; }
   const std::byte* row(Slot slot) const { return vectors_.data() + std::size_t{slot} * stride_; }
   bool clear_prefetched(RowId row) { return index_->clear_flag(row, kPrefetchedFlag); }
+  /// Whether every row can be read at home with no look at the index: no new value is on its way
+  /// there, and nobody asked for rows to be resident.
+  bool can_be_passed_over() const {
+    return dirty_.load(std::memory_order_acquire) == 0 &&
+           pinned_.load(std::memory_order_relaxed) == 0;
+  }
+  /// Counts an access to a row at home; returns how many there were of late.
+  unsigned count_access(RowId row) { return accesses_->add(row); }
   /// Whether a touch needs no lock; one that does is better told outside the read section.
   bool touch_is_concurrent() const { return policy_->touch_is_concurrent(); }
   /// Tells the policy of hits, in order; takes the lock itself where the policy needs it.
@@ -131,6 +145,8 @@ class FastTier final : private SaturationObserver {
   bool pin(RowId row);
   void unpin(RowId row);
   bool is_pinned(RowId row) const;
+  /// Whether the row has a slot that it loses once its value is home.
+  bool is_leaving(RowId row) const;
 
   // Locked: advice on who should leave before the policy is asked.
   /// Takes up to `most` rows, the first ones of those that can leave; returns how many.
@@ -200,6 +216,7 @@ class FastTier final : private SaturationObserver {
   }
 
   bool can_evict() const { return capacity_ < rows_; }
+  bool store_in_passing(Slot slot, RowId row, const std::byte* bytes, Entry former);
   std::byte* bytes_of(Slot slot) { return vectors_.data() + std::size_t{slot} * stride_; }
   Slot take_slot();
   void free_slot(Slot slot);
@@ -217,6 +234,7 @@ class FastTier final : private SaturationObserver {
   const RowId rows_;
   const Slot capacity_;
   const Slot slots_;
+  const bool in_place_;
   const std::uint64_t seed_;
   const Slot dirty_high_;    ///< background cleaning begins above this many dirty rows
   const Slot dirty_low_;     ///< and ends here
@@ -229,7 +247,8 @@ class FastTier final : private SaturationObserver {
   Region vectors_;
   std::unique_ptr<RowIndex> index_;
   std::unique_ptr<EvictionPolicy> policy_;
-  std::unique_ptr<Advice> advice_;  ///< null: nobody ever advised
+  std::unique_ptr<Advice> advice_;          ///< null: nobody ever advised
+  std::unique_ptr<AccessCounts> accesses_;  ///< null: rows are not read in place
   SplitMix64 random_;
   Region row_of_;           ///< RowId a slot, of a retired one its stamp
   Region state_;            ///< State bits a slot
@@ -240,10 +259,10 @@ class FastTier final : private SaturationObserver {
   Slot last_retired_ = kNoSlot;
   std::vector<Slot> leaving_;  ///< as many as there are spare slots at most
   Slot clean_hand_ = 0;
-  Slot resident_ = 0;  ///< leaving rows are not counted
-  Slot pinned_ = 0;
-  Slot dirty_ = 0;              ///< leaving rows are
-  std::uint32_t turnover_ = 0;  ///< evictions ever, in wrapping arithmetic
+  Slot resident_ = 0;            ///< leaving rows are not counted
+  std::atomic<Slot> pinned_{0};  ///< changed under the lock
+  std::atomic<Slot> dirty_{0};   ///< leaving rows are; changed under the lock
+  std::uint32_t turnover_ = 0;   ///< evictions ever, in wrapping arithmetic
   std::unordered_map<RowId, Flight> flights_;
   TierCounts counts_;
   bool cleaning_ = false;

@@ -4,8 +4,9 @@
 // is pooled, the rows of the next are on their way from memory and the index's entries for the one
 // after that. Bags that have all of their rows are pooled, those that miss some set aside with
 // copies of the rows they have. Then the misses of all chunks are fetched as one batch and the bags
-// set aside are pooled. Nothing is pooled in another order than its bag's, so a sum does not depend
-// on where its rows were.
+// set aside are pooled. Rows that can be read in place are pooled where they lie, and copied after
+// the chunk where that is worth it. Nothing is pooled in another order than its bag's, so a sum
+// does not depend on where its rows were.
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
@@ -33,7 +34,8 @@ class BagServer {
         guard_(guard),
         call_(call),
         scratch_(guard.scratch()),
-        ring_(store.ring_of(guard)) {}
+        ring_(store.ring_of(guard)),
+        admitting_(store.admission_.admits()) {}
   ~BagServer() { scratch_.trim(); }
   BagServer(const BagServer&) = delete;
 
@@ -155,24 +157,6 @@ class BagServer {
     if (call_.weights != nullptr) weights_ = scratch_.weights.data();
   }
 
-  void serve_chunk(std::size_t part, std::size_t first_bag) {
-    FastTier& tier = *table_of(part).tier;
-    const std::size_t n = scratch_.rows.size();
-    lookups_ += n;
-    if (ring_ != nullptr) {
-      ring_->push(scratch_.rows, table_of(part).number - table_of(part).first_row, scratch_.lengths,
-                  one_row_each(part));
-    }
-    scratch_.entries.resize(n);
-    scratch_.pointers.resize(n);
-    const bool touches = tier.needs_touches();
-    const bool inside = tier.touch_is_concurrent();
-    guard_.begin_read();
-    serve_groups(part, first_bag, touches && inside);
-    guard_.end_read();
-    if (touches && !inside) touch(tier, {.bags = scratch_.lengths.size(), .rows = n});
-  }
-
   /// Some bags of the chunk that follow each other: places in it of the first one and of its first
   /// row.
   struct Group {
@@ -181,6 +165,70 @@ class BagServer {
     std::size_t bags = 0;
     std::size_t rows = 0;
   };
+
+  void serve_chunk(std::size_t part, std::size_t first_bag) {
+    FastTier& tier = *table_of(part).tier;
+    const bool in_place = table_of(part).home != nullptr;
+    const std::size_t n = scratch_.rows.size();
+    lookups_ += n;
+    if (ring_ != nullptr) {
+      ring_->push(scratch_.rows, table_of(part).number - table_of(part).first_row, scratch_.lengths,
+                  one_row_each(part));
+    }
+    scratch_.entries.resize(n);
+    scratch_.pointers.resize(n);
+    if (in_place && !admitting_ && serve_at_home(part, first_bag)) return;
+    const bool touches = tier.needs_touches();
+    const bool inside = tier.touch_is_concurrent();
+    guard_.begin_read();
+    serve_groups(part, first_bag, touches && inside);
+    guard_.end_read();
+    if (touches && !inside) touch(tier, {.bags = scratch_.lengths.size(), .rows = n});
+    if (in_place && admitting_) promote(tier);
+  }
+
+  /// Serves a chunk from home alone. False, having done nothing, where rows are to be found
+  /// elsewhere.
+  bool serve_at_home(std::size_t part, std::size_t first_bag) {
+    const Table& table = table_of(part);
+    const Group all{.bags = scratch_.lengths.size(), .rows = scratch_.rows.size()};
+    guard_.begin_read();
+    const bool possible = table.tier->can_be_passed_over();
+    if (possible) {
+      std::fill_n(scratch_.pointers.begin(), all.rows, nullptr);
+      read_in_place(table, all, all.rows);
+      pool(part, first_bag, all);
+    }
+    guard_.end_read();
+    return possible;
+  }
+
+  /// Fills in the addresses of those rows of a group, `absent` of them, that have none.
+  void read_in_place(const Table& table, const Group& group, std::size_t absent) {
+    const std::size_t stride = table.layout.stride;
+    for (std::size_t i = group.row; i < group.row + group.rows; ++i) {
+      if (scratch_.pointers[i] != nullptr) continue;
+      scratch_.pointers[i] = table.home + (scratch_.rows[i] - table.first_row) * stride;
+    }
+    guard_.meters().on_demand_fetches.add(absent);
+    waited_ = true;
+    store_.pool_->pass_lines(absent * (stride / kCacheLine));
+  }
+
+  /// Has rows of the chunk that were read in place copied, those that are worth it.
+  void promote(FastTier& tier) {
+    const unsigned needed = store_.admission_.accesses_needed(tier.stride() / kCacheLine);
+    std::size_t count = 0;
+    for (std::size_t i = 0; i < scratch_.rows.size(); ++i) {
+      if (scratch_.entries[i] != kAbsent) continue;
+      const RowId row = scratch_.rows[i];
+      if (needed > 1 && tier.count_access(row) < needed) continue;
+      scratch_.rows[count++] = row;  // the chunk is served: its rows are needed no more
+    }
+    if (count == 0) return;
+    store_.promoter_.promote(tier, {scratch_.rows.data(), count});
+    store_.wake_cleaner(tier);
+  }
 
   Group group_after(const Group& last) const {
     Group group{.bag = last.bag + last.bags, .row = last.row + last.rows};
@@ -228,6 +276,10 @@ class BagServer {
     const auto [flags, found] = row_loops().locate(entries, group.rows, tier.row(0), tier.stride(),
                                                    scratch_.pointers.data() + group.row);
     if (is_prefetched(flags)) count_first_uses(tier, group);
+    if (found < group.rows && table.home != nullptr) {
+      read_in_place(table, group, group.rows - found);
+      return group.rows;
+    }
     return found;
   }
 
@@ -353,6 +405,7 @@ class BagServer {
     // Everything else: found in the index, resident by the time of the fetch, or fetched by this
     // call already.
     meters.hits.add(lookups_ - on_demand);
+    if (store_.pool_->in_place()) store_.admission_.note_call(admitting_, lookups_, ns);
     if (waited_) {
       meters.call_on_demand.record(ns);
     } else {
@@ -365,7 +418,8 @@ class BagServer {
   CallGate::Call& guard_;
   const BagCall& call_;
   CallScratch& scratch_;
-  AccessRing* const ring_;              ///< null: nobody records accesses
+  AccessRing* const ring_;  ///< null: nobody records accesses
+  const bool admitting_;    ///< whether copies are looked for where rows are read in place
   std::vector<std::size_t> columns_;    ///< bytes before each part in a line of the result
   const std::byte* weights_ = nullptr;  ///< of the chunk; null: none
   std::uint64_t lookups_ = 0;

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "error.hpp"
+#include "numa/placement.hpp"
 #include "types.hpp"
 
 namespace tieralloc {
@@ -72,6 +73,19 @@ std::uint64_t control_group_limit() {
   return limit;
 }
 
+/// Bytes that /proc/meminfo has for a field; 0 where it does not tell.
+std::uint64_t memory_field(const char* format) {
+  std::FILE* meminfo = std::fopen("/proc/meminfo", "re");
+  if (meminfo == nullptr) return 0;
+  std::uint64_t kib = 0;
+  char line[256];
+  while (std::fgets(line, sizeof line, meminfo) != nullptr) {
+    if (std::sscanf(line, format, &kib) == 1) break;
+  }
+  std::fclose(meminfo);
+  return kib << 10;
+}
+
 }  // namespace
 
 Region::Region(std::size_t bytes, const char* purpose) {
@@ -85,6 +99,14 @@ Region::Region(std::size_t bytes, const char* purpose) {
   }
   if (huge) madvise(data, size, MADV_HUGEPAGE);
   madvise(data, size, MADV_DONTFORK);
+  if (NodeScope* scope = NodeScope::current(); scope != nullptr) {
+    try {
+      scope->place(data, size, purpose);
+    } catch (...) {
+      munmap(data, size);
+      throw;
+    }
+  }
   data_ = data;
   size_ = size;
 }
@@ -122,15 +144,11 @@ std::size_t huge_page_bytes(const void* data, std::size_t size) {
 }
 
 std::uint64_t available_memory() {
-  std::FILE* meminfo = std::fopen("/proc/meminfo", "re");
-  if (meminfo == nullptr) return 0;
-  std::uint64_t kib = 0;
-  char line[256];
-  while (std::fgets(line, sizeof line, meminfo) != nullptr) {
-    if (std::sscanf(line, "MemAvailable: %" SCNu64 " kB", &kib) == 1) break;
-  }
-  std::fclose(meminfo);
-  return std::min(kib << 10, control_group_limit());
+  return std::min(memory_field("MemAvailable: %" SCNu64 " kB"), control_group_limit());
+}
+
+std::uint64_t total_memory() {
+  return memory_field("MemTotal: %" SCNu64 " kB");
 }
 
 }  // namespace tieralloc

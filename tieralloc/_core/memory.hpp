@@ -1,7 +1,8 @@
 // memory.hpp: anonymous memory straight from the kernel, on huge pages where they can be had.
 //
 // Regions are zero-filled, and not handed to a forked child: a child that touched its parent's
-// tiers would see them without the threads that keep them right.
+// tiers would see them without the threads that keep them right. One that is made while a NodeScope
+// (numa/placement.hpp) lives is put on that scope's node.
 #pragma once
 
 #include <cstddef>
@@ -13,7 +14,8 @@ namespace tieralloc {
 class Region {
  public:
   Region() = default;
-  /// Throws MemoryShortage, naming `purpose` and the size, where the kernel refuses.
+  /// Throws MemoryShortage, naming `purpose` and the size, where the kernel refuses, and what
+  /// NodeScope::place throws.
   Region(std::size_t bytes, const char* purpose);
   ~Region();
   /// Bytes that a region for so many takes: whole pages.
@@ -45,5 +47,8 @@ std::size_t huge_page_bytes(const void* data, std::size_t size);
 /// Bytes that the machine can still give without swapping, as /proc/meminfo estimates, and no more
 /// than a container may have; 0 where it does not tell.
 std::uint64_t available_memory();
+
+/// Bytes of memory that the machine has; 0 where /proc/meminfo does not tell.
+std::uint64_t total_memory();
 
 }  // namespace tieralloc

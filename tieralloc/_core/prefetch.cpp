@@ -21,6 +21,7 @@ std::uint64_t Store::prefetch(const BagCall& request) {
   validate(request);
   std::optional<CallGate::Call> call;
   enter(call);
+  if (!fetches_ahead()) return 0;
   std::vector<RowPlace> places;
   for (std::size_t part = 0; part < request.parts.size() && request.bags > 0; ++part) {
     const Table& table = *request.parts[part].table;
@@ -37,13 +38,22 @@ std::uint64_t Store::prefetch(const BagCall& request) {
   return prefetch_queue_.push(places);
 }
 
+/// Whether a copy made ahead would be looked for.
+bool Store::fetches_ahead() const {
+  return !pool_->in_place() || admission_.admits();
+}
+
 void Store::prefetch_in_background() {
   while (prefetch_queue_.wait()) {
     try {
       // Inside a call a tier stays; rows of tiers that are gone have left the queue with them.
       CallGate::Call call(gate_);
       const std::vector<RowPlace> rows = prefetch_queue_.take(kPrefetchRows);
-      if (!rows.empty()) fetcher_.prefetch(rows);
+      if (pool_->in_place()) {
+        promoter_.prefetch(rows);
+      } else if (!rows.empty()) {
+        fetcher_.prefetch(rows);
+      }
       for (const RowPlace& row : rows) wake_cleaner(*row.tier);
     } catch (const std::invalid_argument&) {
       return;  // closed
@@ -81,7 +91,11 @@ void Store::pin(const Table& table, Integers indices) {
   }
   try {
     RowArena held;
-    fetcher_.pin(misses, held, [&] { make_room(tier); });
+    if (pool_->in_place()) {
+      promoter_.pin(misses, [&] { make_room(tier); });
+    } else {
+      fetcher_.pin(misses, held, [&] { make_room(tier); });
+    }
   } catch (...) {
     std::lock_guard lock(tier.mutex());
     for (const Miss& miss : misses) {

@@ -12,6 +12,9 @@
 
 #include "error.hpp"
 #include "fork_guard.hpp"
+#include "numa/costs.hpp"
+#include "numa/cpus.hpp"
+#include "numa/nodes.hpp"
 
 namespace tieralloc {
 namespace {
@@ -39,34 +42,64 @@ void yield_to_serving() {
   setpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)), attributes.nice);
 }
 
+/// What a store that was asked for in vain would leave behind is settled first: the options that go
+/// with this pool.
+StoreOptions fitted(StoreOptions options, const SlowPool& pool) {
+  options.budget.in_place = pool.in_place();
+  Store::check(options);
+  if (!pool.in_place() && options.admission != AdmissionRule::automatic) {
+    throw std::invalid_argument(
+        "admission goes with a slow tier in memory, whose rows can be read in place; rows of a " +
+        pool.kind() + " are copied always");
+  }
+  const int node = pool.memory().placement.node;
+  if (options.cpus.empty() && node >= 0) options.cpus = cpus_for_node(node);
+  return options;
+}
+
 }  // namespace
 
 void Store::check(const StoreOptions& options) {
   make_eviction_policy(options.policy, {.capacity = 1, .slots = 1});
   check_budget(options.budget, options.policy);
+  if (options.fast_node.node >= 0) (void)usable_node(options.fast_node.node);
+  check_cpus(options.cpus);
+}
+
+/// Throws MemoryShortage where the node that the fast tiers are bound to cannot hold them.
+void Store::check_fast_memory(const std::vector<TierPlan>& plans, std::uint64_t held) const {
+  check_memory(plans, policy_, held);
+  if (options_.fast_node.node < 0 || options_.fast_node.prefer) return;
+  std::uint64_t bytes = 0;
+  for (const TierPlan& plan : plans) bytes += tier_bytes(plan, policy_).total();
+  if (bytes > held) check_node_memory(options_.fast_node.node, bytes - held, "fast tier");
 }
 
 Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
     : pool_(std::move(pool)),
-      options_(options),
+      options_(fitted(options, *pool_)),
       policy_(options.policy),
+      admission_(options.admission,
+                 pool_->in_place() ? measure_line_costs(*pool_, options_.fast_node) : LineCosts{}),
+      promoter_(*pool_, admission_),
       buffers_(kIdleBuffers),
       fetcher_(*pool_, buffers_),
       prefetch_queue_(options.prefetch_queue),
       forks_at_birth_(fork_count()) {
-  check(options_);
   const std::vector<TableLayout> layouts = pool_->tables();
-  check_memory(plan_tiers(layouts, options_.budget, options_.policy), options_.policy, 0);
+  check_fast_memory(plan_tiers(layouts, options_.budget, options_.policy), 0);
   for (const TableLayout& layout : layouts) {
     append_table(layout);
   }
   try {
     threads_.emplace_back([this] {
+      pin_this_thread(options_.cpus);
       yield_to_serving();
       clean_in_background();
     });
     for (unsigned i = 0; i < std::max(1u, options_.prefetch_threads); ++i) {
       threads_.emplace_back([this] {
+        pin_this_thread(options_.cpus);
         yield_to_serving();
         prefetch_in_background();
       });
@@ -131,7 +164,7 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   layouts.push_back(layout);
   std::uint64_t held = 0;
   for (auto& tier : tiers_) held += tier->bytes().total();
-  check_memory(plan_tiers(layouts, options_.budget, policy_), policy_, held);
+  check_fast_memory(plan_tiers(layouts, options_.budget, policy_), held);
   // Dirty rows go home before their tier goes; a failure here leaves everything as it was.
   for (auto& tier : tiers_) write_back_all(*tier);
   layout = pool_->add_table(layout);
@@ -144,6 +177,10 @@ const Table& Store::append_table(const TableLayout& layout) {
   const auto position = static_cast<std::uint32_t>(tables_.size());
   const RowId number = tables_.empty() ? 0 : tables_.back().number + tables_.back().layout.rows;
   tables_.push_back({.layout = layout, .position = position, .number = number});
+  if (pool_->in_place()) {
+    tables_.back().home =
+        reinterpret_cast<const std::byte*>(static_cast<std::uintptr_t>(layout.offset));
+  }
   return tables_.back();
 }
 
@@ -174,6 +211,9 @@ void Store::build_tiers() {
   std::vector<TableLayout> layouts;
   for (const Table& table : tables_) layouts.push_back(table.layout);
   std::vector<std::unique_ptr<FastTier>> tiers;
+  std::uint64_t capacity = 0;
+  std::optional<NodeScope> scope;
+  if (options_.fast_node.node >= 0) scope.emplace(options_.fast_node);
   for (const TierPlan& plan : plan_tiers(layouts, options_.budget, policy_)) {
     std::vector<RowHome> homes;
     RowId next = 0;
@@ -184,9 +224,12 @@ void Store::build_tiers() {
     }
     tiers.push_back(
         std::make_unique<FastTier>(plan, std::move(homes), policy_, options_.seed, gate_));
+    capacity += plan.capacity;
   }
   drop_tiers();
   tiers_ = std::move(tiers);
+  if (scope) fast_placement_ = scope->placement();
+  admission_.begin(capacity);
   for (auto& tier : tiers_) {
     RowId next = 0;
     for (Table& table : tables_) {
@@ -306,6 +349,11 @@ StoreStats Store::stats() {
   stats.staging_bytes = buffers_.bytes();
   stats.slow = {pool_->kind(), pool_->path(), pool_->engine(), pool_->bytes(),
                 pool_->cached_bytes()};
+  stats.slow.in_place = pool_->in_place();
+  stats.slow.memory = pool_->memory();
+  stats.slow.admission = admission_.view();
+  stats.fast_placement = fast_placement_;
+  stats.cpus = options_.cpus;
   std::lock_guard lock(error_mutex_);
   stats.write_back_error = write_back_error_;
   return stats;

@@ -12,6 +12,9 @@
 //  - Rows go home (write-back) one writer at a time, under `write_back_`. A row stays readable in
 //    the fast tier until its value is in the slow pool, and a read of it that was under way is made
 //    stale by the update, so no reader needs bytes that are being written.
+//  - Of a slow pool in memory, rows that are not resident are read in place. Who writes one home
+//  has
+//    had its new value in the index before, and waits for readers that may have missed it there.
 // After fork() the child may not use the store: every call throws std::invalid_argument there, and
 // the parent's goes on.
 //
@@ -30,11 +33,13 @@
 
 #include "access_ring.hpp"
 #include "access_samples.hpp"
+#include "admission.hpp"
 #include "bag_call.hpp"
 #include "buffers.hpp"
 #include "call_gate.hpp"
 #include "fast_tier.hpp"
 #include "fetch/fetcher.hpp"
+#include "fetch/promoter.hpp"
 #include "pools/slow_pool.hpp"
 #include "prefetch_queue.hpp"
 #include "tier_plan.hpp"
@@ -47,7 +52,10 @@ struct StoreOptions {
   std::uint64_t seed = 0;
   unsigned prefetch_threads = 1;
   std::size_t prefetch_queue =
-      1 << 16;  ///< rows waiting to be prefetched; further ones are dropped and counted
+      1 << 16;            ///< rows waiting to be prefetched; further ones are dropped and counted
+  NodeRequest fast_node;  ///< where the fast tiers' memory lies; node -1: wherever
+  std::vector<int> cpus;  ///< that background threads run on; none: cpus_for_node, or any
+  AdmissionRule admission = AdmissionRule::automatic;  ///< of rows that are read in place
 };
 
 struct Table {
@@ -55,7 +63,8 @@ struct Table {
   std::uint32_t position = 0;  ///< among the store's tables
   RowId number = 0;            ///< of row 0 among all rows of the store, as a trace counts them
   FastTier* tier = nullptr;
-  RowId first_row = 0;  ///< of this table among the tier's
+  RowId first_row = 0;              ///< of this table among the tier's
+  const std::byte* home = nullptr;  ///< row 0, where rows are read in place; else null
 
   std::uint32_t row_bytes() const {
     return layout.dim * static_cast<std::uint32_t>(size_of(layout.dtype));
@@ -67,6 +76,9 @@ struct SlowTierStats {
   std::string kind, path, engine;
   std::uint64_t bytes = 0;
   std::uint64_t page_cache_bytes = 0;
+  bool in_place = false;
+  MemoryTraits memory;  ///< where rows are read in place
+  AdmissionView admission;
 };
 
 /// What whoever advises needs to know of a fast tier.
@@ -96,6 +108,8 @@ struct StoreStats {
   std::uint64_t huge_page_bytes = 0;
   std::uint64_t accesses_dropped = 0;
   SlowTierStats slow;
+  Placement fast_placement;
+  std::vector<int> cpus;  ///< of background threads; none: any
   std::string index_kind;
   std::string write_back_error;  ///< the last one, empty once a write-back succeeded again
   HistogramSum call_hit, call_on_demand, row_hit, row_on_demand;
@@ -188,6 +202,7 @@ class Store {
   void enter(std::optional<CallGate::Call>& call);
   void ensure_layout();
   void build_tiers();
+  void check_fast_memory(const std::vector<TierPlan>& plans, std::uint64_t held) const;
   void drop_tiers();
   void stop_threads();
 
@@ -205,12 +220,15 @@ class Store {
   std::vector<RowPlace> places_of(std::span<const RowId> rows) const;
 
   // prefetch.cpp
+  bool fetches_ahead() const;
   static std::vector<Miss> rows_to_pin(const Table& table, Integers indices);
   void prefetch_in_background();
 
   std::unique_ptr<SlowPool> pool_;
   const StoreOptions options_;
   std::string policy_;  ///< changed by who is alone inside
+  Admission admission_;
+  Promoter promoter_;
   CallGate gate_;
   BufferPool buffers_;
   Fetcher fetcher_;
@@ -220,6 +238,7 @@ class Store {
   std::vector<std::unique_ptr<FastTier>> tiers_;
   std::atomic<bool> layout_ready_{false};
   TierCounts former_counts_;  ///< of tiers that a new layout replaced
+  Placement fast_placement_;
 
   std::atomic<std::size_t> access_capacity_{0};
   std::mutex drain_mutex_;

@@ -15,25 +15,31 @@ struct Group {
   RowId rows = 0;
 };
 
-TierPlan plan_for_capacity(const Group& group, Slot capacity) {
-  return {group.stride, group.rows, capacity, capacity + spare_slots(capacity)};
+// Where rows are read in place, spare slots also hold new values on their way home.
+constexpr Slot kLeastPassing = 64;
+
+TierPlan plan_for_capacity(const Group& group, Slot capacity, bool in_place) {
+  const Slot spares = std::max(spare_slots(capacity), in_place ? kLeastPassing : 0);
+  return {group.stride, group.rows, capacity, capacity + spares, in_place};
 }
 
 Slot most_capacity(const Group& group) {
   return static_cast<Slot>(std::min<RowId>(group.rows, kMaxSlots - spare_slots(kMaxSlots)));
 }
 
-std::uint64_t bytes_for(const Group& group, Slot capacity, const std::string& policy) {
-  return tier_bytes(plan_for_capacity(group, capacity), policy).total();
+std::uint64_t bytes_for(const Group& group, Slot capacity, const FastBudget& budget,
+                        const std::string& policy) {
+  return tier_bytes(plan_for_capacity(group, capacity, budget.in_place), policy).total();
 }
 
 /// The largest capacity whose tier fits into `budget`; 0 where not even one row does.
-Slot capacity_within(std::uint64_t budget, const Group& group, const std::string& policy) {
+Slot capacity_within(std::uint64_t bytes, const Group& group, const FastBudget& budget,
+                     const std::string& policy) {
   Slot low = 0;
   Slot high = most_capacity(group);
   while (low < high) {
     const Slot middle = low + (high - low + 1) / 2;
-    if (bytes_for(group, middle, policy) <= budget) {
+    if (bytes_for(group, middle, budget, policy) <= bytes) {
       low = middle;
     } else {
       high = middle - 1;
@@ -76,6 +82,11 @@ std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const F
                                  const std::string& policy) {
   const bool by_bytes = budget.bytes > 0;
   std::vector<Group> groups = group_by_stride(tables);
+  if (budget.none) {
+    std::vector<TierPlan> plans;
+    for (const Group& group : groups) plans.push_back(plan_for_capacity(group, 0, true));
+    return plans;
+  }
   const auto weight = [&](const Group& group) {
     return static_cast<double>(group.rows) * (by_bytes ? group.stride : 1);
   };
@@ -89,15 +100,15 @@ std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const F
   for (const Group& group : groups) {
     const double part = &group == &groups.back() ? 1.0 : weight(group) / weight_left;
     const auto share = static_cast<std::uint64_t>(static_cast<double>(left) * part);
-    const std::uint64_t need = by_bytes ? bytes_for(group, 1, policy) : 1;
+    const std::uint64_t need = by_bytes ? bytes_for(group, 1, budget, policy) : 1;
     if (need > left) refuse(budget, group, left, need);
     const std::uint64_t given = std::max(share, need);
     const Slot capacity =
-        by_bytes ? capacity_within(given, group, policy)
+        by_bytes ? capacity_within(given, group, budget, policy)
                  : static_cast<Slot>(std::min<std::uint64_t>(given, most_capacity(group)));
-    left -= by_bytes ? bytes_for(group, capacity, policy) : capacity;
+    left -= by_bytes ? bytes_for(group, capacity, budget, policy) : capacity;
     weight_left -= weight(group);
-    plans.push_back(plan_for_capacity(group, capacity));
+    plans.push_back(plan_for_capacity(group, capacity, budget.in_place));
   }
   std::sort(plans.begin(), plans.end(),
             [](const TierPlan& a, const TierPlan& b) { return a.stride < b.stride; });
@@ -112,13 +123,19 @@ void check_memory(const std::vector<TierPlan>& plans, const std::string& policy,
 }
 
 void check_budget(const FastBudget& budget, const std::string& policy) {
+  if (budget.none && budget.in_place) return;
+  if (budget.none) {
+    throw std::invalid_argument(
+        "fast_rows is 0, expected at least 1: only rows of a slow tier in memory can be read in "
+        "place");
+  }
   if ((budget.bytes == 0) == (budget.rows == 0)) {
     throw std::invalid_argument(
         "expected either fast_bytes or fast_rows to be above zero, got fast_bytes=" +
         std::to_string(budget.bytes) + " and fast_rows=" + std::to_string(budget.rows));
   }
   const Group smallest{kCacheLine, 1};
-  const std::uint64_t need = bytes_for(smallest, 1, policy);
+  const std::uint64_t need = bytes_for(smallest, 1, budget, policy);
   if (budget.bytes > 0 && budget.bytes < need) {
     throw std::invalid_argument("fast_bytes is " + std::to_string(budget.bytes) +
                                 ", expected at least " + std::to_string(need) +

@@ -16,7 +16,9 @@ namespace tieralloc {
 
 struct FastBudget {
   std::uint64_t bytes = 0;  ///< all DRAM of the fast tiers; or
-  std::uint64_t rows = 0;   ///< rows in them
+  std::uint64_t rows = 0;   ///< rows in them; or
+  bool none = false;        ///< no copies at all, where rows are read in place
+  bool in_place = false;    ///< whether they are
 };
 
 /// One plan a row size, in ascending order of size. Throws std::invalid_argument where the budget

@@ -118,6 +118,8 @@ std::size_t Store::write_back_some(FastTier& tier, bool all) {
     std::lock_guard lock(tier.mutex());
     rows = tier.collect_dirty(most, all, copies.data());
   }
+  // They are in the index until they are home: who begins to read now finds them there.
+  if (pool_->in_place() && !rows.empty()) gate_.wait_for_reads();
   // On a full disk a row that has its block already can be written though another cannot.
   std::vector<DirtyRow> written, kept;
   std::optional<SystemFailure> failure;

@@ -20,6 +20,7 @@ class ControlledPool final : public tieralloc::SlowPool {
   /// Called before a table is added.
   std::function<void()> before_add_table;
   std::atomic<std::size_t> read_ops{0};
+  mutable std::atomic<std::size_t> passed_lines{0};
 
   explicit ControlledPool(std::unique_ptr<tieralloc::SlowPool> pool) : pool_(std::move(pool)) {}
 
@@ -45,6 +46,13 @@ class ControlledPool final : public tieralloc::SlowPool {
   std::string engine() const override { return pool_->engine(); }
   std::uint64_t bytes() const override { return pool_->bytes(); }
   std::uint64_t cached_bytes() const override { return pool_->cached_bytes(); }
+  bool in_place() const override { return pool_->in_place(); }
+  void pass_lines(std::size_t lines) const override {
+    passed_lines += lines;
+    pool_->pass_lines(lines);
+  }
+  tieralloc::MemoryTraits memory() const override { return pool_->memory(); }
+  tieralloc::Region sample(std::size_t bytes) const override { return pool_->sample(bytes); }
 
  private:
   std::unique_ptr<tieralloc::SlowPool> pool_;

@@ -112,7 +112,8 @@ class HashIndex final : public RowIndex {
 
   void forget_path(std::size_t from, std::size_t to) {
     for (std::size_t i = from; i != to; i = table_.next(i)) {
-      table_.bucket(i).passed_on.fetch_sub(1, std::memory_order_relaxed);
+      // Who goes by this count finds what was written before the row left.
+      table_.bucket(i).passed_on.fetch_sub(1, std::memory_order_release);
     }
   }
 

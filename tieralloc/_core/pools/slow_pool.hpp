@@ -4,6 +4,8 @@
 // + length` of it. Rows are read in batches in any number of threads; writes of overlapping ranges
 // are serialised by the caller, who also makes sure that no reader needs a row that is being
 // written (store.hpp says how).
+//
+// A pool in memory is read in place: lookups load its rows where they lie, and nobody calls `read`.
 #pragma once
 
 #include <atomic>
@@ -14,6 +16,8 @@
 #include <vector>
 
 #include "../dtype.hpp"
+#include "../memory.hpp"
+#include "../numa/placement.hpp"
 #include "../types.hpp"
 
 namespace tieralloc {
@@ -56,7 +60,7 @@ struct TableLayout {
   std::uint32_t dim = 0;
   DType dtype = DType::float32;
   std::uint32_t stride = 0;  ///< bytes from a row to the next, whole cache lines
-  std::uint64_t offset = 0;  ///< of row 0
+  std::uint64_t offset = 0;  ///< of row 0; in a pool that is read in place, its address
 };
 
 inline constexpr std::size_t kMaxTableName = 191;  ///< bytes of UTF-8
@@ -68,6 +72,14 @@ inline constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 62;
 constexpr std::uint32_t stride_of(std::uint32_t dim, DType dtype) {
   return static_cast<std::uint32_t>(round_up(dim * size_of(dtype), kCacheLine));
 }
+
+/// What there is to say of a pool in memory.
+struct MemoryTraits {
+  Placement placement;
+  std::uint64_t huge_page_bytes = 0;
+  double extra_ns = 0;   ///< a cache line; above 0: emulated
+  unsigned overlap = 1;  ///< cache lines whose extra latencies pass at the same time
+};
 
 class SlowPool {
  public:
@@ -98,6 +110,15 @@ class SlowPool {
   virtual std::uint64_t bytes() const = 0;  ///< size of the pool
   virtual std::uint64_t cached_bytes()
       const = 0;  ///< DRAM that the kernel's page cache holds of it
+
+  /// Whether rows are read in place: an offset is an address, valid as long as the pool is.
+  virtual bool in_place() const { return false; }
+  /// Lets pass what reading so many cache lines in place takes beyond the loads themselves.
+  virtual void pass_lines(std::size_t lines) const { (void)lines; }
+  virtual MemoryTraits memory() const { return {}; }
+  /// Memory such as the pool's own, to try out what reading it costs; of a pool that is read in
+  /// place.
+  virtual Region sample(std::size_t bytes) const { return Region(bytes, "sample"); }
 };
 
 }  // namespace tieralloc
