@@ -47,6 +47,15 @@ def number(text: str) -> float:
     return _number(text)
 
 
+def nanoseconds(text: str) -> list[float]:
+    """Return numbers above 0, each with or without the unit: ``150ns,400``."""
+    found = [_number(part.removesuffix("ns")) for part in _parts(text, "times such as 150ns,400ns")]
+    for value in found:
+        if value <= 0:
+            raise argparse.ArgumentTypeError(f"{value:g} is out of range, expected above 0")
+    return found
+
+
 def count(text: str) -> int:
     """Return an integer of at least 1; ``10_000`` and ``1e6`` are integers too."""
     value = whole(text)

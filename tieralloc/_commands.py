@@ -13,6 +13,8 @@ from tieralloc import report, trace
 from tieralloc._disk import default_directory, file_system_of
 from tieralloc._files import check_writable, naming
 from tieralloc._progress import bar, narrated, waiting
+from tieralloc._sizes import parse_size
+from tieralloc.numa import parse_cpus, parse_slow
 from tieralloc.policies.registry import trainer, with_learned
 from tieralloc.replay import SECONDS
 from tieralloc.replay import replay as replay_trace
@@ -103,8 +105,11 @@ def replay(arguments: argparse.Namespace) -> None:
     """``tieralloc replay``."""
     if arguments.seconds is not None and arguments.rate is None:
         raise ValueError("--seconds says how long calls arrive, which needs --rate")
+    slow = None if arguments.slow == "file" else parse_slow(arguments.slow)
+    if slow is None and arguments.admission != "auto":
+        raise ValueError("--admission goes with --slow numa:NODE or emulated:150ns")
     _check_outputs(arguments)
-    directory = _working_directory(arguments.dir)
+    directory = _working_directory(arguments.dir) if slow is None else None
     made = _read(arguments.trace)
     records = replay_trace(
         made,
@@ -117,6 +122,8 @@ def replay(arguments: argparse.Namespace) -> None:
         rates=arguments.rate,
         seconds=SECONDS if arguments.seconds is None else arguments.seconds,
         engine=arguments.engine,
+        slow=slow,
+        admission=arguments.admission,
         directory=directory,
         verify=arguments.verify,
         seed=arguments.seed,
@@ -132,6 +139,42 @@ def replay(arguments: argparse.Namespace) -> None:
         calls = sum(record["verified"] for record in records)
         parts.append(f"Every vector of {calls:,} calls was compared with its source: all equal.")
     _deliver(records, "\n\n".join(parts), arguments)
+
+
+def latency(arguments: argparse.Namespace) -> None:
+    """``tieralloc latency``."""
+    from tieralloc import _latency_report, latency
+
+    _check_outputs(arguments)
+    nodes = None if arguments.node is None else parse_cpus(arguments.node)
+    cpus = None if arguments.from_cpus is None else parse_cpus(arguments.from_cpus)
+    size = None if arguments.bytes is None else parse_size(arguments.bytes, "bytes")
+    records = latency.measure(
+        nodes,
+        cpus,
+        bytes_of_node=latency.memory_bytes if size is None else lambda _: size,
+        repeats=arguments.repeats,
+        progress=bar,
+    )
+    checks = []
+    if arguments.emulated is not None:
+        with waiting("checking emulated latencies"):
+            checks = latency.check_emulation(arguments.emulated, size, arguments.repeats)
+    text = _latency_report.matrices(records)
+    if checks:
+        text += f"\n\n{_latency_report.emulation_table(checks)}"
+    if arguments.json == "-":
+        sys.stdout.write(report.to_json([*records, *checks]))
+    else:
+        print(text)
+    sys.stdout.flush()
+    if arguments.json not in (None, "-"):
+        report.write_json([*records, *checks], arguments.json)
+        _say_written(arguments.json)
+    if arguments.plot is not None:
+        with waiting("drawing"):
+            _latency_report.draw_heat_maps(records, arguments.plot)
+        _say_written(arguments.plot)
 
 
 def doctor(arguments: argparse.Namespace) -> None:

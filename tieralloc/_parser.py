@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from tieralloc import __version__, _arguments, _commands
 from tieralloc._core import eviction_policy_names, fetch_engines
+from tieralloc.latency import REPEATS
 from tieralloc.policies.registry import learned_names, served_names
 from tieralloc.replay import SECONDS
 from tieralloc.simulate import policy_names
@@ -46,6 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_simulate(commands)
     _add_train(commands)
     _add_replay(commands)
+    _add_latency(commands)
     _add_doctor(commands)
     return parser
 
@@ -206,6 +208,8 @@ def _add_replay(commands: _Commands) -> None:
         "tieralloc replay day.npz --threads 4 --batch-size 64 --dir /mnt/nvme --plot replay.png\n"
         "tieralloc replay day.npz --batch-size 8 --rate 500,1000,2000\n"
         "tieralloc replay day.npz --batch-size 8 --rate auto --plot rates.png\n"
+        "tieralloc replay day.npz --slow numa:1\n"
+        "tieralloc replay day.npz --slow emulated:150ns --policy lru\n"
         "tieralloc replay day.npz --verify --json replay.json",
     )
     served = [f"{name}:DIR" for name in served_names()]
@@ -248,9 +252,19 @@ def _add_replay(commands: _Commands) -> None:
     )
     parser.add_argument(
         "--slow",
-        choices=["file"],
         default="file",
-        help="the slow tier (default: file)",
+        metavar="S",
+        help="the slow tier: file, numa:1 (memory of that node; numa:1:prefer: preferred), or"
+        " emulated:150ns (local memory with so much extra latency a cache line; emulated:150ns/10:"
+        " of 10 lines at a time). With memory, 'none' in the table is the store without a fast tier"
+        " (default: file)",
+    )
+    parser.add_argument(
+        "--admission",
+        choices=["auto", "always", "never"],
+        default="auto",
+        help="with a slow tier in memory: which of the rows read there are copied (default: auto,"
+        " those that are worth it)",
     )
     parser.add_argument(
         "--engine",
@@ -265,6 +279,52 @@ def _add_replay(commands: _Commands) -> None:
         help="check every vector served against its source (closed loop only)",
     )
     parser.set_defaults(run=_commands.replay)
+
+
+def _add_latency(commands: _Commands) -> None:
+    parser = _add(
+        commands,
+        "latency",
+        "measure the memory of each NUMA node from each",
+        "Measure, for each pair of a node with processors and one with memory: dependent loads\n"
+        "(a chase over huge pages, larger than the caches), streams, rows gathered at random, and\n"
+        "the store's own lookup with its slow tier there. Every thread is pinned. Run it on a\n"
+        "machine that does nothing else.",
+        "tieralloc latency\n"
+        "tieralloc latency --from-cpus 0-3 --node 1 --json latency.json\n"
+        "tieralloc latency --emulated 150,400 --plot latency.png",
+    )
+    parser.add_argument(
+        "--from-cpus",
+        metavar="LIST",
+        help="processors to measure from, such as 0-3,8 (default: those of each node)",
+    )
+    parser.add_argument(
+        "--node", metavar="LIST", help="nodes whose memory is measured (default: all)"
+    )
+    parser.add_argument(
+        "--bytes",
+        metavar="SIZE",
+        help="how much memory of a node (default: 4 times the largest cache, 64MiB to 1GiB)",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=_arguments.count,
+        default=REPEATS,
+        metavar="N",
+        help=f"samples of each figure (default: {REPEATS})",
+    )
+    parser.add_argument(
+        "--emulated",
+        type=_arguments.nanoseconds,
+        metavar="NS[,NS…]",
+        help="compare these extra latencies, as an emulated slow tier has them, with a chase",
+    )
+    parser.add_argument(
+        "--json", metavar="F", help="write the records there too; '-': print them instead"
+    )
+    parser.add_argument("--plot", metavar="F", help="draw heat maps, in the format of F's suffix")
+    parser.set_defaults(run=_commands.latency)
 
 
 def _add_doctor(commands: _Commands) -> None:

@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from tieralloc import _machine
 from tieralloc._arrivals import poisson_arrivals
 from tieralloc._callers import Call, Times, serve
-from tieralloc._disk import file_system_of
 from tieralloc._measures import contract_figures, latency_figures, load_figures
 from tieralloc._progress import Progress
 from tieralloc._source import SourceRows
@@ -38,23 +36,23 @@ class Settings:
     batch_size: int | Literal["row"]
     threads: int
     seconds: float
-    engine: str
     verify: bool
-    seed: int
 
 
 @dataclass(frozen=True)
 class Bench:
-    """A slow tier that is filled, and the calls to serve from it.
+    """Stores with their slow tiers filled, and the calls to serve from them.
 
     Parameters
     ----------
-    path : path
-        The file.
+    open_store : callable
+        Opens a store for a policy and a capacity.
+    slow_tier : callable
+        Says of a store's statistics what its slow tier is.
     trace : str
         Name of the trace.
     source : SourceRows
-        What the file was filled with.
+        What the slow tier was filled with.
     warm_up : callable
         Makes the calls that warm the fast tier.
     warm_up_rows : int
@@ -63,17 +61,21 @@ class Bench:
         Those that are counted, in order.
     settings : Settings
         What to serve them with.
+    seed : int
+        Of the arrivals.
     progress : callable
         Opens progress bars.
     """
 
-    path: Path
+    open_store: Callable[[str, int], TieredStore]
+    slow_tier: Callable[[dict[str, Any]], str]
     trace: str
     source: SourceRows
     warm_up: Callable[[], Iterator[Call]]
     warm_up_rows: int
     calls: Sequence[Call]
     settings: Settings
+    seed: int
     progress: Progress
 
     def sweep(
@@ -105,12 +107,11 @@ class Bench:
         load = "" if rate is None else f", {rate:,.4g} calls/s"
         source = self.source if self.settings.verify else None
         threads = self.settings.threads
-        options: dict[str, Any] = {"engine": self.settings.engine, "seed": self.settings.seed}
         with (
             self.progress(
                 f"replaying {label} at {fraction:g}{load}", self.warm_up_rows + rows, "rows"
             ) as done,
-            TieredStore.open(self.path, fast_rows=capacity, policy=policy, **options) as store,
+            self.open_store(policy, capacity) as store,
         ):
             warming = serve(store, self.warm_up(), threads, source, done)
             store.reset_stats()
@@ -132,16 +133,16 @@ class Bench:
         if rate is None:
             return self.calls, None
         calls = self.calls[: max(calls_within(self.settings.seconds, rate), 1)]
-        return calls, poisson_arrivals(len(calls), rate, self.settings.seed)
+        return calls, poisson_arrivals(len(calls), rate, self.seed)
 
     def _figures(self, stats: dict[str, Any], times: Times, rate: float | None) -> dict[str, Any]:
         threads = self.settings.threads
         dram = dict(stats["dram_bytes"])
-        slow = stats["slow_tier"]
+        in_place = {} if stats["admission"] is None else _in_place_figures(stats)
         return {
             **contract_figures(stats, times, threads, rate),
             "dram_bytes": dram.pop("total"),
-            "slow_tier": f"{slow['kind']}: {slow['engine']} on {file_system_of(self.path).kind}",
+            "slow_tier": self.slow_tier(stats),
             "machine": _machine.describe(),
             **load_figures(times, threads, rate),
             **latency_figures(stats, times),
@@ -151,7 +152,15 @@ class Bench:
             "threads": threads,
             "warm_up_lookups": self.warm_up_rows,
             "calls": stats["calls"],
+            "emulated": stats["slow_tier"]["emulated"],
+            **in_place,
         }
+
+
+def _in_place_figures(stats: dict[str, Any]) -> dict[str, Any]:
+    slow = stats["slow_tier"]
+    emulated = {name: slow[name] for name in ("extra_ns", "overlap") if name in slow}
+    return {"admission": stats["admission"], "placement": slow["placement"], **emulated}
 
 
 def calls_within(seconds: float, rate: float) -> int:

@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import psutil
 
-from tieralloc import _core
+from tieralloc import _core, _numa_findings
 from tieralloc._disk import BLOCK, PROBE_BYTES, can_reserve, direct_read_us, file_system_of
 from tieralloc._files import check_writable
 from tieralloc._machine import core_count, cpu_model, read_text
@@ -53,6 +53,8 @@ def examine(directory: Path) -> list[Finding]:
         _memory(),
         _cgroup(),
         _nodes(),
+        *_node_details(),
+        _cpuset(),
         _transparent_huge_pages(),
         _reserved_huge_pages(),
         *_engines(),
@@ -142,6 +144,29 @@ def _nodes(root: Path = Path("/sys/devices/system/node")) -> Finding:
     if not described:
         return Finding("NUMA nodes", "ok", "one (the kernel names none)")
     return Finding("NUMA nodes", "ok", "; ".join(described))
+
+
+def _node_details() -> list[Finding]:
+    details = (
+        ("free memory", _numa_findings.free_memory()),
+        ("node distances", _numa_findings.distances()),
+        ("memory tiers", _numa_findings.tiers()),
+        ("access attributes", _numa_findings.access_attributes()),
+    )
+    return [Finding(topic, "ok", found or "the kernel tells none") for topic, found in details]
+
+
+def _cpuset() -> Finding:
+    outside = _numa_findings.outside_cpuset()
+    if not outside:
+        return Finding("cpuset", "ok", "all nodes with memory may be used")
+    nodes = f"node{'s' if len(outside) > 1 else ''} {', '.join(map(str, outside))}"
+    return Finding(
+        "cpuset",
+        "warn",
+        f"keeps this process away from the memory of {nodes}",
+        "cpuset.mems of the container's cgroup must have a node that is to be a slow tier",
+    )
 
 
 def _transparent_huge_pages() -> Finding:

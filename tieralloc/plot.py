@@ -83,6 +83,7 @@ def draw(records: Sequence[Record]) -> Figure:
     add the distribution of latencies at each fraction, up to five. Where there are records of an
     open loop, latencies against the offered rate are drawn instead.
     """
+    records = _baseline_everywhere(records)
     if any(record.get("loop") == "open" for record in records):
         return draw_rates(records)
     from matplotlib.figure import Figure
@@ -112,7 +113,22 @@ def draw(records: Sequence[Record]) -> Figure:
 
 def _title(records: Sequence[Record]) -> str:
     first = records[0]
-    return f"{first['trace']}: {first['lookups']:,} lookups counted, the fast tier warm"
+    title = f"{first['trace']}: {first['lookups']:,} lookups counted, the fast tier warm"
+    if not first.get("emulated"):
+        return title
+    return f"{title}\nemulated slow tier: {first['slow_tier'].partition(': ')[2]}"
+
+
+def _baseline_everywhere(records: Sequence[Record]) -> list[Record]:
+    """Set a store without a fast tier beside those of every fast fraction."""
+    fractions = sorted({r["fast_fraction"] for r in records if r["fast_rows"] > 0})
+    shown: list[Record] = []
+    for record in records:
+        if record["fast_rows"] > 0 or not fractions:
+            shown.append(record)
+        else:
+            shown += [{**record, "fast_fraction": fraction} for fraction in fractions]
+    return shown
 
 
 def _draw_miss_ratios(

@@ -1,23 +1,25 @@
-"""Replays a trace through a real store: real vectors, in a file and a pool of DRAM before it."""
+"""Replays a trace through a real store: real vectors in a slow tier, a pool of DRAM before it."""
 
 from __future__ import annotations
 
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from tieralloc._callers import Call
 from tieralloc._core import eviction_policy_names
-from tieralloc._disk import default_directory
+from tieralloc._disk import default_directory, file_system_of
 from tieralloc._files import temporary_directory
 from tieralloc._learned import load_learned
 from tieralloc._progress import Progress, Report, silent
 from tieralloc._replay_runs import Bench, Settings, calls_within
 from tieralloc._source import SourceRows
+from tieralloc.numa import EmulatedMemory, SlowMemory
 from tieralloc.policies.registry import label_of, served_names
 from tieralloc.simulate import (
     OPT,
@@ -35,6 +37,8 @@ if TYPE_CHECKING:
 
 #: How long calls arrive at a rate, at most.
 SECONDS = 10.0
+#: What records call the store without a fast tier, beside which those on slow memory are judged.
+NO_FAST_TIER = "none"
 
 
 def replay(
@@ -49,6 +53,8 @@ def replay(
     rates: Sequence[float] | Literal["auto"] | None = None,
     seconds: float = SECONDS,
     engine: str = "auto",
+    slow: SlowMemory | None = None,
+    admission: str = "auto",
     directory: str | os.PathLike[str] | None = None,
     verify: bool = False,
     seed: int = 0,
@@ -56,8 +62,11 @@ def replay(
 ) -> list[dict[str, Any]]:
     """Serve a trace from a store with real bytes, for each policy and capacity.
 
-    The trace's tables, of float32 rows, are made in a file that is removed at the end. Accesses
-    before `count_from` warm the fast tier; figures are of the rest.
+    The trace's tables, of float32 rows, are made in a file that is removed at the end, or in memory
+    that is the slow tier. Accesses before `count_from` warm the fast tier; figures are of the rest.
+
+    Rows of a slow tier in memory can as well be read in place, with no fast tier at all: that comes
+    first among the records then, as policy "none" with a fast fraction of 0.
 
     Without `rates` the loop is closed: each thread makes the next call as soon as it has the
     answer to its last one. With them it is open: calls arrive on a Poisson schedule whether or not
@@ -94,6 +103,10 @@ def replay(
         How long calls arrive at each rate, at most.
     engine : str
         How the file is read, as for `TieredStore`.
+    slow : NumaNode or EmulatedMemory, optional
+        Memory as the slow tier instead of a file.
+    admission : str
+        With `slow`: which rows are copied, as for `TieredStore`.
     directory : path, optional
         Where to put the file; by default the temporary directory, or another one where that is
         memory.
@@ -116,7 +129,9 @@ def replay(
         arrived), backlog_max, saturated (less than 0.95 of the rate was served, or the backlog
         grew); and latency_us_by_outcome (in the store, without waiting for a thread: of calls that
         found all rows, and of those that fetched on demand), latency_curve_us [[fraction, µs], …],
-        dram (its parts), embedding_dim, batch_size, threads, calls, verified (calls checked).
+        dram (its parts), embedding_dim, batch_size, threads, calls, verified (calls checked);
+        emulated (whether the slow tier is), and with `slow` admission and placement, as `stats` has
+        them, and where it is emulated extra_ns and overlap.
 
     Raises
     ------
@@ -145,21 +160,37 @@ def replay(
             f"no sample of trace {trace.name!r} begins at or after access {counted} of "
             f"{len(accesses)} (count_from {count_from}); count from earlier"
         )
-    settings = Settings(embedding_dim, batch_size, threads, seconds, engine, verify, seed)
+    settings = Settings(embedding_dim, batch_size, threads, seconds, verify)
     source = SourceRows(trace.num_embeddings.tolist(), embedding_dim)
     labels = {policy: label_of(policy, policies) for policy in policies}
-    chosen = default_directory() if directory is None else Path(directory)
-    with temporary_directory(chosen) as made:
-        path = made / "slow.tier"
-        _load(path, trace, source, engine, progress)
-        warm_up_rows = len(accesses) - sum(len(call.indices) for call in calls)
-        bench = Bench(path, trace.name, source, warm_up, warm_up_rows, calls, settings, progress)
-        return [
-            record
-            for policy in policies
-            for fraction, capacity in zip(fast_fractions, capacities, strict=True)
-            for record in bench.sweep(policy, labels[policy], fraction, capacity, rates)
-        ]
+    warm_up_rows = len(accesses) - sum(len(call.indices) for call in calls)
+    runs = [
+        (policy, labels[policy], fraction, capacity)
+        for policy in policies
+        for fraction, capacity in zip(fast_fractions, capacities, strict=True)
+    ]
+    tables = _Tables(trace, source, progress)
+    with ExitStack() as stack:
+        if slow is None:
+            chosen = default_directory() if directory is None else Path(directory)
+            path = stack.enter_context(temporary_directory(chosen)) / "slow.tier"
+            open_store, slow_tier = _on_file(path, tables, engine, seed)
+        else:
+            open_store, slow_tier = _in_memory(slow, tables, admission, seed)
+            runs.insert(0, ("lru", NO_FAST_TIER, 0.0, 0))
+        bench = Bench(
+            open_store,
+            slow_tier,
+            trace.name,
+            source,
+            warm_up,
+            warm_up_rows,
+            calls,
+            settings,
+            seed,
+            progress,
+        )
+        return [record for run in runs for record in bench.sweep(*run, rates)]
 
 
 def _check(policies: Sequence[str], batch_size: int | str, threads: int) -> None:
@@ -220,13 +251,62 @@ def _row_calls(trace: Trace, stream: NDArray[np.int64]) -> Iterator[Call]:
         yield Call(table, indices[i : i + 1], one)
 
 
-def _load(path: Path, trace: Trace, source: SourceRows, engine: str, progress: Progress) -> None:
-    with TieredStore(path, fast_rows=1, engine=engine) as store:
-        for name, rows in zip(trace.table_names, source.num_embeddings, strict=True):
+class _Tables(NamedTuple):
+    """What a store is filled with."""
+
+    trace: Trace
+    source: SourceRows
+    progress: Progress
+
+    def fill(self, store: TieredStore) -> None:
+        source = self.source
+        for name, rows in zip(self.trace.table_names, source.num_embeddings, strict=True):
             store.create_table(name, rows, source.embedding_dim)
-        with progress("loading the tables", sum(source.num_embeddings), "rows") as done:
-            for position, name in enumerate(trace.table_names):
+        with self.progress("loading the tables", sum(source.num_embeddings), "rows") as done:
+            for position, name in enumerate(self.trace.table_names):
                 store.table(name).load(_reported(source.parts(position), done))
+
+
+_Open: TypeAlias = Callable[[str, int], TieredStore]
+_Describe: TypeAlias = Callable[[dict[str, Any]], str]
+
+
+def _on_file(path: Path, tables: _Tables, engine: str, seed: int) -> tuple[_Open, _Describe]:
+    """Fill a file, and return what opens it for a policy and a capacity, and what describes it."""
+    with TieredStore(path, fast_rows=1, engine=engine) as store:
+        tables.fill(store)
+
+    def open_store(policy: str, capacity: int) -> TieredStore:
+        return TieredStore.open(path, fast_rows=capacity, policy=policy, engine=engine, seed=seed)
+
+    def describe(stats: dict[str, Any]) -> str:
+        return f"file: {stats['slow_tier']['engine']} on {file_system_of(path).kind}"
+
+    return open_store, describe
+
+
+def _in_memory(
+    slow: SlowMemory, tables: _Tables, admission: str, seed: int
+) -> tuple[_Open, _Describe]:
+    """Return as `_on_file` does; memory ends with its store, so that each one is filled anew."""
+
+    def open_store(policy: str, capacity: int) -> TieredStore:
+        store = TieredStore(
+            slow=slow, fast_rows=capacity, policy=policy, admission=admission, seed=seed
+        )
+        try:
+            tables.fill(store)
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def describe(stats: dict[str, Any]) -> str:
+        tier = stats["slow_tier"]
+        where = "local memory" if isinstance(slow, EmulatedMemory) else tier["path"]
+        return f"{tier['kind']}: {where}, {tier['engine']}"
+
+    return open_store, describe
 
 
 def _reported(parts: Iterable[NDArray[np.float32]], done: Report) -> Iterator[NDArray[np.float32]]:

@@ -82,12 +82,17 @@ def validation_table(metrics: Sequence[Mapping[str, float]]) -> str:
 def replay_table(records: Sequence[Record]) -> str:
     """Lay out what a replay measured: a line for each policy and capacity.
 
-    Records of `simulate` may be among them; what was not measured is a dash.
+    Records of `simulate` may be among them; what was not measured is a dash. Where a store without
+    a fast tier is among them, the last column has the others' rows a second beside its own.
     """
     header = "policy|fast|fast rows|miss ratio|on-demand|rows/s|p50 µs|p99 µs|p99.9 µs|DRAM used"
     lines = [header.split("|")]
+    baseline = next((r["rows_per_second"] for r in records if r["fast_rows"] == 0), None)
+    if baseline is not None:
+        lines[0].append("÷ none")
     for record in records:
         latency = record.get("latency_us", {})
+        beside = [] if baseline is None else [_beside(record.get("rows_per_second"), baseline)]
         lines.append(
             [
                 record["policy"],
@@ -98,6 +103,7 @@ def replay_table(records: Sequence[Record]) -> str:
                 _or_dash(record.get("rows_per_second"), lambda rate: f"{rate:,.0f}"),
                 *(_or_dash(latency.get(name), microseconds) for name in ("p50", "p99", "p999")),
                 _or_dash(record.get("dram_bytes"), format_size),
+                *beside,
             ]
         )
     return align(lines, rule_after=1)
@@ -151,14 +157,22 @@ def replay_conditions(record: Record) -> str:
         load = f"{record['calls']:,} counted, {calls}, {threads}, closed loop"
     else:
         load = f"{calls}, {threads}, open loop: Poisson arrivals, latency from the time of arrival"
-    return align(
-        [
-            ["calls", load],
-            ["rows", f"{record['embedding_dim']} x float32"],
-            ["slow tier", record["slow_tier"]],
-            ["machine", record["machine"]],
-        ],
-        numbers=False,
+    lines = [
+        ["calls", load],
+        ["rows", f"{record['embedding_dim']} x float32"],
+        ["slow tier", record["slow_tier"]],
+        ["machine", record["machine"]],
+    ]
+    if record.get("admission") is not None:
+        lines.insert(3, ["admission", _admission(record["admission"])])
+    return align(lines, numbers=False)
+
+
+def _admission(admission: Mapping[str, Any]) -> str:
+    slow, fast = admission["slow_line_ns"], admission["fast_line_ns"]
+    return (
+        f"{admission['rule']}; a cache line takes {slow:.1f} ns in the slow tier, {fast:.1f} ns in "
+        f"the fast one (when the store opened, {admission['cost_ratio']:.1f} times)"
     )
 
 
@@ -205,6 +219,10 @@ def rate(value: float) -> str:
 
 def _or_dash(value: float | None, text: Callable[[float], str]) -> str:
     return "-" if value is None else text(value)
+
+
+def _beside(value: float | None, baseline: float) -> str:
+    return _or_dash(value, lambda rate: f"{rate / baseline:.2f}")
 
 
 def _policies(records: Sequence[Record]) -> list[str]:
