@@ -1,0 +1,26 @@
+"""Where the kernel says that this process's memory lies, independent of the store's own calls."""
+
+import re
+from collections import Counter
+from pathlib import Path
+
+PAGE = 4096
+
+
+def pages_by_node(least_pages):
+    """Pages of each node in mappings of at least so many pages that are bound or preferred."""
+    found = Counter()
+    for line in Path("/proc/self/numa_maps").read_text().splitlines():
+        policy = line.split()[1]
+        if not policy.startswith(("bind:", "prefer:", "prefer (many):")):
+            continue
+        size = int((re.search(r"kernelpagesize_kB=(\d+)", line) or [0, 4])[1]) << 10
+        pages = {int(n): int(count) for n, count in re.findall(r"\bN(\d+)=(\d+)", line)}
+        if sum(pages.values()) * size // PAGE >= least_pages:
+            found.update({n: count * size // PAGE for n, count in pages.items()})
+    return found
+
+
+def policies():
+    """Memory policies of this process's mappings, such as "bind:1"."""
+    return [line.split()[1] for line in Path("/proc/self/numa_maps").read_text().splitlines()]

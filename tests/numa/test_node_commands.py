@@ -1,0 +1,72 @@
+"""Commands that tell of nodes. Latencies of a guest mean nothing and are not looked at."""
+
+import json
+
+import pytest
+
+from tieralloc import doctor
+from tieralloc.cli import main
+from tieralloc.trace import generate, write
+
+
+def test_the_doctor_tells_of_each_node(nodes):
+    found = {finding.topic: finding.found for finding in doctor._node_details()}
+    there = doctor._nodes().found
+    for node in nodes:
+        assert f"{node['id']}: " in found["free memory"]
+        assert f"{node['id']}: " in found["node distances"]
+        assert f"{node['id']}: " in there
+    assert there.count("memory only") == sum(not node["cpus"] for node in nodes)
+
+
+def test_the_doctor_tells_what_the_firmware_does(guest, nodes, far):
+    found = {finding.topic: finding.found for finding in doctor._node_details()}
+    distance = found["node distances"].split("; ")[0].split(": ")[1].split()
+    assert distance[0] == "10"
+    assert all(int(other) > 10 for other in distance[1:])
+    assert f"{nodes[0]['id']}: read " in found["access attributes"]
+    if not far["cpus"]:
+        assert found["memory tiers"].count("tier ") == 2
+
+
+def test_latency_measures_every_pair(nodes, capsys):
+    assert main(["latency", "--bytes", "4MiB", "--repeats", "3", "--json", "-"]) == 0
+    records = json.loads(capsys.readouterr().out)
+    origins = [node["id"] for node in nodes if node["cpus"]]
+    assert [(record["from_node"], record["node"]) for record in records] == [
+        (origin, node["id"]) for origin in origins for node in nodes
+    ]
+    for record in records:
+        assert record["pages_elsewhere"] == 0
+        assert record["load_ns"]["samples"] == 3
+        assert record["lookup_ns"]["median"] > 0
+
+
+def test_replay_serves_from_a_node_beside_no_fast_tier(far, tmp_path, capsys):
+    path = tmp_path / "small.npz"
+    write(generate(num_samples=150, num_tables=2), path)
+    slow = f"numa:{far['id']}"
+    status = main(
+        [
+            *("replay", str(path), "--slow", slow, "--policy", "lru", "--admission", "always"),
+            *("--embedding-dim", "8", "--verify", "--json", "-"),
+        ]
+    )
+    assert status == 0
+    baseline, record = json.loads(capsys.readouterr().out)
+    assert (baseline["policy"], baseline["fast_rows"], baseline["hits"]) == ("none", 0, 0)
+    assert record["policy"] == "lru"
+    assert record["hits"] > 0
+    for each in (baseline, record):
+        assert each["slow_tier"].startswith(f"numa: node {far['id']}, ")
+        assert each["placement"]["pages_elsewhere"] == 0
+        assert each["emulated"] is False
+
+
+def test_a_node_that_is_not_is_bad_input(nodes, tmp_path, capsys):
+    path = tmp_path / "small.npz"
+    write(generate(num_samples=20, num_tables=1), path)
+    assert main(["replay", str(path), "--slow", "numa:55"]) == 2
+    assert "node 55 does not exist; nodes with memory" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="node 55 does not exist"):
+        doctor._core.usable_node(55)

@@ -1,0 +1,53 @@
+"""Nodes that a control group keeps a process away from."""
+
+import os
+from pathlib import Path
+
+import pytest
+from support import run_python
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+@pytest.fixture
+def confined(guest, nodes):
+    """A control group whose memory is that of the first node alone."""
+    controllers = CGROUPS / "cgroup.controllers"
+    if os.geteuid() != 0 or "cpuset" not in (
+        controllers.read_text() if controllers.exists() else ""
+    ):
+        pytest.skip("no cpuset can be made here")
+    (CGROUPS / "cgroup.subtree_control").write_text("+cpuset")
+    group = CGROUPS / "tieralloc-test"
+    group.mkdir()
+    (group / "cpuset.mems").write_text(str(nodes[0]["id"]))
+    yield group
+    group.rmdir()
+
+
+def test_a_node_outside_the_cpuset_is_refused_and_the_doctor_warns(confined, nodes, far):
+    code = """
+        import os
+        import sys
+        from pathlib import Path
+
+        Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
+        import tieralloc as ta
+        from tieralloc import doctor
+
+        inside, outside = map(int, sys.argv[2:])
+        try:
+            ta.TieredStore(slow=ta.NumaNode(outside), fast_rows=1)
+        except ValueError as error:
+            text = str(error)
+            assert f"node {outside} is outside this process's cpuset" in text, text
+            assert f": {inside} (" in text, text
+            assert f"{outside} (" not in text, text
+        else:
+            raise AssertionError("not refused")
+        ta.TieredStore(slow=ta.NumaNode(inside), fast_rows=1).close()
+        finding = doctor._cpuset()
+        assert finding.status == "warn" and str(outside) in finding.found, finding
+    """
+    done = run_python(code, confined, nodes[0]["id"], far["id"])
+    assert done.returncode == 0, done.stderr

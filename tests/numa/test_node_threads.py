@@ -1,0 +1,79 @@
+"""Background threads: on the processors of the slow tier's node, or those that they are told."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import numbered_rows, run_python
+
+import tieralloc as ta
+from tieralloc.numa import parse_cpus
+
+
+def threads():
+    return set(os.listdir("/proc/self/task"))
+
+
+def cpus_of(thread):
+    status = Path(f"/proc/self/task/{thread}/status").read_text()
+    line = next(line for line in status.splitlines() if line.startswith("Cpus_allowed_list:"))
+    return parse_cpus(line.split()[1])
+
+
+def test_they_run_on_the_slow_nodes_processors(nodes):
+    for node in nodes:
+        if not node["cpus"]:
+            continue
+        before = threads()
+        with ta.TieredStore(slow=ta.NumaNode(node["id"]), fast_rows=4, prefetch_threads=3) as store:
+            assert store.stats()["background_cpus"] == node["cpus"]
+            ours = threads() - before
+            assert len(ours) == 4
+            store.create_table("item", 100, 8).prefetch([1])
+            assert all(cpus_of(thread) == node["cpus"] for thread in ours)
+
+
+def test_they_run_where_they_are_told(nodes, far):
+    chosen = nodes[0]["cpus"][-1:]
+    before = threads()
+    with ta.TieredStore(slow=ta.NumaNode(far["id"]), fast_rows=4, cpus=chosen) as store:
+        assert store.stats()["background_cpus"] == chosen
+        assert all(cpus_of(thread) == chosen for thread in threads() - before)
+
+
+def test_for_a_node_without_processors_they_keep_away_from_who_serves(nodes, memory_only):
+    code = """
+        import os
+        import sys
+        import tieralloc as ta
+
+        everywhere = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, everywhere[:1])
+        with ta.TieredStore(slow=ta.NumaNode(int(sys.argv[1])), fast_rows=4) as store:
+            assert store.stats()["background_cpus"] == everywhere[1:], store.stats()
+        os.sched_setaffinity(0, everywhere)
+        with ta.TieredStore(slow=ta.NumaNode(int(sys.argv[1])), fast_rows=4) as store:
+            assert store.stats()["background_cpus"] == [], store.stats()
+    """
+    done = run_python(code, memory_only["id"])
+    assert done.returncode == 0, done.stderr
+
+
+def test_pinned_threads_serve_and_migrate(far):
+    with ta.TieredStore(
+        slow=ta.NumaNode(far["id"]), fast_rows=200, prefetch_threads=2, admission="always"
+    ) as store:
+        table = store.create_table("item", 2000, 16)
+        table.load(numbered_rows(2000, 16))
+        for first in range(0, 2000, 100):
+            table.prefetch(np.arange(first, first + 100))
+            table.update(np.arange(first, first + 10), np.full((10, 16), first, np.float32))
+            table.lookup(np.arange(first, first + 100))
+        store.flush()
+        assert table.lookup([1900])[0, 0] == 1900
+
+
+def test_processors_that_are_not_there_are_refused(nodes):
+    with pytest.raises(ValueError, match="cpus has 4000, expected processors"):
+        ta.TieredStore(slow=ta.NumaNode(nodes[0]["id"]), fast_rows=4, cpus=[4000])
