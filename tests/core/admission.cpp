@@ -37,7 +37,7 @@ TEST(admission_keeps_what_is_faster) {
   admission.begin(kCapacity);
   CHECK(admission.admits());
   const Served faster = serve(admission, 10'000'000, 50, 70);
-  CHECK(faster.share() > 0.97);
+  CHECK(faster.share() > 0.94);  // three trials, half of each without
   CHECK(admission.view().trials > 1);
   CHECK_EQ(admission.view().with_copies_ns, 50);
   CHECK_EQ(admission.view().in_place_ns, 70);
@@ -95,19 +95,19 @@ TEST(a_row_is_copied_once_it_has_cost_what_its_copy_does) {
   CHECK(admission.accesses_needed(4) <= 4);
 }
 
-TEST(counts_are_those_of_the_row_or_more_while_none_fade) {
-  AccessCounts counts(100'000);  // cells enough for none to be halved in so few accesses
+TEST(counts_are_about_those_of_the_row) {
+  AccessCounts counts(100'000);  // cells enough for none to be halved twice in so few accesses
   std::mt19937 random(1);
   std::unordered_map<RowId, unsigned> exact;
-  std::size_t over = 0;
+  std::size_t wrong = 0;
   for (int i = 0; i < 20'000; ++i) {
     const RowId row = random() % 5000;
     const unsigned counted = counts.add(row);
     const unsigned known = std::min(++exact[row], AccessCounts::kMost);
-    CHECK(counted + 1 >= known);  // the hand halves a cell an access
-    over += counted > known;
+    CHECK(2 * counted + 1 >= known);
+    wrong += counted != known;
   }
-  CHECK(over < 400);
+  CHECK(wrong < 2000);
 }
 
 TEST(what_was_accessed_long_ago_counts_no_more) {
