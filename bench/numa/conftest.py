@@ -1,4 +1,4 @@
-"""What the benchmarks of nodes share: pairs of processors and memory, and a thread that stays put."""
+"""What the benchmarks of nodes share: pairs of processors and memory, and a thread in its place."""
 
 from __future__ import annotations
 

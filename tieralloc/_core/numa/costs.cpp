@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <optional>
 
-#include "../counters.hpp"
 #include "../error.hpp"
 #include "measure.hpp"
+#include "spin.hpp"
 
 namespace tieralloc {
 namespace {
@@ -30,9 +30,9 @@ double median(std::vector<double> values) {
 /// What the pool adds to reading a row, over as many rows as a lookup reads at a time.
 double extra_row_ns(const SlowPool& pool) {
   constexpr std::size_t kAtATime = 256;
-  const std::uint64_t began = now_ns();
+  const std::uint64_t began = thread_ns();
   pool.pass_lines(kAtATime * kLines);
-  return static_cast<double>(now_ns() - began) / kAtATime;
+  return static_cast<double>(thread_ns() - began) / kAtATime;
 }
 
 }  // namespace

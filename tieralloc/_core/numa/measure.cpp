@@ -67,7 +67,7 @@ PointerChase::PointerChase(std::byte* data, std::size_t bytes, std::uint64_t see
 
 double PointerChase::run(std::size_t hops, const std::function<void()>& between) {
   void* at = at_;
-  const std::uint64_t began = now_ns();
+  const std::uint64_t began = thread_ns();
   if (between == nullptr) {
     for (std::size_t i = 0; i < hops; ++i) at = *static_cast<void* volatile*>(at);
   } else {
@@ -79,7 +79,7 @@ double PointerChase::run(std::size_t hops, const std::function<void()>& between)
     }
   }
   use(reinterpret_cast<std::uintptr_t>(at));
-  const std::uint64_t ended = now_ns();
+  const std::uint64_t ended = thread_ns();
   at_ = at;
   return static_cast<double>(ended - began) / static_cast<double>(std::max<std::size_t>(1, hops));
 }
@@ -102,9 +102,9 @@ double gather_row_ns(const std::byte* data, std::size_t bytes, std::size_t row_b
                     .out = reinterpret_cast<std::byte*>(out.data()),
                     .out_stride = 0,
                     .behind = kRowsAhead};
-  const std::uint64_t began = now_ns();
+  const std::uint64_t began = thread_ns();
   pool(job);
-  const std::uint64_t ended = now_ns();
+  const std::uint64_t ended = thread_ns();
   use(std::bit_cast<std::uint32_t>(out[0]));
   return static_cast<double>(ended - began) / static_cast<double>(rows);
 }

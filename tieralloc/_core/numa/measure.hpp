@@ -1,7 +1,7 @@
 // measure.hpp: what memory takes: a chase of dependent loads, streams, and rows gathered at random.
 //
-// Each function times the calling thread, but for `stream`, which makes threads of its own. Memory
-// is the caller's.
+// Each function times the calling thread while it has a processor, but for streams, which have
+// threads of their own and are timed by the clock. Memory is the caller's.
 #pragma once
 
 #include <cstddef>

@@ -16,7 +16,7 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kHops = 200'000;
+constexpr std::size_t kHops = 50'000;
 constexpr std::size_t kGatheredRows = 50'000;
 
 /// In a thread of its own, pinned to one processor; what it throws is thrown on.

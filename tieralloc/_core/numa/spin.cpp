@@ -1,10 +1,10 @@
 // spin.cpp: a loop of dependent additions and rotations, counted out by the clock.
 #include "spin.hpp"
 
+#include <time.h>
+
 #include <algorithm>
 #include <vector>
-
-#include "../counters.hpp"
 
 namespace tieralloc {
 namespace {
@@ -23,9 +23,9 @@ double calibrate() {
   constexpr std::uint64_t kSteps = 20'000;
   std::vector<double> rates;
   for (int i = 0; i < 101; ++i) {
-    const std::uint64_t began = now_ns();
+    const std::uint64_t began = thread_ns();
     run_steps(kSteps);
-    const std::uint64_t ended = now_ns();
+    const std::uint64_t ended = thread_ns();
     rates.push_back(static_cast<double>(kSteps) /
                     static_cast<double>(std::max<std::uint64_t>(1, ended - began)));
   }
@@ -34,6 +34,13 @@ double calibrate() {
 }
 
 }  // namespace
+
+std::uint64_t thread_ns() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000 +
+         static_cast<std::uint64_t>(time.tv_nsec);
+}
 
 double spin_steps_per_ns() {
   static const double rate = calibrate();

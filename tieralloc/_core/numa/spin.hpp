@@ -12,6 +12,10 @@ namespace tieralloc {
 /// it was when it was calibrated.
 void spin(double ns);
 
+/// Nanoseconds that the calling thread has had a processor: what memory takes does not depend on
+/// who else wants one.
+std::uint64_t thread_ns();
+
 /// Steps of the loop that take a nanosecond.
 double spin_steps_per_ns();
 
