@@ -1,16 +1,16 @@
-// spin.cpp: a loop of dependent additions and rotations, counted out by the clock.
+// spin.cpp: a loop of dependent multiplications, counted out by the clock.
 #include "spin.hpp"
 
 #include <time.h>
 
 #include <algorithm>
-#include <vector>
+#include <array>
 
 namespace tieralloc {
 namespace {
 
 /// Each step waits for the one before it, some processor cycles.
-void run_steps(std::uint64_t steps) {
+[[gnu::noinline]] void run_steps(std::uint64_t steps) {
   std::uint64_t value = steps | 1;
   for (; steps > 0; --steps) {
     value = value * 3 + 1;
@@ -18,19 +18,42 @@ void run_steps(std::uint64_t steps) {
   }
 }
 
-/// The median of many short runs: one that was interrupted does not count.
-double calibrate() {
-  constexpr std::uint64_t kSteps = 20'000;
-  std::vector<double> rates;
-  for (int i = 0; i < 101; ++i) {
+/// Nanoseconds that a spin of so many steps takes, as one does that stands by itself.
+double spin_ns(std::uint64_t steps) {
+  constexpr std::size_t kRuns = 41;
+  constexpr int kSpins = 200;
+  std::array<double, kRuns> took{};
+  for (double& ns : took) {
     const std::uint64_t began = thread_ns();
-    run_steps(kSteps);
-    const std::uint64_t ended = thread_ns();
-    rates.push_back(static_cast<double>(kSteps) /
-                    static_cast<double>(std::max<std::uint64_t>(1, ended - began)));
+    for (int i = 0; i < kSpins; ++i) {
+      serialise();
+      run_steps(steps);
+    }
+    serialise();
+    ns = static_cast<double>(thread_ns() - began) / kSpins;
   }
-  std::nth_element(rates.begin(), rates.begin() + 50, rates.end());
-  return rates[50];
+  // A median: a run that was interrupted does not count.
+  std::nth_element(took.begin(), took.begin() + kRuns / 2, took.end());
+  return took[kRuns / 2];
+}
+
+struct Calibration {
+  double steps_per_ns = 0;
+  double call_ns = 0;  ///< of a spin of no steps: what begins and ends it, a wrong guess included
+};
+
+Calibration calibrate() {
+  constexpr std::uint64_t kFew = 64;
+  constexpr std::uint64_t kMany = 512;
+  const double few = spin_ns(kFew);
+  const double many = spin_ns(kMany);
+  const double rate = static_cast<double>(kMany - kFew) / std::max(many - few, 1.0);
+  return {rate, std::max(0.0, few - kFew / rate)};
+}
+
+const Calibration& calibration() {
+  static const Calibration once = calibrate();
+  return once;
 }
 
 }  // namespace
@@ -43,13 +66,13 @@ std::uint64_t thread_ns() {
 }
 
 double spin_steps_per_ns() {
-  static const double rate = calibrate();
-  return rate;
+  return calibration().steps_per_ns;
 }
 
 void spin(double ns) {
-  if (ns <= 0) return;
-  run_steps(static_cast<std::uint64_t>(ns * spin_steps_per_ns() + 0.5));
+  const Calibration& known = calibration();
+  const double steps = (ns - known.call_ns) * known.steps_per_ns;
+  if (steps > 0) run_steps(static_cast<std::uint64_t>(steps + 0.5));
 }
 
 }  // namespace tieralloc
