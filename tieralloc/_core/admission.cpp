@@ -8,8 +8,8 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::uint64_t kWindow = 1 << 15;        // lookups timed at a time
-constexpr std::uint64_t kShortestHold = 1 << 21;  // lookups between two trials
+constexpr std::uint64_t kWindow = 1 << 13;        // lookups timed at a time
+constexpr std::uint64_t kShortestHold = 1 << 20;  // lookups between two trials
 constexpr std::uint64_t kLongestHold = 1 << 25;
 constexpr std::uint64_t kLeastWarming = 1 << 16;
 // Tiers that differ by less take the same time.

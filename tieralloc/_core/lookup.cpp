@@ -18,7 +18,10 @@ namespace tieralloc {
 namespace {
 
 constexpr std::size_t kChunk = 4096;  // rows taken from the caller at a time
-constexpr std::size_t kGroup = 256;   // rows found and pooled at a time, at least
+// Where rows are read in place and copied behind a chunk: of a row that comes again in a call, the
+// later ones find the copy.
+constexpr std::size_t kChunkInPlace = 256;
+constexpr std::size_t kGroup = 256;  // rows found and pooled at a time, at least
 constexpr std::size_t kMaxHeld = std::size_t{16} << 20;  // bytes of rows set aside at a time
 
 std::size_t weight_bytes(const Table& table) {
@@ -76,6 +79,8 @@ class BagServer {
 
   void serve_part(std::size_t part) {
     if (ring_ != nullptr) ring_->begin_part();
+    const bool copies = admitting_ && table_of(part).home != nullptr;
+    const std::size_t most = copies ? kChunkInPlace : kChunk;
     for (std::size_t bag = 0; bag < call_.bags;) {
       const std::size_t first = bag;
       std::size_t rows = 0;
@@ -84,8 +89,8 @@ class BagServer {
         const std::size_t size = bag_size(part, bag++);
         scratch_.lengths.push_back(static_cast<std::uint32_t>(size));
         rows += size;
-      } while (bag < call_.bags && rows + bag_size(part, bag) <= kChunk &&
-               scratch_.lengths.size() < kChunk);
+      } while (bag < call_.bags && rows + bag_size(part, bag) <= most &&
+               scratch_.lengths.size() < most);
       take_rows(part, call_.bag_begin(part * call_.bags + first), rows);
       serve_chunk(part, first);
       if (scratch_.misses.rows.size() >= Fetcher::kMaxBatch || scratch_.held.bytes() >= kMaxHeld) {
