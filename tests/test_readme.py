@@ -12,11 +12,12 @@ README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-def test_it_has_a_quick_start_and_one_with_torch():
-    assert [("import torch" in block) for block in BLOCKS] == [False, True]
+def test_it_has_a_quick_start_one_with_slow_memory_and_one_with_torch():
+    assert [("import torch" in block) for block in BLOCKS] == [False, False, True]
+    assert [("NumaNode" in block) for block in BLOCKS] == [False, True, False]
 
 
-@pytest.mark.parametrize("block", BLOCKS, ids=["quick start", "torch"])
+@pytest.mark.parametrize("block", BLOCKS, ids=["quick start", "slow memory", "torch"])
 def test_code_runs_as_printed(block, tmp_path):
     if "import torch" in block and importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed")
@@ -24,7 +25,7 @@ def test_code_runs_as_printed(block, tmp_path):
         [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert list(tmp_path.glob("*.tier"))
+    assert bool(list(tmp_path.glob("*.tier"))) == (".tier" in block)
 
 
 def test_commands_it_lists_exist():
