@@ -27,6 +27,13 @@ class End(NamedTuple):
     colour: str
 
 
+def emulation_of(record: Record) -> str:
+    """Return a line of a title that says that a record's slow tier is emulated, if it is."""
+    if not record.get("emulated"):
+        return ""
+    return f"\nemulated slow tier: {record['slow_tier'].partition(': ')[2]}"
+
+
 def styles_of(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
     """Choose a colour, marker and line for each policy, the same in all panels."""
     styles: dict[str, dict[str, Any]] = {}

@@ -9,6 +9,7 @@ from tieralloc._plot_parts import (
     PANEL,
     End,
     Record,
+    emulation_of,
     label_ends,
     prepare,
     prepare_latency_axis,
@@ -49,6 +50,7 @@ def draw_rates(records: Sequence[Record]) -> Figure:
     size = (PANEL[0] * len(_PERCENTILES), PANEL[1] * len(fractions) + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     title = f"{measured[0]['trace']}: latency against offered load, the fast tier warm"
+    title += emulation_of(measured[0])
     figure.suptitle(title, fontsize=12, fontweight="bold")
     panels = figure.subplots(len(fractions), len(_PERCENTILES), squeeze=False)
     styles = styles_of(measured)

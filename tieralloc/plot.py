@@ -13,6 +13,7 @@ from tieralloc._plot_parts import (
     PANEL,
     End,
     Record,
+    emulation_of,
     label_ends,
     prepare,
     prepare_latency_axis,
@@ -114,9 +115,7 @@ def draw(records: Sequence[Record]) -> Figure:
 def _title(records: Sequence[Record]) -> str:
     first = records[0]
     title = f"{first['trace']}: {first['lookups']:,} lookups counted, the fast tier warm"
-    if not first.get("emulated"):
-        return title
-    return f"{title}\nemulated slow tier: {first['slow_tier'].partition(': ')[2]}"
+    return title + emulation_of(first)
 
 
 def _baseline_everywhere(records: Sequence[Record]) -> list[Record]:
