@@ -45,7 +45,8 @@ def run(
     list of dict
         A record for each latency, admission and policy, "none" being without a fast tier: medians
         of ns_per_lookup and of beside_none (that of "none" in the same repeat ÷ its own, above 1
-        where the fast tier pays), miss_ratio, the repeats' own in samples_ns, emulated (True).
+        where the fast tier pays), miss_ratio, the repeats' own in samples_ns, emulated (True); of a
+        learned policy observed_share, the share of accesses that it had time to look at.
     """
     latencies = list(extra_ns)
     samples: dict[tuple[float, str, str], list[tuple[float, float, Record]]] = {}
@@ -83,9 +84,15 @@ def run(
                 "emulated": True,
                 "slow_tier": last["slow_tier"],
                 "machine": last["machine"],
+                **_observed([record for _, _, record in found]),
             }
         )
     return records
+
+
+def _observed(records: Sequence[Record]) -> dict[str, float]:
+    shares = [r["policy_runtime"]["observed_share"] for r in records if "policy_runtime" in r]
+    return {"observed_share": median(shares)} if shares else {}
 
 
 def _ns_per_lookup(record: Record) -> float:
@@ -148,6 +155,13 @@ def to_markdown(records: Sequence[Record]) -> str:
         misses = _by_latency(records, policy)[latencies[0]]["miss_ratio"]
         even.append([policy, f"{misses:.3f}", _ns(worked_out), _ns(measured)])
     parts.append(f"```\n{align(even, rule_after=1)}\n```")
+    shares = [r["observed_share"] for r in records if "observed_share" in r]
+    if shares:
+        parts.append(
+            f"Of the accesses of this closed loop a learned policy had time to look at"
+            f" {min(shares):.0%} to {max(shares):.0%}, on the cores that serving left it; the rest"
+            " went by without it, and its fallback decided."
+        )
     return "\n\n".join(parts)
 
 
