@@ -179,7 +179,7 @@ TEST(a_row_that_costs_little_is_copied_when_it_comes_often) {
   // Each copy is paid for by the time that its row's reads took: with the costs of this machine the
   // count differs, but rows read once must stay where they are once copies are known to be dear.
   StoreBench bench(copying(50, AdmissionRule::automatic),
-                   MemoryPoolOptions{.request = {}, .extra_ns = 30});
+                   MemoryPoolOptions{.request = {}, .extra_ns = 5000});
   const Table& table = bench.add_table("t", 20'000, 8);
   const StoreStats before = bench.store().stats();
   CHECK(before.slow.admission.costs.slow_ns > before.slow.admission.costs.fast_ns);

@@ -347,11 +347,14 @@ StoreStats Store::stats() {
   stats.tiers = former_counts_;
   for (auto& tier : tiers_) add_tier(*tier, stats);
   stats.staging_bytes = buffers_.bytes();
-  stats.slow = {pool_->kind(), pool_->path(), pool_->engine(), pool_->bytes(),
-                pool_->cached_bytes()};
-  stats.slow.in_place = pool_->in_place();
-  stats.slow.memory = pool_->memory();
-  stats.slow.admission = admission_.view();
+  stats.slow = {.kind = pool_->kind(),
+                .path = pool_->path(),
+                .engine = pool_->engine(),
+                .bytes = pool_->bytes(),
+                .page_cache_bytes = pool_->cached_bytes(),
+                .in_place = pool_->in_place(),
+                .memory = pool_->memory(),
+                .admission = admission_.view()};
   stats.fast_placement = fast_placement_;
   stats.cpus = options_.cpus;
   std::lock_guard lock(error_mutex_);
