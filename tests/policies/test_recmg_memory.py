@@ -53,4 +53,3 @@ def test_its_bytes_are_those_of_what_is_made():
 def test_too_few_bytes_are_refused_with_how_many_it_needs():
     with pytest.raises(ValueError, match=r"policy_bytes is 4096, expected at least \d+ for a fast"):
         within(4096)
-
