@@ -134,9 +134,13 @@ void ScoredSimulator::access(std::span<const RowId> row) {
   if (shadows_ != nullptr && shadows_->sample.contains(row[0])) compare(row);
   tier_.simulator.run(row);
   if (!prefetching_) return;
-  prefetching_->prefetcher.observe(row[0]);
   const bool guided = history_.accesses() > guide_from_;
-  if (guided && shadows_->model_decides() && shadows_->gate.is_open()) fetch_ahead();
+  if (guided && shadows_->model_decides() && shadows_->gate.is_open()) {
+    prefetching_->prefetcher.observe(row[0]);
+    fetch_ahead();
+  } else {
+    prefetching_->prefetcher.learn(row[0]);
+  }
 }
 
 /// Before an access that the shadows see.

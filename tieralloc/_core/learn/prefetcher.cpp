@@ -55,6 +55,11 @@ void Prefetcher::observe(RowId row) {
   gather(successors_.observe(row));
 }
 
+void Prefetcher::learn(RowId row) {
+  note(row);
+  successors_.learn(row);
+}
+
 /// Sees what comes of what was fetched.
 void Prefetcher::note(RowId row) {
   ++now_;
@@ -92,8 +97,7 @@ void Prefetcher::observe(std::span<const RowId> rows,
       if (is_recent) {
         observe(rows[at]);
       } else {
-        note(rows[at]);
-        successors_.learn(rows[at]);
+        learn(rows[at]);
       }
     }
   }
