@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.policies import study
-from bench.policies.__main__ import FAST_FRACTIONS
 from bench.policies.jobs import Job, Tell
 from bench.policies.study import line
 from tieralloc import trace as traces
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 
 CACHING, AHEAD = "recmg-caching", "recmg"
 _PIECES = 16
+FRACTIONS = (0.01, 0.1)
 
 
 def renamed(
@@ -110,12 +110,12 @@ def count(change: str, path: Path, directory: Path, tell: Tell) -> list[dict[str
     made = changed(traces.read(path), CHANGES[change])
     tell("replaying")
     learned = with_learned([f"{name}:{directory}" for name in (CACHING, AHEAD)])
-    return simulate(made, [*RIVALS, *learned], FAST_FRACTIONS)
+    return simulate(made, [*RIVALS, *learned], FRACTIONS)
 
 
 def table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
     """Lay out what was found: a line for each trace and change."""
-    heads = [percent(fraction) for fraction in FAST_FRACTIONS]
+    heads = [percent(fraction) for fraction in FRACTIONS]
     lines = [
         line(
             [
@@ -130,7 +130,7 @@ def table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, Any]]]
     for name in names:
         for change in CHANGES:
             beside_simple, beside_caching = [], []
-            for fraction in FAST_FRACTIONS:
+            for fraction in FRACTIONS:
                 misses = {
                     record["policy"].partition(":")[0]: record["on_demand_fetches"]
                     for record in found[f"{change}, {name}"]

@@ -1,18 +1,18 @@
 """What recmg is worth where all that it remembers is paid for from the same DRAM.
 
-Takes the policies that `make policies` left in ``build/policies`` (seed 0). A budget pays for rows
-of 256 bytes, what a tier takes beside them, and what the policy remembers; simple policies spend
-all of it on rows. Writes ``budget.md``.
+Takes the policies that `make policies` left in ``build/policies`` (seed 0). A budget pays for rows,
+what a tier takes beside them, and what the policy remembers; simple policies spend all of it on
+rows. Writes ``budget.md``.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 
 from bench.policies import study
-from bench.policies.__main__ import FAST_FRACTIONS
 from bench.policies.evaluation import COUNT_FROM
 from bench.policies.jobs import Job, Tell
 from bench.policies.study import line
@@ -20,7 +20,10 @@ from tieralloc import trace as traces
 from tieralloc.report import percent
 from tieralloc.simulate import count_distinct, first_counted, simulate
 
-ROW_BYTES = 256
+#: Shares of the bytes of all distinct rows.
+BUDGETS = (0.05, 0.1)
+
+ROW_BYTES = (256, 1024)
 BESIDE = 20  # bytes a fast row, of index and metadata
 SIMPLE = ("lru", "s3fifo", "sieve")
 
@@ -55,14 +58,14 @@ def count(path: Path, directory: Path, tell: Tell) -> dict[str, list[float | Non
         )
         return float(counts["on_demand_fetches"] / counts["lookups"])
 
-    for fraction in FAST_FRACTIONS:
-        budget = fraction * distinct * (ROW_BYTES + BESIDE)
+    for row_bytes, fraction in product(ROW_BYTES, BUDGETS):
+        taken = row_bytes + BESIDE
+        budget = fraction * distinct * taken
         for policy in SIMPLE:
-            rows = int(budget / (ROW_BYTES + BESIDE))
-            found.setdefault(policy, []).append(simple(policy, rows))
+            found.setdefault(policy, []).append(simple(policy, int(budget / taken)))
         for name, share in LEARNED:
-            tell(f"{name} at {percent(fraction)}")
-            rows = int((1 - share) * budget / (ROW_BYTES + BESIDE))
+            tell(f"{name} at {percent(fraction)} of rows of {row_bytes} bytes")
+            rows = int((1 - share) * budget / taken)
             label = f"{name}, {percent(share)} of it to remember"
             found.setdefault(label, []).append(learned(name, rows, int(share * budget)))
     return found
@@ -70,7 +73,11 @@ def count(path: Path, directory: Path, tell: Tell) -> dict[str, list[float | Non
 
 def table(names: Sequence[str], found: Mapping[str, Mapping[str, Sequence[float | None]]]) -> str:
     """Lay out what was found: a line for each policy, a column for each trace and budget."""
-    heads = [f"{name} {percent(fraction)}" for name in names for fraction in FAST_FRACTIONS]
+    heads = [
+        f"{name} {percent(fraction)} of {row_bytes} B"
+        for name in names
+        for row_bytes, fraction in product(ROW_BYTES, BUDGETS)
+    ]
     lines = [line(["", *heads]), line(["---", *["---:"] * len(heads)])]
     for policy in found[names[0]]:
         ratios = [ratio for name in names for ratio in found[name][policy]]
@@ -78,8 +85,8 @@ def table(names: Sequence[str], found: Mapping[str, Mapping[str, Sequence[float 
     return (
         "# With all that is remembered paid for\n\n"
         "On-demand fetches ÷ lookups of the second half, where a budget of so much of the bytes"
-        f" of all distinct rows, {ROW_BYTES} each, pays for fast rows ({BESIDE} bytes more each)"
-        " and for what the policy remembers; -: too little to remember all residents. One seed;"
+        f" of all distinct rows, so large each, pays for fast rows ({BESIDE} bytes more each) and"
+        " for what the policy remembers; -: too little to remember all residents. One seed;"
         " `python -m bench.policies.budget` after `make policies`.\n\n" + "\n".join(lines) + "\n"
     )
 

@@ -70,7 +70,7 @@ def table(names: Sequence[str], found: Mapping[str, Mapping[str, Sequence[float]
                 found[name]["lru"], found[name]["opt"], found[name][label], strict=True
             )
         ]
-        lines.append(line([label, *map(percent, gaps), percent(sum(gaps) / len(gaps))]))
+        lines.append(line([label, *(f"{gap:.0%}" for gap in [*gaps, sum(gaps) / len(gaps)])]))
     return (
         "# What caching could win with the same features\n\n"
         "The share of the way from LRU to OPT, in misses of the second half, that recmg-caching"

@@ -47,7 +47,7 @@ def test_what_was_trained_is_replayed_on_each(tmp_path, monkeypatch, capsys, mad
     traces.write(made, path)
     train_policy(made, models / "generated-01234567" / "recmg-seed0", [0.1], rounds=1)
     monkeypatch.setattr(adversity, "CHANGES", {"renamed": adversity.renamed})
-    monkeypatch.setattr(adversity, "FAST_FRACTIONS", (0.1,))
+    monkeypatch.setattr(adversity, "FRACTIONS", (0.1,))
     options = ["--traces", path, "--models", models, "--out", tmp_path, "--jobs", 1]
     assert adversity.main([str(option) for option in options]) == 0
     text = (tmp_path / "adversity.md").read_text()

@@ -25,7 +25,9 @@ def test_each_policy_is_replayed_within_each_budget(tmp_path, capsys):
     }
     assert all(0 < float(one) < 1 for policy in budget.SIMPLE for one in lines[policy])
     # What prefetching takes at least is more than all of such a small trace.
-    assert lines["recmg, 25% of it to remember"] == ["-"] * 4
+    assert lines["recmg, 25% of it to remember"] == ["-"] * len(budget.BUDGETS) * len(
+        budget.ROW_BYTES
+    )
     assert 0 < float(lines["recmg-caching, 25% of it to remember"][-1]) < 1
 
 
