@@ -189,6 +189,15 @@ def doctor(arguments: argparse.Namespace) -> None:
         print(doctor.to_text(findings))
 
 
+def make_report(arguments: argparse.Namespace) -> None:
+    """``tieralloc report``."""
+    from tieralloc.page import write_page
+
+    with waiting("drawing"), naming(arguments.out):
+        page = write_page(arguments.results, arguments.out)
+    _say_written(str(page))
+
+
 def _read(path: str) -> Trace:
     with waiting(f"reading {path}"):
         return trace.read(path)

@@ -48,6 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_train(commands)
     _add_replay(commands)
     _add_latency(commands)
+    _add_report(commands)
     _add_doctor(commands)
     return parser
 
@@ -325,6 +326,24 @@ def _add_latency(commands: _Commands) -> None:
     )
     parser.add_argument("--plot", metavar="F", help="draw heat maps, in the format of F's suffix")
     parser.set_defaults(run=_commands.latency)
+
+
+def _add_report(commands: _Commands) -> None:
+    parser = _add(
+        commands,
+        "report",
+        "make a page of results",
+        "Make one HTML page of a result file: its tables and plots, to be read on a desk or a\n"
+        "phone. The page has all in it and loads nothing. Takes what simulate and replay write\n"
+        "with --json, and what the benchmarks write. Needs matplotlib.",
+        "tieralloc report counts.json --out page\n"
+        "tieralloc report bench/results/policies.json --out page",
+    )
+    parser.add_argument("results", metavar="RESULTS.json", help="the result file")
+    parser.add_argument(
+        "--out", required=True, metavar="DIR", help="where the page, index.html, goes"
+    )
+    parser.set_defaults(run=_commands.make_report)
 
 
 def _add_doctor(commands: _Commands) -> None:

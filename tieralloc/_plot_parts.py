@@ -78,11 +78,12 @@ def label_ends(axes: Axes, ends: Sequence[End]) -> None:
 
 def prepare_latency_axis(axes: Axes) -> None:
     """Make the upright axis one of latencies in µs."""
-    from matplotlib.ticker import LogLocator
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 3)))
     axes.yaxis.set_major_formatter(lambda value, _: _duration(value))
+    axes.yaxis.set_minor_formatter(NullFormatter())
 
 
 def share_latency_axis(panels: Sequence[Axes]) -> None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 #: Percentiles that are drawn: their names, and the fewest calls that tell them.
-_PERCENTILES = {"p50": ("Median", 1), "p99": ("p99", 100), "p999": ("p99.9", 1000)}
+PERCENTILES = {"p50": ("Median", 1), "p99": ("p99", 100), "p999": ("p99.9", 1000)}
 _MOST_ROWS = 5
 _INK = "#555555"
 _SATURATED: dict[str, Any] = {
@@ -47,19 +47,19 @@ def draw_rates(records: Sequence[Record]) -> Figure:
 
     measured = [record for record in records if "loop" in record]
     fractions = sorted({record["fast_fraction"] for record in measured})[:_MOST_ROWS]
-    size = (PANEL[0] * len(_PERCENTILES), PANEL[1] * len(fractions) + 0.9)
+    size = (PANEL[0] * len(PERCENTILES), PANEL[1] * len(fractions) + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     title = f"{measured[0]['trace']}: latency against offered load, the fast tier warm"
     title += emulation_of(measured[0])
     figure.suptitle(title, fontsize=12, fontweight="bold")
-    panels = figure.subplots(len(fractions), len(_PERCENTILES), squeeze=False)
+    panels = figure.subplots(len(fractions), len(PERCENTILES), squeeze=False)
     styles = styles_of(measured)
     ends: dict[Axes, list[End]] = {}
     for row, fraction in zip(panels, fractions, strict=True):
         at = [record for record in measured if record["fast_fraction"] == fraction]
-        for axes, percentile in zip(row, _PERCENTILES, strict=True):
-            ends[axes] = _draw_panel(axes, at, percentile, styles)
-        _share_rate_axis(row, at)
+        for axes, percentile in zip(row, PERCENTILES, strict=True):
+            ends[axes] = draw_rate_panel(axes, at, percentile, styles)
+        share_rate_axis(row, at)
     share_latency_axis([axes for axes, of_panel in ends.items() if of_panel])
     for axes, of_panel in ends.items():
         label_ends(axes, of_panel)  # last, when the scales are what they will be
@@ -67,10 +67,11 @@ def draw_rates(records: Sequence[Record]) -> Figure:
     return figure
 
 
-def _draw_panel(
+def draw_rate_panel(
     axes: Axes, records: Sequence[Record], percentile: str, styles: Mapping[str, dict[str, Any]]
 ) -> list[End]:
-    name, fewest = _PERCENTILES[percentile]
+    """Draw a percentile of records of one fast fraction; no ends where too few calls tell it."""
+    name, fewest = PERCENTILES[percentile]
     first = records[0]
     dram = percent(first["fast_fraction"])
     prepare(axes)
@@ -125,7 +126,7 @@ def _draw_line(
     return xy[-1]
 
 
-def _share_rate_axis(row: Sequence[Axes], records: Sequence[Record]) -> None:
+def share_rate_axis(row: Sequence[Axes], records: Sequence[Record]) -> None:
     """Give the panels of a fast fraction one scale."""
     by_policy = [[r for r in records if r["policy"] == policy] for policy in styles_of(records)]
     shown = [record["offered_rate"] for r in by_policy for record in _up_to_saturation(r)]

@@ -102,10 +102,10 @@ def draw(records: Sequence[Record]) -> Figure:
         panel.set_visible(False)
     for panel in panels:
         prepare(panel)
-    ends = [_draw_miss_ratios(panels[0], records, styles)]
+    ends = [draw_miss_ratios(panels[0], records, styles)]
     for panel, fraction in zip(panels[1:], fractions, strict=False):
         at = [record for record in measured if record["fast_fraction"] == fraction]
-        ends.append(_draw_latencies(panel, at, fraction, styles))
+        ends.append(draw_latencies(panel, at, fraction, styles))
     share_latency_axis(panels[1 : 1 + len(fractions)])
     for panel, of_panel in zip(panels, ends, strict=False):
         label_ends(panel, of_panel)  # last, when the scales are what they will be
@@ -130,9 +130,10 @@ def _baseline_everywhere(records: Sequence[Record]) -> list[Record]:
     return shown
 
 
-def _draw_miss_ratios(
+def draw_miss_ratios(
     axes: Axes, records: Sequence[Record], styles: Mapping[str, dict[str, Any]]
 ) -> list[End]:
+    """Draw miss ratios against fast fractions, or as bars where there is one fraction."""
     fractions = sorted({record["fast_fraction"] for record in records})
     axes.set_title("On-demand fetches", loc="left", fontsize=10)
     if len(fractions) == 1:
@@ -194,9 +195,10 @@ def _apart(axes: Axes, values: Sequence[float]) -> list[float]:
     return [values[i] for i in reversed(kept)]
 
 
-def _draw_latencies(
+def draw_latencies(
     axes: Axes, records: Sequence[Record], fraction: float, styles: Mapping[str, dict[str, Any]]
 ) -> list[End]:
+    """Draw how the latencies of records, all of one fast fraction, are distributed."""
     ends = []
     for record in records:
         style = {**styles[record["policy"]], "marker": ""}
