@@ -19,6 +19,7 @@ from tieralloc.nn._embeddings import (
     name_of,
 )
 from tieralloc.nn._tensors import chunks_of
+from tieralloc.nn._torchrec import KeyedCollection, can_be_one_call, is_collection
 from tieralloc.store import TieredStore
 
 _MAX_NAME_BYTES = 191
@@ -69,6 +70,10 @@ def convert(
     A module that stands in several places, or several whose weight is one parameter, get one table.
     A parameter that other modules use too, such as the weight of a tied output layer, stays theirs
     and stays in memory.
+
+    An ``EmbeddingBagCollection`` of torchrec's becomes a `TieredEmbeddingBagCollection` that takes
+    and returns what it did, and serves all of its tables in one call. Where its tables differ in
+    pooling, or cannot be of one result, it stays, and the bags in it are swapped.
 
     Subclasses are swapped where they define no more than how they are made. One that behaves
     otherwise in any way, and a module whose `forward` was replaced, stay as they are, with a
@@ -128,6 +133,7 @@ def convert(
         for place in places
         for module in place.modules
     }
+    swaps |= _keyed(model, swaps)
     # Not by setattr, which a model may have redefined: from here on nothing may fail.
     for parent in list(model.modules()):
         for key, child in parent._modules.items():
@@ -268,6 +274,27 @@ def _tiered(
         )
     else:
         new = TieredEmbedding(rows, dim, **shared)
+    _take_over(new, module)
+    return new
+
+
+def _keyed(model: nn.Module, swaps: Mapping[int, nn.Module]) -> dict[int, nn.Module]:
+    """Make what takes the places of torchrec's collections, of the modules on their tables."""
+    made: dict[int, nn.Module] = {}
+    for module in model.modules():
+        if is_collection(module):
+            collection: Any = module
+            bags = [swaps.get(id(bag)) for bag in collection.embedding_bags.values()]
+            own = [bag for bag in bags if isinstance(bag, TieredEmbeddingBag)]
+            if len(own) == len(bags) and can_be_one_call(collection):
+                new = KeyedCollection(collection, own)
+                _take_over(new, module)
+                made[id(module)] = new
+    return made
+
+
+def _take_over(new: nn.Module, module: nn.Module) -> None:
+    """Give a module the training flag, the hooks and the attributes of the one it replaces."""
     vars(new).update(
         {
             key: value
@@ -275,4 +302,3 @@ def _tiered(
             if (key not in vars(new) or key.startswith(_KEPT)) and key not in _DROPPED
         }
     )
-    return new
