@@ -2,6 +2,7 @@
 #   make demo    see it work              make test    every test
 #   make bench   microbenchmarks          make lint    what CI checks before the tests
 #   make format  fix what can be fixed    make sanitize  the C++ tests under ASan, UBSan and TSan
+#   make dlrm    serve a DLRM end to end (after make policies, whose trained policies it takes)
 #   make policies  train the learned policies and compare them with others on recorded traces
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ BUILD_FROM := setup.py pyproject.toml constraints.txt $(CORE) \
               $(wildcard tieralloc/*.pyx tieralloc/*.pxi)
 CPP := $(CORE) $(shell find tests/core -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
-.PHONY: demo test test-python test-core sanitize bench bench-peers policies lint format clean
+.PHONY: demo test test-python test-core sanitize bench bench-peers dlrm policies lint format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo
@@ -37,6 +38,9 @@ bench: $(VENV)/all
 
 bench-peers: $(VENV)/all
 	$(BIN)/python -m bench.peers
+
+dlrm: $(VENV)/dlrm
+	$(BIN)/python -m bench.dlrm
 
 policies: $(VENV)/all
 	$(BIN)/python -m bench.policies
@@ -67,3 +71,9 @@ $(VENV)/demo: $(VENV)/python $(BUILD_FROM)
 $(VENV)/all: $(VENV)/python $(BUILD_FROM)
 	$(PIP) --editable '.[torch,plot,test,bench,dev]'
 	touch $@ $(VENV)/demo
+
+# torchrec names FBGEMM's CUDA build, which would bring another torch: both come without what they name.
+$(VENV)/dlrm: $(VENV)/all
+	$(PIP) 'tieralloc[dlrm]'
+	$(PIP) --no-deps torchrec==1.8.0 fbgemm-gpu-cpu==1.8.0
+	touch $@

@@ -101,7 +101,7 @@ def measure_learned(
 ) -> list[Record]:
     """Train once, and measure the contenders that are trained so."""
     made = trace.read(task.path)
-    directory, seconds = _train(task, made, trained, seed, tell)
+    directory, seconds = train(task, made, trained, seed, tell)
     about = {**_about(made, "tieralloc", "torch"), "seed": seed, "training_cpu_seconds": seconds}
     records = []
     for contender in CONTENDERS:
@@ -165,9 +165,7 @@ def _versioned(package: str) -> str:
     return f"{package} {found}"
 
 
-def _train(
-    task: Task, made: Trace, policy: str, seed: int, tell: Tell
-) -> tuple[Path, float | None]:
+def train(task: Task, made: Trace, policy: str, seed: int, tell: Tell) -> tuple[Path, float | None]:
     """Train a policy, or take it as it was trained before; return where, and the CPU seconds.
 
     These are None where training goes on from where an interrupted run left it.
