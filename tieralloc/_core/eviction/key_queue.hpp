@@ -18,6 +18,7 @@ class KeyQueue {
  public:
   /// Where a key lies as long as it is in the queue, below the length.
   using Entry = std::uint32_t;
+  static constexpr Entry kNoEntry = kNoSlot;
 
   /// Holds `length` keys.
   explicit KeyQueue(std::uint32_t length)
@@ -36,6 +37,13 @@ class KeyQueue {
 
   bool contains(Key key) const { return find(key) != kNoEntry; }
 
+  /// Where a key lies, of several the last one pushed; kNoEntry where there is none.
+  Entry find(Key key) const {
+    Entry entry = chain_heads_[chain_of(key)];
+    while (entry != kNoEntry && keys_[entry] != key) entry = chain_[entry];
+    return entry;
+  }
+
   /// Not for a full queue.
   Entry push(Key key) {
     const Entry entry = order_.front(kFree);
@@ -49,6 +57,12 @@ class KeyQueue {
     return entry;
   }
 
+  /// Makes a key the newest one.
+  void renew(Entry entry) {
+    order_.erase(entry);
+    order_.push_back(kQueue, entry);
+  }
+
   /// Where the oldest key lies. Not for an empty queue.
   Entry oldest() const { return order_.front(kQueue); }
 
@@ -60,6 +74,16 @@ class KeyQueue {
     return key;
   }
 
+  /// Takes out the key that lies there.
+  void erase(Entry entry) {
+    Entry* link = &chain_heads_[chain_of(keys_[entry])];
+    while (*link != entry) link = &chain_[*link];
+    *link = chain_[entry];
+    order_.erase(entry);
+    order_.push_front(kFree, entry);
+    --size_;
+  }
+
   /// Takes one of these keys out; false where there is none.
   bool take(Key key) {
     const Entry entry = find(key);
@@ -69,27 +93,11 @@ class KeyQueue {
   }
 
  private:
-  static constexpr Entry kNoEntry = kNoSlot;
   enum : std::uint32_t { kQueue, kFree, kLists };
 
   std::size_t chain_of(Key key) const {
     const std::uint64_t hash = (key * 0x9E3779B97F4A7C15u) >> 32;
     return hash * chain_heads_.size() >> 32;
-  }
-
-  Entry find(Key key) const {
-    Entry entry = chain_heads_[chain_of(key)];
-    while (entry != kNoEntry && keys_[entry] != key) entry = chain_[entry];
-    return entry;
-  }
-
-  void erase(Entry entry) {
-    Entry* link = &chain_heads_[chain_of(keys_[entry])];
-    while (*link != entry) link = &chain_[*link];
-    *link = chain_[entry];
-    order_.erase(entry);
-    order_.push_front(kFree, entry);
-    --size_;
   }
 
   std::uint32_t size_ = 0;
