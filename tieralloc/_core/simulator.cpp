@@ -46,6 +46,11 @@ void Simulator::prefetch(std::span<const RowId> rows) {
   }
 }
 
+void Simulator::land_due() {
+  Counts uncounted;
+  land_prefetches(warming_ > 0 ? uncounted : counts_);
+}
+
 void Simulator::access(RowId row, Counts& counts) {
   land_prefetches(counts);
   ++now_;
@@ -95,6 +100,7 @@ Slot Simulator::free_slot(Counts& counts) {
   if (unused_prefetch_[slot]) ++counts.prefetches_useless;
   unused_prefetch_[slot] = false;
   ++counts.evictions;
+  if (tell_eviction_) tell_eviction_(row_in_[slot]);
   return slot;
 }
 

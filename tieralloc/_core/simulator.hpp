@@ -7,6 +7,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <span>
 #include <unordered_map>
@@ -47,11 +48,19 @@ class Simulator {
   /// does, nothing issued.
   void prefetch(std::span<const RowId> rows);
 
+  /// Lets those prefetches arrive that are due before the next access, as that would.
+  void land_due();
+
   /// kNoSlot where the row is not resident.
   Slot slot_of(RowId row) const { return slot_of_[row]; }
 
   bool is_resident(RowId row) const { return slot_of_[row] != kNoSlot; }
   bool in_flight(RowId row) const { return in_flight_.contains(row); }
+  /// Whether a row is resident that was fetched ahead and not used since.
+  bool awaits_use(RowId row) const { return is_resident(row) && unused_prefetch_[slot_of_[row]]; }
+
+  /// Has each row told that leaves from now on, as it leaves.
+  void on_eviction(std::function<void(RowId)> tell) { tell_eviction_ = std::move(tell); }
 
   const Counts& counts() const { return counts_; }
 
@@ -73,6 +82,7 @@ class Simulator {
   std::uint64_t now_ = 0;                                ///< accesses so far
   std::deque<std::pair<RowId, std::uint64_t>> flights_;  ///< rows and when they arrive, in order
   std::unordered_map<RowId, std::uint64_t> in_flight_;   ///< of these, those not asked for since
+  std::function<void(RowId)> tell_eviction_;
   Counts counts_;
 };
 
