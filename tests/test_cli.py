@@ -420,3 +420,69 @@ def test_without_a_terminal_or_tqdm_there_is_no_bar(monkeypatch, capsys, absent)
         report(50, "loss 0.5")
     shown = terminal.text if absent == "tqdm" else capsys.readouterr().err
     assert shown == ""
+
+
+def test_compare_prints_a_line_for_each_pair_and_writes_what_it_tried(path, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    files = {name: tmp_path / name for name in ("cmp.json", "cmp.png", "tried.json")}
+    status = run(
+        *("compare", path, "--caching", "lru,s3fifo", "--prefetching", "none,next-row,domino"),
+        *("--fast-fraction", "5%,20%", "--json", files["cmp.json"], "--plot", files["cmp.png"]),
+        *("--tried", files["tried.json"]),
+    )
+    assert status == 0
+    printed = capsys.readouterr().out
+    records = json.loads(files["cmp.json"].read_text())
+    assert [record["policy"] for record in records[::2]] == [
+        "lru",
+        "lru+next-row",
+        "lru+domino",
+        "s3fifo",
+        "s3fifo+next-row",
+        "s3fifo+domino",
+    ]
+    for record in records:
+        assert re.search(
+            rf"^{re.escape(record['policy'])} .* {record['on_demand_fetches']:,} ",
+            printed,
+            re.MULTILINE,
+        )
+    tried = json.loads(files["tried.json"].read_text())
+    assert {each["prefetching"] for each in tried} == {"next-row", "domino"}
+    assert files["cmp.png"].read_bytes()[:4] == b"\x89PNG"
+
+
+def test_compare_trains_recmg_or_takes_it_as_it_was_trained(path, tmp_path, capsys):
+    pytest.importorskip("torch")
+    models = tmp_path / "models"
+    common = ("compare", path, "--caching", "lru,recmg", "--prefetching", "none,recmg")
+    assert run(*common, "--models", models, "--json", "-") == 0
+    trained = json.loads(capsys.readouterr().out)
+    assert [record["policy"] for record in trained] == ["lru", "recmg-caching", "recmg"]
+    given = ("compare", path, "--caching", f"recmg:{models / 'recmg'}", "--prefetching", "recmg")
+    assert run(*given, "--json", "-") == 0
+    taken = json.loads(capsys.readouterr().out)
+    assert taken[0]["on_demand_fetches"] == trained[2]["on_demand_fetches"]
+    assert run(*given, "--lag", 8, "--json", "-") == 0
+    late = json.loads(capsys.readouterr().out)[0]
+    assert late["prefetch_lag"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--caching", "mru"], "caching 'mru' is unknown; known are lru"),
+        (["--prefetching", "none,ghb"], "prefetching 'ghb' is unknown; known are none"),
+        (["--caching", "lru", "--prefetching", "recmg"], "goes with caching recmg alone"),
+        (["--caching", "lru:here"], "'lru:here' names a directory, which only recmg has"),
+        (["--caching", "recmg:"], "'recmg:' names no directory, expected recmg:DIR"),
+        (["--caching", "recmg:a,recmg-caching:b"], "expected one directory of recmg"),
+        (["--count-from", "0"], "count_from is 0.0, expected above 0"),
+        (["--lag", "-1"], "no whole number"),
+        (["--fast-fraction", "2"], "out of range"),
+    ],
+)
+def test_compare_says_what_was_wrong(path, arguments, message, capsys):
+    quick = ["--caching", "lru", "--prefetching", "none"]
+    assert run("compare", path, *quick, *arguments) == 2
+    assert message in capsys.readouterr().err

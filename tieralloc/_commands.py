@@ -6,7 +6,7 @@ import argparse
 import inspect
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from tieralloc import report, trace
@@ -177,6 +177,28 @@ def latency(arguments: argparse.Namespace) -> None:
         _say_written(arguments.plot)
 
 
+def compare(arguments: argparse.Namespace) -> None:
+    """``tieralloc compare``."""
+    from tieralloc._comparing import run
+
+    _check_outputs(arguments)
+    if arguments.tried is not None:
+        check_writable(arguments.tried)
+    made = _read(arguments.trace)
+    done, policies = run(made, arguments)
+    _warn_of_known_accesses(policies, made, arguments.count_from)
+    first = done.records[0]
+    parts = [
+        report.counted_heading(made, first),
+        report.comparison_table(done.records),
+        report.comparison_conditions(first),
+    ]
+    if arguments.tried is not None:
+        report.write_json(done.tried, arguments.tried)
+        _say_written(arguments.tried)
+    _deliver(done.records, "\n\n".join(parts), arguments)
+
+
 def doctor(arguments: argparse.Namespace) -> None:
     """``tieralloc doctor``."""
     from tieralloc import doctor
@@ -204,7 +226,7 @@ def _read(path: str) -> Trace:
 
 
 def _warn_of_known_accesses(
-    policies: Sequence[str | LearnedPolicy], made: Trace, count_from: float
+    policies: Iterable[str | LearnedPolicy], made: Trace, count_from: float
 ) -> None:
     """Say where figures would be of what a policy learned from."""
     accesses = made.accesses()
@@ -256,11 +278,20 @@ def _deliver(records: Sequence[Record], text: str, arguments: argparse.Namespace
         report.write_json(records, arguments.json)
         _say_written(arguments.json)
     if arguments.plot is not None:
-        from tieralloc.plot import plot
-
         with waiting("drawing"):
-            plot(records, arguments.plot)
+            _draw(records, arguments.plot)
         _say_written(arguments.plot)
+
+
+def _draw(records: Sequence[Record], path: str) -> None:
+    if "caching" in records[0]:
+        from tieralloc._compare_plot import plot_comparison
+
+        plot_comparison(records, path)
+        return
+    from tieralloc.plot import plot
+
+    plot(records, path)
 
 
 def _say_written(path: str) -> None:

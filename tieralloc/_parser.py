@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeAlias
 
 from tieralloc import __version__, _arguments, _commands
 from tieralloc._core import eviction_policy_names, fetch_engines
+from tieralloc.compare import RECMG, caching_names, prefetching_names
 from tieralloc.latency import REPEATS
 from tieralloc.policies.registry import learned_names, served_names
 from tieralloc.replay import SECONDS
@@ -49,6 +50,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_replay(commands)
     _add_latency(commands)
     _add_report(commands)
+    _add_compare(commands)
     _add_doctor(commands)
     return parser
 
@@ -346,6 +348,68 @@ def _add_report(commands: _Commands) -> None:
     parser.set_defaults(run=_commands.make_report)
 
 
+def _add_compare(commands: _Commands) -> None:
+    parser = _add(
+        commands,
+        "compare",
+        "set prefetchers side by side, over each way of caching",
+        "Replay a trace with each prefetcher over each caching policy, one access at a time, and\n"
+        "print on-demand fetches, what prefetching covered, how accurate and how late it was, and\n"
+        "what it cost. The first half of the trace is learned from: settings of the known\n"
+        "prefetchers are chosen on it for each capacity, recmg and transfetch are trained on it\n"
+        "unless trained models are given. That takes minutes; the second half is counted.\n"
+        "recmg brings a caching of its own, and prefetches over that alone.",
+        "tieralloc compare day.npz\n"
+        "tieralloc compare day.npz --caching lru --prefetching none,domino,bingo --plot bars.png\n"
+        "tieralloc compare day.npz --caching lru,recmg:recmg-day --json compared.json",
+    )
+    _add_trace_file(parser)
+    known = ", ".join(name for name in caching_names() if name != RECMG)
+    parser.add_argument(
+        "--caching",
+        type=_arguments.policies,
+        default="lru,s3fifo,recmg",
+        metavar="C[,C…]",
+        help=f"who leaves the fast tier, of {known}, {RECMG}, {RECMG}:DIR (as tieralloc train"
+        " wrote it) (default: lru,s3fifo,recmg)",
+    )
+    prefetching = ",".join(prefetching_names())
+    parser.add_argument(
+        "--prefetching",
+        type=_arguments.policies,
+        default=prefetching,
+        metavar="P[,P…]",
+        help=f"what is fetched ahead, of {prefetching.replace(',', ', ')} (default: all)",
+    )
+    _add_fractions(parser, "5%")
+    _add_count_from(parser)
+    parser.add_argument(
+        "--lag",
+        type=_arguments.whole,
+        default=0,
+        metavar="N",
+        help="accesses for which a row fetched ahead is in flight (default: 0)",
+    )
+    parser.add_argument(
+        "--no-tuning",
+        action="store_true",
+        help="take the known prefetchers with the settings of their papers",
+    )
+    parser.add_argument(
+        "--models",
+        metavar="DIR",
+        help="where models trained here are kept, and found by the next run (default: nowhere)",
+    )
+    _add_seed(parser)
+    _add_outputs(parser)
+    parser.add_argument(
+        "--tried",
+        metavar="F",
+        help="write the settings tried there, and what each came to, as JSON",
+    )
+    parser.set_defaults(run=_commands.compare)
+
+
 def _add_doctor(commands: _Commands) -> None:
     parser = _add(
         commands,
@@ -368,7 +432,7 @@ def _add_doctor(commands: _Commands) -> None:
 def _add_trace(
     parser: argparse.ArgumentParser, known: Sequence[str], policies: str, fractions: str
 ) -> None:
-    parser.add_argument("trace", metavar="T", help="the trace: .npz, .pt, .pt.gz or oracleGeneral")
+    _add_trace_file(parser)
     parser.add_argument(
         "--policy",
         type=_arguments.policies,
@@ -376,6 +440,17 @@ def _add_trace(
         metavar="P[,P…]",
         help=f"of {', '.join(known)} (default: {policies})",
     )
+    _add_fractions(parser, fractions)
+    _add_count_from(parser)
+    _add_seed(parser)
+    _add_outputs(parser)
+
+
+def _add_trace_file(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("trace", metavar="T", help="the trace: .npz, .pt, .pt.gz or oracleGeneral")
+
+
+def _add_fractions(parser: argparse.ArgumentParser, fractions: str) -> None:
     parser.add_argument(
         "--fast-fraction",
         type=_arguments.fast_fractions,
@@ -384,6 +459,9 @@ def _add_trace(
         help="capacity of the fast tier, as a fraction of the trace's distinct rows, rounded down:"
         f" 0.05 or 5%% (default: {fractions.replace('%', '%%')})",
     )
+
+
+def _add_count_from(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--count-from",
         type=_arguments.share,
@@ -391,6 +469,9 @@ def _add_trace(
         metavar="X",
         help="share of the accesses that warms the fast tier and is not counted (default: 0.5)",
     )
+
+
+def _add_seed(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seed",
         type=_arguments.whole,
@@ -398,6 +479,9 @@ def _add_trace(
         metavar="N",
         help="of what is drawn at random (default: 0)",
     )
+
+
+def _add_outputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", metavar="F", help="write the records there too; '-': print them instead"
     )

@@ -148,7 +148,7 @@ def draw_miss_ratios(
         )
         axes.plot(*zip(*points, strict=True), **style, linewidth=1.8, markersize=5.5)
         ends.append(End(*points[-1], policy, style["color"]))
-    _fraction_axis(axes, fractions)
+    fraction_axis(axes, fractions)
     axes.set_ylim(0, 1.08 * max(record["miss_ratio"] for record in records) or 1)
     axes.yaxis.set_major_formatter(lambda value, _: percent(value))
     axes.set_ylabel(_MISS_RATIO)
@@ -169,7 +169,8 @@ def _draw_bars(axes: Axes, records: Sequence[Record], styles: Mapping[str, dict[
     axes.grid(False, axis="y")
 
 
-def _fraction_axis(axes: Axes, fractions: Sequence[float]) -> None:
+def fraction_axis(axes: Axes, fractions: Sequence[float]) -> None:
+    """Make the level axis one of fast fractions, with ticks at those given."""
     from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
     if fractions[-1] >= 4 * fractions[0]:
