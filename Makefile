@@ -4,6 +4,7 @@
 #   make format  fix what can be fixed    make sanitize  the C++ tests under ASan, UBSan and TSan
 #   make dlrm    serve a DLRM end to end (after make policies, whose trained policies it takes)
 #   make policies  train the learned policies and compare them with others on recorded traces
+#   make paper     the paper's claims about prefetching beside ours: docs/results.md
 
 PYTHON ?= python3
 VENV := .venv
@@ -15,7 +16,7 @@ BUILD_FROM := setup.py pyproject.toml constraints.txt $(CORE) \
               $(wildcard tieralloc/*.pyx tieralloc/*.pxi)
 CPP := $(CORE) $(shell find tests/core -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
-.PHONY: demo test test-python test-core sanitize bench bench-peers dlrm policies lint format clean
+.PHONY: demo test test-python test-core sanitize bench bench-peers dlrm policies paper lint format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo
@@ -44,6 +45,9 @@ dlrm: $(VENV)/dlrm
 
 policies: $(VENV)/all
 	$(BIN)/python -m bench.policies
+
+paper: $(VENV)/all
+	$(BIN)/python -m bench.paper
 
 lint: $(VENV)/all
 	$(BIN)/ruff check .

@@ -1,0 +1,1 @@
+"""The paper's claims about prefetching, measured on recorded traces."""
