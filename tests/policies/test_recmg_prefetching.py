@@ -137,4 +137,5 @@ def test_a_damaged_prefetch_model_is_refused_and_not_needed_without_prefetching(
             RecmgPolicy.load(tmp_path)
         with pytest.raises(ValueError, match=told):
             make_brain(read_policy(tmp_path), FAST_ROWS)
-        assert RecmgCachingPolicy.load(tmp_path).prefetcher(FAST_ROWS) is None
+        policy = RecmgCachingPolicy.load(tmp_path)
+        assert policy.prefetcher(policy.memory(FAST_ROWS)) is None
