@@ -1,10 +1,15 @@
 """Fixtures that every test may use, and how hypothesis draws."""
 
+import os
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 from support import StoreMaker, real_folder
+
+# Before torch is loaded, which reads it: the models are small, and on a busy machine their threads
+# wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The same examples in every run: what fails in CI fails on a desk. `--hypothesis-profile=search`
 # looks for new ones.
