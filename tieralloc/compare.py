@@ -305,14 +305,12 @@ class _Run:
             }
 
     def _learned(self, policy: RecmgPolicy, rows: int) -> _Measured:
-        from tieralloc.policies.rivals import ours  # which needs torch
-
         began = time.process_time()
-        counts = ours.count(
-            policy, self.trace, rows, count_from=self.counted, lag=self.lag, report=self.progress
+        counts = policy.count(
+            self.trace, rows, count_from=self.counted, lag=self.lag, report=self.progress
         )
         seconds = time.process_time() - began
-        return _Measured(counts, ours.memory(policy, rows), seconds)
+        return _Measured(counts, policy.nbytes(rows), seconds)
 
 
 def _share(part: int, whole: int) -> float | None:

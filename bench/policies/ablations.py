@@ -7,10 +7,9 @@ with one choice changed, and writes ``ablations.md``. The models stay as they we
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -106,9 +105,13 @@ def changed(variant: Variant) -> Iterator[None]:
             module = memory if hasattr(memory, name) else policy
             stack.enter_context(patch.object(module, name, equal if value == "equal" else value))
         if variant.lag:
-            lagging = partial(policy.ScoredSimulator, lag=variant.lag)
+            lagging = _with_lag(policy.ScoredSimulator, variant.lag)
             stack.enter_context(patch.object(policy, "ScoredSimulator", lagging))
         yield
+
+
+def _with_lag(make: Callable[..., Any], lag: int) -> Callable[..., Any]:
+    return lambda *arguments, **options: make(*arguments, **{**options, "lag": lag})
 
 
 def table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

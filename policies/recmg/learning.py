@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tieralloc._core import Prefetcher, Simulator, belady
+from tieralloc._core import Simulator, belady
 from tieralloc._files import check_writable
 from tieralloc._progress import Narration, unheard
 from tieralloc._scripted import compile_module
@@ -25,7 +25,7 @@ from tieralloc.policies.recmg.horizons import AHEAD_HORIZONS, eviction_ages, hor
 from tieralloc.policies.recmg.learner import HorizonLearner
 from tieralloc.policies.recmg.memory import Memory
 from tieralloc.policies.recmg.model import HorizonModel
-from tieralloc.policies.recmg.policy import FEATURES, LEAST_CHANCE, POLICY, Models
+from tieralloc.policies.recmg.policy import FEATURES, POLICY, Models
 from tieralloc.policies.recmg.samples import Samples, Stream
 from tieralloc.policies.training import Settings, round_size, train
 from tieralloc.policy_directory import (
@@ -242,7 +242,7 @@ class _Task:
         simulator = models.simulator(
             stream.history(memory.rows),
             rows,
-            prefetcher=Prefetcher(memory.accesses, LEAST_CHANCE) if memory.accesses else None,
+            logged=memory.accesses,
             count_from=self.fitted,
             guide_from=self.fitted - (self.num_accesses - self.fitted) // 2,
         )

@@ -93,12 +93,17 @@ class Models:
         history: RowHistory,
         fast_rows: int,
         *,
-        prefetcher: Prefetcher | None,
+        logged: int,
         count_from: int,
         guide_from: int = 0,
         guarded: bool = False,
+        lag: int = 0,
     ) -> ScoredSimulator:
-        """Make a simulator, as `ScoredSimulator` takes it, of a fast tier, with rivals or not."""
+        """Make a simulator, as `ScoredSimulator` takes it, of a fast tier, with rivals or not.
+
+        What is fetched ahead goes by the last `logged` accesses; none: nothing is.
+        """
+        prefetcher = _prefetcher(logged)
         return ScoredSimulator(
             history,
             fast_rows,
@@ -109,8 +114,14 @@ class Models:
             guide_from=guide_from,
             prefetcher=prefetcher,
             score_ahead=None if prefetcher is None else self.ahead_scorer(),
+            lag=lag,
             rivals=RIVALS if guarded else (),
         )
+
+
+def _prefetcher(logged: int) -> Prefetcher | None:
+    """Make what chooses what to fetch ahead by so many accesses looked back over, if by any."""
+    return Prefetcher(logged, LEAST_CHANCE) if logged else None
 
 
 def _scorer(model: torch.nn.Module, weights: NDArray[np.float32]) -> Score:
@@ -234,7 +245,13 @@ class RecmgPolicy:
 
     def prefetcher(self, memory: Memory) -> Prefetcher | None:
         """Make what chooses what to fetch ahead, if anything is."""
-        return Prefetcher(memory.accesses, LEAST_CHANCE) if memory.accesses else None
+        return _prefetcher(memory.accesses)
+
+    def nbytes(self, fast_rows: int) -> int:
+        """Bytes that it takes beside a fast tier of so many rows: what it remembers, its models."""
+        names = ["caching"] if self.models.prefetch is None else ["caching", "prefetch"]
+        models = sum(len(self.directory.models[name]) for name in names)
+        return models + self.memory(fast_rows).nbytes
 
     @one_thread()
     def count(
@@ -244,16 +261,21 @@ class RecmgPolicy:
         *,
         count_from: int,
         memory: Memory | None = None,
+        lag: int = 0,
         report: Callable[[int], object],
     ) -> Mapping[str, Any]:
-        """Replay a trace at any capacity, remembering as much as is worth it or as is given."""
+        """Replay a trace at any capacity, remembering as much as is worth it or as is given.
+
+        Rows fetched ahead are in flight for `lag` accesses.
+        """
         memory = memory or self.memory(capacity)
         simulator = self.models.simulator(
             self.history(memory),
             capacity,
-            prefetcher=self.prefetcher(memory),
+            logged=memory.accesses,
             count_from=count_from,
             guarded=True,
+            lag=lag,
         )
         accesses = trace.accesses()
         lengths = trace.lengths.sum(axis=0, dtype=np.uint32)

@@ -15,12 +15,6 @@
 namespace tieralloc {
 namespace {
 
-// Who leads by a smaller share of misses does not take over, nor does it before it leads by some
-// misses of the sample more; as of a Guard.
-constexpr double kMargin = 0.01;
-constexpr double kPatience = 24;
-constexpr double kChangeover = 4;  // times as many, for one that does not know the tier's rows
-
 std::unique_ptr<ScoredPolicy> make_policy(std::uint32_t capacity, const Guidance& guidance,
                                           std::uint64_t seed) {
   if (capacity < 1) throw std::invalid_argument("capacity is 0, expected at least 1 row");
@@ -162,10 +156,11 @@ void ScoredSimulator::compare(std::span<const RowId> row) {
   }
   const double now = shadows.model_decides() ? missed : misses[contest.in_charge()];
   for (std::size_t i = 0; i < misses.size(); ++i) {
-    if (i != contest.in_charge()) contest.gain(i, now - misses[i] * (1 + kMargin));
+    if (i != contest.in_charge()) contest.gain(i, now - misses[i] * (1 + kContestMargin));
   }
-  const bool is_handed_over = contest.decide(
-      [&](std::size_t i) { return i == shadows.model() ? kPatience : kPatience * kChangeover; });
+  const bool is_handed_over = contest.decide([&](std::size_t i) {
+    return kContestPatience * (i == shadows.model() ? 1 : kContestChangeover);
+  });
   if (is_handed_over) hand_over();
 }
 

@@ -11,6 +11,13 @@
 
 namespace tieralloc {
 
+/// Who would have missed less by a smaller share does not gain on who is in charge.
+inline constexpr double kContestMargin = 0.01;
+/// Misses of the sample by which somebody has to lead beyond that to take over.
+inline constexpr double kContestPatience = 24;
+/// Times as many, for one that does not know which rows the tier holds.
+inline constexpr double kContestChangeover = 4;
+
 class Contest {
  public:
   /// Of contenders from 0 on, at least one.

@@ -28,10 +28,10 @@ struct GuardOptions {
   std::vector<std::string> policies;  ///< the simple ones; the first also stands in for advice
   std::uint32_t shadow_rows = 2048;   ///< most rows of a shadow
   double half_life = 16384;           ///< of what miss ratios remember, in accesses of the sample
-  double margin = 0.01;               ///< who leads by a smaller share of misses does not take over
-  double patience = 24;               ///< misses of the sample by which it has to lead beyond that
-  double changeover = 4;  ///< times as many, for a simple policy that the tier does not run
-  bool ahead = false;     ///< whether the learned policy has rows fetched ahead
+  double margin = kContestMargin;
+  double patience = kContestPatience;
+  double changeover = kContestChangeover;
+  bool ahead = false;  ///< whether the learned policy has rows fetched ahead
   std::uint64_t seed = 0;
 };
 
