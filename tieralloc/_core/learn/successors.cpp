@@ -15,7 +15,7 @@ constexpr float kLeast = 1e-3f;       // added before logarithms
 
 /// Rows beside an access at most: itself, those of its sample, and those of earlier ones.
 constexpr std::size_t kMostBeside = 1 + kPairWindow + 2 * kPairWindow * kOccurrences;
-constexpr std::size_t kPlaces = 1024;  // a power of two
+constexpr std::size_t kPlaces = 2048;  // a power of two
 static_assert(kPlaces > kMostBeside);
 
 float log_of_share(float share) {

@@ -26,10 +26,10 @@ inline constexpr std::size_t kSuccessors = 32;
 inline constexpr std::size_t kPairWindow = 16;
 
 /// Earlier accesses to a row that are looked at.
-inline constexpr std::uint32_t kOccurrences = 8;
+inline constexpr std::uint32_t kOccurrences = 32;
 
 /// Raised by whoever changes what the same accesses give.
-inline constexpr std::uint32_t kCandidateFeaturesVersion = 2;
+inline constexpr std::uint32_t kCandidateFeaturesVersion = 3;
 inline constexpr std::size_t kCandidateFeatures = 13;
 
 /// What is told of a candidate beside the features of its row, in order.
