@@ -3,6 +3,9 @@
 #include "store.hpp"
 
 #include <sched.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <stdexcept>
@@ -18,12 +21,26 @@ namespace {
 
 constexpr std::size_t kIdleBuffers = std::size_t{4} << 20;
 
-/// Lets threads that serve go first where there are not enough cores for all. Whoever wakes up
-/// takes a core from such a thread at once, and is put where one runs as if nothing did. Where it
-/// is refused, all are equal.
+/// What Linux takes for sched_setattr, which C libraries before glibc 2.41 have no word for.
+struct SchedulerAttributes {
+  std::uint32_t size = sizeof(SchedulerAttributes);
+  std::uint32_t policy = SCHED_BATCH;
+  std::uint64_t flags = 0;
+  std::int32_t nice = 0;
+  std::uint32_t priority = 0;
+  std::uint64_t runtime = 100'000'000;  ///< ns: from Linux 6.12 on, how long a slice lasts
+  std::uint64_t deadline = 0;
+  std::uint64_t period = 0;
+};
+
+/// Lets threads that serve go first where there are not enough cores for all: a slice so long may
+/// be interrupted by whoever wakes up with a shorter one. Their weight stays that of others, and
+/// the class is not the idle one, for lookups wait for rows that such a thread reads and for locks
+/// that it holds. Where it is refused, all are equal.
 void yield_to_serving() {
-  const sched_param unused{};
-  sched_setscheduler(0, SCHED_IDLE, &unused);
+  SchedulerAttributes attributes;
+  attributes.nice = getpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)));
+  syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
 /// What a store that was asked for in vain would leave behind is settled first: the options that go

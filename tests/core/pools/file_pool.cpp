@@ -50,7 +50,6 @@ std::pair<int, std::string> failure_of(Body body) {
 
 class Waiter final : public ReadListener {
  public:
-  void on_progress() override {}
   void take_in() noexcept override {}
 };
 

@@ -98,7 +98,7 @@ void FetchBatch::read_all() {
   try {
     plan();
     started_ns_ = now_ns();
-    on_progress();
+    tell_planned();
     pool_.read({ops_.get(), op_count_}, *this);
     return;
   } catch (const SystemFailure& failure) {
@@ -118,7 +118,7 @@ void FetchBatch::fail(int code) noexcept {
   for (std::uint32_t i = 0; i < op_count_; ++i) {
     if (ops_[i].result.load() == ReadOp::kPending) ops_[i].finish(-code, now_ns());
   }
-  on_progress();
+  tell_planned();
 }
 
 void FetchBatch::take_in() noexcept {
@@ -138,19 +138,13 @@ void FetchBatch::take_in() noexcept {
 }
 
 std::int32_t FetchBatch::wait(std::uint32_t i) {
-  while (true) {
-    const std::uint32_t progress = progress_.load(std::memory_order_acquire);
-    if (progress != 0) {
-      const std::int32_t result = ops_[items_[i].op].result.load(std::memory_order_acquire);
-      if (result != ReadOp::kPending) return result;
-    }
-    progress_.wait(progress, std::memory_order_acquire);
-  }
+  planned_.wait(false, std::memory_order_acquire);
+  return ops_[items_[i].op].wait();
 }
 
-void FetchBatch::on_progress() {
-  progress_.fetch_add(1, std::memory_order_acq_rel);
-  progress_.notify_all();
+void FetchBatch::tell_planned() {
+  planned_.store(true, std::memory_order_release);
+  planned_.notify_all();
 }
 
 }  // namespace tieralloc

@@ -58,12 +58,12 @@ class FetchBatch final : public ReadListener {
   std::uint64_t started_ns() const { return started_ns_; }
   std::uint64_t ended_ns(std::uint32_t i) const { return ops_[items_[i].op].done_ns; }
 
-  void on_progress() override;
   void take_in() noexcept override;
 
  private:
   void plan();
   void read_all();
+  void tell_planned();
 
   SlowPool& pool_;
   BufferPool& buffers_;
@@ -76,7 +76,7 @@ class FetchBatch final : public ReadListener {
   std::uint32_t landed_items_ = 0;
   std::exception_ptr landing_error_;  ///< kept while reads go on into our buffers
   std::uint64_t started_ns_ = 0;
-  std::atomic<std::uint32_t> progress_{0};  ///< 0: not planned yet
+  std::atomic<bool> planned_{false};  ///< every row has its place in a read
 };
 
 }  // namespace tieralloc

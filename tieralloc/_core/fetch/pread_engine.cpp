@@ -10,7 +10,6 @@ namespace tieralloc {
 
 struct PreadEngine::Batch {
   std::span<ReadOp> ops;
-  ReadListener& listener;
   std::atomic<std::size_t> next{0};
   std::atomic<std::size_t> ended{0};
 };
@@ -41,7 +40,7 @@ void PreadEngine::stop() {
 
 void PreadEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
   if (ops.empty()) return;
-  auto batch = std::make_shared<Batch>(ops, listener);
+  auto batch = std::make_shared<Batch>(ops);
   if (ops.size() > 1) {
     {
       std::lock_guard lock(mutex_);
@@ -65,7 +64,6 @@ bool PreadEngine::read_next(Batch& batch) {
   if (i >= batch.ops.size()) return false;
   const std::size_t size = batch.ops.size();
   read_by_pread(target_, batch.ops[i]);
-  batch.listener.on_progress();
   if (batch.ended.fetch_add(1, std::memory_order_acq_rel) + 1 == size) batch.ended.notify_all();
   return true;
 }

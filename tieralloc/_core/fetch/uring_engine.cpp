@@ -194,7 +194,6 @@ void UringEngine::give_back(std::unique_ptr<Ring> ring) {
 void UringEngine::read_one_by_one(std::span<ReadOp> ops, ReadListener& listener) {
   for (ReadOp& op : ops) {
     read_by_pread(target_, op);
-    listener.on_progress();
     listener.take_in();
   }
 }
@@ -228,7 +227,6 @@ void UringEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
       for (; next < ops.size(); ++next) ops[next].finish(-refused, now_ns());
     }
     ring->harvest(take);
-    listener.on_progress();
     listener.take_in();
   }
   give_back(std::move(ring));

@@ -38,6 +38,13 @@ struct ReadOp {
   void finish(std::int32_t outcome, std::uint64_t now) {
     done_ns = now;
     result.store(outcome, std::memory_order_release);
+    result.notify_all();
+  }
+
+  /// Waits until it has ended; returns `result`.
+  std::int32_t wait() const {
+    result.wait(kPending, std::memory_order_acquire);
+    return result.load(std::memory_order_acquire);
   }
 };
 
@@ -45,9 +52,6 @@ struct ReadOp {
 class ReadListener {
  public:
   virtual ~ReadListener() = default;
-
-  /// From whichever thread: operations have ended.
-  virtual void on_progress() = 0;
 
   /// In the thread that reads, while the device is busy with other operations: time to use what has
   /// come. Does not throw.
