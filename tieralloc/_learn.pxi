@@ -65,7 +65,7 @@ cdef extern from "learn/guard.hpp" namespace "tieralloc" nogil:
 cdef class ShadowTier:
     """A fast tier without bytes that takes advice on who leaves, as a `Store`'s does.
 
-    For one thread at a time.
+    For one thread at a time. The GIL is released.
 
     Parameters
     ----------
@@ -107,16 +107,21 @@ cdef class ShadowTier:
     def sample_residents(self, size_t tier, size_t draws):
         """As `Store.sample_residents`."""
         cdef vector[uint64_t] rows
-        self._tier.sample_residents(draws, rows)
+        with nogil:
+            self._tier.sample_residents(draws, rows)
         return _row_array(rows)
 
     def advise_evictions(self, const uint64_t[::1] rows not None, size_t most):
         """As `Store.advise_evictions`."""
-        return self._tier.advise_evictions(_span(rows), most)
+        cdef size_t advised
+        with nogil:
+            advised = self._tier.advise_evictions(_span(rows), most)
+        return advised
 
     def withdraw_advice(self, const uint64_t[::1] rows not None):
         """As `Store.withdraw_advice`."""
-        self._tier.withdraw_advice(_span(rows))
+        with nogil:
+            self._tier.withdraw_advice(_span(rows))
 
     def clear_advice(self):
         """As `Store.clear_advice`."""
@@ -127,16 +132,18 @@ cdef class ShadowTier:
         absent = np.empty(rows.shape[0], dtype=np.bool_)
         cdef uint8_t[::1] view = absent.view(np.uint8)
         cdef Py_ssize_t i
-        for i in range(rows.shape[0]):
-            view[i] = not self._tier.holds(rows[i])
+        with nogil:
+            for i in range(rows.shape[0]):
+                view[i] = not self._tier.holds(rows[i])
         return absent
 
     def prefetch_rows(self, const uint64_t[::1] rows not None):
         """Fetch rows ahead, which are there at once; returns how many were absent."""
         cdef uint64_t before = self._tier.prefetches_issued()
         cdef Py_ssize_t i
-        for i in range(rows.shape[0]):
-            self._tier.prefetch(rows[i])
+        with nogil:
+            for i in range(rows.shape[0]):
+                self._tier.prefetch(rows[i])
         return self._tier.prefetches_issued() - before
 
     @property
@@ -227,8 +234,9 @@ cdef class Guard:
         sampled = np.empty(rows.shape[0], dtype=np.bool_)
         cdef uint8_t[::1] view = sampled.view(np.uint8)
         cdef Py_ssize_t i
-        for i in range(rows.shape[0]):
-            view[i] = self._guard.get().is_sampled(rows[i])
+        with nogil:
+            for i in range(rows.shape[0]):
+                view[i] = self._guard.get().is_sampled(rows[i])
         return sampled
 
     @property

@@ -65,13 +65,16 @@ cdef _candidate_rows(CandidateSpan candidates):
     rows = np.empty(candidates.size(), dtype=np.uint64)
     cdef uint64_t[::1] view = rows
     cdef size_t i
-    for i in range(candidates.size()):
-        view[i] = candidates[i].row
+    with nogil:
+        for i in range(candidates.size()):
+            view[i] = candidates[i].row
     return rows
 
 
 cdef class Prefetcher:
-    """Knows which rows come beside which, and chooses what to fetch ahead. For one thread at a time.
+    """Knows which rows come beside which, and chooses what to fetch ahead.
+
+    For one thread at a time. The GIL is released.
 
     Parameters
     ----------
@@ -105,7 +108,8 @@ cdef class Prefetcher:
             For lengths that do not add up to ``n``, or rows of 2**47 and above; nothing is noted.
         """
         cdef const uint32_t[::1] lengths = np.ascontiguousarray(sample_lengths, dtype=np.uint32)
-        self._prefetcher.get().observe(_span(rows), _words(lengths))
+        with nogil:
+            self._prefetcher.get().observe(_span(rows), _words(lengths))
 
     def candidates(self, RowHistory history not None, wanted=None):
         """Take the rows that may be worth fetching, as accesses since the last call have it.
@@ -133,16 +137,19 @@ cdef class Prefetcher:
         RuntimeError
             While another thread uses the history.
         """
-        cdef CandidateSpan found = self._prefetcher.get().take_candidates()
+        cdef CandidateSpan found
         cdef const uint8_t[::1] flags
+        with nogil:
+            found = self._prefetcher.get().take_candidates()
         rows = _candidate_rows(found)
         c_check_rows(_span(rows), history.rows)
         if wanted is not None and found.size() > 0:
             flags = np.ascontiguousarray(wanted(rows), dtype=np.bool_).view(np.uint8)
             if <size_t> flags.shape[0] != found.size():
                 raise ValueError(f"there are {flags.shape[0]} flags, expected {found.size()}")
-            found = self._prefetcher.get().keep_wanted(
-                BoolSpan(<const c_bool*> &flags[0], flags.shape[0]))
+            with nogil:
+                found = self._prefetcher.get().keep_wanted(
+                    BoolSpan(<const c_bool*> &flags[0], flags.shape[0]))
             rows = rows[np.asarray(flags).view(np.bool_)]
         features = np.empty((found.size(), kAheadFeatures), dtype=np.float32)
         cdef float[:, ::1] feature_view = features
@@ -179,8 +186,9 @@ cdef class Prefetcher:
             raise ValueError(f"there are {scores.shape[0]} scores, expected {candidates.shape[0]}")
         cdef vector[uint64_t] rows
         if candidates.shape[0] > 0:
-            self._prefetcher.get().choose(_span(candidates),
-                                          ScoreSpan(&scores[0], scores.shape[0]), rows)
+            with nogil:
+                self._prefetcher.get().choose(_span(candidates),
+                                              ScoreSpan(&scores[0], scores.shape[0]), rows)
         return np.array(rows, dtype=np.uint64)
 
     @property
