@@ -439,6 +439,36 @@ def test_a_hanging_model_leaves_the_simple_policy_in_charge_until_it_comes_back(
         serve(store, trace)
 
 
+def test_a_step_that_was_held_up_is_not_followed_by_as_long_a_rest(store):
+    class HeldUp:
+        """Waits, as if the process were halted, and computes next to nothing."""
+
+        def observe(self, rows, lengths):
+            time.sleep(0.2)
+
+        def score(self, rows):
+            return np.zeros(len(rows), dtype=np.float32)
+
+    runtime = PolicyRuntime(
+        store._core, HeldUp(), policy="p", fallback="s3fifo", guarded=False, cpu_share=0.005
+    )
+    pauses = []
+
+    class Ending(threading.Event):
+        def wait(self, timeout=None):
+            pauses.append(timeout)
+            return len(pauses) > 1
+
+    runtime._ending = Ending()
+    store.tables["a"].lookup(np.arange(100))
+    thread = threading.Thread(target=runtime._run)  # whose priority it lowers
+    thread.start()
+    thread.join()
+    runtime.stop()
+    # By the clock it would be 0.2 s / 0.005 = 40 s; of CPU time it took some milliseconds at most.
+    assert pauses[1] < 20
+
+
 def test_a_store_is_closed_and_its_policy_swapped_while_a_model_hangs(store, trace):
     brain = Hanging()
     store.use_policy(brain)

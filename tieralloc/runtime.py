@@ -266,6 +266,7 @@ class PolicyRuntime:
         last = began = time.monotonic()
         while not self._ending.wait(pause):
             last, began = began, time.monotonic()
+            cpu_before = time.thread_time()
             self._busy = True
             try:
                 self.step()
@@ -282,7 +283,10 @@ class PolicyRuntime:
             spent = time.monotonic() - began
             self._pace(spent)
             interval = self._interval_after(began - last)
-            pause = max(interval - spent, spent * (1 / self._cpu_share - 1))
+            # By the clock a step that a halt of the process, or others on its core, drew out would
+            # be paid for with as long a rest.
+            cpu = time.thread_time() - cpu_before
+            pause = max(interval - spent, cpu * (1 / self._cpu_share - 1))
 
     def _pace(self, spent: float) -> None:
         """Look at fewer residents where steps take long: accesses are dropped after that only."""
