@@ -196,6 +196,61 @@ def test_a_guard_leaves_a_good_brain_in_charge(trace):
     assert guard.miss_ratios[None] < guard.miss_ratios["random"]
 
 
+def stepped(trace, brain, guard, fallback="random"):
+    """Serve a trace from a tier that a brain advises; return both."""
+    tier = ShadowTier(fallback, CAPACITY)
+    adviser = Adviser(tier, brain, fallback=fallback, guard=guard)
+    for rows in np.array_split(trace.accesses(), 1000):
+        tier.run(rows)
+        adviser.step(lambda rows=rows: (rows, np.array([len(rows)], dtype=np.uint32)))
+    return adviser, tier
+
+
+def test_what_a_brain_avoids_is_beside_the_best_simple_policy(trace):
+    good, _ = stepped(trace, least_recent(ROWS), Guard(CAPACITY, ["random"]))
+    ratios = good.guard.miss_ratios
+    assert good.in_charge is None
+    assert good.avoided() == pytest.approx(ratios["random"] / ratios[None] - 1)
+    assert good.avoided() > 0
+    bad, _ = stepped(trace, most_recent(ROWS), Guard(CAPACITY, ["random", "lru"]))
+    ratios = bad.guard.miss_ratios
+    assert bad.in_charge == "lru"
+    assert bad.avoided() == pytest.approx(1 - ratios[None] / ratios["lru"])
+    assert bad.avoided() < 0
+
+
+def test_what_is_fetched_ahead_counts_as_avoided_once_it_is_fetched(trace):
+    guard = make_guard(CAPACITY, "lru", ahead=True)
+    adviser, _ = stepped(trace, Foretelling(trace, True), guard, "lru")
+    assert adviser.fetches_ahead
+    assert adviser.avoided() > 4
+
+
+@pytest.mark.parametrize("fallback", ["lru", "random"])
+def test_while_a_brain_rests_the_best_simple_policy_decides(trace, fallback):
+    guard = Guard(CAPACITY, ["random", "lru"])
+    adviser, tier = stepped(trace, least_recent(ROWS), guard, fallback)
+    adviser.rest()
+    assert adviser.in_charge == adviser.fallback == "lru"
+    before = tier.view()[1][0]
+    assert before["advised_rows"] == 0
+    tier.run(trace.accesses()[:3000])
+    after = tier.view()[1][0]
+    assert after["evictions"] > before["evictions"]
+    assert after["advised_evictions"] == before["advised_evictions"]
+
+
+def test_after_a_rest_a_brain_advises_again_and_not_for_what_left_meanwhile(trace):
+    adviser, tier = stepped(trace, least_recent(ROWS), Guard(CAPACITY, ["random"]))
+    adviser.rest()
+    tier.run(trace.accesses())
+    one = np.zeros(1, dtype=np.uint64)
+    for _ in range(2):  # the first one finds who is in charge
+        adviser.step(lambda: (one, np.ones(1, dtype=np.uint32)))
+    assert adviser.in_charge is None
+    assert 0 < tier.view()[1][0]["advised_rows"] < CAPACITY / 8
+
+
 @pytest.mark.parametrize(
     ("how", "message"),
     [("nan", "1 of [0-9]+ scores are NaN"), ("shape", "shape"), ("integers", "int64")],

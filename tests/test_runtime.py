@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import tieralloc as ta
+from tieralloc import _worth
 from tieralloc._advising import simulate_advised
 from tieralloc.replay import replay
 
@@ -81,7 +82,7 @@ def test_without_a_learned_policy_there_is_no_runtime(store):
 
 
 def test_it_observes_what_is_served_and_decides_who_leaves(store, trace):
-    store.use_policy(least_recent(ROWS))
+    store.use_policy(least_recent(ROWS), policy_rests=False)
     threads = 0
     while threads < 3 or store.stats()["advised_evictions"] == 0:
         serve(store, trace)
@@ -129,7 +130,7 @@ def test_what_a_learned_policy_takes_of_dram_is_told_until_it_goes(store, trace)
         return {use: dram[use] for use in ("history", "guard", "advice", "access_rings")}
 
     assert set(told().values()) == {0}
-    store.use_policy(Remembering())
+    store.use_policy(Remembering(), policy_rests=False)
     while store.stats()["advised_evictions"] == 0:
         serve(store, trace)
     found = told()
@@ -376,7 +377,7 @@ def test_policies_are_swapped_while_serving_and_no_lookup_fails(store, trace):
     ],
 )
 def test_a_broken_model_leaves_the_simple_policy_in_charge(store, trace, caplog, how, reason):
-    store.use_policy(brain_of(Broken(how), ROWS))
+    store.use_policy(brain_of(Broken(how), ROWS), policy_rests=False)
     with caplog.at_level(logging.WARNING, logger="tieralloc"):
         serve_until(store, trace, "failed")
     assert [reason in record.message for record in caplog.records] == [True]
@@ -471,7 +472,7 @@ def test_a_step_that_was_held_up_is_not_followed_by_as_long_a_rest(store):
 
 def test_a_store_is_closed_and_its_policy_swapped_while_a_model_hangs(store, trace):
     brain = Hanging()
-    store.use_policy(brain)
+    store.use_policy(brain, policy_rests=False)
     while not brain.reached.is_set():
         serve(store, trace)
     store._runtimes[0].stop(timeout=0.01)
@@ -544,6 +545,91 @@ def test_rows_foreseen_are_fetched_ahead_once_that_is_seen_to_pay(store):
     wait_for(lambda: placed()["resident_rows"] + placed()["evictions"] == first + 1)
     table.lookup([first])
     assert store.stats()["prefetches_useful"] == 1
+
+
+@pytest.fixture
+def short_windows(monkeypatch):
+    """Have policies judged often, and rest for little."""
+    monkeypatch.setattr(_worth, "WINDOW", 2000)
+    monkeypatch.setattr(_worth, "SHORTEST_REST", 20)
+
+
+def test_a_policy_that_costs_more_than_it_saves_rests_and_works_again(
+    store, trace, caplog, short_windows
+):
+    with caplog.at_level(logging.INFO, logger="tieralloc"):
+        store.use_policy(most_recent(ROWS))  # saves nothing
+        serve_until(store, trace, "resting")
+    found = runtime_of(store)
+    assert found["reason"].startswith("it saved 0 s of waiting in ")
+    assert [record.message for record in caplog.records] == [
+        f"policy ScriptedBrain rests: {found['reason']}"
+    ]
+    assert found["in_charge"] == found["fallback"]
+    assert found["worth"]["rests"] == 1
+    assert found["worth"]["saved_seconds"] < found["worth"]["cpu_seconds"]
+    assert found["worth"]["rest_lookups"] > 0
+    before = store.stats()
+    assert before["dram_bytes"]["access_rings"] == 0
+    serve(store, trace.samples(0, 200))
+    after = store.stats()
+    assert after["evictions"] > before["evictions"]
+    assert after["advised_evictions"] == before["advised_evictions"]
+    assert after["policy_runtime"]["accesses_observed"] == found["accesses_observed"]
+    store.reset_stats()  # which does not end a rest
+    serve_until(store, trace, "running")
+    assert runtime_of(store)["reason"] == ""
+    while runtime_of(store)["worth"]["rests"] < 2:
+        serve(store, trace.samples(0, 200))
+    later = runtime_of(store)
+    assert later["accesses_observed"] > found["accesses_observed"]
+    assert later["accesses_dropped"] >= found["accesses_dropped"]
+
+
+class KeepsTheFirst:
+    """Has the rows of the lowest numbers stay: of a loop over them, what fits."""
+
+    def observe(self, rows, lengths):
+        pass
+
+    def score(self, rows):
+        return -rows.astype(np.float32)
+
+
+def test_a_policy_that_saves_more_than_it_costs_works_on(make_store, monkeypatch, short_windows):
+    monkeypatch.setattr(_worth, "_price", lambda begin, end: 1e-6)
+    store = make_store(fast_rows=300, policy="lru")
+    table = store.create_table("a", 450, 4)
+    store.use_policy(KeepsTheFirst())
+    loop = np.arange(450)
+    while (found := runtime_of(store))["worth"]["saved_seconds"] == 0:
+        assert found["state"] == "running"
+        for part in np.array_split(loop, 15):
+            observed = runtime_of(store)["accesses_observed"]
+            table.lookup(part)
+            wait_for(
+                lambda seen=observed: (
+                    (now := runtime_of(store))["accesses_observed"] > seen
+                    or now["state"] != "running"
+                )
+            )
+    assert found["worth"]["rests"] == 0
+    assert found["state"] == "running"
+
+
+def test_a_store_is_closed_and_opened_with_a_policy_that_rests(folder, counting, short_windows):
+    write_counting_policy(folder / "policy", TABLES)
+    path = folder / "s.tier"
+    policy = f"counting:{folder / 'policy'}"
+    with ta.TieredStore(path, fast_rows=300) as made:
+        add_tables(made)
+    for rests in (True, False):
+        with ta.TieredStore.open(path, fast_rows=300, policy=policy, policy_rests=rests) as store:
+            assert (runtime_of(store)["worth"] is not None) is rests
+            if rests:
+                lookups = iter(range(10**9))
+                while runtime_of(store)["state"] != "resting":
+                    store.table("a").lookup([next(lookups) % 3000])
 
 
 def test_a_guard_takes_charge_from_a_bad_brain(store, trace):

@@ -35,6 +35,9 @@ FEWEST_CANDIDATES = 4
 _MOST_SCORED = 1 << 16  # rows a call of the model
 _MOST_AHEAD = 1 / 8  # of a tier's rows, as the core has it
 
+#: A simple policy follows another one that misses less by a larger share than this.
+_CLEARLY = 0.01
+
 #: The share of a tier that should leave between steps at most: advice lasts for twice as much.
 TURNOVER = _MOST_AHEAD / 2
 
@@ -139,6 +142,10 @@ class _Filler:
         self._evictions: list[int] = []
         self._rates: list[float] = []  # evictions from one time to the next, smoothed
         self.turnover = 0.0  #: the largest share of a tier that left from one time to the next
+
+    def begin_anew(self) -> None:
+        """Forget what left: it was not for this to fill in."""
+        self._rates = []
 
     def draw(self, candidates: int) -> list[_Drawn]:
         """Draw so many residents for each one wanted."""
@@ -259,6 +266,29 @@ class Adviser:
         }
         if guard.choice != self.in_charge:
             self._hand_over(guard.choice)
+
+    def avoided(self) -> float:
+        """Return the fetches that the brain spares beyond the best simple policy.
+
+        As a share of those that there are with who is in charge; of a guard's shadows.
+        """
+        assert self.guard is not None
+        ratios: dict[str | None, float] = dict(self.guard.miss_ratios)
+        if self.guard.fetches_ahead and self.guard.ahead_miss_ratio is not None:
+            ratios[None] = self.guard.ahead_miss_ratio
+        now = ratios[self.in_charge]
+        best = min(ratio for name, ratio in ratios.items() if name is not None)
+        return (best - ratios[None]) / now if now > 0 else 0.0
+
+    def rest(self) -> None:
+        """Leave it to the best simple policy, until the next step."""
+        assert self.guard is not None
+        ratios = self.guard.miss_ratios
+        best = min((name for name in ratios if name is not None), key=lambda name: ratios[name])
+        clearly = ratios[best] < (1 - _CLEARLY) * ratios[self.fallback]
+        self._hand_over(best if clearly else self.fallback)
+        for filler in (self._filler, *self._shadows):
+            filler.begin_anew()
 
     @property
     def fetches_ahead(self) -> bool:

@@ -233,6 +233,7 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
         uint64_t on_demand_fetches
         uint64_t shared_fetches
         uint64_t out_of_range
+        uint64_t waited_ns
         uint64_t prefetches_useful
         uint64_t prefetches_late
         uint64_t prefetches_dropped
@@ -947,6 +948,7 @@ cdef _stats_dict(const StoreStats* stats):
         "on_demand_fetches": stats.on_demand_fetches,
         "shared_fetches": stats.shared_fetches,
         "out_of_range": stats.out_of_range,
+        "on_demand_seconds": stats.waited_ns * 1e-9,
         "accesses_dropped": stats.accesses_dropped,
         "evictions": stats.tiers.evictions,
         "advised_evictions": stats.tiers.advised_evictions,

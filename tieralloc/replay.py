@@ -81,8 +81,9 @@ def replay(
     trace : Trace
         What to serve.
     policies : sequence of str
-        Eviction policies of a store, learned ones as ``NAME:DIR``. Their records call them
-        ``NAME``, or as they stand here where there are several of the name.
+        Eviction policies of a store, learned ones as ``NAME:DIR``, which work always, whatever
+        that costs. Their records call them ``NAME``, or as they stand here where there are several
+        of the name.
     fast_fractions : sequence of float
         Capacities as fractions of the distinct rows of the whole trace, rounded down.
     embedding_dim : int
@@ -277,7 +278,9 @@ def _on_file(path: Path, tables: _Tables, engine: str, seed: int) -> tuple[_Open
         tables.fill(store)
 
     def open_store(policy: str, capacity: int) -> TieredStore:
-        return TieredStore.open(path, fast_rows=capacity, policy=policy, engine=engine, seed=seed)
+        return TieredStore.open(
+            path, fast_rows=capacity, policy=policy, policy_rests=False, engine=engine, seed=seed
+        )
 
     def describe(stats: dict[str, Any]) -> str:
         return f"file: {stats['slow_tier']['engine']} on {file_system_of(path).kind}"
@@ -292,7 +295,12 @@ def _in_memory(
 
     def open_store(policy: str, capacity: int) -> TieredStore:
         store = TieredStore(
-            slow=slow, fast_rows=capacity, policy=policy, admission=admission, seed=seed
+            slow=slow,
+            fast_rows=capacity,
+            policy=policy,
+            policy_rests=False,
+            admission=admission,
+            seed=seed,
         )
         try:
             tables.fill(store)

@@ -3,7 +3,7 @@
 A background thread takes what lookups accessed, has the policy's brain take note of it, and keeps
 the store advised of which rows should leave the fast tier first. The store's simple policy is told
 of everything all the while and decides wherever there is no advice: nothing is lost but the learned
-policy's lead where it is slow, stalls or fails.
+policy's lead where it is slow, stalls or fails. Where it saves less than it costs it rests.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from tieralloc._advising import (
     make_guard,
 )
 from tieralloc._torch import torch
+from tieralloc._worth import Usage, Worth, time_of_this_thread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +50,9 @@ SLOW = 0.02
 
 #: Seconds after which a step that does not end counts as stalled.
 DEADLINE = 5.0
+
+#: Seconds from one look to the next whether a rest is over.
+DOZE = 0.05
 
 #: The share of a core that the runtime takes at most.
 CPU_SHARE = 0.8
@@ -112,6 +116,8 @@ class PolicyRuntime:
         Who decides where it does not.
     guarded : bool
         Whether a guard compares it with simple policies, and puts one in charge that is ahead.
+    rests : bool
+        Whether it rests where the guard's figures say that it costs more than it saves.
     interval, deadline, cpu_share, ring
         As the constants of this module.
     cpus : sequence of int
@@ -126,6 +132,7 @@ class PolicyRuntime:
         policy: str,
         fallback: str,
         guarded: bool = True,
+        rests: bool = False,
         interval: float = INTERVAL,
         deadline: float = DEADLINE,
         cpu_share: float = CPU_SHARE,
@@ -143,6 +150,10 @@ class PolicyRuntime:
         guard = make_guard(capacity, fallback, ahead=ahead) if guarded else None
         self._brain = brain
         self._adviser = Adviser(core, _stoppable(brain, self), fallback=fallback, guard=guard)
+        self._worth = Worth() if rests and guarded else None
+        self._rest = 0  # lookups that are left of it
+        self._ring = ring
+        self._dropped = 0  # accesses, before a rest
         self._state = "running"
         self._reason = ""
         self._fallbacks = 0
@@ -151,14 +162,14 @@ class PolicyRuntime:
         self._lag = _Lag()
         self._seen = -1  # lookups, as of the last step's begin
         self._drained = 0  # and as of when it took what was accessed
+        self._stepped = 0.0  # when a step began
         self._ending = threading.Event()
         self._began = threading.Event()
         self._threads = [
             threading.Thread(target=body, name=f"tieralloc-policy-{what}", daemon=True)
             for what, body in (("runtime", self._run), ("watch", self._watch))
         ]
-        core.record_accesses(ring)
-        self._lag.begin(core.view()[0])
+        self._listen()
 
     @property
     def ending(self) -> bool:
@@ -219,7 +230,8 @@ class PolicyRuntime:
     def stats(self, store: dict[str, Any]) -> dict[str, Any]:
         """Make the figures of `TieredStore.stats`, of which `store` has the store's own."""
         adviser, work = self._adviser, self._adviser.work
-        seen = work.observed + store["accesses_dropped"]
+        dropped = self._dropped + store["accesses_dropped"]
+        seen = work.observed + dropped
         in_charge = adviser.in_charge is None and self._state == "running"
         return {
             "policy": self._policy,
@@ -229,7 +241,7 @@ class PolicyRuntime:
             "fallback": adviser.fallback,
             "fallbacks": self._fallbacks,
             "accesses_observed": work.observed,
-            "accesses_dropped": store["accesses_dropped"],
+            "accesses_dropped": dropped,
             "observed_share": work.observed / seen if seen else 1.0,
             "accesses_per_second": work.observed / self._step_ns * 1e9 if self._step_ns else 0.0,
             "policy_lag": self._lag.figures(),
@@ -242,6 +254,7 @@ class PolicyRuntime:
             "advised_evictions": store["advised_evictions"],
             "fallback_evictions": store["evictions"] - store["advised_evictions"],
             "guard": self._guard_stats(),
+            "worth": self._worth and {**self._worth.figures(), "rest_lookups": self._rest},
         }
 
     def _guard_stats(self) -> dict[str, Any] | None:
@@ -262,31 +275,96 @@ class PolicyRuntime:
                 os.sched_setaffinity(threading.get_native_id(), self._cpus)
         torch.set_num_threads(1)
         self._began.set()
+        self._stepped = time.monotonic()
+        with contextlib.suppress(ValueError):  # closed, as the first step will find
+            self._begin_work()
         pause = 0.0
-        last = began = time.monotonic()
         while not self._ending.wait(pause):
-            last, began = began, time.monotonic()
-            cpu_before = time.thread_time()
-            self._busy = True
             try:
-                self.step()
+                if self._worth is not None and not self._rest:
+                    self._weigh(self._worth)
+                pause = self._doze() if self._rest else self._work()
             except _StoppedError:
                 return
             except Exception as error:
                 if not self._core.closed:
                     self._fail(error)
                 return
-            finally:
-                self._busy = False
-            if self._state == "stalled":
-                self._state = "running"
-            spent = time.monotonic() - began
-            self._pace(spent)
-            interval = self._interval_after(began - last)
-            # By the clock a step that a halt of the process, or others on its core, drew out would
-            # be paid for with as long a rest.
-            cpu = time.thread_time() - cpu_before
-            pause = max(interval - spent, cpu * (1 / self._cpu_share - 1))
+
+    def _work(self) -> float:
+        """Do a step; return the seconds to wait after it."""
+        last, self._stepped = self._stepped, time.monotonic()
+        cpu_before = time.thread_time()
+        self._busy = True
+        try:
+            self.step()
+        finally:
+            self._busy = False
+        if self._state == "stalled":
+            self._state = "running"
+        spent = time.monotonic() - self._stepped
+        self._pace(spent)
+        interval = self._interval_after(self._stepped - last)
+        # By the clock a step that a halt of the process, or others on its core, drew out would be
+        # paid for with as long a rest.
+        cpu = time.thread_time() - cpu_before
+        return max(interval - spent, cpu * (1 / self._cpu_share - 1))
+
+    def _weigh(self, worth: Worth) -> None:
+        """Begin to rest where the policy was seen to cost more than it saves."""
+        if not worth.is_due(self._sampled):
+            return
+        self._rest = worth.judge(self._usage(), self._adviser.avoided())
+        if not self._rest:
+            return
+        self._adviser.rest()
+        self._dropped += self._core.stats()["accesses_dropped"]
+        self._core.record_accesses(0)
+        self._seen = self._core.view()[0]
+        self._state = "resting"
+        found = worth.figures()
+        self._reason = (
+            f"it saved {found['saved_seconds']:.2g} s of waiting in {found['cpu_seconds']:.2g} s of"
+            f" CPU time, of which a second is worth {found['cpu_price']:.2g}"
+        )
+        _LOG.info("policy %s rests: %s", self._policy, self._reason)
+
+    def _begin_work(self) -> None:
+        if self._worth is not None:
+            self._worth.begin(self._usage())
+
+    @property
+    def _sampled(self) -> int:
+        guard = self._adviser.guard
+        return 0 if guard is None else guard.sampled
+
+    def _usage(self) -> Usage:
+        stats = self._core.stats()
+        return Usage(
+            stats["lookups"],
+            self._sampled,
+            stats["on_demand_seconds"],
+            *time_of_this_thread(),
+        )
+
+    def _doze(self) -> float:
+        """Count the lookups of a rest, and end it; return the seconds to the next look."""
+        lookups, seen = self._core.view()[0], self._seen
+        self._seen = lookups
+        self._rest = max(0, self._rest - (lookups - seen if lookups >= seen else lookups))
+        if self._rest:
+            return DOZE
+        self._listen()
+        self._begin_work()
+        self._state, self._reason = "running", ""
+        self._stepped = time.monotonic()
+        return 0.0
+
+    def _listen(self) -> None:
+        """Have accesses recorded from now on."""
+        self._core.record_accesses(self._ring)
+        self._seen = -1
+        self._lag.begin(self._core.view()[0])
 
     def _pace(self, spent: float) -> None:
         """Look at fewer residents where steps take long: accesses are dropped after that only."""

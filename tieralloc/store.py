@@ -56,6 +56,8 @@ class TieredStore:
         begins its work once the store has the tables that it was trained for.
     policy_bytes : int or str, optional
         What a learned policy may take to remember with, as for `use_policy`.
+    policy_rests : bool
+        Whether a learned policy rests where it costs more than it saves, as for `use_policy`.
     bounds_check_mode : {"fatal", "warning"}
         What an index out of range does in a lookup: raise IndexError, or serve row 0, be counted
         in `stats` and logged once. A prefetch passes over it in "warning"; in `Table.update` and
@@ -115,6 +117,7 @@ class TieredStore:
         fast_rows: int | None = None,
         policy: str = "s3fifo",
         policy_bytes: int | str | None = None,
+        policy_rests: bool = True,
         bounds_check_mode: str = "fatal",
         engine: str = "auto",
         direct: bool = True,
@@ -141,6 +144,7 @@ class TieredStore:
             fast_rows=fast_rows,
             policy=policy,
             policy_bytes=policy_bytes,
+            policy_rests=policy_rests,
             bounds_check_mode=bounds_check_mode,
             engine=engine,
             direct=direct,
@@ -163,6 +167,7 @@ class TieredStore:
         fast_rows: int | None = None,
         policy: str = "s3fifo",
         policy_bytes: int | str | None = None,
+        policy_rests: bool = True,
         bounds_check_mode: str = "fatal",
         engine: str = "auto",
         direct: bool = True,
@@ -180,8 +185,8 @@ class TieredStore:
         ----------
         path : path
             The file.
-        fast_bytes, fast_rows, policy, policy_bytes, bounds_check_mode, engine, direct, reserve, \
-        queue_depth, prefetch_threads, seed, fast_node, strict, cpus
+        fast_bytes, fast_rows, policy, policy_bytes, policy_rests, bounds_check_mode, engine, \
+        direct, reserve, queue_depth, prefetch_threads, seed, fast_node, strict, cpus
             As for `TieredStore`; nothing of them is kept in the file.
 
         Raises
@@ -205,6 +210,7 @@ class TieredStore:
             fast_rows=fast_rows,
             policy=policy,
             policy_bytes=policy_bytes,
+            policy_rests=policy_rests,
             bounds_check_mode=bounds_check_mode,
             engine=engine,
             direct=direct,
@@ -229,6 +235,7 @@ class TieredStore:
         fast_bytes: int | str | None,
         fast_rows: int | None,
         policy_bytes: int | str | None,
+        policy_rests: bool,
         bounds_check_mode: str,
         fast_node: int | None,
         cpus: Iterable[int] | str | None,
@@ -277,6 +284,7 @@ class TieredStore:
         self._learn_tables()
         self._policy_lock = threading.RLock()  # over changes of what runs
         self._learned = learned
+        self._policy_rests = policy_rests
         self._runtimes: list[PolicyRuntime] = []  # one at most
         # Runs when the store is forgotten or the interpreter ends: updates still go home.
         self._finalizer = weakref.finalize(self, _end_core, self._core, self._runtimes)
@@ -590,7 +598,13 @@ class TieredStore:
             if not self.closed:
                 self._core.record_accesses(0)
 
-    def use_policy(self, policy: str | Brain, *, policy_bytes: int | str | None = None) -> None:
+    def use_policy(
+        self,
+        policy: str | Brain,
+        *,
+        policy_bytes: int | str | None = None,
+        policy_rests: bool = True,
+    ) -> None:
         """Have another policy decide who leaves the fast tier, from now on.
 
         What is resident stays. Lookups go on; they wait while the rows change hands, which takes
@@ -598,7 +612,7 @@ class TieredStore:
 
         A learned policy works in a background thread. A simple one, s3fifo unless its directory
         says otherwise, decides wherever it does not: where it is behind, as long as a simple policy
-        misses less, or for good where it fails; `stats` tells.
+        misses less, while it rests, or for good where it fails; `stats` tells.
 
         Its memory is not part of `fast_bytes`: what it remembers (`policy_bytes`); up to 5 bytes a
         row of advice; a guard's shadows; rings of 2 MiB for each thread that serves. `stats` has
@@ -613,6 +627,10 @@ class TieredStore:
             Bytes that what a trained policy remembers of rows and accesses may take, such as
             "64MiB"; with fewer it knows less. Without it, for each row of the fast tier,
             "recmg-caching" takes 0.7 KB at most, "recmg", which fetches ahead as well, 3.8 KB.
+        policy_rests : bool
+            Whether a learned policy rests while the time that it spares calls is worth less than
+            the CPU time that it takes. A policy that rests costs nothing; it works now and then to
+            be judged again, by the accesses served meanwhile. With False it works always.
 
         Raises
         ------
@@ -645,6 +663,7 @@ class TieredStore:
             self._stop_runtime()
             self._core.use_policy(learned.fallback)
             self._policy, self._learned = learned.name, learned
+            self._policy_rests = policy_rests
             self._start_runtime(learned, brain)
 
     def _rows_of_tables(self) -> list[tuple[str, int]]:
@@ -673,6 +692,7 @@ class TieredStore:
             brain,
             policy=learned.name,
             fallback=learned.fallback,
+            rests=self._policy_rests,
             cpus=self._core.stats()["background_cpus"],
         )
         self._runtimes.append(runtime)
@@ -703,7 +723,9 @@ class TieredStore:
         -------
         dict
             - calls, lookups (rows asked for) = hits + on_demand_fetches, shared_fetches (of these,
-              read by another call already), miss_ratio, out_of_range, accesses_dropped;
+              read by another call already), on_demand_seconds (that calls waited for the slow tier,
+              of all threads together; where rows are read in place, what they take beyond copies),
+              miss_ratio, out_of_range, accesses_dropped;
             - evictions, advised_evictions (of these, decided by a learned policy), bypassed
               (fetched, not admitted), updates, write_backs, write_back_errors, write_back_error
               (the last one's text, empty once one succeeded again);
@@ -716,16 +738,20 @@ class TieredStore:
               have leave), page_cache (what the kernel caches of the file), total;
               huge_page_bytes (of the vectors);
             - policy, and of a learned one policy_runtime: state ("running", "stalled", "failed",
-              "stopped", "waiting" for the tables it was trained for) and reason, in_charge (who
-              decides who leaves), fallback (the simple policy) and fallbacks (how often it took
-              over from one that failed or stalled); accesses_observed, accesses_dropped,
-              observed_share (of these two), accesses_per_second (of its own time), policy_lag
-              (accesses from one to when its decision took effect: mean, max), steps, decisions
-              (rows scored), model_seconds (on these), prefetch_seconds (on what to fetch ahead),
-              candidates (residents looked at for each one advised), advised, advised_evictions,
-              fallback_evictions; guard: miss_ratios (estimates on shadows), switches, sample_rate,
-              sampled, and where rows are fetched ahead prefetching (whether they are at present),
-              prefetching_miss_ratio, prefetching_switches. Its own figures begin with it;
+              "resting", "stopped", "waiting" for the tables it was trained for) and reason,
+              in_charge (who decides who leaves), fallback (the simple policy) and fallbacks (how
+              often it took over from one that failed or stalled); accesses_observed,
+              accesses_dropped, observed_share (of these two), accesses_per_second (of its own
+              time), policy_lag (accesses from one to when its decision took effect: mean, max),
+              steps, decisions (rows scored), model_seconds (on these), prefetch_seconds (on what to
+              fetch ahead), candidates (residents looked at for each one advised), advised,
+              advised_evictions, fallback_evictions; guard: miss_ratios (estimates on shadows),
+              switches, sample_rate, sampled, and where rows are fetched ahead prefetching (whether
+              they are at present), prefetching_miss_ratio, prefetching_switches; worth, where it
+              may rest: saved_seconds (of what calls waited for, in the accesses that it was judged
+              by last), cpu_seconds (that it took for these), cpu_price (seconds saved that one of
+              these must be worth), rests (how many), rest_lookups (until this one is over). Its own
+              figures begin with it;
             - index ("direct", "hash"), kernels (instruction set), slow_tier (kind, path,
               engine, bytes, emulated; of memory also placement, huge_page_bytes, and where it is
               emulated extra_ns and overlap);

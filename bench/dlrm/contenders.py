@@ -19,6 +19,9 @@ class Contender:
         The learned policy whose directory it runs from; empty for a simple one.
     own : bool
         Whether the policy fetches ahead what it foretells.
+    rests : bool
+        Whether the policy rests where it costs more than it saves, as a store has it unless told
+        otherwise.
     ahead : int
         How many queued requests have their rows fetched ahead.
     memory : {"store", "store in DRAM", "torch in DRAM"}
@@ -32,6 +35,7 @@ class Contender:
     caching: str
     trained: str = ""
     own: bool = False
+    rests: bool = True
     ahead: int = 0
     memory: Literal["store", "store in DRAM", "torch in DRAM"] = "store"
     in_short: bool = False
@@ -42,8 +46,9 @@ class Contender:
         """What tables call it."""
         if self.memory != "store":
             return f"all in DRAM, {self.memory.partition(' ')[0]}"
+        restless = "" if self.rests else " (never resting)"
         ahead = f" + {self.ahead} ahead" if self.ahead else ""
-        return f"{self.name}{ahead}"
+        return f"{self.name}{restless}{ahead}"
 
     @property
     def name(self) -> str:
@@ -72,27 +77,26 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender("", memory="store in DRAM", in_short=True, in_quick=True),
     Contender(LRU, in_short=True, in_quick=True),
     Contender("s3fifo", in_short=True),
-    Contender(_PAPER, _PAPER),
-    Contender(_PAPER, _PAPER, own=True, in_short=True),
-    Contender("recmg", "recmg", in_short=True),
+    Contender(_PAPER, _PAPER, rests=False),
+    Contender(_PAPER, _PAPER, own=True, rests=False, in_short=True),
+    Contender("recmg", "recmg", rests=False, in_short=True),
+    Contender("recmg", "recmg", own=True, rests=False, in_short=True, in_quick=True),
+    Contender(_PAPER, _PAPER, own=True),
+    Contender("recmg", "recmg"),
     Contender("recmg", "recmg", own=True, in_short=True, in_quick=True),
     *(
         Contender(
             caching,
             trained,
-            own,
-            ahead,
-            in_short=ahead == 2 and (not trained or own),
+            own=bool(trained),
+            ahead=ahead,
+            in_short=ahead == 2,
             in_quick=ahead == 2 and caching == LRU,
         )
-        for caching, trained, own in (
-            (LRU, "", False),
-            ("s3fifo", "", False),
-            ("recmg", "recmg", False),
-            ("recmg", "recmg", True),
-        )
+        for caching, trained in ((LRU, ""), ("s3fifo", ""), ("recmg", "recmg"))
         for ahead in (1, 2, 4)
     ),
+    Contender("recmg", "recmg", own=True, rests=False, ahead=2, in_short=True),
 )
 
 LABELS = tuple(contender.label for contender in CONTENDERS)

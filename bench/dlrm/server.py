@@ -113,11 +113,11 @@ class Server:
     def _use_policy(self, store: ta.TieredStore, policy: Path | None) -> None:
         contender = self._contender
         if contender.own or contender.caching == "recmg":
-            store.use_policy(f"{contender.name}:{policy}")
+            store.use_policy(f"{contender.name}:{policy}", policy_rests=contender.rests)
             return
         learned = load_learned(f"{contender.trained}:{policy}")
         brain = learned.brain(store._rows_of_tables(), store._core.view()[1])
-        store.use_policy(CachingOnly(brain))
+        store.use_policy(CachingOnly(brain), policy_rests=contender.rests)
 
     def pin_policy(self, cores: Sequence[int]) -> None:
         """Have the policy's threads run on these cores alone."""
@@ -268,6 +268,7 @@ class Server:
             about["policy_runtime"] = {
                 "in_charge": runtime["in_charge"].partition(":")[0],
                 "state": runtime["state"],
+                "worth": runtime["worth"],
                 "observed_share": round(runtime["observed_share"], 4),
                 "policy_lag": round(runtime["policy_lag"]["mean"]),
                 "candidates": runtime["candidates"],

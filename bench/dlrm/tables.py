@@ -132,6 +132,8 @@ def _shares(records: Sequence[Record]) -> str:
 def _decides(runtime: Mapping[str, Any]) -> str:
     if not runtime:
         return _NOTHING
+    if runtime["state"] == "resting":
+        return f"rests, {runtime['in_charge']} does"
     advised, others = runtime["advised_evictions"], runtime["fallback_evictions"]
     evictions = advised + others
     share = f"{advised / evictions:.0%} of evictions" if evictions else "nothing left"

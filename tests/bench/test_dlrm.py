@@ -77,9 +77,11 @@ def test_what_is_queued_is_fetched_ahead(quick):
 def test_a_learned_policy_is_seen_at_work(quick):
     _, content, _, _ = quick
     closed = {r["policy"]: r for r in content["records"] if r["loop"] == "closed"}
-    runtime = closed["recmg"]["policy_runtime"]
-    assert runtime["state"] == "running"
-    assert closed["recmg"]["cpu_us"]["policy"] > 0
+    at_work = closed["recmg (never resting)"]
+    assert at_work["policy_runtime"]["state"] == "running"
+    assert at_work["policy_runtime"]["worth"] is None
+    assert at_work["cpu_us"]["policy"] > 0
+    assert closed["recmg"]["policy_runtime"]["worth"] is not None
     assert closed[LRU]["cpu_us"]["policy"] == 0
 
 
@@ -107,7 +109,7 @@ def test_labels_tell_contenders_apart_and_say_what_they_do():
     assert len(set(LABELS)) == len(CONTENDERS)
     assert {"lru", "s3fifo", "recmg-paper", "recmg-caching", "recmg"} <= set(LABELS)
     assert {f"{name} + {n} ahead" for name in ("lru", "recmg") for n in (1, 2, 4)} <= set(LABELS)
-    assert "recmg-paper without prefetching" in LABELS
+    assert "recmg-paper without prefetching (never resting)" in LABELS
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,6 @@
 // store_in_place.cpp: stores whose slow tier is memory: rows read where they lie, copied, updated
 // on their way home.
+#include <cmath>
 #include <numeric>
 
 #include "error.hpp"
@@ -47,6 +48,24 @@ TEST(lines_read_in_place_are_passed_and_hits_are_not) {
   CHECK_EQ(bench.pool().passed_lines.load(), 12u);
   bench.lookup(table, {1, 2, 3, 4, 5});
   CHECK_EQ(bench.pool().passed_lines.load(), 15u);
+}
+
+TEST(what_rows_read_in_place_take_beyond_copies_counts_as_waiting) {
+  MemoryPoolOptions slow = kMemory;
+  slow.extra_ns = 1000;
+  StoreBench bench(copying(10), slow);
+  const Table& table = bench.add_table("t", 100, 24);  // three lines a row
+  bench.lookup(table, {1, 2, 3, 4});
+  const StoreStats stats = bench.store().stats();
+  const LineCosts costs = stats.slow.admission.costs;
+  CHECK(std::abs(static_cast<double>(stats.waited_ns) - 12 * (costs.slow_ns - costs.fast_ns)) < 1);
+  CHECK(stats.waited_ns > 6000);
+  bench.lookup(table, {1, 2, 3, 4});
+  CHECK_EQ(bench.store().stats().waited_ns, stats.waited_ns);
+
+  StoreBench uncopied(copying(0), slow);
+  uncopied.lookup(uncopied.add_table("t", 100, 24), {1, 2, 3, 4});
+  CHECK_EQ(uncopied.store().stats().waited_ns, 0);  // no policy could have spared it
 }
 
 TEST(without_a_fast_tier_every_row_is_read_in_place) {

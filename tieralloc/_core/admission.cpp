@@ -54,6 +54,11 @@ void Admission::note_copies(std::uint64_t rows, std::uint64_t ns) {
   copy_ns_.store(before == 0 ? each : before + (bounded - before) / 64, std::memory_order_relaxed);
 }
 
+std::uint64_t Admission::ns_in_place(std::size_t lines) const {
+  const double beyond = std::max(0.0, costs_.slow_ns - costs_.fast_ns);
+  return static_cast<std::uint64_t>(beyond * static_cast<double>(lines));
+}
+
 unsigned Admission::accesses_needed(std::size_t lines) const {
   if (rule_ == AdmissionRule::always) return 1;
   const double saved = (costs_.slow_ns - costs_.fast_ns) * static_cast<double>(lines);

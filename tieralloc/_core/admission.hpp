@@ -59,6 +59,9 @@ class Admission {
   /// Tells what it took to copy so many rows.
   void note_copies(std::uint64_t rows, std::uint64_t ns);
 
+  /// What so many cache lines take in the slow tier beyond what they would in the fast one.
+  std::uint64_t ns_in_place(std::size_t lines) const;
+
   /// Accesses in the slow tier after which a row of so many cache lines is copied.
   unsigned accesses_needed(std::size_t lines) const;
 

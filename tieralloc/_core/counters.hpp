@@ -31,6 +31,7 @@ struct CallMeters {
   Count prefetches_useful;
   Count prefetches_late;
   Count out_of_range;  ///< indices served as row 0 under bounds_check_mode="warning"
+  Count waited_ns;     ///< ns that calls waited for the slow tier, of all threads together
 
   Histogram call_hit;        ///< ns a call that found everything in the fast tier
   Histogram call_on_demand;  ///< ns a call that waited for the slow tier
@@ -39,7 +40,7 @@ struct CallMeters {
 
   void clear() {
     for (Count* count : {&calls, &hits, &on_demand_fetches, &shared_fetches, &prefetches_useful,
-                         &prefetches_late, &out_of_range}) {
+                         &prefetches_late, &out_of_range, &waited_ns}) {
       count->clear();
     }
     for (Histogram* histogram : {&call_hit, &call_on_demand, &row_hit, &row_on_demand}) {

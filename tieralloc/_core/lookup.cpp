@@ -282,7 +282,13 @@ class BagServer {
                                                    scratch_.pointers.data() + group.row);
     if (is_prefetched(flags)) count_first_uses(tier, group);
     if (found < group.rows && table.home != nullptr) {
-      read_in_place(table, group, group.rows - found);
+      const std::size_t absent = group.rows - found;
+      read_in_place(table, group, absent);
+      // Where no copies are looked for, none would have spared it.
+      if (admitting_) {
+        const std::size_t lines = absent * (tier.stride() / kCacheLine);
+        guard_.meters().waited_ns.add(store_.admission_.ns_in_place(lines));
+      }
       return group.rows;
     }
     return found;
@@ -371,7 +377,9 @@ class BagServer {
   void finish_pending() {
     if (scratch_.pending.empty()) return;
     waited_ = true;
+    const std::uint64_t began = now_ns();
     store_.fetcher_.fetch(scratch_.misses.rows, scratch_.held, guard_.meters());
+    guard_.meters().waited_ns.add(now_ns() - began);
     for (const PendingBag& bag : scratch_.pending) {
       scratch_.pointers.clear();
       for (std::size_t i = bag.first; i < bag.first + bag.rows; ++i) {

@@ -331,6 +331,7 @@ StoreStats Store::stats() {
     stats.on_demand_fetches += meters.on_demand_fetches.get();
     stats.shared_fetches += meters.shared_fetches.get();
     stats.out_of_range += meters.out_of_range.get();
+    stats.waited_ns += meters.waited_ns.get();
     stats.prefetches_useful += meters.prefetches_useful.get();
     stats.prefetches_late += meters.prefetches_late.get();
     stats.call_hit.add(meters.call_hit);

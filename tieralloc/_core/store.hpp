@@ -99,6 +99,7 @@ struct PolicyView {
 struct StoreStats {
   std::uint64_t calls = 0, lookups = 0, hits = 0, on_demand_fetches = 0, shared_fetches = 0;
   std::uint64_t out_of_range = 0;
+  std::uint64_t waited_ns = 0;
   std::uint64_t prefetches_useful = 0, prefetches_late = 0, prefetches_dropped = 0;
   std::uint64_t updates = 0;
   TierCounts tiers;
