@@ -9,11 +9,13 @@ import shlex
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from bench import machine
+from bench.cgroup import CgroupRefusedError, reading_slowly
 from bench.dlrm import tables
 from bench.dlrm.contenders import CONTENDERS, IN_DRAM, LABELS, LRU, Contender
 from bench.dlrm.measure import Place, Scene, closed_rate, places
@@ -46,7 +48,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ["OMP_NUM_THREADS"] = "1"  # of the processes to come: requests are small
     settings = _settings(options)
     with tempfile.TemporaryDirectory(prefix="tieralloc-dlrm-", dir=parent) as temporary:
-        content = _measure(options, settings, Path(temporary))
+        directory = Path(temporary)
+        try:
+            with _disk(directory, settings.read_iops):
+                content = _measure(options, settings, directory)
+        except CgroupRefusedError as error:
+            print(f"skipped: {error}")
+            return 1
     content["command"] = shlex.join(["python", "-m", "bench.dlrm", *_public(given)])
     text = tables.markdown(content)
     print(f"\n{text}")
@@ -64,11 +72,18 @@ def _settings(options: argparse.Namespace) -> Settings:
             ("batch_size", options.batch_size),
             ("embedding_dim", options.embedding_dim),
             ("segments", options.segments),
+            ("read_iops", options.read_iops),
             ("fast_fractions", options.fast_fraction and tuple(options.fast_fraction)),
         )
         if value
     }
+    if options.closed:
+        given["load_shares"] = ()
     return replace(base, **given)
+
+
+def _disk(directory: Path, read_iops: int | None) -> AbstractContextManager[None]:
+    return nullcontext() if read_iops is None else reading_slowly(directory, read_iops)
 
 
 def _measure(options: argparse.Namespace, settings: Settings, directory: Path) -> dict[str, Any]:
@@ -183,14 +198,16 @@ def _public(given: Sequence[str]) -> list[str]:
 
 def _write(content: dict[str, Any], text: str, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    name = f"{NAME}-{machine.slug()}"
+    iops = content["settings"]["read_iops"]
+    what = NAME if iops is None else f"{NAME}-{iops}-reads"
+    name = f"{what}-{machine.slug()}"
     records = ",\n".join(json.dumps(_rounded(r), ensure_ascii=False) for r in content["records"])
     about = json.dumps({k: v for k, v in content.items() if k != "records"}, ensure_ascii=False)
     with replacing(out / f"{name}.json") as file:
         file.write(f'{about[:-1]}, "records": [\n{records}\n]}}\n'.encode())
-    with replacing(out / f"{NAME}.md") as file:
+    with replacing(out / f"{what}.md") as file:
         file.write(text.encode())
-    print(f"written to {out}: {name}.json, {NAME}.md")
+    print(f"written to {out}: {name}.json, {what}.md")
 
 
 def _rounded(record: dict[str, Any]) -> dict[str, Any]:
@@ -225,6 +242,7 @@ def _parser() -> argparse.ArgumentParser:
         help="where policies are trained into, and taken from (build/policies)",
     )
     parser.add_argument("--dir", type=Path, metavar="DIR", help="where slow tiers go, on a disk")
+    parser.add_argument("--closed", action="store_true", help="no open loops")
     parser.add_argument("--one-core", action="store_true", help="only with one core for all")
     for name, kind, words in (
         ("batch-size", int, "samples a request"),
@@ -233,6 +251,12 @@ def _parser() -> argparse.ArgumentParser:
     ):
         default = getattr(FULL, name.replace("-", "_"))
         parser.add_argument(f"--{name}", type=kind, metavar="N", help=f"{words} ({default})")
+    parser.add_argument(
+        "--read-iops",
+        type=int,
+        metavar="N",
+        help="reads a second that the disk serves at most, as a slower one would (by a cgroup)",
+    )
     parser.add_argument(
         "--fast-fraction",
         nargs="+",

@@ -22,6 +22,7 @@ class Settings:
     fixed_rate: float | None  # instead: requests a second, in turn with the closed loop
     num_samples: int  # of the trace that is generated where there is none
     rounds: int | None = None  # of training, at most; None: as many as `tieralloc train` does
+    read_iops: int | None = None  # reads a second that the disk serves at most; None: as it can
     most_requests: int | None = None  # to warm up with, and to count; None: the trace's halves
     seed: int = 0
 

@@ -43,10 +43,17 @@ def _notes(content: Mapping[str, Any]) -> str:
         f"- Packages: {packages}",
         f"- Requests of {settings['batch_size']} samples, rows of {settings['embedding_dim']} x "
         f"float32, {settings['segments']} turns; MLPs {settings['mlps']}",
+        *_slower_disk(settings["read_iops"]),
         f"- Others took {min(others):.2f} to {max(others):.2f} cores meanwhile",
     ]
     lines += [f"- Not measured: {what}: {why}" for what, why in content["refused"].items()]
     return "\n".join(lines)
+
+
+def _slower_disk(read_iops: int | None) -> list[str]:
+    if read_iops is None:
+        return []
+    return [f"- A cgroup has the disk serve {read_iops:,} reads a second at most"]
 
 
 def _of_trace(

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench.peers import cgroup, loads
+from bench import cgroup
+from bench.peers import loads
 from bench.peers.dataset import Dataset
 from bench.peers.kinds import PEERS
 from bench.peers.kinds.memmap import map_file

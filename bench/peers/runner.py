@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.peers.cgroup import MemoryCgroup
+from bench.cgroup import MemoryCgroup
 from bench.peers.dataset import Dataset
 from bench.peers.loads import Batch, Load
 from bench.peers.measure import Served, serve, serve_from_threads

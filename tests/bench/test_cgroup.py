@@ -1,4 +1,4 @@
-"""The memory cgroup that bounds a peer's page cache: found, made, and kept to."""
+"""Cgroups that bound a peer's page cache and a disk's reads: found, made, and kept to."""
 
 import multiprocessing
 import signal
@@ -6,12 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from bench.peers.cgroup import CgroupRefusedError, MemoryCgroup, find_hierarchy, refusal
+from bench.cgroup import (
+    CgroupRefusedError,
+    MemoryCgroup,
+    ReadRateCgroup,
+    find_hierarchy,
+    reading_slowly,
+    refusal,
+)
 
 LIMIT = 64 << 20
 
 VERSION_1 = """\
 25 30 0:23 / /proc rw,nosuid - proc proc rw
+34 26 0:29 / /sys/fs/cgroup/blkio rw,nosuid - cgroup cgroup rw,blkio
 35 26 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
 38 26 0:33 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory
 """
@@ -22,6 +30,12 @@ CONTAINER = "35 26 0:30 /docker/4f /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\
 def test_version_1_is_taken_where_it_has_the_memory_controller():
     found = find_hierarchy(VERSION_1, "4:cpu,memory:/jobs/7\n0::/\n")
     assert found == (1, Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup/memory/jobs/7"))
+
+
+def test_each_controller_of_version_1_has_cgroups_of_its_own():
+    found = find_hierarchy(VERSION_1, "4:memory:/jobs/7\n5:blkio:/io\n0::/\n", "blkio")
+    assert found == (1, Path("/sys/fs/cgroup/blkio"), Path("/sys/fs/cgroup/blkio/io"))
+    assert find_hierarchy(VERSION_2, "0::/jobs\n", "blkio").own == Path("/sys/fs/cgroup/jobs")
 
 
 def test_version_2_is_taken_where_it_is_alone():
@@ -69,3 +83,25 @@ def test_a_process_may_take_what_the_limit_allows_and_no_more(share):
         child.kill()
         child.join()
         group.close()
+
+
+def test_reads_are_limited_for_as_long_as_they_should_be(tmp_path):
+    try:
+        ReadRateCgroup(tmp_path, 1000).close()
+    except CgroupRefusedError as error:
+        pytest.skip(str(error))
+    before = Path("/proc/self/cgroup").read_text()
+    with reading_slowly(tmp_path, 1234):
+        found = find_hierarchy(
+            Path("/proc/self/mountinfo").read_text(), Path("/proc/self/cgroup").read_text(), "blkio"
+        )
+        limits = {1: "blkio.throttle.read_iops_device", 2: "io.max"}[found.version]
+        assert "1234" in (found.own / limits).read_text()
+        assert found.own.name.startswith("tieralloc-bench-")
+    assert Path("/proc/self/cgroup").read_text() == before
+    assert not found.own.exists()
+
+
+def test_what_is_on_no_disk_cannot_be_slowed_down():
+    with pytest.raises(CgroupRefusedError, match="is on no disk whose reads can be limited"):
+        ReadRateCgroup(Path("/proc"), 1000)
