@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -102,12 +102,14 @@ class Cgroup:
         except OSError as error:
             raise CgroupRefusedError(f"no process can join a cgroup: {error}") from None
 
-    def put_back(self, pid: int) -> None:
-        """Move a process to where this one was when the cgroup was made."""
-        (self.hierarchy.own / "cgroup.procs").write_text(str(pid))
+    def empty(self) -> None:
+        """Move all processes to where this one was when the cgroup was made."""
+        for pid in (self.directory / "cgroup.procs").read_text().split():
+            with suppress(ProcessLookupError):  # it ended meanwhile
+                (self.hierarchy.own / "cgroup.procs").write_text(pid)
 
     def close(self) -> None:
-        """Remove it; its processes must have ended, or have been put back."""
+        """Remove it; its processes must have ended, or have been moved."""
         for _ in range(100):
             try:
                 self.directory.rmdir()
@@ -196,7 +198,7 @@ def reading_slowly(path: Path, reads: int) -> Iterator[None]:
         try:
             yield
         finally:
-            group.put_back(os.getpid())
+            group.empty()  # helpers of multiprocessing's outlive those whom they help
     finally:
         group.close()
 

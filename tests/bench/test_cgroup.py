@@ -2,6 +2,7 @@
 
 import multiprocessing
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -98,8 +99,14 @@ def test_reads_are_limited_for_as_long_as_they_should_be(tmp_path):
         limits = {1: "blkio.throttle.read_iops_device", 2: "io.max"}[found.version]
         assert "1234" in (found.own / limits).read_text()
         assert found.own.name.startswith("tieralloc-bench-")
-    assert Path("/proc/self/cgroup").read_text() == before
-    assert not found.own.exists()
+        helper = subprocess.Popen(["sleep", "60"])
+    try:
+        assert Path("/proc/self/cgroup").read_text() == before
+        assert Path(f"/proc/{helper.pid}/cgroup").read_text() == before
+        assert not found.own.exists()
+    finally:
+        helper.kill()
+        helper.wait()
 
 
 def test_what_is_on_no_disk_cannot_be_slowed_down():
