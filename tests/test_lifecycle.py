@@ -472,9 +472,12 @@ def test_what_was_flushed_survives_a_kill(make_store, closed):
 # Forked children
 
 FORK = """
-import os, sys, threading
+import os, sys, threading, warnings
 import numpy as np
 import tieralloc as ta
+
+# Python from 3.12 on warns of any fork while there are other threads; that is what is tested here.
+warnings.filterwarnings("ignore", "This process", DeprecationWarning)
 
 def forked(child):
     pid = os.fork()
