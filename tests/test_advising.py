@@ -146,6 +146,7 @@ class Foretelling:
 
     def __init__(self, trace, right):
         self._inner = least_recent(ROWS)
+        self.looks_ahead = True
         self._accesses = trace.accesses()
         self._right = right
         self._now = 0
@@ -176,7 +177,7 @@ def test_what_is_rightly_foretold_is_fetched_ahead(trace):
 
 
 def test_what_is_wrongly_foretold_does_no_harm(trace):
-    guard = make_guard(CAPACITY, "lru", ahead=True)
+    guard = Guard(CAPACITY, ["lru"], ahead=True, scouting=1 << 20)
     without = misses(trace, least_recent(ROWS), fallback="lru", step=8)
     unguarded = misses(trace, Foretelling(trace, False), fallback="lru", step=8)
     guarded = misses(trace, Foretelling(trace, False), fallback="lru", step=8, guard=guard)
@@ -184,6 +185,43 @@ def test_what_is_wrongly_foretold_does_no_harm(trace):
     assert guarded < 1.005 * without
     assert not guard.fetches_ahead
     assert guard.ahead_miss_ratio > 1.05 * guard.miss_ratios[None]
+
+
+def test_a_brain_is_asked_what_to_fetch_ahead_now_and_then_where_it_does_not_pay(trace):
+    class Watched(Foretelling):
+        steps = asked = 0
+
+        def observe(self, rows, lengths):
+            super().observe(rows, lengths)
+            self.steps += 1
+
+        def prefetches(self, find_absent):
+            assert self.looks_ahead
+            self.asked += 1
+            return super().prefetches(find_absent)
+
+    def watched(right, scouting):
+        brain = Watched(trace, right)
+        guard = Guard(CAPACITY, ["lru"], ahead=True, scouting=scouting)
+        misses(trace, brain, fallback="lru", step=8, guard=guard)
+        return brain, guard
+
+    wrong, guard = watched(False, 256)
+    assert 0 < wrong.asked < wrong.steps / 8
+    assert not guard.fetches_ahead
+    right, guard = watched(True, 256)
+    assert right.asked == right.steps
+    assert guard.fetches_ahead
+
+
+def test_without_a_guard_a_brain_is_always_asked_what_to_fetch_ahead(trace):
+    brain = Foretelling(trace, False)
+    tier = ShadowTier("lru", CAPACITY)
+    adviser = Adviser(tier, brain, fallback="lru")
+    for _ in range(3):
+        adviser.step(lambda: (np.arange(9, dtype=np.uint64), np.array([9], dtype=np.uint32)))
+        assert brain.looks_ahead
+    assert tier.prefetches["prefetches_issued"] > 0
 
 
 def test_a_guard_leaves_a_good_brain_in_charge(trace):

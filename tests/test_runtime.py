@@ -175,6 +175,7 @@ class Popular:
     def __init__(self):
         self._inner = least_recent(ROWS)
         self._counts = np.zeros(ROWS)
+        self.looks_ahead = True
         self.chosen = 0
 
     def observe(self, rows, lengths):
@@ -514,6 +515,7 @@ class Foreseeing:
     """Foresees that after each row the next one comes."""
 
     def __init__(self):
+        self.looks_ahead = True
         self.last = np.empty(0, dtype=np.uint64)
 
     def observe(self, rows, lengths):

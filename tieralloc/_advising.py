@@ -71,8 +71,11 @@ class Brain(Protocol):
 class AheadBrain(Brain, Protocol):
     """What also knows which rows to fetch before they are asked for."""
 
+    #: Whether it is asked for them after each `observe`; where not, it may spare itself the work.
+    looks_ahead: bool
+
     def prefetches(self, find_absent: FindAbsent) -> NDArray[np.uint64]:
-        """Choose rows to be fetched ahead, asked for after each `observe`.
+        """Choose rows to be fetched ahead.
 
         Parameters
         ----------
@@ -204,8 +207,9 @@ class Adviser:
         self.work = Work()
         self.estimates: dict[str, Any] | None = None  #: the guard's figures
         self._filler = _Filler(target)
-        shadows = () if guard is None else (guard.learned, guard.ahead)
-        self._shadows = [_Filler(shadow) for shadow in shadows if shadow is not None]
+        self._shadow = None if guard is None else _Filler(guard.learned)
+        ahead = None if guard is None else guard.ahead
+        self._shadow_ahead = None if ahead is None else _Filler(ahead)
 
     @property
     def turnover(self) -> float:
@@ -246,10 +250,11 @@ class Adviser:
         if self.guard is not None:
             self._compare(self.guard, rows)
         if isinstance(self.brain, AheadBrain):
-            self._fetch_ahead(self.brain)
-        for shadow in self._shadows:
-            shadow.target.withdraw_advice(rows)
-            self._advise(shadow.target, shadow.draw(self.candidates))
+            self._look_ahead(self.brain)
+        for shadow in (self._shadow, self._shadow_ahead if self._looks_ahead else None):
+            if shadow is not None:
+                shadow.target.withdraw_advice(rows)
+                self._advise(shadow.target, shadow.draw(self.candidates))
         return len(rows)
 
     def _compare(self, guard: Guard, rows: NDArray[np.uint64]) -> None:
@@ -261,6 +266,7 @@ class Adviser:
             "sample_rate": guard.sample_rate,
             "sampled": guard.sampled,
             "prefetching": guard.fetches_ahead,
+            "looks_ahead": guard.looks_ahead,
             "prefetching_miss_ratio": guard.ahead_miss_ratio,
             "prefetching_switches": guard.ahead_switches,
         }
@@ -287,13 +293,29 @@ class Adviser:
         best = min((name for name in ratios if name is not None), key=lambda name: ratios[name])
         clearly = ratios[best] < (1 - _CLEARLY) * ratios[self.fallback]
         self._hand_over(best if clearly else self.fallback)
-        for filler in (self._filler, *self._shadows):
-            filler.begin_anew()
+        for filler in (self._filler, self._shadow, self._shadow_ahead):
+            if filler is not None:
+                filler.begin_anew()
 
     @property
     def fetches_ahead(self) -> bool:
         """Whether what the brain would have fetched ahead is fetched."""
         return self.guard is None or self.guard.ahead is None or self.guard.fetches_ahead
+
+    @property
+    def _looks_ahead(self) -> bool:
+        """Whether the brain is asked what to fetch ahead, be it to see whether that would pay."""
+        return self.guard is None or self.guard.ahead is None or self.guard.looks_ahead
+
+    def _look_ahead(self, brain: AheadBrain) -> None:
+        if brain.looks_ahead:
+            self._fetch_ahead(brain)
+        if brain.looks_ahead == self._looks_ahead:
+            return
+        brain.looks_ahead = self._looks_ahead
+        if self._shadow_ahead is not None:
+            self._shadow_ahead.target.clear_advice()
+            self._shadow_ahead.begin_anew()
 
     def _fetch_ahead(self, brain: AheadBrain) -> None:
         began = perf_counter_ns()

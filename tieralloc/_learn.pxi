@@ -42,6 +42,7 @@ cdef extern from "learn/guard.hpp" namespace "tieralloc" nogil:
         double patience
         double changeover
         c_bool ahead
+        uint64_t scouting
         uint64_t seed
 
     size_t c_learned "tieralloc::Guard::kLearned"
@@ -55,6 +56,7 @@ cdef extern from "learn/guard.hpp" namespace "tieralloc" nogil:
         c_bool is_sampled(uint64_t row)
         size_t choice()
         c_bool fetches_ahead()
+        c_bool looks_ahead()
         uint64_t switches()
         uint64_t ahead_switches()
         uint64_t sampled()
@@ -184,6 +186,8 @@ cdef class Guard:
         How many times the patience for a simple policy other than the one in charge last.
     ahead : bool
         Whether the learned policy has rows fetched ahead.
+    scouting : int
+        Accesses to rows of the sample by which it shows whether that pays.
     seed : int
         Of the sample.
     """
@@ -193,7 +197,7 @@ cdef class Guard:
 
     def __cinit__(self, uint64_t capacity, policies, *, uint32_t shadow_rows=2048,
                   double half_life=16384, double margin=0.01, double patience=24, double changeover=4,
-                  bint ahead=False, uint64_t seed=0):
+                  bint ahead=False, uint64_t scouting=1 << 14, uint64_t seed=0):
         cdef GuardOptions options
         self.policies = tuple(policies)
         options.capacity = capacity
@@ -205,6 +209,7 @@ cdef class Guard:
         options.patience = patience
         options.changeover = changeover
         options.ahead = ahead
+        options.scouting = scouting
         options.seed = seed
         self._guard.reset(new c_Guard(options))
 
@@ -251,9 +256,17 @@ cdef class Guard:
         return self._guard.get().fetches_ahead()
 
     @property
+    def looks_ahead(self):
+        """Whether to fetch rows for the shadow `ahead`, and advise it; if not it is not judged."""
+        return self._guard.get().looks_ahead()
+
+    @property
     def ahead_miss_ratio(self):
-        """Estimated miss ratio of the learned policy where it fetches rows ahead; None: never."""
-        return None if self.ahead is None else self._guard.get().miss_ratios().back()
+        """Estimated miss ratio of the learned policy where it fetches rows ahead.
+
+        None: it never does, or nobody looks at present whether that pays.
+        """
+        return self._guard.get().miss_ratios().back() if self.looks_ahead else None
 
     @property
     def ahead_switches(self):

@@ -40,6 +40,7 @@ cdef extern from "learn/prefetcher.hpp" namespace "tieralloc" nogil:
         @staticmethod
         size_t bytes(uint32_t capacity)
         void observe(RowSpan rows, WordSpan sample_lengths) except +
+        void learn(RowSpan rows, WordSpan sample_lengths) except +
         CandidateSpan take_candidates() except +
         CandidateSpan keep_wanted(BoolSpan wanted)
         void choose(RowSpan candidates, ScoreSpan scores, vector[uint64_t]& rows) except +
@@ -110,6 +111,18 @@ cdef class Prefetcher:
         cdef const uint32_t[::1] lengths = np.ascontiguousarray(sample_lengths, dtype=np.uint32)
         with nogil:
             self._prefetcher.get().observe(_span(rows), _words(lengths))
+
+    def learn(self, const uint64_t[::1] rows not None, sample_lengths):
+        """As `observe`, where nobody asks for candidates, which costs less: there will be none.
+
+        Raises
+        ------
+        ValueError
+            As `observe`.
+        """
+        cdef const uint32_t[::1] lengths = np.ascontiguousarray(sample_lengths, dtype=np.uint32)
+        with nogil:
+            self._prefetcher.get().learn(_span(rows), _words(lengths))
 
     def candidates(self, RowHistory history not None, wanted=None):
         """Take the rows that may be worth fetching, as accesses since the last call have it.

@@ -452,6 +452,14 @@ class _StoppableAhead(_Stoppable):
         super().__init__(brain, runtime)
         self._ahead = brain
 
+    @property
+    def looks_ahead(self) -> bool:
+        return self._ahead.looks_ahead
+
+    @looks_ahead.setter
+    def looks_ahead(self, value: bool) -> None:
+        self._ahead.looks_ahead = value
+
     def prefetches(self, find_absent: FindAbsent) -> NDArray[np.uint64]:
         rows = self._ahead.prefetches(find_absent)
         self._check()

@@ -747,7 +747,8 @@ class TieredStore:
               fetch ahead), candidates (residents looked at for each one advised), advised,
               advised_evictions, fallback_evictions; guard: miss_ratios (estimates on shadows),
               switches, sample_rate, sampled, and where rows are fetched ahead prefetching (whether
-              they are at present), prefetching_miss_ratio, prefetching_switches; worth, where it
+              they are at present), looks_ahead (whether it is watched at present if that pays),
+              prefetching_miss_ratio, prefetching_switches; worth, where it
               may rest: saved_seconds (of what calls waited for, in the accesses that it was judged
               by last), cpu_seconds (that it took for these), cpu_price (seconds saved that one of
               these must be worth), rests (how many), rest_lookups (until this one is over). Its own

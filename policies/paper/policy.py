@@ -114,12 +114,17 @@ class PaperPolicy:
         return self._models[trained]
 
     def decide(
-        self, models: Models, accesses: NDArray[np.uint64]
+        self, models: Models, accesses: NDArray[np.uint64], *, ahead: bool = True
     ) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
-        """Ask models what to keep and to prefetch, as `decide_keep` and `decide_prefetches`."""
+        """Ask models what to keep and to prefetch, as `decide_keep` and `decide_prefetches`.
+
+        Unless it is to look ahead: then it is nothing, (chunks, 0), that is prefetched.
+        """
         sizes = [rows for _, rows in self.directory.manifest.tables]
         inputs = Inputs.of(accesses, np.cumsum([0, *sizes[:-1]]), self._space)
         keep = decide_keep(models.caching, inputs)
+        if not ahead:
+            return keep, np.empty((len(accesses) // CHUNK, 0), dtype=np.uint64)
         return keep, decide_prefetches(models.prefetch, inputs, self._space)
 
     def count(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tieralloc._core import GuidedSimulator
-from tieralloc.policies.paper.models import CHUNK, POINTS
+from tieralloc.policies.paper.models import CHUNK
 from tieralloc.policies.paper.policy import PaperPolicy
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class PaperBrain:
     """
 
     def __init__(self, policy: PaperPolicy, fast_rows: int) -> None:
+        self.looks_ahead = True
         self._policy = policy
         self._models = policy.models(fast_rows)
         self._tier = GuidedSimulator(
@@ -45,8 +46,8 @@ class PaperBrain:
         rows = np.concatenate([self._rest, rows])
         whole = rows[: len(rows) // CHUNK * CHUNK]
         self._rest = rows[len(whole) :]
-        keep, ahead = self._policy.decide(self._models, whole)
-        offsets = np.arange(len(ahead) + 1, dtype=np.uint64) * np.uint64(POINTS)
+        keep, ahead = self._policy.decide(self._models, whole, ahead=self.looks_ahead)
+        offsets = np.arange(len(ahead) + 1, dtype=np.uint64) * np.uint64(ahead.shape[1])
         self._ahead = ahead.ravel()
         self._tier.run(whole, keep, self._ahead, offsets)
 

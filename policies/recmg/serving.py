@@ -70,13 +70,17 @@ class RecmgAheadBrain(RecmgBrain):
         score_ahead: Score,
     ) -> None:
         super().__init__(policy, fast_rows, memory)
+        self.looks_ahead = True
         self._prefetcher = prefetcher
         self._score_ahead = score_ahead
 
     def observe(self, rows: NDArray[np.uint64], lengths: NDArray[np.uint32]) -> None:
         """Take note of accesses, (n,), of samples of so many rows each."""
         super().observe(rows, lengths)
-        self._prefetcher.observe(rows, lengths)
+        if self.looks_ahead:
+            self._prefetcher.observe(rows, lengths)
+        else:
+            self._prefetcher.learn(rows, lengths)
 
     def prefetches(self, find_absent: FindAbsent) -> NDArray[np.uint64]:
         """Choose rows to be fetched, the likeliest first, among those that are absent."""

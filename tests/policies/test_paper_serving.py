@@ -55,6 +55,21 @@ def test_in_pieces_it_decides_what_the_simulator_decides(trace, trained):
     assert abs(brain._tier.counts["hits"] - counts["hits"]) <= 15 + 0.01 * counts["hits"]
 
 
+def test_where_it_does_not_look_ahead_it_decides_alike_and_fetches_nothing(trace, trained):
+    policy = PaperPolicy.load(trained)
+    accesses = trace.accesses()
+    keep, ahead = policy.decide(policy.models(FAST_ROWS), accesses)
+    alone, nothing = policy.decide(policy.models(FAST_ROWS), accesses, ahead=False)
+    assert np.array_equal(alone, keep)
+    assert nothing.shape == (len(ahead), 0)
+    brain = make_brain(read_policy(trained), FAST_ROWS)
+    brain.looks_ahead = False
+    for rows in pieces(accesses):
+        brain.observe(rows, np.array([len(rows)], dtype=np.uint32))
+        assert len(brain.prefetches(all_absent)) == 0
+    assert brain._tier.counts["lookups"] == len(accesses) // 15 * 15
+
+
 def test_rows_worth_keeping_score_more_and_those_of_no_whole_chunk_are_spared(trace, trained):
     brain = make_brain(read_policy(trained), FAST_ROWS)
     accesses = trace.accesses()[:7003]  # 13 past a whole chunk

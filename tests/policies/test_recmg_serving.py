@@ -39,6 +39,23 @@ def test_the_brain_scores_rows_as_the_simulator_does(trace, trained):
     assert np.array_equal(brain.score(rows), policy.models.scorer(48)(history.features(rows)))
 
 
+def test_what_it_saw_while_it_did_not_look_ahead_it_knows_once_it_does(trace, trained):
+    accesses, lengths = trace.accesses(), trace.lengths.sum(axis=0, dtype=np.uint32)
+    half = len(lengths) // 2
+    cut = int(lengths[:half].sum())
+    chosen = []
+    for looks_ahead in (True, False):
+        brain = make_brain(read_policy(trained), 48)
+        brain.looks_ahead = looks_ahead
+        brain.observe(accesses[:cut], lengths[:half])
+        if looks_ahead:
+            brain._prefetcher.candidates(brain._history)  # taken, and not chosen from
+        brain.looks_ahead = True
+        brain.observe(accesses[cut:], lengths[half:])
+        chosen.append(brain.prefetches(lambda rows: np.ones(len(rows), dtype=np.bool_)))
+    assert np.array_equal(*chosen)
+
+
 def test_what_it_remembers_keeps_within_policy_bytes(trace, trained, tmp_path):
     fast_rows, most = 400, 3 << 19
     tables = list(zip(trace.table_names, map(int, trace.num_embeddings), strict=True))

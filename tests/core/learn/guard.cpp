@@ -130,9 +130,27 @@ TEST(rows_are_fetched_ahead_while_that_pays_and_no_longer) {
   CHECK_EQ(guard.miss_ratios().size(), 3);
 }
 
+TEST(what_did_not_pay_within_a_window_is_not_judged_until_it_is_looked_at_again) {
+  Guard guard({.capacity = 100, .policies = {"lru"}, .ahead = true, .scouting = 1000});
+  scan(guard, 0, 1100, false);  // the first hundred fill the tier
+  CHECK(!guard.looks_ahead());
+  scan(guard, 10000, 7000, true);
+  CHECK(!guard.looks_ahead() && !guard.fetches_ahead());
+  scan(guard, 20000, 1000, true);
+  CHECK(guard.looks_ahead());
+  // What it missed less while nobody looked is not to its credit.
+  CHECK_EQ(guard.miss_ratios()[2], guard.miss_ratios()[1]);
+  CHECK(!guard.fetches_ahead());
+  scan(guard, 30000, 900, true);
+  CHECK(guard.fetches_ahead() && guard.looks_ahead());
+  scan(guard, 40000, 20000, true);
+  CHECK(guard.fetches_ahead() && guard.looks_ahead());
+}
+
 TEST(without_need_no_shadow_fetches_ahead) {
   Guard guard({.capacity = 100, .policies = {"lru"}});
   CHECK(guard.ahead() == nullptr);
+  CHECK(!guard.looks_ahead());
   guard.observe(loop_over(0, 110, 100));
   CHECK(!guard.fetches_ahead());
 }
@@ -147,6 +165,7 @@ TEST(options_of_a_guard_that_make_no_sense_are_refused) {
     return false;
   };
   CHECK(!refused({.capacity = 10, .policies = {"lru"}}));
+  CHECK(refused({.capacity = 10, .policies = {"lru"}, .scouting = 0}));
   CHECK(refused({.capacity = 0, .policies = {"lru"}}));
   CHECK(refused({.capacity = 10, .policies = {}}));
   CHECK(refused({.capacity = 10, .policies = {"no such"}}));

@@ -90,6 +90,35 @@ TEST(each_candidate_comes_once_with_the_last_that_was_said_of_it) {
   CHECK_EQ(taken[1].features[8], 2);  // voters
 }
 
+TEST(what_it_learned_without_candidates_it_knows_when_it_is_asked_for_them) {
+  constexpr std::uint32_t kPairs = 300;
+  Prefetcher observer(100'000, 0.5f), learner(100'000, 0.5f);
+  std::vector<RowId> rows;
+  for (int times = 0; times < 2; ++times) {
+    for (RowId row = 0; row < kPairs; ++row) rows.insert(rows.end(), {row, row + kPairs});
+  }
+  const std::vector<std::uint32_t> lengths(rows.size() / 2, 2);
+  observer.observe(rows, lengths);
+  learner.observe(rows, lengths);  // candidates that are dropped
+  CHECK(!observer.take_candidates().empty());
+  observer.observe(rows, lengths);
+  learner.learn(rows, lengths);
+  observer.take_candidates();
+  CHECK(learner.take_candidates().empty());
+  const RowId asked[] = {7};
+  const std::uint32_t one[] = {1};
+  observer.observe(asked, one);
+  learner.observe(asked, one);
+  const auto expected = observer.take_candidates();
+  const auto found = learner.take_candidates();
+  CHECK(!expected.empty());
+  CHECK_EQ(found.size(), expected.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    CHECK_EQ(found[i].row, expected[i].row);
+    CHECK(found[i].features == expected[i].features);
+  }
+}
+
 TEST(a_copy_goes_its_own_way) {
   Prefetcher prefetcher = that_knows(4);
   prefetcher.begin_sample();

@@ -19,6 +19,9 @@ GuardOptions checked(const GuardOptions& options) {
     throw std::invalid_argument("half_life is " + std::to_string(options.half_life) +
                                 ", expected at least 1 access");
   }
+  if (options.scouting < 1) {
+    throw std::invalid_argument("scouting is 0, expected at least 1 access");
+  }
   if (!(options.margin >= 0)) {
     throw std::invalid_argument("margin is " + std::to_string(options.margin) +
                                 ", expected at least 0");
@@ -43,7 +46,8 @@ Guard::Guard(const GuardOptions& options)
       decay_(std::exp2(-1 / options_.half_life)),
       misses_(learned_ + (options_.ahead ? 2 : 1)),
       missed_(misses_.size()),
-      contest_(misses_.size(), learned_) {
+      contest_(misses_.size(), learned_),
+      scout_(options_.scouting) {
   const auto rows =
       static_cast<std::uint32_t>(std::min<std::uint64_t>(options_.shadow_rows, options_.capacity));
   for (const std::string& policy : options_.policies) {
@@ -69,12 +73,23 @@ void Guard::access(RowId row) {
     misses_[i] = misses_[i] * decay_ + missed_[i];
   }
   if (learned().evictions() == 0) return;  // until tiers are full all miss alike
-  for (std::size_t i = 0; i < shadows_.size(); ++i) {
-    // Reads have their price: fetching ahead has to gain the margin to go on, not only to begin.
-    const bool is_rid_of_reads = fetches_ahead() && i == learned_;
-    const double margin = is_rid_of_reads ? -options_.margin : options_.margin;
-    contest_.gain(i, missed_[in_charge()] - missed_[i] * (1 + margin));
-  }
+  for (std::size_t i = 0; i < shadows_.size(); ++i) note_lead(i);
+  if (options_.ahead) scout();
+}
+
+void Guard::note_lead(std::size_t shadow) {
+  if (shadow > learned_ && !looks_ahead()) return;
+  // Reads have their price: fetching ahead has to gain the margin to go on, not only to begin.
+  const bool is_rid_of_reads = fetches_ahead() && shadow == learned_;
+  const double margin = is_rid_of_reads ? -options_.margin : options_.margin;
+  contest_.gain(shadow, missed_[in_charge()] - missed_[shadow] * (1 + margin));
+}
+
+void Guard::scout() {
+  const bool looked_ahead = looks_ahead();
+  scout_.note(fetches_ahead());
+  // What the shadow misses that nobody advised says nothing.
+  if (!looked_ahead && looks_ahead()) misses_.back() = misses_[learned_];
 }
 
 /// The learned policy, be it fetching ahead or not, and the simple one that the tier runs already

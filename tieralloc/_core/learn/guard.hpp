@@ -3,12 +3,12 @@
 //
 // Beside a fast tier small shadows of it run, one for each simple policy, one that the learned
 // policy advises as it advises the tier, and if need be one more for which it also fetches rows
-// ahead. They see the accesses to those rows whose hash falls below
-// a threshold, and have as small a share of the tier's capacity (SHARDS: Waldspurger et al.,
-// "Efficient MRC construction with SHARDS", FAST 2015): all see the same accesses, so that what
-// sampling gets wrong it gets wrong of all alike. Whoever would have missed less than who is in
-// charge, by a margin and by some misses more, takes its place. Bounded work an access, bounded
-// memory. Not for concurrent use.
+// ahead: always where that pays, else now and then (scout.hpp). They see the accesses to those rows
+// whose hash falls below a threshold, and have as small a share of the tier's capacity (SHARDS:
+// Waldspurger et al., "Efficient MRC construction with SHARDS", FAST 2015): all see the same
+// accesses, so that what sampling gets wrong it gets wrong of all alike. Whoever would have missed
+// less than who is in charge, by a margin and by some misses more, takes its place. Bounded work an
+// access, bounded memory. Not for concurrent use.
 #pragma once
 
 #include <cstdint>
@@ -19,6 +19,7 @@
 
 #include "contest.hpp"
 #include "row_sample.hpp"
+#include "scout.hpp"
 #include "shadow_tier.hpp"
 
 namespace tieralloc {
@@ -32,6 +33,8 @@ struct GuardOptions {
   double patience = kContestPatience;
   double changeover = kContestChangeover;
   bool ahead = false;  ///< whether the learned policy has rows fetched ahead
+  /// Accesses of the sample by which it shows whether that pays.
+  std::uint64_t scouting = 1 << 14;
   std::uint64_t seed = 0;
 };
 
@@ -60,6 +63,9 @@ class Guard {
   std::size_t choice() const { return in_charge() < learned_ ? in_charge() : kLearned; }
   /// Whether rows should be fetched ahead; not before that was seen to pay.
   bool fetches_ahead() const { return in_charge() > learned_; }
+  /// Whether rows should be fetched for the shadow `ahead`, and that advised; if not, it is not
+  /// judged.
+  bool looks_ahead() const { return options_.ahead && scout_.is_out(); }
   /// Times that the choice changed.
   std::uint64_t switches() const { return switches_; }
   /// Times that rows began to be fetched ahead, or ceased to.
@@ -74,6 +80,8 @@ class Guard {
   std::size_t in_charge() const { return contest_.in_charge(); }
 
   void access(RowId row);
+  void note_lead(std::size_t shadow);
+  void scout();
   void decide();
 
   GuardOptions options_;
@@ -85,6 +93,7 @@ class Guard {
   std::vector<double> missed_;  ///< whether each missed the last access, 0 or 1
   double weight_ = 0;           ///< decayed count of accesses
   Contest contest_;             ///< of the shadows
+  Scout scout_;
   std::uint64_t sampled_ = 0;
   std::size_t running_ = 0;  ///< the simple policy that was in charge last
   std::uint64_t switches_ = 0;

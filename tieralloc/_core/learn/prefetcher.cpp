@@ -83,14 +83,25 @@ void Prefetcher::gather(std::span<const Candidate> candidates) {
 
 void Prefetcher::observe(std::span<const RowId> rows,
                          std::span<const std::uint32_t> sample_lengths) {
+  // What is foretold by accesses longer ago has come by now, or will not in time.
+  observe(rows, sample_lengths, kPrefetchHorizon);
+}
+
+void Prefetcher::learn(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths) {
+  observe(rows, sample_lengths, 0);
+  pending_.clear();
+}
+
+/// With candidates of the samples that end within so many accesses of the end.
+void Prefetcher::observe(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths,
+                         std::size_t horizon) {
   check_lengths(rows, sample_lengths);
   check_rows(rows, kMostLoggedRows);
   std::size_t at = 0;
   for (const std::uint32_t length : sample_lengths) {
     begin_sample();
-    // What is foretold by accesses longer ago has come by now, or will not in time.
     const std::size_t end = at + length;
-    const bool is_recent = end + kPrefetchHorizon > rows.size();
+    const bool is_recent = end + horizon > rows.size();
     for (; at < end; ++at) {
       if (at + 2 * kAhead < rows.size()) successors_.prefetch(rows[at + 2 * kAhead]);
       if (at + kAhead < rows.size()) successors_.prefetch_earlier(rows[at + kAhead]);

@@ -48,6 +48,9 @@ class Prefetcher {
   /// they do not add up to the rows, or for a row that is too large.
   void observe(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
 
+  /// The same without candidates, and those there were are dropped.
+  void learn(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
+
   /// The candidates since the last call, each with the last that was said of it, but for those
   /// that were fetched of late; valid until the next call. Of too many, the last.
   std::span<const Candidate> take_candidates();
@@ -64,8 +67,9 @@ class Prefetcher {
   float trust() const;
 
  private:
+  void observe(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths,
+               std::size_t horizon);
   void stop_waiting();
-
   void note(RowId row);
   void gather(std::span<const Candidate> candidates);
 

@@ -1,0 +1,46 @@
+// scout.hpp: when to find out whether something pays that is not done at present.
+//
+// Finding out has its price. It is done for a window of accesses; where nothing came of it by then,
+// not for some windows, and each time for twice as many, up to a most: something that never pays
+// takes a ninth of what it would take, and later less. Not for concurrent use.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+namespace tieralloc {
+
+class Scout {
+ public:
+  explicit Scout(std::uint64_t window) : window_(window), left_(window) {}
+
+  /// Whether it is being found out.
+  bool is_out() const { return is_out_; }
+
+  /// An access has gone by; it is done, as it was seen to pay, or not.
+  void note(bool is_done) {
+    if (is_done) {
+      is_out_ = true;
+      left_ = window_;
+      rest_ = kShortestRest;
+      return;
+    }
+    if (--left_ > 0) return;
+    is_out_ = !is_out_;
+    left_ = window_;
+    if (is_out_) return;
+    left_ = window_ * rest_;
+    rest_ = std::min(2 * rest_, kLongestRest);
+  }
+
+ private:
+  static constexpr std::uint64_t kShortestRest = 8;  // windows
+  static constexpr std::uint64_t kLongestRest = 64;
+
+  std::uint64_t window_;
+  std::uint64_t left_;  ///< accesses until it turns
+  std::uint64_t rest_ = kShortestRest;
+  bool is_out_ = true;
+};
+
+}  // namespace tieralloc
