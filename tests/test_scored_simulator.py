@@ -168,6 +168,23 @@ def test_a_model_that_is_ahead_is_left_alone_whatever_its_rivals():
     assert made.counts == alone.counts
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_what_a_sample_of_rows_gets_wrong_puts_no_rival_in_charge(seed):
+    rows, capacity = 9000, 8192  # of which a quarter is in the sample, or some more
+    accesses = uint64(np.random.default_rng(seed).integers(0, rows, 60_000))
+    made = ScoredSimulator(
+        RowHistory(np.array([0, rows]), rows),
+        capacity,
+        lambda features: -features[:, AGE],
+        candidates=64,
+        victims=4,
+        rivals=["lru"],
+        seed=seed,
+    )
+    made.run(accesses, np.full(len(accesses) // 5, 5, dtype=np.uint32))
+    assert made.switches == 0
+
+
 def test_an_unknown_rival_is_named():
     with pytest.raises(ValueError, match="best"):
         simulator(lambda features: features[:, COUNT], rivals=["best"])

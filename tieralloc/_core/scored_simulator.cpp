@@ -55,11 +55,13 @@ ScoredSimulator::Tier::Tier(std::unique_ptr<ScoredPolicy> made, std::uint32_t ca
                             std::uint64_t rows, std::uint64_t count_from, std::uint64_t lag)
     : policy(*made), simulator(std::move(made), capacity, rows, count_from, lag) {}
 
-/// The tier as it would be without any prefetching, and under its rivals; or a small part of it.
+/// The tier as it would be without any prefetching, and under its rivals; or a small part of it,
+/// and then also as it is: what a sample gets wrong of one of them it gets wrong of all.
 struct ScoredSimulator::Shadows {
   static constexpr std::uint32_t kMostRows = 2048;
 
-  Shadows(std::uint32_t capacity, std::uint64_t rows, const Guidance& guidance, std::uint64_t seed)
+  Shadows(std::uint32_t capacity, std::uint64_t rows, const Guidance& guidance, std::uint64_t seed,
+          const std::optional<Prefetching>& prefetching)
       : sample(capacity, kMostRows, seed),
         learned(make_policy(std::min(capacity, kMostRows), guidance, seed),
                 std::min(capacity, kMostRows), rows),
@@ -68,6 +70,9 @@ struct ScoredSimulator::Shadows {
     for (const std::string& name : names) {
       rivals.emplace_back(name, std::min(capacity, kMostRows), seed);
     }
+    if (!prefetching || sample.rate() == 1) return;
+    const auto lag = std::llround(static_cast<double>(prefetching->lag) * sample.rate());
+    ahead.emplace(make_policy(kMostRows, guidance, seed), kMostRows, rows, 0, lag);
   }
 
   /// The place of the model among those who contend; those before are the rivals'.
@@ -76,6 +81,7 @@ struct ScoredSimulator::Shadows {
 
   RowSample sample;
   Tier learned;
+  std::optional<Tier> ahead;  ///< with prefetching; none: the whole tier is in the sample
   PrefetchGate gate;
   std::vector<std::string> names;
   std::deque<ShadowTier> rivals;
@@ -95,7 +101,7 @@ ScoredSimulator::ScoredSimulator(std::uint32_t capacity, RowHistory history, Sco
       capacity_(capacity),
       guide_from_(guide_from) {
   if (!prefetching_ && guidance.rivals.empty()) return;
-  shadows_ = std::make_unique<Shadows>(capacity, history_.rows(), guidance, seed);
+  shadows_ = std::make_unique<Shadows>(capacity, history_.rows(), guidance, seed, prefetching_);
 }
 
 ScoredSimulator::~ScoredSimulator() = default;
@@ -121,7 +127,9 @@ void ScoredSimulator::run(std::span<const RowId> rows,
 
 void ScoredSimulator::begin_to_guide() {
   tier_.policy.set_scorer(scorer_.get());
-  if (shadows_ != nullptr) shadows_->learned.policy.set_scorer(scorer_.get());
+  if (shadows_ == nullptr) return;
+  shadows_->learned.policy.set_scorer(scorer_.get());
+  if (shadows_->ahead) shadows_->ahead->policy.set_scorer(scorer_.get());
 }
 
 void ScoredSimulator::access(std::span<const RowId> row) {
@@ -141,9 +149,11 @@ void ScoredSimulator::access(std::span<const RowId> row) {
 void ScoredSimulator::compare(std::span<const RowId> row) {
   Shadows& shadows = *shadows_;
   Contest& contest = shadows.contest;
-  const bool missed = !tier_.simulator.is_resident(row[0]);
+  Tier& ahead = shadows.ahead ? *shadows.ahead : tier_;
   const bool missed_without = !shadows.learned.simulator.is_resident(row[0]);
+  const bool missed = prefetching_ ? !ahead.simulator.is_resident(row[0]) : missed_without;
   shadows.learned.simulator.run(row);
+  if (shadows.ahead) shadows.ahead->simulator.run(row);
   std::vector<double> misses;  // of the rivals, and of the model without prefetching
   for (ShadowTier& rival : shadows.rivals) misses.push_back(rival.access(row[0]) ? 0 : 1);
   misses.push_back(missed_without ? 1 : 0);
@@ -152,6 +162,7 @@ void ScoredSimulator::compare(std::span<const RowId> row) {
   if (shadows.model_decides()) {
     if (prefetching_ && !shadows.gate.note(missed, missed_without)) {
       tier_.policy.give_up_prefetched();
+      ahead.policy.give_up_prefetched();
     }
   }
   const double now = shadows.model_decides() ? missed : misses[contest.in_charge()];
@@ -191,6 +202,9 @@ void ScoredSimulator::fetch_ahead() {
   ahead_.clear();
   prefetching_->prefetcher.choose(rows_, scores_, ahead_);
   tier_.simulator.prefetch(ahead_);
+  if (!shadows_->ahead) return;
+  std::erase_if(ahead_, [&](RowId row) { return !shadows_->sample.contains(row); });
+  shadows_->ahead->simulator.prefetch(ahead_);
 }
 
 }  // namespace tieralloc

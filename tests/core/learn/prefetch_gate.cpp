@@ -30,6 +30,15 @@ TEST(prefetching_that_always_harms_costs_a_few_misses_in_a_million_accesses) {
   CHECK(gate.closings() >= 5 && gate.closings() <= 9);
 }
 
+TEST(prefetching_that_neither_harms_nor_helps_does_not_add_up_to_harm) {
+  std::int64_t most = 0;
+  for (std::uint64_t seed = 1; seed <= 8; ++seed) {
+    PrefetchGate gate;
+    most = std::max(most, cost(gate, 1 << 20, 250, 251, seed));
+  }
+  CHECK(most < 1000);
+}
+
 TEST(prefetching_that_saves_misses_is_let_go_on) {
   PrefetchGate gate;
   CHECK(cost(gate, 1 << 20, 300, 200) < -90'000);

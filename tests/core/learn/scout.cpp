@@ -29,19 +29,26 @@ TEST(what_never_pays_is_looked_at_for_a_window_and_then_ever_less_often) {
   CHECK(accesses_out(scout, 10'000 * kWindow, false) >= 150 * kWindow);
 }
 
-TEST(while_it_is_done_it_is_looked_at_and_for_a_window_after) {
+TEST(while_it_is_done_it_is_looked_at_and_to_the_end_of_the_window) {
   Scout scout(kWindow);
   CHECK_EQ(accesses_out(scout, kWindow / 2, false), kWindow / 2);
   CHECK_EQ(accesses_out(scout, 1000 * kWindow, true), 1000 * kWindow);
-  CHECK_EQ(accesses_out(scout, kWindow, false), kWindow);
-  CHECK_EQ(accesses_out(scout, 8 * kWindow, false), 0);
+  CHECK_EQ(accesses_out(scout, 3 * kWindow, false), kWindow / 2);
+}
+
+TEST(what_is_given_up_within_a_window_counts_for_nothing) {
+  Scout scout(kWindow);
+  accesses_out(scout, 3 * kWindow / 4, true);
+  CHECK_EQ(accesses_out(scout, kWindow / 4 + 8 * kWindow, false), kWindow / 4);
+  accesses_out(scout, 3 * kWindow / 4, true);
+  CHECK_EQ(accesses_out(scout, kWindow / 4 + 16 * kWindow, false), kWindow / 4);
 }
 
 TEST(after_it_paid_it_is_soon_looked_at_again) {
   Scout scout(kWindow);
   accesses_out(scout, 1000 * kWindow, false);
   while (!scout.is_out()) scout.note(false);
-  scout.note(true);
+  CHECK_EQ(accesses_out(scout, kWindow, true), kWindow);
   CHECK_EQ(accesses_out(scout, kWindow, false), kWindow);
   CHECK_EQ(accesses_out(scout, 9 * kWindow, false), kWindow);
 }

@@ -4,8 +4,9 @@
 // prefetching. While it is open, what is missed more is added up and what is missed less taken off,
 // never below nothing (a cumulative sum: Page, "Continuous inspection schemes", Biometrika 1954):
 // once it costs kPatience misses, the gate closes for a while. Each time that it has to close again
-// before it has saved as many, it stays closed for twice as long, so that harm comes to little in
-// all, and a workload that changes is noticed. Not for concurrent use.
+// before it has saved several times as many, which chance alone rarely does, it stays closed for
+// twice as long, so that harm comes to little in all, and a workload that changes is noticed. Not
+// for concurrent use.
 #pragma once
 
 #include <algorithm>
@@ -22,8 +23,8 @@ class PrefetchGate {
     if (!is_open()) return --closed_for_ == 0;
     const int more = static_cast<int>(missed) - static_cast<int>(missed_without);
     cost_ = std::max(cost_ + more, 0);
-    saved_ = std::max(saved_ - more, 0);
-    if (saved_ >= kPatience) pause_ = kShortest;
+    saved_ -= more;
+    if (saved_ >= kProof) pause_ = kShortest;
     if (cost_ < kPatience) return true;
     closed_for_ = pause_;
     pause_ = std::min(2 * pause_, kLongest);
@@ -37,11 +38,12 @@ class PrefetchGate {
 
  private:
   static constexpr int kPatience = 32;
+  static constexpr int kProof = 4 * kPatience;
   static constexpr std::uint64_t kShortest = 1 << 13;  // accesses
   static constexpr std::uint64_t kLongest = 1 << 20;
 
   int cost_ = 0;
-  int saved_ = 0;
+  int saved_ = 0;  ///< misses since it opened, less than nothing where there were more
   std::uint64_t closed_for_ = 0;  ///< so many more accesses
   std::uint64_t pause_ = kShortest;
   std::uint64_t closings_ = 0;

@@ -1,8 +1,9 @@
 // scout.hpp: when to find out whether something pays that is not done at present.
 //
-// Finding out has its price. It is done for a window of accesses; where nothing came of it by then,
+// Finding out has its price. One looks for a window of accesses; where it is not done by its end,
 // not for some windows, and each time for twice as many, up to a most: something that never pays
-// takes a ninth of what it would take, and later less. Not for concurrent use.
+// takes a ninth of what it would take, and later less. It may be begun and given up again within a
+// window, which counts for nothing. Not for concurrent use.
 #pragma once
 
 #include <algorithm>
@@ -14,23 +15,20 @@ class Scout {
  public:
   explicit Scout(std::uint64_t window) : window_(window), left_(window) {}
 
-  /// Whether it is being found out.
+  /// Whether one looks.
   bool is_out() const { return is_out_; }
 
-  /// An access has gone by; it is done, as it was seen to pay, or not.
+  /// An access has gone by; it is done at present, as it was seen to pay, or not. While it is done
+  /// one looks.
   void note(bool is_done) {
-    if (is_done) {
-      is_out_ = true;
-      left_ = window_;
-      rest_ = kShortestRest;
-      return;
-    }
     if (--left_ > 0) return;
-    is_out_ = !is_out_;
-    left_ = window_;
-    if (is_out_) return;
-    left_ = window_ * rest_;
-    rest_ = std::min(2 * rest_, kLongestRest);
+    is_out_ = is_done || !is_out_;
+    left_ = is_out_ ? window_ : window_ * rest_;
+    if (is_done) {
+      rest_ = kShortestRest;
+    } else if (!is_out_) {
+      rest_ = std::min(2 * rest_, kLongestRest);
+    }
   }
 
  private:
