@@ -3,9 +3,9 @@
 //
 // The model sees the features of rows as they stand when a victim is needed, the access that needs
 // it included. Beside the tier small shadows of it run (learn/row_sample.hpp): one without any
-// prefetching, and one for each simple policy that the model is compared with. Where one of those
-// misses less, it decides until it does so no more (learn/contest.hpp), as in a store under a
-// Guard.
+// prefetching and one with it, and one for each simple policy that the model is compared with.
+// Where one of those misses less, it decides until it does so no more (learn/contest.hpp), as in a
+// store under a Guard.
 #pragma once
 
 #include <cstdint>
