@@ -118,7 +118,7 @@ class PaperPolicy:
     ) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
         """Ask models what to keep and to prefetch, as `decide_keep` and `decide_prefetches`.
 
-        Unless it is to look ahead: then it is nothing, (chunks, 0), that is prefetched.
+        Where it is not to look ahead nothing is prefetched: (chunks, 0).
         """
         sizes = [rows for _, rows in self.directory.manifest.tables]
         inputs = Inputs.of(accesses, np.cumsum([0, *sizes[:-1]]), self._space)

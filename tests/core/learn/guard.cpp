@@ -147,6 +147,18 @@ TEST(what_did_not_pay_within_a_window_is_not_judged_until_it_is_looked_at_again)
   CHECK(guard.fetches_ahead() && guard.looks_ahead());
 }
 
+TEST(what_led_as_its_window_ended_is_not_begun) {
+  // All in one call: who leads is put in charge at its end, when nobody looks any more.
+  Guard guard({.capacity = 100, .policies = {"lru"}, .ahead = true, .scouting = 200});
+  std::vector<RowId> rows;
+  for (RowId row = 0; row < 310; ++row) rows.push_back(row);
+  guard.observe(std::span(rows).first(120));  // the tier fills
+  for (RowId row = 120; row < 215; ++row) guard.ahead()->prefetch(row);
+  guard.observe(std::span(rows).subspan(120));
+  CHECK(!guard.looks_ahead());
+  CHECK(!guard.fetches_ahead());
+}
+
 TEST(without_need_no_shadow_fetches_ahead) {
   Guard guard({.capacity = 100, .policies = {"lru"}});
   CHECK(guard.ahead() == nullptr);

@@ -31,6 +31,9 @@ class Contest {
     leads_[contender] = std::max(0.0, leads_[contender] + misses);
   }
 
+  /// What a contender gained counts no more.
+  void forget(std::size_t contender) { leads_[contender] = 0; }
+
   /// Puts who leads by the most for its patience in charge, if anybody leads by more than that;
   /// returns whether it did. `patience(contender)` is in misses.
   template <typename Patience>

@@ -88,8 +88,10 @@ void Guard::note_lead(std::size_t shadow) {
 void Guard::scout() {
   const bool looked_ahead = looks_ahead();
   scout_.note(fetches_ahead());
-  // What the shadow misses that nobody advised says nothing.
-  if (!looked_ahead && looks_ahead()) misses_.back() = misses_[learned_];
+  if (looked_ahead == looks_ahead()) return;
+  // What the shadow misses that nobody advises says nothing; and what nobody looks at is not begun.
+  misses_.back() = misses_[learned_];
+  contest_.forget(learned_ + 1);
 }
 
 /// The learned policy, be it fetching ahead or not, and the simple one that the tier runs already

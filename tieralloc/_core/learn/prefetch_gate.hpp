@@ -23,7 +23,7 @@ class PrefetchGate {
     if (!is_open()) return --closed_for_ == 0;
     const int more = static_cast<int>(missed) - static_cast<int>(missed_without);
     cost_ = std::max(cost_ + more, 0);
-    saved_ -= more;
+    saved_ = std::min(saved_ - more, kProof);
     if (saved_ >= kProof) pause_ = kShortest;
     if (cost_ < kPatience) return true;
     closed_for_ = pause_;
@@ -43,7 +43,7 @@ class PrefetchGate {
   static constexpr std::uint64_t kLongest = 1 << 20;
 
   int cost_ = 0;
-  int saved_ = 0;  ///< misses since it opened, less than nothing where there were more
+  int saved_ = 0;  ///< misses since it opened, up to kProof; below 0 where there were more
   std::uint64_t closed_for_ = 0;  ///< so many more accesses
   std::uint64_t pause_ = kShortest;
   std::uint64_t closings_ = 0;
