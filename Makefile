@@ -11,9 +11,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constraint constraints.txt
 
-CORE := $(shell find tieralloc/_core -name '*.cpp' -o -name '*.hpp' -o -name '*.inc')
+CORE := $(shell find tieralloc/_core policies/baselines/_core -name '*.cpp' -o -name '*.hpp' -o -name '*.inc')
 BUILD_FROM := setup.py pyproject.toml constraints.txt $(CORE) \
-              $(wildcard tieralloc/*.pyx tieralloc/*.pxi)
+              $(wildcard tieralloc/*.pyx tieralloc/*.pxi policies/baselines/*.pyx)
 CPP := $(CORE) $(shell find tests/core -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
 .PHONY: demo test test-python test-core sanitize bench bench-peers dlrm policies paper lint format clean
@@ -61,7 +61,8 @@ format: $(VENV)/all
 	@$(BIN)/clang-format -i $(CPP)
 
 clean:
-	rm -rf build $(VENV) tieralloc/_core.cpp tieralloc/*.so *.egg-info
+	rm -rf build $(VENV) *.egg-info $(addprefix tieralloc/,_core.cpp *.so) \
+	    $(addprefix policies/baselines/,_native.cpp *.so)
 
 # The package built where it stands, with what a demo needs, and with what development needs.
 $(VENV)/python:

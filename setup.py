@@ -1,4 +1,4 @@
-"""Builds the C++ core and the Cython layer over it; pyproject.toml has everything else."""
+"""Builds the core and the baselines, C++ under Cython; pyproject.toml has everything else."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +9,11 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 CORE = Path("tieralloc/_core")
-HEADERS = [path for suffix in ("*.hpp", "*.inc") for path in CORE.rglob(suffix)]
+BASELINES = Path("tieralloc/policies/baselines")
+#: What the baselines compile of the core: its simulator and what that needs.
+SIMULATOR = ["error", "memory", "simulator", "numa/nodes", "numa/placement", "numa/syscalls"]
+HEADERS = (".hpp", ".inc")
+FLAGS = ["-std=c++20", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
 
 
 class ParallelBuild(build_ext):
@@ -27,17 +31,36 @@ class ParallelBuild(build_ext):
         super().build_extensions()
 
 
-extension = Extension(
-    "tieralloc._core",
-    sources=["tieralloc/_core.pyx", *sorted(str(path) for path in CORE.rglob("*.cpp"))],
-    depends=sorted(str(path) for path in [*HEADERS, *Path("tieralloc").glob("*.pxi")]),
-    include_dirs=[str(CORE)],
-    language="c++",
-    extra_compile_args=["-std=c++20", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"],
-    extra_link_args=["-pthread"],
-)
+def extension(name, module, sources, folders):
+    """Compile a Cython module and C++ sources, with the headers in folders."""
+    headers = (path for folder in folders for path in folder.rglob("*") if path.suffix in HEADERS)
+    return Extension(
+        name,
+        sources=[str(path) for path in [module, *sources]],
+        depends=sorted(str(path) for path in [*headers, *module.parent.glob("*.pxi")]),
+        include_dirs=[str(folder) for folder in folders],
+        language="c++",
+        extra_compile_args=FLAGS,
+        extra_link_args=["-pthread"],
+    )
+
+
+extensions = [
+    extension("tieralloc._core", Path("tieralloc/_core.pyx"), sorted(CORE.rglob("*.cpp")), [CORE]),
+    extension(
+        "tieralloc.policies.baselines._native",
+        BASELINES / "_native.pyx",
+        [
+            *sorted(BASELINES.glob("_core/*.cpp")),
+            *(CORE / f"{name}.cpp" for name in SIMULATOR),
+            *sorted(CORE.glob("eviction/*.cpp")),
+            *sorted(CORE.glob("index/*.cpp")),
+        ],
+        [CORE, BASELINES / "_core"],
+    ),
+]
 
 setup(
-    ext_modules=cythonize([extension], compiler_directives={"language_level": "3"}),
+    ext_modules=cythonize(extensions, compiler_directives={"language_level": "3"}),
     cmdclass={"build_ext": ParallelBuild},
 )

@@ -8,33 +8,33 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
+
+from tieralloc.simulate import LearnedPolicy
 
 if TYPE_CHECKING:
-    from tieralloc._advising import Brain
-    from tieralloc.policy_directory import PolicyDirectory
-    from tieralloc.simulate import LearnedPolicy
+    from tieralloc._core import PlannedModel
 
 #: Module and name of what trains each policy, and of what loads it.
 _TRAINED_BY = {
     "recmg": ("tieralloc.policies.recmg.learning", "train_policy"),
-    "recmg-paper": ("tieralloc.policies.paper.learning", "train_policy"),
+    "recmg-paper": ("tieralloc.policies.recmg_paper.learning", "train_policy"),
 }
 _LOADED_BY = {
     "recmg": ("tieralloc.policies.recmg.policy", "RecmgPolicy"),
     "recmg-caching": ("tieralloc.policies.recmg.policy", "RecmgCachingPolicy"),
-    "recmg-paper": ("tieralloc.policies.paper.policy", "PaperPolicy"),
+    "recmg-paper": ("tieralloc.policies.recmg_paper.policy", "PaperPolicy"),
 }
 
 #: Policies that run from the directory of another.
 _TRAINED_AS = {"recmg-caching": "recmg"}
 
-#: Module and name of what makes the brain of each policy that a store can run.
-_SERVED_BY: dict[str, tuple[str, str]] = {
-    "recmg": ("tieralloc.policies.recmg.serving", "make_brain"),
-    "recmg-caching": ("tieralloc.policies.recmg.serving", "make_caching_brain"),
-    "recmg-paper": ("tieralloc.policies.paper.serving", "make_brain"),
-}
+
+class TrainedPolicy(LearnedPolicy, Protocol):
+    """A trained policy, for the simulator and for a store."""
+
+    def model_for(self, fast_rows: int) -> PlannedModel:
+        """Return what `tieralloc._core.Store.use_planned` takes, for so many fast rows."""
 
 
 def learned_names() -> list[str]:
@@ -43,7 +43,7 @@ def learned_names() -> list[str]:
 
 
 def trainer(name: str) -> Callable[..., Any]:
-    """Return what trains a policy, such as `tieralloc.policies.paper.learning.train_policy`.
+    """Return what trains a policy, such as `tieralloc.policies.recmg_paper.learning.train_policy`.
 
     It computes on one thread, however many there are.
 
@@ -71,29 +71,36 @@ def trained_as(name: str) -> str:
 
 def served_names() -> list[str]:
     """Names of the learned policies that a store can run."""
-    return list(_SERVED_BY)
+    return list(_LOADED_BY)
 
 
-def brain_maker(name: str) -> Callable[[PolicyDirectory, int, int | None], Brain]:
-    """Return what makes a policy's brain of its directory, for a fast tier of so many rows.
+def load_policy(name: str, path: str, label: str | None = None) -> TrainedPolicy:
+    """Load a trained policy.
 
-    It may take so many bytes to remember with, or as many as it likes (None).
+    Parameters
+    ----------
+    name : str
+        Of the policy.
+    path : str
+        Its directory.
+    label : str, optional
+        Its name in records; without it, `name`.
 
     Raises
     ------
     ValueError
-        For a policy that no store can run.
+        For an unknown policy, or a directory that does not hold it.
+    OSError
+        Where the directory cannot be read.
     ImportError
         Where torch is missing.
     """
-    if name not in _SERVED_BY:
-        known = ", ".join(served_names()) or "none"
-        raise ValueError(f"learned policy {name!r} cannot be served; those that can: {known}")
-    module, function = _SERVED_BY[name]
-    found: Callable[[PolicyDirectory, int, int | None], Brain] = getattr(
-        importlib.import_module(module), function
-    )
-    return found
+    if name not in _LOADED_BY:
+        known = ", ".join(_LOADED_BY)
+        raise ValueError(f"learned policy {name!r} is unknown; known are {known}")
+    module, kind = _LOADED_BY[name]
+    loaded: TrainedPolicy = getattr(importlib.import_module(module), kind).load(path, label or name)
+    return loaded
 
 
 def with_learned(policies: Sequence[str]) -> list[str | LearnedPolicy]:
@@ -137,6 +144,4 @@ def _load(policy: str, label: str) -> LearnedPolicy:
             f" --out DIR,"
             f" then name it {name}:DIR"
         )
-    module, kind = _LOADED_BY[name]
-    loaded: LearnedPolicy = getattr(importlib.import_module(module), kind).load(directory, label)
-    return loaded
+    return load_policy(name, directory, label)

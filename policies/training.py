@@ -1,6 +1,6 @@
 """The training loop: seeded, resumable, and stopped by what is measured, not by the loss.
 
-A round goes once over examples in random order, measures, and leaves a checkpoint. A run that was
+An epoch goes once over examples in random order, measures, and leaves a checkpoint. A run that was
 interrupted and resumed ends with the weights of one that was not, bit for bit, given the same torch
 and number of threads.
 """
@@ -19,7 +19,6 @@ from tieralloc._files import replacing
 from tieralloc._progress import Narrate
 from tieralloc._torch import torch
 
-_LONGEST_GRADIENT = 1.0
 _RISING, _LOWEST = 0.1, 0.04  # of a cycle of the learning rate
 
 
@@ -50,36 +49,39 @@ class Settings:
 
     Parameters
     ----------
-    rounds : int
+    epochs : int
         At most; each measures once.
     patience : int
-        Rounds without a better measure after which training ends.
+        Epochs without a better measure after which training ends.
     batch_size : int
         Examples of a step.
-    round_examples : int or None
-        Examples of a round, drawn anew for each; None: all of them.
+    epoch_examples : int or None
+        Examples of an epoch, drawn anew for each; None: all of them.
     learning_rate : float
         Of Adam.
+    max_gradient_norm : float or None
+        Longer gradients are shortened to that; None: none are.
     one_cycle : bool
-        Whether the learning rate rises to that in the first tenth of all rounds and falls to
+        Whether the learning rate rises to that in the first tenth of all epochs and falls to
         nothing by the end of the last.
     measured : bool
-        Whether rounds are measured; without it all of them are done and the last is the best.
+        Whether epochs are measured; without it all of them are done and the last is the best.
     seed : int
         Of the order of examples and of what the module draws.
     """
 
-    rounds: int = 20
+    epochs: int = 20
     patience: int = 3
     batch_size: int = 256
-    round_examples: int | None = None
+    epoch_examples: int | None = None
     learning_rate: float = 2e-3
+    max_gradient_norm: float | None = 1.0
     one_cycle: bool = False
     measured: bool = True
     seed: int = 0
 
     def rate_at(self, progress: float) -> float:
-        """Return the learning rate when a share of all rounds is done."""
+        """Return the learning rate when a share of all epochs is done."""
         if not self.one_cycle:
             return self.learning_rate
         if progress < _RISING:
@@ -89,16 +91,16 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Round:
-    """What a round came to; `measure` is 0 where nothing is measured."""
+class Epoch:
+    """What an epoch came to; `measure` is 0 where nothing is measured."""
 
     loss: float
     measure: float
 
 
-def round_size(learner: Learner, settings: Settings) -> int:
-    """Return the examples of a round."""
-    wanted = settings.round_examples
+def epoch_size(learner: Learner, settings: Settings) -> int:
+    """Return the examples of an epoch."""
+    wanted = settings.epoch_examples
     return learner.num_examples if wanted is None else min(wanted, learner.num_examples)
 
 
@@ -109,8 +111,8 @@ def train(
     checkpoint: Path | None = None,
     task: str = "",
     report: Narrate = lambda done, state: None,
-) -> list[Round]:
-    """Train until the measure gets no better; the module is left as the best round left it.
+) -> list[Epoch]:
+    """Train until the measure gets no better; the module is left as the best epoch left it.
 
     Parameters
     ----------
@@ -130,8 +132,8 @@ def train(
 
     Returns
     -------
-    list of Round
-        All rounds, of interrupted runs too.
+    list of Epoch
+        All epochs, of interrupted runs too.
 
     Raises
     ------
@@ -140,22 +142,22 @@ def train(
     """
     if learner.num_examples < 1:
         raise ValueError("there are no training examples, expected one or more")
-    optimizer = torch.optim.Adam(learner.module.parameters(), lr=settings.learning_rate)
+    optimizer = torch.optim.Adam(learner.module.parameters(), lr=settings.learning_rate, fused=True)
     run = _Run(learner.module, optimizer, f"{task}; {asdict(settings)}", settings.measured)
     if checkpoint is not None and run.resume(checkpoint):
-        report(round_size(learner, settings) * len(run.rounds), run.state)
+        report(epoch_size(learner, settings) * len(run.epochs), run.state)
     while not run.is_over(settings):
-        with _seeded(settings.seed, len(run.rounds)):
+        with _seeded(settings.seed, len(run.epochs)):
             loss = _go_over(learner, optimizer, settings, run, report)
         run.note(loss, _measure(learner) if settings.measured else 0.0)
         if checkpoint is not None:
             run.save(checkpoint)
     learner.module.load_state_dict(run.best)
-    return run.rounds
+    return run.epochs
 
 
 class _Run:
-    """A training run as it stands between two rounds."""
+    """A training run as it stands between two epochs."""
 
     def __init__(
         self,
@@ -164,7 +166,7 @@ class _Run:
         identity: str,
         measured: bool,
     ) -> None:
-        self.rounds: list[Round] = []
+        self.epochs: list[Epoch] = []
         self.best: dict[str, Any] = {}
         self._module = module
         self._optimizer = optimizer
@@ -173,28 +175,28 @@ class _Run:
 
     @property
     def state(self) -> str:
-        if not self.rounds or not self._measured:
+        if not self.epochs or not self._measured:
             return ""
-        best = min(entry.measure for entry in self.rounds)
-        return f"validation {self.rounds[-1].measure:.4f}, best {best:.4f}"
+        best = min(entry.measure for entry in self.epochs)
+        return f"validation {self.epochs[-1].measure:.4f}, best {best:.4f}"
 
     def is_over(self, settings: Settings) -> bool:
-        measures = [entry.measure for entry in self.rounds]
+        measures = [entry.measure for entry in self.epochs]
         if not measures or not self._measured:
-            return len(measures) >= settings.rounds
+            return len(measures) >= settings.epochs
         since_best = len(measures) - 1 - measures.index(min(measures))
-        return len(measures) >= settings.rounds or since_best >= settings.patience
+        return len(measures) >= settings.epochs or since_best >= settings.patience
 
     def note(self, loss: float, measure: float) -> None:
-        if not self._measured or all(measure < entry.measure for entry in self.rounds):
+        if not self._measured or all(measure < entry.measure for entry in self.epochs):
             state = self._module.state_dict()
             self.best = {name: value.clone() for name, value in state.items()}
-        self.rounds.append(Round(loss, measure))
+        self.epochs.append(Epoch(loss, measure))
 
     def save(self, path: Path) -> None:
         content = {
             "identity": self._identity,
-            "rounds": [(entry.loss, entry.measure) for entry in self.rounds],
+            "epochs": [(entry.loss, entry.measure) for entry in self.epochs],
             "module": self._module.state_dict(),
             "best": self.best,
             "optimizer": self._optimizer.state_dict(),
@@ -213,7 +215,7 @@ class _Run:
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["identity"] != self._identity:
             return False
-        self.rounds = [Round(*entry) for entry in content["rounds"]]
+        self.epochs = [Epoch(*entry) for entry in content["epochs"]]
         self.best = content["best"]
         self._module.load_state_dict(content["module"])
         self._optimizer.load_state_dict(content["optimizer"])
@@ -222,7 +224,7 @@ class _Run:
 
 @contextmanager
 def _seeded(seed: int, number: int) -> Iterator[None]:
-    """Let a round draw what it would draw in any process; others' draws go on undisturbed."""
+    """Let an epoch draw what it would draw in any process; others' draws go on undisturbed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed * 1_000_003 + number)
         yield
@@ -235,13 +237,13 @@ def _go_over(
     run: _Run,
     report: Narrate,
 ) -> float:
-    """Learn from each example of a round once; return the mean loss."""
-    order = torch.randperm(learner.num_examples)[: round_size(learner, settings)]
+    """Learn from each example of an epoch once; return the mean loss."""
+    order = torch.randperm(learner.num_examples)[: epoch_size(learner, settings)]
     learner.module.train()
     total = 0.0
     for start in range(0, len(order), settings.batch_size):
         batch = order[start : start + settings.batch_size]
-        progress = (len(run.rounds) + start / len(order)) / settings.rounds
+        progress = (len(run.epochs) + start / len(order)) / settings.epochs
         optimizer.param_groups[0]["lr"] = settings.rate_at(progress)
         optimizer.zero_grad()
         loss = learner.loss(batch)
@@ -249,7 +251,8 @@ def _go_over(
         if not math.isfinite(value):
             raise ValueError(f"the loss became {value}: a lower learning rate may help")
         loss.backward()  # type: ignore[no-untyped-call]
-        torch.nn.utils.clip_grad_norm_(learner.module.parameters(), _LONGEST_GRADIENT)
+        if settings.max_gradient_norm is not None:
+            torch.nn.utils.clip_grad_norm_(learner.module.parameters(), settings.max_gradient_norm)
         optimizer.step()
         total += value * len(batch)
         report(len(batch), f"loss {value:.4f}" + (f", {run.state}" if run.state else ""))

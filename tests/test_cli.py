@@ -147,7 +147,7 @@ def test_generate_passes_every_knob_on(tmp_path, capsys):
 def test_a_trained_policy_is_simulated_by_its_directory(path, tmp_path, capsys):
     pytest.importorskip("torch")
     directory, fractions = tmp_path / "trained", ("--fast-fraction", "5%,10%")
-    assert run("train", path, "--out", directory, "--rounds", 1, *fractions) == 0
+    assert run("train", path, "--out", directory, "--epochs", 1, *fractions) == 0
     printed = capsys.readouterr().out
     assert "learned from: the first" in printed
     for line in ("lru", "opt", "caching"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tieralloc.compare import Cell, caching_names, cells_of, compare, prefetching_names
-from tieralloc.policies.rivals.registry import make_rivals
+from tieralloc.policies.baselines.registry import make_baselines
 from tieralloc.simulate import simulate
 from tieralloc.trace import Trace, generate
 
@@ -18,8 +18,8 @@ def trace():
 
 def run(trace, caching, prefetching, fractions=(0.1,), **options):
     cells = cells_of(caching, prefetching)
-    rivals = make_rivals([name for name in prefetching if name in TABLES])
-    return compare(trace, cells, fractions, rivals=rivals, learned={}, **options)
+    baselines = make_baselines([name for name in prefetching if name in TABLES])
+    return compare(trace, cells, fractions, baselines=baselines, learned={}, **options)
 
 
 def test_every_pair_but_recmgs_with_others_is_a_cell():

@@ -68,6 +68,23 @@ def test_it_says_so_where_recmg_never_wins():
     assert "1% (lru), 5% (lru), 10% (lru), 20% (lru)" in said
 
 
+@pytest.mark.parametrize(
+    ("pauses", "end"),
+    [
+        (0, "observed and its decisions came 1,235 accesses late on average."),
+        (2, "average, and it paused because it cost more CPU time than it saved waiting."),
+    ],
+)
+def test_it_says_what_recmg_took_and_how_late_it_was(pauses, end):
+    stats = {
+        **{"cpu_seconds": 0.5, "accesses_observed": 250_000, "pauses": pauses},
+        "policy_lag": {"mean": 1234.6},
+    }
+    said = demo._how_learning_kept_pace({"policy_stats": stats})
+    assert "it took 2.0 us of CPU per access that it observed" in said
+    assert said.endswith(end)
+
+
 def test_without_matplotlib_it_says_how_to_get_a_plot(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     monkeypatch.chdir(tmp_path)

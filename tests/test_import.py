@@ -14,6 +14,7 @@ def modules_after(statement):
 def test_import_brings_what_serving_needs_and_no_more():
     modules = modules_after("import tieralloc; tieralloc.TieredStore")
     assert "numpy" in modules
+    assert "tieralloc.policies.baselines" not in modules
     spared = {"torch", "matplotlib", "tqdm", "psutil", "pandas", "scipy", "hypothesis"}
     assert not modules & spared
 

@@ -123,7 +123,12 @@ def test_other_tables_are_refused(written, tables, told):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"format_version": 2}, "format version 2, expected 1"),
+        ({"format_version": 3}, "format version 3, expected 2"),
+        (
+            {"format_version": 1},
+            r"manifest\.json: format version 1 is of an older tieralloc; train the policy again:"
+            " tieralloc train T --out DIR",
+        ),
         ({"format_version": None}, "format version None"),
         ({"policy": 5}, "no sound manifest.*5 where a string"),
         ({"seed": -1}, "-1 where a whole number"),

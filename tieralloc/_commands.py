@@ -82,7 +82,7 @@ def train(arguments: argparse.Namespace) -> None:
     with waiting("loading torch"):
         train_policy = trainer(arguments.policy)
     made = _read(arguments.trace)
-    options = {} if arguments.rounds is None else {"rounds": arguments.rounds}
+    options = {} if arguments.epochs is None else {"epochs": arguments.epochs}
     manifest = train_policy(
         made,
         arguments.out,

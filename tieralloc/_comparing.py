@@ -1,4 +1,4 @@
-"""What `tieralloc compare` makes of its arguments: pairs, policies read or trained, rivals."""
+"""`tieralloc compare`: pairs, policies read or trained, and baselines from its arguments."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from tieralloc._progress import bar, narrated, waiting
 from tieralloc.compare import NONE, RECMG, Cell, Comparison, cells_of, compare
+from tieralloc.policies.baselines.registry import make_baselines
 from tieralloc.policies.registry import trainer
-from tieralloc.policies.rivals.registry import make_rivals
 from tieralloc.policy_directory import TrainingTrace, fingerprint, read_policy
 from tieralloc.simulate import first_counted
 
@@ -43,7 +43,7 @@ def run(trace: Trace, arguments: argparse.Namespace) -> tuple[Comparison, list[R
         models = arguments.models
         if models is None:
             models = stack.enter_context(tempfile.TemporaryDirectory(prefix="tieralloc-models-"))
-        rivals = make_rivals(
+        baselines = make_baselines(
             [name for name in names if name not in (NONE, RECMG)],
             checkpoints=Path(models) / "transfetch",
             progress=narrated,
@@ -60,7 +60,7 @@ def run(trace: Trace, arguments: argparse.Namespace) -> tuple[Comparison, list[R
                 cells,
                 arguments.fast_fraction,
                 arguments.count_from,
-                rivals=rivals,
+                baselines=baselines,
                 learned=learned,
                 tuned=not arguments.no_tuning,
                 lag=arguments.lag,

@@ -1,6 +1,6 @@
 """Types of the compiled core."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -8,206 +8,103 @@ from numpy.typing import ArrayLike, NDArray
 
 def eviction_policy_names() -> list[str]: ...
 
-class Simulator:
-    def __init__(
-        self,
-        policy: str,
-        capacity: int,
-        rows: int,
-        *,
-        count_from: int = 0,
-        seed: int = 0,
-        prefetch_lag: int = 0,
-    ) -> None: ...
-    def run(self, accesses: NDArray[np.uint64]) -> None: ...
-    def prefetch(self, rows: NDArray[np.uint64]) -> None: ...
-    @property
-    def counts(self) -> dict[str, int]: ...
+class PlannedModel: ...
 
-class GuidedSimulator:
+class ExternalModel(PlannedModel):
     def __init__(
         self,
-        capacity: int,
-        rows: int,
+        decide: Callable[[NDArray[np.uint64]], tuple[NDArray[np.bool_], NDArray[np.uint64]]],
         *,
         chunk: int,
         eviction_speed: int,
+        table_starts: ArrayLike = (),
+        nbytes: int = 0,
+    ) -> None: ...
+
+class Simulator:
+    def __init__(
+        self,
+        policy: str | PlannedModel,
+        capacity: int,
+        rows: int,
+        *,
         count_from: int = 0,
+        seed: int = 0,
         prefetch_lag: int = 0,
+        table_starts: ArrayLike | None = None,
+        max_bytes: int = 0,
+        prefetch_cost: float = 0.0,
+        selects: bool = True,
     ) -> None: ...
     def run(
-        self,
-        accesses: NDArray[np.uint64],
-        keep: NDArray[np.bool_],
-        prefetches: NDArray[np.uint64],
-        offsets: NDArray[np.uint64],
+        self, accesses: NDArray[np.uint64], sample_lengths: ArrayLike | None = None
     ) -> None: ...
-    def standings(self, rows: NDArray[np.uint64]) -> NDArray[np.float64]: ...
-    @property
-    def nbytes(self) -> int: ...
+    def prefetch(self, rows: NDArray[np.uint64]) -> None: ...
     @property
     def counts(self) -> dict[str, int]: ...
+    @property
+    def policy_bytes(self) -> int: ...
+    @property
+    def policy_stats(self) -> dict[str, Any] | None: ...
 
 ROW_FEATURES_VERSION: int
-MOST_CONTEXTS: int
+MAX_CONTEXTS: int
 
 def row_feature_names() -> list[str]: ...
+def draw_row_samples(
+    rows: NDArray[np.uint64],
+    sample_lengths: ArrayLike,
+    table_starts: ArrayLike,
+    *,
+    contexts: Sequence[int] = (),
+    remembered: int,
+    first: int,
+    count: int,
+    seed: int = 0,
+) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.uint32]]: ...
 
-class RowHistory:
-    def __init__(
-        self, table_starts: ArrayLike, capacity: int, contexts: Sequence[int] = ()
-    ) -> None: ...
-    def observe(
-        self, rows: NDArray[np.uint64], sample_lengths: ArrayLike | None = None
-    ) -> None: ...
-    def features(
-        self, rows: NDArray[np.uint64], out: NDArray[np.float32] | None = None
-    ) -> NDArray[np.float32]: ...
-    def draw_samples(
-        self,
-        rows: NDArray[np.uint64],
-        sample_lengths: ArrayLike,
-        *,
-        first: int,
-        count: int,
-        seed: int = 0,
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.uint32]]: ...
-    def draw_candidates(
-        self,
-        rows: NDArray[np.uint64],
-        sample_lengths: ArrayLike,
-        *,
-        first: int,
-        count: int,
-        logged: int,
-        seed: int = 0,
-    ) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.uint32]]: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def size(self) -> int: ...
-    @property
-    def accesses(self) -> int: ...
-    @staticmethod
-    def bytes_for(capacity: int, has_contexts: bool) -> int: ...
-    @property
-    def nbytes(self) -> int: ...
-
-CANDIDATE_FEATURES_VERSION: int
 PREFETCH_HORIZON: int
 
 def candidate_feature_names() -> list[str]: ...
+def draw_candidate_samples(
+    rows: NDArray[np.uint64],
+    sample_lengths: ArrayLike,
+    table_starts: ArrayLike,
+    *,
+    contexts: Sequence[int] = (),
+    remembered: int,
+    partners: int,
+    first: int,
+    count: int,
+    seed: int = 0,
+) -> tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.uint32]]: ...
 
-class Prefetcher:
-    def __init__(self, capacity: int, least: float) -> None: ...
-    def observe(self, rows: NDArray[np.uint64], sample_lengths: ArrayLike) -> None: ...
-    def learn(self, rows: NDArray[np.uint64], sample_lengths: ArrayLike) -> None: ...
-    def candidates(
-        self,
-        history: RowHistory,
-        wanted: Callable[[NDArray[np.uint64]], NDArray[np.bool_]] | None = None,
-    ) -> tuple[NDArray[np.uint64], NDArray[np.float32]]: ...
-    def choose(
-        self, candidates: NDArray[np.uint64], scores: NDArray[np.float32]
-    ) -> NDArray[np.uint64]: ...
-    @property
-    def trust(self) -> float: ...
-    @staticmethod
-    def bytes_for(capacity: int) -> int: ...
-    @property
-    def nbytes(self) -> int: ...
-
-class ScoredSimulator:
+class Network:
     def __init__(
         self,
-        history: RowHistory,
-        capacity: int,
-        score: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        source: Mapping[str, Any] | Callable[[NDArray[np.float32]], NDArray[np.float32]],
         *,
-        candidates: int,
-        victims: int,
-        count_from: int = 0,
-        guide_from: int = 0,
-        seed: int = 0,
-        prefetcher: Prefetcher | None = None,
-        score_ahead: Callable[[NDArray[np.float32]], NDArray[np.float32]] | None = None,
-        lag: int = 0,
-        rivals: Sequence[str] = (),
+        features: int = 0,
+        outputs: int = 0,
     ) -> None: ...
-    def run(self, rows: NDArray[np.uint64], sample_lengths: ArrayLike) -> None: ...
     @property
-    def counts(self) -> dict[str, int]: ...
-    @property
-    def switches(self) -> int: ...
+    def kind(self) -> str: ...
+    def evaluate(self, features: ArrayLike) -> NDArray[np.float32]: ...
+
+class LearnedModel(PlannedModel):
+    def __init__(
+        self,
+        caching: Network,
+        prefetch: Network | None = None,
+        *,
+        intervals: Sequence[int],
+        horizons: Sequence[int],
+        eviction_ages: Sequence[tuple[int, float]],
+        prefetch_intervals: Sequence[int] = ...,
+        contexts: Sequence[int] = (),
+    ) -> None: ...
 
 def eviction_policy_bytes(policy: str, capacity: int) -> int: ...
-
-class RowPrefetcher:
-    def begin_sample(self) -> None: ...
-    def observe(self, row: int, found: str) -> list[int]: ...
-    def evicted(self, row: int) -> None: ...
-    @property
-    def nbytes(self) -> int: ...
-
-class NextRow(RowPrefetcher):
-    def __init__(self, rows: int, *, degree: int = 1) -> None: ...
-
-class CoOccurrence(RowPrefetcher):
-    def __init__(
-        self,
-        rows: int,
-        *,
-        partners: int = 16,
-        window: int = 8,
-        across_samples: bool = False,
-        least_share: float = 0.05,
-        degree: int = 8,
-    ) -> None: ...
-
-class Domino(RowPrefetcher):
-    def __init__(
-        self,
-        rows: int,
-        *,
-        degree: int = 4,
-        streams: int = 4,
-        followers: int = 3,
-        history: int = 1 << 20,
-        all_accesses: bool = False,
-    ) -> None: ...
-
-class Bingo(RowPrefetcher):
-    def __init__(
-        self,
-        table_of: ArrayLike,
-        *,
-        region: int = 32,
-        active: int = 64,
-        history: int = 1 << 14,
-        voters: int = 16,
-        votes: float = 0.2,
-    ) -> None: ...
-
-class Foretold(RowPrefetcher):
-    def __init__(self, *, all_accesses: bool) -> None: ...
-    def tell(self, rows: NDArray[np.uint64], offsets: NDArray[np.uint64]) -> None: ...
-
-class PrefetchingSimulator:
-    def __init__(
-        self,
-        policy: str,
-        capacity: int,
-        rows: int,
-        prefetcher: RowPrefetcher,
-        *,
-        count_from: int = 0,
-        seed: int = 0,
-        prefetch_lag: int = 0,
-    ) -> None: ...
-    def run(self, rows: NDArray[np.uint64], sample_lengths: ArrayLike) -> None: ...
-    @property
-    def counts(self) -> dict[str, int]: ...
-
 def belady(
     accesses: NDArray[np.uint64], rows: int, capacity: int, *, count_from: int = 0
 ) -> dict[str, int]: ...
@@ -283,72 +180,22 @@ class Store:
     def unpin(self, position: int, indices: ArrayLike) -> None: ...
     def record_accesses(self, capacity: int) -> None: ...
     def drain_accesses(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]: ...
-    def view(self) -> tuple[int, list[dict[str, int]]]: ...
-    def sample_residents(self, tier: int, draws: int) -> NDArray[np.uint64]: ...
-    def advise_evictions(self, rows: NDArray[np.uint64], most: int) -> int: ...
-    def withdraw_advice(self, rows: NDArray[np.uint64]) -> None: ...
-    def clear_advice(self) -> None: ...
-    def find_absent(self, rows: NDArray[np.uint64]) -> NDArray[np.bool_]: ...
-    def prefetch_rows(self, rows: NDArray[np.uint64]) -> int: ...
+    def capacities(self) -> list[int]: ...
     def use_policy(self, name: str) -> None: ...
+    def use_planned(
+        self,
+        model: PlannedModel,
+        simple: str,
+        *,
+        pauses: bool,
+        in_background: bool,
+        max_bytes: int,
+        prefetch_cost: float,
+        selects: bool,
+    ) -> None: ...
+    def step_policy(self) -> int: ...
+    def policy_stats(self) -> dict[str, Any] | None: ...
     def flush(self) -> None: ...
     def close(self) -> None: ...
     def stats(self) -> dict[str, Any]: ...
     def reset_stats(self) -> None: ...
-
-class ShadowTier:
-    def __init__(self, policy: str, capacity: int, *, seed: int = 0) -> None: ...
-    def run(self, accesses: NDArray[np.uint64]) -> int: ...
-    def view(self) -> tuple[int, list[dict[str, int]]]: ...
-    def sample_residents(self, tier: int, draws: int) -> NDArray[np.uint64]: ...
-    def advise_evictions(self, rows: NDArray[np.uint64], most: int) -> int: ...
-    def withdraw_advice(self, rows: NDArray[np.uint64]) -> None: ...
-    def clear_advice(self) -> None: ...
-    def find_absent(self, rows: NDArray[np.uint64]) -> NDArray[np.bool_]: ...
-    def prefetch_rows(self, rows: NDArray[np.uint64]) -> int: ...
-    @property
-    def prefetches(self) -> dict[str, int]: ...
-    def use_policy(self, name: str) -> None: ...
-
-class Guard:
-    policies: tuple[str, ...]
-    def __init__(
-        self,
-        capacity: int,
-        policies: Sequence[str],
-        *,
-        shadow_rows: int = 2048,
-        half_life: float = 16384,
-        margin: float = 0.01,
-        patience: float = 24,
-        changeover: float = 4,
-        ahead: bool = False,
-        scouting: int = 1 << 14,
-        seed: int = 0,
-    ) -> None: ...
-    def observe(self, rows: NDArray[np.uint64]) -> None: ...
-    @property
-    def nbytes(self) -> int: ...
-    @property
-    def learned(self) -> ShadowTier: ...
-    @property
-    def ahead(self) -> ShadowTier | None: ...
-    def find_sampled(self, rows: NDArray[np.uint64]) -> NDArray[np.bool_]: ...
-    @property
-    def fetches_ahead(self) -> bool: ...
-    @property
-    def looks_ahead(self) -> bool: ...
-    @property
-    def ahead_miss_ratio(self) -> float | None: ...
-    @property
-    def ahead_switches(self) -> int: ...
-    @property
-    def choice(self) -> str | None: ...
-    @property
-    def miss_ratios(self) -> dict[str | None, float]: ...
-    @property
-    def switches(self) -> int: ...
-    @property
-    def sampled(self) -> int: ...
-    @property
-    def sample_rate(self) -> float: ...

@@ -182,10 +182,10 @@ def _add_train(commands: _Commands) -> None:
         help="share of the accesses that is learned from, the first ones (default: 0.5)",
     )
     parser.add_argument(
-        "--rounds",
+        "--epochs",
         type=_arguments.count,
         metavar="N",
-        help="most rounds over what is learned from (default: as the policy has it)",
+        help="epochs of training at most (default: as the policy has it)",
     )
     parser.add_argument(
         "--seed",
@@ -379,7 +379,7 @@ def _add_compare(commands: _Commands) -> None:
         type=_arguments.policies,
         default=prefetching,
         metavar="P[,P…]",
-        help=f"what is fetched ahead, of {prefetching.replace(',', ', ')} (default: all)",
+        help=f"prefetchers, of {prefetching.replace(',', ', ')} (default: all)",
     )
     _add_fractions(parser, "5%")
     _add_count_from(parser)
@@ -388,7 +388,7 @@ def _add_compare(commands: _Commands) -> None:
         type=_arguments.whole,
         default=0,
         metavar="N",
-        help="accesses for which a row fetched ahead is in flight (default: 0)",
+        help="accesses for which a prefetched row is in flight (default: 0)",
     )
     parser.add_argument(
         "--no-tuning",

@@ -123,8 +123,8 @@ class Bench:
                 done(rows)
             stats = store.stats()
         counts = count_record(label, self.trace, fraction, capacity, stats)
-        if stats["policy_runtime"] is not None:
-            counts["policy_runtime"] = stats["policy_runtime"]
+        if stats["policy_stats"] is not None:
+            counts["policy_stats"] = stats["policy_stats"]
         verified = 0 if source is None else len(warming.due) + len(calls)
         return {**counts, **self._figures(stats, times, rate), "verified": verified}
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def compile_module(module: nn.Module) -> bytes:
-    """Compile a module, for inference: its parameters become constants of the program.
+    """Compile a module for inference; it keeps its parameters by their names.
 
     The module itself stays as it is.
     """
@@ -29,7 +29,7 @@ def compile_module(module: nn.Module) -> bytes:
     module.eval()
     try:
         with _deprecations_unsaid():
-            torch.jit.save(torch.jit.freeze(torch.jit.script(module)), buffer)
+            torch.jit.save(torch.jit.script(module), buffer)
     finally:
         module.train(training)
     return buffer.getvalue()

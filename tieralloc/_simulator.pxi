@@ -1,6 +1,7 @@
 # Eviction policies, the simulator and OPT.
 
 cimport cython
+from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport uint32_t, uint64_t
 from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
@@ -14,9 +15,14 @@ cdef extern from "<span>" namespace "std" nogil:
         RowSpan(const uint64_t* first, size_t count)
 
 
+cdef extern from "eviction/planner.hpp" namespace "tieralloc" nogil:
+    cdef cppclass Planner:
+        size_t bytes()
+
+
 cdef extern from "eviction/policy.hpp" namespace "tieralloc" nogil:
     cdef cppclass EvictionPolicy:
-        pass
+        Planner* planner()
 
     cdef cppclass EvictionConfig:
         uint32_t capacity
@@ -25,6 +31,8 @@ cdef extern from "eviction/policy.hpp" namespace "tieralloc" nogil:
 
     vector[string] c_eviction_policy_names "tieralloc::eviction_policy_names"() except +
     unique_ptr[EvictionPolicy] make_eviction_policy(string name, EvictionConfig config) except +
+    size_t c_eviction_policy_bytes "tieralloc::eviction_policy_bytes"(
+        string name, const EvictionConfig& config) except +
 
 
 cdef extern from "simulator.hpp" namespace "tieralloc" nogil:
@@ -39,11 +47,16 @@ cdef extern from "simulator.hpp" namespace "tieralloc" nogil:
         uint64_t prefetches_useless
 
     cdef cppclass c_Simulator "tieralloc::Simulator":
-        c_Simulator(unique_ptr[EvictionPolicy] policy, uint32_t capacity, uint64_t rows,
+        c_Simulator(unique_ptr[EvictionPolicy] policy, const EvictionConfig& config, uint64_t rows,
                     uint64_t count_from, uint64_t prefetch_lag) except +
         void run(RowSpan accesses) except +
+        void run(RowSpan accesses, WordSpan sample_lengths) except +
         void prefetch(RowSpan rows) except +
         const Counts& counts()
+
+
+cdef extern from "fast_tier.hpp" namespace "tieralloc" nogil:
+    uint32_t spare_slots(uint32_t capacity)
 
 
 cdef extern from "belady.hpp" namespace "tieralloc" nogil:
@@ -76,13 +89,28 @@ def eviction_policy_names():
     return [name.decode() for name in c_eviction_policy_names()]
 
 
+def eviction_policy_bytes(str policy, uint32_t capacity):
+    """Bytes of memory that an eviction policy takes for a fast tier of so many rows.
+
+    Raises
+    ------
+    ValueError
+        For an unknown policy.
+    """
+    cdef EvictionConfig config
+    config.capacity = capacity
+    config.slots = capacity
+    config.seed = 0
+    return c_eviction_policy_bytes(policy.encode(), config)
+
+
 cdef class Simulator:
     """Replays accesses through an eviction policy with no bytes behind it.
 
     Parameters
     ----------
-    policy : str
-        One of `eviction_policy_names`.
+    policy : str or PlannedModel
+        One of `eviction_policy_names`, or a model that plans.
     capacity : int
         Rows that fit into the fast tier, at least 1.
     rows : int
@@ -93,47 +121,80 @@ cdef class Simulator:
         For policies that draw at random.
     prefetch_lag : int
         Accesses for which a prefetched row is in flight.
+    table_starts : (T + 1,) array of int, optional
+        Of a model: table ``t`` has rows ``table_starts[t]`` to ``table_starts[t + 1] - 1``.
+    max_bytes, prefetch_cost, selects
+        Of a `LearnedModel`: bytes that it may take beside the tier, 0 for as many as pay off; what
+        a prefetched row costs, as a share of an on-demand fetch; whether simple policies may become
+        active.
 
     Raises
     ------
     ValueError
-        For an unknown policy, or a capacity of 0.
+        For an unknown policy, a capacity of 0, or a model that does not fit.
     """
 
     cdef unique_ptr[c_Simulator] _simulator
+    cdef EvictionPolicy* _policy
     cdef bint _running
 
-    def __cinit__(self, str policy, uint32_t capacity, uint64_t rows, *, uint64_t count_from=0,
-                  uint64_t seed=0, uint64_t prefetch_lag=0):
+    def __cinit__(self, policy, uint32_t capacity, uint64_t rows, *, uint64_t count_from=0,
+                  uint64_t seed=0, uint64_t prefetch_lag=0, table_starts=None, size_t max_bytes=0,
+                  double prefetch_cost=0.0, bint selects=True):
         cdef EvictionConfig config
+        cdef TierTables tables
+        cdef MakePolicy make
+        cdef unique_ptr[EvictionPolicy] made
         config.capacity = capacity
-        config.slots = capacity
+        config.slots = capacity + spare_slots(capacity)  # as a store's fast tier has them
         config.seed = seed
-        cdef unique_ptr[EvictionPolicy] made = make_eviction_policy(policy.encode(), config)
-        self._simulator.reset(new c_Simulator(move(made), capacity, rows, count_from,
+        if isinstance(policy, PlannedModel):
+            if capacity < 1:
+                raise ValueError("capacity: expected at least 1 row, got 0")
+            tables.starts = _row_vector([0, rows] if table_starts is None else table_starts)
+            tables.numbers = _word_vector(range(tables.starts.size() - 1))
+            make = (<PlannedModel> policy)._maker(max_bytes, prefetch_cost, selects)
+            made = make(config, tables)
+        else:
+            made = make_eviction_policy(policy.encode(), config)
+        self._policy = made.get()
+        self._simulator.reset(new c_Simulator(move(made), config, rows, count_from,
                                              prefetch_lag))
 
-    def run(self, const uint64_t[::1] accesses not None):
+    def run(self, const uint64_t[::1] accesses not None, sample_lengths=None):
         """Replay the next piece of the access stream.
 
         Parameters
         ----------
         accesses : (n,) contiguous buffer of uint64
             Row numbers.
+        sample_lengths : (B,) array of uint32, optional
+            Accesses of each sample, which add up to ``n``; without it the last sample goes on.
 
         Raises
         ------
         IndexError
             For a row not below `rows`; nothing is replayed.
+        ValueError
+            For lengths that do not add up; nothing is replayed.
         RuntimeError
-            While another thread runs this simulator.
+            While another thread runs this simulator, or where a model fails.
         """
+        cdef const uint32_t[::1] lengths
+        if sample_lengths is not None:
+            lengths = np.ascontiguousarray(sample_lengths, dtype=np.uint32)
         if self._running:
             raise RuntimeError("this simulator is running in another thread")
         self._running = True
         try:
             with nogil:
-                self._simulator.get().run(_span(accesses))
+                if sample_lengths is None:
+                    self._simulator.get().run(_span(accesses))
+                else:
+                    self._simulator.get().run(_span(accesses), _words(lengths))
+        except RuntimeError:
+            PyErr_CheckSignals()  # a model's Python function may have been interrupted
+            raise
         finally:
             self._running = False
 
@@ -159,6 +220,18 @@ cdef class Simulator:
         they were evicted), _late (asked for while in flight), _useless (evicted unused).
         """
         return _counts_dict(self._simulator.get().counts())
+
+    @property
+    def policy_bytes(self):
+        """Bytes of memory that a model's policy takes; 0 for a simple policy."""
+        cdef Planner* planner = self._policy.planner()
+        return 0 if planner == NULL else planner.bytes()
+
+    @property
+    def policy_stats(self):
+        """What a `LearnedModel` did, as a dict; None for other policies."""
+        cdef const LearnedPolicy* learned = as_learned(self._policy)
+        return None if learned == NULL else _learned_dict(learned.stats())
 
 
 def belady(const uint64_t[::1] accesses not None, uint64_t rows, uint32_t capacity, *,

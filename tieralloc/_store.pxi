@@ -171,17 +171,25 @@ cdef extern from "access_samples.hpp" namespace "tieralloc" nogil:
 
 
 cdef extern from "store.hpp" namespace "tieralloc" nogil:
-    cdef cppclass TierView:
-        uint64_t capacity
-        uint64_t resident_rows
-        uint64_t advised_rows
-        uint64_t evictions
-        uint64_t advised_evictions
-        uint64_t rows
+    cdef cppclass PlannedPolicy:
+        MakePolicy make
+        string simple
+        c_bool pauses
+        c_bool in_background
 
-    cdef cppclass PolicyView:
-        uint64_t lookups
-        vector[TierView] tiers
+    cdef cppclass PolicyStats:
+        c_bool planned
+        string state
+        string reason
+        uint64_t steps
+        uint64_t observed
+        double cpu_seconds
+        double mean_lag
+        uint64_t max_lag
+        uint64_t pauses
+        double saved_seconds
+        double spent_seconds
+        vector[LearnedStats] tiers
 
     cdef cppclass FastBudget:
         uint64_t bytes
@@ -209,7 +217,6 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
 
     cdef cppclass TierCounts:
         uint64_t evictions
-        uint64_t advised_evictions
         uint64_t bypassed
         uint64_t prefetches_issued
         uint64_t prefetches_useless
@@ -246,7 +253,7 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
         TierBytes dram
         uint64_t staging_bytes
         uint64_t access_ring_bytes
-        uint64_t advice_bytes
+        uint64_t policy_bytes
         uint64_t accesses_dropped
         uint64_t huge_page_bytes
         SlowTierStats slow
@@ -280,13 +287,10 @@ cdef extern from "store.hpp" namespace "tieralloc" nogil:
         void reset_stats() except +raise_core_error
         void record_accesses(size_t capacity) except +raise_core_error
         AccessSamples drain_accesses() except +raise_core_error
-        PolicyView view() except +raise_core_error
-        vector[uint64_t] sample_residents(size_t tier, size_t draws) except +raise_core_error
-        size_t advise_evictions(RowSpan rows, size_t most) except +raise_core_error
-        void withdraw_advice(RowSpan rows) except +raise_core_error
-        void clear_advice() except +raise_core_error
-        void find_absent(RowSpan rows, c_bool* absent) except +raise_core_error
-        uint64_t prefetch_rows(RowSpan rows) except +raise_core_error
+        vector[uint64_t] capacities() except +raise_core_error
+        void use_policy(const PlannedPolicy& policy) except +raise_core_error
+        size_t step_policy() except +raise_core_error
+        PolicyStats policy_stats() except +raise_core_error
         void use_policy(string name) except +raise_core_error
         void settle() except +raise_core_error
         @staticmethod
@@ -733,72 +737,56 @@ cdef class Store:
             memcpy(&view[0], samples.lengths.data(), samples.lengths.size() * sizeof(uint32_t))
         return _row_array(samples.rows), lengths
 
-    def view(self):
-        """Lookups so far, and of each fast tier what whoever advises needs to know."""
-        cdef PolicyView view
+    def capacities(self):
+        """Rows of each fast tier."""
+        cdef vector[uint64_t] capacities
         with nogil:
-            view = self._store.get().view()
-        tiers = []
-        cdef TierView tier
-        for tier in view.tiers:
-            tiers.append({
-                "capacity": tier.capacity,
-                "resident_rows": tier.resident_rows,
-                "advised_rows": tier.advised_rows,
-                "evictions": tier.evictions,
-                "advised_evictions": tier.advised_evictions,
-                "rows": tier.rows,
-            })
-        return view.lookups, tiers
-
-    def sample_residents(self, size_t tier, size_t draws):
-        """Draw about so many evictable rows of a fast tier at random, or take all there are."""
-        cdef vector[uint64_t] rows
-        with nogil:
-            rows = self._store.get().sample_residents(tier, draws)
-        return _row_array(rows)
-
-    def advise_evictions(self, const uint64_t[::1] rows not None, size_t most):
-        """Have up to `most` rows leave first, in this order and passing over those that cannot.
-
-        Returns how many were taken.
-        """
-        cdef size_t taken
-        with nogil:
-            taken = self._store.get().advise_evictions(_span(rows), most)
-        return taken
-
-    def withdraw_advice(self, const uint64_t[::1] rows not None):
-        """Let rows stay that were advised to leave."""
-        with nogil:
-            self._store.get().withdraw_advice(_span(rows))
-
-    def clear_advice(self):
-        """Let all rows stay that were advised to leave."""
-        with nogil:
-            self._store.get().clear_advice()
-
-    def find_absent(self, const uint64_t[::1] rows not None):
-        """Say which rows, (n,), are in no fast tier at this moment: (n,) bool."""
-        absent = np.empty(rows.shape[0], dtype=np.bool_)
-        cdef uint8_t[::1] view = absent.view(np.uint8)
-        if rows.shape[0] > 0:
-            with nogil:
-                self._store.get().find_absent(_span(rows), <c_bool*> &view[0])
-        return absent
-
-    def prefetch_rows(self, const uint64_t[::1] rows not None):
-        """Queue rows to be fetched; returns how many were queued."""
-        cdef uint64_t queued
-        with nogil:
-            queued = self._store.get().prefetch_rows(_span(rows))
-        return queued
+            capacities = self._store.get().capacities()
+        return list(capacities)
 
     def use_policy(self, str name not None):
-        """Have another eviction policy decide who leaves."""
+        """Have a simple policy decide which rows are evicted."""
         cdef string c_name = name.encode()
         with nogil:
             self._store.get().use_policy(c_name)
+
+    def use_planned(self, PlannedModel model not None, str simple not None, *, bint pauses,
+                    bint in_background, size_t max_bytes, double prefetch_cost, bint selects):
+        """Have a model decide, and a simple policy while it pauses or after it failed."""
+        cdef PlannedPolicy policy
+        policy.make = model._maker(max_bytes, prefetch_cost, selects)
+        policy.simple = simple.encode()
+        policy.pauses = pauses
+        policy.in_background = in_background
+        with nogil:
+            self._store.get().use_policy(policy)
+
+    def step_policy(self):
+        """Make a step of a model that is not in the background; returns the accesses observed."""
+        cdef size_t observed
+        with nogil:
+            observed = self._store.get().step_policy()
+        return observed
+
+    def policy_stats(self):
+        """What a model did, or None where a simple policy decides."""
+        cdef PolicyStats stats
+        with nogil:
+            stats = self._store.get().policy_stats()
+        if not stats.planned:
+            return None
+        return {
+            "state": stats.state.decode(),
+            "reason": stats.reason.decode("utf-8", "replace"),
+            "steps": stats.steps,
+            "accesses_observed": stats.observed,
+            "cpu_seconds": stats.cpu_seconds,
+            "policy_lag": {"mean": stats.mean_lag, "max": stats.max_lag},
+            "pauses": stats.pauses,
+            "saved_seconds": stats.saved_seconds,
+            "spent_seconds": stats.spent_seconds,
+            "tiers": [_learned_dict(tier) for tier in stats.tiers],
+        }
 
     def flush(self):
         """Return once every update made before is in the slow tier for good."""
@@ -938,7 +926,7 @@ cdef _stats_dict(const StoreStats* stats):
         "metadata": stats.dram.metadata,
         "staging": stats.staging_bytes,
         "access_rings": stats.access_ring_bytes,
-        "advice": stats.advice_bytes,
+        "policy": stats.policy_bytes,
         "page_cache": stats.slow.page_cache_bytes,
     }
     return {
@@ -951,7 +939,6 @@ cdef _stats_dict(const StoreStats* stats):
         "on_demand_seconds": stats.waited_ns * 1e-9,
         "accesses_dropped": stats.accesses_dropped,
         "evictions": stats.tiers.evictions,
-        "advised_evictions": stats.tiers.advised_evictions,
         "bypassed": stats.tiers.bypassed,
         "prefetches_issued": stats.tiers.prefetches_issued,
         "prefetches_useful": stats.prefetches_useful,

@@ -11,36 +11,33 @@ from typing import TYPE_CHECKING, Any
 
 from tieralloc import _machine
 from tieralloc._core import Simulator, eviction_policy_bytes, eviction_policy_names
-from tieralloc.policies.rivals.registry import rival_names
-from tieralloc.policies.rivals.rival import Tier
-from tieralloc.policies.rivals.scene import Scene, Stream
-from tieralloc.policies.rivals.tuning import JUDGED, Tuned, defaults, tune
+from tieralloc.policies.baselines.baseline import Tier
+from tieralloc.policies.baselines.registry import baseline_names
+from tieralloc.policies.baselines.scene import Scene, Stream
+from tieralloc.policies.baselines.tuning import TEST_SHARE, Tuned, defaults, tune
 from tieralloc.report import percent
 from tieralloc.simulate import count_distinct, count_record, fast_rows, first_counted
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from tieralloc.policies.baselines.baseline import Baseline
     from tieralloc.policies.recmg.policy import RecmgPolicy
-    from tieralloc.policies.rivals.rival import Rival
     from tieralloc.trace import Trace
 
 NONE, RECMG = "none", "recmg"
-
-#: The row of the tables that others are set beside.
-BASELINE = "lru"
 
 _CHUNK = 1 << 20
 
 
 def caching_names() -> list[str]:
-    """Names of what can decide who leaves, in the order they are listed to users."""
+    """Names of the caching policies, in the order they are listed to users."""
     return [*eviction_policy_names(), RECMG]
 
 
 def prefetching_names() -> list[str]:
-    """Names of what can decide which rows are fetched ahead."""
-    return [NONE, *rival_names(), RECMG]
+    """Names of the prefetchers."""
+    return [NONE, *baseline_names(), RECMG]
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ def cells_of(caching: Sequence[str], prefetching: Sequence[str]) -> list[Cell]:
 
 @dataclass
 class Comparison:
-    """What was counted, and what was tried before.
+    """Records, and the settings that tuning tried.
 
     Parameters
     ----------
@@ -98,8 +95,7 @@ class Comparison:
         settings, machine.
     tried : list of dict
         One a setting tried: trace, caching, prefetching, fast_fraction, fast_rows, prefetch_lag,
-        settings, and
-        its miss_ratio on the accesses that judged.
+        settings, and their miss_ratio on the accesses tested on.
     """
 
     records: list[dict[str, Any]] = field(default_factory=list)
@@ -112,7 +108,7 @@ def compare(
     fast_fractions: Sequence[float],
     count_from: float = 0.5,
     *,
-    rivals: Mapping[str, Rival],
+    baselines: Mapping[str, Baseline],
     learned: Mapping[str, RecmgPolicy],
     tuned: bool = True,
     lag: int = 0,
@@ -133,17 +129,17 @@ def compare(
     count_from : float
         The share of the accesses that is learned from, by which settings are chosen, and that warms
         the tier: it is not counted. In (0, 1).
-    rivals : mapping of str to Rival
+    baselines : mapping of str to Baseline
         By the names that pairs call them.
     learned : mapping of str to RecmgPolicy
         Trained policies by the names of their pairs, such as "recmg-caching".
     tuned : bool
-        Whether rivals' settings are chosen first, for each caching and capacity: the last fifth of
-        the accesses that may be learned from judges, what precedes it is fitted to.
+        Whether baselines' settings are chosen first, for each caching and capacity: they are
+        tested on the last fifth of the accesses to learn from.
     lag : int
-        Accesses for which a row fetched ahead is in flight.
+        Accesses for which a prefetched row is in flight.
     seed : int
-        Of what rivals draw.
+        Random seed of the baselines.
     progress : callable
         Called with the number of accesses just replayed; they add up to ``len(cells) *
         len(fast_fractions)`` times those of the trace.
@@ -155,9 +151,9 @@ def compare(
     ValueError
         For a fraction out of its range, an empty trace, policies trained for other tables.
     KeyError
-        For a pair without its rival or policy.
+        For a pair without its baseline or policy.
     """
-    run = _Run(trace, count_from, rivals, learned, tuned, lag, seed, progress, waiting)
+    run = _Run(trace, count_from, baselines, learned, tuned, lag, seed, progress, waiting)
     done = Comparison()
     for cell in cells:
         for fraction in fast_fractions:
@@ -177,14 +173,14 @@ class _Measured:
 class _Run:
     trace: Trace
     count_from: float
-    rivals: Mapping[str, Rival]
+    baselines: Mapping[str, Baseline]
     learned: Mapping[str, RecmgPolicy]
     tuned: bool
     lag: int
     seed: int
     progress: Callable[[int], object]
     waiting: Callable[[str], AbstractContextManager[object]]
-    _baselines: dict[int, int] = field(default_factory=dict)
+    _lru_fetches: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not 0 < self.count_from < 1:
@@ -211,9 +207,9 @@ class _Run:
 
     @cached_property
     def trial(self) -> Scene:
-        """What settings are chosen on: nothing of what is counted."""
+        """The scene of tuning: only accesses that are not counted."""
         past = self.stream.until(self.counted)
-        return Scene(past, int(self.counted * (1 - JUDGED)), self.seed)
+        return Scene(past, int(self.counted * (1 - TEST_SHARE)), self.seed)
 
     @cached_property
     def distinct(self) -> int:
@@ -226,7 +222,7 @@ class _Run:
         elif cell.prefetching == NONE:
             measured = self._simple(cell.caching, rows)
         else:
-            measured = self._rival(cell, fraction, rows, done)
+            measured = self._baseline(cell, fraction, rows, done)
         record = count_record(cell.policy, self.trace.name, fraction, rows, measured.counts)
         record |= self._ratios(record, measured.counts, rows)
         record["caching"], record["prefetching"] = cell.caching, cell.prefetching
@@ -247,14 +243,14 @@ class _Run:
             "coverage": _share(useful, useful + fetched),
             "accuracy": _share(useful, record["prefetches_issued"]),
             "lateness": _share(late, late + useful),
-            "to_lru": _share(fetched, self._baseline(rows)),
+            "to_lru": _share(fetched, self._lru_fetches_at(rows)),
         }
 
-    def _baseline(self, rows: int) -> int:
+    def _lru_fetches_at(self, rows: int) -> int:
         """On-demand fetches of LRU without prefetching."""
-        if rows not in self._baselines:
-            self._baselines[rows] = self._replay(BASELINE, rows)["on_demand_fetches"]
-        return self._baselines[rows]
+        if rows not in self._lru_fetches:
+            self._lru_fetches[rows] = self._replay("lru", rows)["on_demand_fetches"]
+        return self._lru_fetches[rows]
 
     def _replay(self, caching: str, rows: int) -> Mapping[str, int]:
         accesses = self.stream.accesses
@@ -270,22 +266,22 @@ class _Run:
         self.progress(len(self.stream.accesses))
         return _Measured(counts, eviction_policy_bytes(caching, rows), seconds)
 
-    def _rival(self, cell: Cell, fraction: float, rows: int, done: Comparison) -> _Measured:
-        rival = self.rivals[cell.prefetching]
+    def _baseline(self, cell: Cell, fraction: float, rows: int, done: Comparison) -> _Measured:
+        baseline = self.baselines[cell.prefetching]
         tier = Tier(cell.caching, rows, self.lag)
-        settings = defaults(rival)
+        settings = defaults(baseline)
         if self.tuned:
             with self.waiting(f"tuning {cell.policy} at {percent(fraction)}"):
-                tuned = tune(rival, self.trial, tier)
+                tuned = tune(baseline, self.trial, tier)
             settings = tuned.settings
             done.tried += self._tried(cell, fraction, rows, tuned)
         with self.waiting(f"preparing {cell.policy}"):
-            rival.prepare(self.scene, settings)
+            baseline.prepare(self.scene, settings)
         began = time.process_time()
-        outcome = rival.replay(
+        outcome = baseline.replay(
             self.scene, tier, settings, count_from=self.counted, report=self.progress
         )
-        seconds = time.process_time() - began + outcome.foretelling
+        seconds = time.process_time() - began + outcome.predict_seconds
         nbytes = outcome.nbytes + eviction_policy_bytes(cell.caching, rows)
         return _Measured(outcome.counts, nbytes, seconds, settings)
 

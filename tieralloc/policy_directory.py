@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: What directories are written in, and the only one that is read.
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _MANIFEST = "manifest.json"
 _ARRAYS = "arrays"
@@ -280,6 +280,11 @@ def _read_document(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ValueError(f"{path / _MANIFEST} is no JSON: {error}") from error
     version = document.get("format_version") if isinstance(document, dict) else None
+    if version == 1:
+        raise ValueError(
+            f"{path / _MANIFEST}: format version 1 is of an older tieralloc; train the policy"
+            " again: tieralloc train T --out DIR"
+        )
     if version != FORMAT_VERSION:
         raise ValueError(
             f"{path / _MANIFEST} has format version {version!r}, expected {FORMAT_VERSION}"

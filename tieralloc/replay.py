@@ -15,7 +15,7 @@ from tieralloc._callers import Call
 from tieralloc._core import eviction_policy_names
 from tieralloc._disk import default_directory, file_system_of
 from tieralloc._files import temporary_directory
-from tieralloc._learned import load_learned
+from tieralloc._planned import load_planned
 from tieralloc._progress import Progress, Report, silent
 from tieralloc._replay_runs import Bench, Settings, calls_within
 from tieralloc._source import SourceRows
@@ -201,7 +201,7 @@ def _check(policies: Sequence[str], batch_size: int | str, threads: int) -> None
     check_policies(simple, [*eviction_policy_names(), *(f"{name}:DIR" for name in served_names())])
     for policy in policies:
         if policy not in simple:
-            load_learned(policy)  # raises before any work is done
+            load_planned(policy)  # raises before any work is done
     if batch_size != "row" and (not isinstance(batch_size, int) or batch_size < 1):
         raise ValueError(f"batch_size is {batch_size!r}, expected at least 1, or 'row'")
     if threads < 1:
@@ -279,7 +279,7 @@ def _on_file(path: Path, tables: _Tables, engine: str, seed: int) -> tuple[_Open
 
     def open_store(policy: str, capacity: int) -> TieredStore:
         return TieredStore.open(
-            path, fast_rows=capacity, policy=policy, policy_rests=False, engine=engine, seed=seed
+            path, fast_rows=capacity, policy=policy, auto_pause=False, engine=engine, seed=seed
         )
 
     def describe(stats: dict[str, Any]) -> str:
@@ -298,7 +298,7 @@ def _in_memory(
             slow=slow,
             fast_rows=capacity,
             policy=policy,
-            policy_rests=False,
+            auto_pause=False,
             admission=admission,
             seed=seed,
         )

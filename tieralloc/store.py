@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 import numpy as np
 
 from tieralloc import _core
+from tieralloc._planned import load_planned
 from tieralloc._sizes import parse_size
 from tieralloc.access_log import AccessLog
 from tieralloc.numa import EmulatedMemory, NumaNode, SlowMemory, parse_cpus
@@ -22,9 +23,6 @@ from tieralloc.table import Table, as_integer, of_store
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from tieralloc._advising import Brain
-    from tieralloc._learned import Learned
-    from tieralloc.runtime import PolicyRuntime
     from tieralloc.trace import Recorder
 
 _LOG = logging.getLogger("tieralloc")
@@ -51,13 +49,15 @@ class TieredStore:
         The rows of the fast tier instead, for experiments. With `slow` it may be 0: no fast tier,
         every row is read where it lies.
     policy : str
-        Who leaves the fast tier: "lru", "lfu", "clock", "sieve", "s3fifo" or "random", or a learned
-        policy and the directory that holds it, such as "recmg:DIR" (`use_policy`). Such a one
-        begins its work once the store has the tables that it was trained for.
+        What decides which rows are evicted: "lru", "lfu", "clock", "sieve", "s3fifo" or "random",
+        or a learned policy and the directory that holds it, such as "recmg:DIR" (`use_policy`). A
+        learned policy starts once the store has the tables that it was trained for.
     policy_bytes : int or str, optional
-        What a learned policy may take to remember with, as for `use_policy`.
-    policy_rests : bool
-        Whether a learned policy rests where it costs more than it saves, as for `use_policy`.
+        What a learned policy may take, as for `use_policy`.
+    auto_pause : bool
+        Whether a learned policy pauses while it costs more than it saves, as for `use_policy`.
+    prefetch_cost : float, optional
+        What a prefetched row costs a learned policy, as for `use_policy`.
     bounds_check_mode : {"fatal", "warning"}
         What an index out of range does in a lookup: raise IndexError, or serve row 0, be counted
         in `stats` and logged once. A prefetch passes over it in "warning"; in `Table.update` and
@@ -117,7 +117,8 @@ class TieredStore:
         fast_rows: int | None = None,
         policy: str = "s3fifo",
         policy_bytes: int | str | None = None,
-        policy_rests: bool = True,
+        auto_pause: bool = True,
+        prefetch_cost: float | None = None,
         bounds_check_mode: str = "fatal",
         engine: str = "auto",
         direct: bool = True,
@@ -144,7 +145,8 @@ class TieredStore:
             fast_rows=fast_rows,
             policy=policy,
             policy_bytes=policy_bytes,
-            policy_rests=policy_rests,
+            auto_pause=auto_pause,
+            prefetch_cost=prefetch_cost,
             bounds_check_mode=bounds_check_mode,
             engine=engine,
             direct=direct,
@@ -167,7 +169,8 @@ class TieredStore:
         fast_rows: int | None = None,
         policy: str = "s3fifo",
         policy_bytes: int | str | None = None,
-        policy_rests: bool = True,
+        auto_pause: bool = True,
+        prefetch_cost: float | None = None,
         bounds_check_mode: str = "fatal",
         engine: str = "auto",
         direct: bool = True,
@@ -185,8 +188,9 @@ class TieredStore:
         ----------
         path : path
             The file.
-        fast_bytes, fast_rows, policy, policy_bytes, policy_rests, bounds_check_mode, engine, \
-        direct, reserve, queue_depth, prefetch_threads, seed, fast_node, strict, cpus
+        fast_bytes, fast_rows, policy, policy_bytes, auto_pause, prefetch_cost, \
+        bounds_check_mode, engine, direct, reserve, queue_depth, prefetch_threads, seed, \
+        fast_node, strict, cpus
             As for `TieredStore`; nothing of them is kept in the file.
 
         Raises
@@ -210,7 +214,8 @@ class TieredStore:
             fast_rows=fast_rows,
             policy=policy,
             policy_bytes=policy_bytes,
-            policy_rests=policy_rests,
+            auto_pause=auto_pause,
+            prefetch_cost=prefetch_cost,
             bounds_check_mode=bounds_check_mode,
             engine=engine,
             direct=direct,
@@ -235,7 +240,8 @@ class TieredStore:
         fast_bytes: int | str | None,
         fast_rows: int | None,
         policy_bytes: int | str | None,
-        policy_rests: bool,
+        auto_pause: bool,
+        prefetch_cost: float | None,
         bounds_check_mode: str,
         fast_node: int | None,
         cpus: Iterable[int] | str | None,
@@ -260,7 +266,11 @@ class TieredStore:
         policy = options["policy"]
         is_learned = isinstance(policy, str) and ":" in policy  # what is no name the core refuses
         most = None if policy_bytes is None else parse_size(policy_bytes, "policy_bytes")
-        learned = _load_learned(policy, most) if is_learned else None
+        planned = None
+        if is_learned:
+            planned = load_planned(
+                policy, max_bytes=most, auto_pause=auto_pause, prefetch_cost=prefetch_cost
+            )
         file = None if path is None else os.fsencode(path)
         if file is not None and b"\0" in file:
             raise ValueError(f"path is {path!r}, expected one without NUL bytes")
@@ -272,23 +282,24 @@ class TieredStore:
             fast_rows=0 if fast_rows is None else fast_rows,
             fast_node=-1 if fast_node is None else fast_node,
             cpus=parse_cpus(cpus),
-            **{**options, "policy": options["policy"] if learned is None else learned.fallback},
+            **{**options, "policy": options["policy"] if planned is None else planned.fallback},
         )
         self._bounds = bounds_check_mode
         self._policy: str = options["policy"]
-        self._why_idle = ""
         self._first_out_of_range = threading.Lock()  # taken by the first one, for good
         self._recorder: Recorder | None = None
         self._access_log: AccessLog | None = None
         self._tables: dict[str, Table] = {}
         self._learn_tables()
-        self._policy_lock = threading.RLock()  # over changes of what runs
-        self._learned = learned
-        self._policy_rests = policy_rests
-        self._runtimes: list[PolicyRuntime] = []  # one at most
-        # Runs when the store is forgotten or the interpreter ends: updates still go home.
-        self._finalizer = weakref.finalize(self, _end_core, self._core, self._runtimes)
-        self._fit_runtime()
+        self._policy_lock = threading.RLock()  # over changes of the policy
+        self._planned = planned
+        # Runs when the store is forgotten or the interpreter ends: updates are still written back.
+        self._finalizer = weakref.finalize(self, _end_core, self._core)
+        try:
+            self._fit_policy()
+        except BaseException:
+            self.close()  # the exception's traceback would keep the store, and lock its file
+            raise
 
     def _learn_tables(self) -> None:
         for position, layout in enumerate(self._core.tables()):
@@ -337,7 +348,9 @@ class TieredStore:
         ------
         ValueError
             For a name that is taken, no rows or no elements, an unknown dtype, or where the
-            budget would leave a table less than one row.
+            budget would leave a table less than one row. Also for too few `policy_bytes`, where
+            the learned policy would start: the table is made then, and the policy's fallback
+            decides.
         MemoryError
             Where the fast tier would take more DRAM than there is.
         OSError
@@ -347,7 +360,7 @@ class TieredStore:
         _check_range("embedding_dim", embedding_dim, 1, 1 << 20)
         self._core.create_table(name, num_embeddings, embedding_dim, _dtype_name(dtype))
         self._learn_tables()
-        self._fit_runtime()
+        self._fit_policy()
         if self._recorder is not None:
             self._recorder.add_table(name, num_embeddings)
         return self._tables[name]
@@ -585,7 +598,7 @@ class TieredStore:
         _check_range("capacity", capacity, 1, 1 << 28)
         if self._access_log is not None:
             raise RuntimeError("the store has an access log already; end that one first")
-        if self._runtimes:
+        if self._planned is not None:
             raise RuntimeError(
                 f"the store's accesses go to policy {self._policy}; use a simple policy first"
             )
@@ -600,37 +613,37 @@ class TieredStore:
 
     def use_policy(
         self,
-        policy: str | Brain,
+        policy: str,
         *,
         policy_bytes: int | str | None = None,
-        policy_rests: bool = True,
+        auto_pause: bool = True,
+        prefetch_cost: float | None = None,
     ) -> None:
-        """Have another policy decide who leaves the fast tier, from now on.
+        """Have another policy decide which rows are evicted from the fast tier, from now on.
 
-        What is resident stays. Lookups go on; they wait while the rows change hands, which takes
-        some tens of nanoseconds a resident row.
+        Resident rows stay. Lookups go on; they wait while the rows are handed over, some tens of
+        nanoseconds per resident row.
 
-        A learned policy works in a background thread. A simple one, s3fifo unless its directory
-        says otherwise, decides wherever it does not: where it is behind, as long as a simple policy
-        misses less, while it rests, or for good where it fails; `stats` tells.
-
-        Its memory is not part of `fast_bytes`: what it remembers (`policy_bytes`); up to 5 bytes a
-        row of advice; a guard's shadows; rings of 2 MiB for each thread that serves. `stats` has
-        all of it in dram_bytes.
+        A learned policy works in a background thread of the core. It compares itself with simple
+        policies in miniature simulations, and one of these is active while it misses less. Where
+        the policy fails, and while it pauses, a simple one decides, s3fifo unless its directory
+        says otherwise; `stats` tells.
 
         Parameters
         ----------
-        policy : str or tieralloc.runtime.Brain
-            As for `TieredStore`, or what decides itself. Models are programs: load those only
-            whose maker you trust.
+        policy : str
+            As for `TieredStore`. Models are programs: load those only whose maker you trust.
         policy_bytes : int or str, optional
-            Bytes that what a trained policy remembers of rows and accesses may take, such as
-            "64MiB"; with fewer it knows less. Without it, for each row of the fast tier,
-            "recmg-caching" takes 0.7 KB at most, "recmg", which fetches ahead as well, 3.8 KB.
-        policy_rests : bool
-            Whether a learned policy rests while the time that it spares calls is worth less than
-            the CPU time that it takes. A policy that rests costs nothing; it works now and then to
-            be judged again, by the accesses served meanwhile. With False it works always.
+            Bytes that a learned policy may take beside `fast_bytes`, such as "64MiB"; with fewer it
+            remembers fewer rows. Without it, per row of the fast tier, "recmg-caching" takes about
+            130 bytes, "recmg", which also prefetches, 8.5 KB at most. The access rings take 512 KiB
+            for each thread that serves, besides.
+        auto_pause : bool
+            Whether a learned policy pauses while the time that it saves calls is worth less than
+            the CPU time that it takes. It runs now and then to be judged again.
+        prefetch_cost : float, optional
+            What a prefetched row costs, as a share of an on-demand fetch, from 0 (only on-demand
+            fetches count) to 1; 0.02 by default. Rows less likely to be used are not prefetched.
 
         Raises
         ------
@@ -650,71 +663,38 @@ class TieredStore:
                 if policy not in _core.eviction_policy_names():
                     known = ", ".join(_core.eviction_policy_names())
                     raise ValueError(f"policy {policy!r} is unknown; known are {known}")
-                self._core.view()  # raises where the store is closed
-                self._stop_runtime()
                 self._core.use_policy(policy)
-                self._policy, self._learned = policy, None
+                self._policy, self._planned = policy, None
                 return
+            if not isinstance(policy, str):
+                raise TypeError(f"policy: expected a name or NAME:DIR, got {policy!r}")
             most = None if policy_bytes is None else parse_size(policy_bytes, "policy_bytes")
-            learned = _load_learned(policy, most) if isinstance(policy, str) else _given(policy)
+            planned = load_planned(
+                policy, max_bytes=most, auto_pause=auto_pause, prefetch_cost=prefetch_cost
+            )
             if self._access_log is not None:
                 raise RuntimeError("the store has an access log, which a learned policy needs")
-            brain = learned.brain(self._rows_of_tables(), self._core.view()[1])
-            self._stop_runtime()
-            self._core.use_policy(learned.fallback)
-            self._policy, self._learned = learned.name, learned
-            self._policy_rests = policy_rests
-            self._start_runtime(learned, brain)
+            planned.start(self._core, self._rows_of_tables())
+            self._policy, self._planned = policy, planned
 
     def _rows_of_tables(self) -> list[tuple[str, int]]:
         return [(table.name, table.num_embeddings) for table in self._tables.values()]
 
-    def _fit_runtime(self) -> None:
-        """Have the learned policy work where the tables are its own, and not where they are not."""
+    def _fit_policy(self) -> None:
+        """Start the learned policy where the tables are its own; a new layout has ended it."""
         with self._policy_lock:
-            learned = self._learned
-            if learned is None:
+            if self._planned is None:
                 return
-            self._stop_runtime()
-            tables = self._rows_of_tables()
             try:
-                brain = learned.brain(tables, self._core.view()[1] if tables else [])
-            except ValueError as error:
-                self._why_idle = str(error)
-            else:
-                self._start_runtime(learned, brain)
-
-    def _start_runtime(self, learned: Learned, brain: Brain) -> None:
-        from tieralloc.runtime import PolicyRuntime
-
-        runtime = PolicyRuntime(
-            self._core,
-            brain,
-            policy=learned.name,
-            fallback=learned.fallback,
-            rests=self._policy_rests,
-            cpus=self._core.stats()["background_cpus"],
-        )
-        self._runtimes.append(runtime)
-        runtime.start()
-
-    def _stop_runtime(self) -> None:
-        while self._runtimes:
-            self._runtimes.pop().stop()
-
-    def _runtime_stats(self, stats: dict[str, Any]) -> dict[str, Any] | None:
-        runtimes, learned = list(self._runtimes), self._learned
-        if runtimes:
-            return runtimes[0].stats(stats)
-        if learned is None:
-            return None
-        return {
-            "policy": learned.name,
-            "state": "waiting",
-            "reason": self._why_idle,
-            "in_charge": learned.fallback,
-            "fallback": learned.fallback,
-        }
+                self._planned.trained.directory.check_tables(self._rows_of_tables())
+            except ValueError:
+                self._core.use_policy(self._planned.fallback)
+                return
+            try:
+                self._planned.start(self._core, self._rows_of_tables())
+            except BaseException:
+                self._policy, self._planned = self._planned.fallback, None
+                raise
 
     def stats(self) -> dict[str, Any]:
         """Figures since the store was opened or `reset_stats` was called.
@@ -726,33 +706,25 @@ class TieredStore:
               read by another call already), on_demand_seconds (that calls waited for the slow tier,
               of all threads together; where rows are read in place, what they take beyond copies),
               miss_ratio, out_of_range, accesses_dropped;
-            - evictions, advised_evictions (of these, decided by a learned policy), bypassed
-              (fetched, not admitted), updates, write_backs, write_back_errors, write_back_error
-              (the last one's text, empty once one succeeded again);
+            - evictions, bypassed (fetched, not admitted), updates, write_backs, write_back_errors,
+              write_back_error (the last one's text, empty once one succeeded again);
             - prefetches_issued, _useful (used before they were evicted), _late (asked for while in
               flight), _useless (evicted unused), _dropped (queue full);
             - fast_rows (capacity), resident_rows, pinned_rows, dirty_rows;
             - dram_bytes: vectors, index, metadata (together the budget), staging (buffers of
-              reads), access_rings (of `access_log` and of a learned policy), history (what a
-              learned policy remembers of rows), guard (its shadows), advice (rows that it would
-              have leave), page_cache (what the kernel caches of the file), total;
-              huge_page_bytes (of the vectors);
-            - policy, and of a learned one policy_runtime: state ("running", "stalled", "failed",
-              "resting", "stopped", "waiting" for the tables it was trained for) and reason,
-              in_charge (who decides who leaves), fallback (the simple policy) and fallbacks (how
-              often it took over from one that failed or stalled); accesses_observed,
-              accesses_dropped, observed_share (of these two), accesses_per_second (of its own
-              time), policy_lag (accesses from one to when its decision took effect: mean, max),
-              steps, decisions (rows scored), model_seconds (on these), prefetch_seconds (on what to
-              fetch ahead), candidates (residents looked at for each one advised), advised,
-              advised_evictions, fallback_evictions; guard: miss_ratios (estimates on shadows),
-              switches, sample_rate, sampled, and where rows are fetched ahead prefetching (whether
-              they are at present), looks_ahead (whether it is watched at present if that pays),
-              prefetching_miss_ratio, prefetching_switches; worth, where it
-              may rest: saved_seconds (of what calls waited for, in the accesses that it was judged
-              by last), cpu_seconds (that it took for these), cpu_price (seconds saved that one of
-              these must be worth), rests (how many), rest_lookups (until this one is over). Its own
-              figures begin with it;
+              reads), access_rings (of `access_log` and of a learned policy), policy (a learned
+              one's), page_cache (what the kernel caches of the file), total; huge_page_bytes (of
+              the vectors);
+            - policy, and of a learned one policy_stats: state ("running", "paused", "failed",
+              "waiting" for the tables it was trained for) and reason, fallback (the simple
+              policy), accesses_observed, accesses_dropped, steps, cpu_seconds, policy_lag
+              (accesses from one to the end of the step that observed it: mean, max), pauses,
+              saved_seconds (of what calls waited for, in the last window that was judged) and
+              spent_seconds (of CPU, in the same); tiers, per fast tier: active ("learned" or a
+              simple policy), network (the instruction set that runs it, or "torch"), evaluations
+              (rows), prefetching (scored, chosen, used, displaced, calibration, paused, pauses),
+              and of the selector miss_ratios (estimates), switches, sampled, sample_rate. They
+              begin with the policy;
             - index ("direct", "hash"), kernels (instruction set), slow_tier (kind, path,
               engine, bytes, emulated; of memory also placement, huge_page_bytes, and where it is
               emulated extra_ns and overlap);
@@ -776,15 +748,15 @@ class TieredStore:
         lookups = stats["lookups"]
         stats["miss_ratio"] = stats["on_demand_fetches"] / lookups if lookups else 0.0
         stats["policy"] = self._policy
-        stats["policy_runtime"] = self._runtime_stats(stats)
+        planned = self._planned
+        stats["policy_stats"] = (
+            None
+            if planned is None
+            else planned.stats(self._core.policy_stats(), stats["accesses_dropped"])
+        )
         dram = stats["dram_bytes"]
-        dram |= self._learned_bytes()
         dram["total"] = sum(dram.values())
         return stats
-
-    def _learned_bytes(self) -> dict[str, int]:
-        runtimes = list(self._runtimes)
-        return runtimes[0].dram_bytes() if runtimes else {"history": 0, "guard": 0}
 
     def reset_stats(self) -> None:
         """Start all counters and histograms anew; what is resident stays."""
@@ -809,8 +781,6 @@ class TieredStore:
             Where a row could not be written; the store stays open.
         """
         self._core.close()
-        with self._policy_lock:
-            self._stop_runtime()
         self._finalizer.detach()
 
     def __enter__(self) -> TieredStore:
@@ -831,23 +801,9 @@ class TieredStore:
         return f"<TieredStore{state} tables={list(self._tables)} policy={self._policy!r}>"
 
 
-def _end_core(core: _core.Store, runtimes: list[PolicyRuntime]) -> None:
+def _end_core(core: _core.Store) -> None:
     if core.belongs_here:
-        while runtimes:
-            runtimes.pop().stop()
         core.close()
-
-
-def _load_learned(policy: str, most_bytes: int | None) -> Learned:
-    from tieralloc._learned import load_learned
-
-    return load_learned(policy, most_bytes)
-
-
-def _given(brain: Brain) -> Learned:
-    from tieralloc._learned import given
-
-    return given(brain)
 
 
 def _checked_bytes(fast_bytes: int | str) -> int:

@@ -111,7 +111,7 @@ def _measure(options: argparse.Namespace, settings: Settings, directory: Path) -
         content["traces"][name] = {**requests.unavoidable(), "opt": _opt(requests)}
         models = directory / "models" if options.quick else options.models
         policies = trained(
-            path, requests.trace, chosen, models, settings.rounds, _teller(f"{name}: training")
+            path, requests.trace, chosen, models, settings.epochs, _teller(f"{name}: training")
         )
         for place in _places(options):
             for fraction in settings.fast_fractions:

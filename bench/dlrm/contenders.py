@@ -19,9 +19,8 @@ class Contender:
         The learned policy whose directory it runs from; empty for a simple one.
     own : bool
         Whether the policy fetches ahead what it foretells.
-    rests : bool
-        Whether the policy rests where it costs more than it saves, as a store has it unless told
-        otherwise.
+    auto_pause : bool
+        Whether the policy pauses while it costs more than it saves, as it does by default.
     ahead : int
         How many queued requests have their rows fetched ahead.
     memory : {"store", "store in DRAM", "torch in DRAM"}
@@ -35,7 +34,7 @@ class Contender:
     caching: str
     trained: str = ""
     own: bool = False
-    rests: bool = True
+    auto_pause: bool = True
     ahead: int = 0
     memory: Literal["store", "store in DRAM", "torch in DRAM"] = "store"
     in_short: bool = False
@@ -46,9 +45,9 @@ class Contender:
         """What tables call it."""
         if self.memory != "store":
             return f"all in DRAM, {self.memory.partition(' ')[0]}"
-        restless = "" if self.rests else " (never resting)"
+        unpaused = "" if self.auto_pause else " (never paused)"
         ahead = f" + {self.ahead} ahead" if self.ahead else ""
-        return f"{self.name}{restless}{ahead}"
+        return f"{self.name}{unpaused}{ahead}"
 
     @property
     def name(self) -> str:
@@ -77,10 +76,10 @@ CONTENDERS: tuple[Contender, ...] = (
     Contender("", memory="store in DRAM", in_short=True, in_quick=True),
     Contender(LRU, in_short=True, in_quick=True),
     Contender("s3fifo", in_short=True),
-    Contender(_PAPER, _PAPER, rests=False),
-    Contender(_PAPER, _PAPER, own=True, rests=False, in_short=True),
-    Contender("recmg", "recmg", rests=False, in_short=True),
-    Contender("recmg", "recmg", own=True, rests=False, in_short=True, in_quick=True),
+    Contender(_PAPER, _PAPER, auto_pause=False),
+    Contender(_PAPER, _PAPER, own=True, auto_pause=False, in_short=True),
+    Contender("recmg", "recmg", auto_pause=False, in_short=True),
+    Contender("recmg", "recmg", own=True, auto_pause=False, in_short=True, in_quick=True),
     Contender(_PAPER, _PAPER, own=True),
     Contender("recmg", "recmg"),
     Contender("recmg", "recmg", own=True, in_short=True, in_quick=True),
@@ -96,7 +95,7 @@ CONTENDERS: tuple[Contender, ...] = (
         for caching, trained in ((LRU, ""), ("s3fifo", ""), ("recmg", "recmg"))
         for ahead in (1, 2, 4)
     ),
-    Contender("recmg", "recmg", own=True, rests=False, ahead=2, in_short=True),
+    Contender("recmg", "recmg", own=True, auto_pause=False, ahead=2, in_short=True),
 )
 
 LABELS = tuple(contender.label for contender in CONTENDERS)

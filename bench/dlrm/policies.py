@@ -16,14 +16,14 @@ def trained(
     made: Trace,
     contenders: Sequence[Contender],
     models: Path,
-    rounds: int | None,
+    epochs: int | None,
     tell: Callable[[str], None],
 ) -> dict[str, Path]:
     """Return the directory of each learned policy that contenders run from, by its name.
 
     They learned from the first half of the trace, at the capacities of `make policies`.
     """
-    fractions = FAST_FRACTIONS if rounds is None else (0.2,)
-    task = Task(path, fractions, models, rounds, reuse=True)
+    fractions = FAST_FRACTIONS if epochs is None else (0.2,)
+    task = Task(path, fractions, models, epochs, reuse=True)
     names = dict.fromkeys(contender.trained for contender in contenders if contender.trained)
     return {name: train(task, made, name, 0, tell)[0] for name in names}

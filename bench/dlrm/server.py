@@ -24,30 +24,27 @@ from bench.dlrm.model import COLLECTION, build, put_into
 from bench.dlrm.requests import Requests
 from bench.dlrm.served import Served
 from tieralloc._arrivals import poisson_arrivals, wait_until
-from tieralloc._learned import load_learned
+from tieralloc._planned import FALLBACK, PREFETCH_COST, PlannedPolicy
+from tieralloc.policies.recmg_paper.decisions import Inputs, decide_keep
+from tieralloc.policies.recmg_paper.policy import Models, PaperPolicy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _LEAD_NS = 10_000_000  # from the start of who receives requests to time zero of arrivals
-_RUNTIME = "tieralloc-policy"  # how names of the policy's threads begin
+_POLICY_THREAD = "tieralloc-plan"  # prefix of the names of the policy's threads
+_POLICY_START_S = 10.0  # at most, until its thread has its name
 
 
-class CachingOnly:
-    """A policy's brain that fetches nothing ahead."""
+class PaperCachingPolicy(PaperPolicy):
+    """`recmg-paper` without its prefetch model."""
 
-    def __init__(self, brain: Any) -> None:
-        self._brain = brain
-
-    def observe(self, rows: Any, lengths: Any) -> None:
-        self._brain.observe(rows, lengths)
-
-    def score(self, rows: Any) -> Any:
-        return self._brain.score(rows)
-
-    @property
-    def nbytes(self) -> int:
-        return int(self._brain.nbytes)
+    def decide(
+        self, models: Models, accesses: NDArray[np.uint64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+        """Compute which accesses' rows to keep; no row is prefetched."""
+        inputs = Inputs.of(accesses, self.table_starts[:-1], self._space)
+        return decide_keep(models.caching, inputs), np.empty(0, dtype=np.uint64)
 
 
 class Server:
@@ -87,6 +84,7 @@ class Server:
         self._dense = torch.from_numpy(requests.dense)
         self._embedding_ns = 0
         self._began_ns = 0
+        self._warm_up_lookups = 0
         collection = self._model.get_submodule(COLLECTION)
         collection.register_forward_pre_hook(self._note_begin)
         collection.register_forward_hook(self._note_end)
@@ -113,17 +111,30 @@ class Server:
     def _use_policy(self, store: ta.TieredStore, policy: Path | None) -> None:
         contender = self._contender
         if contender.own or contender.caching == "recmg":
-            store.use_policy(f"{contender.name}:{policy}", policy_rests=contender.rests)
+            store.use_policy(f"{contender.name}:{policy}", auto_pause=contender.auto_pause)
             return
-        learned = load_learned(f"{contender.trained}:{policy}")
-        brain = learned.brain(store._rows_of_tables(), store._core.view()[1])
-        store.use_policy(CachingOnly(brain), policy_rests=contender.rests)
+        assert policy is not None
+        planned = PlannedPolicy(
+            contender.name,
+            PaperCachingPolicy.load(policy),
+            FALLBACK,
+            max_bytes=None,
+            auto_pause=contender.auto_pause,
+            prefetch_cost=PREFETCH_COST,
+        )
+        planned.start(store._core, store._rows_of_tables())
 
     def pin_policy(self, cores: Sequence[int]) -> None:
         """Have the policy's threads run on these cores alone."""
-        for thread in threading.enumerate():
-            if thread.name.startswith(_RUNTIME) and thread.native_id is not None:
-                os.sched_setaffinity(thread.native_id, cores)
+        if self.store is None or self.store._core.policy_stats() is None:
+            return
+        deadline = time.monotonic() + _POLICY_START_S
+        while not (threads := _policy_threads()):
+            if time.monotonic() > deadline:
+                raise RuntimeError(f"no thread {_POLICY_THREAD} in {_POLICY_START_S:g} s")
+            time.sleep(0.001)
+        for thread in threads:
+            os.sched_setaffinity(thread, cores)
 
     def warm(self) -> NDArray[np.float32]:
         """Serve what comes before the counted requests; return the last scores, for comparison."""
@@ -131,6 +142,7 @@ class Server:
         for batch in self.requests.warm_up:
             scores = self._score(0, *batch).numpy().ravel().copy()
         if self.store is not None:
+            self._warm_up_lookups = self.store.stats()["lookups"]
             self.store.reset_stats()
         return scores
 
@@ -231,11 +243,7 @@ class Server:
 
     def _cpu(self) -> dict[str, int]:
         """CPU time so far: of the thread that serves, of the policy's, and of all others."""
-        policy = sum(
-            _thread_cpu_ns(thread.native_id)
-            for thread in threading.enumerate()
-            if thread.name.startswith(_RUNTIME) and thread.native_id is not None
-        )
+        policy = sum(map(_thread_cpu_ns, _policy_threads()))
         serving = time.thread_time_ns()
         others = max(0, time.process_time_ns() - serving - policy)
         return {"serving": serving, "policy": policy, "fetching in the background": others}
@@ -263,25 +271,29 @@ class Server:
             "slow_tier": f"{stats['slow_tier']['kind']}: {stats['slow_tier']['engine']}",
             "read_us": stats["latency_ns"]["row_on_demand"]["p50"] / 1000,
         }
-        runtime = stats["policy_runtime"]
-        if runtime is not None:
-            about["policy_runtime"] = {
-                "in_charge": runtime["in_charge"].partition(":")[0],
-                "state": runtime["state"],
-                "worth": runtime["worth"],
-                "observed_share": round(runtime["observed_share"], 4),
-                "policy_lag": round(runtime["policy_lag"]["mean"]),
-                "candidates": runtime["candidates"],
-                "advised_evictions": runtime["advised_evictions"],
-                "fallback_evictions": runtime["fallback_evictions"],
-                "switches": (runtime["guard"] or {}).get("switches", 0),
-                "prefetching": (runtime["guard"] or {}).get("prefetching"),
+        policy = self.store._core.policy_stats()
+        if policy is not None:
+            lookups = self._warm_up_lookups + stats["lookups"]
+            about["policy_stats"] = {
+                **policy,
+                "accesses_dropped": stats["accesses_dropped"],
+                "observed_share": round(policy["accesses_observed"] / max(1, lookups), 4),
             }
         return about
 
     def close(self) -> None:
         if self.store is not None:
             self.store.close()
+
+
+def _policy_threads() -> list[int]:
+    """Return the ids of the policy's threads, which the core makes."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            if (task / "comm").read_text().startswith(_POLICY_THREAD):
+                found.append(int(task.name))
+    return found
 
 
 def _thread_cpu_ns(thread: int) -> int:

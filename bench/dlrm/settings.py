@@ -21,7 +21,7 @@ class Settings:
     load_shares: tuple[float, ...]  # of what LRU reaches in a closed loop, to arrive in an open one
     fixed_rate: float | None  # instead: requests a second, in turn with the closed loop
     num_samples: int  # of the trace that is generated where there is none
-    rounds: int | None = None  # of training, at most; None: as many as `tieralloc train` does
+    epochs: int | None = None  # of training, at most; None: as many as `tieralloc train` does
     read_iops: int | None = None  # reads a second that the disk serves at most; None: as it can
     most_requests: int | None = None  # to warm up with, and to count; None: the trace's halves
     seed: int = 0
@@ -46,6 +46,6 @@ QUICK = Settings(
     load_shares=(),
     fixed_rate=200.0,
     num_samples=1500,
-    rounds=1,
+    epochs=1,
     most_requests=24,
 )

@@ -116,11 +116,11 @@ def _shares(records: Sequence[Record]) -> str:
     """Lay out the parts of a request's time, and of the CPU that it took, in µs."""
     times = list(records[0]["time_us"])
     takers = list(records[0]["cpu_us"])
-    head = ["µs a request", *times, *(f"CPU {taker}" for taker in takers), "policy lag", "decides"]
+    head = ["µs a request", *times, *(f"CPU {taker}" for taker in takers), "policy lag", "active"]
     rows = []
     for record in records:
         whole = sum(record["time_us"].values())
-        runtime = record.get("policy_runtime") or {}
+        policy = record.get("policy_stats")
         rows.append(
             [
                 record["policy"],
@@ -129,23 +129,24 @@ def _shares(records: Sequence[Record]) -> str:
                     for n in times
                 ),
                 *(_us(record["cpu_us"][name]) for name in takers),
-                f"{runtime['policy_lag']:,}" if runtime else _NOTHING,
-                _decides(runtime),
+                f"{policy['policy_lag']['mean']:,.0f}" if policy else _NOTHING,
+                _active(policy),
             ]
         )
     return table(head, rows)
 
 
-def _decides(runtime: Mapping[str, Any]) -> str:
-    if not runtime:
+def _active(policy: Mapping[str, Any] | None) -> str:
+    """Return which policy decides in the end, and which share of the accesses it observed."""
+    if policy is None:
         return _NOTHING
-    if runtime["state"] == "resting":
-        return f"rests, {runtime['in_charge']} does"
-    advised, others = runtime["advised_evictions"], runtime["fallback_evictions"]
-    evictions = advised + others
-    share = f"{advised / evictions:.0%} of evictions" if evictions else "nothing left"
-    seen = runtime["observed_share"]
-    return share + ("" if seen > 0.995 else f", sees {seen:.0%}")
+    active = "learned"
+    if policy["state"] != "running":
+        active = policy["state"]
+    elif policy["tiers"]:
+        active = ", ".join(dict.fromkeys(tier["active"] for tier in policy["tiers"]))
+    observed = policy["observed_share"]
+    return active + ("" if observed > 0.995 else f", observed {observed:.0%}")
 
 
 def _bounds(records: Sequence[Record], about: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ class _Size:
 
     num_samples: int | None  # of the trace that is generated; None: as it is by default
     fast_fractions: tuple[float, ...]
-    rounds: int | None
+    epochs: int | None
     tuned: bool
 
 
@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not paths and not options.quick:
             print(f"No traces in {options.traces} (--traces says where they are).")
         paths.append(_generated(scratch, size))
-        tasks = [Task(p, size.fast_fractions, models, size.rounds, size.tuned) for p in paths]
+        tasks = [Task(p, size.fast_fractions, models, size.epochs, size.tuned) for p in paths]
         measured = _measure(tasks, options.jobs)
     if measured.failed:
         for name, reason in measured.failed.items():

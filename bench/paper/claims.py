@@ -73,22 +73,24 @@ class Grid:
 
 def verdict(claim: Claim, grid: Grid) -> str:
     """Say in a few sentences whether a claim holds here, and if not, what is known of why."""
-    rival = f"lru+{claim.prefetching}"
-    ratios = grid.ratios(rival)
+    baseline = f"lru+{claim.prefetching}"
+    ratios = grid.ratios(baseline)
     found, cells = median(ratios), len(ratios)
     reached = sum(ratio >= claim.ratio for ratio in ratios)
     text = f"**{claim.title}**: {found:.2f} in the median cell, where the paper has {claim.ratio}"
     if found >= claim.ratio:
         return f"{text}: reached, in {reached} of {cells} cells."
-    theirs, ours = median(grid.ratios(rival, "lru")), median(grid.ratios(RECMG, "lru"))
+    theirs, ours = median(grid.ratios(baseline, "lru")), median(grid.ratios(RECMG, "lru"))
     text += (
-        f": not reached ({reached} of {cells} cells). Tuned on each cell, the rival leaves"
+        f": not reached ({reached} of {cells} cells). Tuned on each cell, the baseline leaves"
         f" {theirs:.2f} of LRU's fetches in the median cell, and recmg {ours:.2f}, where"
         f" {theirs / claim.ratio:.2f} would do."
     )
     if theirs >= _NOTHING_GAINED:
-        text += " The rival gains next to nothing: the whole ratio has to be recmg's gain on LRU."
-    beyond = sum(bound < claim.ratio for bound in grid.bounds(rival))
+        text += (
+            " The baseline gains next to nothing: the whole ratio has to be recmg's gain on LRU."
+        )
+    beyond = sum(bound < claim.ratio for bound in grid.bounds(baseline))
     if beyond:
         text += (
             f" In {beyond} of {cells} cells nobody could reach it who fetches rows seen before: so"

@@ -9,7 +9,7 @@ from typing import Any
 from bench.paper.claims import CLAIMS, RECMG, Grid, verdict
 from tieralloc._sizes import format_size
 from tieralloc.compare import NONE
-from tieralloc.policies.rivals.registry import rival_names
+from tieralloc.policies.baselines.registry import baseline_names
 from tieralloc.report import percent
 
 Record = dict[str, Any]
@@ -17,14 +17,15 @@ Record = dict[str, Any]
 _READING = """\
 One access at a time; a row that is not in the fast tier when it is asked for is an on-demand fetch.
 The first half of a trace is learned from and warms the tier, the second is counted. A capacity is a
-share of the trace's distinct rows; rows fetched ahead take places in the same tier. Every rival is
-tuned for each trace, capacity and caching: fitted to the first four fifths of the training half,
-judged on its last fifth; `bench/results/paper-tuning.md` has what was tried. recmg and TransFetch
-are trained on the training half, one seed."""
+share of the trace's distinct rows; prefetched rows take slots of the same tier. Every baseline is
+tuned for each trace, capacity and caching: trained on the first four fifths of the training half,
+tested on its last fifth; `bench/results/paper-tuning.md` has the settings tried. recmg and
+TransFetch are trained on the training half, one seed."""
 
 _LAGGING = """\
-Above, a row fetched ahead is there at the next access. Here it takes {lag} accesses; what is asked
-for before is late, and an on-demand fetch. Rivals are tuned for that; recmg is as it was."""
+Above, a prefetched row is resident at the next access. Here it is in flight for {lag} accesses; an
+access to it until then is an on-demand fetch, and the prefetch is late. Baselines are tuned for
+that; recmg is as it was."""
 
 
 def markdown(
@@ -67,7 +68,7 @@ def _claims(grid: Grid) -> str:
         rows.append([f"{claim.title} over LRU", f"{claim.ratio}", *marked])
         bounds = grid.bounds(f"lru+{claim.prefetching}")
         shown = [f"{bound:.2f}" for bound in [*bounds, median(bounds)]]
-        rows.append(["at most, were all but new rows foretold", "", *shown])
+        rows.append(["at most, were all but new rows predicted", "", *shown])
     return _table(head, rows)
 
 
@@ -75,7 +76,9 @@ def _others(grid: Grid) -> str:
     head = ["", *map(_cell_name, grid.cells), "median"]
     claimed = {f"lru+{claim.prefetching}" for claim in CLAIMS}
     policies = ["lru", "s3fifo"]
-    policies += [f"{caching}+{rival}" for caching in ("lru", "s3fifo") for rival in rival_names()]
+    policies += [
+        f"{caching}+{baseline}" for caching in ("lru", "s3fifo") for baseline in baseline_names()
+    ]
     rows = []
     for policy in [*policies, f"{RECMG}-caching"]:
         if policy in claimed:
@@ -101,11 +104,13 @@ def _of_trace(
     ]
     if picture is not None:
         parts.append(f"![On-demand fetches on {trace}, and miss ratio curves]({picture})")
-    ahead = [policy for policy in policies if grid.of(cells[0], policy)["prefetching"] != NONE]
+    prefetching = [
+        policy for policy in policies if grid.of(cells[0], policy)["prefetching"] != NONE
+    ]
     parts += [
-        "Rows fetched ahead, an access, and of these the share that was used; then the share of"
-        " misses that they served (coverage):",
-        _quality(grid, cells, ahead),
+        "Prefetched rows per access, and the share of them that was used; then the share of misses"
+        " that they served (coverage):",
+        _quality(grid, cells, prefetching),
         "CPU µs an access of a whole replay, one thread, eviction and models included, and what is"
         " remembered of rows, models included:",
         _costs(grid, cells, policies),
@@ -117,7 +122,7 @@ def _of_trace(
 
 
 def _policies(grid: Grid, cell: tuple[str, float]) -> list[str]:
-    order = [NONE, *rival_names(), RECMG]
+    order = [NONE, *baseline_names(), RECMG]
     names = [f"{RECMG}-caching", RECMG]
     found = [f"{c}+{p}" if p != NONE else c for c in ("lru", "s3fifo") for p in order if p != RECMG]
     return [*found, *names]

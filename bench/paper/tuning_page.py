@@ -1,4 +1,4 @@
-"""bench/results/paper-tuning: what was tried to choose the rivals' settings."""
+"""bench/results/paper-tuning: the settings of the baselines that tuning tried."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tieralloc.policies.rivals.registry import make_rivals, rival_names
-from tieralloc.policies.rivals.tuning import defaults
+from tieralloc.policies.baselines.registry import baseline_names, make_baselines
+from tieralloc.policies.baselines.tuning import defaults
 from tieralloc.report import percent
 
 Record = dict[str, Any]
@@ -19,7 +19,7 @@ setting is where it began: what the paper has, where it says. `paper-tuning.json
 settings that was tried, and its miss ratio there."""
 
 
-#: Rival, trace, caching, fast fraction and lag.
+#: Baseline, trace, caching, fast fraction and lag.
 Key = tuple[str, str, str, float, int]
 
 
@@ -34,10 +34,10 @@ def by_cell(tried: Sequence[Record]) -> dict[Key, list[Record]]:
 
 def to_json(tried: Sequence[Record]) -> str:
     """Return what was tried as JSON: of each cell a line, of each try its values and miss ratio."""
-    rivals = make_rivals(rival_names())
+    baselines = make_baselines(baseline_names())
     lines = []
     for (prefetching, trace, caching, fraction, lag), each in by_cell(tried).items():
-        names = list(rivals[prefetching].choices)
+        names = list(baselines[prefetching].choices)
         cell = {
             "prefetching": prefetching,
             "trace": trace,
@@ -54,14 +54,14 @@ def to_json(tried: Sequence[Record]) -> str:
 def markdown(tried: Sequence[Record]) -> str:
     """Lay out which settings were chosen in each cell, and what tuning gained there."""
     cells = by_cell(tried)
-    parts = ["# How the rivals were tuned", _READING]
-    for name, rival in make_rivals(rival_names()).items():
+    parts = ["# How the baselines were tuned", _READING]
+    for name, baseline in make_baselines(baseline_names()).items():
         values = "; ".join(
             f"{setting}: {', '.join(map(str, tried_values))}"
-            for setting, tried_values in rival.choices.items()
+            for setting, tried_values in baseline.choices.items()
         )
         parts += [f"## {name}", f"Values: {values}."]
-        begin = defaults(rival)
+        begin = defaults(baseline)
         lines = [
             "| trace | caching | fast | tried | at first | best | settings |",
             "|" + " --- |" * 7,

@@ -17,10 +17,10 @@ from bench.policies.jobs import Tell
 from tieralloc import trace
 from tieralloc._progress import Narrate
 from tieralloc.compare import RECMG, cells_of, compare, prefetching_names
+from tieralloc.policies.baselines.registry import baseline_names, make_baselines
+from tieralloc.policies.baselines.scene import ORDERS, Scene, Stream
+from tieralloc.policies.baselines.tuning import TEST_SHARE
 from tieralloc.policies.registry import trainer
-from tieralloc.policies.rivals.registry import make_rivals, rival_names
-from tieralloc.policies.rivals.scene import ORDERS, Scene, Stream
-from tieralloc.policies.rivals.tuning import JUDGED
 from tieralloc.policy_directory import fingerprint, read_policy
 from tieralloc.report import percent
 from tieralloc.simulate import first_counted
@@ -47,16 +47,16 @@ class Task:
         Capacities, as fractions of the trace's distinct rows.
     models : path
         Where models are trained into; those that are there already are taken as they are.
-    rounds : int or None
-        Most rounds of training; None: as many as are usual.
+    epochs : int or None
+        Most epochs of training; None: as many as are usual.
     tuned : bool
-        Whether rivals' settings are chosen first.
+        Whether baselines' settings are chosen first.
     """
 
     path: Path
     fast_fractions: tuple[float, ...]
     models: Path
-    rounds: int | None
+    epochs: int | None
     tuned: bool
 
 
@@ -86,7 +86,7 @@ def compare_at(task: Task, runs: Sequence[tuple[float, int]], tell: Tell) -> Fou
 
     made = trace.read(task.path)
     directory = _models_of(task, made)
-    rivals = _rivals(task, directory, tell)
+    baselines = _baselines(task, directory, tell)
     learned = {
         RECMG: RecmgPolicy.load(directory / RECMG),
         f"{RECMG}-caching": RecmgCachingPolicy.load(directory / RECMG, f"{RECMG}-caching"),
@@ -103,7 +103,7 @@ def compare_at(task: Task, runs: Sequence[tuple[float, int]], tell: Tell) -> Fou
             cells,
             [fraction],
             COUNT_FROM,
-            rivals=rivals,
+            baselines=baselines,
             learned=learned,
             tuned=task.tuned,
             lag=lag,
@@ -159,7 +159,7 @@ def _train_recmg(task: Task, made: Trace, tell: Tell) -> None:
         read_policy(directory)
         return
     directory.mkdir(parents=True, exist_ok=True)
-    options = {} if task.rounds is None else {"rounds": task.rounds}
+    options = {} if task.epochs is None else {"epochs": task.epochs}
     trainer(RECMG)(
         made,
         directory,
@@ -176,21 +176,21 @@ def _train_transfetch(task: Task, made: Trace, tell: Tell) -> None:
     counted = first_counted(len(stream.accesses), COUNT_FROM)
     scenes = [Scene(stream, counted)]
     if task.tuned:
-        scenes.append(Scene(stream.until(counted), int(counted * (1 - JUDGED))))
-    rivals = _rivals(task, _models_of(task, made), tell)
+        scenes.append(Scene(stream.until(counted), int(counted * (1 - TEST_SHARE))))
+    baselines = _baselines(task, _models_of(task, made), tell)
     for scene in scenes:
         for order in ORDERS:
-            rivals["transfetch"].prepare(scene, {"order": order})
+            baselines["transfetch"].prepare(scene, {"order": order})
 
 
-def _rivals(task: Task, directory: Path, tell: Tell) -> dict[str, Any]:
-    rivals = make_rivals(
-        rival_names(), checkpoints=directory / "transfetch", progress=_Telling(tell)
+def _baselines(task: Task, directory: Path, tell: Tell) -> dict[str, Any]:
+    baselines = make_baselines(
+        baseline_names(), checkpoints=directory / "transfetch", progress=_Telling(tell)
     )
-    if task.rounds is not None:
-        transfetch: Any = rivals["transfetch"]
-        transfetch.training = replace(transfetch.training, rounds=task.rounds)
-    return dict(rivals)
+    if task.epochs is not None:
+        transfetch: Any = baselines["transfetch"]
+        transfetch.training = replace(transfetch.training, epochs=task.epochs)
+    return dict(baselines)
 
 
 class _Telling:

@@ -38,7 +38,7 @@ class _Size:
 
     num_samples: int  # of the trace that is generated
     fast_fractions: tuple[float, ...]
-    rounds: int | None
+    epochs: int | None
 
 
 FULL = _Size(32768, FAST_FRACTIONS, None)
@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             paths = [_generate(Path(temporary), size, options.quick)]
         models = options.models or (Path(temporary) / "models" if options.quick else MODELS)
         tasks = [
-            Task(path, size.fast_fractions, models, size.rounds, options.reuse) for path in paths
+            Task(path, size.fast_fractions, models, size.epochs, options.reuse) for path in paths
         ]
         chosen = [contender for contender in CONTENDERS if contender.label in options.only]
         refused = _refused(chosen)

@@ -1,73 +1,63 @@
-"""What the main choices in recmg are worth: each taken back in turn, all else as it is.
+"""What the main choices in recmg are worth: each changed in turn, all else as it is.
 
-Takes the policies that `make policies` left in ``build/policies`` (seed 0), replays each trace
-with one choice changed, and writes ``ablations.md``. The models stay as they were trained.
+Takes the policies that `make policies` left in ``build/policies`` (seed 0), simulates each trace
+with one option of the simulator changed, and writes ``ablations.md``.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from bench.policies import study
+from bench.policies.evaluation import COUNT_FROM
 from bench.policies.jobs import Job, Tell
 from bench.policies.study import line
 from tieralloc import trace as traces
+from tieralloc._planned import PREFETCH_COST
 from tieralloc.report import percent
+from tieralloc.simulate import count_distinct, count_record, fast_rows, first_counted
 
 FRACTIONS = (0.01, 0.1)
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A choice taken back.
+    """A changed choice.
 
     Parameters
     ----------
     label : str
-        What is changed.
+        The change.
     policy : str
         ``recmg-caching`` or ``recmg``.
-    constants : mapping of str to object
-        Constants of `tieralloc.policies.recmg.policy` and its `memory`, and what they are instead.
-    lag : int
-        Accesses for which a row that is fetched ahead is in flight.
+    options : mapping of str to object
+        Of `tieralloc._core.Simulator`.
     """
 
     label: str
     policy: str
-    constants: Mapping[str, Any] = field(default_factory=dict)
-    lag: int = 0
+    options: Mapping[str, Any] = field(default_factory=dict)
 
+
+COSTS = {"prefetch_cost": PREFETCH_COST}
 
 VARIANTS = (
     Variant("recmg-caching as it is", "recmg-caching"),
-    Variant("4 rows remembered for each fast one, not 8", "recmg-caching", {"REMEMBERED": 4}),
-    Variant("2 rows remembered", "recmg-caching", {"REMEMBERED": 2}),
-    Variant(
-        "64 residents scored for 4 victims, not 256 for 8",
-        "recmg-caching",
-        {"CANDIDATES": 64, "VICTIMS": 4},
-    ),
-    Variant("16 for 4", "recmg-caching", {"CANDIDATES": 16, "VICTIMS": 4}),
-    Variant("all horizons weigh the same", "recmg-caching", {"horizon_weights": "equal"}),
-    Variant("recmg as it is", "recmg"),
-    Variant("64 accesses looked back over for each fast row, not 256", "recmg", {"LOGGED": 64}),
-    Variant("fetched from a chance of .02 on, not .04", "recmg", {"LEAST_CHANCE": 0.02}),
-    Variant("from .1 on", "recmg", {"LEAST_CHANCE": 0.1}),
-    Variant("chance of a use within 32 accesses, not 512", "recmg", {"PREFETCH_HORIZON": 32}),
-    Variant("a fetch takes 16 accesses", "recmg", lag=16),
-    Variant("a fetch takes 64 accesses", "recmg", lag=64),
+    Variant("no simple policy becomes active", "recmg-caching", {"selects": False}),
+    Variant("recmg as it is", "recmg", COSTS),
+    Variant("a prefetched row costs nothing", "recmg", {"prefetch_cost": 0.0}),
+    Variant("a prefetched row costs a tenth of a fetch", "recmg", {"prefetch_cost": 0.1}),
+    Variant("a fetch takes 16 accesses", "recmg", {**COSTS, "prefetch_lag": 16}),
+    Variant("a fetch takes 64 accesses", "recmg", {**COSTS, "prefetch_lag": 64}),
 )
 
 
 def jobs_for(path: Path, directory: Path) -> list[Job]:
-    """Replay a trace under each variant."""
+    """Simulate a trace under each variant."""
     return [
         Job(f"{variant.label}, {path.stem}", count, (variant, path, directory))
         for variant in VARIANTS
@@ -80,38 +70,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def count(variant: Variant, path: Path, directory: Path, tell: Tell) -> list[dict[str, Any]]:
-    """Replay a trace under a variant; return a record for each of `FRACTIONS`."""
-    from tieralloc.policies.registry import with_learned
-    from tieralloc.simulate import simulate
+    """Simulate a trace under a variant; return a record for each of `FRACTIONS`."""
+    from tieralloc.policies.recmg.stream import Stream
+    from tieralloc.policies.registry import load_policy
 
-    tell("replaying")
-    with changed(variant):
-        policies = with_learned([f"{variant.policy}:{directory}"])
-        return simulate(traces.read(path), policies, FRACTIONS)
-
-
-@contextmanager
-def changed(variant: Variant) -> Iterator[None]:
-    """Have the policy be as a variant says."""
-    import numpy as np
-
-    from tieralloc.policies.recmg import memory, policy
-
-    def equal(horizons: Sequence[int], eviction_age: float) -> Any:
-        return np.full(len(horizons), 1 / len(horizons), dtype=np.float32)
-
-    with ExitStack() as stack:
-        for name, value in variant.constants.items():
-            module = memory if hasattr(memory, name) else policy
-            stack.enter_context(patch.object(module, name, equal if value == "equal" else value))
-        if variant.lag:
-            lagging = _with_lag(policy.ScoredSimulator, variant.lag)
-            stack.enter_context(patch.object(policy, "ScoredSimulator", lagging))
-        yield
-
-
-def _with_lag(make: Callable[..., Any], lag: int) -> Callable[..., Any]:
-    return lambda *arguments, **options: make(*arguments, **{**options, "lag": lag})
+    tell("simulating")
+    trace = traces.read(path)
+    policy = load_policy(variant.policy, str(directory))
+    policy.check(trace)
+    stream = Stream.of(trace)
+    distinct = count_distinct(stream.accesses, stream.rows)
+    counted = first_counted(len(stream.accesses), COUNT_FROM)
+    records = []
+    for fraction in FRACTIONS:
+        rows = fast_rows(fraction, distinct)
+        counts = stream.replay(policy.model_for(rows), rows, count_from=counted, **variant.options)
+        records.append(count_record(policy.name, trace.name, fraction, rows, counts))
+    return records
 
 
 def table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:

@@ -18,7 +18,6 @@ from bench.policies import study
 from bench.policies.jobs import Job, Tell
 from bench.policies.study import line
 from tieralloc import trace as traces
-from tieralloc._advising import RIVALS
 from tieralloc.report import percent
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     Change = Callable[[NDArray[np.int64], int, np.random.Generator], NDArray[np.int64]]
 
 CACHING, AHEAD = "recmg-caching", "recmg"
+SIMPLE = ("s3fifo", "lru", "sieve")
 _PIECES = 16
 FRACTIONS = (0.01, 0.1)
 
@@ -110,7 +110,7 @@ def count(change: str, path: Path, directory: Path, tell: Tell) -> list[dict[str
     made = changed(traces.read(path), CHANGES[change])
     tell("replaying")
     learned = with_learned([f"{name}:{directory}" for name in (CACHING, AHEAD)])
-    return simulate(made, [*RIVALS, *learned], FRACTIONS)
+    return simulate(made, [*SIMPLE, *learned], FRACTIONS)
 
 
 def table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
@@ -136,7 +136,7 @@ def table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, Any]]]
                     for record in found[f"{change}, {name}"]
                     if record["fast_fraction"] == fraction
                 }
-                beside_simple.append(misses[CACHING] / min(misses[rival] for rival in RIVALS))
+                beside_simple.append(misses[CACHING] / min(misses[name] for name in SIMPLE))
                 beside_caching.append(misses[AHEAD] / misses[CACHING])
             worst = [max(worst[0], *beside_simple), max(worst[1], *beside_caching)]
             cells = [f"{ratio:.4f}" for ratio in (*beside_simple, *beside_caching)]
@@ -145,7 +145,7 @@ def table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, Any]]]
     return (
         "# Where what was learned does not hold\n\n"
         "recmg as trained on the first half of each trace; the second half, which is counted, is"
-        f" changed. On-demand fetches of recmg-caching ÷ those of the best of {', '.join(RIVALS)},"
+        f" changed. On-demand fetches of recmg-caching ÷ those of the best of {', '.join(SIMPLE)},"
         " and of recmg ÷ those of recmg-caching. One seed; `python -m bench.policies.adversity`"
         f" after `make policies`.\n\n{about}\n\n" + "\n".join(lines) + "\n\n"
         f"Worst: {worst[0]:.4f} and {worst[1]:.4f}.\n"

@@ -42,20 +42,16 @@ def count(path: Path, directory: Path, tell: Tell) -> dict[str, list[float | Non
     def simple(policy: str, rows: int) -> float:
         return float(simulate(made, [policy], [rows / distinct], COUNT_FROM)[0]["miss_ratio"])
 
-    def learned(name: str, rows: int, most_bytes: int) -> float | None:
+    def learned(name: str, rows: int, max_bytes: int) -> float | None:
         kind = RecmgPolicy if name == "recmg" else RecmgCachingPolicy
         policy = kind.load(directory)
+        counted = first_counted(made.num_lookups, COUNT_FROM)
         try:
-            memory = policy.memory(rows, most_bytes)
-        except ValueError:
+            counts = policy.count(
+                made, rows, count_from=counted, max_bytes=max_bytes, report=lambda done: None
+            )
+        except ValueError:  # too few bytes
             return None
-        counts = policy.count(
-            made,
-            rows,
-            count_from=first_counted(made.num_lookups, COUNT_FROM),
-            memory=memory,
-            report=lambda done: None,
-        )
         return float(counts["on_demand_fetches"] / counts["lookups"])
 
     for row_bytes, fraction in product(ROW_BYTES, BUDGETS):
@@ -86,7 +82,7 @@ def table(names: Sequence[str], found: Mapping[str, Mapping[str, Sequence[float 
         "# With all that is remembered paid for\n\n"
         "On-demand fetches ÷ lookups of the second half, where a budget of so much of the bytes"
         f" of all distinct rows, so large each, pays for fast rows ({BESIDE} bytes more each) and"
-        " for what the policy remembers; -: too little to remember all residents. One seed;"
+        " for what the policy remembers; -: too little for the policy. One seed;"
         " `python -m bench.policies.budget` after `make policies`.\n\n" + "\n".join(lines) + "\n"
     )
 

@@ -51,8 +51,8 @@ class Task:
         Capacities, as fractions of the trace's distinct rows.
     models : path
         Where policies are trained into.
-    rounds : int or None
-        Most rounds of training; None: as many as `tieralloc train` does.
+    epochs : int or None
+        Most epochs of training; None: as many as `tieralloc train` does.
     reuse : bool
         Whether to take what was trained there before, with the same settings, as it is, and to
         finish what was interrupted.
@@ -61,7 +61,7 @@ class Task:
     path: Path
     fast_fractions: tuple[float, ...]
     models: Path
-    rounds: int | None
+    epochs: int | None
     reuse: bool
 
 
@@ -177,7 +177,7 @@ def train(task: Task, made: Trace, policy: str, seed: int, tell: Tell) -> tuple[
         "policy": policy,
         "trace_sha256": sha256,
         "fast_fractions": list(task.fast_fractions),
-        "rounds": task.rounds,
+        "epochs": task.epochs,
         "seed": seed,
     }
     if task.reuse and note.exists():
@@ -189,7 +189,7 @@ def train(task: Task, made: Trace, policy: str, seed: int, tell: Tell) -> tuple[
         shutil.rmtree(directory, ignore_errors=True)
     resumed = directory.exists()
     train_policy = trainer(policy)
-    options = {} if task.rounds is None else {"rounds": task.rounds}
+    options = {} if task.epochs is None else {"epochs": task.epochs}
     began = time.process_time()
     train_policy(
         made,

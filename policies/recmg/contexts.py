@@ -1,4 +1,4 @@
-"""Context tables: those whose row in a sample tells of the rows beside it, as a user or session."""
+"""Context tables: their row identifies what a sample is about, such as a user or a session."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tieralloc._core import MOST_CONTEXTS, next_uses
+from tieralloc._core import MAX_CONTEXTS, next_uses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PAIRS = 1 << 15
-_LEAST = 0.05  # nats
+_MIN_INFORMATION = 0.05  # nats
 
 
 def find_contexts(
@@ -30,14 +30,14 @@ def find_contexts(
     sample_lengths : (B,) uint32
         Accesses of each sample.
     table_starts : (T + 1,) uint64
-        As `tieralloc._core.RowHistory` takes them.
+        Table ``t`` has rows ``table_starts[t]`` to ``table_starts[t + 1] - 1``.
     seed : int
-        Of the pairs of accesses that are looked at.
+        Random seed of the pairs of accesses that are compared.
 
     Returns
     -------
     list of int
-        Numbers of up to `MOST_CONTEXTS` tables, those first that tell most.
+        Numbers of up to `MAX_CONTEXTS` tables, the most informative first.
     """
     num_tables = len(table_starts) - 1
     if num_tables == 1:
@@ -45,13 +45,13 @@ def find_contexts(
     tables = np.searchsorted(table_starts, accesses, side="right") - 1
     samples = np.repeat(np.arange(len(sample_lengths)), sample_lengths)
     pairs = _returns(accesses, samples, int(table_starts[-1]), seed)
-    told = []
+    information = []
     for table in range(num_tables):
         others = tables[pairs[0]] != table
         firsts = _first_rows(accesses, samples, tables == table, len(sample_lengths))
-        told.append(_information(firsts, samples[pairs[:, others]]))
-    order = np.argsort(-np.array(told), kind="stable")
-    return [int(table) for table in order[:MOST_CONTEXTS] if told[table] > _LEAST]
+        information.append(_information(firsts, samples[pairs[:, others]]))
+    order = np.argsort(-np.array(information), kind="stable")
+    return [int(table) for table in order[:MAX_CONTEXTS] if information[table] > _MIN_INFORMATION]
 
 
 def _returns(

@@ -1,87 +1,64 @@
-"""Horizons: within how many accesses a row is used again, and which of them count."""
+"""Scales of time: the intervals that are predicted, the horizons that may count, eviction ages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from tieralloc._core import PREFETCH_HORIZON, Simulator
+from tieralloc._core import Simulator
+from tieralloc.simulate import count_distinct
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
-#: Horizons of the prefetch model, of which `PREFETCH_HORIZON` counts; the others teach it.
-AHEAD_HORIZONS = (16, 32, 64, 128, 256, PREFETCH_HORIZON, 1024, 2048, 8192)
+#: Upper ends of the intervals that the prefetch model predicts; the core counts uses up to
+#: `PREFETCH_HORIZON`.
+PREFETCH_INTERVALS = [1 << power for power in range(4, 14)]
 
-_CENTRE = 1 / 6  # of the age at which LRU evicts
-_SPREAD = 1.2  # horizons
+_POWERS = [1 << power for power in range(5, 31)]
+
+
+def intervals_for(accesses: int) -> list[int]:
+    """Return the upper ends of the intervals to learn from so many accesses: up to half of them."""
+    return _up_to_half(_POWERS, accesses)
 
 
 def horizons_for(accesses: int) -> list[int]:
-    """Return the horizons that can be learned from so many accesses: up to half of them."""
-    known = [32, 128, 512, *(1 << power for power in range(10, 31))]
-    return [horizon for horizon in known if horizon <= max(accesses // 2, known[0])]
+    """Return the horizons of a use that may count, up to half of the accesses learned from."""
+    return _up_to_half([32, 128, 512, *_POWERS[5:]], accesses)
 
 
-def horizon_weights(horizons: Sequence[int], eviction_age: float) -> NDArray[np.float32]:
-    """Say what a use within each horizon is worth.
-
-    Parameters
-    ----------
-    horizons : sequence of int
-        Accesses, ascending.
-    eviction_age : float
-        Accesses that a row of the fast tier outlives under LRU.
-
-    Returns
-    -------
-    (horizons,) float32
-        They add up to 1. A use that is far within that age is a hit whoever leaves, one far beyond
-        it is none: those about a sixth of it are decided here.
-    """
-    position = np.interp(
-        np.log(eviction_age * _CENTRE), np.log(horizons), np.arange(len(horizons), dtype=float)
-    )
-    weights = np.exp(-0.5 * ((np.arange(len(horizons)) - position) / _SPREAD) ** 2)
-    shares: NDArray[np.float32] = (weights / weights.sum()).astype(np.float32)
-    return shares
+def _up_to_half(ascending: list[int], accesses: int) -> list[int]:
+    return [end for end in ascending if end <= max(accesses // 2, ascending[0])]
 
 
 def eviction_ages(
     accesses: NDArray[np.uint64], rows: int, count_from: int
 ) -> list[tuple[int, float]]:
-    """Measure after how many accesses LRU evicts, for capacities from one row to as many as count.
+    """Measure after how many accesses LRU evicts, at capacities of 1, 2, 4 … up to all rows.
 
     Parameters
     ----------
     accesses : (n,) uint64
         Rows below `rows`.
     rows : int
-        How many there are.
+        Rows of all tables.
     count_from : int
-        The access that counts first.
+        First access that counts.
 
     Returns
     -------
     list of (int, float)
-        Capacities, each double the one before, and ages: capacity ÷ miss ratio.
+        Capacities and ages: capacity ÷ miss ratio.
     """
-    distinct = len(np.unique(accesses))
-    found = []
+    distinct = count_distinct(accesses, rows)
+    ages = []
     capacity = 1
     while True:
         lru = Simulator("lru", capacity, rows, count_from=count_from)
         lru.run(accesses)
         counts = lru.counts
-        found.append((capacity, capacity * counts["lookups"] / max(counts["on_demand_fetches"], 1)))
+        ages.append((capacity, capacity * counts["lookups"] / max(counts["on_demand_fetches"], 1)))
         if capacity >= distinct:
-            return found
+            return ages
         capacity *= 2
-
-
-def eviction_age(ages: Sequence[tuple[int, float]], capacity: int) -> float:
-    """Interpolate what `eviction_ages` measured."""
-    capacities, found = np.log(np.array(ages, dtype=float)).T
-    return float(np.exp(np.interp(np.log(capacity), capacities, found)))

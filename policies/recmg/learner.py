@@ -1,68 +1,68 @@
-"""Learning whether rows are used again within each of some horizons."""
+"""Learning the hazards of the next use from samples."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from tieralloc._torch import torch
-from tieralloc.policies.recmg.model import HorizonModel
+from tieralloc.policies.recmg.model import HazardModel
 from tieralloc.policies.recmg.samples import Samples
 
 
-class HorizonLearner:
-    """Learns from what was drawn before an access, and knows of nothing that came after it.
+class HazardLearner:
+    """Trains a `HazardModel` on the samples before an access, and on nothing after it.
+
+    A sample is at risk in an interval if its row was not used before it, and if the interval ends
+    at `end` or before. The loss is the mean cross entropy over the intervals at risk.
 
     Parameters
     ----------
     samples : Samples
-        Of which those until `end` count.
-    horizons : sequence of int
-        Accesses, ascending.
+        Those until `end` count.
+    intervals : sequence of int
+        Upper ends, in accesses, ascending.
     num_tables : int
-        Tables there are.
+        Tables.
     end : int
         Access.
     seed : int
-        Of the untrained model.
-    measure : callable, optional
-        Measures the model on what it does not learn from; less is better.
+        Random seed of the untrained model.
     """
 
     def __init__(
-        self,
-        samples: Samples,
-        horizons: Sequence[int],
-        *,
-        num_tables: int,
-        end: int,
-        seed: int,
-        measure: Callable[[torch.nn.Module], float] | None = None,
+        self, samples: Samples, intervals: Sequence[int], *, num_tables: int, end: int, seed: int
     ) -> None:
         known = samples.until(end)
-        limits = torch.tensor(horizons)
-        self._features = known.features
-        self._used = known.distances[:, None] <= limits
-        self._known = known.times[:, None] + limits <= end
-        self._measure = measure
-        deviation, mean = torch.std_mean(self._features, dim=0)
+        deviation, mean = torch.std_mean(known.features, dim=0)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            self.module = HorizonModel(num_tables, mean, deviation, len(horizons))
+            self.module = HazardModel(num_tables, mean, deviation, len(intervals))
+        ends = torch.tensor(intervals)
+        used_in = torch.searchsorted(ends, known.distances)  # one past the last: in none
+        num_seen = torch.searchsorted(ends, end - known.times, right=True)
+        # One row a sample: memory latency dominates the drawing of a batch.
+        self._examples = torch.column_stack([known.features, used_in, num_seen])
+        self._numbers = torch.arange(len(intervals), dtype=torch.float32)
 
     @property
     def num_examples(self) -> int:
         """Samples to learn from."""
-        return len(self._features)
+        return len(self._examples)
 
     def loss(self, examples: torch.Tensor) -> torch.Tensor:
-        """Return the mean cross entropy of whether rows are used within the horizons known of."""
-        logits = self.module.logits(self._features[examples])
-        known = self._known[examples].float()
+        """Return the mean cross entropy over the intervals in which some samples are at risk."""
+        batch = self._examples.index_select(0, examples)
+        features, used_in, num_seen = batch[:, :-2], batch[:, -2:-1], batch[:, -1:]
+        at_risk = ((self._numbers <= used_in) & (self._numbers < num_seen)).float()
         losses = torch.nn.functional.binary_cross_entropy_with_logits(
-            logits, self._used[examples].float(), weight=known, reduction="sum"
+            self.module.logits(features),
+            (self._numbers == used_in).float(),
+            weight=at_risk,
+            reduction="sum",
         )
-        return losses / known.sum().clamp(min=1)
+        loss: torch.Tensor = losses / at_risk.sum().clamp(min=1)
+        return loss
 
     def measure(self) -> float:
-        """Measure the model; 0 where nobody said how."""
-        return 0.0 if self._measure is None else self._measure(self.module)
+        """Return 0: the number of epochs is fixed."""
+        return 0.0

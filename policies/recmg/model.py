@@ -1,35 +1,40 @@
-"""The caching model: from the features of a row to how likely it is used again, and how soon."""
+"""The caching model: from the features of a row to the hazards of its next use."""
 
 from __future__ import annotations
 
 from tieralloc._torch import torch
 
-_FARTHEST = 6.0  # standard deviations: what is farther out than anything learned from is cut off
+#: Features are clamped to so many standard deviations around their mean.
+BOUND = 6.0
+
 _TABLE_DIM = 8
-_WIDTHS = (64, 32)
+_WIDTHS = (32, 16)
+_MIN_DEVIATION = 1e-4  # a feature that varies less is ignored
 
 
-class HorizonModel(torch.nn.Module):
-    """Says how likely a row is used again within each horizon.
+class HazardModel(torch.nn.Module):
+    """Predicts the chance of a use within each interval of time, given none before.
+
+    The graph is that of ``_core/policy/network.hpp``, which evaluates it natively.
 
     Parameters
     ----------
     num_tables : int
-        Tables there are; the first feature is the number of the row's.
+        Tables; the first feature is the number of the row's.
     mean, deviation : (F,) float32
-        Of the features that are learned from.
-    num_horizons : int
-        Horizons there are.
+        Of the features to learn from.
+    num_intervals : int
+        Intervals.
     """
 
     def __init__(
-        self, num_tables: int, mean: torch.Tensor, deviation: torch.Tensor, num_horizons: int
+        self, num_tables: int, mean: torch.Tensor, deviation: torch.Tensor, num_intervals: int
     ) -> None:
         super().__init__()
-        self.farthest = _FARTHEST  # where TorchScript finds it
+        self.bound = BOUND  # attributes, so that TorchScript finds them
         self.last_table = num_tables - 1
-        constant = deviation < 1e-4
-        scale = torch.where(constant, 0.0, 1 / deviation.masked_fill(constant, 1))
+        is_constant = deviation < _MIN_DEVIATION
+        scale = torch.where(is_constant, 0.0, 1 / deviation.masked_fill(is_constant, 1))
         self.mean = torch.nn.Parameter(mean[1:].clone(), requires_grad=False)
         self.scale = torch.nn.Parameter(scale[1:].clone(), requires_grad=False)
         self.tables = torch.nn.Embedding(num_tables, _TABLE_DIM)
@@ -39,24 +44,16 @@ class HorizonModel(torch.nn.Module):
             torch.nn.ReLU(),
             torch.nn.Linear(first, second),
             torch.nn.ReLU(),
-            torch.nn.Linear(second, num_horizons),
+            torch.nn.Linear(second, num_intervals),
         )
 
     def logits(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the log-odds of a use within each horizon, (n, horizons), for (n, F) features."""
+        """Return the log-odds of a use within each interval, (n, intervals), for (n, F)."""
         tables = self.tables(features[:, 0].long().clamp(0, self.last_table))
-        standard = ((features[:, 1:] - self.mean) * self.scale).clamp(-self.farthest, self.farthest)
-        found: torch.Tensor = self.layers(torch.cat([standard, tables], dim=1))
-        return found
+        standard = ((features[:, 1:] - self.mean) * self.scale).clamp(-self.bound, self.bound)
+        logits: torch.Tensor = self.layers(torch.cat([standard, tables], dim=1))
+        return logits
 
-    def forward(self, features: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """Return what rows are worth, (n,): the lowest leaves first.
-
-        Parameters
-        ----------
-        features : (n, F) float32
-            As `tieralloc._core.RowHistory` gives them.
-        weights : (horizons,) float32
-            What a use within each horizon is worth.
-        """
-        return torch.sigmoid(self.logits(features)) @ weights
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Return the chance of a use within each interval, (n, intervals), for (n, F) float32."""
+        return torch.sigmoid(self.logits(features))

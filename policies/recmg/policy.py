@@ -1,139 +1,125 @@
-"""A trained `recmg`: what serving asks of it, and its simulation, one access at a time."""
+"""A trained `recmg`: from its directory to the model that a store and the simulator run."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tieralloc._advising import RIVALS
 from tieralloc._core import (
-    CANDIDATE_FEATURES_VERSION,
-    MOST_CONTEXTS,
-    PREFETCH_HORIZON,
+    MAX_CONTEXTS,
     ROW_FEATURES_VERSION,
-    Prefetcher,
-    RowHistory,
-    ScoredSimulator,
+    LearnedModel,
+    Network,
+    Simulator,
     candidate_feature_names,
     row_feature_names,
 )
-from tieralloc._scripted import load_module
-from tieralloc._torch import one_thread, torch
-from tieralloc.policies.recmg.horizons import AHEAD_HORIZONS, eviction_age, horizon_weights
-from tieralloc.policies.recmg.memory import Memory
+from tieralloc._planned import PREFETCH_COST
+from tieralloc.policies.recmg.horizons import PREFETCH_INTERVALS
+from tieralloc.policies.recmg.networks import load_network
+from tieralloc.policies.recmg.stream import Stream
 from tieralloc.policy_directory import FeatureSpec, PolicyDirectory, read_policy
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from typing_extensions import Self
 
     from tieralloc.trace import Trace
 
 POLICY = "recmg"
 
-#: Of each row that is asked about: what `RowHistory.features` says; and of one that might be
-#: fetched ahead, what `Prefetcher.candidates` says beyond that.
-FEATURES = FeatureSpec(
-    "row history and candidates",
-    1000 * ROW_FEATURES_VERSION + CANDIDATE_FEATURES_VERSION,
-    len(row_feature_names()) + len(candidate_feature_names()),
-)
+FEATURES = FeatureSpec("row history", ROW_FEATURES_VERSION, len(row_feature_names()))
 
-#: Residents that are scored at a time, and how many of them are advised to leave.
-CANDIDATES, VICTIMS = 256, 8
-
-#: The chance to be asked for within `PREFETCH_HORIZON` accesses that makes a row worth a read.
-LEAST_CHANCE = 0.04
-
-#: From features, (n, F) float32, to what rows are worth, (n,) float32.
-Score = Callable[["NDArray[np.float32]"], "NDArray[np.float32]"]
-
-_PIECE = 1 << 14  # samples
+#: Of a candidate for prefetching.
+CANDIDATE_WIDTH = FEATURES.width + len(candidate_feature_names())
 
 
-@dataclass(frozen=True, eq=False)
-class Models:
-    """The models, and what turns their answers into scores.
+@dataclass(frozen=True)
+class Scales:
+    """What a model knows beside its networks.
 
     Parameters
     ----------
-    caching : torch module
-        As `HorizonModel`, of features of a row.
-    prefetch : torch module or None
-        As `HorizonModel`, of features of a candidate; None: nothing is fetched ahead.
+    intervals : sequence of int
+        Upper ends of the intervals of the caching network, in accesses, ascending.
     horizons : sequence of int
-        Of the caching model.
-    ages : sequence of (int, float)
-        Capacities and eviction ages, as of `eviction_ages`.
+        Accesses within which a use may count, ascending.
+    eviction_ages : sequence of (int, float)
+        Capacities, ascending, and after how many accesses LRU evicts there.
+    contexts : sequence of int
+        Numbers of context tables.
     """
 
-    caching: torch.nn.Module
-    prefetch: torch.nn.Module | None
+    intervals: Sequence[int]
     horizons: Sequence[int]
-    ages: Sequence[tuple[int, float]]
+    eviction_ages: Sequence[tuple[int, float]]
+    contexts: Sequence[int]
 
-    def scorer(self, fast_rows: int) -> Score:
-        """Return what scores rows for a fast tier of so many rows: the lowest leave first."""
-        weights = horizon_weights(self.horizons, eviction_age(self.ages, fast_rows))
-        return _scorer(self.caching, weights)
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], num_tables: int) -> Scales:
+        """Read the settings of a manifest.
 
-    def ahead_scorer(self) -> Score | None:
-        """Return what tells the chance of candidates to be asked for in time."""
-        if self.prefetch is None:
-            return None
-        weights = np.array([horizon == PREFETCH_HORIZON for horizon in AHEAD_HORIZONS])
-        return _scorer(self.prefetch, weights.astype(np.float32))
-
-    def simulator(
-        self,
-        history: RowHistory,
-        fast_rows: int,
-        *,
-        logged: int,
-        count_from: int,
-        guide_from: int = 0,
-        guarded: bool = False,
-        lag: int = 0,
-    ) -> ScoredSimulator:
-        """Make a simulator, as `ScoredSimulator` takes it, of a fast tier, with rivals or not.
-
-        What is fetched ahead goes by the last `logged` accesses; none: nothing is.
+        Raises
+        ------
+        ValueError
+            Naming a setting that is missing or invalid.
         """
-        prefetcher = _prefetcher(logged)
-        return ScoredSimulator(
-            history,
-            fast_rows,
-            self.scorer(fast_rows),
-            candidates=CANDIDATES,
-            victims=VICTIMS,
-            count_from=count_from,
-            guide_from=guide_from,
-            prefetcher=prefetcher,
-            score_ahead=None if prefetcher is None else self.ahead_scorer(),
-            lag=lag,
-            rivals=RIVALS if guarded else (),
+        scales = cls(
+            _read(settings, "intervals", "whole numbers", _whole),
+            _read(settings, "horizons", "whole numbers", _whole),
+            _read(settings, "eviction_ages", "pairs of a capacity and an age", _age),
+            _read(settings, "contexts", "numbers of tables", _whole),
+        )
+        capacities = [rows for rows, _ in scales.eviction_ages]
+        _check_ascending("intervals", scales.intervals)
+        _check_ascending("horizons", scales.horizons)
+        _check_ascending("capacities of eviction_ages", capacities)
+        if not all(0 < age < np.inf for _, age in scales.eviction_ages):
+            raise ValueError(f"eviction_ages must be above 0, got {settings['eviction_ages']}")
+        if len(scales.contexts) > MAX_CONTEXTS or not all(
+            table < num_tables for table in scales.contexts
+        ):
+            raise ValueError(
+                f"contexts must be at most {MAX_CONTEXTS} of {num_tables} tables, got"
+                f" {list(scales.contexts)}"
+            )
+        return scales
+
+    def model(self, caching: Network, prefetch: Network | None = None) -> LearnedModel:
+        """Make the model of these networks."""
+        return LearnedModel(
+            caching, prefetch, prefetch_intervals=PREFETCH_INTERVALS, **asdict(self)
         )
 
 
-def _prefetcher(logged: int) -> Prefetcher | None:
-    """Make what chooses what to fetch ahead by so many accesses looked back over, if by any."""
-    return Prefetcher(logged, LEAST_CHANCE) if logged else None
+def _read(
+    settings: Mapping[str, Any], name: str, expected: str, parse: Callable[[Any], Any]
+) -> list[Any]:
+    if not isinstance(settings.get(name), list):
+        raise ValueError(f"{name} must be a list, got {settings.get(name)!r}")
+    try:
+        return [parse(value) for value in settings[name]]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} must be {expected}, got {settings[name]}") from error
 
 
-def _scorer(model: torch.nn.Module, weights: NDArray[np.float32]) -> Score:
-    """Return what scores rows by a model and the weights of its horizons."""
-    worth = torch.from_numpy(weights)
+def _whole(value: Any) -> int:
+    if not isinstance(value, int) or not 0 <= value < 1 << 32:
+        raise TypeError
+    return value
 
-    def score(features: NDArray[np.float32]) -> NDArray[np.float32]:
-        with torch.inference_mode():
-            found: NDArray[np.float32] = model(torch.from_numpy(features), worth).numpy()
-        return found
 
-    return score
+def _age(value: Any) -> tuple[int, float]:
+    rows, age = value
+    return _whole(rows), float(age)
+
+
+def _check_ascending(name: str, values: Sequence[int]) -> None:
+    if not values or any(a >= b for a, b in zip([0, *values], values, strict=False)):
+        raise ValueError(f"{name} must ascend, got {list(values)}")
 
 
 class RecmgPolicy:
@@ -142,18 +128,25 @@ class RecmgPolicy:
     Parameters
     ----------
     name : str
-        What records call it.
+        Its name in records.
+    directory : PolicyDirectory
+        Where it comes from.
+    model : LearnedModel
+        What a store and the simulator run.
+    network_kind : str
+        What evaluates the caching network: an instruction set, or "torch".
     """
 
+    #: Whether the prefetch network is used, if the directory holds one.
     prefetches = True
 
     def __init__(
-        self, name: str, directory: PolicyDirectory, models: Models, contexts: Sequence[int]
+        self, name: str, directory: PolicyDirectory, model: LearnedModel, network_kind: str
     ) -> None:
         self.name = name
         self.directory = directory
-        self.models = models
-        self._contexts = contexts
+        self.model = model
+        self.network_kind = network_kind
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], name: str = POLICY) -> Self:
@@ -170,57 +163,26 @@ class RecmgPolicy:
         """
         directory = read_policy(path)
         directory.check_fits(POLICY, FEATURES)
-        settings = directory.manifest.settings
+        manifest = directory.manifest
         try:
-            horizons = [int(horizon) for horizon in settings["horizons"]]
-            ages = [(int(rows), float(age)) for rows, age in settings["eviction_ages"]]
-            contexts = [int(table) for table in settings["contexts"]]
-            ahead = tuple(settings["ahead_horizons"])
-            compiled = directory.models["caching"]
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{directory.path} is no sound {POLICY}: {error!r}") from error
-        caching, prefetch = load_module(compiled, "caching"), None
-        if cls.prefetches and "prefetch" in directory.models:
-            prefetch = load_module(directory.models["prefetch"], "prefetch")
-        models = Models(caching, prefetch, horizons, ages)
-        policy = cls(name, directory, models, contexts)
-        policy._check(ahead)
-        return policy
-
-    def with_models(self, models: Models) -> Self:
-        """Return one that asks other models, and is the same else."""
-        return type(self)(self.name, self.directory, models, self._contexts)
-
-    def _check(self, ahead_horizons: Sequence[int]) -> None:
-        """Refuse what would fail later, or go wrong unnoticed."""
-        tables = len(self.directory.manifest.tables)
-        horizons, ages = self.models.horizons, self.models.ages
-        sound = (
-            bool(horizons and ages and tables)
-            and all(a < b for a, b in zip([0, *horizons], horizons, strict=False))
-            and all(rows > 0 and age > 0 for rows, age in ages)
-            and all(0 <= table < tables for table in self._contexts)
-            and len(self._contexts) <= MOST_CONTEXTS
-            and ahead_horizons == AHEAD_HORIZONS
+            scales = Scales.of(manifest.settings, len(manifest.tables))
+            if "caching" not in directory.models:
+                raise ValueError(f"models must have caching, got {sorted(directory.models)}")
+        except ValueError as error:
+            raise ValueError(f"{directory.path}: invalid {POLICY} policy: {error}") from error
+        caching = load_network(
+            directory, "caching", width=FEATURES.width, outputs=len(scales.intervals)
         )
-        if not sound:
-            raise ValueError(f"{self.directory.path} is no sound {POLICY}: its settings are amiss")
-        self._check_model("caching", self.models.scorer(1), len(row_feature_names()))
-        ahead = self.models.ahead_scorer()
-        if ahead is not None:
-            self._check_model("prefetch", ahead, FEATURES.width)
-
-    def _check_model(self, name: str, score: Score, width: int) -> None:
-        try:
-            found = score(np.zeros((2, width), dtype=np.float32))
-        except RuntimeError as error:
-            reason = str(error).strip().splitlines()[-1]
-            raise ValueError(f"{self.directory.path}: its {name} model fails: {reason}") from error
-        if found.shape != (2,) or found.dtype != np.float32:
-            raise ValueError(
-                f"{self.directory.path}: its {name} model gives scores of shape {found.shape} and"
-                f" dtype {found.dtype} for 2 rows, expected float32 of shape (2,)"
+        prefetch = None
+        if cls.prefetches and "prefetch" in directory.models:
+            prefetch = load_network(
+                directory, "prefetch", width=CANDIDATE_WIDTH, outputs=len(PREFETCH_INTERVALS)
             )
+        return cls(name, directory, scales.model(caching, prefetch), caching.kind)
+
+    def model_for(self, fast_rows: int) -> LearnedModel:
+        """Return the model for a fast tier of so many rows: one serves all."""
+        return self.model
 
     def check(self, trace: Trace) -> None:
         """Refuse a trace of other tables than those trained on, with a ValueError."""
@@ -228,68 +190,53 @@ class RecmgPolicy:
             list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True))
         )
 
-    def memory(self, fast_rows: int, most_bytes: int | None = None) -> Memory:
-        """Return how much is remembered beside a fast tier; raise ValueError for too few bytes."""
-        return Memory.within(
-            most_bytes,
-            fast_rows,
-            rows=sum(rows for _, rows in self.directory.manifest.tables),
-            has_contexts=bool(self._contexts),
-            fetches_ahead=self.models.prefetch is not None,
-        )
-
-    def history(self, memory: Memory) -> RowHistory:
-        """Make an empty history."""
-        rows = [rows for _, rows in self.directory.manifest.tables]
-        return RowHistory(np.cumsum([0, *rows]).astype(np.uint64), memory.rows, self._contexts)
-
-    def prefetcher(self, memory: Memory) -> Prefetcher | None:
-        """Make what chooses what to fetch ahead, if anything is."""
-        return _prefetcher(memory.accesses)
-
     def nbytes(self, fast_rows: int) -> int:
-        """Bytes that it takes beside a fast tier of so many rows: what it remembers, its models."""
-        names = ["caching"] if self.models.prefetch is None else ["caching", "prefetch"]
-        models = sum(len(self.directory.models[name]) for name in names)
-        return models + self.memory(fast_rows).nbytes
+        """Bytes that it takes beside a fast tier of so many rows."""
+        starts = np.cumsum([0, *(rows for _, rows in self.directory.manifest.tables)])
+        simulator = Simulator(self.model, fast_rows, int(starts[-1]), table_starts=starts)
+        return simulator.policy_bytes
 
-    @one_thread()
     def count(
         self,
         trace: Trace,
         capacity: int,
         *,
         count_from: int,
-        memory: Memory | None = None,
         lag: int = 0,
+        max_bytes: int = 0,
+        prefetch_cost: float | None = None,
         report: Callable[[int], object],
-    ) -> Mapping[str, Any]:
-        """Replay a trace at any capacity, remembering as much as is worth it or as is given.
+    ) -> dict[str, int]:
+        """Simulate it on a trace, at any capacity; return the counts of the simulator.
 
-        Rows fetched ahead are in flight for `lag` accesses.
+        Parameters
+        ----------
+        trace, capacity, count_from, report
+            As `tieralloc.simulate.LearnedPolicy` has them.
+        lag : int
+            Accesses for which a prefetched row is in flight.
+        max_bytes : int
+            That the policy may take beside the tier; 0: as many as pay off.
+        prefetch_cost : float, optional
+            Of a prefetched row, as a share of an on-demand fetch; none: that of a store.
+
+        Raises
+        ------
+        ValueError
+            For too few bytes, with the bytes that it needs.
         """
-        memory = memory or self.memory(capacity)
-        simulator = self.models.simulator(
-            self.history(memory),
+        return Stream.of(trace).replay(
+            self.model,
             capacity,
-            logged=memory.accesses,
+            report=report,
             count_from=count_from,
-            guarded=True,
-            lag=lag,
+            prefetch_lag=lag,
+            max_bytes=max_bytes,
+            prefetch_cost=PREFETCH_COST if prefetch_cost is None else prefetch_cost,
         )
-        accesses = trace.accesses()
-        lengths = trace.lengths.sum(axis=0, dtype=np.uint32)
-        begin = 0
-        for first in range(0, len(lengths), _PIECE):
-            piece = lengths[first : first + _PIECE]
-            end = begin + int(piece.sum())
-            simulator.run(accesses[begin:end], piece)
-            report(end - begin)
-            begin = end
-        return simulator.counts
 
 
 class RecmgCachingPolicy(RecmgPolicy):
-    """The same without prefetching: of the directory the caching model alone is used."""
+    """The same without the prefetch network."""
 
     prefetches = False

@@ -1,6 +1,8 @@
 """The command, its whole way on a small generated trace; and what its requests and tables say."""
 
 import json
+import os
+import time
 
 import numpy as np
 import pytest
@@ -77,11 +79,13 @@ def test_what_is_queued_is_fetched_ahead(quick):
 def test_a_learned_policy_is_seen_at_work(quick):
     _, content, _, _ = quick
     closed = {r["policy"]: r for r in content["records"] if r["loop"] == "closed"}
-    at_work = closed["recmg (never resting)"]
-    assert at_work["policy_runtime"]["state"] == "running"
-    assert at_work["policy_runtime"]["worth"] is None
+    at_work = closed["recmg (never paused)"]
+    stats = at_work["policy_stats"]
+    assert (stats["state"], stats["pauses"]) == ("running", 0)
+    assert 0 < stats["observed_share"] <= 1
     assert at_work["cpu_us"]["policy"] > 0
-    assert closed["recmg"]["policy_runtime"]["worth"] is not None
+    assert closed["recmg"]["policy_stats"]["state"] in ("running", "paused")
+    assert "policy_stats" not in closed[LRU]
     assert closed[LRU]["cpu_us"]["policy"] == 0
 
 
@@ -109,7 +113,7 @@ def test_labels_tell_contenders_apart_and_say_what_they_do():
     assert len(set(LABELS)) == len(CONTENDERS)
     assert {"lru", "s3fifo", "recmg-paper", "recmg-caching", "recmg"} <= set(LABELS)
     assert {f"{name} + {n} ahead" for name in ("lru", "recmg") for n in (1, 2, 4)} <= set(LABELS)
-    assert "recmg-paper without prefetching (never resting)" in LABELS
+    assert "recmg-paper without prefetching (never paused)" in LABELS
 
 
 @pytest.fixture(scope="module")
@@ -170,3 +174,56 @@ def test_a_table_says_what_time_is_left_with_fewer_misses():
     assert "50 rows from the file, 10.0 each" in words
     assert "the 20 compulsory ones it would take 0.68" in words
     assert "(0.3000 of lookups): 0.79" in words
+
+
+@pytest.fixture(scope="module")
+def paper(requests, tmp_path_factory):
+    """The directory of a `recmg-paper` of the requests' trace."""
+    if model.refusal() is not None:
+        pytest.skip(model.refusal())
+    from tieralloc.policies.registry import trainer
+
+    directory = tmp_path_factory.mktemp("policies") / "recmg-paper"
+    trainer("recmg-paper")(requests.trace, directory, [0.2], epochs=1)
+    return directory
+
+
+def test_paper_caching_policy_keeps_alike_and_prefetches_nothing(requests, paper):
+    from bench.dlrm.server import PaperCachingPolicy
+    from tieralloc.policies.recmg_paper.models import CHUNK
+    from tieralloc.policies.recmg_paper.policy import PaperPolicy
+
+    accesses = requests.trace.accesses()[: 40 * CHUNK]
+    decisions = []
+    for kind in (PaperPolicy, PaperCachingPolicy):
+        policy = kind.load(paper)
+        decisions.append(policy.decide(policy.models(500), accesses))
+    (keep, prefetches), (same, none) = decisions
+    assert np.array_equal(keep, same)
+    assert (prefetches.size > 0, none.size) == (True, 0)
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_server_paper_policy_runs_in_a_pinned_thread(requests, paper, folder, own):
+    from bench.dlrm.server import Server, _policy_threads
+
+    (contender,) = [
+        c for c in CONTENDERS if c.trained == "recmg-paper" and c.own == own and not c.auto_pause
+    ]
+    before = _policy_threads()
+    server = Server(requests, contender, folder / "slow.tier", 500, paper)
+    try:
+        server.pin_policy(sorted(os.sched_getaffinity(0))[:1])
+        (thread,) = set(_policy_threads()) - set(before)
+        assert len(os.sched_getaffinity(thread)) == 1
+        server.warm()
+        deadline = time.monotonic() + 20
+        while (stats := server.about()["policy_stats"])["observed_share"] < 1:
+            assert (stats["state"], stats["accesses_dropped"]) == ("running", 0)
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert server._cpu()["policy"] > 0
+        if not own:
+            assert server.store.stats()["prefetches_issued"] == 0
+    finally:
+        server.close()

@@ -10,12 +10,12 @@ pytest.importorskip("torch")
 from bench.paper import page, tuning_page
 from bench.paper.claims import CLAIMS, Grid, verdict
 from bench.paper.work import first_accesses
-from tieralloc.policies.rivals.registry import make_rivals, rival_names
-from tieralloc.policies.rivals.tuning import defaults
+from tieralloc.policies.baselines.registry import baseline_names, make_baselines
+from tieralloc.policies.baselines.tuning import defaults
 
 LOOKUPS = 1000
 POLICIES = [
-    *(f"{c}+{p}" if p else c for c in ("lru", "s3fifo") for p in ("", *rival_names())),
+    *(f"{c}+{p}" if p else c for c in ("lru", "s3fifo") for p in ("", *baseline_names())),
     "recmg-caching",
     "recmg",
 ]
@@ -68,7 +68,11 @@ def test_ratios_are_how_many_times_fewer_fetches_recmg_leaves():
     ("misses", "new", "words"),
     [
         ({"recmg": 200, "lru+domino": 500}, 10, ["2.50 in the median cell", "reached, in 1 of 1"]),
-        ({"recmg": 500, "lru+domino": 550}, 10, ["1.10", "not reached", "the rival leaves 0.92"]),
+        (
+            {"recmg": 500, "lru+domino": 550},
+            10,
+            ["1.10", "not reached", "the baseline leaves 0.92"],
+        ),
         ({"recmg": 500, "lru+domino": 600}, 10, ["1.20", "next to nothing"]),
         ({"recmg": 500, "lru+domino": 550}, 400, ["In 1 of 1 cells nobody could reach it"]),
     ],
@@ -93,10 +97,10 @@ def test_the_page_has_every_policy_and_every_cell():
 
 
 def test_what_was_tried_is_kept_whole_and_summed_up():
-    rivals = make_rivals(rival_names()[:-1])
+    baselines = make_baselines(baseline_names()[:-1])
     tried = []
-    for name, rival in rivals.items():
-        begin = defaults(rival)
+    for name, baseline in baselines.items():
+        begin = defaults(baseline)
         last = {**begin, "degree": 2} if "degree" in begin else {**begin, "votes": 0.8}
         common = {"trace": "t", "caching": "lru", "prefetching": name}
         common |= {"fast_fraction": 0.05, "prefetch_lag": 0}
@@ -105,10 +109,10 @@ def test_what_was_tried_is_kept_whole_and_summed_up():
             {**common, "settings": last, "miss_ratio": 0.4},
         ]
     cells = json.loads(tuning_page.to_json(tried))
-    assert [cell["prefetching"] for cell in cells] == list(rivals)
+    assert [cell["prefetching"] for cell in cells] == list(baselines)
     for cell in cells:
         rebuilt = dict(zip(cell["settings"], cell["tried"][0], strict=False))
-        assert rebuilt == defaults(rivals[cell["prefetching"]])
+        assert rebuilt == defaults(baselines[cell["prefetching"]])
         assert [each[-1] for each in cell["tried"]] == [0.5, 0.4]
     text = tuning_page.markdown(tried)
     assert "| t | lru | 5% | 2 | 0.5000 | 0.4000 | degree 2 |" in text

@@ -1,4 +1,4 @@
-"""Choices in recmg taken back one at a time: that they are, and given back."""
+"""Choices in recmg changed one at a time."""
 
 import numpy as np
 import pytest
@@ -7,25 +7,14 @@ torch = pytest.importorskip("torch")
 
 from bench.policies import ablations  # noqa: E402
 from tieralloc import trace as traces  # noqa: E402
-from tieralloc.policies.recmg import memory, policy  # noqa: E402
 from tieralloc.policies.recmg.learning import train_policy  # noqa: E402
-
-
-@pytest.mark.parametrize("variant", ablations.VARIANTS, ids=lambda variant: variant.label)
-def test_a_variant_changes_what_it_says_and_gives_it_back(variant):
-    before = {**vars(policy), **vars(memory)}
-    with ablations.changed(variant):
-        now = {**vars(policy), **vars(memory)}
-        changed = {name for name, value in now.items() if before[name] is not value}
-        assert changed == set(variant.constants) | ({"ScoredSimulator"} if variant.lag else set())
-    assert {**vars(policy), **vars(memory)} == before
 
 
 def test_what_was_trained_is_replayed_under_each_variant(tmp_path, monkeypatch, capsys):
     path, models = tmp_path / "generated.npz", tmp_path / "models"
     traces.write(traces.generate(num_samples=600, name="generated"), path)
     trained = models / "generated-01234567" / "recmg-seed0"
-    train_policy(traces.read(path), trained, [0.1], rounds=1)
+    train_policy(traces.read(path), trained, [0.1], epochs=1)
     chosen = [ablations.VARIANTS[0], ablations.VARIANTS[-1]]
     monkeypatch.setattr(ablations, "VARIANTS", chosen)
     options = ["--traces", path, "--models", models, "--out", tmp_path, "--jobs", 1]

@@ -45,7 +45,7 @@ def test_changes_are_what_they_say():
 def test_what_was_trained_is_replayed_on_each(tmp_path, monkeypatch, capsys, made):
     path, models = tmp_path / "generated.npz", tmp_path / "models"
     traces.write(made, path)
-    train_policy(made, models / "generated-01234567" / "recmg-seed0", [0.1], rounds=1)
+    train_policy(made, models / "generated-01234567" / "recmg-seed0", [0.1], epochs=1)
     monkeypatch.setattr(adversity, "CHANGES", {"renamed": adversity.renamed})
     monkeypatch.setattr(adversity, "FRACTIONS", (0.1,))
     options = ["--traces", path, "--models", models, "--out", tmp_path, "--jobs", 1]

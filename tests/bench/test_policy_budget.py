@@ -9,11 +9,11 @@ from tieralloc import trace as traces  # noqa: E402
 from tieralloc.policies.recmg.learning import train_policy  # noqa: E402
 
 
-def test_each_policy_is_replayed_within_each_budget(tmp_path, capsys):
+def test_each_policy_is_simulated_within_each_budget(tmp_path, capsys):
     path, models = tmp_path / "generated.npz", tmp_path / "models"
-    traces.write(traces.generate(num_samples=600, name="generated"), path)
+    traces.write(traces.generate(num_samples=3000, name="generated"), path)
     directory = models / "generated-01234567" / "recmg-seed0"
-    train_policy(traces.read(path), directory, [0.1], rounds=1)
+    train_policy(traces.read(path), directory, [0.1], epochs=1)
     options = ["--traces", path, "--models", models, "--out", tmp_path, "--jobs", 1]
     assert budget.main([str(option) for option in options]) == 0
     text = (tmp_path / "budget.md").read_text()
@@ -24,11 +24,9 @@ def test_each_policy_is_replayed_within_each_budget(tmp_path, capsys):
         if line.startswith("| ") and "---" not in line
     }
     assert all(0 < float(one) < 1 for policy in budget.SIMPLE for one in lines[policy])
-    # What prefetching takes at least is more than all of such a small trace.
-    assert lines["recmg, 25% of it to remember"] == ["-"] * len(budget.BUDGETS) * len(
-        budget.ROW_BYTES
-    )
-    assert 0 < float(lines["recmg-caching, 25% of it to remember"][-1]) < 1
+    cells = lines["recmg-caching, 25% of it to remember"]
+    assert cells[0] == "-"  # 5 % of rows of 256 bytes
+    assert 0 < float(cells[-1]) < 1  # 10 % of rows of 1 KiB
 
 
 def test_it_says_what_to_do_first(tmp_path, capsys):

@@ -230,96 +230,6 @@ TEST(all_rows_may_be_pinned_where_all_fit) {
   CHECK_THROWS(std::invalid_argument, bench.tier.reserve_pins(1), "of at most 5");
 }
 
-TEST(rows_leave_as_advised_and_else_as_the_policy_says) {
-  Bench bench(32);
-  for (RowId row = 0; row < 32; ++row) bench.admit(row);
-  {
-    std::lock_guard lock(bench.tier.mutex());
-    CHECK_EQ(bench.tier.advise_evictions(std::vector<RowId>{20, 999, 21, 22, 23, 24}, 9), 4);
-    CHECK_EQ(bench.tier.advised_rows(), 4);  // an eighth of the capacity; 999 is not there
-    bench.tier.withdraw_advice(std::vector<RowId>{21});
-  }
-  const auto leaves_for = [&](RowId row) {
-    std::set<RowId> before;
-    for (RowId other = 0; other < 1000; ++other) {
-      if (bench.find(other)) before.insert(other);
-    }
-    bench.admit(row);
-    std::erase_if(before, [&](RowId other) { return bench.find(other).has_value(); });
-    CHECK_EQ(before.size(), 1);
-    return *before.begin();
-  };
-  CHECK_EQ(leaves_for(100), 20);
-  CHECK_EQ(leaves_for(101), 22);
-  CHECK_EQ(leaves_for(102), 23);
-  CHECK_EQ(leaves_for(103), 0);
-  CHECK_EQ(bench.tier.counts().evictions, 4);
-  CHECK_EQ(bench.tier.counts().advised_evictions, 3);
-  std::lock_guard lock(bench.tier.mutex());
-  CHECK_EQ(bench.tier.advise_evictions(std::vector<RowId>{999, 5, 6, 7}, 2), 2);
-  bench.tier.clear_advice();
-  CHECK_EQ(bench.tier.advised_rows(), 0);
-}
-
-TEST(advice_spares_rows_that_are_pinned_dirty_or_came_in_anew) {
-  Bench bench(32);
-  for (RowId row = 0; row < 32; ++row) bench.admit(row);
-  {
-    std::lock_guard lock(bench.tier.mutex());
-    bench.tier.advise_evictions(std::vector<RowId>{10, 11, 12}, 3);
-    bench.tier.discard(12);
-  }
-  bench.admit(12);
-  bench.store(11, 1);
-  {
-    std::lock_guard lock(bench.tier.mutex());
-    bench.tier.reserve_pins(1);
-    CHECK(bench.tier.pin(10));
-  }
-  for (RowId row = 100; row < 105; ++row) bench.admit(row);
-  for (RowId row = 10; row < 13; ++row) CHECK(bench.find(row));
-  CHECK_EQ(bench.tier.counts().advised_evictions, 0);
-}
-
-TEST(samples_are_of_residents_that_could_be_advised_to_leave) {
-  Bench bench(64);
-  for (RowId row = 0; row < 200; ++row) bench.admit(row);
-  bench.store(199, 1);
-  std::lock_guard lock(bench.tier.mutex());
-  bench.tier.reserve_pins(1);
-  bench.tier.pin(198);
-  bench.tier.advise_evictions(std::vector<RowId>{197, 196}, 2);
-  std::vector<RowId> all;
-  bench.tier.sample_residents(64, all);
-  CHECK_EQ(std::set<RowId>(all.begin(), all.end()).size(), 60);
-  std::vector<RowId> some;
-  for (int i = 0; i < 200; ++i) bench.tier.sample_residents(63, some);
-  CHECK(std::set<RowId>(some.begin(), some.end()) == std::set<RowId>(all.begin(), all.end()));
-  for (RowId row : all) CHECK(row >= 136 && row < 196);
-}
-
-TEST(a_prefetched_row_has_time_for_its_use_before_it_can_be_advised_to_leave) {
-  Bench bench(64);
-  for (RowId row = 0; row < 62; ++row) bench.admit(row);
-  bench.admit(500, 0, FastTier::Admit::prefetch);
-  bench.admit(501, 0, FastTier::Admit::prefetch);
-  const auto drawn = [&](RowId wanted) {
-    std::vector<RowId> rows;
-    std::lock_guard lock(bench.tier.mutex());
-    bench.tier.sample_residents(64, rows);
-    return std::find(rows.begin(), rows.end(), wanted) != rows.end();
-  };
-  CHECK(!drawn(501));
-  bench.tier.clear_prefetched(501);  // a lookup found it
-  CHECK(drawn(501));
-  bench.tier.clear_counts();                 // which time does not go by
-  for (RowId row = 100; row < 108; ++row) {  // an eighth of the capacity
-    CHECK(!drawn(500));
-    bench.admit(row);
-  }
-  CHECK(drawn(500));
-}
-
 TEST(another_policy_takes_over_in_the_order_of_the_former_one) {
   Bench bench(32, 1000, "s3fifo");
   for (RowId row = 0; row < 32; ++row) bench.admit(row);
@@ -328,7 +238,9 @@ TEST(another_policy_takes_over_in_the_order_of_the_former_one) {
   }
   {
     std::lock_guard lock(bench.tier.mutex());
-    bench.tier.use_policy("lru");
+    const auto former =
+        bench.tier.use_policy(make_eviction_policy("lru", bench.tier.eviction_config()), "lru");
+    CHECK_EQ(former->evict(), kNoSlot);
   }
   for (RowId row = 100; row < 129; ++row) bench.admit(row);
   for (RowId row : {3, 4, 5}) CHECK(bench.find(row));

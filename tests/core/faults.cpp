@@ -97,6 +97,7 @@ extern "C" {
 
 void* __real__Znwm(std::size_t size);
 void* __real__Znam(std::size_t size);
+void* __real__ZnwmSt11align_val_t(std::size_t size, std::align_val_t alignment);
 void* __real_mmap(void* address, std::size_t size, int protection, int flags, int fd, off_t offset);
 ssize_t __real_pwrite(int fd, const void* data, std::size_t size, off_t offset);
 int __real_fdatasync(int fd);
@@ -118,6 +119,12 @@ void* __wrap__Znwm(std::size_t size) {
 void* __wrap__Znam(std::size_t size) {
   faults::allocate(size);
   return __real__Znam(size);
+}
+
+/// Counted, but never made to fail.
+void* __wrap__ZnwmSt11align_val_t(std::size_t size, std::align_val_t alignment) {
+  faults::allocated += size;
+  return __real__ZnwmSt11align_val_t(size, alignment);
 }
 
 void* __wrap_mmap(void* address, std::size_t size, int protection, int flags, int fd,

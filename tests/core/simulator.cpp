@@ -61,7 +61,8 @@ TEST(a_simulation_counts_what_a_naive_cache_does) {
   const std::vector<RowId> trace = random_trace(1, 6000, 200);
   for (const char* name : {"lru", "lfu", "clock", "sieve", "s3fifo"}) {
     for (std::uint32_t capacity : {1u, 10u, 50u, 199u, 200u, 300u}) {
-      Simulator simulator(policy_for(name, capacity), capacity, 200);
+      Simulator simulator(policy_for(name, capacity), {.capacity = capacity, .slots = capacity},
+                          200);
       simulator.run(trace);
       check_equal(simulator.counts(), replay(name, trace, capacity, 0));
     }
@@ -71,7 +72,7 @@ TEST(a_simulation_counts_what_a_naive_cache_does) {
 TEST(a_stream_in_pieces_counts_as_a_whole_one) {
   const std::vector<RowId> trace = random_trace(2, 3000, 100);
   for (std::uint64_t count_from : {0u, 1u, 999u, 1000u, 1500u, 3000u, 5000u}) {
-    Simulator simulator(policy_for("lru", 20), 20, 100, count_from);
+    Simulator simulator(policy_for("lru", 20), {.capacity = 20, .slots = 20}, 100, count_from);
     const std::span<const RowId> all(trace);
     for (std::size_t at = 0; at < trace.size(); at += 500) simulator.run(all.subspan(at, 500));
     check_equal(simulator.counts(), replay("lru", trace, 20, count_from));
@@ -79,7 +80,7 @@ TEST(a_stream_in_pieces_counts_as_a_whole_one) {
 }
 
 TEST(a_wrong_row_is_named_and_nothing_replayed) {
-  Simulator simulator(policy_for("lru", 2), 2, 10);
+  Simulator simulator(policy_for("lru", 2), {.capacity = 2, .slots = 2}, 10);
   const std::vector<RowId> wrong{1, 2, 10, 3};
   CHECK_THROWS(std::out_of_range, simulator.run(wrong), "access 2 is of row 10, expected below 10");
   CHECK_EQ(simulator.counts().lookups, 0);
@@ -101,7 +102,7 @@ class EvenRowsOnly final : public EvictionPolicy {
 };
 
 TEST(rows_that_a_policy_does_not_admit_take_no_place) {
-  Simulator simulator(std::make_unique<EvenRowsOnly>(2), 2, 10);
+  Simulator simulator(std::make_unique<EvenRowsOnly>(2), {.capacity = 2, .slots = 2}, 10);
   const std::vector<RowId> trace{0, 2, 1, 1, 3, 0, 2, 4, 2, 0};
   simulator.run(trace);
   CHECK_EQ(simulator.counts().hits, 3);
@@ -110,7 +111,7 @@ TEST(rows_that_a_policy_does_not_admit_take_no_place) {
 }
 
 TEST(a_prefetched_row_is_a_hit_unless_it_is_evicted_before) {
-  Simulator simulator(policy_for("lru", 2), 2, 10);
+  Simulator simulator(policy_for("lru", 2), {.capacity = 2, .slots = 2}, 10);
   const std::vector<RowId> ahead{1, 2, 2, 3}, used{3, 3, 1};
   simulator.prefetch(ahead);  // of which 3 evicts 1
   simulator.run(used);        // of which 1 evicts 2
@@ -125,7 +126,7 @@ TEST(a_prefetched_row_is_a_hit_unless_it_is_evicted_before) {
 }
 
 TEST(a_row_asked_for_while_in_flight_is_fetched_on_demand) {
-  Simulator simulator(policy_for("lru", 9), 9, 10, 0, 2);
+  Simulator simulator(policy_for("lru", 9), {.capacity = 9, .slots = 9}, 10, 0, 2);
   const std::vector<RowId> ahead{1, 2}, twice{1}, used{5, 1, 2, 1};
   simulator.prefetch(ahead);
   simulator.prefetch(twice);
@@ -138,7 +139,7 @@ TEST(a_row_asked_for_while_in_flight_is_fetched_on_demand) {
 }
 
 TEST(a_row_that_is_asked_for_again_after_a_late_prefetch_arrives_when_the_second_one_does) {
-  Simulator simulator(policy_for("lru", 1), 1, 10, 0, 3);
+  Simulator simulator(policy_for("lru", 1), {.capacity = 1, .slots = 1}, 10, 0, 3);
   const std::vector<RowId> one{1}, other{2};
   simulator.prefetch(one);  // to arrive before access 3
   simulator.run(one);       // late
@@ -146,7 +147,7 @@ TEST(a_row_that_is_asked_for_again_after_a_late_prefetch_arrives_when_the_second
   simulator.prefetch(one);  // to arrive before access 5
   simulator.run(other);
   simulator.run(other);
-  CHECK_EQ(simulator.slot_of(1), kNoSlot);
+  CHECK(!simulator.is_resident(1));
   simulator.run(other);
   CHECK_EQ(simulator.counts().hits, 3);
   simulator.run(one);
@@ -154,7 +155,7 @@ TEST(a_row_that_is_asked_for_again_after_a_late_prefetch_arrives_when_the_second
 }
 
 TEST(prefetches_of_the_warming_are_not_counted) {
-  Simulator simulator(policy_for("lru", 9), 9, 10, 2);
+  Simulator simulator(policy_for("lru", 9), {.capacity = 9, .slots = 9}, 10, 2);
   const std::vector<RowId> ahead{1}, later{2}, used{3, 1};
   simulator.prefetch(ahead);
   simulator.run(used);
@@ -164,11 +165,11 @@ TEST(prefetches_of_the_warming_are_not_counted) {
 }
 
 TEST(a_prefetched_row_that_the_policy_does_not_admit_takes_no_place) {
-  Simulator simulator(std::make_unique<EvenRowsOnly>(2), 2, 10);
+  Simulator simulator(std::make_unique<EvenRowsOnly>(2), {.capacity = 2, .slots = 2}, 10);
   const std::vector<RowId> ahead{1, 2};
   simulator.prefetch(ahead);
-  CHECK_EQ(simulator.slot_of(1), kNoSlot);
-  CHECK(simulator.slot_of(2) != kNoSlot);
+  CHECK(!simulator.is_resident(1));
+  CHECK(simulator.is_resident(2));
 }
 
 }  // namespace

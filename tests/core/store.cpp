@@ -305,8 +305,8 @@ TEST(a_row_a_call_counts_as_the_simulator_does) {
       const Table& table = bench.add_table("t", kRows, 4);
       for (RowId row : trace) bench.lookup(table, {static_cast<std::int64_t>(row)});
       // The store's policy knows more slots, which changes nothing, and sees the same rows.
-      Simulator simulator(make_eviction_policy(policy, {.capacity = capacity, .slots = capacity}),
-                          capacity, kRows);
+      const EvictionConfig config{.capacity = capacity, .slots = capacity};
+      Simulator simulator(make_eviction_policy(policy, config), config, kRows);
       simulator.run(trace);
       const StoreStats stats = bench.store().stats();
       CHECK_EQ(stats.lookups, simulator.counts().lookups);

@@ -8,6 +8,8 @@
 #include "check.hpp"
 #include "error.hpp"
 #include "fetch/engine.hpp"
+#include "policy/external_policy.hpp"
+#include "policy/fake_model.hpp"
 #include "store_bench.hpp"
 
 namespace {
@@ -172,17 +174,6 @@ class Stress {
     bench_.store().unpin(table, integers(rows));
   }
 
-  void advise(std::mt19937_64& random) {
-    Store& store = bench_.store();
-    const std::vector<RowId> rows = store.sample_residents(0, random() % 30);
-    for (RowId row : rows) CHECK(row < tables_.size() * kRows);
-    store.advise_evictions(rows, rows.size());
-    store.withdraw_advice(std::span(rows).first(rows.size() / 2));
-    if (random() % 10 == 0) store.clear_advice();
-    const TierView tier = store.view().tiers.at(0);
-    CHECK(tier.advised_rows <= tier.capacity);
-  }
-
   void keep_house(std::mt19937_64& random) {
     Store& store = bench_.store();
     switch (random() % 12) {
@@ -208,8 +199,7 @@ class Stress {
         store.use_policy(eviction_policy_names()[random() % eviction_policy_names().size()]);
         break;
       case 7:
-      case 8:
-        advise(random);
+        use_planned_policy(random);
         break;
       default: {
         const StoreStats stats = store.stats();
@@ -218,6 +208,20 @@ class Stress {
       }
     }
     std::this_thread::sleep_for(std::chrono::microseconds(500));
+  }
+
+  void use_planned_policy(std::mt19937_64& random) {
+    PlannedPolicy policy;
+    if (random() % 2 == 0) {
+      policy.make = make_learned(fake_model(usual_hazard), {});
+    } else {
+      const auto decide = [](std::span<const RowId> rows) {
+        return ExternalDecisions{std::vector<std::uint8_t>(rows.size(), 1), {rows[0] / 2}};
+      };
+      const auto chunk = static_cast<std::uint32_t>(1 + random() % 40);
+      policy.make = make_external({.eviction_speed = 4, .chunk = chunk, .decide = decide});
+    }
+    bench_.store().use_policy(policy);
   }
 
   /// A few more tables, of the same row size and, where there are slots for two, of another: each

@@ -14,7 +14,7 @@ def trained(request, tmp_path_factory):
     from paper_support import hot_and_cold
 
     directory = tmp_path_factory.mktemp("policies") / request.param
-    trainer(request.param)(hot_and_cold(200), directory, [0.1], rounds=1)
+    trainer(request.param)(hot_and_cold(200), directory, [0.1], epochs=1)
     return f"{request.param}:{directory}"
 
 
@@ -69,7 +69,7 @@ def test_training_takes_one_thread_and_leaves_torch_its_own(tmp_path, name):
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        trainer(name)(hot_and_cold(200), tmp_path, [0.1], rounds=1, progress=watch)
+        trainer(name)(hot_and_cold(200), tmp_path, [0.1], epochs=1, progress=watch)
         assert set(seen) == {1}
         assert torch.get_num_threads() == 2
     finally:

@@ -6,9 +6,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tieralloc.policies.training import Settings, round_size, train  # noqa: E402
+from tieralloc.policies.training import Settings, epoch_size, train  # noqa: E402
 
-SETTINGS = Settings(rounds=6, batch_size=16, learning_rate=0.05, seed=1)
+SETTINGS = Settings(epochs=6, batch_size=16, learning_rate=0.05, seed=1)
 
 
 class Line:
@@ -52,29 +52,29 @@ def same(states, others):
 
 
 def test_it_learns():
-    rounds = train(Line(), SETTINGS)
-    assert rounds[-1].measure < rounds[0].measure / 4
-    assert rounds[-1].loss < rounds[0].loss / 4
+    epochs = train(Line(), SETTINGS)
+    assert epochs[-1].measure < epochs[0].measure / 4
+    assert epochs[-1].loss < epochs[0].loss / 4
 
 
-def test_each_round_goes_over_each_example_once_in_another_order():
+def test_each_epoch_goes_over_each_example_once_in_another_order():
     learner = Line()
     train(learner, SETTINGS)
-    per_round = len(learner.seen) // SETTINGS.rounds
+    per_epoch = len(learner.seen) // SETTINGS.epochs
     orders = [
-        torch.cat(learner.seen[at : at + per_round]).tolist()
-        for at in range(0, len(learner.seen), per_round)
+        torch.cat(learner.seen[at : at + per_epoch]).tolist()
+        for at in range(0, len(learner.seen), per_epoch)
     ]
-    assert len({tuple(order) for order in orders}) == SETTINGS.rounds
+    assert len({tuple(order) for order in orders}) == SETTINGS.epochs
     assert all(sorted(order) == list(range(100)) for order in orders)
 
 
-def test_a_shorter_round_draws_its_examples_anew():
+def test_a_shorter_epoch_draws_its_examples_anew():
     learner = Line()
-    settings = replace(SETTINGS, round_examples=10)
-    assert round_size(learner, settings) == 10
+    settings = replace(SETTINGS, epoch_examples=10)
+    assert epoch_size(learner, settings) == 10
     train(learner, settings)
-    assert [len(batch) for batch in learner.seen] == [10] * SETTINGS.rounds
+    assert [len(batch) for batch in learner.seen] == [10] * SETTINGS.epochs
     assert len({row for batch in learner.seen for row in batch.tolist()}) > 30
 
 
@@ -94,7 +94,7 @@ def test_the_seed_decides_everything_and_other_draws_go_on():
 @pytest.mark.parametrize("steps", [0, 1, 7, 8, 20, 41])
 def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tmp_path, steps):
     whole = Line()
-    rounds = train(whole, SETTINGS)
+    epochs = train(whole, SETTINGS)
     path = tmp_path / "training" / "line.pt"
     done = 0
 
@@ -115,11 +115,11 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tmp_path, steps):
         task="line",
         report=lambda done, state: examples.append(done),
     )
-    assert found == rounds
+    assert found == epochs
     assert same(state_of(resumed), state_of(whole))
-    assert sum(examples) == 100 * SETTINGS.rounds
-    steps_per_round = 7
-    assert len(resumed.seen) == steps_per_round * (SETTINGS.rounds - steps // steps_per_round)
+    assert sum(examples) == 100 * SETTINGS.epochs
+    steps_per_epoch = 7
+    assert len(resumed.seen) == steps_per_epoch * (SETTINGS.epochs - steps // steps_per_epoch)
 
 
 def test_a_finished_run_is_not_run_again(tmp_path):
@@ -137,13 +137,13 @@ def test_another_tasks_checkpoint_is_no_beginning(tmp_path, change):
     learner = Line()
     arguments = {"settings": SETTINGS, "task": "line", **change}
     train(learner, checkpoint=path, **arguments)
-    assert len(learner.seen) == 7 * SETTINGS.rounds
+    assert len(learner.seen) == 7 * SETTINGS.epochs
 
 
 def test_training_ends_when_the_measure_gets_no_better_and_keeps_the_best():
     learner = Line(measures=[5, 4, 4.5, 3, 3, 3.5, 9, 1])
-    rounds = train(learner, replace(SETTINGS, rounds=8, patience=3))
-    assert [entry.measure for entry in rounds] == [5, 4, 4.5, 3, 3, 3.5, 9]
+    epochs = train(learner, replace(SETTINGS, epochs=8, patience=3))
+    assert [entry.measure for entry in epochs] == [5, 4, 4.5, 3, 3, 3.5, 9]
     assert same(state_of(learner), learner.states[3])
 
 
@@ -169,24 +169,24 @@ def test_a_cycle_of_the_learning_rate_rises_and_falls_to_nothing_and_can_be_resu
     assert same(state_of(resumed), state_of(whole))
 
 
-def test_without_measures_all_rounds_are_done_and_the_last_is_kept():
+def test_without_measures_all_epochs_are_done_and_the_last_is_kept():
     learner = Line(measures=[])  # which raises where it is asked
     said = []
-    rounds = train(
+    epochs = train(
         learner, replace(SETTINGS, measured=False), report=lambda _, state: said.append(state)
     )
-    assert [entry.measure for entry in rounds] == [0.0] * SETTINGS.rounds
+    assert [entry.measure for entry in epochs] == [0.0] * SETTINGS.epochs
     assert "validation" not in said[-1]
     other = Line()
     train(other, replace(SETTINGS, patience=99))
-    assert len(other.states) == SETTINGS.rounds
+    assert len(other.states) == SETTINGS.epochs
     assert same(state_of(learner), other.states[-1])
 
 
 def test_progress_tells_loss_and_measure():
     said = []
     train(
-        Line([0.5, 0.25]), replace(SETTINGS, rounds=2), report=lambda _, state: said.append(state)
+        Line([0.5, 0.25]), replace(SETTINGS, epochs=2), report=lambda _, state: said.append(state)
     )
     assert "validation" not in said[0]
     assert said[0].startswith("loss ")

@@ -7,24 +7,24 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tieralloc.policies.rivals import transfetch as module  # noqa: E402
-from tieralloc.policies.rivals.rival import Tier  # noqa: E402
-from tieralloc.policies.rivals.scene import Scene, Stream  # noqa: E402
-from tieralloc.policies.rivals.transfetch import (  # noqa: E402
+from tieralloc.policies.baselines import transfetch as module  # noqa: E402
+from tieralloc.policies.baselines.baseline import Tier  # noqa: E402
+from tieralloc.policies.baselines.scene import Scene, Stream  # noqa: E402
+from tieralloc.policies.baselines.transfetch import (  # noqa: E402
     KEPT,
     REACH,
     TRAINING,
     DeltaLearner,
-    Foreseen,
+    Predictions,
     TransFetch,
     delta_bitmaps,
 )
-from tieralloc.policies.rivals.transfetch_model import (  # noqa: E402
+from tieralloc.policies.baselines.transfetch_model import (  # noqa: E402
     DeltaNetwork,
     segment_count,
 )
 
-SHORT = replace(TRAINING, rounds=4, batch_size=64, round_examples=3000, learning_rate=5e-3)
+SHORT = replace(TRAINING, epochs=4, batch_size=64, epoch_examples=3000, learning_rate=5e-3)
 
 
 def repeating(length=3000, rows=900):
@@ -66,14 +66,14 @@ def test_a_network_tells_rows_and_tables_apart():
 def test_it_learns_strides_and_fetches_along_them():
     stream = repeating()
     scene = Scene(stream, len(stream.accesses) // 2)
-    rival = TransFetch(training=SHORT)
+    baseline = TransFetch(training=SHORT)
     settings = {"order": "raw", "least_chance": 0.5, "degree": KEPT, "all_accesses": True}
-    outcome = rival.replay(scene, Tier("lru", 60), settings, count_from=scene.learned)
+    outcome = baseline.replay(scene, Tier("lru", 60), settings, count_from=scene.learned)
     without = {**settings, "least_chance": 2.0}
-    none = rival.replay(scene, Tier("lru", 60), without, count_from=scene.learned)
+    none = baseline.replay(scene, Tier("lru", 60), without, count_from=scene.learned)
     assert none.counts["prefetches_issued"] == 0
     assert outcome.counts["on_demand_fetches"] < 0.7 * none.counts["on_demand_fetches"]
-    assert outcome.foretelling > 0
+    assert outcome.predict_seconds > 0
     assert outcome.nbytes > 10_000
 
 
@@ -82,40 +82,40 @@ def test_what_it_says_follows_from_the_past_alone():
     learned = 1000
     changed = stream.accesses.copy()
     changed[1500:] = changed[1500:][::-1]
-    one_round = replace(SHORT, rounds=1)
-    first = TransFetch(training=one_round).foresee(Scene(stream, learned), "raw")
+    one_epoch = replace(SHORT, epochs=1)
+    first = TransFetch(training=one_epoch).predict(Scene(stream, learned), "raw")
     other = Stream(changed, stream.lengths, stream.table_of)
-    second = TransFetch(training=one_round).foresee(Scene(other, learned), "raw")
+    second = TransFetch(training=one_epoch).predict(Scene(other, learned), "raw")
     assert np.array_equal(first.rows[:1500], second.rows[:1500])
-    assert np.allclose(first.chances[:1500], second.chances[:1500], atol=1e-5)
+    assert np.allclose(first.probabilities[:1500], second.probabilities[:1500], atol=1e-5)
 
 
 def test_the_seed_decides_and_checkpoints_save_training(tmp_path, monkeypatch):
     scene = Scene(repeating(1000), 600, seed=3)
-    one_round = replace(SHORT, rounds=1)
-    first = TransFetch(tmp_path, training=one_round).foresee(scene, "raw")
-    other = TransFetch(training=one_round).foresee(replace(scene, seed=4), "raw")
-    assert not np.allclose(first.chances, other.chances)
+    one_epoch = replace(SHORT, epochs=1)
+    first = TransFetch(tmp_path, training=one_epoch).predict(scene, "raw")
+    other = TransFetch(training=one_epoch).predict(replace(scene, seed=4), "raw")
+    assert not np.allclose(first.probabilities, other.probabilities)
     monkeypatch.setattr(DeltaLearner, "loss", None)  # what would train again fails
-    again = TransFetch(tmp_path, training=one_round).foresee(scene, "raw")
+    again = TransFetch(tmp_path, training=one_epoch).predict(scene, "raw")
     assert np.array_equal(first.rows, again.rows)
 
 
 def test_rows_are_chosen_by_chance_and_degree():
     rows = np.arange(3 * KEPT, dtype=np.uint64).reshape(3, KEPT)
-    chances = np.zeros((3, KEPT), dtype=np.float32)
-    chances[0, :3] = [0.9, 0.5, 0.2]
-    chances[2, :2] = [0.7, 0.6]
-    foreseen = Foreseen(rows, chances, 0.0, 0)
-    chosen, offsets = foreseen.chosen(0, 3, 0.5, KEPT)
+    probabilities = np.zeros((3, KEPT), dtype=np.float32)
+    probabilities[0, :3] = [0.9, 0.5, 0.2]
+    probabilities[2, :2] = [0.7, 0.6]
+    predictions = Predictions(rows, probabilities, 0.0, 0)
+    chosen, offsets = predictions.choose(0, 3, 0.5, KEPT)
     assert chosen.tolist() == [0, 1, 2 * KEPT, 2 * KEPT + 1]
     assert offsets.tolist() == [0, 2, 2, 4]
-    assert foreseen.chosen(0, 3, 0.1, 1)[0].tolist() == [0, 2 * KEPT]
-    assert foreseen.chosen(2, 3, 0.65, KEPT)[0].tolist() == [2 * KEPT]
+    assert predictions.choose(0, 3, 0.1, 1)[0].tolist() == [0, 2 * KEPT]
+    assert predictions.choose(2, 3, 0.65, KEPT)[0].tolist() == [2 * KEPT]
 
 
 def test_too_little_to_learn_from_is_refused():
     scene = Scene(repeating(1000), 100)
     with pytest.raises(ValueError, match="100 accesses to learn from, expected at least 200"):
-        TransFetch().foresee(scene, "raw")
+        TransFetch().predict(scene, "raw")
     assert module.TransFetch.name == "transfetch"

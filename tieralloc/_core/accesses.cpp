@@ -28,6 +28,11 @@ void Store::record_accesses(std::size_t capacity) {
   }
   CallGate::Exclusive alone(gate_);
   gate_.check_open();
+  set_access_rings(capacity);
+}
+
+/// While no call is inside.
+void Store::set_access_rings(std::size_t capacity) {
   gate_.each_cell([](CallCell& cell) { delete cell.accesses.exchange(nullptr); });
   access_capacity_.store(capacity, std::memory_order_relaxed);
 }
@@ -35,6 +40,11 @@ void Store::record_accesses(std::size_t capacity) {
 AccessSamples Store::drain_accesses() {
   check_fork();
   CallGate::Call call(gate_);
+  return drain_rings();
+}
+
+/// Inside a call.
+AccessSamples Store::drain_rings() {
   std::lock_guard lock(drain_mutex_);
   AccessSamples samples;
   std::vector<std::uint64_t> words;

@@ -9,6 +9,8 @@
 namespace tieralloc {
 namespace {
 
+constexpr Slot kEvictedAtATime = 16;
+
 /// A policy is there for one row at least, in a tier of none too.
 Slot policy_capacity(const TierPlan& plan) {
   return std::max<Slot>(1, plan.capacity);
@@ -34,7 +36,6 @@ TierBytes tier_bytes(const TierPlan& plan, const std::string& policy) {
 
 void TierCounts::add(const TierCounts& other) {
   evictions += other.evictions;
-  advised_evictions += other.advised_evictions;
   bypassed += other.bypassed;
   prefetches_issued += other.prefetches_issued;
   prefetches_useless += other.prefetches_useless;
@@ -52,17 +53,12 @@ FastTier::FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::
       seed_(seed),
       dirty_high_(std::max<Slot>(1, plan.capacity / 8)),
       dirty_low_(plan.capacity / 16),
-      time_for_use_(std::max<Slot>(1, plan.capacity / 8)),
       homes_(std::move(homes)),
       gate_(gate),
       bytes_(tier_bytes(plan, policy)),
       vectors_(std::size_t{plan.slots} * plan.stride, "fast tier's vectors"),
       index_(make_row_index(plan.rows, plan.slots)),
-      policy_(make_eviction_policy(policy, {.capacity = policy_capacity(plan),
-                                            .slots = plan.slots,
-                                            .seed = seed,
-                                            .observer = this})),
-      random_(seed),
+      policy_(make_eviction_policy(policy, eviction_config())),
       row_of_(plan.slots * sizeof(RowId), "fast tier's metadata"),
       state_(plan.slots, "fast tier's metadata"),
       next_(plan.slots * sizeof(Slot), "fast tier's metadata") {
@@ -111,15 +107,15 @@ void FastTier::make_stale(RowId row) {
   flights_.erase(it);
 }
 
+/// A slot that was never used or given back; else the one retired first, once its last reader is
+/// gone.
 Slot FastTier::take_slot() {
-  if (free_ == kNoSlot && retired_ != kNoSlot) {
-    const std::uint64_t oldest = gate_.oldest_read();
-    while (retired_ != kNoSlot && row_of_.as<std::uint64_t>()[retired_] < oldest) {
-      free_slot(std::exchange(retired_, next_.as<Slot>()[retired_]));
-    }
-  }
-  if (free_ == kNoSlot) return kNoSlot;
-  return std::exchange(free_, next_.as<Slot>()[free_]);
+  if (free_ != kNoSlot) return std::exchange(free_, next_.as<Slot>()[free_]);
+  if (retired_ == kNoSlot) return kNoSlot;
+  const std::uint64_t stamp = row_of_.as<std::uint64_t>()[retired_];
+  if (stamp >= oldest_read_) oldest_read_ = gate_.oldest_read();
+  if (stamp >= oldest_read_) return kNoSlot;
+  return std::exchange(retired_, next_.as<Slot>()[retired_]);
 }
 
 void FastTier::free_slot(Slot slot) {
@@ -148,7 +144,6 @@ void FastTier::drop(Slot slot) {
 /// written back.
 void FastTier::leave(Slot slot) {
   ++counts_.evictions;
-  ++turnover_;
   --resident_;
   std::uint8_t& state = state_.as<std::uint8_t>()[slot];
   if (state & kDirty) {
@@ -166,90 +161,70 @@ Slot FastTier::slot_for_new() {
   const Slot slot = take_slot();
   if (slot == kNoSlot) return kNoSlot;
   while (resident_ >= capacity_) {
-    Slot victim = advised_victim();
-    if (victim == kNoSlot) victim = policy_->evict();
-    if (victim == kNoSlot) {
-      free_slot(slot);
-      return kNoSlot;
-    }
-    leave(victim);
+    if (evict_one()) continue;
+    free_slot(slot);
+    return kNoSlot;
   }
   return slot;
 }
 
-/// Whether a row that leaves this slot costs nothing.
-bool FastTier::evictable(Slot slot) const {
-  return (state_.as<std::uint8_t>()[slot] & (kHeld | kDirty | kPinned | kLeaving)) == kHeld;
+bool FastTier::evict_one() {
+  const Slot victim = policy_->evict();
+  if (victim == kNoSlot) return false;
+  leave(victim);
+  return true;
 }
 
-/// The next row advised to leave that still can; the policy is told. A dirty one may stay: it would
-/// have to be written back first.
-Slot FastTier::advised_victim() {
-  while (advised_rows() > 0) {
-    const Entry entry = index_->find(advice_->pop());
-    if (entry == kAbsent || !evictable(slot_of(entry))) continue;
-    policy_->remove(slot_of(entry));
-    ++counts_.advised_evictions;
-    return slot_of(entry);
-  }
-  return kNoSlot;
+EvictionConfig FastTier::eviction_config() {
+  return {
+      .capacity = std::max<Slot>(1, capacity_), .slots = slots_, .seed = seed_, .observer = this};
 }
 
-std::size_t FastTier::advise_evictions(std::span<const RowId> rows, std::size_t most) {
-  if (advice_ == nullptr) {
-    advice_ = std::make_unique<Advice>(most_advised(capacity_));
-  }
-  std::size_t taken = 0;
-  for (const RowId row : rows) {
-    if (taken == most) break;
-    // What has left since it was drawn would only take room, and be taken for advice that is there.
-    const Entry entry = index_->find(row);
-    if (entry == kAbsent || !evictable(slot_of(entry))) continue;
-    taken += advice_->push({&row, 1});
-  }
-  return taken;
-}
-
-/// Whether a row was prefetched and may still find its use. What is known of a row is from its
-/// accesses, and of this one the next is what counts: nobody can judge it before it has had time.
-bool FastTier::awaits_use(Slot slot) {
-  std::uint8_t& state = state_.as<std::uint8_t>()[slot];
-  if (!(state & kAwaitsUse)) return false;
-  const bool unused = is_prefetched(index_->find(row_of_.as<RowId>()[slot]));
-  if (unused && turnover_ - next_.as<std::uint32_t>()[slot] < time_for_use_) return true;
-  state &= ~kAwaitsUse;
-  return false;
-}
-
-void FastTier::sample_residents(std::size_t draws, std::vector<RowId>& rows) {
-  const bool all = draws >= resident_;
-  for (std::size_t i = 0; i < (all ? slots_ : draws); ++i) {
-    const Slot slot = all ? static_cast<Slot>(i) : random_.below(slots_);
-    if (!evictable(slot) || awaits_use(slot)) continue;
-    const RowId row = row_of_.as<RowId>()[slot];
-    if (advice_ == nullptr || !advice_->contains(row)) rows.push_back(row);
-  }
-}
-
-void FastTier::use_policy(const std::string& name) {
-  const TierPlan plan{stride_, rows_, capacity_, slots_, in_place_};
-  const EvictionConfig config{
-      .capacity = policy_capacity(plan), .slots = slots_, .seed = seed_, .observer = this};
-  auto policy = make_eviction_policy(name, config);
+std::unique_ptr<EvictionPolicy> FastTier::use_policy(std::unique_ptr<EvictionPolicy> policy,
+                                                     const std::string& metadata) {
   for (Slot slot = policy_->evict(); slot != kNoSlot; slot = policy_->evict()) {
     const RowId row = row_of_.as<RowId>()[slot];
     index_->clear_flag(row, kSaturatedFlag);
-    policy->insert(slot, row);
+    if (is_prefetched(index_->find(row))) {
+      policy->insert_prefetched(slot, row);
+    } else {
+      policy->insert(slot, row);
+    }
   }
-  policy_ = std::move(policy);
-  bytes_ = tier_bytes(plan, name);
+  bytes_ = tier_bytes({stride_, rows_, capacity_, slots_, in_place_}, metadata);
+  return std::exchange(policy_, std::move(policy));
+}
+
+/// Of a row that the policy holds.
+Slot FastTier::find_slot(RowId row) const {
+  const Entry entry = index_->find(row);
+  if (entry == kAbsent) return kNoSlot;
+  const Slot slot = slot_of(entry);
+  return state_.as<std::uint8_t>()[slot] & (kPinned | kLeaving) ? kNoSlot : slot;
+}
+
+bool FastTier::collect() {
+  std::lock_guard lock(mutex_);
+  return planner()->collect(*this);
+}
+
+void FastTier::apply() {
+  std::unique_lock lock(mutex_);
+  planner()->apply(*this);
+  const Slot reserve = std::min(planner()->reserve(), capacity_);
+  const std::size_t most_leaving = (slots_ - capacity_) / 2;
+  for (Slot evicted = 0; resident_ + reserve > capacity_ && leaving_.size() < most_leaving;) {
+    if (!evict_one()) return;
+    if (++evicted % kEvictedAtATime != 0) continue;
+    lock.unlock();  // lookups go first
+    lock.lock();
+  }
 }
 
 void FastTier::fill(Slot slot, RowId row, const std::byte* bytes, std::uint8_t state) {
   std::memcpy(bytes_of(slot), bytes, stride_);
   row_of_.as<RowId>()[slot] = row;
   state_.as<std::uint8_t>()[slot] = state | kHeld;
-  withdraw_advice({&row, 1});
   if (!(state & kDirty)) return;
   if (++dirty_ > dirty_high_) cleaning_wish_.store(true, std::memory_order_relaxed);
 }
@@ -261,9 +236,12 @@ bool FastTier::admit(RowId row, const std::byte* bytes, Admit why) {
     if (why != Admit::pin) ++counts_.bypassed;  // a pin is tried again
     return false;
   }
-  fill(slot, row, bytes, why == Admit::prefetch ? kAwaitsUse : 0);
-  if (why == Admit::prefetch) next_.as<std::uint32_t>()[slot] = turnover_;
-  policy_->insert(slot, row);
+  fill(slot, row, bytes, 0);
+  if (why == Admit::prefetch) {
+    policy_->insert_prefetched(slot, row);
+  } else {
+    policy_->insert(slot, row);
+  }
   ++resident_;
   index_->put(row, make_entry(slot, why == Admit::prefetch));
   return true;

@@ -23,12 +23,11 @@
 
 #include "admission.hpp"
 #include "call_gate.hpp"
-#include "eviction/advice.hpp"
+#include "eviction/planner.hpp"
 #include "eviction/policy.hpp"
 #include "fetch/batch.hpp"
 #include "index/row_index.hpp"
 #include "memory.hpp"
-#include "split_mix.hpp"
 #include "types.hpp"
 
 namespace tieralloc {
@@ -62,8 +61,7 @@ TierBytes tier_bytes(const TierPlan& plan, const std::string& policy);
 
 struct TierCounts {
   std::uint64_t evictions = 0;
-  std::uint64_t advised_evictions = 0;  ///< of these, those that advice decided
-  std::uint64_t bypassed = 0;           ///< rows fetched and not admitted
+  std::uint64_t bypassed = 0;  ///< rows fetched and not admitted
   std::uint64_t prefetches_issued = 0;
   std::uint64_t prefetches_useless = 0;
   std::uint64_t write_backs = 0;
@@ -77,7 +75,7 @@ struct DirtyRow {
   RowId row;
 };
 
-class FastTier final : private SaturationObserver {
+class FastTier final : private SaturationObserver, private TierView {
  public:
   FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::string& policy,
            std::uint64_t seed, CallGate& gate);
@@ -148,24 +146,20 @@ class FastTier final : private SaturationObserver {
   /// Whether the row has a slot that it loses once its value is home.
   bool is_leaving(RowId row) const;
 
-  // Locked: advice on who should leave before the policy is asked.
-  /// Takes up to `most` rows, the first ones of those that can leave; returns how many.
-  std::size_t advise_evictions(std::span<const RowId> rows, std::size_t most);
-  void withdraw_advice(std::span<const RowId> rows) {
-    if (advice_ != nullptr) advice_->withdraw(rows);
-  }
-  void clear_advice() {
-    if (advice_ != nullptr) advice_->clear();
-  }
-  std::size_t advised_rows() const { return advice_ == nullptr ? 0 : advice_->size(); }
-  /// Appends rows that could be advised to leave, each drawn from all of them: about `draws`, or
-  /// all where there are no more. Not those that were prefetched and not used yet, before as many
-  /// rows have left as are an eighth of the capacity.
-  void sample_residents(std::size_t draws, std::vector<RowId>& rows);
+  /// Has another policy, empty and made for `eviction_config()`, decide from now on: it takes the
+  /// rows over in the order in which the former one would evict them. Returns that one, empty.
+  /// `metadata` is the simple policy whose bytes `bytes` counts. Locked, while no call is inside.
+  std::unique_ptr<EvictionPolicy> use_policy(std::unique_ptr<EvictionPolicy> policy,
+                                             const std::string& metadata);
+  EvictionConfig eviction_config();
 
-  /// Has another policy decide from now on, which takes the rows over in the order in which the
-  /// former one would have let them go. To be called while nobody else is inside.
-  void use_policy(const std::string& name);
+  // A step of the policy's planner, for one thread at a time, inside a call. Each takes the lock
+  // itself for as long as the owner's part of it lasts.
+  Planner* planner() const { return policy_->planner(); }
+  bool collect();
+  void evaluate() { planner()->evaluate(*this); }
+  /// Applies what was decided, and evicts rows until the planner's reserve is free.
+  void apply();
 
   // Locked: write-back. One thread at a time (the store's) collects, writes, and reports.
   /// Copies up to `most` dirty rows into `copies`, leaving rows first; of the others only if `all`.
@@ -195,10 +189,6 @@ class FastTier final : private SaturationObserver {
   std::uint32_t stride() const { return stride_; }
   RowId rows() const { return rows_; }
   TierBytes bytes() const { return bytes_; }
-  /// Locked: DRAM that advice takes, beside `bytes`.
-  std::size_t advice_bytes() const {
-    return advice_ == nullptr ? 0 : Advice::bytes(most_advised(capacity_));
-  }
   const Region& vectors() const { return vectors_; }
 
  private:
@@ -207,13 +197,16 @@ class FastTier final : private SaturationObserver {
     kPinned = 2,
     kLeaving = 4,  ///< evicted, readable until its value is home
     kWriting = 8,
-    kHeld = 16,       ///< holds a row: neither free nor retired
-    kAwaitsUse = 32,  ///< prefetched; as far as is known not used yet, and not for too long
+    kHeld = 16,  ///< holds a row: neither free nor retired
   };
 
   void needs_touches(Slot slot) override {
     index_->clear_flag(row_of_.as<RowId>()[slot], kSaturatedFlag);
   }
+
+  bool is_resident(RowId row) const override { return index_->find(row) != kAbsent; }
+  Slot find_slot(RowId row) const override;
+  RowId row_in(Slot slot) const override { return row_of_.as<RowId>()[slot]; }
 
   bool can_evict() const { return capacity_ < rows_; }
   bool store_in_passing(Slot slot, RowId row, const std::byte* bytes, Entry former);
@@ -222,9 +215,7 @@ class FastTier final : private SaturationObserver {
   void free_slot(Slot slot);
   void retire(Slot slot);
   Slot slot_for_new();
-  Slot advised_victim();
-  bool evictable(Slot slot) const;
-  bool awaits_use(Slot slot);
+  bool evict_one();
   void leave(Slot slot);
   void fill(Slot slot, RowId row, const std::byte* bytes, std::uint8_t state);
   void drop(Slot slot);
@@ -235,10 +226,9 @@ class FastTier final : private SaturationObserver {
   const Slot capacity_;
   const Slot slots_;
   const bool in_place_;
-  const std::uint64_t seed_;
-  const Slot dirty_high_;    ///< background cleaning begins above this many dirty rows
-  const Slot dirty_low_;     ///< and ends here
-  const Slot time_for_use_;  ///< evictions
+  const std::uint64_t seed_;  ///< of policies
+  const Slot dirty_high_;     ///< background cleaning begins above this many dirty rows
+  const Slot dirty_low_;      ///< and ends here
   const std::vector<RowHome> homes_;
   CallGate& gate_;
 
@@ -247,22 +237,19 @@ class FastTier final : private SaturationObserver {
   Region vectors_;
   std::unique_ptr<RowIndex> index_;
   std::unique_ptr<EvictionPolicy> policy_;
-  std::unique_ptr<Advice> advice_;          ///< null: nobody ever advised
   std::unique_ptr<AccessCounts> accesses_;  ///< null: rows are not read in place
-  SplitMix64 random_;
-  Region row_of_;           ///< RowId a slot, of a retired one its stamp
-  Region state_;            ///< State bits a slot
-  Region next_;             ///< a slot's successor among the free or the retired ones; of one that
-                            ///< awaits use, `turnover_` as it was when it began to
+  Region row_of_;                           ///< RowId a slot, of a retired one its stamp
+  Region state_;                            ///< State bits a slot
+  Region next_;             ///< a slot's successor among the free or the retired ones
   Slot free_ = kNoSlot;     ///< the last one freed, the first to be taken
   Slot retired_ = kNoSlot;  ///< the first one retired; its stamp stands where its row did
   Slot last_retired_ = kNoSlot;
-  std::vector<Slot> leaving_;  ///< as many as there are spare slots at most
+  std::uint64_t oldest_read_ = 0;  ///< as the gate last said
+  std::vector<Slot> leaving_;      ///< as many as there are spare slots at most
   Slot clean_hand_ = 0;
   Slot resident_ = 0;            ///< leaving rows are not counted
   std::atomic<Slot> pinned_{0};  ///< changed under the lock
   std::atomic<Slot> dirty_{0};   ///< leaving rows are; changed under the lock
-  std::uint32_t turnover_ = 0;   ///< evictions ever, in wrapping arithmetic
   std::unordered_map<RowId, Flight> flights_;
   TierCounts counts_;
   bool cleaning_ = false;

@@ -21,7 +21,7 @@ std::uint64_t Store::prefetch(const BagCall& request) {
   validate(request);
   std::optional<CallGate::Call> call;
   enter(call);
-  if (!fetches_ahead()) return 0;
+  if (!prefetches_pay()) return 0;
   std::vector<RowPlace> places;
   for (std::size_t part = 0; part < request.parts.size() && request.bags > 0; ++part) {
     const Table& table = *request.parts[part].table;
@@ -39,7 +39,7 @@ std::uint64_t Store::prefetch(const BagCall& request) {
 }
 
 /// Whether a copy made ahead would be looked for.
-bool Store::fetches_ahead() const {
+bool Store::prefetches_pay() const {
   return !pool_->in_place() || admission_.admits();
 }
 

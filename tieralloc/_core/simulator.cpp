@@ -1,6 +1,7 @@
 #include "simulator.hpp"
 
 #include <algorithm>
+#include <numeric>
 #include <stdexcept>
 #include <string>
 
@@ -14,94 +15,132 @@ void check_rows(std::span<const RowId> accesses, std::uint64_t rows) {
                           std::to_string(*wrong) + ", expected below " + std::to_string(rows));
 }
 
-Simulator::Simulator(std::unique_ptr<EvictionPolicy> policy, std::uint32_t capacity,
+void check_lengths(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths) {
+  const auto total =
+      std::accumulate(sample_lengths.begin(), sample_lengths.end(), std::uint64_t{0});
+  if (total == rows.size()) return;
+  throw std::invalid_argument("sample_lengths add up to " + std::to_string(total) + ", expected " +
+                              std::to_string(rows.size()));
+}
+
+Simulator::Simulator(std::unique_ptr<EvictionPolicy> policy, const EvictionConfig& config,
                      std::uint64_t rows, std::uint64_t count_from, std::uint64_t prefetch_lag)
     : policy_(std::move(policy)),
-      capacity_(capacity),
-      warming_(count_from),
-      slot_of_(rows, kNoSlot),
-      row_in_(capacity),
-      unused_prefetch_(capacity),
-      prefetch_lag_(prefetch_lag) {}
+      planner_(policy_->planner()),
+      index_(make_row_index(rows, config.slots)),
+      rows_(rows),
+      capacity_(config.capacity),
+      row_in_(config.slots, kNoRow),
+      count_from_(count_from),
+      prefetch_lag_(prefetch_lag) {
+  for (Slot slot = 0; slot < config.slots; ++slot) free_.push_back(slot);
+}
+
+std::size_t Simulator::bytes(const EvictionConfig& config, std::uint64_t rows) {
+  return sizeof(Simulator) + row_index_bytes(rows, config.slots) +
+         config.slots * (sizeof(RowId) + sizeof(Slot));
+}
+
+void Simulator::run(std::span<const RowId> accesses,
+                    std::span<const std::uint32_t> sample_lengths) {
+  check_lengths(accesses, sample_lengths);
+  check_rows(accesses, rows_);
+  std::size_t at = 0;
+  for (const std::uint32_t length : sample_lengths) {
+    if (planner_ != nullptr) planner_->begin_sample();
+    for (const std::size_t end = at + length; at < end; ++at) access(accesses[at]);
+  }
+}
 
 void Simulator::run(std::span<const RowId> accesses) {
-  check_rows(accesses, slot_of_.size());
-  const std::size_t warming = std::min<std::uint64_t>(warming_, accesses.size());
-  Counts uncounted;
-  for (const RowId row : accesses.first(warming)) access(row, uncounted);
-  for (const RowId row : accesses.subspan(warming)) access(row, counts_);
-  warming_ -= warming;
+  check_rows(accesses, rows_);
+  for (const RowId row : accesses) access(row);
+}
+
+bool Simulator::access(RowId row) {
+  if (!flights_.empty()) land_prefetches();
+  Counts& counts = counted();
+  ++counts.lookups;
+  const Entry entry = index_->find(row);
+  if (entry != kAbsent) {
+    ++counts.hits;
+    if (is_prefetched(entry) && index_->clear_flag(row, kPrefetchedFlag)) {
+      ++counts.prefetches_useful;
+    }
+    const Slot slot = slot_of(entry);
+    policy_->touch({&slot, 1});
+  } else {
+    ++counts.on_demand_fetches;
+    if (!in_flight_.empty() && in_flight_.erase(row) > 0) ++counts.prefetches_late;
+    admit(row, false);
+  }
+  ++now_;
+  if (planner_ != nullptr) step(row);
+  return entry != kAbsent;
+}
+
+void Simulator::step(RowId row) {
+  planner_->collect(*this);
+  planner_->observe({&row, 1});
+  planner_->evaluate(*this);
+  planner_->apply(*this);
+  while (resident_ + planner_->reserve() > capacity_) evict();
+  wanted_.clear();
+  planner_->take_prefetches(wanted_);
+  if (!wanted_.empty()) prefetch(wanted_);
 }
 
 void Simulator::prefetch(std::span<const RowId> rows) {
-  check_rows(rows, slot_of_.size());
-  Counts uncounted;
-  Counts& counts = warming_ > 0 ? uncounted : counts_;
+  check_rows(rows, rows_);
   for (const RowId row : rows) {
-    if (slot_of_[row] != kNoSlot || in_flight_.contains(row)) continue;
-    ++counts.prefetches_issued;
+    if (is_resident(row) || in_flight_.contains(row)) continue;
+    ++counted().prefetches_issued;
     in_flight_[row] = now_ + prefetch_lag_;
     flights_.emplace_back(row, now_ + prefetch_lag_);
-    land_prefetches(counts);
   }
+  land_prefetches();
 }
 
-void Simulator::land_due() {
-  Counts uncounted;
-  land_prefetches(warming_ > 0 ? uncounted : counts_);
-}
-
-void Simulator::access(RowId row, Counts& counts) {
-  land_prefetches(counts);
-  ++now_;
-  ++counts.lookups;
-  const Slot held = slot_of_[row];
-  if (held != kNoSlot) {
-    ++counts.hits;
-    if (unused_prefetch_[held]) ++counts.prefetches_useful;
-    unused_prefetch_[held] = false;
-    policy_->touch({&held, 1});
-    return;
-  }
-  ++counts.on_demand_fetches;
-  if (in_flight_.erase(row) > 0) ++counts.prefetches_late;
-  admit(row, false, counts);
-}
-
-void Simulator::land_prefetches(Counts& counts) {
+void Simulator::land_prefetches() {
   while (!flights_.empty() && flights_.front().second <= now_) {
     const auto [row, arrival] = flights_.front();
     flights_.pop_front();
     const auto flight = in_flight_.find(row);
     if (flight == in_flight_.end() || flight->second != arrival) continue;  // came late
     in_flight_.erase(flight);
-    admit(row, true, counts);
+    admit(row, true);
   }
 }
 
-bool Simulator::admit(RowId row, bool prefetched, Counts& counts) {
-  if (!policy_->admits(row)) return false;
-  const Slot slot = free_slot(counts);
-  slot_of_[row] = slot;
+void Simulator::admit(RowId row, bool prefetched) {
+  if (!policy_->admits(row)) return;
+  if (free_.empty()) evict();
+  const Slot slot = free_.front();
+  free_.pop_front();
+  while (resident_ >= capacity_) evict();
+  ++resident_;
   row_in_[slot] = row;
-  unused_prefetch_[slot] = prefetched;
   if (prefetched) {
     policy_->insert_prefetched(slot, row);
   } else {
     policy_->insert(slot, row);
   }
-  return true;
+  index_->put(row, make_entry(slot, prefetched));
 }
 
-Slot Simulator::free_slot(Counts& counts) {
-  if (resident_ < capacity_) return resident_++;
+Slot Simulator::find_slot(RowId row) const {
+  const Entry entry = index_->find(row);
+  return entry == kAbsent ? kNoSlot : slot_of(entry);
+}
+
+void Simulator::evict() {
   const Slot slot = policy_->evict();
-  slot_of_[row_in_[slot]] = kNoSlot;
-  if (unused_prefetch_[slot]) ++counts.prefetches_useless;
-  unused_prefetch_[slot] = false;
-  ++counts.evictions;
-  if (tell_eviction_) tell_eviction_(row_in_[slot]);
-  return slot;
+  const RowId row = row_in_[slot];
+  --resident_;
+  if (index_->clear_flag(row, kPrefetchedFlag)) ++counted().prefetches_useless;
+  index_->erase(row);
+  ++counted().evictions;
+  free_.push_back(slot);
 }
 
 }  // namespace tieralloc

@@ -1,20 +1,24 @@
-// simulator.hpp: replays accesses through an eviction policy with no bytes behind it.
+// simulator.hpp: a fast tier without bytes, through which accesses are replayed.
 //
 // Counts what a store with the same policy would, served one access at a time by one thread: a hit
-// touches, a miss fetches on demand and, where the policy admits the row, takes a free slot or one
-// evicted for it. A prefetched row does as well when it arrives.
+// touches; a miss fetches on demand and, where the policy admits the row, takes a free slot or one
+// evicted for it. After each access the policy's planner makes a step: what is simulated is the
+// policy object that serves. A prefetched row takes a slot when it arrives.
+//
+// Concurrency: not for concurrent use. An access costs what the index and the policy cost.
 #pragma once
 
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <memory>
 #include <span>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "eviction/planner.hpp"
 #include "eviction/policy.hpp"
+#include "index/row_index.hpp"
 #include "types.hpp"
 
 namespace tieralloc {
@@ -33,57 +37,65 @@ struct Counts {
 /// Throws std::out_of_range naming the first row that is not below `rows`, and its position.
 void check_rows(std::span<const RowId> accesses, std::uint64_t rows);
 
-class Simulator {
- public:
-  /// `policy` is empty and made for `capacity` rows; rows are numbered 0 … rows-1. Accesses count
-  /// from number `count_from` of the whole stream on, what precedes warms the tier. A prefetched
-  /// row is in flight for `prefetch_lag` accesses.
-  Simulator(std::unique_ptr<EvictionPolicy> policy, std::uint32_t capacity, std::uint64_t rows,
-            std::uint64_t count_from = 0, std::uint64_t prefetch_lag = 0);
+/// Throws std::invalid_argument where lengths of samples do not add up to the rows.
+void check_lengths(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
 
-  /// Replays the next piece of the stream; throws as check_rows does, nothing replayed.
+class Simulator final : private TierView {
+ public:
+  /// `policy` is empty and made for `config`; rows are numbered 0 … rows-1. Accesses count from
+  /// number `count_from` of the whole stream on, what precedes warms the tier. A prefetched row is
+  /// in flight for `prefetch_lag` accesses. Slots are used in turn, as a store with as many slots
+  /// uses them.
+  Simulator(std::unique_ptr<EvictionPolicy> policy, const EvictionConfig& config,
+            std::uint64_t rows, std::uint64_t count_from = 0, std::uint64_t prefetch_lag = 0);
+
+  /// Replays the next samples of the stream; throws as check_lengths and check_rows do, nothing
+  /// replayed.
+  void run(std::span<const RowId> accesses, std::span<const std::uint32_t> sample_lengths);
+
+  /// The same, all accesses being of one sample that goes on.
   void run(std::span<const RowId> accesses);
 
-  /// Fetches ahead those of the rows that are neither resident nor in flight; throws as check_rows
-  /// does, nothing issued.
+  /// One access to a row below `rows`; true for a hit.
+  bool access(RowId row);
+
+  /// Prefetches those of the rows that are neither resident nor in flight, as one batch; throws as
+  /// check_rows does, nothing issued.
   void prefetch(std::span<const RowId> rows);
 
-  /// Lets those prefetches arrive that are due before the next access, as that would.
-  void land_due();
-
-  /// kNoSlot where the row is not resident.
-  Slot slot_of(RowId row) const { return slot_of_[row]; }
-
-  bool is_resident(RowId row) const { return slot_of_[row] != kNoSlot; }
-  bool in_flight(RowId row) const { return in_flight_.contains(row); }
-  /// Whether a row is resident that was fetched ahead and not used since.
-  bool awaits_use(RowId row) const { return is_resident(row) && unused_prefetch_[slot_of_[row]]; }
-
-  /// Has each row told that leaves from now on, as it leaves.
-  void on_eviction(std::function<void(RowId)> tell) { tell_eviction_ = std::move(tell); }
+  bool is_resident(RowId row) const override { return index_->find(row) != kAbsent; }
 
   const Counts& counts() const { return counts_; }
 
+  /// DRAM of one beside its policy, without prefetches in flight.
+  static std::size_t bytes(const EvictionConfig& config, std::uint64_t rows);
+
  private:
-  void access(RowId row, Counts& counts);
-  void land_prefetches(Counts& counts);
-  /// False where the policy does not admit the row.
-  bool admit(RowId row, bool prefetched, Counts& counts);
-  Slot free_slot(Counts& counts);
+  Slot find_slot(RowId row) const override;
+  RowId row_in(Slot slot) const override { return row_in_[slot]; }
+
+  Counts& counted() { return now_ >= count_from_ ? counts_ : uncounted_; }
+  void step(RowId row);
+  void land_prefetches();
+  void admit(RowId row, bool prefetched);
+  void evict();
 
   std::unique_ptr<EvictionPolicy> policy_;
+  Planner* planner_;  ///< the policy's; null: none
+  std::unique_ptr<RowIndex> index_;
+  std::uint64_t rows_;
   std::uint32_t capacity_;
   std::uint32_t resident_ = 0;
-  std::uint64_t warming_;  ///< accesses still to come before counting starts
-  std::vector<Slot> slot_of_;
   std::vector<RowId> row_in_;
-  std::vector<bool> unused_prefetch_;  ///< by slot
+  std::deque<Slot> free_;  ///< the first one is the next to be taken
+  std::uint64_t count_from_;
   std::uint64_t prefetch_lag_;
   std::uint64_t now_ = 0;                                ///< accesses so far
   std::deque<std::pair<RowId, std::uint64_t>> flights_;  ///< rows and when they arrive, in order
   std::unordered_map<RowId, std::uint64_t> in_flight_;   ///< of these, those not asked for since
-  std::function<void(RowId)> tell_eviction_;
+  std::vector<RowId> wanted_;                            ///< to prefetch
   Counts counts_;
+  Counts uncounted_;
 };
 
 }  // namespace tieralloc

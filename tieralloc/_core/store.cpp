@@ -2,11 +2,6 @@
 // end.
 #include "store.hpp"
 
-#include <sched.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <stdexcept>
 
@@ -15,33 +10,12 @@
 #include "numa/costs.hpp"
 #include "numa/cpus.hpp"
 #include "numa/nodes.hpp"
+#include "thread_class.hpp"
 
 namespace tieralloc {
 namespace {
 
 constexpr std::size_t kIdleBuffers = std::size_t{4} << 20;
-
-/// What Linux takes for sched_setattr, which C libraries before glibc 2.41 have no word for.
-struct SchedulerAttributes {
-  std::uint32_t size = sizeof(SchedulerAttributes);
-  std::uint32_t policy = SCHED_BATCH;
-  std::uint64_t flags = 0;
-  std::int32_t nice = 0;
-  std::uint32_t priority = 0;
-  std::uint64_t runtime = 100'000'000;  ///< ns: from Linux 6.12 on, how long a slice lasts
-  std::uint64_t deadline = 0;
-  std::uint64_t period = 0;
-};
-
-/// Lets threads that serve go first where there are not enough cores for all: a slice so long may
-/// be interrupted by whoever wakes up with a shorter one. Their weight stays that of others, and
-/// the class is not the idle one, for lookups wait for rows that such a thread reads and for locks
-/// that it holds. Where it is refused, all are equal.
-void yield_to_serving() {
-  SchedulerAttributes attributes;
-  attributes.nice = getpriority(PRIO_PROCESS, static_cast<id_t>(syscall(SYS_gettid)));
-  syscall(SYS_sched_setattr, 0, &attributes, 0);
-}
 
 /// What a store that was asked for in vain would leave behind is settled first: the options that go
 /// with this pool.
@@ -248,6 +222,7 @@ void Store::build_tiers() {
 void Store::drop_tiers() {
   prefetch_queue_.clear();
   for (auto& tier : tiers_) former_counts_.add(tier->counts());
+  if (planning_ != nullptr) planning_->parked.clear();  // made for these
   tiers_.clear();
 }
 
@@ -268,13 +243,18 @@ void Store::flush() {
 
 void Store::close() {
   check_fork();
-  {
+  std::lock_guard changing(use_policy_);
+  stop_planning();
+  try {
     CallGate::Exclusive alone(gate_);
     if (gate_.closed()) return;
     for (auto& tier : tiers_) write_back_all(*tier);
     pool_->sync();
     pool_->drop_caches();
     gate_.close();
+  } catch (...) {
+    start_planning();  // the store stays open
+    throw;
   }
   stop_threads();
   tiers_.clear();
@@ -301,7 +281,7 @@ void add_tier(FastTier& tier, StoreStats& stats) {
     stats.resident_rows += tier.resident_rows();
     stats.pinned_rows += tier.pinned_rows();
     stats.dirty_rows += tier.dirty_rows();
-    stats.advice_bytes += tier.advice_bytes();
+    stats.policy_bytes += tier.planner() == nullptr ? 0 : tier.planner()->bytes();
   }
   stats.fast_rows += tier.capacity();
   stats.dram.vectors += tier.bytes().vectors;

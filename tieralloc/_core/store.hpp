@@ -18,7 +18,7 @@
 // After fork() the child may not use the store: every call throws std::invalid_argument there, and
 // the parent's goes on.
 //
-// Lock order: CallGate::Exclusive, write_back_, FastTier::mutex().
+// Lock order: use_policy_, CallGate::Exclusive, write_back_, FastTier::mutex().
 #pragma once
 
 #include <condition_variable>
@@ -40,6 +40,7 @@
 #include "fast_tier.hpp"
 #include "fetch/fetcher.hpp"
 #include "fetch/promoter.hpp"
+#include "planning.hpp"
 #include "pools/slow_pool.hpp"
 #include "prefetch_queue.hpp"
 #include "tier_plan.hpp"
@@ -81,21 +82,6 @@ struct SlowTierStats {
   AdmissionView admission;
 };
 
-/// What whoever advises needs to know of a fast tier.
-struct TierView {
-  std::uint64_t capacity = 0;  ///< rows
-  std::uint64_t resident_rows = 0;
-  std::uint64_t advised_rows = 0;  ///< still to leave
-  std::uint64_t evictions = 0;
-  std::uint64_t advised_evictions = 0;
-  std::uint64_t rows = 0;  ///< of all its tables
-};
-
-struct PolicyView {
-  std::uint64_t lookups = 0;  ///< as StoreStats has them
-  std::vector<TierView> tiers;
-};
-
 struct StoreStats {
   std::uint64_t calls = 0, lookups = 0, hits = 0, on_demand_fetches = 0, shared_fetches = 0;
   std::uint64_t out_of_range = 0;
@@ -105,7 +91,8 @@ struct StoreStats {
   TierCounts tiers;
   std::uint64_t fast_rows = 0, resident_rows = 0, pinned_rows = 0, dirty_rows = 0;
   TierBytes dram;
-  std::uint64_t staging_bytes = 0, access_ring_bytes = 0, advice_bytes = 0;
+  std::uint64_t staging_bytes = 0, access_ring_bytes = 0;
+  std::uint64_t policy_bytes = 0;  ///< of a planned policy, beside the tiers' metadata
   std::uint64_t huge_page_bytes = 0;
   std::uint64_t accesses_dropped = 0;
   SlowTierStats slow;
@@ -171,25 +158,20 @@ class Store {
   /// of the store.
   AccessSamples drain_accesses();
 
-  // advising.cpp. Rows are numbered among all of the store, and a tier by its place in `view`;
-  // create_table may change that. Each holds a tier's lock for moments only.
-  PolicyView view();
-  /// About `draws` rows of a tier that may be advised to leave, drawn at random, some perhaps
-  /// twice; all where there are no more. None of a tier that is not there.
-  std::vector<RowId> sample_residents(std::size_t tier, std::size_t draws);
-  /// Has up to `most` rows leave before those that the policy would choose, first the first of
-  /// those that can, unless they are withdrawn before their turn. Returns how many were taken,
-  /// which a tier's room limits. Throws std::out_of_range, having done nothing, for a row of no
-  /// table.
-  std::size_t advise_evictions(std::span<const RowId> rows, std::size_t most);
-  void withdraw_advice(std::span<const RowId> rows);
-  void clear_advice();
-  /// Writes for each row whether it is in no fast tier at this moment. Throws std::out_of_range.
-  void find_absent(std::span<const RowId> rows, bool* absent);
-  /// As `prefetch`.
-  std::uint64_t prefetch_rows(std::span<const RowId> rows);
-  /// Has another policy decide who leaves, what is resident staying. Throws std::invalid_argument.
+  /// Has a simple policy decide which rows are evicted, resident rows staying. Throws
+  /// std::invalid_argument.
   void use_policy(const std::string& name);
+
+  // planning.cpp
+  /// The same for a policy that plans. A new layout of the tiers (create_table) ends it, and the
+  /// simple one decides until it is asked for again.
+  void use_policy(const PlannedPolicy& policy);
+  /// Makes a step of a policy that is not in the background: what it prefetches has arrived when
+  /// this returns. Returns how many accesses it observed.
+  std::size_t step_policy();
+  PolicyStats policy_stats();
+  /// Rows of each fast tier.
+  std::vector<std::uint64_t> capacities();
 
   StoreStats stats();
   void reset_stats();
@@ -217,11 +199,33 @@ class Store {
   void clean_in_background();
   void wake_cleaner(FastTier& tier);
 
-  // advising.cpp
-  std::vector<RowPlace> places_of(std::span<const RowId> rows) const;
+  // planning.cpp
+  std::uint64_t lookups() const;
+  TierTables tables_of(const FastTier& tier) const;
+  std::vector<std::unique_ptr<EvictionPolicy>> make_simple(const std::string& name);
+  std::vector<std::unique_ptr<EvictionPolicy>> swap_policies(
+      std::vector<std::unique_ptr<EvictionPolicy>> policies, const std::string& simple);
+  void start_planning();
+  void stop_planning();
+  bool stops_planning();
+  void plan_in_background();
+  std::size_t plan(bool waits);
+  void observe(const AccessSamples& samples);
+  RowPlace place_of(RowId row) const;
+  void take_prefetches(std::vector<RowPlace>& places);
+  void note_step(std::size_t accesses, std::uint64_t drained, double seconds);
+  std::vector<LearnedStats> learned_stats() const;
+  void weigh();
+  void begin_pause(const std::string& simple, std::uint64_t lookups);
+  bool end_pause();
+  void fail_planning(const std::string& reason);
+
+  // accesses.cpp
+  void set_access_rings(std::size_t capacity);
+  AccessSamples drain_rings();
 
   // prefetch.cpp
-  bool fetches_ahead() const;
+  bool prefetches_pay() const;
   static std::vector<Miss> rows_to_pin(const Table& table, Integers indices);
   void prefetch_in_background();
 
@@ -256,6 +260,10 @@ class Store {
   bool cleaner_asked_ = false;
   std::vector<std::thread> threads_;
   std::uint64_t forks_at_birth_;
+
+  std::mutex use_policy_;               ///< over changes of what plans; before all other locks
+  std::unique_ptr<Planning> planning_;  ///< null: nothing plans
+  std::thread planner_;                 ///< joinable while a policy plans in the background
 };
 
 }  // namespace tieralloc

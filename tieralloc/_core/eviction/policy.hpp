@@ -36,9 +36,14 @@ struct EvictionConfig {
   SaturationObserver* observer = nullptr;  ///< null: nobody relies on find_saturated
 };
 
+class Planner;
+
 class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
+
+  /// What the policy does between lookups (planner.hpp), alive as long as it; null: nothing.
+  virtual Planner* planner() { return nullptr; }
 
   /// `row` became resident in `slot`, which the policy does not hold.
   virtual void insert(Slot slot, RowId row) = 0;

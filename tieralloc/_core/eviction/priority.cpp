@@ -19,8 +19,7 @@ std::uint32_t checked(std::uint32_t eviction_speed) {
 PriorityPolicy::PriorityPolicy(const EvictionConfig& config, std::uint32_t eviction_speed)
     : eviction_speed_(checked(eviction_speed)),
       rows_(config.slots, levels()),
-      list_of_(config.slots),
-      since_(config.slots) {}
+      list_of_(config.slots) {}
 
 void PriorityPolicy::set_priority(Slot slot, std::uint32_t priority) {
   if (!rows_.contains(slot)) return;
@@ -55,11 +54,6 @@ void PriorityPolicy::remove(Slot slot) {
 void PriorityPolicy::move(Slot from, Slot to) {
   rows_.move(from, to);
   list_of_[to] = list_of_[from];
-  since_[to] = since_[from];
-}
-
-double PriorityPolicy::standing(Slot slot) const {
-  return priority_of(slot) - (now_ - since_[slot]) * 0x1p-32;
 }
 
 std::uint32_t PriorityPolicy::priority_of(Slot slot) const {
@@ -70,7 +64,6 @@ void PriorityPolicy::append(Slot slot, std::uint32_t priority) {
   const std::uint32_t list = (lowest_ + priority) % levels();
   rows_.push_back(list, slot);
   list_of_[slot] = static_cast<std::uint8_t>(list);
-  since_[slot] = now_++;
 }
 
 }  // namespace tieralloc

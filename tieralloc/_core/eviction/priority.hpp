@@ -24,17 +24,13 @@ class PriorityPolicy final : public EvictionPolicy {
 
   static std::size_t bytes(const EvictionConfig& config) {
     return SlotLists::bytes(config.slots, kMostEvictionSpeed + 2) +
-           config.slots * (sizeof(std::uint8_t) + sizeof(std::uint32_t));
+           config.slots * sizeof(std::uint8_t);
   }
 
   std::uint32_t highest() const { return eviction_speed_ + 1; }
 
   /// Of a slot that is held, and up to the highest there is; others are passed over, or cut short.
   void set_priority(Slot slot, std::uint32_t priority);
-
-  /// Of a slot that is held, how far it is from leaving: its priority, less a share of 1 that grows
-  /// with the time since it got it. The lowest leaves first.
-  double standing(Slot slot) const;
 
   void insert(Slot slot, RowId row) override;
   void touch(std::span<const Slot> slots) override;
@@ -51,9 +47,7 @@ class PriorityPolicy final : public EvictionPolicy {
   std::uint32_t lowest_ = 0;  ///< the list of priority 0; each further one is the next, in a circle
   std::uint32_t held_ = 0;
   SlotLists rows_;
-  std::uint32_t now_ = 0;              ///< priorities given so far, in wrapping arithmetic
   std::vector<std::uint8_t> list_of_;  ///< by slot
-  std::vector<std::uint32_t> since_;   ///< by slot, `now_` when it got its priority
 };
 
 }  // namespace tieralloc

@@ -1,0 +1,101 @@
+"""Accesses in order, sample by sample, and their simulation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tieralloc._core import PlannedModel, Simulator
+from tieralloc.simulate import first_counted
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from tieralloc.trace import Trace
+
+_PIECE = 1 << 14  # samples
+
+
+@dataclass(frozen=True, eq=False)
+class Stream:
+    """Accesses of a trace.
+
+    Parameters
+    ----------
+    accesses : (n,) uint64
+        Rows, numbered across the tables.
+    lengths : (B,) uint32
+        Accesses of each sample.
+    table_starts : (T + 1,) uint64
+        Table ``t`` has rows ``table_starts[t]`` to ``table_starts[t + 1] - 1``.
+    """
+
+    accesses: NDArray[np.uint64]
+    lengths: NDArray[np.uint32]
+    table_starts: NDArray[np.uint64]
+
+    @classmethod
+    def of(cls, trace: Trace, until: float = 1.0) -> Stream:
+        """Take the first accesses of a trace; the last sample may be cut short.
+
+        Raises
+        ------
+        ValueError
+            Where `until` is not in (0, 1].
+        """
+        if not 0 < until <= 1:
+            raise ValueError(f"until is {until}, expected above 0 and at most 1")
+        accesses = trace.accesses()
+        end = len(accesses) if until == 1 else first_counted(len(accesses), until)
+        lengths = first_lengths(trace.lengths.sum(axis=0, dtype=np.int64), end)
+        starts = np.append(trace.first_rows, trace.num_embeddings.sum()).astype(np.uint64)
+        return cls(accesses[:end], lengths, starts)
+
+    @property
+    def rows(self) -> int:
+        """Rows of all tables."""
+        return int(self.table_starts[-1])
+
+    @property
+    def num_tables(self) -> int:
+        """Tables."""
+        return len(self.table_starts) - 1
+
+    def replay(
+        self,
+        policy: str | PlannedModel,
+        capacity: int,
+        *,
+        report: Callable[[int], object] = lambda accesses: None,
+        **options: Any,
+    ) -> dict[str, int]:
+        """Simulate a policy; return the counts of `tieralloc._core.Simulator`.
+
+        Parameters
+        ----------
+        policy, capacity, options
+            As `Simulator` takes them.
+        report : callable
+            Called with the number of accesses just replayed.
+        """
+        simulator = Simulator(
+            policy, capacity, self.rows, table_starts=self.table_starts, **options
+        )
+        begin = 0
+        for first in range(0, len(self.lengths), _PIECE):
+            lengths = self.lengths[first : first + _PIECE]
+            end = begin + int(lengths.sum())
+            simulator.run(self.accesses[begin:end], lengths)
+            report(end - begin)
+            begin = end
+        return simulator.counts
+
+
+def first_lengths(lengths: NDArray[np.int64], accesses: int) -> NDArray[np.uint32]:
+    """Return the lengths of the samples of the first accesses, the last one cut short."""
+    ends = np.minimum(np.cumsum(lengths), accesses)
+    samples = int(np.searchsorted(ends, accesses)) + 1
+    return np.diff(ends, prepend=0)[:samples].astype(np.uint32)

@@ -1,0 +1,123 @@
+"""What the models are told of an access stream, what they decide, and what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tieralloc._core import ExternalModel, Simulator
+from tieralloc._torch import torch
+from tieralloc.policies.ids import IdSpace
+from tieralloc.policies.recmg_paper.models import CHUNK, POINTS
+from tieralloc.policy_directory import FeatureSpec
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Of each access: its position in the id space, the number of its table.
+FEATURES = FeatureSpec("recmg-paper", version=1, width=2)
+
+_BATCH = 1024  # chunks
+_PIECE = CHUNK << 16  # accesses
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The whole chunks of an access stream.
+
+    Parameters
+    ----------
+    positions : (chunks, CHUNK) float32
+        In the id space.
+    tables : (chunks, CHUNK) int64
+        Numbers of the tables.
+    """
+
+    positions: torch.Tensor
+    tables: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, accesses: NDArray[np.uint64], first_rows: NDArray[np.int64], space: IdSpace
+    ) -> Inputs:
+        """Compute the inputs of a stream whose tables begin at `first_rows`."""
+        whole = accesses[: len(accesses) // CHUNK * CHUNK]
+        positions = space.positions[whole].astype(np.float32)
+        tables = np.searchsorted(first_rows, whole.astype(np.int64), side="right") - 1
+        shape = (-1, CHUNK)
+        return cls(
+            torch.from_numpy(positions.reshape(shape)), torch.from_numpy(tables.reshape(shape))
+        )
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, chunks: slice | torch.Tensor) -> Inputs:
+        return Inputs(self.positions[chunks], self.tables[chunks])
+
+    def batches(self) -> Iterator[Inputs]:
+        """Iterate over chunks in order, as many at a time as suit a model."""
+        return (self[at : at + _BATCH] for at in range(0, len(self), _BATCH))
+
+
+def decide_keep(model: torch.nn.Module, inputs: Inputs) -> NDArray[np.bool_]:
+    """Ask the caching model which accesses' rows are worth keeping, (chunks * CHUNK,) bool."""
+    with torch.inference_mode():
+        bits = [model(batch.positions, batch.tables) > 0 for batch in inputs.batches()]
+    return np.concatenate([np.empty(0, dtype=bool), *(batch.numpy().ravel() for batch in bits)])
+
+
+def decide_prefetches(model: torch.nn.Module, inputs: Inputs, space: IdSpace) -> NDArray[np.uint64]:
+    """Ask the prefetch model what to fetch after each chunk, (chunks, POINTS) uint64."""
+    with torch.inference_mode():
+        points = [model(batch.positions, batch.tables).numpy() for batch in inputs.batches()]
+    nothing = np.empty((0, POINTS), dtype=np.float32)
+    return space.nearest(np.concatenate([nothing, *points]))
+
+
+def replay(
+    accesses: NDArray[np.uint64],
+    keep: NDArray[np.bool_],
+    prefetches: NDArray[np.uint64],
+    *,
+    rows: int,
+    capacity: int,
+    eviction_speed: int,
+    count_from: int,
+    report: Callable[[int], object] = lambda done: None,
+) -> dict[str, int]:
+    """Count what a fast tier that follows given decisions does.
+
+    The decisions on a chunk take effect after its last access.
+
+    Parameters
+    ----------
+    accesses : (n,) uint64
+        Rows, 0 to ``rows - 1``.
+    keep : (n // CHUNK * CHUNK,) bool
+        As of `decide_keep`.
+    prefetches : (n // CHUNK, any) uint64
+        As of `decide_prefetches`.
+    rows, capacity, count_from : int
+        As for `tieralloc._core.Simulator`.
+    eviction_speed : int
+        As for `tieralloc._core.ExternalModel`.
+    report : callable
+        Called with the number of accesses just replayed.
+
+    Returns
+    -------
+    dict
+        The simulator's counts.
+    """
+    decisions = iter(zip(keep.reshape(-1, CHUNK), prefetches, strict=True))
+    model = ExternalModel(lambda _: next(decisions), chunk=CHUNK, eviction_speed=eviction_speed)
+    simulator = Simulator(model, capacity, rows, count_from=count_from)
+    for begin in range(0, len(accesses), _PIECE):
+        piece = accesses[begin : begin + _PIECE]
+        simulator.run(piece)
+        report(len(piece))
+    return simulator.counts

@@ -1,0 +1,42 @@
+// change_detector.cpp: when a cumulative sum reaches its threshold.
+#include "policy/change_detector.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "check.hpp"
+#include "split_mix.hpp"
+
+namespace {
+
+using namespace tieralloc;
+
+TEST(change_detector_ignores_the_past_below_zero) {
+  ChangeDetector detector;
+  for (int i = 0; i < 1000; ++i) CHECK(!detector.add(-1, 3));
+  CHECK_EQ(detector.sum(), 0);
+  CHECK(!detector.add(1, 3));
+  CHECK(!detector.add(1, 3));
+  CHECK(detector.add(1, 3));
+  detector.reset();
+  CHECK_EQ(detector.sum(), 0);
+}
+
+TEST(change_detector_equals_the_worst_suffix) {
+  SplitMix64 random(1);
+  std::vector<double> differences;
+  ChangeDetector detector;
+  for (int i = 0; i < 500; ++i) {
+    differences.push_back(static_cast<double>(random.below(21)) - 11);
+    const bool is_found = detector.add(differences.back(), 30);
+    double worst = 0, suffix = 0;
+    for (std::size_t at = differences.size(); at-- > 0;) {
+      suffix += differences[at];
+      worst = std::max(worst, suffix);
+    }
+    CHECK_EQ(detector.sum(), worst);
+    CHECK_EQ(is_found, worst >= 30);
+  }
+}
+
+}  // namespace

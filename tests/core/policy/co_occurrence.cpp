@@ -1,0 +1,165 @@
+// co_occurrence.cpp: CoOccurrence against counts in std containers.
+#include "policy/co_occurrence.hpp"
+
+#include <algorithm>
+#include <deque>
+#include <map>
+#include <random>
+#include <utility>
+
+#include "check.hpp"
+#include "faults.hpp"
+
+namespace {
+
+using namespace tieralloc;
+using Partners = CoOccurrence::Partners;
+
+/// Counts of rows that have kPartners partners at most.
+class Naive {
+ public:
+  void begin_sample() { recent_.clear(); }
+
+  void observe(RowId row, bool is_cold) {
+    for (const auto& [other, other_is_cold] : recent_) {
+      if (other == row) continue;
+      if (other_is_cold) count(row, other);
+      if (is_cold) count(other, row);
+    }
+    recent_.push_back({row, is_cold});
+    if (recent_.size() > CoOccurrence::kWindow) recent_.pop_front();
+    if (++accesses_[row] < 64) return;
+    accesses_[row] /= 2;
+    for (auto& [partner, times] : times_[row]) times /= 2;
+  }
+
+  std::uint32_t accesses(RowId row) { return accesses_[row]; }
+  const std::map<RowId, std::uint32_t>& partners(RowId row) { return times_[row]; }
+
+ private:
+  void count(RowId row, RowId partner) {
+    std::uint32_t& times = times_[row][partner];
+    times = std::min(times + 1, 255u);
+  }
+
+  std::map<RowId, std::map<RowId, std::uint32_t>> times_;
+  std::map<RowId, std::uint32_t> accesses_;
+  std::deque<std::pair<RowId, bool>> recent_;
+};
+
+std::map<RowId, std::uint32_t> as_map(const Partners& partners) {
+  std::map<RowId, std::uint32_t> times;
+  for (std::uint32_t i = 0; i < partners.size; ++i) {
+    times[partners.partners[i].row] = partners.partners[i].times;
+  }
+  CHECK_EQ(times.size(), partners.size);
+  return times;
+}
+
+TEST(co_occurrence_agrees_with_a_naive_model) {
+  constexpr RowId kStep = (kMaxPartnerRow - 1) / CoOccurrence::kPartners;
+  for (std::uint64_t seed = 0; seed < 5; ++seed) {
+    std::mt19937_64 random(seed);
+    CoOccurrence pairs(4096);
+    Naive naive;
+    Partners partners;
+    for (int sample = 0; sample < 2000; ++sample) {
+      pairs.begin_sample();
+      naive.begin_sample();
+      for (std::uint64_t n = random() % 20; n > 0; --n) {
+        const RowId row = random() % (2 + random() % CoOccurrence::kPartners) * kStep;
+        const bool is_cold = random() % 3 != 0;
+        naive.observe(row, is_cold);
+        pairs.observe(row, is_cold, partners);
+        CHECK_EQ(partners.accesses, naive.accesses(row));
+        CHECK(as_map(partners) == naive.partners(row));
+      }
+    }
+  }
+}
+
+TEST(co_occurrence_makes_partners_of_cold_accesses_only) {
+  CoOccurrence pairs(100);
+  Partners partners;
+  pairs.begin_sample();
+  pairs.observe(1, false, partners);
+  pairs.observe(2, true, partners);
+  CHECK_EQ(partners.size, 0);
+  pairs.observe(3, false, partners);
+  CHECK(as_map(partners) == (std::map<RowId, std::uint32_t>{{2, 1}}));
+  pairs.begin_sample();
+  pairs.observe(1, false, partners);
+  CHECK(as_map(partners) == (std::map<RowId, std::uint32_t>{{2, 1}}));
+  CHECK_EQ(partners.accesses, 2);
+}
+
+TEST(co_occurrence_counts_within_the_window_of_a_sample) {
+  CoOccurrence pairs(100);
+  Partners partners;
+  pairs.begin_sample();
+  for (RowId row = 0; row < 20; ++row) pairs.observe(row, true, partners);
+  CHECK_EQ(partners.size, CoOccurrence::kWindow);
+  for (const auto& [row, times] : as_map(partners)) CHECK(row >= 11 && times == 1);
+  pairs.begin_sample();
+  pairs.observe(100, true, partners);
+  CHECK_EQ(partners.size, 0);
+}
+
+TEST(co_occurrence_halves_counts) {
+  CoOccurrence pairs(100);
+  Partners partners;
+  for (std::uint32_t i = 1; i < 200; ++i) {
+    pairs.begin_sample();
+    pairs.observe(1, true, partners);
+    pairs.observe(2, true, partners);
+    const std::uint32_t expected = i < 64 ? i : 32 + (i - 64) % 32;
+    CHECK_EQ(partners.accesses, expected);
+    CHECK_EQ(partners.partners[0].times, expected);
+  }
+}
+
+TEST(co_occurrence_replaces_the_partners_counted_least) {
+  CoOccurrence pairs(1000);
+  Partners partners;
+  const auto observe_with = [&](RowId partner) {
+    pairs.begin_sample();
+    pairs.observe(partner, true, partners);
+    pairs.observe(0, true, partners);
+  };
+  for (int i = 0; i < 2; ++i) observe_with(1);
+  for (RowId partner = 2; partner < 50; ++partner) {
+    observe_with(partner);
+    const auto times = as_map(partners);
+    CHECK_EQ(times.size(), std::min<std::size_t>(partner, CoOccurrence::kPartners));
+    CHECK_EQ(times.at(1), 2);
+    CHECK_EQ(times.at(partner), 1);
+  }
+  const auto times = as_map(partners);
+  for (RowId partner = 50 - 31; partner < 50; ++partner) CHECK(times.contains(partner));
+}
+
+TEST(co_occurrence_of_more_rows_than_it_remembers_is_bounded) {
+  for (const std::uint32_t capacity : {0u, 1u, 2u, 7u, 64u}) {
+    const std::size_t before = faults::allocated_bytes();
+    CoOccurrence pairs(capacity);
+    const std::size_t taken = faults::allocated_bytes() - before;
+    CHECK(taken <= CoOccurrence::bytes(capacity));
+    std::mt19937_64 random(capacity);
+    Partners partners;
+    for (int i = 0; i < 50000; ++i) {
+      if (random() % 10 == 0) pairs.begin_sample();
+      const RowId row = random() % 1000;
+      pairs.observe(row, random() % 2 == 0, partners);
+      const std::uint32_t accesses = partners.accesses;
+      pairs.observe(row, false, partners);
+      CHECK_EQ(partners.accesses, accesses + 1 < 64 ? accesses + 1 : 32);
+      CHECK(partners.size <= CoOccurrence::kPartners);
+      for (std::uint32_t n = 0; n < partners.size; ++n) {
+        CHECK(partners.partners[n].row < 1000 && partners.partners[n].row != row);
+      }
+    }
+    CHECK_EQ(faults::allocated_bytes() - before, taken);
+  }
+}
+
+}  // namespace

@@ -1,0 +1,377 @@
+// learned_policy.cpp: switches between the learned policy and simple ones, its reserve and bytes.
+#include "policy/learned_policy.hpp"
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "check.hpp"
+#include "fake_model.hpp"
+#include "faults.hpp"
+#include "simulator.hpp"
+
+namespace {
+
+using namespace tieralloc;
+
+constexpr std::uint32_t kCapacity = 800;
+constexpr std::uint32_t kRows = 4000;
+constexpr RowId kLoop = 1600;
+
+/// A network that knows which half of a loop to keep, if it is useful.
+struct Teacher {
+  bool is_useful = true;
+
+  Hazard hazard() {
+    return [this](const float* features) {
+      if (!is_useful) return 1.0f - usual_hazard(features);
+      return features[0] < 700 ? 0.9f : 0.001f;
+    };
+  }
+};
+
+TierTables tables_of_rows(std::uint32_t rows) {
+  TierTables tables{table_per_row(rows).table_starts, {}};
+  for (std::uint32_t row = 0; row < rows; ++row) tables.numbers.push_back(row);
+  return tables;
+}
+
+struct Bench {
+  FakeTier tier;
+  std::uint32_t capacity;
+  LearnedPolicy policy;
+  std::vector<RowId> accesses;
+
+  explicit Bench(Hazard hazard, std::uint32_t capacity = kCapacity, Slot spares = 8,
+                 const LearnedOptions& options = {})
+      : tier(capacity + spares),
+        capacity(capacity),
+        policy({.capacity = capacity, .slots = capacity + spares, .seed = 3},
+               fake_model(std::move(hazard)), tables_of_rows(kRows), options) {}
+
+  /// True for a hit.
+  bool access(RowId row) {
+    accesses.push_back(row);
+    const Slot slot = tier.find_slot(row);
+    if (slot != kNoSlot) {
+      policy.touch({&slot, 1});
+      return true;
+    }
+    if (tier.slots().size() == capacity) evict();
+    policy.insert(tier.add(row), row);
+    return false;
+  }
+
+  void evict() { tier.take_out(policy.evict()); }
+
+  /// Has the policy observe the accesses since the last time.
+  void observe() {
+    for (const RowId& row : accesses) {
+      policy.begin_sample();
+      policy.observe({&row, 1});
+    }
+    accesses.clear();
+  }
+
+  void step() {
+    bool more = false;
+    do {
+      more = policy.collect(tier);
+      observe();
+      policy.evaluate(tier);
+      policy.apply(tier);
+    } while (more);
+    while (capacity - tier.slots().size() < policy.reserve()) evict();
+  }
+
+  void check_residents() {
+    const std::size_t rows = tier.slots().size();
+    for (std::size_t i = 0; i < rows; ++i) evict();
+    CHECK_EQ(policy.evict(), kNoSlot);
+    CHECK(tier.slots().empty());
+  }
+};
+
+/// Accesses that a useless network loses against every simple policy.
+void leave_learned(Bench& bench, Teacher& teacher, std::size_t step) {
+  std::mt19937_64 random(1);
+  teacher.is_useful = false;
+  for (int i = 0; i < 400000 && bench.policy.stats().active == "learned"; ++i) {
+    bench.access(skewed_row(random, kRows));
+    if (i % step == 0) bench.step();
+  }
+  CHECK(bench.policy.stats().active != "learned");
+}
+
+void return_to_learned(Bench& bench, Teacher& teacher, std::size_t step) {
+  teacher.is_useful = true;
+  for (int i = 0; i < 400000 && bench.policy.stats().active != "learned"; ++i) {
+    bench.access(i % kLoop);
+    if (i % step == 0) bench.step();
+  }
+  CHECK_EQ(bench.policy.stats().active, "learned");
+}
+
+TEST(learned_policy_keeps_residents_over_switches) {
+  for (std::size_t step : {1u, 100u}) {
+    Teacher teacher;
+    Bench bench(teacher.hazard());
+    for (int round = 0; round < 2; ++round) {
+      leave_learned(bench, teacher, step);
+      CHECK(bench.tier.slots().size() + kCapacity / 32 >= kCapacity);
+      return_to_learned(bench, teacher, step);
+      CHECK(bench.tier.slots().size() + kCapacity / 32 >= kCapacity);
+    }
+    CHECK(bench.policy.stats().switches >= 4);
+    bench.check_residents();
+    leave_learned(bench, teacher, step);
+    bench.check_residents();
+  }
+}
+
+TEST(learned_policy_switched_twice_in_a_step_works) {
+  Teacher teacher;
+  Bench bench(teacher.hazard());
+  std::mt19937_64 random(2);
+  for (int i = 0; i < 20000; ++i) {
+    bench.access(skewed_row(random, kRows));
+    if (i % 50 == 0) bench.step();
+  }
+  CHECK_EQ(bench.policy.stats().active, "learned");
+  teacher.is_useful = false;
+  for (int i = 0; i < 400000; ++i) bench.accesses.push_back(skewed_row(random, kRows));
+  bench.observe();
+  teacher.is_useful = true;
+  for (int i = 0; i < 400000; ++i) bench.accesses.push_back(static_cast<RowId>(i) % kLoop);
+  bench.step();
+  CHECK(bench.policy.stats().switches >= 2);
+  CHECK_EQ(bench.policy.stats().active, "learned");
+  bench.check_residents();
+}
+
+TEST(learned_policy_while_simple_evicts_as_the_simple_one) {
+  // Hits reach the simple policy through the accesses that are observed.
+  Teacher teacher;
+  Bench bench(teacher.hazard());
+  leave_learned(bench, teacher, 1);
+  teacher.is_useful = false;
+  std::mt19937_64 random(3);
+  int hits = 0, hot_hits = 0;
+  for (int i = 0; i < 40000; ++i) {
+    // A row that is hit all the time stays, whichever simple policy is active.
+    hits += bench.access(skewed_row(random, kRows)) ? 1 : 0;
+    hot_hits += bench.access(7) ? 1 : 0;
+    bench.step();
+  }
+  CHECK(bench.policy.stats().active != "learned");
+  CHECK(hot_hits > 39990);
+  CHECK(hits > 20000);
+}
+
+TEST(learned_policy_moves_and_removes_in_every_state) {
+  Teacher teacher;
+  Bench bench(teacher.hazard());
+  std::mt19937_64 random(4);
+  for (int round = 0; round < 4; ++round) {
+    if (round % 2 == 1) leave_learned(bench, teacher, 20);
+    if (round == 2) return_to_learned(bench, teacher, 20);
+    for (int i = 0; i < 3000; ++i) {
+      const Slot slot = bench.tier.find_slot(random() % kRows);
+      if (slot == kNoSlot) continue;
+      if (random() % 4 != 0) {
+        bench.policy.move(slot, bench.tier.move(slot));
+      } else {
+        bench.policy.remove(slot);
+        bench.tier.take_out(slot);
+      }
+      bench.access(random() % kRows);
+    }
+    bench.step();
+  }
+  bench.check_residents();
+}
+
+TEST(learned_policy_without_selection_never_switches) {
+  Teacher teacher;
+  teacher.is_useful = false;
+  Bench bench(teacher.hazard(), kCapacity, 0, {.selects = false});
+  std::mt19937_64 random(5);
+  for (int i = 0; i < 100000; ++i) {
+    bench.access(skewed_row(random, kRows));
+    bench.step();
+  }
+  const LearnedStats stats = bench.policy.stats();
+  CHECK_EQ(stats.active, "learned");
+  CHECK_EQ(stats.network, "fake");
+  CHECK(stats.miss_ratios.empty());
+  CHECK(stats.avoided() == (std::pair<std::string, double>{"", 0.0}));
+}
+
+TEST(learned_policy_reserve_is_bounded) {
+  Bench bench(usual_hazard);
+  std::mt19937_64 random(6);
+  Slot highest = 0;
+  for (int burst = 0; burst < 300; ++burst) {
+    const std::uint64_t accesses = random() % 200;
+    std::uint32_t inserted = 0;
+    for (std::uint64_t i = 0; i < accesses; ++i) inserted += bench.access(random() % kRows) ? 0 : 1;
+    bench.step();
+    CHECK(bench.policy.reserve() <= kCapacity / 32);
+    CHECK(bench.policy.reserve() >= std::min(inserted, kCapacity / 32));
+    highest = std::max(highest, bench.policy.reserve());
+  }
+  CHECK_EQ(highest, kCapacity / 32);
+  for (int idle = 0; idle < 500; ++idle) bench.step();
+  CHECK_EQ(bench.policy.reserve(), 0);
+  Bench tiny(usual_hazard, 20);
+  for (RowId row = 0; row < 1000; ++row) {
+    tiny.access(row);
+    tiny.step();
+    CHECK_EQ(tiny.policy.reserve(), 0);
+  }
+}
+
+TEST(learned_policy_stats_lag_by_a_bounded_number) {
+  Bench bench(usual_hazard);
+  std::mt19937_64 random(7);
+  std::uint64_t observed = 0;
+  for (int i = 0; i < 3000; ++i) {
+    const std::uint64_t accesses = 1 + random() % 200;
+    for (std::uint64_t n = 0; n < accesses; ++n) bench.access(skewed_row(random, kRows));
+    observed += accesses;
+    bench.step();
+    CHECK(bench.policy.stats().observed + 1024 + 200 > observed);
+  }
+  const LearnedStats stats = bench.policy.stats();
+  CHECK(stats.evaluations > 1000);
+  CHECK(stats.sampled > 0 && stats.sampled < observed);
+  CHECK_EQ(stats.miss_ratios.size(), 4);
+  CHECK_EQ(stats.miss_ratios.back().first, "learned");
+}
+
+TEST(learned_policy_avoided_compares_with_the_best_simple_one) {
+  LearnedStats stats;
+  CHECK(stats.avoided() == (std::pair<std::string, double>{"", 0.0}));
+  stats.miss_ratios = {{"s3fifo", 0.5}, {"lru", 0.4}, {"learned", 0.3}};
+  CHECK_EQ(stats.avoided().first, "lru");
+  CHECK(std::abs(stats.avoided().second - 0.25) < 1e-9);
+  stats.miss_ratios.back().second = 0.5;
+  CHECK(std::abs(stats.avoided().second + 0.2) < 1e-9);
+}
+
+std::size_t largest_simple_policy(const EvictionConfig& config) {
+  std::size_t largest = 0;
+  for (const std::string& name : LearnedPolicy::simple_policies()) {
+    largest = std::max(largest, eviction_policy_bytes(name, config));
+  }
+  return largest;
+}
+
+void check_bytes(std::uint32_t capacity, bool prefetches, bool selects) {
+  const EvictionConfig config{.capacity = capacity, .slots = capacity + 100};
+  const TierTables tables = one_table(20 * capacity);
+  const auto model = fake_model(usual_hazard);
+  if (prefetches) add_prefetching(*model, constant_hazard);
+  const LearnedOptions options{.selects = selects};
+  const std::size_t before = faults::allocated_bytes();
+  const auto policy = std::make_unique<LearnedPolicy>(config, model, tables, options);
+  auto taken = static_cast<double>(faults::allocated_bytes() - before);
+  const auto stated = static_cast<double>(policy->bytes());
+  CHECK_EQ(policy->bytes(), LearnedPolicy::bytes(config, *model, tables, options));
+  // A simple policy is not there yet; a miniature takes whole pages.
+  if (selects) taken += static_cast<double>(largest_simple_policy(config));
+  CHECK(taken < 1.01 * stated + 8000 + (selects ? 4 * 4096 : 0));
+  CHECK(taken > 0.9 * stated);
+}
+
+TEST(learned_policy_bytes_cover_what_is_allocated) {
+  for (const std::uint32_t capacity : {1000u, 50000u}) {
+    for (const bool selects : {false, true}) {
+      check_bytes(capacity, false, selects);
+      check_bytes(capacity, true, selects);
+    }
+  }
+}
+
+/// While a simple policy is active the ranking's memory stays.
+TEST(learned_policy_bytes_cover_an_active_simple_policy) {
+  const EvictionConfig config{.capacity = kCapacity, .slots = kCapacity + 8};
+  const auto model = fake_model(usual_hazard);
+  const TierTables tables = one_table(kRows);
+  const std::vector<std::string> simple = LearnedPolicy::simple_policies();
+  CHECK_EQ(LearnedPolicy::bytes(config, *model, tables, {}),
+           LearnedPolicy::bytes(config, *model, tables, {.selects = false}) +
+               Selector::bytes(Selector::miniature_rows(kCapacity), kRows, simple) +
+               largest_simple_policy(config));
+}
+
+TEST(learned_policy_remembers_as_many_rows_as_fit) {
+  const EvictionConfig config{.capacity = 1000, .slots = 1100};
+  const TierTables tables = one_table(100000);
+  const auto model = fake_model(usual_hazard);
+  const auto bytes = [&](std::size_t most) {
+    return LearnedPolicy(config, model, tables, {.max_bytes = most}).bytes();
+  };
+  const std::size_t wanted = bytes(0);
+  CHECK_EQ(bytes(wanted), wanted);
+  CHECK_EQ(bytes(10 * wanted), wanted);
+  std::string message;
+  try {
+    bytes(1);
+  } catch (const std::invalid_argument& error) {
+    message = error.what();
+  }
+  const std::string begin = "policy_bytes: expected at least ";
+  CHECK_EQ(message.find(begin), 0);
+  CHECK(message.ends_with(" for a fast tier of 1000 rows, got 1"));
+  const std::size_t least = std::stoul(message.substr(begin.size()));
+  CHECK(least < wanted);
+  CHECK_THROWS(std::invalid_argument, bytes(least - 1), std::to_string(least));
+  std::size_t last = 0;
+  for (std::size_t most = least; most < wanted; most += 97) {
+    const std::size_t got = bytes(most);
+    CHECK(got <= most && got + 2000 >= most && got >= last);
+    last = got;
+  }
+  const auto rate = [&](std::size_t most) {
+    return LearnedPolicy(config, model, tables, {.max_bytes = most}).stats().sample_rate;
+  };
+  CHECK(rate(wanted) > 0.24 && rate(least) < 0.07);
+}
+
+TEST(learned_policy_finds_the_context_tables_of_its_tier) {
+  const auto model = fake_model(usual_hazard);
+  model->contexts = {4, 9};
+  const EvictionConfig config{.capacity = 100, .slots = 100};
+  // Table 9 is the second one here; table 4 is in another tier.
+  const TierTables tables{{0, 50, 200}, {1, 9}};
+  LearnedPolicy policy(config, model, tables, {});
+  policy.begin_sample();
+  policy.observe(std::vector<RowId>{10, 60});
+  const auto none = fake_model(usual_hazard);
+  CHECK(LearnedPolicy::bytes(config, *model, tables, {}) >
+        LearnedPolicy::bytes(config, *none, tables, {}));
+}
+
+TEST(learned_policy_beats_lru_in_a_loop_it_knows) {
+  Teacher teacher;
+  const EvictionConfig config{.capacity = kCapacity, .slots = kCapacity};
+  Simulator learned(make_learned(fake_model(teacher.hazard()), {})(config, tables_of_rows(kRows)),
+                    config, kRows, 100000);
+  for (int i = 0; i < 200000; ++i) learned.access(i % kLoop);
+  // Of the loop's 1600 rows about 700 are kept.
+  CHECK(learned.counts().hits > 40000);
+}
+
+TEST(make_learned_refuses_a_network_of_other_sizes) {
+  const auto model = fake_model(usual_hazard);
+  model->intervals.pop_back();
+  CHECK_THROWS(std::invalid_argument,
+               make_learned(model, {})({.capacity = 10, .slots = 10}, one_table(100)),
+               "caching model: expected 20 features and 8 outputs, got 20 and 9");
+}
+
+}  // namespace

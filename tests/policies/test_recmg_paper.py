@@ -1,0 +1,245 @@
+"""`recmg-paper` from a trace to its directory and back: what it learns, and what it refuses."""
+
+import json
+import shutil
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import priority_oracle
+import pytest
+from paper_support import hot_and_cold
+
+torch = pytest.importorskip("torch")
+
+from tieralloc.policies.ids import IdSpace  # noqa: E402
+from tieralloc.policies.recmg_paper import decisions  # noqa: E402
+from tieralloc.policies.recmg_paper.decisions import (  # noqa: E402
+    Inputs,
+    decide_keep,
+    decide_prefetches,
+)
+from tieralloc.policies.recmg_paper.learning import train_policy  # noqa: E402
+from tieralloc.policies.recmg_paper.models import CHUNK, CachingModel, PrefetchModel  # noqa: E402
+from tieralloc.policies.recmg_paper.policy import PaperPolicy  # noqa: E402
+from tieralloc.policy_directory import read_policy, write_policy  # noqa: E402
+from tieralloc.simulate import simulate  # noqa: E402
+
+FRACTION = 0.003  # 48 rows, of which 40 are worth it
+SMALL = {"fast_fractions": [0.1], "epochs": 3, "seed": 1}
+
+
+@pytest.fixture(scope="module")
+def trace():
+    return hot_and_cold(4000)
+
+
+@pytest.fixture(scope="module")
+def trained(trace, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("policies") / "paper"
+    train_policy(trace, directory, [FRACTION, 0.02], epochs=5, seed=1)
+    return directory
+
+
+@pytest.fixture(scope="module")
+def small_trace():
+    return hot_and_cold(800)
+
+
+@pytest.fixture(scope="module")
+def small(small_trace, tmp_path_factory):
+    """What training comes to where it is not disturbed."""
+    directory = tmp_path_factory.mktemp("policies") / "small"
+    train_policy(small_trace, directory, **SMALL)
+    return read_policy(directory)
+
+
+def test_inputs_are_of_whole_chunks_in_order():
+    space = IdSpace(np.array([2, 0, 3, 1], dtype=np.uint64))
+    accesses = np.array([0, 1, 2, 3] * 8, dtype=np.uint64)
+    inputs = Inputs.of(accesses, np.array([0, 3]), space)
+    assert len(inputs) == 2
+    assert inputs.positions[0, :4].tolist() == pytest.approx([1 / 3, 1, 0, 2 / 3])
+    assert inputs.tables[1, :4].tolist() == [1, 0, 0, 0]  # accesses 15 to 18
+
+
+def test_decisions_do_not_depend_on_how_chunks_are_batched(monkeypatch):
+    torch.manual_seed(0)
+    space = IdSpace(np.random.default_rng(0).permutation(200).astype(np.uint64))
+    accesses = np.random.default_rng(1).integers(0, 200, 700).astype(np.uint64)
+    inputs = Inputs.of(accesses, np.array([0, 100]), space)
+    models = CachingModel(2, 0.5, 0.3), PrefetchModel(2, 0.5, 0.3)
+    keep, ahead = decide_keep(models[0], inputs), decide_prefetches(models[1], inputs, space)
+    assert (len(keep), ahead.shape) == (690, (46, 5))
+    monkeypatch.setattr(decisions, "_BATCH", 7)
+    assert (decide_keep(models[0], inputs) == keep).mean() > 0.99
+    assert (decide_prefetches(models[1], inputs, space) == ahead).mean() > 0.99
+
+
+def test_replay_in_pieces_equals_a_naive_buffer(monkeypatch):
+    rng = np.random.default_rng(2)
+    accesses = rng.integers(0, 100, 1000).astype(np.uint64)
+    keep, ahead = rng.random(990) < 0.5, rng.integers(0, 100, (66, 3)).astype(np.uint64)
+    monkeypatch.setattr(decisions, "_PIECE", 4 * CHUNK + 1)
+    reports = []
+    counts = decisions.replay(
+        accesses,
+        keep,
+        ahead,
+        rows=100,
+        capacity=20,
+        eviction_speed=1,
+        count_from=400,
+        report=reports.append,
+    )
+    assert counts == priority_oracle.replay(
+        accesses.tolist(),
+        keep.tolist(),
+        ahead.tolist(),
+        chunk=CHUNK,
+        capacity=20,
+        eviction_speed=1,
+        count_from=400,
+    )
+    assert sum(reports) == 1000
+
+
+def test_count_equals_a_naive_buffer_after_the_models(small_trace, small):
+    policy = PaperPolicy.load(small.path)
+    capacity = small.manifest.capacities[0].fast_rows
+    accesses, models = small_trace.accesses(), policy.models(capacity)
+    keep, ahead = policy.decide(models, accesses)
+    counts = policy.count(small_trace, capacity, count_from=2003, report=lambda done: None)
+    assert counts == priority_oracle.replay(
+        accesses.tolist(),
+        keep.tolist(),
+        ahead.tolist(),
+        chunk=CHUNK,
+        capacity=capacity,
+        eviction_speed=models.eviction_speed,
+        count_from=2003,
+    )
+    assert counts["prefetches_issued"] > 0
+
+
+def test_it_learns_which_rows_come_back(trace, trained):
+    policy = PaperPolicy.load(trained)
+    lru, learned, opt = simulate(trace, ["lru", policy, "opt"], [FRACTION])
+    assert [lru["policy"], learned["policy"]] == ["lru", "recmg-paper"]
+    closed = (lru["on_demand_fetches"] - learned["on_demand_fetches"]) / (
+        lru["on_demand_fetches"] - opt["on_demand_fetches"]
+    )
+    assert closed > 0.5
+    assert learned["hits"] + learned["on_demand_fetches"] == learned["lookups"]
+    assert learned["prefetches_issued"] > learned["prefetches_useful"] >= 0
+
+
+def test_the_manifest_says_what_was_done(trace, trained):
+    manifest = read_policy(trained).manifest
+    assert manifest.policy == "recmg-paper"
+    assert manifest.tables == [("hot", 40), ("cold", 16000)]
+    assert [capacity.fast_rows for capacity in manifest.capacities] == [48, 320]
+    assert (manifest.trace.name, manifest.trace.accesses) == ("hot and cold", 10000)
+    first, second = manifest.metrics["validation"]
+    assert first["opt"] <= first["caching"] < first["lru"]
+    assert second["fast_rows"] == 320
+    assert not (trained / ".checkpoints").exists()
+
+
+def test_nothing_is_learned_from_what_comes_after(small_trace, small, tmp_path):
+    indices = small_trace.indices.copy()
+    indices[400:800] = hot_and_cold(800, seed=5).indices[
+        400:800
+    ]  # of the hot table, the later half
+    changed = replace(small_trace, indices=indices)
+    train_policy(changed, tmp_path, **SMALL)
+    other = read_policy(tmp_path)
+    assert other.manifest.trace.fingerprint != small.manifest.trace.fingerprint
+    assert other.manifest.metrics == small.manifest.metrics
+    assert (other.arrays["order"] == small.arrays["order"]).all()
+
+
+@pytest.mark.parametrize("steps", [2, 4, 8])
+def test_interrupted_training_goes_on_and_ends_the_same(small_trace, small, tmp_path, steps):
+    seen = 0
+
+    @contextmanager
+    def interrupting(what, total, unit):
+        def report(done, state):
+            nonlocal seen
+            seen += 1
+            if seen == steps:
+                raise KeyboardInterrupt
+
+        yield report
+
+    with pytest.raises(KeyboardInterrupt):
+        train_policy(small_trace, tmp_path, progress=interrupting, **SMALL)
+    with pytest.raises(ValueError, match="its training has not ended"):
+        read_policy(tmp_path)
+    manifest = train_policy(small_trace, tmp_path, **SMALL)
+    assert manifest.metrics == small.manifest.metrics
+
+
+def test_an_untrained_capacity_takes_the_models_of_the_nearest(trace, trained):
+    policy = PaperPolicy.load(trained)
+    for fraction, nearest in ((0.004, 48), (0.2, 320)):  # 64 and 3208 rows
+        models = {nearest: policy._models[nearest]}
+        alone = PaperPolicy("recmg-paper", policy.directory, policy._space, models)
+        assert simulate(trace, [policy], [fraction]) == simulate(trace, [alone], [fraction])
+
+
+def test_another_trace_is_refused_where_its_tables_differ(trained):
+    policy = PaperPolicy.load(trained)
+    with pytest.raises(ValueError, match="'cold' of 16000 rows as number 1, got 'cold' of 400"):
+        simulate(hot_and_cold(num_samples=100), ["lru", policy], [0.1])
+
+
+def test_it_knows_what_it_has_learned_from(trace, trained):
+    directory = PaperPolicy.load(trained).directory
+    assert directory.has_seen(trace.accesses(), 9999)
+    assert not directory.has_seen(trace.accesses(), 10000)
+    assert not directory.has_seen(trace.accesses()[::-1], 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"chunk": 16}, "is for chunks of 16 accesses, expected 15"),
+        ({}, "no sound recmg-paper: KeyError.'chunk'"),
+        ({"chunk": 15, "eviction_speeds": {}}, "KeyError.'48'"),
+        ({"chunk": 15, "eviction_speeds": None}, "no sound recmg-paper: TypeError"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(trained, tmp_path, settings, told):
+    directory = shutil.copytree(trained, tmp_path / "copy")
+    manifest = json.loads((directory / "manifest.json").read_text())
+    (directory / "manifest.json").write_text(json.dumps(manifest | {"settings": settings}))
+    with pytest.raises(ValueError, match=told):
+        PaperPolicy.load(directory)
+
+
+def test_an_order_of_other_rows_and_noise_for_a_model_are_refused(trained, tmp_path):
+    found = read_policy(trained)
+    order = found.arrays["order"].copy()
+    order[0] = order[1]
+    write_policy(tmp_path / "order", found.manifest, found.models, {"order": order})
+    with pytest.raises(ValueError, match="has no order of 16040 rows"):
+        PaperPolicy.load(tmp_path / "order")
+    models = {**found.models, "caching-48": b"noise"}
+    write_policy(tmp_path / "model", found.manifest, models, found.arrays)
+    with pytest.raises(ValueError, match="model 'caching-48' cannot be loaded"):
+        PaperPolicy.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"until": 0}, "until is 0"),
+        ({"until": 0.01}, "has 40 accesses to learn from, expected at least 150"),
+        ({"fast_fractions": [2]}, "fast_fraction is 2"),
+    ],
+)
+def test_bad_arguments_are_named(small_trace, tmp_path, change, told):
+    with pytest.raises(ValueError, match=told):
+        train_policy(small_trace, tmp_path, **{"fast_fractions": [0.1], **change})

@@ -1,0 +1,119 @@
+"""`recmg-paper` in a store: the decisions of its model, and what comes of them."""
+
+import threading
+import time
+
+import pytest
+from paper_support import hot_and_cold
+
+torch = pytest.importorskip("torch")
+
+from tieralloc._core import Simulator  # noqa: E402
+from tieralloc.policies.recmg_paper.learning import train_policy  # noqa: E402
+from tieralloc.policies.recmg_paper.models import CHUNK  # noqa: E402
+from tieralloc.policies.registry import load_policy  # noqa: E402
+
+FAST_ROWS = 60
+
+
+@pytest.fixture(scope="module")
+def trace():
+    return hot_and_cold(1500)
+
+
+@pytest.fixture(scope="module")
+def policy(trace, tmp_path_factory):
+    directory = tmp_path_factory.mktemp("policies") / "paper"
+    train_policy(trace, directory, [0.008, 0.1], epochs=3, seed=1)
+    return load_policy("recmg-paper", directory)
+
+
+def store_of(make_store, trace, fast_rows):
+    store = make_store(fast_rows=fast_rows, policy="s3fifo")
+    for name, count in zip(trace.table_names, trace.num_embeddings.tolist(), strict=True):
+        store.create_table(name, count, 4)
+    return store
+
+
+def use(store, policy, fast_rows, in_background):
+    store._core.use_planned(
+        policy.model_for(fast_rows),
+        "s3fifo",
+        pauses=False,
+        in_background=in_background,
+        max_bytes=0,
+        prefetch_cost=0.0,
+        selects=True,
+    )
+
+
+def test_loaded_policy_has_its_name_and_directory(policy):
+    assert policy.name == "recmg-paper"
+    assert policy.directory.manifest.policy == "recmg-paper"
+
+
+def test_model_chunk_by_chunk_counts_about_what_count_says(trace, policy):
+    simulator = Simulator(
+        policy.model_for(FAST_ROWS), FAST_ROWS, policy.rows, table_starts=policy.table_starts
+    )
+    accesses = trace.accesses()
+    threads = torch.get_num_threads()
+    simulator.run(accesses)
+    assert torch.get_num_threads() == threads
+    counted = policy.count(trace, FAST_ROWS, count_from=0, report=lambda done: None)
+    found = simulator.counts
+    assert found["lookups"] == counted["lookups"] == len(accesses)
+    assert found["prefetches_issued"] > 0
+    # Batches of another size round differently.
+    assert found["hits"] == pytest.approx(counted["hits"], rel=0.01)
+
+
+def test_model_of_other_tables_is_refused(policy):
+    with pytest.raises(ValueError, match="table 0: expected 40 rows, got 6040"):
+        Simulator(policy.model_for(FAST_ROWS), FAST_ROWS, 6040)
+
+
+def test_store_stepped_fetches_about_what_the_simulator_counts(trace, policy, make_store):
+    store = store_of(make_store, trace, 300)
+    use(store, policy, 300, in_background=False)
+    assert trace.num_tables * 3 <= CHUNK
+    for indices, offsets in trace.batches(3):  # a chunk
+        store.embedding_bag(indices, offsets)
+        store._core.step_policy()
+    stats = store.stats()
+    counts = policy.count(trace, 300, count_from=0, report=lambda done: None)
+    assert stats["lookups"] == counts["lookups"]
+    assert stats["prefetches_issued"] > 0
+    assert stats["on_demand_fetches"] == pytest.approx(counts["on_demand_fetches"], rel=0.05)
+
+
+def test_store_in_background_decides_on_one_thread(trace, policy, make_store):
+    seen = set()
+    decide = policy.decide
+
+    def watched(models, accesses):
+        seen.add((threading.get_native_id(), torch.get_num_threads()))
+        return decide(models, accesses)
+
+    policy.decide = watched
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    try:
+        store = store_of(make_store, trace, 300)
+        use(store, policy, 300, in_background=True)
+        for indices, offsets in trace.batches(30):
+            store.embedding_bag(indices, offsets)
+        deadline = time.monotonic() + 60
+        while store._core.policy_stats()["accesses_observed"] < store.stats()["lookups"]:
+            assert store._core.policy_stats()["state"] == "running"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert torch.get_num_threads() == 4
+    finally:
+        torch.set_num_threads(before)
+        del policy.decide
+    assert len(seen) == 1
+    ((thread, threads),) = seen
+    assert thread != threading.get_native_id()
+    assert threads == 1
+    assert store.stats()["prefetches_issued"] > 0

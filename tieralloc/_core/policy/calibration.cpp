@@ -1,0 +1,69 @@
+#include "calibration.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "../split_mix.hpp"
+
+namespace tieralloc {
+namespace {
+
+constexpr float kDecay = 1 - 1.0f / 4000;  // per outcome
+constexpr float kPrior = 5;                // outcomes, as predicted
+
+std::size_t ring_size(std::uint32_t capacity) {
+  return std::bit_ceil(std::clamp<std::size_t>(capacity / 8, 64, 1 << 14));
+}
+
+}  // namespace
+
+Calibration::Calibration(const CurveMap& map, std::uint32_t capacity)
+    : map_(map), ring_(ring_size(capacity)), places_(2 * ring_size(capacity), kNoPlace) {}
+
+std::size_t Calibration::bytes(std::uint32_t capacity) {
+  return ring_size(capacity) * (sizeof(Prediction) + 2 * sizeof(Place));
+}
+
+std::size_t Calibration::place_of(RowId row) const {
+  return SplitMix64::mix(row) & (places_.size() - 1);
+}
+
+void Calibration::predict(RowId row, Value value, std::uint32_t elapsed, std::uint32_t now) {
+  Place& place = places_[place_of(row)];
+  if (place != kNoPlace || end_ - begin_ == ring_.size()) return;
+  place = end_;
+  ring_[end_++ & (ring_.size() - 1)] = {row, now,
+                                        static_cast<std::uint16_t>(cell_of(value, elapsed)),
+                                        static_cast<std::uint16_t>(value), 0};
+}
+
+void Calibration::note_use(RowId row, Place& place, std::uint32_t now) {
+  Prediction& prediction = ring_[place & (ring_.size() - 1)];
+  if (prediction.row != row || prediction.at == now) return;
+  prediction.outcome = map_.outcome(now - prediction.at);
+  place = kNoPlace;
+}
+
+void Calibration::settle(std::uint32_t now) {
+  while (begin_ != end_ && now - ring_[begin_ & (ring_.size() - 1)].at > map_.longest()) {
+    settle_oldest();
+  }
+}
+
+void Calibration::settle_oldest() {
+  const Prediction& prediction = ring_[begin_ & (ring_.size() - 1)];
+  float& outcome = outcomes_[prediction.cell];
+  float& predicted = predictions_[prediction.cell];
+  outcome = outcome * kDecay + prediction.outcome;
+  predicted = predicted * kDecay +
+              std::exp2(static_cast<float>(prediction.value) / kValuesPerOctave + kLowestValue);
+  const float ratio = (outcome + kPrior) / (predicted + kPrior);
+  const float offset = std::clamp(std::log2(ratio) * kValuesPerOctave, -32767.0f, 32767.0f);
+  offsets_[prediction.cell].store(static_cast<std::int16_t>(offset), std::memory_order_relaxed);
+  Place& place = places_[place_of(prediction.row)];
+  if (place == begin_) place = kNoPlace;
+  ++begin_;
+}
+
+}  // namespace tieralloc

@@ -1,0 +1,46 @@
+// model.hpp: a trained policy, as the core runs it.
+//
+// Concurrency: immutable once made; shared by the policies that run it.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <utility>
+#include <vector>
+
+#include "../eviction/policy.hpp"
+#include "../types.hpp"
+#include "network.hpp"
+
+namespace tieralloc {
+
+struct PolicyModel {
+  using MakeNetwork = std::function<std::unique_ptr<Network>()>;
+
+  MakeNetwork caching;   ///< from a row's features to its hazards, one per interval
+  MakeNetwork prefetch;  ///< from a candidate's features to its hazards; none: no prefetching
+  std::vector<std::uint32_t> intervals;           ///< upper ends in accesses, ascending
+  std::vector<std::uint32_t> prefetch_intervals;  ///< the same of the prefetch network
+  std::vector<std::uint32_t> horizons;  ///< of a use that may count, in accesses, ascending
+  std::vector<std::pair<std::uint32_t, double>> eviction_ages;  ///< of LRU, by capacity, ascending
+  std::vector<std::uint32_t> contexts;                          ///< numbers of context tables
+};
+
+/// The tables whose rows share a tier.
+struct TierTables {
+  std::vector<RowId> starts;           ///< table t has the tier's rows from [t] to [t + 1]
+  std::vector<std::uint32_t> numbers;  ///< by which the model knows them
+};
+
+/// Makes a policy for a tier. Throws std::invalid_argument for tables that it does not fit.
+using MakePolicy =
+    std::function<std::unique_ptr<EvictionPolicy>(const EvictionConfig&, const TierTables&)>;
+
+struct LearnedOptions {
+  std::size_t max_bytes = 0;  ///< that the policy may take beside the tier; 0: as many as pay off
+  double prefetch_cost = 0;   ///< of a prefetched row, as a share of an on-demand fetch
+  bool selects = true;        ///< whether simple policies may become active
+};
+
+}  // namespace tieralloc

@@ -1,0 +1,82 @@
+// ranking.hpp: slots in buckets by their present value, the lowest bucket first.
+//
+// A slot is in a bucket, or waits for its evaluation, or is in the probationary segment, or is
+// being evaluated, or is not held. All memory is taken at construction; every call is O(1). Not for
+// concurrent use.
+#pragma once
+
+#include <array>
+#include <bit>
+#include <cstdint>
+#include <vector>
+
+#include "../eviction/slot_lists.hpp"
+#include "../types.hpp"
+
+namespace tieralloc {
+
+class Ranking {
+ public:
+  /// A slot's place: a bucket below kBuckets, or one of those that follow.
+  using Place = std::uint8_t;
+  static constexpr std::uint32_t kBuckets = 128;
+  static constexpr Place kWaits = kBuckets;
+  static constexpr Place kYoung = kBuckets + 1;  ///< prefetched, and the older ones of these
+  static constexpr Place kOld = kBuckets + 2;
+  static constexpr Place kEvaluated = kBuckets + 3;
+  static constexpr Place kNotHeld = kBuckets + 4;
+
+  explicit Ranking(std::uint32_t slots) : lists_(slots, kLists), place_of_(slots, kNotHeld) {}
+
+  static std::size_t bytes(std::uint32_t slots) {
+    return SlotLists::bytes(slots, kLists) + slots * sizeof(Place);
+  }
+
+  Place place_of(Slot slot) const { return place_of_[slot]; }
+  bool holds(Slot slot) const { return place_of_[slot] != kNotHeld; }
+  bool is_ranked(Slot slot) const { return place_of_[slot] < kBuckets; }
+  bool is_prefetched(Slot slot) const {
+    return place_of_[slot] == kYoung || place_of_[slot] == kOld;
+  }
+
+  void move(Slot slot, Place to) {
+    const Place from = place_of_[slot];
+    if (from == to) return;
+    if (from < kLists) take_out(slot, from);
+    place_of_[slot] = to;
+    if (to >= kLists) return;
+    lists_.push_back(to, slot);
+    ++sizes_[to];
+    if (to < kBuckets) used_[to / 64] |= std::uint64_t{1} << to % 64;
+  }
+
+  /// The slot that has been longest in the lowest bucket; kNoSlot where all are empty.
+  Slot lowest() const {
+    for (std::uint32_t i = 0; i < used_.size(); ++i) {
+      if (used_[i] == 0) continue;
+      return lists_.front(64 * i + static_cast<std::uint32_t>(std::countr_zero(used_[i])));
+    }
+    return kNoSlot;
+  }
+
+  /// The slot that has been longest at a listed place; kNoSlot where there is none.
+  Slot first(Place place) const { return lists_.front(place); }
+  std::uint32_t size(Place place) const { return sizes_[place]; }
+
+ private:
+  static constexpr std::uint32_t kLists = kBuckets + 3;
+
+  void take_out(Slot slot, Place from) {
+    lists_.erase(slot);
+    if (--sizes_[from] == 0 && from < kBuckets) {
+      used_[from / 64] &= ~(std::uint64_t{1} << from % 64);
+    }
+  }
+
+  SlotLists lists_;
+  std::vector<Place> place_of_;
+  std::array<std::uint32_t, kLists> sizes_{};
+  std::array<std::uint64_t, kBuckets / 64> used_{};  ///< bit b: bucket b is not empty
+};
+
+}  // namespace tieralloc

@@ -1,0 +1,244 @@
+#include "row_history.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <stdexcept>
+
+#include "../split_mix.hpp"
+#include "fast_log.hpp"
+
+namespace tieralloc {
+namespace {
+
+constexpr Floats4 kDecay{-1.0f / 2048, -1.0f / 16384, -1.0f / 262144, 0};  // log2, an access
+constexpr float kLeastCount = 1e-3f;    // added before logarithms
+constexpr float kForget = 0.002f;       // of a table's mean, an access
+constexpr float kNoTime = 16777214.0f;  // log2(1 + x) is kNever
+
+// Logarithms of times, and of decayed counts from 2^kLowestCount on, in 8 bits.
+constexpr float kTimeCode = 10;
+constexpr float kCountCode = 10;
+constexpr float kLowestCount = -10;
+constexpr std::uint8_t kNeverCode = static_cast<std::uint8_t>(kNever * kTimeCode);
+
+std::uint8_t encode(float code) {
+  return static_cast<std::uint8_t>(std::clamp(code, 0.0f, 255.0f));
+}
+float decode_time(std::uint8_t code) {
+  return static_cast<float>(code) * (1 / kTimeCode);
+}
+/// The fourth is 0.
+Floats4 decode_counts(const std::array<std::uint8_t, 3>& codes) {
+  const Ints4 integers{codes[0], codes[1], codes[2], 0};
+  return __builtin_convertvector(integers, Floats4) * (1 / kCountCode) + kLowestCount;
+}
+
+std::size_t buckets_for(std::uint32_t rows) {
+  return (std::size_t{rows} + 3) / 4;
+}
+
+std::size_t contexts_for(const HistoryConfig& config) {
+  if (config.contexts.empty()) return 0;
+  return std::bit_ceil(std::clamp<std::size_t>(config.samples, 64, 1 << 15));
+}
+
+/// Never 0.
+std::uint16_t tag_of(std::uint64_t hash) {
+  return static_cast<std::uint16_t>((hash >> 40) | 1);
+}
+
+void check(const HistoryConfig& config) {
+  const std::size_t tables = config.table_starts.size() - 1;
+  const bool ascend = std::is_sorted(config.table_starts.begin(), config.table_starts.end());
+  if (config.table_starts.size() < 2 || tables > 0xFFFF || !ascend || config.table_starts[0] != 0) {
+    throw std::invalid_argument("table_starts: expected to ascend from 0, for 1 to 65535 tables");
+  }
+  if (config.remembered == 0) {
+    throw std::invalid_argument("remembered: expected at least 1 row, got 0");
+  }
+  if (!config.table_numbers.empty() && config.table_numbers.size() != tables) {
+    throw std::invalid_argument("table_numbers: expected " + std::to_string(tables) + ", got " +
+                                std::to_string(config.table_numbers.size()));
+  }
+  if (config.contexts.size() > kContexts) {
+    throw std::invalid_argument("contexts: expected at most " + std::to_string(kContexts) +
+                                ", got " + std::to_string(config.contexts.size()));
+  }
+  for (const std::uint32_t table : config.contexts) {
+    if (table < tables) continue;
+    throw std::invalid_argument("contexts: expected tables below " + std::to_string(tables) +
+                                ", got " + std::to_string(table));
+  }
+}
+
+}  // namespace
+
+std::vector<std::string> row_feature_names() {
+  std::vector<std::string> names{
+      // The number of the table; whether its last sample goes on; the share of the table's last
+      // accesses that were to known rows.
+      "table", "in_sample", "table_known",
+      // log2(1 + value): its last times between accesses; accesses since the last one; samples it
+      // was in; accesses since its first one.
+      "gap_0", "gap_1", "gap_2", "age", "samples", "lifetime",
+      // log2(0.001 + count) of its accesses, each halved after so many accesses.
+      "decayed_2048", "decayed_16384", "decayed_262144"};
+  for (std::size_t i = 0; i < kContexts; ++i) {
+    // log2(1 + value) of the row that its last sample had in a context table: the time between its
+    // last two accesses, and the samples that it was in.
+    names.push_back("context_" + std::to_string(i) + "_gap");
+    names.push_back("context_" + std::to_string(i) + "_samples");
+  }
+  return names;
+}
+
+RowHistory::RowHistory(const HistoryConfig& config) : table_starts_(config.table_starts) {
+  check(config);
+  tables_.resize(table_starts_.size() - 1);
+  for (std::size_t t = 0; t < tables_.size(); ++t) {
+    tables_[t].number =
+        static_cast<float>(config.table_numbers.empty() ? t : config.table_numbers[t]);
+  }
+  for (std::uint32_t i = 0; i < config.contexts.size(); ++i)
+    tables_[config.contexts[i]].context = i;
+  buckets_.resize(buckets_for(config.remembered));
+  contexts_.resize(contexts_for(config), no_context(0));
+}
+
+std::size_t RowHistory::bytes(const HistoryConfig& config) {
+  return buckets_for(config.remembered) * sizeof(Bucket) + contexts_for(config) * sizeof(Context);
+}
+
+RowHistory::Context RowHistory::no_context(std::uint16_t sample) {
+  Context context{.sample = sample};
+  context.gaps.fill(kNeverCode);
+  return context;
+}
+
+void RowHistory::begin_sample() {
+  ++sample_;
+  last_table_ = kNoTable;
+  if (!contexts_.empty()) contexts_[sample_ & (contexts_.size() - 1)] = no_context(sample_);
+}
+
+const RowHistory::Bucket& RowHistory::bucket_of(RowId row) const {
+  const std::uint64_t hash = SplitMix64::mix(row) & 0xFFFFFFFFu;
+  return buckets_[static_cast<std::size_t>(hash * buckets_.size() >> 32)];
+}
+
+const RowHistory::Record* RowHistory::find(RowId row) const {
+  const std::uint16_t tag = tag_of(SplitMix64::mix(row));
+  for (const Record& record : bucket_of(row).records) {
+    if (record.tag == tag) return &record;
+  }
+  return nullptr;
+}
+
+RowHistory::Record& RowHistory::find_or_replace(RowId row, bool& is_new) {
+  const std::uint16_t tag = tag_of(SplitMix64::mix(row));
+  auto& records = const_cast<Bucket&>(bucket_of(row)).records;
+  is_new = false;
+  Record* worst = &records[0];
+  const auto merit = [](const Record& of) { return std::uint64_t{of.samples} * of.samples; };
+  for (Record& record : records) {
+    if (record.tag == tag) return record;
+    // An empty record has no merit, and is replaced before all others.
+    if (age(record) * merit(*worst) > age(*worst) * merit(record)) worst = &record;
+  }
+  is_new = true;
+  *worst = Record{.tag = tag};
+  worst->gaps.fill(kNeverCode);
+  return *worst;
+}
+
+std::uint32_t RowHistory::table_of(RowId row) const {
+  if (last_table_ != kNoTable && row >= table_starts_[last_table_] &&
+      row < table_starts_[last_table_ + 1]) {
+    return last_table_;
+  }
+  const auto after = std::upper_bound(table_starts_.begin(), table_starts_.end(), row);
+  return static_cast<std::uint32_t>(after - table_starts_.begin() - 1);
+}
+
+/// Uniform in 0 ... 1: added before a code is cut off to a whole number.
+float RowHistory::dither() const {
+  return static_cast<float>(now_ * 0x9E3779B1u >> 8) * 0x1p-24f;
+}
+
+std::uint32_t RowHistory::observe(RowId row) {
+  ++now_;
+  bool is_new = false;
+  Record& record = find_or_replace(row, is_new);
+  last_table_ = table_of(row);
+  Table& table = tables_[last_table_];
+  table.known += ((is_new ? 0.0f : 1.0f) - table.known) * kForget;
+  const std::uint32_t since = is_new ? ~0u : age(record);
+  const float gap = is_new ? 0 : static_cast<float>(since);
+  if (!is_new) note_return(record, gap);
+  if ((is_new || record.sample != sample_) && record.samples < 0xFF) ++record.samples;
+  Floats4 counts = fast_exp2_any(decode_counts(record.decayed) + gap * kDecay);
+  counts = is_new ? Floats4{} + 1.0f : counts + 1.0f;
+  const Floats4 codes = (fast_log2(counts) - kLowestCount) * kCountCode + dither();
+  for (std::size_t i = 0; i < kDecayed; ++i) record.decayed[i] = encode(codes[i]);
+  record.last = now_;
+  record.sample = sample_;
+  if (table.context == kContexts) return since;
+  Context& context = contexts_[sample_ & (contexts_.size() - 1)];
+  context.gaps[table.context] = record.gaps[0];
+  context.samples[table.context] = record.samples;
+  return since;
+}
+
+/// Notes the time since the row's last access.
+void RowHistory::note_return(Record& record, float gap) {
+  std::copy_backward(record.gaps.begin(), record.gaps.end() - 1, record.gaps.end());
+  record.gaps[0] = encode(std::min(fast_log2(1 + gap) * kTimeCode + 0.5f, float{kNeverCode}));
+  const float lifetime = fast_exp2_any(decode_time(record.lifetime)) + gap;
+  record.lifetime = encode(std::min(fast_log2(lifetime) * kTimeCode + dither(), float{kNeverCode}));
+}
+
+void RowHistory::write_features(std::span<const RowId> rows, float* features) const {
+  for (const RowId row : rows) prefetch(row);
+  for (const RowId row : rows) {
+    write_row(row, features);
+    features += kRowFeatures;
+  }
+}
+
+void RowHistory::write_row(RowId row, float* features) const {
+  static constexpr Record kUnknown{.gaps = {kNeverCode, kNeverCode, kNeverCode},
+                                   .lifetime = kNeverCode};
+  const Record* found = find(row);
+  const Record& record = found != nullptr ? *found : kUnknown;
+  const auto after = std::upper_bound(table_starts_.begin(), table_starts_.end(), row);
+  const auto table = static_cast<std::uint32_t>(after - table_starts_.begin() - 1);
+  const float age = found != nullptr ? static_cast<float>(this->age(record)) : kNoTime;
+  *features++ = tables_[table].number;
+  *features++ = found != nullptr && record.sample == sample_ ? 1.0f : 0.0f;
+  *features++ = tables_[table].known;
+  for (const std::uint8_t gap : record.gaps) *features++ = decode_time(gap);
+  *features++ = fast_log2(1 + age);
+  *features++ = fast_log2(1 + static_cast<float>(record.samples));
+  *features++ =
+      found != nullptr ? fast_log2(fast_exp2_any(decode_time(record.lifetime)) + age) : kNever;
+  Floats4 counts = fast_exp2_any(decode_counts(record.decayed) + age * kDecay);
+  counts = fast_log2((found != nullptr ? counts : Floats4{}) + kLeastCount);
+  for (std::size_t i = 0; i < kDecayed; ++i) *features++ = counts[i];
+  write_context(found, tables_[table].context, features);
+}
+
+/// `own` is the context that the row's table is, which tells nothing of it.
+void RowHistory::write_context(const Record* record, std::uint32_t own, float* features) const {
+  const Context* context = nullptr;
+  if (record != nullptr && !contexts_.empty()) {
+    const Context& held = contexts_[record->sample & (contexts_.size() - 1)];
+    if (held.sample == record->sample) context = &held;
+  }
+  for (std::size_t i = 0; i < kContexts; ++i) {
+    const bool tells = context != nullptr && i != own;
+    *features++ = tells ? decode_time(context->gaps[i]) : kNever;
+    *features++ = tells ? fast_log2(1 + static_cast<float>(context->samples[i])) : 0;
+  }
+}
+
+}  // namespace tieralloc
