@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from tieralloc.simulate import LearnedPolicy
 
 if TYPE_CHECKING:
-    from tieralloc._core import PlannedModel
+    pass
 
 #: Module and name of what trains each policy, and of what loads it.
 _TRAINED_BY = {
@@ -28,13 +28,6 @@ _LOADED_BY = {
 
 #: Policies that run from the directory of another.
 _TRAINED_AS = {"recmg-caching": "recmg"}
-
-
-class TrainedPolicy(LearnedPolicy, Protocol):
-    """A trained policy, for the simulator and for a store."""
-
-    def model_for(self, fast_rows: int) -> PlannedModel:
-        """Return what `tieralloc._core.Store.use_planned` takes, for so many fast rows."""
 
 
 def learned_names() -> list[str]:
@@ -74,7 +67,7 @@ def served_names() -> list[str]:
     return list(_LOADED_BY)
 
 
-def load_policy(name: str, path: str, label: str | None = None) -> TrainedPolicy:
+def load_policy(name: str, path: str, label: str | None = None) -> LearnedPolicy:
     """Load a trained policy.
 
     Parameters
@@ -99,7 +92,7 @@ def load_policy(name: str, path: str, label: str | None = None) -> TrainedPolicy
         known = ", ".join(_LOADED_BY)
         raise ValueError(f"learned policy {name!r} is unknown; known are {known}")
     module, kind = _LOADED_BY[name]
-    loaded: TrainedPolicy = getattr(importlib.import_module(module), kind).load(path, label or name)
+    loaded: LearnedPolicy = getattr(importlib.import_module(module), kind).load(path, label or name)
     return loaded
 
 

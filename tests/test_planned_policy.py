@@ -273,40 +273,47 @@ def test_use_policy_while_serving_gives_right_rows(make_store, directories):
     assert not wrong
 
 
+def stepped_counts(store, policy, calls):
+    """What a store counts that is served these calls, and makes a step of its policy after each."""
+    fill(store)
+    if ":" in policy:
+        planned = replace(load_planned(policy, auto_pause=False), in_background=False)
+        planned.start(store._core, list(TABLES.items()))
+    else:
+        store.use_policy(policy)
+    for call in calls:
+        store.embedding_bag(*call)
+        if ":" in policy:
+            assert store._core.step_policy() == len(call[0])
+    stats = store.stats()
+    return {name: stats[name] for name in COUNTS}
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
 @pytest.mark.parametrize("fraction", [0.02, FRACTION, 0.4])
-@pytest.mark.parametrize("name", POLICIES)
-def test_stepped_store_counts_as_simulate_does(make_store, directories, name, fraction):
+@pytest.mark.parametrize("name", ["lru", "s3fifo", *POLICIES])
+def test_stepped_store_counts_as_simulate_does(make_store, directories, name, fraction, batch_size):
+    trace = trace_of(phrases(12000, seed=2), "phrases")
+    policy = f"{name}:{directories[name]}" if name in directories else name
+    (simulated,) = simulate(
+        trace, with_learned([policy]), [fraction], count_from=0, batch_size=batch_size
+    )
+    store = make_store(fast_rows=simulated["fast_rows"])
+    counts = stepped_counts(store, policy, trace.batches(batch_size))
+    assert counts == {name: simulated[name] for name in COUNTS}
+    assert (counts["prefetches_useful"] > 0) == (name in ("recmg", "recmg-paper"))
+
+
+@pytest.mark.parametrize("name", ["lru", "s3fifo", *POLICIES])
+def test_store_stepped_access_by_access_counts_as_simulate_does(make_store, directories, name):
     accesses = np.concatenate(phrases(3000, seed=2))
     trace = trace_of(accesses.reshape(-1, 1), "one access a sample")
     assert np.array_equal(trace.accesses(), accesses)
-    policy = f"{name}:{directories[name]}"
-    (simulated,) = simulate(trace, with_learned([policy]), [fraction], count_from=0)
+    policy = f"{name}:{directories[name]}" if name in directories else name
+    (simulated,) = simulate(trace, with_learned([policy]), [FRACTION], count_from=0)
     store = make_store(fast_rows=simulated["fast_rows"])
-    fill(store)
-    planned = replace(load_planned(policy, auto_pause=False), in_background=False)
-    planned.start(store._core, list(TABLES.items()))
-    for row in accesses.tolist():
-        table, first = ("a", 0) if row < TABLES["a"] else ("b", TABLES["a"])
-        store.table(table).lookup(np.array([row - first]))
-        assert store._core.step_policy() == 1
-    stats = store.stats()
-    assert {name: stats[name] for name in COUNTS} == {name: simulated[name] for name in COUNTS}
-    # What recmg prefetches are rows of the sample, of which there are no others here.
-    assert (stats["prefetches_issued"] > 0) == (name == "recmg-paper")
-
-
-def test_stepped_store_prefetches_for_samples(make_store, directories):
-    store = make_store(fast_rows=800)
-    fill(store)
-    policy = f"recmg:{directories['recmg']}"
-    replace(load_planned(policy), in_background=False).start(store._core, list(TABLES.items()))
-    for call in trace_of(phrases(8000, seed=3), "phrases").batches(1):
-        store.embedding_bag(*call)
-        assert store._core.step_policy() == len(call[0])
-    stats = store.stats()
-    assert store._core.policy_stats()["tiers"][0]["prefetching"]["chosen"] > 0
-    assert stats["prefetches_issued"] > stats["prefetches_useful"] > 0
-    assert stats["hits"] + stats["on_demand_fetches"] == stats["lookups"] == 8000
+    counts = stepped_counts(store, policy, trace.batches(1))
+    assert counts == {name: simulated[name] for name in COUNTS}
 
 
 def test_forked_child_leaves_the_policy_to_its_parent(make_store, recmg):

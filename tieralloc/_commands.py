@@ -19,9 +19,10 @@ from tieralloc.policies.registry import trainer, with_learned
 from tieralloc.replay import SECONDS
 from tieralloc.replay import replay as replay_trace
 from tieralloc.report import Record
-from tieralloc.simulate import LearnedPolicy, first_counted
+from tieralloc.simulate import LearnedPolicy
 from tieralloc.simulate import simulate as simulate_trace
 from tieralloc.trace import Trace
+from tieralloc.trace.stream import first_counted
 
 
 def demo(arguments: argparse.Namespace) -> None:
@@ -70,6 +71,7 @@ def simulate(arguments: argparse.Namespace) -> None:
             policies,
             arguments.fast_fraction,
             arguments.count_from,
+            batch_size=arguments.batch_size,
             progress=done,
             seed=arguments.seed,
         )

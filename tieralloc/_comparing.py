@@ -14,7 +14,7 @@ from tieralloc.compare import NONE, RECMG, Cell, Comparison, cells_of, compare
 from tieralloc.policies.baselines.registry import make_baselines
 from tieralloc.policies.registry import trainer
 from tieralloc.policy_directory import TrainingTrace, fingerprint, read_policy
-from tieralloc.simulate import first_counted
+from tieralloc.trace.stream import first_counted
 
 if TYPE_CHECKING:
     from tieralloc.policies.recmg.policy import RecmgPolicy

@@ -134,14 +134,22 @@ def _add_simulate(commands: _Commands) -> None:
         commands,
         "simulate",
         "count a trace's misses, with no bytes behind them",
-        "Replay a trace through the store's own eviction code, one access at a time, and print\n"
-        "the miss ratio of each policy at each capacity. The first half warms the fast tier.",
+        "Replay a trace through the store's own policies and print the miss ratio of each at each\n"
+        "capacity. The first half warms the fast tier. Accesses come one at a time, as papers\n"
+        "count; with --batch-size by calls, as a store serves them.",
         "tieralloc simulate day.npz\n"
         "tieralloc simulate day.npz --policy lru,s3fifo,opt --fast-fraction 1%,5%,20%\n"
+        "tieralloc simulate day.npz --policy s3fifo,recmg:DIR --batch-size 16\n"
         "tieralloc simulate day.npz --json counts.json --plot curve.png",
     )
     learned = [f"{name}:DIR" for name in learned_names()]
     _add_trace(parser, [*policy_names(), *learned], "lru,s3fifo,opt", _FRACTIONS)
+    parser.add_argument(
+        "--batch-size",
+        type=_arguments.count,
+        metavar="N",
+        help="samples of a call, whose rows are looked up together (default: one access at a time)",
+    )
     parser.set_defaults(run=_commands.simulate)
 
 

@@ -10,7 +10,7 @@ from tieralloc._core import eviction_policy_names
 
 if TYPE_CHECKING:
     from tieralloc import _core
-    from tieralloc.policies.registry import TrainedPolicy
+    from tieralloc.simulate import LearnedPolicy
 
 #: The simple policy beside a learned one that names none.
 FALLBACK = "s3fifo"
@@ -27,7 +27,7 @@ class PlannedPolicy:
     ----------
     name : str
         ``NAME:DIR``, as the store was asked for it.
-    trained : TrainedPolicy
+    trained : LearnedPolicy
         The policy.
     fallback : str
         The simple policy that decides while this one does not.
@@ -42,7 +42,7 @@ class PlannedPolicy:
     """
 
     name: str
-    trained: TrainedPolicy
+    trained: LearnedPolicy
     fallback: str
     max_bytes: int | None
     auto_pause: bool

@@ -75,7 +75,7 @@ cdef extern from "policy/prefetcher.hpp" namespace "tieralloc" nogil:
         uint64_t scored
         uint64_t chosen
         uint64_t used
-        uint64_t displaced
+        double displaced
         double calibration
 
 
@@ -104,6 +104,7 @@ cdef extern from "policy/model.hpp" namespace "tieralloc" nogil:
         size_t max_bytes
         double prefetch_cost
         c_bool selects
+        c_bool whole_samples
 
 
 cdef extern from "policy/learned_policy.hpp" namespace "tieralloc" nogil:
@@ -501,7 +502,7 @@ cdef class Network:
 cdef class PlannedModel:
     """What a store or a simulator runs as its policy: a `LearnedModel` or an `ExternalModel`."""
 
-    cdef MakePolicy _maker(self, size_t max_bytes, double prefetch_cost, c_bool selects) except *:
+    cdef MakePolicy _maker(self, const LearnedOptions& options) except *:
         raise TypeError("expected a LearnedModel or an ExternalModel")
 
 
@@ -516,7 +517,8 @@ cdef class LearnedModel(PlannedModel):
         From the features of a candidate to the hazards of its next use; none: nothing is
         prefetched.
     intervals, prefetch_intervals : sequence of int
-        Upper ends of the networks' intervals, in accesses, ascending.
+        Upper ends of the networks' intervals, in accesses, ascending. Those of the prefetch network
+        begin with 0, the rest of the sample, and count from its end.
     horizons : sequence of int
         Accesses within which a use may count, ascending.
     eviction_ages : sequence of (int, float)
@@ -533,13 +535,15 @@ cdef class LearnedModel(PlannedModel):
     cdef shared_ptr[c_PolicyModel] _model
 
     def __cinit__(self, Network caching not None, Network prefetch=None, *, intervals, horizons,
-                  eviction_ages, prefetch_intervals=(PREFETCH_HORIZON,), contexts=()):
+                  eviction_ages, prefetch_intervals=(0, PREFETCH_HORIZON), contexts=()):
         for name, values in (("intervals", intervals), ("horizons", horizons),
-                             ("prefetch_intervals", prefetch_intervals),
+                             ("prefetch_intervals after the first", prefetch_intervals[1:]),
                              ("eviction_ages", [rows for rows, _ in eviction_ages])):
             steps = np.diff(np.asarray(values, dtype=np.int64), prepend=0)
             if len(steps) == 0 or (steps <= 0).any():
                 raise ValueError(f"{name}: expected to ascend from above 0, got {list(values)}")
+        if prefetch_intervals[0] != 0:
+            raise ValueError(f"prefetch_intervals: expected 0 first, got {prefetch_intervals[0]}")
         if not all(age > 0 for _, age in eviction_ages):
             raise ValueError(f"eviction_ages: expected above 0, got {list(eviction_ages)}")
         self._model = make_shared[c_PolicyModel]()
@@ -554,11 +558,7 @@ cdef class LearnedModel(PlannedModel):
             model.eviction_ages.push_back(pair[uint32_t, double](rows, age))
         model.contexts = _word_vector(contexts)
 
-    cdef MakePolicy _maker(self, size_t max_bytes, double prefetch_cost, c_bool selects) except *:
-        cdef LearnedOptions options
-        options.max_bytes = max_bytes
-        options.prefetch_cost = prefetch_cost
-        options.selects = selects
+    cdef MakePolicy _maker(self, const LearnedOptions& options) except *:
         return make_learned(<shared_ptr[const c_PolicyModel]> self._model, options)
 
 
@@ -603,9 +603,10 @@ cdef class ExternalModel(PlannedModel):
         self._table_starts = _row_vector(starts)
         self._nbytes = nbytes
 
-    cdef MakePolicy _maker(self, size_t max_bytes, double prefetch_cost, c_bool selects) except *:
+    cdef MakePolicy _maker(self, const LearnedOptions& options) except *:
         return external_policy(<PyObject*> self._decide, self._eviction_speed, self._chunk,
-                               self._table_starts, self._nbytes, max_bytes, _decide_in_python)
+                               self._table_starts, self._nbytes, options.max_bytes,
+                               _decide_in_python)
 
 
 cdef _learned_dict(LearnedStats stats):

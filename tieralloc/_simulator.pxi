@@ -46,9 +46,13 @@ cdef extern from "simulator.hpp" namespace "tieralloc" nogil:
         uint64_t prefetches_late
         uint64_t prefetches_useless
 
+    cdef cppclass Calls:
+        size_t samples
+        vector[uint64_t] table_starts
+
     cdef cppclass c_Simulator "tieralloc::Simulator":
         c_Simulator(unique_ptr[EvictionPolicy] policy, const EvictionConfig& config, uint64_t rows,
-                    uint64_t count_from, uint64_t prefetch_lag) except +
+                    uint64_t count_from, uint64_t prefetch_lag, Calls calls) except +
         void run(RowSpan accesses) except +
         void run(RowSpan accesses, WordSpan sample_lengths) except +
         void prefetch(RowSpan rows) except +
@@ -122,7 +126,9 @@ cdef class Simulator:
     prefetch_lag : int
         Accesses for which a prefetched row is in flight.
     table_starts : (T + 1,) array of int, optional
-        Of a model: table ``t`` has rows ``table_starts[t]`` to ``table_starts[t + 1] - 1``.
+        Table ``t`` has rows ``table_starts[t]`` to ``table_starts[t + 1] - 1``; none: there is one.
+    samples_per_call : int
+        How many samples a call looks up; 0: one access is looked up at a time.
     max_bytes, prefetch_cost, selects
         Of a `LearnedModel`: bytes that it may take beside the tier, 0 for as many as pay off; what
         a prefetched row costs, as a share of an on-demand fetch; whether simple policies may become
@@ -139,27 +145,36 @@ cdef class Simulator:
     cdef bint _running
 
     def __cinit__(self, policy, uint32_t capacity, uint64_t rows, *, uint64_t count_from=0,
-                  uint64_t seed=0, uint64_t prefetch_lag=0, table_starts=None, size_t max_bytes=0,
-                  double prefetch_cost=0.0, bint selects=True):
+                  uint64_t seed=0, uint64_t prefetch_lag=0, table_starts=None,
+                  size_t samples_per_call=0, size_t max_bytes=0, double prefetch_cost=0.0,
+                  bint selects=True):
         cdef EvictionConfig config
         cdef TierTables tables
         cdef MakePolicy make
         cdef unique_ptr[EvictionPolicy] made
+        cdef Calls calls
+        cdef LearnedOptions options
+        calls.samples = samples_per_call
+        calls.table_starts = _row_vector([0, rows] if table_starts is None else table_starts)
         config.capacity = capacity
         config.slots = capacity + spare_slots(capacity)  # as a store's fast tier has them
         config.seed = seed
         if isinstance(policy, PlannedModel):
             if capacity < 1:
                 raise ValueError("capacity: expected at least 1 row, got 0")
-            tables.starts = _row_vector([0, rows] if table_starts is None else table_starts)
+            tables.starts = calls.table_starts
             tables.numbers = _word_vector(range(tables.starts.size() - 1))
-            make = (<PlannedModel> policy)._maker(max_bytes, prefetch_cost, selects)
+            options.max_bytes = max_bytes
+            options.prefetch_cost = prefetch_cost
+            options.selects = selects
+            options.whole_samples = samples_per_call > 0
+            make = (<PlannedModel> policy)._maker(options)
             made = make(config, tables)
         else:
             made = make_eviction_policy(policy.encode(), config)
         self._policy = made.get()
         self._simulator.reset(new c_Simulator(move(made), config, rows, count_from,
-                                             prefetch_lag))
+                                             prefetch_lag, calls))
 
     def run(self, const uint64_t[::1] accesses not None, sample_lengths=None):
         """Replay the next piece of the access stream.
@@ -169,7 +184,8 @@ cdef class Simulator:
         accesses : (n,) contiguous buffer of uint64
             Row numbers.
         sample_lengths : (B,) array of uint32, optional
-            Accesses of each sample, which add up to ``n``; without it the last sample goes on.
+            Accesses of each sample, which add up to ``n``; without it the last sample goes on, one
+            access at a time. The last call of a piece may have fewer samples than others.
 
         Raises
         ------

@@ -754,7 +754,12 @@ cdef class Store:
                     bint in_background, size_t max_bytes, double prefetch_cost, bint selects):
         """Have a model decide, and a simple policy while it pauses or after it failed."""
         cdef PlannedPolicy policy
-        policy.make = model._maker(max_bytes, prefetch_cost, selects)
+        cdef LearnedOptions options
+        options.max_bytes = max_bytes
+        options.prefetch_cost = prefetch_cost
+        options.selects = selects
+        options.whole_samples = True
+        policy.make = model._maker(options)
         policy.simple = simple.encode()
         policy.pauses = pauses
         policy.in_background = in_background

@@ -10,24 +10,25 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from tieralloc import _machine
-from tieralloc._core import Simulator, eviction_policy_bytes, eviction_policy_names
+from tieralloc._core import eviction_policy_bytes, eviction_policy_names
+from tieralloc._planned import PREFETCH_COST
+from tieralloc.policies.baselines import scene as scenes
 from tieralloc.policies.baselines.baseline import Tier
 from tieralloc.policies.baselines.registry import baseline_names
-from tieralloc.policies.baselines.scene import Scene, Stream
 from tieralloc.policies.baselines.tuning import TEST_SHARE, Tuned, defaults, tune
 from tieralloc.report import percent
-from tieralloc.simulate import count_distinct, count_record, fast_rows, first_counted
+from tieralloc.simulate import count_distinct, count_record, fast_rows, run_simulator
+from tieralloc.trace.stream import Stream, first_counted
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from tieralloc._core import PlannedModel
     from tieralloc.policies.baselines.baseline import Baseline
     from tieralloc.policies.recmg.policy import RecmgPolicy
     from tieralloc.trace import Trace
 
 NONE, RECMG = "none", "recmg"
-
-_CHUNK = 1 << 20
 
 
 def caching_names() -> list[str]:
@@ -194,22 +195,26 @@ class _Run:
             policy.check(self.trace)
 
     @cached_property
-    def stream(self) -> Stream:
+    def samples(self) -> Stream:
         return Stream.of(self.trace)
+
+    @cached_property
+    def stream(self) -> scenes.Stream:
+        return scenes.Stream.of(self.trace)
 
     @cached_property
     def counted(self) -> int:
         return first_counted(len(self.stream.accesses), self.count_from)
 
     @cached_property
-    def scene(self) -> Scene:
-        return Scene(self.stream, self.counted, self.seed)
+    def scene(self) -> scenes.Scene:
+        return scenes.Scene(self.stream, self.counted, self.seed)
 
     @cached_property
-    def trial(self) -> Scene:
+    def trial(self) -> scenes.Scene:
         """The scene of tuning: only accesses that are not counted."""
         past = self.stream.until(self.counted)
-        return Scene(past, int(self.counted * (1 - TEST_SHARE)), self.seed)
+        return scenes.Scene(past, int(self.counted * (1 - TEST_SHARE)), self.seed)
 
     @cached_property
     def distinct(self) -> int:
@@ -218,9 +223,9 @@ class _Run:
     def measure(self, cell: Cell, fraction: float, done: Comparison) -> None:
         rows = fast_rows(fraction, self.distinct)
         if cell.caching == RECMG:
-            measured = self._learned(self.learned[cell.policy], rows)
+            measured = self._simulated(self.learned[cell.policy].model_for(rows), rows)
         elif cell.prefetching == NONE:
-            measured = self._simple(cell.caching, rows)
+            measured = self._simulated(cell.caching, rows)
         else:
             measured = self._baseline(cell, fraction, rows, done)
         record = count_record(cell.policy, self.trace.name, fraction, rows, measured.counts)
@@ -249,22 +254,24 @@ class _Run:
     def _lru_fetches_at(self, rows: int) -> int:
         """On-demand fetches of LRU without prefetching."""
         if rows not in self._lru_fetches:
-            self._lru_fetches[rows] = self._replay("lru", rows)["on_demand_fetches"]
+            lru = run_simulator(self.samples, "lru", rows, count_from=self.counted)
+            self._lru_fetches[rows] = lru.counts["on_demand_fetches"]
         return self._lru_fetches[rows]
 
-    def _replay(self, caching: str, rows: int) -> Mapping[str, int]:
-        accesses = self.stream.accesses
-        simulator = Simulator(caching, rows, self.stream.rows, count_from=self.counted)
-        for start in range(0, len(accesses), _CHUNK):
-            simulator.run(accesses[start : start + _CHUNK])
-        return simulator.counts
-
-    def _simple(self, caching: str, rows: int) -> _Measured:
+    def _simulated(self, policy: str | PlannedModel, rows: int) -> _Measured:
         began = time.process_time()
-        counts = self._replay(caching, rows)
+        simulator = run_simulator(
+            self.samples,
+            policy,
+            rows,
+            count_from=self.counted,
+            prefetch_lag=self.lag,
+            prefetch_cost=PREFETCH_COST,
+            report=self.progress,
+        )
         seconds = time.process_time() - began
-        self.progress(len(self.stream.accesses))
-        return _Measured(counts, eviction_policy_bytes(caching, rows), seconds)
+        simple = eviction_policy_bytes(policy, rows) if isinstance(policy, str) else 0
+        return _Measured(simulator.counts, simple + simulator.policy_bytes, seconds)
 
     def _baseline(self, cell: Cell, fraction: float, rows: int, done: Comparison) -> _Measured:
         baseline = self.baselines[cell.prefetching]
@@ -299,14 +306,6 @@ class _Run:
                 "settings": settings,
                 "miss_ratio": round(miss_ratio, 6),
             }
-
-    def _learned(self, policy: RecmgPolicy, rows: int) -> _Measured:
-        began = time.process_time()
-        counts = policy.count(
-            self.trace, rows, count_from=self.counted, lag=self.lag, report=self.progress
-        )
-        seconds = time.process_time() - began
-        return _Measured(counts, policy.nbytes(rows), seconds)
 
 
 def _share(part: int, whole: int) -> float | None:

@@ -21,14 +21,9 @@ from tieralloc._replay_runs import Bench, Settings, calls_within
 from tieralloc._source import SourceRows
 from tieralloc.numa import EmulatedMemory, SlowMemory
 from tieralloc.policies.registry import label_of, served_names
-from tieralloc.simulate import (
-    OPT,
-    check_policies,
-    count_distinct,
-    fast_rows,
-    first_counted,
-)
+from tieralloc.simulate import OPT, check_policies, count_distinct, fast_rows
 from tieralloc.store import TieredStore
+from tieralloc.trace.stream import first_counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""Replays a trace through the store's own eviction code with no bytes behind it."""
+"""Replays a trace through the store's own policies with no bytes behind them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from tieralloc._core import Simulator, belady, eviction_policy_names
+from tieralloc._planned import PREFETCH_COST
+from tieralloc.trace.stream import Stream, first_counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tieralloc._core import PlannedModel
     from tieralloc.policy_directory import PolicyDirectory
     from tieralloc.trace import Trace
 
 #: Belady's optimal replacement, which needs the future and no store can run.
 OPT = "opt"
 
-_CHUNK = 1 << 20
+_PIECE = 1 << 14  # samples
 
 
 class LearnedPolicy(Protocol):
@@ -36,18 +39,10 @@ class LearnedPolicy(Protocol):
     def check(self, trace: Trace) -> None:
         """Raise ValueError for a trace that the policy does not fit."""
 
-    def count(
-        self,
-        trace: Trace,
-        capacity: int,
-        *,
-        count_from: int,
-        report: Callable[[int], object],
-    ) -> Mapping[str, int]:
-        """Replay a trace at a capacity; return what `count_record` takes.
+    def model_for(self, fast_rows: int, accesses: NDArray[np.uint64] | None = None) -> PlannedModel:
+        """Return what runs at so many fast rows; `accesses`: those that it will observe, if known.
 
-        Accesses before number `count_from` are not counted; `report` is called with the number of
-        accesses just replayed.
+        It may decide faster on accesses that are known, but no other way.
         """
 
 
@@ -88,10 +83,11 @@ def simulate(
     fast_fractions: Sequence[float],
     count_from: float = 0.5,
     *,
+    batch_size: int | None = None,
     progress: Callable[[int], object] | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Count what each policy would do with a trace at each capacity, one access at a time.
+    """Count what each policy would do with a trace at each capacity.
 
     Parameters
     ----------
@@ -103,6 +99,9 @@ def simulate(
         Capacities as fractions of the distinct rows of the whole trace, rounded down.
     count_from : float
         The share of the accesses that warms the tier and is not counted, in [0, 1).
+    batch_size : int, optional
+        Samples that a call looks up at a time, as a store serves them; none: accesses are looked up
+        one at a time. `OPT` always has them one at a time.
     progress : callable, optional
         Called with the number of accesses just replayed; they add up to ``len(policies) *
         len(fast_fractions)`` times those of the trace.
@@ -126,40 +125,35 @@ def simulate(
     for policy in policies:
         if not isinstance(policy, str):
             policy.check(trace)
-    accesses = trace.accesses()
+    stream = Stream.of(trace)
+    accesses = stream.accesses
     counted = first_counted(len(accesses), count_from)
     if len(accesses) == 0:
         raise ValueError(f"trace {trace.name!r} has no accesses, expected one or more")
-    rows = int(trace.num_embeddings.sum())
-    distinct = count_distinct(accesses, rows)
+    distinct = count_distinct(accesses, stream.rows)
     capacities = [fast_rows(fraction, distinct) for fraction in fast_fractions]
     report = progress if progress is not None else lambda _: None
 
     records = []
     for policy in policies:
+        name = policy if isinstance(policy, str) else policy.name
         for fraction, capacity in zip(fast_fractions, capacities, strict=True):
-            counts: Mapping[str, int]
-            if isinstance(policy, str):
-                name = policy
-                counts = _replay(policy, accesses, rows, capacity, counted, seed, report)
+            if policy == OPT:
+                counts = belady(accesses, stream.rows, capacity, count_from=counted)
+                report(len(accesses))
             else:
-                name = policy.name
-                counts = policy.count(trace, capacity, count_from=counted, report=report)
+                counts = run_simulator(
+                    stream,
+                    policy if isinstance(policy, str) else policy.model_for(capacity, accesses),
+                    capacity,
+                    count_from=counted,
+                    samples_per_call=batch_size or 0,
+                    prefetch_cost=PREFETCH_COST,
+                    seed=seed,
+                    report=report,
+                ).counts
             records.append(count_record(name, trace.name, fraction, capacity, counts))
     return records
-
-
-def first_counted(num_accesses: int, count_from: float) -> int:
-    """Return the number of the access that counts first.
-
-    Raises
-    ------
-    ValueError
-        Where `count_from` is not in [0, 1).
-    """
-    if not 0 <= count_from < 1:
-        raise ValueError(f"count_from is {count_from}, expected at least 0 and below 1")
-    return math.floor(count_from * num_accesses)
 
 
 def check_policies(policies: Sequence[str], known: Sequence[str]) -> None:
@@ -169,25 +163,43 @@ def check_policies(policies: Sequence[str], known: Sequence[str]) -> None:
             raise ValueError(f"policy {policy!r} is unknown; known are {', '.join(known)}")
 
 
-def _replay(
-    policy: str,
-    accesses: NDArray[np.uint64],
-    rows: int,
+def run_simulator(
+    stream: Stream,
+    policy: str | PlannedModel,
     capacity: int,
-    count_from: int,
-    seed: int,
-    report: Callable[[int], object],
-) -> dict[str, int]:
-    if policy == OPT:
-        counts = belady(accesses, rows, capacity, count_from=count_from)
-        report(len(accesses))
-        return counts
-    simulator = Simulator(policy, capacity, rows, count_from=count_from, seed=seed)
-    for start in range(0, len(accesses), _CHUNK):
-        chunk = accesses[start : start + _CHUNK]
-        simulator.run(chunk)
-        report(len(chunk))
-    return simulator.counts
+    *,
+    report: Callable[[int], object] = lambda accesses: None,
+    samples_per_call: int = 0,
+    **options: Any,
+) -> Simulator:
+    """Simulate a policy on a stream; return the simulator, which has the counts.
+
+    Parameters
+    ----------
+    stream : Stream
+        What to replay.
+    policy, capacity, samples_per_call, options
+        As `Simulator` takes them.
+    report : callable
+        Called with the number of accesses just replayed.
+    """
+    simulator = Simulator(
+        policy,
+        capacity,
+        stream.rows,
+        table_starts=stream.table_starts,
+        samples_per_call=samples_per_call,
+        **options,
+    )
+    piece = max(samples_per_call, 1) * max(1, _PIECE // max(samples_per_call, 1))
+    begin = 0
+    for first in range(0, len(stream.lengths), piece):
+        lengths = stream.lengths[first : first + piece]
+        end = begin + int(lengths.sum())
+        simulator.run(stream.accesses[begin:end], lengths)
+        report(end - begin)
+        begin = end
+    return simulator
 
 
 def count_record(

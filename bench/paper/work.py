@@ -23,7 +23,7 @@ from tieralloc.policies.baselines.tuning import TEST_SHARE
 from tieralloc.policies.registry import trainer
 from tieralloc.policy_directory import fingerprint, read_policy
 from tieralloc.report import percent
-from tieralloc.simulate import first_counted
+from tieralloc.trace.stream import first_counted
 
 if TYPE_CHECKING:
     from tieralloc.trace import Trace

@@ -19,7 +19,8 @@ from bench.policies.study import line
 from tieralloc import trace as traces
 from tieralloc._planned import PREFETCH_COST
 from tieralloc.report import percent
-from tieralloc.simulate import count_distinct, count_record, fast_rows, first_counted
+from tieralloc.simulate import count_distinct, count_record, fast_rows, run_simulator
+from tieralloc.trace.stream import first_counted
 
 FRACTIONS = (0.01, 0.1)
 
@@ -71,8 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def count(variant: Variant, path: Path, directory: Path, tell: Tell) -> list[dict[str, Any]]:
     """Simulate a trace under a variant; return a record for each of `FRACTIONS`."""
-    from tieralloc.policies.recmg.stream import Stream
     from tieralloc.policies.registry import load_policy
+    from tieralloc.trace.stream import Stream
 
     tell("simulating")
     trace = traces.read(path)
@@ -84,7 +85,9 @@ def count(variant: Variant, path: Path, directory: Path, tell: Tell) -> list[dic
     records = []
     for fraction in FRACTIONS:
         rows = fast_rows(fraction, distinct)
-        counts = stream.replay(policy.model_for(rows), rows, count_from=counted, **variant.options)
+        counts = run_simulator(
+            stream, policy.model_for(rows), rows, count_from=counted, **variant.options
+        ).counts
         records.append(count_record(policy.name, trace.name, fraction, rows, counts))
     return records
 

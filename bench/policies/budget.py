@@ -17,8 +17,10 @@ from bench.policies.evaluation import COUNT_FROM
 from bench.policies.jobs import Job, Tell
 from bench.policies.study import line
 from tieralloc import trace as traces
+from tieralloc._planned import PREFETCH_COST
 from tieralloc.report import percent
-from tieralloc.simulate import count_distinct, first_counted, simulate
+from tieralloc.simulate import count_distinct, run_simulator, simulate
+from tieralloc.trace.stream import Stream, first_counted
 
 #: Shares of the bytes of all distinct rows.
 BUDGETS = (0.05, 0.1)
@@ -36,6 +38,7 @@ def count(path: Path, directory: Path, tell: Tell) -> dict[str, list[float | Non
     from tieralloc.policies.recmg.policy import RecmgCachingPolicy, RecmgPolicy
 
     made = traces.read(path)
+    stream = Stream.of(made)
     distinct = count_distinct(made.accesses(), int(made.num_embeddings.sum()))
     found: dict[str, list[float | None]] = {}
 
@@ -47,9 +50,14 @@ def count(path: Path, directory: Path, tell: Tell) -> dict[str, list[float | Non
         policy = kind.load(directory)
         counted = first_counted(made.num_lookups, COUNT_FROM)
         try:
-            counts = policy.count(
-                made, rows, count_from=counted, max_bytes=max_bytes, report=lambda done: None
-            )
+            counts = run_simulator(
+                stream,
+                policy.model_for(rows),
+                rows,
+                count_from=counted,
+                max_bytes=max_bytes,
+                prefetch_cost=PREFETCH_COST,
+            ).counts
         except ValueError:  # too few bytes
             return None
         return float(counts["on_demand_fetches"] / counts["lookups"])

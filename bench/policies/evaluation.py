@@ -21,13 +21,8 @@ from tieralloc._progress import Narrate, Narration
 from tieralloc.policies.registry import trainer
 from tieralloc.policy_directory import fingerprint
 from tieralloc.report import percent
-from tieralloc.simulate import (
-    count_distinct,
-    count_record,
-    fast_rows,
-    first_counted,
-    simulate,
-)
+from tieralloc.simulate import count_distinct, count_record, fast_rows, simulate
+from tieralloc.trace.stream import first_counted
 
 if TYPE_CHECKING:
     from tieralloc.simulate import LearnedPolicy

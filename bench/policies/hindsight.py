@@ -18,7 +18,8 @@ from bench.policies.jobs import Job, Tell
 from bench.policies.study import line
 from tieralloc import trace as traces
 from tieralloc.report import percent
-from tieralloc.simulate import count_distinct, fast_rows, first_counted, simulate
+from tieralloc.simulate import count_distinct, fast_rows, run_simulator, simulate
+from tieralloc.trace.stream import first_counted
 
 YARDSTICKS = ("lru", "opt")
 TRAINED = {"recmg-caching": COUNT_FROM, "trained on all of the trace": 1.0}
@@ -28,7 +29,7 @@ def count(path: Path, directory: Path, tell: Tell) -> dict[str, list[float]]:
     """Train the caching model on half of a trace and on all of it; return miss ratios."""
     from tieralloc._torch import one_thread
     from tieralloc.policies.recmg.learning import train_caching
-    from tieralloc.policies.recmg.stream import Stream
+    from tieralloc.trace.stream import Stream
 
     made = traces.read(path)
     accesses = made.accesses()
@@ -45,11 +46,12 @@ def count(path: Path, directory: Path, tell: Tell) -> dict[str, list[float]]:
         found[name] = []
         for fraction in FAST_FRACTIONS:
             tell(f"{name}, {percent(fraction)}")
-            counts = stream.replay(
+            counts = run_simulator(
+                stream,
                 model,
                 fast_rows(fraction, distinct),
                 count_from=first_counted(len(accesses), COUNT_FROM),
-            )
+            ).counts
             found[name].append(counts["on_demand_fetches"] / counts["lookups"])
     return found
 

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Upper ends of the intervals that the prefetch model predicts; the core counts uses up to
-#: `PREFETCH_HORIZON`.
-PREFETCH_INTERVALS = [1 << power for power in range(4, 14)]
+#: Upper ends of the intervals that the prefetch model predicts, from the end of the sample on: the
+#: first is the rest of the sample. The core counts uses up to `PREFETCH_HORIZON`.
+PREFETCH_INTERVALS = [0, *(1 << power for power in range(4, 14))]
 
 _POWERS = [1 << power for power in range(5, 31)]
 

@@ -32,7 +32,6 @@ from tieralloc.policies.recmg.model import HazardModel
 from tieralloc.policies.recmg.networks import native_network
 from tieralloc.policies.recmg.policy import FEATURES, POLICY, Scales
 from tieralloc.policies.recmg.samples import draw_candidates, draw_samples
-from tieralloc.policies.recmg.stream import Stream
 from tieralloc.policies.training import Settings, train
 from tieralloc.policy_directory import (
     Capacity,
@@ -41,7 +40,8 @@ from tieralloc.policy_directory import (
     fingerprint,
     write_policy,
 )
-from tieralloc.simulate import count_distinct, fast_rows
+from tieralloc.simulate import count_distinct, fast_rows, run_simulator
+from tieralloc.trace.stream import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -243,14 +243,16 @@ class _Course:
         for capacity in capacities:
             rows = capacity.fast_rows
             counts = {
-                "lru": stream.replay("lru", rows, count_from=end),
+                "lru": run_simulator(stream, "lru", rows, count_from=end).counts,
                 "opt": belady(stream.accesses, stream.rows, rows, count_from=end),
-                "caching": stream.replay(trained.model(prefetches=False), rows, count_from=end),
+                "caching": run_simulator(
+                    stream, trained.model(prefetches=False), rows, count_from=end
+                ).counts,
             }
             if "prefetch" in trained.modules:
-                counts["prefetching"] = stream.replay(
-                    trained.model(), rows, count_from=end, prefetch_cost=PREFETCH_COST
-                )
+                counts["prefetching"] = run_simulator(
+                    stream, trained.model(), rows, count_from=end, prefetch_cost=PREFETCH_COST
+                ).counts
             ratios = {name: c["on_demand_fetches"] / c["lookups"] for name, c in counts.items()}
             metrics.append(asdict(capacity) | ratios)
         return metrics

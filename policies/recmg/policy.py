@@ -14,17 +14,15 @@ from tieralloc._core import (
     ROW_FEATURES_VERSION,
     LearnedModel,
     Network,
-    Simulator,
     candidate_feature_names,
     row_feature_names,
 )
-from tieralloc._planned import PREFETCH_COST
 from tieralloc.policies.recmg.horizons import PREFETCH_INTERVALS
 from tieralloc.policies.recmg.networks import load_network
-from tieralloc.policies.recmg.stream import Stream
 from tieralloc.policy_directory import FeatureSpec, PolicyDirectory, read_policy
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from typing_extensions import Self
 
     from tieralloc.trace import Trace
@@ -180,7 +178,7 @@ class RecmgPolicy:
             )
         return cls(name, directory, scales.model(caching, prefetch), caching.kind)
 
-    def model_for(self, fast_rows: int) -> LearnedModel:
+    def model_for(self, fast_rows: int, accesses: NDArray[np.uint64] | None = None) -> LearnedModel:
         """Return the model for a fast tier of so many rows: one serves all."""
         return self.model
 
@@ -188,51 +186,6 @@ class RecmgPolicy:
         """Refuse a trace of other tables than those trained on, with a ValueError."""
         self.directory.check_tables(
             list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True))
-        )
-
-    def nbytes(self, fast_rows: int) -> int:
-        """Bytes that it takes beside a fast tier of so many rows."""
-        starts = np.cumsum([0, *(rows for _, rows in self.directory.manifest.tables)])
-        simulator = Simulator(self.model, fast_rows, int(starts[-1]), table_starts=starts)
-        return simulator.policy_bytes
-
-    def count(
-        self,
-        trace: Trace,
-        capacity: int,
-        *,
-        count_from: int,
-        lag: int = 0,
-        max_bytes: int = 0,
-        prefetch_cost: float | None = None,
-        report: Callable[[int], object],
-    ) -> dict[str, int]:
-        """Simulate it on a trace, at any capacity; return the counts of the simulator.
-
-        Parameters
-        ----------
-        trace, capacity, count_from, report
-            As `tieralloc.simulate.LearnedPolicy` has them.
-        lag : int
-            Accesses for which a prefetched row is in flight.
-        max_bytes : int
-            That the policy may take beside the tier; 0: as many as pay off.
-        prefetch_cost : float, optional
-            Of a prefetched row, as a share of an on-demand fetch; none: that of a store.
-
-        Raises
-        ------
-        ValueError
-            For too few bytes, with the bytes that it needs.
-        """
-        return Stream.of(trace).replay(
-            self.model,
-            capacity,
-            report=report,
-            count_from=count_from,
-            prefetch_lag=lag,
-            max_bytes=max_bytes,
-            prefetch_cost=PREFETCH_COST if prefetch_cost is None else prefetch_cost,
         )
 
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from tieralloc._core import draw_candidate_samples, draw_row_samples
 from tieralloc._torch import torch
-from tieralloc.policies.recmg.stream import Stream
 from tieralloc.simulate import count_distinct
+from tieralloc.trace.stream import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -37,7 +37,8 @@ class Samples:
     times : (n,) int64
         Accesses observed by then, ascending.
     distances : (n,) int64
-        Accesses to the row's next one, at least 1; beyond all accesses where there is none.
+        Accesses to the row's next one, for a candidate from the end of the sample: 0 where that
+        is in the sample. Beyond all accesses where there is none.
     """
 
     features: torch.Tensor

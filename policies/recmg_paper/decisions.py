@@ -1,14 +1,14 @@
-"""What the models are told of an access stream, what they decide, and what comes of it."""
+"""What the models are told of an access stream, and what they decide."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from tieralloc._core import ExternalModel, Simulator
+from tieralloc._core import ExternalModel
 from tieralloc._torch import torch
 from tieralloc.policies.ids import IdSpace
 from tieralloc.policies.recmg_paper.models import CHUNK, POINTS
@@ -17,11 +17,13 @@ from tieralloc.policy_directory import FeatureSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    #: From rows to what is kept and what is prefetched.
+    Decide: TypeAlias = Callable[[NDArray[np.uint64]], tuple[NDArray[np.bool_], NDArray[np.uint64]]]
+
 #: Of each access: its position in the id space, the number of its table.
 FEATURES = FeatureSpec("recmg-paper", version=1, width=2)
 
 _BATCH = 1024  # chunks
-_PIECE = CHUNK << 16  # accesses
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,46 +80,33 @@ def decide_prefetches(model: torch.nn.Module, inputs: Inputs, space: IdSpace) ->
     return space.nearest(np.concatenate([nothing, *points]))
 
 
-def replay(
-    accesses: NDArray[np.uint64],
-    keep: NDArray[np.bool_],
-    prefetches: NDArray[np.uint64],
-    *,
-    rows: int,
-    capacity: int,
-    eviction_speed: int,
-    count_from: int,
-    report: Callable[[int], object] = lambda done: None,
-) -> dict[str, int]:
-    """Count what a fast tier that follows given decisions does.
+def known(keep: NDArray[np.bool_], prefetches: NDArray[np.uint64]) -> Decide:
+    """Return a function that gives decisions made before, as the chunks of their stream come."""
+    chunks = 0
+
+    def decide(rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+        nonlocal chunks
+        first, chunks = chunks, chunks + len(rows) // CHUNK
+        return keep[first * CHUNK : chunks * CHUNK], prefetches[first:chunks]
+
+    return decide
+
+
+def external_model(decide: Decide, eviction_speed: int, **options: Any) -> ExternalModel:
+    """Make what a store or the simulator runs of decisions.
 
     The decisions on a chunk take effect after its last access.
 
     Parameters
     ----------
-    accesses : (n,) uint64
-        Rows, 0 to ``rows - 1``.
-    keep : (n // CHUNK * CHUNK,) bool
-        As of `decide_keep`.
-    prefetches : (n // CHUNK, any) uint64
-        As of `decide_prefetches`.
-    rows, capacity, count_from : int
-        As for `tieralloc._core.Simulator`.
-    eviction_speed : int
+    decide : callable
+        From the rows of whole chunks to what `decide_keep` and `decide_prefetches` return.
+    eviction_speed, options
         As for `tieralloc._core.ExternalModel`.
-    report : callable
-        Called with the number of accesses just replayed.
-
-    Returns
-    -------
-    dict
-        The simulator's counts.
     """
-    decisions = iter(zip(keep.reshape(-1, CHUNK), prefetches, strict=True))
-    model = ExternalModel(lambda _: next(decisions), chunk=CHUNK, eviction_speed=eviction_speed)
-    simulator = Simulator(model, capacity, rows, count_from=count_from)
-    for begin in range(0, len(accesses), _PIECE):
-        piece = accesses[begin : begin + _PIECE]
-        simulator.run(piece)
-        report(len(piece))
-    return simulator.counts
+
+    def flat(rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+        keep, prefetches = decide(rows)
+        return keep, prefetches.ravel()
+
+    return ExternalModel(flat, chunk=CHUNK, eviction_speed=eviction_speed, **options)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tieralloc._core import Simulator, belady
+from tieralloc._core import belady
 from tieralloc._files import check_writable
 from tieralloc._progress import Narration, unheard
 from tieralloc._scripted import compile_module
@@ -36,7 +36,8 @@ from tieralloc.policy_directory import (
     fingerprint,
     write_policy,
 )
-from tieralloc.simulate import count_distinct, fast_rows, first_counted
+from tieralloc.simulate import count_distinct, fast_rows, run_simulator
+from tieralloc.trace.stream import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -105,7 +106,7 @@ def train_policy(
     directory.mkdir(parents=True, exist_ok=True)
     check_writable(directory / "manifest.json")  # now rather than after minutes
     task = _Task.of(trace, until, seed)
-    distinct = count_distinct(trace.accesses(), task.rows)
+    distinct = count_distinct(trace.accesses(), task.stream.rows)
     capacities = [Capacity(fraction, fast_rows(fraction, distinct)) for fraction in fast_fractions]
     settings = replace(SETTINGS, epochs=epochs, seed=seed)
     trained = {}
@@ -117,7 +118,7 @@ def train_policy(
         policy=POLICY,
         features=decisions.FEATURES,
         tables=list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True)),
-        trace=TrainingTrace(trace.name, task.fingerprint, len(task.accesses)),
+        trace=TrainingTrace(trace.name, task.fingerprint, task.num_accesses),
         capacities=capacities,
         seed=seed,
         settings={
@@ -139,9 +140,7 @@ def train_policy(
 class _Task:
     """What is learned from."""
 
-    accesses: NDArray[np.uint64]
-    rows: int
-    num_tables: int
+    stream: Stream
     fitted: int  # accesses before those that validate, in whole chunks
     fingerprint: str  # of the whole trace
     space: IdSpace
@@ -149,20 +148,21 @@ class _Task:
 
     @classmethod
     def of(cls, trace: Trace, until: float, seed: int) -> _Task:
-        if not 0 < until <= 1:
-            raise ValueError(f"until is {until}, expected above 0 and at most 1")
-        whole = trace.accesses()
-        rows = int(trace.num_embeddings.sum())
-        accesses = whole if until == 1 else whole[: first_counted(len(whole), until)]
+        stream = Stream.of(trace, until)
+        accesses = stream.accesses
         fitted = int(len(accesses) * (1 - _VALIDATED)) // CHUNK * CHUNK
         if fitted < 2 * CHUNK or len(accesses) - fitted < CHUNK:
             raise ValueError(
                 f"trace {trace.name!r} has {len(accesses)} accesses to learn from, expected at"
                 f" least {10 * CHUNK}"
             )
-        space = learn_id_space(accesses[: int(len(accesses) * _ORDERED)], rows, seed)
+        space = learn_id_space(accesses[: int(len(accesses) * _ORDERED)], stream.rows, seed)
         inputs = Inputs.of(accesses, trace.first_rows, space)
-        return cls(accesses, rows, trace.num_tables, fitted, fingerprint(whole), space, inputs)
+        return cls(stream, fitted, fingerprint(trace.accesses()), space, inputs)
+
+    @property
+    def num_accesses(self) -> int:
+        return len(self.stream.accesses)
 
     @property
     def fitted_chunks(self) -> int:
@@ -170,21 +170,14 @@ class _Task:
 
     def arguments_of_models(self) -> tuple[int, float, float]:
         positions = self.inputs.positions[: self.fitted_chunks]
-        return self.num_tables, float(positions.mean()), max(float(positions.std()), 1e-6)
+        return self.stream.num_tables, float(positions.mean()), max(float(positions.std()), 1e-6)
 
     def miss_ratio(
         self, keep: NDArray[np.bool_], prefetches: NDArray[np.uint64], rows: int, speed: int
     ) -> float:
         """Simulate decisions over all that is learned from; count what validates."""
-        counts = decisions.replay(
-            self.accesses,
-            keep,
-            prefetches,
-            rows=self.rows,
-            capacity=rows,
-            eviction_speed=speed,
-            count_from=self.fitted,
-        )
+        model = decisions.external_model(decisions.known(keep, prefetches), speed)
+        counts = run_simulator(self.stream, model, rows, count_from=self.fitted).counts
         return counts["on_demand_fetches"] / counts["lookups"]
 
 
@@ -210,7 +203,7 @@ class _Course:
 
     def run(self) -> _Trained:
         task, rows = self.task, self.capacity.fast_rows
-        labels = opt_labels(task.accesses, task.rows, rows)
+        labels = opt_labels(task.stream.accesses, task.stream.rows, rows)
         caching = _CachingLearner(task, rows, labels.kept, self._begin(CachingModel))
         self._train("caching", caching)
         keep, speed = caching.decide()
@@ -245,15 +238,14 @@ class _Course:
                 learner,
                 self.settings,
                 checkpoint=self.checkpoints / f"{what}-{rows}.pt",
-                task=f"{POLICY}, {name}, {len(self.task.accesses)} of {self.task.fingerprint}",
+                task=f"{POLICY}, {name}, {self.task.num_accesses} of {self.task.fingerprint}",
                 report=report,
             )
 
     def _yardsticks(self) -> dict[str, float]:
         task, rows = self.task, self.capacity.fast_rows
-        lru = Simulator("lru", rows, task.rows, count_from=task.fitted)
-        lru.run(task.accesses)
-        opt = belady(task.accesses, task.rows, rows, count_from=task.fitted)
+        lru = run_simulator(task.stream, "lru", rows, count_from=task.fitted)
+        opt = belady(task.stream.accesses, task.stream.rows, rows, count_from=task.fitted)
         return {
             name: counts["on_demand_fetches"] / counts["lookups"]
             for name, counts in (("lru", lru.counts), ("opt", opt))
@@ -308,7 +300,7 @@ class _PrefetchLearner:
         self._task = task
         self._rows = rows
         self._keep, self._speed = caching
-        windows = miss_windows(task.accesses, missed, CHUNK, WINDOW)
+        windows = miss_windows(task.stream.accesses, missed, CHUNK, WINDOW)
         lengths = np.diff(windows.offsets)[: task.fitted_chunks]
         present = np.arange(WINDOW) < lengths[:, None]
         targets = np.zeros(present.shape, dtype=np.float32)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tieralloc._core import ExternalModel
 from tieralloc._scripted import load_module
-from tieralloc._torch import on_one_thread, one_thread, torch
+from tieralloc._torch import on_one_thread, torch
 from tieralloc.policies.ids import IdSpace
 from tieralloc.policies.recmg_paper import decisions
 from tieralloc.policies.recmg_paper.decisions import Inputs, decide_keep, decide_prefetches
@@ -123,49 +123,23 @@ class PaperPolicy:
         keep = decide_keep(models.caching, inputs)
         return keep, decide_prefetches(models.prefetch, inputs, self._space)
 
-    def model_for(self, fast_rows: int) -> ExternalModel:
+    def model_for(
+        self, fast_rows: int, accesses: NDArray[np.uint64] | None = None
+    ) -> ExternalModel:
         """Return what a store runs: the models of the capacity nearest to this one.
 
         Parameters
         ----------
         fast_rows : int
             Rows of the fast tier.
+        accesses : (n,) uint64, optional
+            All that it will observe, if known: the models decide on many chunks at a time then.
         """
         models = self.models(fast_rows)
-
-        @on_one_thread
-        def decide(rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
-            keep, prefetches = self.decide(models, rows)
-            return keep, prefetches.ravel()
-
-        return ExternalModel(
-            decide,
-            chunk=CHUNK,
-            eviction_speed=models.eviction_speed,
+        decide = on_one_thread(partial(self.decide, models))
+        return decisions.external_model(
+            decide if accesses is None else decisions.known(*decide(accesses)),
+            models.eviction_speed,
             table_starts=self.table_starts,
             nbytes=self._space.order.nbytes + self._space.positions.nbytes,
-        )
-
-    @one_thread()
-    def count(
-        self,
-        trace: Trace,
-        capacity: int,
-        *,
-        count_from: int,
-        report: Callable[[int], object],
-    ) -> Mapping[str, int]:
-        """Replay a trace under the models of the capacity nearest to this one."""
-        models = self.models(capacity)
-        accesses = trace.accesses()
-        keep, prefetches = self.decide(models, accesses)
-        return decisions.replay(
-            accesses,
-            keep,
-            prefetches,
-            rows=self.rows,
-            capacity=capacity,
-            eviction_speed=models.eviction_speed,
-            count_from=count_from,
-            report=report,
         )

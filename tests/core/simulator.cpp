@@ -1,6 +1,8 @@
 // simulator.cpp: the counts of a replay, against a cache of std containers.
 #include "simulator.hpp"
 
+#include <algorithm>
+#include <numeric>
 #include <random>
 #include <set>
 
@@ -170,6 +172,72 @@ TEST(a_prefetched_row_that_the_policy_does_not_admit_takes_no_place) {
   simulator.prefetch(ahead);
   CHECK(!simulator.is_resident(1));
   CHECK(simulator.is_resident(2));
+}
+
+/// The same by calls: hits touch first, then what is missing comes in.
+Counts replay_calls(const std::string& policy, std::span<const RowId> trace,
+                    const std::vector<std::vector<std::uint32_t>>& calls, std::uint32_t capacity) {
+  const auto naive = make_naive_policy(policy, capacity);
+  std::set<RowId> resident;
+  Counts counts;
+  for (const auto& lengths : calls) {
+    const auto size = std::accumulate(lengths.begin(), lengths.end(), std::size_t{0});
+    std::vector<RowId> missed;
+    for (const std::uint64_t table : {0, 1}) {
+      for (const RowId row : trace.first(size)) {
+        if ((row >= 30) != (table == 1)) continue;
+        ++counts.lookups;
+        if (resident.contains(row)) {
+          naive->touch(row);
+        } else if (std::ranges::find(missed, row) == missed.end()) {
+          missed.push_back(row);
+        }
+      }
+    }
+    trace = trace.subspan(size);
+    counts.on_demand_fetches += missed.size();
+    for (const RowId row : missed) {
+      if (resident.size() == capacity) {
+        resident.erase(naive->evict());
+        ++counts.evictions;
+      }
+      resident.insert(row);
+      naive->insert(row);
+    }
+  }
+  counts.hits = counts.lookups - counts.on_demand_fetches;
+  return counts;
+}
+
+TEST(a_simulation_of_calls_counts_what_a_naive_cache_does) {
+  for (const std::string name : {"lru", "s3fifo", "sieve"}) {
+    for (const std::size_t samples : {1u, 3u, 40u}) {
+      std::mt19937_64 random(samples);
+      std::vector<std::vector<std::uint32_t>> calls(200);
+      std::vector<std::uint32_t> all;
+      for (auto& lengths : calls) {
+        for (std::size_t i = 0; i < samples; ++i) lengths.push_back(random() % 5);
+        all.insert(all.end(), lengths.begin(), lengths.end());
+      }
+      const auto size = std::accumulate(all.begin(), all.end(), std::size_t{0});
+      const std::vector<RowId> trace = random_trace(samples, size, 100);
+      Simulator simulator(policy_for(name, 20), {.capacity = 20, .slots = 20}, 100, 0, 0,
+                          {.samples = samples, .table_starts = {0, 30, 100}});
+      simulator.run(trace, all);
+      check_equal(simulator.counts(), replay_calls(name, trace, calls, 20));
+    }
+  }
+}
+
+TEST(a_simulation_ends_a_call_with_a_piece) {
+  Simulator simulator(policy_for("lru", 2), {.capacity = 2, .slots = 2}, 10, 0, 0,
+                      {.samples = 2, .table_starts = {0, 10}});
+  const std::vector<RowId> rows{1, 2, 1};
+  const std::vector<std::uint32_t> lengths{1, 1, 1};
+  simulator.run(rows, lengths);  // {1, 2} and {1}
+  simulator.run(std::span(rows).first(1), std::span(lengths).first(1));
+  CHECK_EQ(simulator.counts().on_demand_fetches, 2);
+  CHECK_EQ(simulator.counts().hits, 2);
 }
 
 }  // namespace

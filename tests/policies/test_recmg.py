@@ -21,11 +21,11 @@ from tieralloc.policies.recmg.policy import (  # noqa: E402
     RecmgCachingPolicy,
     RecmgPolicy,
 )
-from tieralloc.policies.recmg.stream import Stream  # noqa: E402
 from tieralloc.policies.registry import load_policy  # noqa: E402
 from tieralloc.policy_directory import read_policy, write_policy  # noqa: E402
-from tieralloc.simulate import simulate  # noqa: E402
+from tieralloc.simulate import run_simulator, simulate  # noqa: E402
 from tieralloc.trace import Trace, generate  # noqa: E402
+from tieralloc.trace.stream import Stream  # noqa: E402
 
 SMALL = {"fast_fractions": [0.1], "epochs": 4, "seed": 1}
 
@@ -205,9 +205,10 @@ def test_the_caching_model_alone_can_be_trained(trace):
     model = train_caching(trace, until=0.5, seed=1)
     assert isinstance(model, LearnedModel)
     stream = Stream.of(trace)
-    counts = stream.replay(model, 100, count_from=2000)
-    lru = stream.replay("lru", 100, count_from=2000)
-    assert counts["on_demand_fetches"] < lru["on_demand_fetches"]
+    counts = [
+        run_simulator(stream, policy, 100, count_from=2000).counts for policy in (model, "lru")
+    ]
+    assert counts[0]["on_demand_fetches"] < counts[1]["on_demand_fetches"]
 
 
 @pytest.mark.parametrize("name", ["recmg", "recmg-caching"])
@@ -224,31 +225,26 @@ def test_a_loaded_policy_has_what_a_store_needs(trace, trained, name):
 def test_pieces_count_as_the_whole(trace, trained, monkeypatch):
     policy = RecmgPolicy.load(trained)
     done = []
-    monkeypatch.setattr("tieralloc.policies.recmg.stream._PIECE", 90)
-    counts = policy.count(trace, 100, count_from=2000, report=done.append)
+    monkeypatch.setattr("tieralloc.simulate._PIECE", 90)
+    stream = Stream.of(trace)
+    options = {"count_from": 2000, "prefetch_cost": PREFETCH_COST}
+    pieces = run_simulator(stream, policy.model, 100, report=done.append, **options)
     assert sum(done) == 4000
     assert len(done) == 9
-    stream = Stream.of(trace)
-    whole = Simulator(
-        policy.model,
-        100,
-        stream.rows,
-        count_from=2000,
-        table_starts=stream.table_starts,
-        prefetch_cost=PREFETCH_COST,
-    )
+    whole = Simulator(policy.model, 100, stream.rows, table_starts=stream.table_starts, **options)
     whole.run(stream.accesses, stream.lengths)
-    assert counts == whole.counts
+    assert pieces.counts == whole.counts
 
 
 def test_it_keeps_within_its_bytes_or_says_how_many_it_needs(trace, trained):
-    policy = RecmgPolicy.load(trained)
-    nbytes = policy.nbytes(100)
-    assert 0 < nbytes < policy.nbytes(1000)
-    options = {"count_from": 2000, "report": lambda done: None}
-    assert policy.count(trace, 100, max_bytes=nbytes, **options)["lookups"] == 2000
+    model = RecmgPolicy.load(trained).model
+    stream = Stream.of(trace)
+    nbytes = run_simulator(stream, model, 100).policy_bytes
+    assert 0 < nbytes < run_simulator(stream, model, 1000).policy_bytes
+    kept = run_simulator(stream, model, 100, max_bytes=nbytes - 1)
+    assert 0 < kept.policy_bytes < nbytes
     with pytest.raises(ValueError, match="policy_bytes: expected at least"):
-        policy.count(trace, 100, max_bytes=1000, **options)
+        run_simulator(stream, model, 100, max_bytes=1000)
 
 
 def test_a_trace_of_other_tables_is_refused(trained):

@@ -18,7 +18,7 @@ from tieralloc.policies.recmg.horizons import (  # noqa: E402
 from tieralloc.policies.recmg.learner import HazardLearner  # noqa: E402
 from tieralloc.policies.recmg.model import HazardModel  # noqa: E402
 from tieralloc.policies.recmg.samples import REMEMBERED, Samples, draw_samples  # noqa: E402
-from tieralloc.policies.recmg.stream import Stream, first_lengths  # noqa: E402
+from tieralloc.trace.stream import Stream, first_lengths  # noqa: E402
 
 FEATURES = 5
 NEVER_AGAIN = 2**32 - 1

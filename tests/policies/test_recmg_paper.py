@@ -12,6 +12,7 @@ from paper_support import hot_and_cold
 
 torch = pytest.importorskip("torch")
 
+from tieralloc._core import Simulator  # noqa: E402
 from tieralloc.policies.ids import IdSpace  # noqa: E402
 from tieralloc.policies.recmg_paper import decisions  # noqa: E402
 from tieralloc.policies.recmg_paper.decisions import (  # noqa: E402
@@ -23,7 +24,8 @@ from tieralloc.policies.recmg_paper.learning import train_policy  # noqa: E402
 from tieralloc.policies.recmg_paper.models import CHUNK, CachingModel, PrefetchModel  # noqa: E402
 from tieralloc.policies.recmg_paper.policy import PaperPolicy  # noqa: E402
 from tieralloc.policy_directory import read_policy, write_policy  # noqa: E402
-from tieralloc.simulate import simulate  # noqa: E402
+from tieralloc.simulate import run_simulator, simulate  # noqa: E402
+from tieralloc.trace.stream import Stream  # noqa: E402
 
 FRACTION = 0.003  # 48 rows, of which 40 are worth it
 SMALL = {"fast_fractions": [0.1], "epochs": 3, "seed": 1}
@@ -76,23 +78,16 @@ def test_decisions_do_not_depend_on_how_chunks_are_batched(monkeypatch):
     assert (decide_prefetches(models[1], inputs, space) == ahead).mean() > 0.99
 
 
-def test_replay_in_pieces_equals_a_naive_buffer(monkeypatch):
+@pytest.mark.parametrize("piece", [40, 1000])
+def test_known_decisions_count_as_a_naive_buffer(piece):
     rng = np.random.default_rng(2)
     accesses = rng.integers(0, 100, 1000).astype(np.uint64)
     keep, ahead = rng.random(990) < 0.5, rng.integers(0, 100, (66, 3)).astype(np.uint64)
-    monkeypatch.setattr(decisions, "_PIECE", 4 * CHUNK + 1)
-    reports = []
-    counts = decisions.replay(
-        accesses,
-        keep,
-        ahead,
-        rows=100,
-        capacity=20,
-        eviction_speed=1,
-        count_from=400,
-        report=reports.append,
-    )
-    assert counts == priority_oracle.replay(
+    model = decisions.external_model(decisions.known(keep, ahead), 1)
+    simulator = Simulator(model, 20, 100, count_from=400)
+    for begin in range(0, 1000, piece):
+        simulator.run(accesses[begin : begin + piece])
+    assert simulator.counts == priority_oracle.replay(
         accesses.tolist(),
         keep.tolist(),
         ahead.tolist(),
@@ -101,15 +96,15 @@ def test_replay_in_pieces_equals_a_naive_buffer(monkeypatch):
         eviction_speed=1,
         count_from=400,
     )
-    assert sum(reports) == 1000
 
 
-def test_count_equals_a_naive_buffer_after_the_models(small_trace, small):
+def test_simulator_counts_as_a_naive_buffer_after_the_models(small_trace, small):
     policy = PaperPolicy.load(small.path)
     capacity = small.manifest.capacities[0].fast_rows
     accesses, models = small_trace.accesses(), policy.models(capacity)
     keep, ahead = policy.decide(models, accesses)
-    counts = policy.count(small_trace, capacity, count_from=2003, report=lambda done: None)
+    model = policy.model_for(capacity, accesses)
+    counts = run_simulator(Stream.of(small_trace), model, capacity, count_from=2003).counts
     assert counts == priority_oracle.replay(
         accesses.tolist(),
         keep.tolist(),

@@ -3,6 +3,7 @@
 import threading
 import time
 
+import numpy as np
 import pytest
 from paper_support import hot_and_cold
 
@@ -12,6 +13,8 @@ from tieralloc._core import Simulator  # noqa: E402
 from tieralloc.policies.recmg_paper.learning import train_policy  # noqa: E402
 from tieralloc.policies.recmg_paper.models import CHUNK  # noqa: E402
 from tieralloc.policies.registry import load_policy  # noqa: E402
+from tieralloc.simulate import run_simulator, simulate  # noqa: E402
+from tieralloc.trace.stream import Stream  # noqa: E402
 
 FAST_ROWS = 60
 
@@ -52,7 +55,7 @@ def test_loaded_policy_has_its_name_and_directory(policy):
     assert policy.directory.manifest.policy == "recmg-paper"
 
 
-def test_model_chunk_by_chunk_counts_about_what_count_says(trace, policy):
+def test_model_counts_about_the_same_chunk_by_chunk_and_on_known_accesses(trace, policy):
     simulator = Simulator(
         policy.model_for(FAST_ROWS), FAST_ROWS, policy.rows, table_starts=policy.table_starts
     )
@@ -60,7 +63,8 @@ def test_model_chunk_by_chunk_counts_about_what_count_says(trace, policy):
     threads = torch.get_num_threads()
     simulator.run(accesses)
     assert torch.get_num_threads() == threads
-    counted = policy.count(trace, FAST_ROWS, count_from=0, report=lambda done: None)
+    known = policy.model_for(FAST_ROWS, accesses)
+    counted = run_simulator(Stream.of(trace), known, FAST_ROWS).counts
     found = simulator.counts
     assert found["lookups"] == counted["lookups"] == len(accesses)
     assert found["prefetches_issued"] > 0
@@ -81,7 +85,8 @@ def test_store_stepped_fetches_about_what_the_simulator_counts(trace, policy, ma
         store.embedding_bag(indices, offsets)
         store._core.step_policy()
     stats = store.stats()
-    counts = policy.count(trace, 300, count_from=0, report=lambda done: None)
+    (counts,) = simulate(trace, [policy], [300 / len(np.unique(trace.accesses()))], 0, batch_size=3)
+    assert counts["fast_rows"] == 300
     assert stats["lookups"] == counts["lookups"]
     assert stats["prefetches_issued"] > 0
     assert stats["on_demand_fetches"] == pytest.approx(counts["on_demand_fetches"], rel=0.05)

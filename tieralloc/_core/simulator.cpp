@@ -24,7 +24,8 @@ void check_lengths(std::span<const RowId> rows, std::span<const std::uint32_t> s
 }
 
 Simulator::Simulator(std::unique_ptr<EvictionPolicy> policy, const EvictionConfig& config,
-                     std::uint64_t rows, std::uint64_t count_from, std::uint64_t prefetch_lag)
+                     std::uint64_t rows, std::uint64_t count_from, std::uint64_t prefetch_lag,
+                     Calls calls)
     : policy_(std::move(policy)),
       planner_(policy_->planner()),
       index_(make_row_index(rows, config.slots)),
@@ -32,7 +33,8 @@ Simulator::Simulator(std::unique_ptr<EvictionPolicy> policy, const EvictionConfi
       capacity_(config.capacity),
       row_in_(config.slots, kNoRow),
       count_from_(count_from),
-      prefetch_lag_(prefetch_lag) {
+      prefetch_lag_(prefetch_lag),
+      calls_(std::move(calls)) {
   for (Slot slot = 0; slot < config.slots; ++slot) free_.push_back(slot);
 }
 
@@ -46,10 +48,47 @@ void Simulator::run(std::span<const RowId> accesses,
   check_lengths(accesses, sample_lengths);
   check_rows(accesses, rows_);
   std::size_t at = 0;
-  for (const std::uint32_t length : sample_lengths) {
-    if (planner_ != nullptr) planner_->begin_sample();
-    for (const std::size_t end = at + length; at < end; ++at) access(accesses[at]);
+  if (calls_.samples == 0) {
+    for (const std::uint32_t length : sample_lengths) {
+      if (planner_ != nullptr) planner_->begin_sample();
+      for (const std::size_t end = at + length; at < end; ++at) access(accesses[at]);
+    }
+    return;
   }
+  while (!sample_lengths.empty()) {
+    const auto lengths = sample_lengths.first(std::min(calls_.samples, sample_lengths.size()));
+    const auto rows = std::accumulate(lengths.begin(), lengths.end(), std::size_t{0});
+    serve(accesses.subspan(at, rows), lengths);
+    at += rows;
+    sample_lengths = sample_lengths.subspan(lengths.size());
+  }
+}
+
+/// A call of these samples.
+void Simulator::serve(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths) {
+  const auto table_of = [this](RowId row) {
+    return std::upper_bound(calls_.table_starts.begin(), calls_.table_starts.end(), row);
+  };
+  call_rows_.assign(rows.begin(), rows.end());
+  std::stable_sort(call_rows_.begin(), call_rows_.end(),
+                   [&](RowId a, RowId b) { return table_of(a) < table_of(b); });
+  if (!flights_.empty()) land_prefetches();
+  missed_.clear();
+  is_missed_.clear();
+  for (const RowId row : call_rows_) {
+    if (!look_up(row)) missed_.push_back(row);
+    ++now_;
+  }
+  for (const RowId row : missed_) admit(row, false);
+  if (planner_ == nullptr) return;
+  step([&] {
+    std::size_t at = 0;
+    for (const std::uint32_t length : sample_lengths) {
+      planner_->begin_sample();
+      planner_->observe(rows.subspan(at, length));
+      at += length;
+    }
+  });
 }
 
 void Simulator::run(std::span<const RowId> accesses) {
@@ -59,6 +98,15 @@ void Simulator::run(std::span<const RowId> accesses) {
 
 bool Simulator::access(RowId row) {
   if (!flights_.empty()) land_prefetches();
+  const bool hit = look_up(row);
+  if (!hit) admit(row, false);
+  ++now_;
+  if (planner_ != nullptr) step([&] { planner_->observe({&row, 1}); });
+  return hit;
+}
+
+/// False where the row is to be fetched on demand.
+bool Simulator::look_up(RowId row) {
   Counts& counts = counted();
   ++counts.lookups;
   const Entry entry = index_->find(row);
@@ -69,24 +117,30 @@ bool Simulator::access(RowId row) {
     }
     const Slot slot = slot_of(entry);
     policy_->touch({&slot, 1});
-  } else {
-    ++counts.on_demand_fetches;
-    if (!in_flight_.empty() && in_flight_.erase(row) > 0) ++counts.prefetches_late;
-    admit(row, false);
+    return true;
   }
-  ++now_;
-  if (planner_ != nullptr) step(row);
-  return entry != kAbsent;
+  if (calls_.samples > 0 && !is_missed_.insert(row).second) {
+    ++counts.hits;  // the call fetches it already
+    return true;
+  }
+  ++counts.on_demand_fetches;
+  if (!in_flight_.empty() && in_flight_.erase(row) > 0) ++counts.prefetches_late;
+  return false;
 }
 
-void Simulator::step(RowId row) {
-  planner_->collect(*this);
-  planner_->observe({&row, 1});
-  planner_->evaluate(*this);
-  planner_->apply(*this);
-  while (resident_ + planner_->reserve() > capacity_) evict();
+template <typename Observe>
+void Simulator::step(Observe observe) {
   wanted_.clear();
-  planner_->take_prefetches(wanted_);
+  bool more = false;
+  do {
+    const bool first = !more;
+    more = planner_->collect(*this);
+    if (first) observe();
+    planner_->evaluate(*this);
+    planner_->apply(*this);
+    while (resident_ + planner_->reserve() > capacity_) evict();
+    planner_->take_prefetches(wanted_);
+  } while (more);
   if (!wanted_.empty()) prefetch(wanted_);
 }
 

@@ -1,9 +1,11 @@
 // simulator.hpp: a fast tier without bytes, through which accesses are replayed.
 //
-// Counts what a store with the same policy would, served one access at a time by one thread: a hit
-// touches; a miss fetches on demand and, where the policy admits the row, takes a free slot or one
-// evicted for it. After each access the policy's planner makes a step: what is simulated is the
-// policy object that serves. A prefetched row takes a slot when it arrives.
+// Counts what a store with the same policy would, served by one thread: a hit touches; a miss
+// fetches on demand and, where the policy admits the row, takes a free slot or one evicted for it.
+// It is served one access at a time, or by calls of some samples each: their rows are looked up
+// table by table, and those that are missing are fetched together, each once. After each access, or
+// call, the policy's planner makes a step: what is simulated is the policy object that serves. A
+// prefetched row takes a slot when it arrives.
 //
 // Concurrency: not for concurrent use. An access costs what the index and the policy cost.
 #pragma once
@@ -13,6 +15,7 @@
 #include <memory>
 #include <span>
 #include <unordered_map>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -37,6 +40,12 @@ struct Counts {
 /// Throws std::out_of_range naming the first row that is not below `rows`, and its position.
 void check_rows(std::span<const RowId> accesses, std::uint64_t rows);
 
+/// How a simulated store is served.
+struct Calls {
+  std::size_t samples = 0;            ///< of a call; 0: one access at a time
+  std::vector<RowId> table_starts{};  ///< table t has the rows from [t] to [t + 1]
+};
+
 /// Throws std::invalid_argument where lengths of samples do not add up to the rows.
 void check_lengths(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
 
@@ -47,13 +56,14 @@ class Simulator final : private TierView {
   /// in flight for `prefetch_lag` accesses. Slots are used in turn, as a store with as many slots
   /// uses them.
   Simulator(std::unique_ptr<EvictionPolicy> policy, const EvictionConfig& config,
-            std::uint64_t rows, std::uint64_t count_from = 0, std::uint64_t prefetch_lag = 0);
+            std::uint64_t rows, std::uint64_t count_from = 0, std::uint64_t prefetch_lag = 0,
+            Calls calls = {});
 
-  /// Replays the next samples of the stream; throws as check_lengths and check_rows do, nothing
-  /// replayed.
+  /// Replays the next samples of the stream; the last call may have fewer than others. Throws as
+  /// check_lengths and check_rows do, nothing replayed.
   void run(std::span<const RowId> accesses, std::span<const std::uint32_t> sample_lengths);
 
-  /// The same, all accesses being of one sample that goes on.
+  /// The same one access at a time, all being of one sample that goes on.
   void run(std::span<const RowId> accesses);
 
   /// One access to a row below `rows`; true for a hit.
@@ -75,7 +85,10 @@ class Simulator final : private TierView {
   RowId row_in(Slot slot) const override { return row_in_[slot]; }
 
   Counts& counted() { return now_ >= count_from_ ? counts_ : uncounted_; }
-  void step(RowId row);
+  void serve(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
+  bool look_up(RowId row);
+  template <typename Observe>
+  void step(Observe observe);
   void land_prefetches();
   void admit(RowId row, bool prefetched);
   void evict();
@@ -94,6 +107,10 @@ class Simulator final : private TierView {
   std::deque<std::pair<RowId, std::uint64_t>> flights_;  ///< rows and when they arrive, in order
   std::unordered_map<RowId, std::uint64_t> in_flight_;   ///< of these, those not asked for since
   std::vector<RowId> wanted_;                            ///< to prefetch
+  Calls calls_;
+  std::vector<RowId> call_rows_;  ///< table by table
+  std::vector<RowId> missed_;     ///< by the call
+  std::unordered_set<RowId> is_missed_;
   Counts counts_;
   Counts uncounted_;
 };

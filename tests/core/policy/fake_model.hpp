@@ -57,7 +57,7 @@ inline std::shared_ptr<tieralloc::PolicyModel> fake_model(Hazard hazard) {
 /// Has a model prefetch; three of the network's intervals end by the horizon.
 inline void add_prefetching(tieralloc::PolicyModel& model, Hazard hazard) {
   constexpr std::uint32_t kHorizon = tieralloc::kPrefetchHorizon;
-  model.prefetch_intervals = {16, 64, kHorizon, 2 * kHorizon};
+  model.prefetch_intervals = {0, 64, kHorizon, 2 * kHorizon};
   model.prefetch = [hazard = std::move(hazard)] {
     return std::make_unique<FakeNetwork>(hazard, 4, tieralloc::kCandidateFeatures);
   };

@@ -15,7 +15,7 @@ namespace {
 using namespace tieralloc;
 
 constexpr std::uint32_t kRows = 100;
-constexpr std::uint32_t kCapacity = 1 << 16;
+constexpr std::uint32_t kCapacity = 4096;
 constexpr RowId kLast = CoOccurrence::kWindow;  // rows up to it are partners of row 0
 
 std::shared_ptr<PolicyModel> prefetch_model(Hazard hazard) {
@@ -31,12 +31,12 @@ struct Bench {
   Prefetcher prefetcher;
 
   /// Knows the rows up to kLast as partners; none of them is resident.
-  Bench(double cost, const Hazard& hazard)
+  Bench(double cost, const Hazard& hazard, bool whole_samples = false)
       : prefetcher(*prefetch_model([this, hazard](const float* features) {
           ++scored;
           return hazard(features);
         }),
-                   kCapacity, 4 * kRows, cost) {
+                   kCapacity, 4 * kRows, {.prefetch_cost = cost, .whole_samples = whole_samples}) {
     begin_sample();
     for (RowId row = 0; row <= kLast; ++row) {
       tier.add(row);
@@ -101,6 +101,13 @@ TEST(prefetcher_chooses_chances_that_reach_the_cost) {
   }
 }
 
+TEST(prefetcher_leaves_out_the_rest_of_a_sample_that_is_looked_up_whole) {
+  // Of a use in one of two intervals.
+  const double chance = 1 - std::pow(1 - 0.5, 2);
+  CHECK(Bench(chance - 1e-3, hazard_by_row, true).access() == rows_in(5, kLast));
+  CHECK(Bench(chance + 1e-3, hazard_by_row, true).access() == rows_in(6, kLast));
+}
+
 TEST(prefetcher_of_no_cost_chooses_all_without_the_network) {
   Bench bench(0, [](const float*) -> float { throw std::logic_error("scored"); });
   for (int i = 0; i < 3; ++i) CHECK(bench.access() == rows_in(1, kLast));
@@ -160,7 +167,7 @@ TEST(prefetcher_scales_chances_by_uses) {
   // 64 uses are taken for granted.
   CHECK(chosen >= 64 && chosen < 64 + 4 * kLast);
   CHECK(bench.prefetcher.stats().calibration < 0.5);
-  bench.prefetcher.note({.used = chosen, .saved = chosen});
+  bench.prefetcher.note({.used = chosen});
   CHECK(bench.access() == rows_in(1, kLast));
   CHECK(bench.prefetcher.stats().calibration > 0.9);
 }
@@ -174,7 +181,7 @@ void check_pause(Bench& bench, std::uint64_t accesses) {
 TEST(prefetcher_losses_pause_it) {
   Bench bench(0, sure_hazard);
   CHECK(!bench.prefetcher.note({.displaced = 63}));
-  CHECK(!bench.prefetcher.note({.used = 10, .saved = 10}));
+  CHECK(!bench.prefetcher.note({.used = 10}));
   CHECK(!bench.prefetcher.note({.displaced = 10}));
   CHECK_EQ(bench.access().size(), kLast);
   CHECK(bench.prefetcher.note({.displaced = 1}));
@@ -186,7 +193,6 @@ TEST(prefetcher_losses_pause_it) {
   CHECK(!stats.pauses);
   CHECK_EQ(stats.pauses_begun, 1);
   CHECK_EQ(stats.used, 10);
-  CHECK_EQ(stats.saved, 10);
   CHECK_EQ(stats.displaced, 75);
 }
 
@@ -196,27 +202,41 @@ TEST(prefetcher_pauses_double_until_it_gains) {
     CHECK(bench.prefetcher.note({.displaced = 64}));
     check_pause(bench, expected);
   }
-  bench.prefetcher.note({.used = 256, .saved = 256});
+  bench.prefetcher.note({.used = 256});
   CHECK(bench.prefetcher.note({.displaced = 64}));
   check_pause(bench, 1 << 13);
 }
 
-TEST(prefetcher_uses_that_save_nothing_are_losses) {
+TEST(prefetcher_adds_up_no_losses_while_it_pauses) {
+  Bench bench(0, sure_hazard);
+  CHECK(bench.prefetcher.note({.displaced = 64}));
+  CHECK(!bench.prefetcher.note({.displaced = 1000}));
+  check_pause(bench, 1 << 13);
+  CHECK(!bench.prefetcher.note({.displaced = 63}));
+  CHECK(bench.prefetcher.note({.displaced = 1}));
+}
+
+TEST(prefetcher_of_a_large_tier_pauses_after_larger_losses) {
+  Prefetcher prefetcher(*prefetch_model(sure_hazard), 64 * 100, kRows, {});
+  CHECK(!prefetcher.note({.displaced = 99}));
+  CHECK(prefetcher.note({.displaced = 1}));
+}
+
+TEST(prefetcher_prefetches_and_scoring_cost_as_well) {
   Bench bench(0.25, sure_hazard);
   std::uint32_t chosen = 0;
   for (bool has_paused = false; !has_paused; bench.pass(kPrefetchHorizon)) {
-    CHECK(chosen < 64 * 4);
     CHECK(bench.access() == rows_in(1, kLast));
     chosen += kLast;
-    has_paused = bench.prefetcher.note({.used = kLast});
+    has_paused = bench.prefetcher.note({.used = kLast, .displaced = kLast});
+    CHECK_EQ(has_paused, chosen * 0.2503 >= 64);
   }
-  CHECK_EQ(chosen, 64 * 4);
 }
 
 TEST(prefetcher_refuses_a_network_of_other_sizes) {
   auto model = prefetch_model(sure_hazard);
   model->prefetch = [] { return std::make_unique<FakeNetwork>(sure_hazard, 4); };
-  CHECK_THROWS(std::invalid_argument, Prefetcher(*model, 10, 10, 1),
+  CHECK_THROWS(std::invalid_argument, Prefetcher(*model, 10, 10, {.prefetch_cost = 1}),
                "prefetch model: expected 26 features and 4 outputs, got 20 and 4");
 }
 
@@ -228,6 +248,24 @@ TEST(prefetcher_drops_candidates_that_are_too_many) {
   }
   const std::size_t chosen = bench.choose().size();
   CHECK(chosen > 0 && chosen <= 4096 + CoOccurrence::kPartners);
+}
+
+TEST(candidates_of_a_sample_are_gathered_once_each) {
+  Candidates candidates(100);
+  std::vector<Candidates::Candidate> found;
+  const auto observe = [&](const std::vector<RowId>& rows) {
+    candidates.begin_sample();
+    for (const RowId row : rows) candidates.observe(row, kPrefetchHorizon, found);
+  };
+  observe({1, 2, 3, 9});
+  found.clear();
+  observe({1, 2});
+  CHECK_EQ(found.size(), 4);  // 2, 3 and 9 of row 1, and 1 of row 2
+  CHECK_EQ(found[1].row, 3);
+  CHECK_EQ(found[1].votes, 2);
+  CHECK_EQ(found[1].position, 2);
+  observe({1});
+  CHECK_EQ(found.size(), 7);  // another sample
 }
 
 TEST(candidates_have_their_features) {

@@ -1,100 +1,51 @@
-// probation.cpp: how the number of prefetched rows that may stay adapts to their outcomes.
+// probation.cpp: how the number of prefetched rows that may stay adapts to hits.
 #include "policy/probation.hpp"
 
 #include "check.hpp"
-#include "faults.hpp"
 
 namespace {
 
 using namespace tieralloc;
 
-TEST(probation_target_rises_by_late_uses) {
+TEST(probation_target_rises_by_uses_of_old_rows) {
   Probation probation(4096);
   CHECK_EQ(probation.target(), 256);
-  CHECK_EQ(probation.young_target(), 192);
-  CHECK(probation.note_use(1, true));
+  CHECK_EQ(probation.old(), 64);
+  probation.note_old_use();
   CHECK_EQ(probation.target(), 260);
-  CHECK(probation.note_use(1, false));
-  CHECK_EQ(probation.target(), 260);
-  for (RowId row = 0; row < 1000; ++row) CHECK(probation.note_use(row, true));
+  for (int i = 0; i < 1000; ++i) probation.note_old_use();
   CHECK_EQ(probation.target(), 2048);
-  CHECK_EQ(probation.young_target(), 1536);
+  CHECK_EQ(probation.old(), 512);
 }
 
-TEST(probation_target_falls_by_misses_of_recent_victims) {
+TEST(probation_target_falls_by_hits_of_low_rows) {
   Probation probation(4096);
-  CHECK(!probation.note_miss(7));
-  probation.note_eviction(7, 256);
-  CHECK(probation.note_miss(7));
+  probation.note_low_hit(1);
   CHECK_EQ(probation.target(), 252);
-  CHECK(!probation.note_miss(7));
-  CHECK_EQ(probation.target(), 252);
-  for (RowId row = 0; row < 1000; ++row) {
-    probation.note_eviction(row, 256);
-    CHECK(probation.note_miss(row));
-  }
+  for (int i = 0; i < 4; ++i) probation.note_low_hit(0.25f);
+  CHECK_EQ(probation.target(), 248);
+  probation.note_low_hit(0);
+  CHECK_EQ(probation.target(), 248);
+  for (int i = 0; i < 1000; ++i) probation.note_low_hit(1);
   CHECK_EQ(probation.target(), 64);
 }
 
-TEST(probation_target_ignores_misses_of_earlier_victims) {
+TEST(probation_lets_none_stay_until_another_one_comes) {
   Probation probation(4096);
-  for (RowId row = 0; row < 65; ++row) probation.note_eviction(row, 256);
-  CHECK(probation.note_miss(0));  // displaced, but by more rows than the oldest quarter
+  probation.note_prefetch();
   CHECK_EQ(probation.target(), 256);
-  CHECK(probation.note_miss(1));
-  CHECK_EQ(probation.target(), 252);
-}
-
-TEST(probation_finds_displaced_hits_for_the_segments_size) {
-  for (const std::uint32_t size : {64u, 100u, 256u, 1000u}) {
-    Probation probation(4096);
-    for (RowId row = 0; row < 3000; ++row) probation.note_eviction(row, size);
-    for (RowId row = 0; row < 3000; ++row) CHECK_EQ(probation.note_miss(row), row >= 3000 - size);
-  }
-}
-
-TEST(probation_follows_a_segment_that_gets_smaller) {
-  Probation probation(4096);
-  for (RowId row = 0; row < 500; ++row) probation.note_eviction(row, 500);
-  probation.note_eviction(500, 100);
-  for (RowId row = 0; row <= 500; ++row) CHECK_EQ(probation.note_miss(row), row > 400);
-}
-
-TEST(probation_use_of_a_recent_victim_saves_nothing) {
-  Probation probation(4096);
-  for (RowId row = 0; row < 100; ++row) probation.note_eviction(row, 256);
-  for (RowId row = 0; row < 100; ++row) {
-    CHECK(!probation.note_use(row, true));
-    CHECK(!probation.note_miss(row));
-  }
-  CHECK_EQ(probation.target(), 256);
-  CHECK(probation.note_use(0, true));
-}
-
-TEST(probation_shrinks_until_late_uses) {
-  Probation probation(4096);
-  probation.shrink();
+  probation.empty();
+  CHECK_EQ(probation.target(), 0);
+  probation.note_prefetch();
   CHECK_EQ(probation.target(), 64);
-  CHECK(probation.note_use(1, true));
-  CHECK_EQ(probation.target(), 68);
 }
 
-TEST(probation_takes_memory_only_at_construction) {
-  for (const std::uint32_t capacity : {1u, 3u, 64u, 5000u}) {
-    const std::size_t before = faults::allocated_bytes();
+TEST(probation_of_a_small_tier_lets_one_stay) {
+  for (const std::uint32_t capacity : {1u, 2u, 3u}) {
     Probation probation(capacity);
-    const std::size_t taken = faults::allocated_bytes() - before;
-    CHECK(taken <= Probation::bytes(capacity));
-    for (RowId row = 0; row < 20000; ++row) {
-      probation.note_eviction(row, 1'000'000);
-      if (row % 7 == 0) probation.note_use(row, true);
-      if (row % 5 == 0) probation.note_miss(row / 2);
-      CHECK(probation.target() >= 1 && probation.target() <= std::max(capacity / 2, 1u));
-    }
-    CHECK_EQ(faults::allocated_bytes() - before, taken);
-    std::uint32_t found = 0;
-    for (RowId row = 0; row < 20000; ++row) found += probation.note_miss(row) ? 1 : 0;
-    CHECK(found <= std::max(capacity / 2, 1u) + std::max(capacity / 8, 1u));
+    for (int i = 0; i < 9; ++i) i % 2 == 0 ? probation.note_old_use() : probation.note_low_hit(1);
+    CHECK_EQ(probation.target(), 1);
+    CHECK_EQ(probation.old(), 1);
   }
 }
 

@@ -36,6 +36,16 @@ TEST(ranking_agrees_with_a_naive_model) {
                                        [](const auto& place) { return !place.second.empty(); });
       const bool is_ranked = lowest != naive.end() && lowest->first < Ranking::kBuckets;
       CHECK_EQ(ranking.lowest(), is_ranked ? lowest->second.front() : kNoSlot);
+      const auto count = static_cast<std::uint32_t>(random() % (kSlots + 2));
+      std::uint32_t below = 0, among = 0;  // of the bucket's slots, if these are taken in turn
+      for (Ranking::Place bucket = 0; bucket < buckets; ++bucket) {
+        const auto size = static_cast<std::uint32_t>(naive[bucket].size());
+        among = std::min(count - std::min(count, below), size);
+        below += size;
+        if (size == 0) continue;
+        CHECK_EQ(ranking.share_among_lowest(bucket, count),
+                 static_cast<float>(among) / static_cast<float>(size));
+      }
       CHECK_EQ(ranking.is_prefetched(slot), to == Ranking::kYoung || to == Ranking::kOld);
       for (const Ranking::Place place : {Ranking::kWaits, Ranking::kYoung, Ranking::kOld}) {
         const std::list<Slot>& slots = naive[place];

@@ -1,6 +1,7 @@
 // training_samples.cpp: samples against naive computations from the accesses.
 #include "policy/training_samples.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <random>
@@ -176,7 +177,8 @@ TEST(training_samples_of_candidates_agree_with_the_accesses) {
                              &drawn.features[sample * kCandidateFeatures]));
             const auto next =
                 std::find(begin + static_cast<std::ptrdiff_t>(at), stream.rows.end(), row);
-            const auto distance = static_cast<std::uint32_t>(next - begin - at + 1);
+            const auto after = next - begin - static_cast<std::ptrdiff_t>(end) + 1;
+            const auto distance = static_cast<std::uint32_t>(std::max<std::ptrdiff_t>(after, 0));
             CHECK_EQ(drawn.distances[sample], next == stream.rows.end() ? kNeverAgain : distance);
           }
         }
@@ -208,7 +210,7 @@ TEST(training_samples_of_candidates_prefer_those_accessed_long_ago) {
   std::size_t long_ago = 0, recent = 0;
   for (std::size_t i = 0; i < count; ++i) {
     // Whether the candidate of the pair comes later in the sample.
-    const bool is_next = drawn.distances[i] == 1;
+    const bool is_next = drawn.distances[i] == 0;
     ++(is_next ? long_ago : recent);
   }
   // 0.15 of the former, 0.15 / 13 of the latter, which each pair gives twice.

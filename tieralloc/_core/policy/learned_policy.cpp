@@ -89,8 +89,7 @@ std::unique_ptr<Prefetcher> make_prefetcher(const PolicyModel& model, const Evic
                                             const LearnedOptions& options,
                                             const LearnedPolicy::Memory& memory) {
   if (!model.prefetch) return nullptr;
-  return std::make_unique<Prefetcher>(model, config.capacity, memory.partners,
-                                      options.prefetch_cost);
+  return std::make_unique<Prefetcher>(model, config.capacity, memory.partners, options);
 }
 
 }  // namespace
@@ -144,7 +143,6 @@ void LearnedPolicy::insert(Slot slot, RowId row) {
 
 void LearnedPolicy::insert_prefetched(Slot slot, RowId row) {
   if (simple_ != nullptr) return insert(slot, row);
-  ++inserted_;
   ranking_.insert_prefetched(slot, row);
 }
 
@@ -204,7 +202,7 @@ void LearnedPolicy::apply(const TierView& tier) {
     touch_simple(tier);
   }
   if (prefetcher_ != nullptr && prefetcher_->note(ranking_.take_outcomes())) {
-    ranking_.shrink_probation();
+    ranking_.empty_probation();
   }
   if (switches_) switch_policy(tier);
   update_reserve();

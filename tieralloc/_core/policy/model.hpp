@@ -20,8 +20,9 @@ struct PolicyModel {
 
   MakeNetwork caching;   ///< from a row's features to its hazards, one per interval
   MakeNetwork prefetch;  ///< from a candidate's features to its hazards; none: no prefetching
-  std::vector<std::uint32_t> intervals;           ///< upper ends in accesses, ascending
-  std::vector<std::uint32_t> prefetch_intervals;  ///< the same of the prefetch network
+  std::vector<std::uint32_t> intervals;  ///< upper ends in accesses, ascending
+  /// The same of the prefetch network, from the end of the sample on; the first, 0, is its rest.
+  std::vector<std::uint32_t> prefetch_intervals;
   std::vector<std::uint32_t> horizons;  ///< of a use that may count, in accesses, ascending
   std::vector<std::pair<std::uint32_t, double>> eviction_ages;  ///< of LRU, by capacity, ascending
   std::vector<std::uint32_t> contexts;                          ///< numbers of context tables
@@ -38,9 +39,10 @@ using MakePolicy =
     std::function<std::unique_ptr<EvictionPolicy>(const EvictionConfig&, const TierTables&)>;
 
 struct LearnedOptions {
-  std::size_t max_bytes = 0;  ///< that the policy may take beside the tier; 0: as many as pay off
-  double prefetch_cost = 0;   ///< of a prefetched row, as a share of an on-demand fetch
-  bool selects = true;        ///< whether simple policies may become active
+  std::size_t max_bytes = 0;   ///< that the policy may take beside the tier; 0: as many as pay off
+  double prefetch_cost = 0;    ///< of a prefetched row, as a share of an on-demand fetch
+  bool selects = true;         ///< whether simple policies may become active
+  bool whole_samples = false;  ///< whether the rows of a sample are looked up together
 };
 
 }  // namespace tieralloc

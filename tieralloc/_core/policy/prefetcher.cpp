@@ -12,13 +12,15 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kBatch = 24;           // candidates
-constexpr std::size_t kMaxGathered = 4096;   // candidates of a step
-constexpr float kMinShare = 0.02f;           // of the row's accesses, for a candidate
-constexpr float kForget = 1.0f / (1 << 16);  // of promises, an access
-constexpr float kPrior = 64;                 // promises taken to have been kept
-constexpr double kMaxLoss = 64;              // misses, before a pause
-constexpr double kProof = 4 * kMaxLoss;      // misses saved, after which pauses start short again
+constexpr std::size_t kBatch = 24;                 // candidates
+constexpr std::size_t kMaxGathered = 4096;         // candidates of a step
+constexpr float kMinShare = 0.02f;                 // of the row's accesses, for a candidate
+constexpr float kForget = 1.0f / (1 << 16);        // of promises, an access
+constexpr float kPrior = 64;                       // promises taken to have been kept
+constexpr double kMinLoss = 64;                    // misses, before a pause; for a large tier
+constexpr double kLossPerRow = 1.0 / 64;           // of its misses until it is full
+constexpr double kProof = 4;                       // times as many saved: pauses start short again
+constexpr double kScoringCost = 0.0003;            // of a candidate, as a share of a fetch
 constexpr std::uint64_t kShortestPause = 1 << 13;  // accesses
 constexpr std::uint64_t kLongestPause = 1 << 20;
 constexpr std::uint32_t kLearnEvery = 8;  // samples, in a pause
@@ -52,7 +54,9 @@ void Candidates::begin_sample() {
 
 Candidates::Vote& Candidates::vote(RowId row, float share) {
   Vote& vote = votes_[SplitMix64::mix(row) % kVotes];
-  if (vote.row != row || vote.sample != sample_) vote = {.row = row, .sample = sample_};
+  if (vote.row != row || vote.sample != sample_) {
+    vote = {.row = row, .sample = sample_, .found = ~0u};
+  }
   ++vote.votes;
   vote.confidence += share;
   return vote;
@@ -69,9 +73,18 @@ void Candidates::observe(RowId row, std::uint32_t since, std::vector<Candidate>&
     if (partner.times < least) continue;
     const auto times = static_cast<float>(partner.times);
     const float share = times / accesses;
-    const Vote& votes = vote(partner.row, share);
-    found.push_back({partner.row, share, times, accesses, static_cast<float>(votes.votes),
-                     votes.confidence, static_cast<float>(position_)});
+    Vote& votes = vote(partner.row, share);
+    if (votes.found >= found.size() || found[votes.found].row != partner.row) {
+      votes.found = static_cast<std::uint32_t>(found.size());
+      found.emplace_back();
+    }
+    found[votes.found] = {partner.row,
+                          share,
+                          times,
+                          accesses,
+                          static_cast<float>(votes.votes),
+                          votes.confidence,
+                          static_cast<float>(position_)};
   }
 }
 
@@ -92,14 +105,16 @@ void Candidates::write_features(const RowHistory& history, std::span<const Candi
 }
 
 Prefetcher::Prefetcher(const PolicyModel& model, std::uint32_t capacity, std::uint32_t remembered,
-                       double cost)
+                       const LearnedOptions& options)
     : candidates_(remembered),
       network_(model.prefetch()),
+      first_interval_(options.whole_samples ? 1 : 0),
       intervals_(0),
-      cost_(cost),
+      cost_(options.prefetch_cost),
       features_(kBatch * kCandidateFeatures),
       hazards_(kBatch * network_->outputs()),
       recent_(recent_size(capacity)),
+      max_loss_(std::max(kMinLoss, kLossPerRow * capacity)),
       back_off_(kShortestPause, kLongestPause) {
   const auto& intervals = model.prefetch_intervals;
   if (network_->features() != kCandidateFeatures || network_->outputs() != intervals.size()) {
@@ -168,12 +183,14 @@ void Prefetcher::score(const RowHistory& history) {
     }
   }
   stats_.scored += gathered_.size();
+  spent_ += kScoringCost * static_cast<double>(gathered_.size());
 }
 
-/// Of a use up to the horizon.
+/// Of a use that counts. The first interval is the rest of the sample: a row that is not resident
+/// after a whole one was not used in it.
 float Prefetcher::chance(const float* hazards) const {
   float left = 1;
-  for (std::uint32_t i = 0; i < intervals_; ++i) left *= 1 - hazards[i];
+  for (std::uint32_t i = first_interval_; i < intervals_; ++i) left *= 1 - hazards[i];
   return 1 - left;
 }
 
@@ -183,7 +200,7 @@ void Prefetcher::choose(RowId row, float chance) {
   chosen_.push_back(row);
   promised_ += chance;
   ++stats_.chosen;
-  ++chosen_since_;
+  spent_ += cost_;
 }
 
 void Prefetcher::take(std::vector<RowId>& rows) {
@@ -194,14 +211,13 @@ void Prefetcher::take(std::vector<RowId>& rows) {
 bool Prefetcher::note(const PrefetchOutcomes& outcomes) {
   kept_ += static_cast<float>(outcomes.used);
   stats_.used += outcomes.used;
-  stats_.saved += outcomes.saved;
   stats_.displaced += outcomes.displaced;
-  const double gain =
-      double{outcomes.saved} - outcomes.displaced - cost_ * std::exchange(chosen_since_, 0);
-  gained_ = std::min(gained_ + gain, kProof);
-  if (gained_ >= kProof) back_off_.succeed();
+  const double gain = outcomes.used - outcomes.displaced - std::exchange(spent_, 0);
   stats_.pauses = paused_ > 0;
-  if (!loss_.add(-gain, kMaxLoss) || paused_ > 0) return false;
+  if (stats_.pauses) return false;
+  gained_ = std::min(gained_ + gain, kProof * max_loss_);
+  if (gained_ >= kProof * max_loss_) back_off_.succeed();
+  if (!loss_.add(-gain, max_loss_)) return false;
   loss_.reset();
   gained_ = 0;
   paused_ = back_off_.fail();

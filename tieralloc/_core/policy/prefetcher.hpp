@@ -1,12 +1,14 @@
 // prefetcher.hpp: which rows to fetch before a lookup asks for them.
 //
 // Candidates are the partners of the row accessed last (co_occurrence.hpp) that are not resident
-// and were not prefetched recently. A network gives each the chance to be used within
-// kPrefetchHorizon accesses, in batches; those whose chance reaches the threshold are prefetched.
+// and were not prefetched recently. A network gives each, in batches, the chance to be used in the
+// rest of the sample, and the chance to be used within kPrefetchHorizon accesses after it. Those
+// whose chance reaches the threshold are prefetched. Where the rows of a sample are looked up
+// together, none can be prefetched for the rest of it: only uses after it count.
 //
 // Throttle, directed by feedback: chances count for as much less as prefetched rows were used less
 // than predicted. What prefetching saves is added up,
-//     fetches saved - hits displaced - cost * prefetches,
+//     prefetched rows used - hits displaced - cost * prefetches - a little for each candidate,
 // and where that falls, prefetching pauses for a while, by exponential back-off. In a pause one
 // sample in kLearnEvery is learned from, so that it costs next to nothing.
 //
@@ -28,7 +30,7 @@
 
 namespace tieralloc {
 
-/// Accesses within which a prefetched row should be used.
+/// Accesses after the sample within which a prefetched row should be used.
 inline constexpr std::uint32_t kPrefetchHorizon = 512;
 
 /// Features of a candidate: those of its row, and of how it came to be one.
@@ -56,8 +58,9 @@ class Candidates {
 
   void begin_sample();
 
-  /// An access, so many after the row's last one; appends its candidates to `found`: for a cold
-  /// access, the partners that came often enough.
+  /// An access, so many after the row's last one; adds its candidates to `found`: for a cold
+  /// access, the partners that came often enough. One that is there already, for an access of the
+  /// same sample, is replaced.
   void observe(RowId row, std::uint32_t since, std::vector<Candidate>& found);
 
   /// Writes kCandidateFeatures features per candidate.
@@ -71,6 +74,7 @@ class Candidates {
     std::uint32_t sample = 0;
     std::uint32_t votes = 0;
     float confidence = 0;
+    std::uint32_t found = 0;  ///< its place among those found
   };
 
   Vote& vote(RowId row, float share);
@@ -85,8 +89,7 @@ class Candidates {
 /// What came of prefetched rows.
 struct PrefetchOutcomes {
   std::uint32_t used = 0;
-  std::uint32_t saved = 0;      ///< of these, those whose uses would have been misses
-  std::uint32_t displaced = 0;  ///< misses of rows that would be resident without prefetching
+  double displaced = 0;  ///< hits, about, that were lost because prefetched rows take slots
 };
 
 struct PrefetchStats {
@@ -95,16 +98,15 @@ struct PrefetchStats {
   std::uint64_t scored = 0;  ///< candidates
   std::uint64_t chosen = 0;
   std::uint64_t used = 0;
-  std::uint64_t saved = 0;      ///< of these, uses that would have been misses
-  std::uint64_t displaced = 0;  ///< misses that would have been hits without prefetching
-  double calibration = 1;       ///< what chances are multiplied by
+  double displaced = 0;    ///< hits, about, that were lost for it
+  double calibration = 1;  ///< what chances are multiplied by
 };
 
 class Prefetcher {
  public:
   /// Of a tier of `capacity` rows; `remembered` are the rows whose partners are known.
   Prefetcher(const PolicyModel& model, std::uint32_t capacity, std::uint32_t remembered,
-             double cost);
+             const LearnedOptions& options);
 
   static std::size_t bytes(std::uint32_t capacity, std::uint32_t remembered);
 
@@ -135,7 +137,8 @@ class Prefetcher {
 
   Candidates candidates_;
   std::unique_ptr<Network> network_;
-  std::uint32_t intervals_;  ///< those up to the horizon
+  std::uint32_t first_interval_;  ///< that counts
+  std::uint32_t intervals_;       ///< those up to the horizon
   double cost_;
   std::vector<Candidate> gathered_;
   std::vector<float> features_;
@@ -147,11 +150,12 @@ class Prefetcher {
   bool learns_ = true;  ///< from this sample
   float promised_ = 0;  ///< sum of the chances of what was prefetched, decayed
   float kept_ = 0;      ///< of these, those used, decayed
+  double max_loss_;     ///< misses, before a pause
   ChangeDetector loss_;
   BackOff back_off_;
-  std::uint64_t paused_ = 0;        ///< accesses that the pause lasts
-  double gained_ = 0;               ///< since the last pause
-  std::uint32_t chosen_since_ = 0;  ///< since the last outcomes
+  std::uint64_t paused_ = 0;  ///< accesses that the pause lasts
+  double gained_ = 0;         ///< since the last pause
+  double spent_ = 0;          ///< since the last outcomes
   PrefetchStats stats_;
 };
 

@@ -1,18 +1,13 @@
 // probation.hpp: how many prefetched rows may stay that no lookup has asked for yet.
 //
-// The size of the probationary segment is learned from outcomes, as ARC (Megiddo and Modha, FAST
-// 2003) learns the sizes of its lists. A use of one of its oldest quarter says that a smaller
-// segment would have missed it. A miss of a row that was evicted for want of about as many slots
-// says that a smaller one would have kept that row. A miss of any row that would still be resident
-// without the segment is a displaced hit: what prefetching costs. Bounded, all memory taken at
-// construction, each call expected O(1). Not for concurrent use.
+// The size of the probationary segment is learned from hits, as ARC (Megiddo and Modha, FAST 2003)
+// learns the sizes of its lists. A use of one of its oldest quarter says that a smaller segment
+// would have missed it. A hit of one of as many rows of the lowest value says that a larger segment
+// would have evicted that row before. Every call is O(1). Not for concurrent use.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
-
-#include "../eviction/key_queue.hpp"
-#include "../types.hpp"
 
 namespace tieralloc {
 
@@ -23,56 +18,31 @@ class Probation {
       : min_(std::max(capacity / 64, 1u)),
         max_(std::max(capacity / 2, 1u)),
         step_(std::max(capacity / 1024, 1u)),
-        target_(std::max(capacity / 16, 1u)),
-        evicted_(quarter(max_)),
-        older_(max_) {}
+        target_(static_cast<float>(std::max(capacity / 16, 1u))) {}
 
-  static std::size_t bytes(std::uint32_t capacity) {
-    const std::uint32_t max = std::max(capacity / 2, 1u);
-    return sizeof(Probation) + KeyQueue<RowId>::bytes(quarter(max)) + KeyQueue<RowId>::bytes(max);
-  }
+  /// How many rows may stay.
+  std::uint32_t target() const { return static_cast<std::uint32_t>(target_); }
+  /// Of these, the oldest ones count as old.
+  std::uint32_t old() const { return std::max(target() / 4, 1u); }
 
-  /// How many rows may stay; of these, the oldest quarter counts as old.
-  std::uint32_t target() const { return target_; }
-  std::uint32_t young_target() const { return target_ - quarter(target_); }
+  /// None may stay, until another one comes.
+  void empty() { target_ = 0; }
 
-  /// As few as possible may stay, until late uses let more.
-  void shrink() { target_ = min_; }
+  void note_prefetch() { target_ = std::max(target_, min_); }
 
-  /// A prefetched row was used; true where that saved a fetch: without prefetching the row would
-  /// not have been resident.
-  bool note_use(RowId row, bool is_old) {
-    if (evicted_.take(row) || older_.take(row)) return false;
-    if (is_old) target_ = std::min(target_ + step_, max_);
-    return true;
-  }
+  /// An old row was used.
+  void note_old_use() { set(target_ + step_); }
 
-  /// A row that a lookup had asked for was evicted, while `size` rows were in the segment.
-  void note_eviction(RowId row, std::uint32_t size) {
-    while (evicted_.size() >= quarter(target_)) {
-      if (older_.full()) older_.pop();
-      older_.push(evicted_.pop());
-    }
-    while (!older_.empty() && evicted_.size() + older_.size() >= size) older_.pop();
-    evicted_.push(row);
-  }
-
-  /// A miss; true for a displaced hit.
-  bool note_miss(RowId row) {
-    if (!evicted_.take(row)) return older_.take(row);
-    target_ = std::max(target_ - std::min(step_, target_), min_);
-    return true;
-  }
+  /// A row was hit that was with this chance among as many rows of the lowest value.
+  void note_low_hit(float chance) { set(target_ - chance * step_); }
 
  private:
-  static constexpr std::uint32_t quarter(std::uint32_t rows) { return std::max(rows / 4, 1u); }
+  void set(float target) { target_ = std::clamp<float>(target, min_, max_); }
 
-  std::uint32_t min_;
-  std::uint32_t max_;
-  std::uint32_t step_;
-  std::uint32_t target_;
-  KeyQueue<RowId> evicted_;  ///< the last ones, as many as an old quarter
-  KeyQueue<RowId> older_;    ///< those before, as many as the segment holds more
+  float min_;
+  float max_;
+  float step_;
+  float target_;
 };
 
 }  // namespace tieralloc

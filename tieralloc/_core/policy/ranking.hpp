@@ -63,6 +63,16 @@ class Ranking {
   Slot first(Place place) const { return lists_.front(place); }
   std::uint32_t size(Place place) const { return sizes_[place]; }
 
+  /// The share of a bucket's slots that are among so many of the lowest value.
+  float share_among_lowest(Place bucket, std::uint32_t count) const {
+    for (Place lower = 0; lower < bucket; ++lower) {
+      if (sizes_[lower] >= count) return 0;
+      count -= sizes_[lower];
+    }
+    return sizes_[bucket] <= count ? 1.0f
+                                   : static_cast<float>(count) / static_cast<float>(sizes_[bucket]);
+  }
+
  private:
   static constexpr std::uint32_t kLists = kBuckets + 3;
 

@@ -24,7 +24,7 @@
 namespace tieralloc {
 
 /// Raised with every change to the values that the same accesses give: older models are refused.
-inline constexpr std::uint32_t kRowFeaturesVersion = 3;
+inline constexpr std::uint32_t kRowFeaturesVersion = 4;
 
 inline constexpr std::size_t kContexts = 4;
 inline constexpr std::size_t kRowFeatures = 12 + 2 * kContexts;

@@ -46,7 +46,8 @@ class Stream {
     last_.resize(history_.rows(), kNeverAgain);
   }
 
-  /// Calls `begin_sample()`, and `access(at, since)` once access number `at` was observed.
+  /// Calls `begin_sample()`, and `access(at, since, end)` once access number `at` was observed, of
+  /// a sample that lasts until before `end`.
   template <typename Begin, typename Access>
   void run(Begin begin_sample, Access access) {
     std::size_t at = 0;
@@ -56,7 +57,7 @@ class Stream {
       for (const std::size_t end = at + length; at < end; ++at) {
         const std::uint32_t since = history_.observe(rows_[at]);
         last_[rows_[at]] = static_cast<std::uint32_t>(at);
-        access(at, since);
+        access(at, since, end);
       }
     }
   }
@@ -64,10 +65,11 @@ class Stream {
   const RowHistory& history() const { return history_; }
   /// The row's last access; kNeverAgain before its first one.
   std::uint32_t last(RowId row) const { return last_[row]; }
-  /// From access `at` to the row's next one.
+  /// From access `at` to the row's next one; 0 where that is not after it.
   std::uint32_t distance(std::size_t at, RowId row) const {
     const std::uint32_t use = next_[last_[row]];
-    return use == rows_.size() ? kNeverAgain : use - static_cast<std::uint32_t>(at);
+    if (use == rows_.size()) return kNeverAgain;
+    return use > at ? use - static_cast<std::uint32_t>(at) : 0;
   }
 
  private:
@@ -94,7 +96,7 @@ void draw_row_samples(const HistoryConfig& config, std::span<const RowId> rows,
   Stream stream(config, rows, sample_lengths, first);
   SplitMix64 random(seed);
   std::size_t drawn = 0;
-  const auto draw = [&](std::size_t at, std::uint32_t) {
+  const auto draw = [&](std::size_t at, std::uint32_t, std::size_t) {
     for (; drawn < due(at, first, rows.size(), samples.times.size()); ++drawn) {
       const RowId row = rows[at - draw_age(random, at + 1)];
       stream.history().write_features({&row, 1}, &samples.features[drawn * kRowFeatures]);
@@ -114,7 +116,7 @@ std::size_t draw_candidate_samples(const HistoryConfig& config, std::uint32_t pa
   std::vector<Candidates::Candidate> found;
   SplitMix64 random(seed);
   std::size_t drawn = 0;
-  const auto draw = [&](std::size_t at, std::uint32_t since) {
+  const auto draw = [&](std::size_t at, std::uint32_t since, std::size_t end) {
     found.clear();
     candidates.observe(rows[at], since, found);
     const std::size_t most = due(at, first, rows.size(), samples.times.size());
@@ -125,7 +127,7 @@ std::size_t draw_candidate_samples(const HistoryConfig& config, std::uint32_t pa
       Candidates::write_features(stream.history(), {&candidate, 1},
                                  &samples.features[drawn * kCandidateFeatures]);
       samples.times[drawn] = static_cast<std::uint32_t>(at + 1);
-      samples.distances[drawn++] = stream.distance(at, candidate.row);
+      samples.distances[drawn++] = stream.distance(end - 1, candidate.row);
     }
   };
   stream.run([&] { candidates.begin_sample(); }, draw);

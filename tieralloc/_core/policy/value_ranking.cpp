@@ -1,6 +1,7 @@
 #include "value_ranking.hpp"
 
 #include <algorithm>
+#include <cmath>
 
 namespace tieralloc {
 namespace {
@@ -25,34 +26,29 @@ ValueRanking::ValueRanking(const EvictionConfig& config, RowModel& model, bool p
   batch_.reserve(kMaxEvaluated);
   rows_.reserve(kMaxEvaluated);
   evaluated_.reserve(kMaxEvaluated);
-  if (!prefetches) return;
-  probation_ = std::make_unique<Probation>(config.capacity);
-  row_in_.resize(config.slots, kNoRow);
+  if (prefetches) probation_ = std::make_unique<Probation>(config.capacity);
 }
 
 std::size_t ValueRanking::bytes(const EvictionConfig& config, bool prefetches) {
   return sizeof(ValueRanking) + Marks::bytes(config.slots) + Ranking::bytes(config.slots) +
          config.slots * sizeof(Curve) +
          kMaxEvaluated * (sizeof(Slot) + sizeof(RowId) + sizeof(Curve)) +
-         (prefetches ? Probation::bytes(config.capacity) + config.slots * sizeof(RowId) : 0);
+         (prefetches ? sizeof(Probation) : 0);
 }
 
-void ValueRanking::insert(Slot slot, RowId row) {
+void ValueRanking::insert(Slot slot, RowId) {
   marks_.clear(slot);
   ranking_.move(slot, Ranking::kWaits);
   ++held_;
-  if (probation_ == nullptr) return;
-  row_in_[slot] = row;
-  if (probation_->note_miss(row)) ++outcomes_.displaced;
 }
 
 void ValueRanking::insert_prefetched(Slot slot, RowId row) {
   if (probation_ == nullptr) return insert(slot, row);
+  probation_->note_prefetch();
   marks_.clear(slot);
   ++held_;
-  row_in_[slot] = row;
   ranking_.move(slot, Ranking::kYoung);
-  while (ranking_.size(Ranking::kYoung) > probation_->young_target()) {
+  while (ranking_.size(Ranking::kYoung) > probation_->target() - probation_->old()) {
     ranking_.move(ranking_.first(Ranking::kYoung), Ranking::kOld);
   }
 }
@@ -67,15 +63,34 @@ void ValueRanking::move(Slot from, Slot to) {
   ranking_.move(from, Ranking::kNotHeld);
   curves_[to] = curves_[from];
   marks_.set(to, marks_.get(from));
-  if (probation_ != nullptr) row_in_[to] = row_in_[from];
   ranking_.move(to, place == Ranking::kEvaluated ? Ranking::kWaits : place);
 }
 
 /// A lookup has used a prefetched row: it becomes one like others.
 void ValueRanking::use_prefetched(Slot slot) {
   ++outcomes_.used;
-  if (probation_->note_use(row_in_[slot], ranking_.place_of(slot) == Ranking::kOld)) {
-    ++outcomes_.saved;
+  if (ranking_.place_of(slot) == Ranking::kOld) probation_->note_old_use();
+  ranking_.move(slot, Ranking::kWaits);
+}
+
+/// How many hits prefetching costs for each hit in this bucket: none, but where the bucket is among
+/// the lowest values. Hits of as many of the lowest rows as half of the prefetched ones tell how
+/// many hits a slot there is worth; each further slot is worth less, as its rank is higher.
+float ValueRanking::displaced_by(Ranking::Place bucket) const {
+  const auto all = static_cast<float>(held_), taken = static_cast<float>(prefetched());
+  const std::uint32_t lowest = prefetched() / 2;
+  if (lowest == 0 || taken + static_cast<float>(lowest) >= all) return 0;
+  const float left = all - taken;
+  return ranking_.share_among_lowest(bucket, lowest) / static_cast<float>(lowest) *
+         (left - static_cast<float>(lowest) / 2) * std::log(all / left);
+}
+
+/// A ranked row was hit since its evaluation: it is evaluated again.
+void ValueRanking::use_ranked(Slot slot) {
+  if (probation_ != nullptr) {
+    const Ranking::Place place = ranking_.place_of(slot);
+    outcomes_.displaced += displaced_by(place);
+    probation_->note_low_hit(ranking_.share_among_lowest(place, probation_->old()));
   }
   ranking_.move(slot, Ranking::kWaits);
 }
@@ -87,11 +102,6 @@ Slot ValueRanking::evict() {
     victim = ranked_victim();
     if (victim == kNoSlot) victim = unranked_victim();
     owed_ = std::min<std::uint64_t>(owed_ + kSweep, slots_);
-    if (probation_ != nullptr) {
-      const std::uint32_t prefetched =
-          ranking_.size(Ranking::kYoung) + ranking_.size(Ranking::kOld);
-      probation_->note_eviction(row_in_[victim], prefetched);
-    }
   }
   remove(victim);
   return victim;
@@ -100,9 +110,9 @@ Slot ValueRanking::evict() {
 /// The oldest row of the probationary segment, where that is over its target.
 Slot ValueRanking::prefetched_victim() {
   for (;;) {
-    const std::uint32_t old = ranking_.size(Ranking::kOld);
-    if (old + ranking_.size(Ranking::kYoung) <= probation_->target()) return kNoSlot;
-    const Slot oldest = ranking_.first(old > 0 ? Ranking::kOld : Ranking::kYoung);
+    if (prefetched() <= probation_->target()) return kNoSlot;
+    const bool has_old = ranking_.size(Ranking::kOld) > 0;
+    const Slot oldest = ranking_.first(has_old ? Ranking::kOld : Ranking::kYoung);
     if (!marks_.lower(oldest)) return oldest;
     use_prefetched(oldest);
   }
@@ -112,7 +122,7 @@ Slot ValueRanking::ranked_victim() {
   Slot victim = ranking_.lowest();
   for (int checks = 0; victim != kNoSlot; victim = ranking_.lowest()) {
     if (marks_.lower(victim)) {
-      ranking_.move(victim, Ranking::kWaits);
+      use_ranked(victim);
       continue;
     }
     if (checks++ == kChecks) break;
@@ -152,10 +162,7 @@ bool ValueRanking::collect(const TierView& tier) {
 void ValueRanking::visit(Slot slot, const TierView& tier) {
   if (ranking_.is_prefetched(slot) && marks_.lower(slot)) return use_prefetched(slot);
   if (!ranking_.is_ranked(slot)) return;
-  if (marks_.lower(slot)) {
-    ranking_.move(slot, Ranking::kWaits);
-    return;
-  }
+  if (marks_.lower(slot)) return use_ranked(slot);
   const bool predicts = predicts_ && ++visits_ % kPredictEvery == 0;
   const Value value =
       predicts ? model_.predict(tier.row_in(slot), curves_[slot]) : model_.value(curves_[slot]);

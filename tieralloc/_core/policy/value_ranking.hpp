@@ -62,8 +62,8 @@ class ValueRanking final : public EvictionPolicy, public Planner {
   std::uint64_t evaluations() const { return evaluations_; }
   /// Owner: what came of prefetched rows since the last call.
   PrefetchOutcomes take_outcomes() { return std::exchange(outcomes_, {}); }
-  /// Owner: has as few prefetched rows stay as possible, until late uses let more.
-  void shrink_probation() { probation_->shrink(); }
+  /// Owner: prefetched rows that are not used are evicted first, until others come.
+  void empty_probation() { probation_->empty(); }
 
   /// Calls `visit(slot)` for all slots held, about in ascending order of value, and forgets them.
   template <typename Visit>
@@ -77,7 +77,12 @@ class ValueRanking final : public EvictionPolicy, public Planner {
     return static_cast<Ranking::Place>(std::min<Value>(value >> 9, Ranking::kBuckets - 1));
   }
   void visit(Slot slot, const TierView& tier);
+  std::uint32_t prefetched() const {
+    return ranking_.size(Ranking::kYoung) + ranking_.size(Ranking::kOld);
+  }
   void use_prefetched(Slot slot);
+  void use_ranked(Slot slot);
+  float displaced_by(Ranking::Place bucket) const;
   Slot prefetched_victim();
   Slot ranked_victim();
   Slot unranked_victim();
@@ -91,7 +96,6 @@ class ValueRanking final : public EvictionPolicy, public Planner {
   Ranking ranking_;
   std::vector<Curve> curves_;             ///< by slot
   std::unique_ptr<Probation> probation_;  ///< null: nothing is prefetched
-  std::vector<RowId> row_in_;             ///< by slot, where rows are prefetched
   std::vector<Slot> batch_;               ///< evaluated in this step
   std::vector<RowId> rows_;               ///< of the batch
   std::vector<Curve> evaluated_;

@@ -1,22 +1,17 @@
-"""Accesses in order, sample by sample, and their simulation."""
+"""Accesses in order, sample by sample."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-
-from tieralloc._core import PlannedModel, Simulator
-from tieralloc.simulate import first_counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tieralloc.trace import Trace
-
-_PIECE = 1 << 14  # samples
+    from tieralloc.trace.trace import Trace
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,34 +59,18 @@ class Stream:
         """Tables."""
         return len(self.table_starts) - 1
 
-    def replay(
-        self,
-        policy: str | PlannedModel,
-        capacity: int,
-        *,
-        report: Callable[[int], object] = lambda accesses: None,
-        **options: Any,
-    ) -> dict[str, int]:
-        """Simulate a policy; return the counts of `tieralloc._core.Simulator`.
 
-        Parameters
-        ----------
-        policy, capacity, options
-            As `Simulator` takes them.
-        report : callable
-            Called with the number of accesses just replayed.
-        """
-        simulator = Simulator(
-            policy, capacity, self.rows, table_starts=self.table_starts, **options
-        )
-        begin = 0
-        for first in range(0, len(self.lengths), _PIECE):
-            lengths = self.lengths[first : first + _PIECE]
-            end = begin + int(lengths.sum())
-            simulator.run(self.accesses[begin:end], lengths)
-            report(end - begin)
-            begin = end
-        return simulator.counts
+def first_counted(num_accesses: int, count_from: float) -> int:
+    """Return the number of the access that counts first.
+
+    Raises
+    ------
+    ValueError
+        Where `count_from` is not in [0, 1).
+    """
+    if not 0 <= count_from < 1:
+        raise ValueError(f"count_from is {count_from}, expected at least 0 and below 1")
+    return math.floor(count_from * num_accesses)
 
 
 def first_lengths(lengths: NDArray[np.int64], accesses: int) -> NDArray[np.uint32]:
