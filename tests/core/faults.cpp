@@ -42,6 +42,7 @@ thread_local State own[7];
 thread_local bool here = false;  ///< whether this thread has made an allocate_elsewhere fault
 std::function<void(const std::string&)> fopen_hook;
 thread_local std::size_t allocated = 0;
+thread_local std::size_t freed = 0;
 
 State& state_of(Call call) {
   const bool by_thread = call == Call::allocate || call == Call::map;
@@ -89,6 +90,10 @@ std::size_t allocated_bytes() {
   return allocated;
 }
 
+std::size_t freed_bytes() {
+  return freed;
+}
+
 }  // namespace faults
 
 using faults::Call;
@@ -97,6 +102,7 @@ extern "C" {
 
 void* __real__Znwm(std::size_t size);
 void* __real__Znam(std::size_t size);
+void __real__ZdlPvm(void* memory, std::size_t size);
 void* __real__ZnwmSt11align_val_t(std::size_t size, std::align_val_t alignment);
 void* __real_mmap(void* address, std::size_t size, int protection, int flags, int fd, off_t offset);
 ssize_t __real_pwrite(int fd, const void* data, std::size_t size, off_t offset);
@@ -119,6 +125,11 @@ void* __wrap__Znwm(std::size_t size) {
 void* __wrap__Znam(std::size_t size) {
   faults::allocate(size);
   return __real__Znam(size);
+}
+
+void __wrap__ZdlPvm(void* memory, std::size_t size) {
+  faults::freed += size;
+  __real__ZdlPvm(memory, size);
 }
 
 /// Counted, but never made to fail.

@@ -48,4 +48,7 @@ class BeforeFopen {
 /// Bytes that this thread has asked of operator new so far, and of the kernel as anonymous memory.
 std::size_t allocated_bytes();
 
+/// Bytes that this thread has given back to operator delete, where their number was said.
+std::size_t freed_bytes();
+
 }  // namespace faults

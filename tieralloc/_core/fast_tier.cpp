@@ -134,9 +134,8 @@ void FastTier::retire(Slot slot) {
 
 void FastTier::drop(Slot slot) {
   const RowId row = row_of_.as<RowId>()[slot];
-  // A reader may clear the flag at this moment: whoever does has the row count.
-  if (clear_prefetched(row)) ++counts_.prefetches_useless;
-  index_->erase(row);
+  // A reader may clear the flag at this moment: then the row counts as used.
+  if (is_prefetched(index_->erase(row))) ++counts_.prefetches_useless;
   retire(slot);
 }
 

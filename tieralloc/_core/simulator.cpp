@@ -23,6 +23,20 @@ void check_lengths(std::span<const RowId> rows, std::span<const std::uint32_t> s
                               std::to_string(rows.size()));
 }
 
+namespace {
+
+/// Leaves the first of equal rows. Most often there are none, which is told by sorting faster than
+/// by a set.
+void drop_repeated(std::vector<RowId>& rows) {
+  std::vector<RowId> sorted(rows);
+  std::ranges::sort(sorted);
+  if (std::ranges::adjacent_find(sorted) == sorted.end()) return;
+  std::unordered_set<RowId> seen;
+  std::erase_if(rows, [&](RowId row) { return !seen.insert(row).second; });
+}
+
+}  // namespace
+
 Simulator::Simulator(std::unique_ptr<EvictionPolicy> policy, const EvictionConfig& config,
                      std::uint64_t rows, std::uint64_t count_from, std::uint64_t prefetch_lag,
                      Calls calls)
@@ -146,13 +160,20 @@ void Simulator::step(Observe observe) {
 
 void Simulator::prefetch(std::span<const RowId> rows) {
   check_rows(rows, rows_);
+  issued_.clear();
   for (const RowId row : rows) {
-    if (is_resident(row) || in_flight_.contains(row)) continue;
-    ++counted().prefetches_issued;
+    if (!is_resident(row) && !in_flight_.contains(row)) issued_.push_back(row);
+  }
+  drop_repeated(issued_);
+  counted().prefetches_issued += issued_.size();
+  for (const RowId row : issued_) {
+    if (prefetch_lag_ == 0) {
+      admit(row, true);
+      continue;
+    }
     in_flight_[row] = now_ + prefetch_lag_;
     flights_.emplace_back(row, now_ + prefetch_lag_);
   }
-  land_prefetches();
 }
 
 void Simulator::land_prefetches() {
@@ -191,8 +212,7 @@ void Simulator::evict() {
   const Slot slot = policy_->evict();
   const RowId row = row_in_[slot];
   --resident_;
-  if (index_->clear_flag(row, kPrefetchedFlag)) ++counted().prefetches_useless;
-  index_->erase(row);
+  if (is_prefetched(index_->erase(row))) ++counted().prefetches_useless;
   ++counted().evictions;
   free_.push_back(slot);
 }

@@ -107,6 +107,7 @@ class Simulator final : private TierView {
   std::deque<std::pair<RowId, std::uint64_t>> flights_;  ///< rows and when they arrive, in order
   std::unordered_map<RowId, std::uint64_t> in_flight_;   ///< of these, those not asked for since
   std::vector<RowId> wanted_;                            ///< to prefetch
+  std::vector<RowId> issued_;
   Calls calls_;
   std::vector<RowId> call_rows_;  ///< table by table
   std::vector<RowId> missed_;     ///< by the call

@@ -13,7 +13,7 @@
 namespace {
 
 using namespace tieralloc;
-using Partners = CoOccurrence::Partners;
+using Record = CoOccurrence::Record;
 
 /// Counts of rows that have kPartners partners at most.
 class Naive {
@@ -47,12 +47,10 @@ class Naive {
   std::deque<std::pair<RowId, bool>> recent_;
 };
 
-std::map<RowId, std::uint32_t> as_map(const Partners& partners) {
+std::map<RowId, std::uint32_t> as_map(const Record& record) {
   std::map<RowId, std::uint32_t> times;
-  for (std::uint32_t i = 0; i < partners.size; ++i) {
-    times[partners.partners[i].row] = partners.partners[i].times;
-  }
-  CHECK_EQ(times.size(), partners.size);
+  for (std::uint32_t i = 0; i < record.size(); ++i) times[record.row(i)] = record.times(i);
+  CHECK_EQ(times.size(), record.size());
   return times;
 }
 
@@ -62,7 +60,6 @@ TEST(co_occurrence_agrees_with_a_naive_model) {
     std::mt19937_64 random(seed);
     CoOccurrence pairs(4096);
     Naive naive;
-    Partners partners;
     for (int sample = 0; sample < 2000; ++sample) {
       pairs.begin_sample();
       naive.begin_sample();
@@ -70,9 +67,9 @@ TEST(co_occurrence_agrees_with_a_naive_model) {
         const RowId row = random() % (2 + random() % CoOccurrence::kPartners) * kStep;
         const bool is_cold = random() % 3 != 0;
         naive.observe(row, is_cold);
-        pairs.observe(row, is_cold, partners);
-        CHECK_EQ(partners.accesses, naive.accesses(row));
-        CHECK(as_map(partners) == naive.partners(row));
+        const Record& record = pairs.observe(row, is_cold);
+        CHECK_EQ(record.accesses(), naive.accesses(row));
+        CHECK(as_map(record) == naive.partners(row));
       }
     }
   }
@@ -80,61 +77,54 @@ TEST(co_occurrence_agrees_with_a_naive_model) {
 
 TEST(co_occurrence_makes_partners_of_cold_accesses_only) {
   CoOccurrence pairs(100);
-  Partners partners;
   pairs.begin_sample();
-  pairs.observe(1, false, partners);
-  pairs.observe(2, true, partners);
-  CHECK_EQ(partners.size, 0);
-  pairs.observe(3, false, partners);
-  CHECK(as_map(partners) == (std::map<RowId, std::uint32_t>{{2, 1}}));
+  pairs.observe(1, false);
+  CHECK_EQ(pairs.observe(2, true).size(), 0);
+  CHECK(as_map(pairs.observe(3, false)) == (std::map<RowId, std::uint32_t>{{2, 1}}));
   pairs.begin_sample();
-  pairs.observe(1, false, partners);
-  CHECK(as_map(partners) == (std::map<RowId, std::uint32_t>{{2, 1}}));
-  CHECK_EQ(partners.accesses, 2);
+  const Record& record = pairs.observe(1, false);
+  CHECK(as_map(record) == (std::map<RowId, std::uint32_t>{{2, 1}}));
+  CHECK_EQ(record.accesses(), 2);
 }
 
 TEST(co_occurrence_counts_within_the_window_of_a_sample) {
   CoOccurrence pairs(100);
-  Partners partners;
   pairs.begin_sample();
-  for (RowId row = 0; row < 20; ++row) pairs.observe(row, true, partners);
-  CHECK_EQ(partners.size, CoOccurrence::kWindow);
-  for (const auto& [row, times] : as_map(partners)) CHECK(row >= 11 && times == 1);
+  for (RowId row = 0; row < 19; ++row) pairs.observe(row, true);
+  const auto partners = as_map(pairs.observe(19, true));
+  CHECK_EQ(partners.size(), CoOccurrence::kWindow);
+  for (const auto& [row, times] : partners) CHECK(row >= 11 && times == 1);
   pairs.begin_sample();
-  pairs.observe(100, true, partners);
-  CHECK_EQ(partners.size, 0);
+  CHECK_EQ(pairs.observe(100, true).size(), 0);
 }
 
 TEST(co_occurrence_halves_counts) {
   CoOccurrence pairs(100);
-  Partners partners;
   for (std::uint32_t i = 1; i < 200; ++i) {
     pairs.begin_sample();
-    pairs.observe(1, true, partners);
-    pairs.observe(2, true, partners);
+    pairs.observe(1, true);
+    const Record& record = pairs.observe(2, true);
     const std::uint32_t expected = i < 64 ? i : 32 + (i - 64) % 32;
-    CHECK_EQ(partners.accesses, expected);
-    CHECK_EQ(partners.partners[0].times, expected);
+    CHECK_EQ(record.accesses(), expected);
+    CHECK_EQ(record.times(0), expected);
   }
 }
 
 TEST(co_occurrence_replaces_the_partners_counted_least) {
   CoOccurrence pairs(1000);
-  Partners partners;
   const auto observe_with = [&](RowId partner) {
     pairs.begin_sample();
-    pairs.observe(partner, true, partners);
-    pairs.observe(0, true, partners);
+    pairs.observe(partner, true);
+    return as_map(pairs.observe(0, true));
   };
   for (int i = 0; i < 2; ++i) observe_with(1);
+  std::map<RowId, std::uint32_t> times;
   for (RowId partner = 2; partner < 50; ++partner) {
-    observe_with(partner);
-    const auto times = as_map(partners);
+    times = observe_with(partner);
     CHECK_EQ(times.size(), std::min<std::size_t>(partner, CoOccurrence::kPartners));
     CHECK_EQ(times.at(1), 2);
     CHECK_EQ(times.at(partner), 1);
   }
-  const auto times = as_map(partners);
   for (RowId partner = 50 - 31; partner < 50; ++partner) CHECK(times.contains(partner));
 }
 
@@ -145,17 +135,15 @@ TEST(co_occurrence_of_more_rows_than_it_remembers_is_bounded) {
     const std::size_t taken = faults::allocated_bytes() - before;
     CHECK(taken <= CoOccurrence::bytes(capacity));
     std::mt19937_64 random(capacity);
-    Partners partners;
     for (int i = 0; i < 50000; ++i) {
       if (random() % 10 == 0) pairs.begin_sample();
       const RowId row = random() % 1000;
-      pairs.observe(row, random() % 2 == 0, partners);
-      const std::uint32_t accesses = partners.accesses;
-      pairs.observe(row, false, partners);
-      CHECK_EQ(partners.accesses, accesses + 1 < 64 ? accesses + 1 : 32);
-      CHECK(partners.size <= CoOccurrence::kPartners);
-      for (std::uint32_t n = 0; n < partners.size; ++n) {
-        CHECK(partners.partners[n].row < 1000 && partners.partners[n].row != row);
+      const std::uint32_t accesses = pairs.observe(row, random() % 2 == 0).accesses();
+      const Record& record = pairs.observe(row, false);
+      CHECK_EQ(record.accesses(), accesses + 1 < 64 ? accesses + 1 : 32);
+      CHECK(record.size() <= CoOccurrence::kPartners);
+      for (std::uint32_t n = 0; n < record.size(); ++n) {
+        CHECK(record.row(n) < 1000 && record.row(n) != row);
       }
     }
     CHECK_EQ(faults::allocated_bytes() - before, taken);

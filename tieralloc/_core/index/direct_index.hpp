@@ -30,7 +30,7 @@ class DirectIndex final : public RowIndex {
     cells()[row].store(entry, std::memory_order_release);
   }
 
-  void erase(RowId row) override { cells()[row].store(kAbsent, std::memory_order_seq_cst); }
+  Entry erase(RowId row) override { return cells()[row].exchange(kAbsent); }
 
   bool clear_flag(RowId row, Entry flag) override {
     Entry entry = find(row);

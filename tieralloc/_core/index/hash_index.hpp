@@ -57,18 +57,19 @@ class HashIndex final : public RowIndex {
     }
   }
 
-  void erase(RowId row) override {
+  Entry erase(RowId row) override {
     std::size_t home = table_.home_of(row);
     for (std::size_t left = table_.buckets; left > 0; --left, home = table_.next(home)) {
       Bucket& place = table_.bucket(home);
       for (auto& cell : place.cells) {
         if (!table_.matches(row, cell.load(std::memory_order_relaxed))) continue;
-        cell.store(0, std::memory_order_seq_cst);
+        const Word word = cell.exchange(0);
         forget_path(table_.home_of(row), home);
-        return;
+        return table_.entry_of(word);
       }
-      if (place.passed_on.load(std::memory_order_relaxed) == 0) return;
+      if (place.passed_on.load(std::memory_order_relaxed) == 0) break;
     }
+    return kAbsent;
   }
 
   bool clear_flag(RowId row, Entry flag) override {

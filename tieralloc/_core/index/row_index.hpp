@@ -48,7 +48,8 @@ class RowIndex {
 
   /// Sets or replaces a row's entry.
   virtual void put(RowId row, Entry entry) = 0;
-  virtual void erase(RowId row) = 0;
+  /// Returns what the index said of the row.
+  virtual Entry erase(RowId row) = 0;
 
   /// Clears a flag; true for the one caller that did.
   virtual bool clear_flag(RowId row, Entry flag) = 0;

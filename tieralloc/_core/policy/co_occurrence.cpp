@@ -1,6 +1,8 @@
 #include "co_occurrence.hpp"
 
 #include <algorithm>
+#include <bit>
+#include <cstring>
 
 #include "../split_mix.hpp"
 
@@ -9,6 +11,12 @@ namespace {
 
 std::uint32_t tag_of(RowId row) {
   return static_cast<std::uint32_t>(SplitMix64::mix(row) >> 32) | 1;
+}
+
+std::uint64_t word_at(const std::uint8_t* bytes) {
+  std::uint64_t word;
+  std::memcpy(&word, bytes, sizeof word);
+  return word;
 }
 
 std::size_t places_for(std::uint32_t capacity) {
@@ -34,67 +42,80 @@ CoOccurrence::Record& CoOccurrence::record_of(RowId row) {
   Record* worst = &bucket->record;
   for (std::size_t way = 0; way < kWays; ++way) {
     Record& record = bucket[way].record;
-    if (record.tag == tag) return record;
-    const std::uint64_t age = now_ - record.last, other = now_ - worst->last;
-    if (age * worst->accesses > other * record.accesses) worst = &record;
+    if (record.tag_ == tag) return record;
+    const std::uint64_t age = now_ - record.last_, other = now_ - worst->last_;
+    if (age * worst->accesses_ > other * record.accesses_) worst = &record;
   }
   *worst = Record{};
-  worst->tag = tag;
+  worst->tag_ = tag;
   return *worst;
 }
 
-void CoOccurrence::observe(RowId row, bool is_cold, Partners& partners) {
+const CoOccurrence::Record& CoOccurrence::observe(RowId row, bool is_cold) {
   ++now_;
   Record& own = record_of(row);
-  own.last = now_;
+  own.last_ = now_;
   const std::uint32_t window = std::min<std::uint32_t>(position_, kWindow);
   for (std::uint32_t apart = 1; apart <= window; ++apart) {
     const std::uint32_t at = (position_ - apart) % kWindow;
     if (recent_[at] == row) continue;
-    if (recent_is_cold_[at]) count(own, recent_[at]);
+    if (recent_is_cold_[at]) own.count(recent_[at]);
     if (!is_cold) continue;
     Record& other = *recent_records_[at];
-    if (other.tag == tag_of(recent_[at])) count(other, row);
+    if (other.tag_ == tag_of(recent_[at])) other.count(row);
   }
-  if (++own.accesses >= kMaxAccesses) age(own);
+  if (++own.accesses_ >= kMaxAccesses) own.halve();
   recent_[position_ % kWindow] = row;
   recent_is_cold_[position_ % kWindow] = is_cold;
   recent_records_[position_++ % kWindow] = &own;
-  partners.accesses = own.accesses;
-  partners.size = own.size;
-  for (std::uint32_t i = 0; i < own.size; ++i) {
-    partners.partners[i] = {RowId{own.high[i]} << 32 | own.low[i], own.times[i]};
-  }
+  return own;
 }
 
-void CoOccurrence::count(Record& record, RowId partner) {
-  const auto low = static_cast<std::uint32_t>(partner);
-  const auto high = static_cast<std::uint16_t>(partner >> 32);
-  for (std::uint32_t i = 0; i < record.size; ++i) {
-    if (record.low[i] != low || record.high[i] != high) continue;
-    if (record.times[i] < kMaxTimes) ++record.times[i];
+void CoOccurrence::Record::count(RowId partner) {
+  std::uint32_t place = find(partner);
+  if (place < size_) {
+    if (times_[place] < kMaxTimes) ++times_[place];
     return;
   }
-  std::uint32_t place = record.size;
-  if (place < kPartners) {
-    ++record.size;
+  if (size_ < kPartners) {
+    place = size_++;
   } else {
-    // Of those counted least, the next in a circle.
-    place = record.next;
-    for (std::uint32_t i = 0; i < kPartners; ++i) {
-      const std::uint32_t other = (record.next + i) % kPartners;
-      if (record.times[other] < record.times[place]) place = other;
-    }
-    record.next = static_cast<std::uint8_t>((place + 1) % kPartners);
+    place = least_counted();
+    next_ = static_cast<std::uint8_t>((place + 1) % kPartners);
   }
-  record.low[place] = low;
-  record.high[place] = high;
-  record.times[place] = 1;
+  bottom_[place] = static_cast<std::uint8_t>(partner);
+  middle_[place] = static_cast<std::uint32_t>(partner >> 8);
+  top_[place] = static_cast<std::uint8_t>(partner >> 40);
+  times_[place] = 1;
 }
 
-void CoOccurrence::age(Record& record) {
-  record.accesses /= 2;
-  for (std::uint32_t i = 0; i < record.size; ++i) record.times[i] /= 2;
+/// Looks at eight of the lowest bytes at a time.
+std::uint32_t CoOccurrence::Record::find(RowId partner) const {
+  constexpr std::uint64_t kOnes = 0x0101010101010101u, kHighs = 0x8080808080808080u;
+  for (std::uint32_t first = 0; first < size_; first += 8) {
+    const std::uint64_t differences = word_at(&bottom_[first]) ^ (partner & 0xFF) * kOnes;
+    // The high bit of each byte that is 0; and, rarely, of one above such a byte.
+    std::uint64_t equal = (differences - kOnes) & ~differences & kHighs;
+    for (; equal != 0; equal &= equal - 1) {
+      const std::uint32_t place = first + static_cast<std::uint32_t>(std::countr_zero(equal)) / 8;
+      if (place < size_ && row(place) == partner) return place;
+    }
+  }
+  return kPartners;
+}
+
+/// Of those counted least, the next in a circle.
+std::uint32_t CoOccurrence::Record::least_counted() const {
+  std::uint8_t least = kMaxTimes;
+  for (const std::uint8_t times : times_) least = std::min(least, times);
+  std::uint32_t place = next_;
+  while (times_[place] != least) place = (place + 1) % kPartners;
+  return place;
+}
+
+void CoOccurrence::Record::halve() {
+  accesses_ /= 2;
+  for (std::uint8_t& times : times_) times /= 2;
 }
 
 }  // namespace tieralloc

@@ -26,16 +26,35 @@ class CoOccurrence {
   static constexpr std::size_t kPartners = 32;
   static constexpr std::size_t kWindow = 8;
 
-  struct Partner {
-    RowId row;
-    std::uint32_t times;
-  };
+  /// What is known of a row: its accesses, and its partners in no order. A search for a partner
+  /// reads one cache line and, where that may be the one, another.
+  class Record {
+   public:
+    std::uint32_t accesses() const { return accesses_; }
+    std::uint32_t size() const { return size_; }
+    RowId row(std::uint32_t partner) const {
+      return RowId{top_[partner]} << 40 | RowId{middle_[partner]} << 8 | bottom_[partner];
+    }
+    /// How often it came with the row, as far as the row's accesses count.
+    std::uint32_t times(std::uint32_t partner) const { return times_[partner]; }
 
-  /// Partners of a row, in no order.
-  struct Partners {
-    std::uint32_t accesses = 0;  ///< of the row, as far as the times count
-    std::uint32_t size = 0;
-    std::array<Partner, kPartners> partners;
+   private:
+    friend class CoOccurrence;
+
+    void count(RowId partner);
+    void halve();
+    std::uint32_t find(RowId partner) const;
+    std::uint32_t least_counted() const;
+
+    std::uint32_t tag_ = 0;  ///< of the row; 0: no row
+    std::uint32_t last_ = 0;
+    std::uint16_t accesses_ = 0;
+    std::uint8_t size_ = 0;
+    std::uint8_t next_ = 0;  ///< where the search for a partner to replace begins
+    std::array<std::uint8_t, kPartners> bottom_{};  ///< bits of the partners' rows
+    std::array<std::uint8_t, kPartners> times_{};
+    std::array<std::uint8_t, kPartners> top_{};
+    std::array<std::uint32_t, kPartners> middle_{};
   };
 
   /// Remembers at least so many rows.
@@ -45,8 +64,9 @@ class CoOccurrence {
 
   void begin_sample() { position_ = 0; }
 
-  /// An access to a row, cold or not. Returns its partners, those of this access included.
-  void observe(RowId row, bool is_cold, Partners& partners);
+  /// An access to a row, cold or not. Returns what is known of it, this access included, until the
+  /// next call.
+  const Record& observe(RowId row, bool is_cold);
 
   void prefetch(RowId row) const { __builtin_prefetch(&bucket_of(row)); }
 
@@ -55,16 +75,6 @@ class CoOccurrence {
   static constexpr std::uint8_t kMaxTimes = 255;
   static constexpr std::uint16_t kMaxAccesses = 64;
 
-  struct Record {
-    std::uint32_t tag = 0;  ///< of the row; 0: no row
-    std::uint32_t last = 0;
-    std::uint16_t accesses = 0;
-    std::uint8_t size = 0;
-    std::uint8_t next = 0;                     ///< where the search for a partner to replace begins
-    std::array<std::uint32_t, kPartners> low;  ///< of the partners' rows
-    std::array<std::uint16_t, kPartners> high;
-    std::array<std::uint8_t, kPartners> times;
-  };
   static_assert(sizeof(Record) <= 256);
   struct alignas(4 * kCacheLine) Place {
     Record record;
@@ -72,8 +82,6 @@ class CoOccurrence {
 
   const Place& bucket_of(RowId row) const;
   Record& record_of(RowId row);
-  static void count(Record& record, RowId partner);
-  static void age(Record& record);
 
   std::vector<Place> places_;
   std::uint32_t now_ = 0;

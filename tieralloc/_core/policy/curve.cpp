@@ -6,8 +6,6 @@
 #include <stdexcept>
 #include <string>
 
-#include "fast_log.hpp"
-
 namespace tieralloc {
 namespace {
 
@@ -24,6 +22,10 @@ double interpolate(double x, std::span<const double> xs, std::span<const double>
   if (after == xs.end()) return ys.back();
   const auto i = static_cast<std::size_t>(after - xs.begin());
   return ys[i - 1] + (ys[i] - ys[i - 1]) * (x - xs[i - 1]) / (xs[i] - xs[i - 1]);
+}
+
+Floats4 at_least(Floats4 values, float least) {
+  return values > least ? values : Floats4{} + least;
 }
 
 /// Adds `scale` times the weights with which F(t) is interpolated from its knots.
@@ -87,17 +89,17 @@ CurveMap::CurveMap(std::span<const std::uint32_t> intervals, const Horizons& hor
   // The points reach a few times beyond the age at which rows are evicted.
   shift_ = static_cast<std::uint32_t>(std::max(6.0, std::floor(std::log2(eviction_age)) - 9));
   for (auto* table : {&gained_, &lost_}) {
-    for (Points& points : *table) points.fill(0);
+    for (Points& points : *table) points.fill(Floats4{});
   }
   for (std::size_t point = 0; point < kCurvePoints; ++point) {
     const double d = point == 0 ? 0 : std::ldexp(1.0, static_cast<int>(shift_ + point));
     for_knots(knots, d, [&](std::size_t knot, double share) {
-      lost_[knot][point] -= static_cast<float>(share);
-      gained_[knot][point] -= static_cast<float>(share);
+      lost_[knot][point / 4][point % 4] -= static_cast<float>(share);
+      gained_[knot][point / 4][point % 4] -= static_cast<float>(share);
     });
     for (std::size_t i = 0; i < horizons.accesses.size(); ++i) {
       for_knots(knots, d + horizons.accesses[i], [&](std::size_t knot, double share) {
-        gained_[knot][point] += horizons.weights[i] * static_cast<float>(share);
+        gained_[knot][point / 4][point % 4] += horizons.weights[i] * static_cast<float>(share);
       });
     }
   }
@@ -109,23 +111,25 @@ CurveMap::CurveMap(std::span<const std::uint32_t> intervals, const Horizons& hor
 }
 
 Curve CurveMap::make(const float* hazards, std::uint32_t at) const {
-  Points gained{}, survival;
-  survival.fill(1);
+  Points gained{}, survival{};
   float left = 1, hazard = 0;
   for (std::size_t knot = 0; knot < knots_; ++knot) {
     if (knot < given_) hazard = hazards[knot];
     left *= 1 - hazard;
     const float used = 1 - left;
-    for (std::size_t i = 0; i < kCurvePoints; ++i) {
+    for (std::size_t i = 0; i < gained.size(); ++i) {
       gained[i] += used * gained_[knot][i];
       survival[i] += used * lost_[knot][i];
     }
   }
   Curve curve{.at = at};
-  for (std::size_t i = 0; i < kCurvePoints; ++i) {
-    const float worth = std::max(gained[i], kLeastGain) / std::max(survival[i], kLeastSurvival);
-    const float code = (fast_log2(worth) - kLowestValue) * kCodesPerOctave + 0.5f;
-    curve.codes[i] = static_cast<std::uint8_t>(std::clamp(code, 0.0f, 255.0f));
+  for (std::size_t i = 0; i < gained.size(); ++i) {
+    const Floats4 left_then = at_least(1 + survival[i], kLeastSurvival);
+    const Floats4 worth = at_least(gained[i], kLeastGain) / left_then;
+    const Floats4 codes = (fast_log2(worth) - kLowestValue) * kCodesPerOctave + 0.5f;
+    for (std::size_t j = 0; j < 4; ++j) {
+      curve.codes[4 * i + j] = static_cast<std::uint8_t>(std::clamp(codes[j], 0.0f, 255.0f));
+    }
   }
   return curve;
 }

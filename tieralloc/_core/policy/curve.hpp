@@ -18,6 +18,8 @@
 #include <utility>
 #include <vector>
 
+#include "fast_log.hpp"
+
 namespace tieralloc {
 
 /// Points of a curve: 0, then powers of two.
@@ -70,7 +72,7 @@ class CurveMap {
 
  private:
   static constexpr std::size_t kMaxKnots = 40;
-  using Points = std::array<float, kCurvePoints>;
+  using Points = std::array<Floats4, kCurvePoints / 4>;
 
   std::size_t given_;  ///< intervals of the network; knots beyond have the last one's hazard
   std::size_t knots_;

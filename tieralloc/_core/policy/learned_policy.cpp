@@ -48,11 +48,13 @@ std::size_t bytes_of(const EvictionConfig& config, const PolicyModel& model,
   if (options.selects) {
     bytes +=
         Selector::bytes(memory.miniature, tables.starts.back(), LearnedPolicy::simple_policies());
-    std::size_t active = 0;
+    // Either a simple policy or the ranking holds the rows, but for the moment of a switch.
+    const std::size_t ranking = ValueRanking::retired_bytes(config);
+    std::size_t active = ranking;
     for (const std::string& name : LearnedPolicy::simple_policies()) {
       active = std::max(active, eviction_policy_bytes(name, config));
     }
-    bytes += active;
+    bytes += active - ranking;
   }
   return bytes;
 }
@@ -223,21 +225,20 @@ void LearnedPolicy::touch_simple(const TierView& tier) {
 void LearnedPolicy::switch_policy(const TierView& tier) {
   // Within a step the selector may have switched there and back.
   if (selector_->learned_is_active() && simple_ == nullptr) return;
-  std::unique_ptr<EvictionPolicy> next;
-  if (!selector_->learned_is_active()) {
-    EvictionConfig config = config_;
-    config.observer = nullptr;  // hits come by `touch_simple` alone
-    next = make_eviction_policy(selector_->name(selector_->active()), config);
-  }
-  const auto hand_over = [&](Slot slot) {
-    if (next != nullptr) {
-      next->insert(slot, tier.row_in(slot));
-    } else {
+  if (selector_->learned_is_active()) {
+    ranking_.resume();
+    for (Slot slot = simple_->evict(); slot != kNoSlot; slot = simple_->evict()) {
       ranking_.insert(slot, tier.row_in(slot));
     }
-  };
+    simple_.reset();
+    return;
+  }
+  EvictionConfig config = config_;
+  config.observer = nullptr;  // hits come by `touch_simple` alone
+  auto next = make_eviction_policy(selector_->name(selector_->active()), config);
+  const auto hand_over = [&](Slot slot) { next->insert(slot, tier.row_in(slot)); };
   if (simple_ == nullptr) {
-    ranking_.release_all(hand_over);
+    ranking_.retire(hand_over);
   } else {
     for (Slot slot = simple_->evict(); slot != kNoSlot; slot = simple_->evict()) hand_over(slot);
   }

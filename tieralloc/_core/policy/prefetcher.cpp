@@ -64,21 +64,22 @@ Candidates::Vote& Candidates::vote(RowId row, float share) {
 
 void Candidates::observe(RowId row, std::uint32_t since, std::vector<Candidate>& found) {
   const bool is_cold = since >= kPrefetchHorizon;
-  pairs_.observe(row, is_cold, partners_);
+  const CoOccurrence::Record& known = pairs_.observe(row, is_cold);
   ++position_;
   if (!is_cold) return;
-  const auto accesses = static_cast<float>(partners_.accesses);
+  const auto accesses = static_cast<float>(known.accesses());
   const auto least = static_cast<std::uint32_t>(std::ceil(kMinShare * accesses));
-  for (const auto& partner : std::span(partners_.partners).first(partners_.size)) {
-    if (partner.times < least) continue;
-    const auto times = static_cast<float>(partner.times);
+  for (std::uint32_t partner = 0; partner < known.size(); ++partner) {
+    if (known.times(partner) < least) continue;
+    const RowId candidate = known.row(partner);
+    const auto times = static_cast<float>(known.times(partner));
     const float share = times / accesses;
-    Vote& votes = vote(partner.row, share);
-    if (votes.found >= found.size() || found[votes.found].row != partner.row) {
+    Vote& votes = vote(candidate, share);
+    if (votes.found >= found.size() || found[votes.found].row != candidate) {
       votes.found = static_cast<std::uint32_t>(found.size());
       found.emplace_back();
     }
-    found[votes.found] = {partner.row,
+    found[votes.found] = {candidate,
                           share,
                           times,
                           accesses,

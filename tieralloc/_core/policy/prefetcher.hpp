@@ -80,7 +80,6 @@ class Candidates {
   Vote& vote(RowId row, float share);
 
   CoOccurrence pairs_;
-  CoOccurrence::Partners partners_;
   std::vector<Vote> votes_;  ///< of this sample, by the row's hash
   std::uint32_t sample_ = 0;
   std::uint32_t position_ = 0;

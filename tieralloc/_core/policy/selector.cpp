@@ -1,7 +1,7 @@
 #include "selector.hpp"
 
 #include <algorithm>
-#include <cmath>
+#include <bit>
 #include <utility>
 
 #include "value_ranking.hpp"
@@ -9,9 +9,9 @@
 namespace tieralloc {
 namespace {
 
-constexpr double kDecay = 1 - 1.0 / 16384;  // of miss ratios, a sampled access
-constexpr std::uint32_t kMinRows = 64;      // of a miniature
-constexpr double kChangeover = 3;           // times the threshold, for a simple policy
+constexpr double kDecay = 1 - 1.0 / 512;  // of miss ratios, a batch
+constexpr std::uint32_t kMinRows = 64;    // of a miniature
+constexpr double kChangeover = 3;         // times the threshold, for a simple policy
 
 }  // namespace
 
@@ -28,6 +28,7 @@ Selector::Selector(RowModel& model, std::uint32_t capacity, std::uint32_t miniat
       misses_(simple_.size() + 1),
       missed_(simple_.size() + 1),
       active_(simple_.size()) {
+  accesses_.reserve(kBatch);
   const EvictionConfig config{.capacity = miniature, .slots = miniature, .seed = seed};
   for (const std::string& name : simple_) {
     miniatures_.emplace_back(make_eviction_policy(name, config), config, rows);
@@ -47,22 +48,39 @@ std::size_t Selector::bytes(std::uint32_t miniature, RowId rows,
 
 bool Selector::access(RowId row) {
   ++sampled_;
-  weight_ = weight_ * kDecay + 1;
-  for (std::size_t i = 0; i < miniatures_.size(); ++i) {
-    missed_[i] = !miniatures_[i].access(row);
-    misses_[i] = misses_[i] * kDecay + (missed_[i] ? 1 : 0);
-  }
+  accesses_.push_back(row);
+  if (accesses_.size() < kBatch) return false;
+  const bool switches = simulate();
+  accesses_.clear();
+  return switches;
+}
+
+bool Selector::simulate() {
   // Until the miniatures are full all miss alike.
-  return miniatures_.back().counts().evictions > 0 && decide(missed_);
+  const bool are_full = miniatures_.back().counts().evictions > 0;
+  weight_ = weight_ * kDecay + kBatch;
+  for (std::size_t i = 0; i < miniatures_.size(); ++i) {
+    missed_[i] = 0;
+    for (std::uint32_t access = 0; access < kBatch; ++access) {
+      if (!miniatures_[i].access(accesses_[access])) missed_[i] |= 1u << access;
+    }
+    misses_[i] = misses_[i] * kDecay + std::popcount(missed_[i]);
+  }
+  bool switches = false;
+  for (std::uint32_t access = 0; are_full && access < kBatch; ++access) {
+    switches |= decide(access);
+  }
+  return switches;
 }
 
 /// Adds up the leads; the first to reach its threshold becomes active.
-bool Selector::decide(const std::vector<bool>& missed) {
-  const double now = missed[active_] ? 1 : 0;
+bool Selector::decide(std::uint32_t access) {
+  const auto missed = [&](std::size_t policy) { return (missed_[policy] >> access & 1) != 0; };
+  const double now = missed(active_) ? 1 : 0;
   for (std::size_t i = 0; i < leads_.size(); ++i) {
     if (i == active_) continue;
     const double threshold = kThreshold * (i < simple_.size() ? kChangeover : 1);
-    if (!leads_[i].add(now - (missed[i] ? 1 + kMargin : 0), threshold)) continue;
+    if (!leads_[i].add(now - (missed(i) ? 1 + kMargin : 0), threshold)) continue;
     switch_to(i);
     return true;
   }

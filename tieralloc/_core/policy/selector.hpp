@@ -9,7 +9,7 @@
 //
 // Bound: from the moment another policy is better by more than the margin, the active one misses at
 // most kThreshold / sample_rate() more than that (three times as many, for a simple policy, which
-// takes over the rows without their history) before they switch.
+// takes over the rows without their history) and a batch before they switch.
 //
 // Concurrency: not for concurrent use. Memory is bounded, taken at construction; an access to a
 // sampled row costs one access of each miniature, another one a hash.
@@ -36,6 +36,7 @@ class Selector {
   static constexpr double kLeastRate = 1.0 / 16;
   static constexpr double kMargin = 0.01;
   static constexpr double kThreshold = 24;
+  static constexpr std::uint32_t kBatch = 32;
 
   /// The policies' places are those of `simple`, then the learned one's, which is active first.
   /// `rows` is the number of all rows, `capacity` that of the tier, `miniature` that of each
@@ -52,7 +53,7 @@ class Selector {
   bool samples(RowId row) const { return sample_.contains(row); }
 
   /// An access to a sampled row, which the model has observed; true where the active policy
-  /// changed.
+  /// changed. Accesses are simulated kBatch at a time, one miniature after another.
   bool access(RowId row);
 
   std::size_t active() const { return active_; }
@@ -67,7 +68,8 @@ class Selector {
   std::vector<double> miss_ratios() const;
 
  private:
-  bool decide(const std::vector<bool>& missed);
+  bool simulate();
+  bool decide(std::uint32_t access);
   void switch_to(std::size_t policy);
 
   std::vector<std::string> simple_;
@@ -75,7 +77,8 @@ class Selector {
   std::deque<Simulator> miniatures_;
   std::vector<ChangeDetector> leads_;  ///< over the active policy
   std::vector<double> misses_;         ///< decayed
-  std::vector<bool> missed_;           ///< by the last access
+  std::vector<RowId> accesses_;        ///< that are not simulated yet
+  std::vector<std::uint32_t> missed_;  ///< by policy: bit a for the a-th of them
   double weight_ = 0;                  ///< decayed accesses
   std::size_t active_;
   std::uint64_t sampled_ = 0;

@@ -6,7 +6,7 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::uint32_t kSweep = 16;  // slots visited per eviction
+constexpr std::uint32_t kSweep = 8;  // slots visited per eviction
 constexpr std::uint32_t kVisitsPerStep = 4096;
 constexpr std::uint32_t kPredictEvery = 8;   // visits
 constexpr std::uint32_t kMinBatchShare = 8;  // of the rows of a small tier, which may wait
@@ -30,10 +30,19 @@ ValueRanking::ValueRanking(const EvictionConfig& config, RowModel& model, bool p
 }
 
 std::size_t ValueRanking::bytes(const EvictionConfig& config, bool prefetches) {
-  return sizeof(ValueRanking) + Marks::bytes(config.slots) + Ranking::bytes(config.slots) +
-         config.slots * sizeof(Curve) +
+  return sizeof(ValueRanking) + Marks::bytes(config.slots) + retired_bytes(config) +
          kMaxEvaluated * (sizeof(Slot) + sizeof(RowId) + sizeof(Curve)) +
          (prefetches ? sizeof(Probation) : 0);
+}
+
+std::size_t ValueRanking::retired_bytes(const EvictionConfig& config) {
+  return Ranking::bytes(config.slots) + config.slots * sizeof(Curve);
+}
+
+void ValueRanking::resume() {
+  Ranking ranking(slots_);
+  curves_.resize(slots_);
+  ranking_ = std::move(ranking);
 }
 
 void ValueRanking::insert(Slot slot, RowId) {

@@ -38,6 +38,8 @@ class ValueRanking final : public EvictionPolicy, public Planner {
                bool prefetches = false);
 
   static std::size_t bytes(const EvictionConfig& config, bool prefetches);
+  /// Of these, those that it gives up as it retires.
+  static std::size_t retired_bytes(const EvictionConfig& config);
 
   Planner* planner() override { return this; }
   void insert(Slot slot, RowId row) override;
@@ -65,9 +67,12 @@ class ValueRanking final : public EvictionPolicy, public Planner {
   /// Owner: prefetched rows that are not used are evicted first, until others come.
   void empty_probation() { probation_->empty(); }
 
-  /// Calls `visit(slot)` for all slots held, about in ascending order of value, and forgets them.
+  /// Owner: calls `visit(slot)` for all slots held, about in ascending order of value, and gives
+  /// them up, and the memory that goes with slots but for their marks.
   template <typename Visit>
-  void release_all(Visit visit);
+  void retire(Visit visit);
+  /// Owner: takes that memory again.
+  void resume();
 
  private:
   /// Rows that a step evaluates at most.
@@ -108,13 +113,18 @@ class ValueRanking final : public EvictionPolicy, public Planner {
 };
 
 template <typename Visit>
-void ValueRanking::release_all(Visit visit) {
+void ValueRanking::retire(Visit visit) {
   while (held_ > 0) {
     Slot slot = ranking_.lowest();
     if (slot == kNoSlot) slot = unranked_victim();
     remove(slot);
     visit(slot);
   }
+  ranking_ = Ranking(0);
+  curves_ = std::vector<Curve>();
+  batch_.clear();
+  evaluated_.clear();
+  owed_ = 0;
 }
 
 }  // namespace tieralloc
