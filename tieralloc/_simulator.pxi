@@ -130,7 +130,7 @@ cdef class Simulator:
     samples_per_call : int
         How many samples a call looks up; 0: one access is looked up at a time.
     max_bytes, prefetch_cost, selects
-        Of a `LearnedModel`: bytes that it may take beside the tier, 0 for as many as pay off; what
+        Of a `LearnedModel`: bytes that it may take beside the tier, 0 for as many as a store gives it; what
         a prefetched row costs, as a share of an on-demand fetch; whether simple policies may become
         active.
 

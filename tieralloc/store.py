@@ -635,9 +635,9 @@ class TieredStore:
             As for `TieredStore`. Models are programs: load those only whose maker you trust.
         policy_bytes : int or str, optional
             Bytes that a learned policy may take beside `fast_bytes`, such as "64MiB"; with fewer it
-            remembers fewer rows. Without it, per row of the fast tier, "recmg-caching" takes about
-            130 bytes, "recmg", which also prefetches, 8.5 KB at most. The access rings take 512 KiB
-            for each thread that serves, besides.
+            remembers fewer rows. Without it, it takes at most 128 for each row of the fast tier, or
+            2 MiB if that is more, and "recmg", which also prefetches, 384 a row more, or 64 MiB.
+            The access rings take 512 KiB for each thread that serves, besides.
         auto_pause : bool
             Whether a learned policy pauses while the time that it saves calls is worth less than
             the CPU time that it takes. It runs now and then to be judged again.

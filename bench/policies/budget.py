@@ -1,78 +1,104 @@
 """What recmg is worth where all that it remembers is paid for from the same DRAM.
 
 Takes the policies that `make policies` left in ``build/policies`` (seed 0). A budget pays for rows,
-what a tier takes beside them, and what the policy remembers; simple policies spend all of it on
-rows. Writes ``budget.md``.
+their index, and what the policy takes, the simple ones too. Writes ``budget.md``.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from bench.policies import study
 from bench.policies.evaluation import COUNT_FROM
 from bench.policies.jobs import Job, Tell
 from bench.policies.study import line
 from tieralloc import trace as traces
+from tieralloc._core import PlannedModel, Simulator, eviction_policy_bytes
 from tieralloc._planned import PREFETCH_COST
 from tieralloc.report import percent
-from tieralloc.simulate import count_distinct, run_simulator, simulate
+from tieralloc.simulate import count_distinct, run_simulator
 from tieralloc.trace.stream import Stream, first_counted
 
-#: Shares of the bytes of all distinct rows.
-BUDGETS = (0.05, 0.1)
+#: Of the distinct rows: what s3fifo has.
+FRACTIONS = (0.05, 0.1)
 
 ROW_BYTES = (256, 1024)
-BESIDE = 20  # bytes a fast row, of index and metadata
+INDEX = 16  # bytes a fast row
+UNLIMITED = 1 << 62
 SIMPLE = ("lru", "s3fifo", "sieve")
 
-#: Learned policies, and the share of the budget that goes to what they remember.
-LEARNED = (("recmg-caching", 0.25), ("recmg", 0.25), ("recmg", 0.5))
+#: Learned policies, and the bytes that they take for each fast row; None: as many as pay off.
+LEARNED = (
+    ("recmg-caching", None),
+    ("recmg-caching", 128),
+    ("recmg", 256),
+    ("recmg", 512),
+    ("recmg", 1024),
+)
 
 
 def count(path: Path, directory: Path, tell: Tell) -> dict[str, list[float | None]]:
     """Replay a trace within each budget; return miss ratios, None where there is too little."""
-    from tieralloc.policies.recmg.policy import RecmgCachingPolicy, RecmgPolicy
+    from tieralloc.policies.registry import load_policy
 
     made = traces.read(path)
     stream = Stream.of(made)
-    distinct = count_distinct(made.accesses(), int(made.num_embeddings.sum()))
+    distinct = count_distinct(stream.accesses, stream.rows)
+    counted = first_counted(len(stream.accesses), COUNT_FROM)
     found: dict[str, list[float | None]] = {}
 
-    def simple(policy: str, rows: int) -> float:
-        return float(simulate(made, [policy], [rows / distinct], COUNT_FROM)[0]["miss_ratio"])
-
-    def learned(name: str, rows: int, max_bytes: int) -> float | None:
-        kind = RecmgPolicy if name == "recmg" else RecmgCachingPolicy
-        policy = kind.load(directory)
-        counted = first_counted(made.num_lookups, COUNT_FROM)
+    def missed(policy: str | PlannedModel, rows: int, **options: Any) -> float | None:
         try:
             counts = run_simulator(
-                stream,
-                policy.model_for(rows),
-                rows,
-                count_from=counted,
-                max_bytes=max_bytes,
-                prefetch_cost=PREFETCH_COST,
+                stream, policy, rows, count_from=counted, prefetch_cost=PREFETCH_COST, **options
             ).counts
         except ValueError:  # too few bytes
             return None
         return float(counts["on_demand_fetches"] / counts["lookups"])
 
-    for row_bytes, fraction in product(ROW_BYTES, BUDGETS):
-        taken = row_bytes + BESIDE
-        budget = fraction * distinct * taken
+    def wanted(model: PlannedModel, rows: int) -> int:
+        starts = stream.table_starts
+        return Simulator(
+            model, rows, stream.rows, table_starts=starts, max_bytes=UNLIMITED
+        ).policy_bytes
+
+    for row_bytes, fraction in product(ROW_BYTES, FRACTIONS):
+        taken = row_bytes + INDEX
+        s3fifo = int(fraction * distinct)
+        budget = s3fifo * taken + eviction_policy_bytes("s3fifo", s3fifo)
         for policy in SIMPLE:
-            found.setdefault(policy, []).append(simple(policy, int(budget / taken)))
-        for name, share in LEARNED:
+            rows = _most_rows(budget, taken, partial(eviction_policy_bytes, policy))
+            found.setdefault(policy, []).append(missed(policy, rows))
+        for name, each in LEARNED:
             tell(f"{name} at {percent(fraction)} of rows of {row_bytes} bytes")
-            rows = int((1 - share) * budget / taken)
-            label = f"{name}, {percent(share)} of it to remember"
-            found.setdefault(label, []).append(learned(name, rows, int(share * budget)))
+            model = load_policy(name, str(directory)).model_for(s3fifo)
+            if each is None:
+                rows = _most_rows(budget, taken, partial(wanted, model))
+                label = f"{name}, as much as pays off"
+                ratio = missed(model, rows, max_bytes=UNLIMITED)
+            else:
+                rows = budget // (taken + each)
+                label = f"{name}, {each} bytes a row"
+                ratio = missed(model, rows, max_bytes=rows * each)
+            found.setdefault(label, []).append(ratio)
     return found
+
+
+def _most_rows(budget: int, taken: int, beside: Callable[[int], int]) -> int:
+    """Return how many rows fit, of so many bytes each and `beside(rows)` for all of them."""
+    fits, too_many = 1, budget // taken + 1
+    while too_many - fits > 1:
+        rows = (fits + too_many) // 2
+        if rows * taken + beside(rows) <= budget:
+            fits = rows
+        else:
+            too_many = rows
+    return fits
 
 
 def table(names: Sequence[str], found: Mapping[str, Mapping[str, Sequence[float | None]]]) -> str:
@@ -80,7 +106,7 @@ def table(names: Sequence[str], found: Mapping[str, Mapping[str, Sequence[float 
     heads = [
         f"{name} {percent(fraction)} of {row_bytes} B"
         for name in names
-        for row_bytes, fraction in product(ROW_BYTES, BUDGETS)
+        for row_bytes, fraction in product(ROW_BYTES, FRACTIONS)
     ]
     lines = [line(["", *heads]), line(["---", *["---:"] * len(heads)])]
     for policy in found[names[0]]:
@@ -88,9 +114,9 @@ def table(names: Sequence[str], found: Mapping[str, Mapping[str, Sequence[float 
         lines.append(line([policy, *("-" if one is None else f"{one:.4f}" for one in ratios)]))
     return (
         "# With all that is remembered paid for\n\n"
-        "On-demand fetches ÷ lookups of the second half, where a budget of so much of the bytes"
-        f" of all distinct rows, so large each, pays for fast rows ({BESIDE} bytes more each) and"
-        " for what the policy remembers; -: too little for the policy. One seed;"
+        "On-demand fetches ÷ lookups of the second half, where the same DRAM pays for rows, so"
+        f" large each, {INDEX} bytes of index a row, and what the policy takes: as much as s3fifo"
+        " takes to hold a share of the distinct rows; -: too little for the policy. One seed;"
         " `python -m bench.policies.budget` after `make policies`.\n\n" + "\n".join(lines) + "\n"
     )
 

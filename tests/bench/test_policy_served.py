@@ -21,12 +21,19 @@ def test_each_policy_is_simulated_and_served(tmp_path, capsys):
     text = (tmp_path / "served.md").read_text()
     assert text in capsys.readouterr().out
     cells = {
-        line.split(" | ")[1]: [float(cell) for cell in line.strip("| ").split(" | ")[2:]]
+        tuple(line.strip("| ").split(" | ")[1:3]): line.strip("| ").split(" | ")[3:]
         for line in text.splitlines()
         if line.startswith("| generated")
     }
-    assert list(cells) == list(served.POLICIES)
+    assert list(cells) == [(str(n), name) for n in served.SAMPLES for name in served.POLICIES]
     for simulated, at_work, ratio, *_ in cells.values():
-        assert ratio == pytest.approx(at_work / simulated, abs=1e-3)
-    (expected,) = simulate(traces.read(path), ["lru"], [served.FRACTION])
-    assert cells["lru"][0] == pytest.approx(expected["miss_ratio"], abs=1e-4)
+        assert float(ratio) == pytest.approx(float(at_work) / float(simulated), abs=1e-3)
+    for (samples, policy), (simulated, at_work, *_, lag) in cells.items():
+        assert (lag == "-") == (policy in ("lru", "s3fifo"))
+        if lag != "-":
+            continue
+        (expected,) = simulate(
+            traces.read(path), [policy], [served.FRACTION], batch_size=int(samples)
+        )
+        assert float(simulated) == pytest.approx(expected["miss_ratio"], abs=1e-4)
+        assert float(at_work) == pytest.approx(float(simulated), rel=0.1)

@@ -319,6 +319,20 @@ TEST(learned_policy_bytes_cover_an_active_simple_policy) {
   CHECK(taken < 1.01 * static_cast<double>(learned.bytes()) + 8000 + 4 * 4096);
 }
 
+TEST(learned_policy_takes_so_many_bytes_a_row_unless_said) {
+  const auto model = fake_model(usual_hazard);
+  const auto bytes = [&](std::uint32_t capacity) {
+    const EvictionConfig config{.capacity = capacity, .slots = capacity + 100};
+    return LearnedPolicy::bytes(config, *model, one_table(std::uint64_t{40} * capacity), {});
+  };
+  constexpr std::size_t kSmall = std::size_t{2} << 20, kPartners = std::size_t{64} << 20;
+  CHECK(bytes(12'000) > 128 * 12'000 && bytes(12'000) <= kSmall);
+  CHECK(bytes(1'000'000) <= 128'000'000 && bytes(1'000'000) > 110'000'000);
+  add_prefetching(*model, constant_hazard);
+  CHECK(bytes(12'000) > 0.99 * kPartners && bytes(12'000) <= kSmall + kPartners);
+  CHECK(bytes(1'000'000) <= 512'000'000 && bytes(1'000'000) > 511'000'000);
+}
+
 TEST(learned_policy_remembers_as_many_rows_as_fit) {
   const EvictionConfig config{.capacity = 1000, .slots = 1100};
   const TierTables tables = one_table(100000);

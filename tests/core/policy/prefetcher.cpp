@@ -180,7 +180,7 @@ void check_pause(Bench& bench, std::uint64_t accesses) {
 
 TEST(prefetcher_losses_pause_it) {
   Bench bench(0, sure_hazard);
-  CHECK(!bench.prefetcher.note({.displaced = 63}));
+  CHECK(!bench.prefetcher.note({.displaced = 127}));
   CHECK(!bench.prefetcher.note({.used = 10}));
   CHECK(!bench.prefetcher.note({.displaced = 10}));
   CHECK_EQ(bench.access().size(), kLast);
@@ -193,43 +193,43 @@ TEST(prefetcher_losses_pause_it) {
   CHECK(!stats.pauses);
   CHECK_EQ(stats.pauses_begun, 1);
   CHECK_EQ(stats.used, 10);
-  CHECK_EQ(stats.displaced, 75);
+  CHECK_EQ(stats.displaced, 139);
 }
 
 TEST(prefetcher_pauses_double_until_it_gains) {
   Bench bench(0, sure_hazard);
   for (const std::uint64_t expected : {1 << 13, 1 << 14, 1 << 15}) {
-    CHECK(bench.prefetcher.note({.displaced = 64}));
+    CHECK(bench.prefetcher.note({.displaced = 128}));
     check_pause(bench, expected);
   }
-  bench.prefetcher.note({.used = 256});
-  CHECK(bench.prefetcher.note({.displaced = 64}));
+  bench.prefetcher.note({.used = 512});
+  CHECK(bench.prefetcher.note({.displaced = 128}));
   check_pause(bench, 1 << 13);
 }
 
 TEST(prefetcher_adds_up_no_losses_while_it_pauses) {
   Bench bench(0, sure_hazard);
-  CHECK(bench.prefetcher.note({.displaced = 64}));
+  CHECK(bench.prefetcher.note({.displaced = 128}));
   CHECK(!bench.prefetcher.note({.displaced = 1000}));
   check_pause(bench, 1 << 13);
-  CHECK(!bench.prefetcher.note({.displaced = 63}));
+  CHECK(!bench.prefetcher.note({.displaced = 127}));
   CHECK(bench.prefetcher.note({.displaced = 1}));
 }
 
 TEST(prefetcher_of_a_large_tier_pauses_after_larger_losses) {
-  Prefetcher prefetcher(*prefetch_model(sure_hazard), 64 * 100, kRows, {});
-  CHECK(!prefetcher.note({.displaced = 99}));
+  Prefetcher prefetcher(*prefetch_model(sure_hazard), 64 * 200, kRows, {});
+  CHECK(!prefetcher.note({.displaced = 199}));
   CHECK(prefetcher.note({.displaced = 1}));
 }
 
 TEST(prefetcher_prefetches_and_scoring_cost_as_well) {
-  Bench bench(0.25, sure_hazard);
+  Bench bench(0.5, sure_hazard);
   std::uint32_t chosen = 0;
   for (bool has_paused = false; !has_paused; bench.pass(kPrefetchHorizon)) {
     CHECK(bench.access() == rows_in(1, kLast));
     chosen += kLast;
     has_paused = bench.prefetcher.note({.used = kLast, .displaced = kLast});
-    CHECK_EQ(has_paused, chosen * 0.2503 >= 64);
+    CHECK_EQ(has_paused, chosen * 0.5003 >= 128);
   }
 }
 

@@ -7,8 +7,11 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::uint32_t kRemembered = 5;       // rows per row of the tier, if there is room
-constexpr std::uint32_t kPartners = 32;        // rows whose partners are remembered, likewise
+constexpr std::uint32_t kRemembered = 5;  // rows per row of the tier, if there is room
+constexpr std::uint32_t kPartners = 32;   // rows whose partners are remembered, likewise
+// Bytes for each row of the tier and, if that is more, in all: taken at most unless said.
+constexpr std::size_t kRowBytes = 128, kBytes = std::size_t{2} << 20;
+constexpr std::size_t kPartnerRowBytes = 384, kPartnerBytes = std::size_t{64} << 20;
 constexpr std::uint32_t kMaxReserved = 32;     // one slot of so many is kept free at most
 constexpr float kReserveDecay = 0.98f;         // a step
 constexpr std::uint64_t kPublishEvery = 1024;  // accesses
@@ -59,25 +62,33 @@ std::size_t bytes_of(const EvictionConfig& config, const PolicyModel& model,
   return bytes;
 }
 
+std::size_t max_bytes(const EvictionConfig& config, const PolicyModel& model,
+                      const LearnedOptions& options) {
+  if (options.max_bytes != 0) return options.max_bytes;
+  const std::size_t partners =
+      model.prefetch ? std::max(kPartnerRowBytes * config.capacity, kPartnerBytes) : 0;
+  return std::max(kRowBytes * config.capacity, kBytes) + partners;
+}
+
 /// As much as fits into the bytes: partners are forgotten first, then miniatures shrink, then rows
 /// are forgotten.
 LearnedPolicy::Memory fitted_memory(const EvictionConfig& config, const PolicyModel& model,
                                     const TierTables& tables, const LearnedOptions& options) {
   LearnedPolicy::Memory memory = full_memory(config, model, tables);
   const auto bytes = [&] { return bytes_of(config, model, tables, options, memory); };
+  const std::size_t most = max_bytes(config, model, options);
   const std::uint32_t miniature = Selector::miniature_rows(config.capacity, Selector::kLeastRate);
   const std::pair<std::uint32_t*, std::uint32_t> shrinks[] = {
       {&memory.partners, 1}, {&memory.miniature, miniature}, {&memory.history.remembered, 1}};
   for (const auto& [rows, fewest] : shrinks) {
     const std::size_t wanted = bytes();
-    if (options.max_bytes == 0 || wanted <= options.max_bytes || *rows <= fewest) continue;
+    if (wanted <= most || *rows <= fewest) continue;
     const std::uint32_t more = std::exchange(*rows, fewest) - fewest;
     const std::size_t least = bytes();
-    if (least >= options.max_bytes) continue;
-    const double share =
-        static_cast<double>(options.max_bytes - least) / static_cast<double>(wanted - least);
+    if (least >= most) continue;
+    const double share = static_cast<double>(most - least) / static_cast<double>(wanted - least);
     *rows += static_cast<std::uint32_t>(share * more);
-    while (*rows > fewest && bytes() > options.max_bytes) --*rows;  // rounding
+    while (*rows > fewest && bytes() > most) --*rows;  // rounding
   }
   if (options.max_bytes != 0 && bytes() > options.max_bytes) {
     throw std::invalid_argument("policy_bytes: expected at least " + std::to_string(bytes()) +

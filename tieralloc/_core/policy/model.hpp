@@ -39,7 +39,9 @@ using MakePolicy =
     std::function<std::unique_ptr<EvictionPolicy>(const EvictionConfig&, const TierTables&)>;
 
 struct LearnedOptions {
-  std::size_t max_bytes = 0;   ///< that the policy may take beside the tier; 0: as many as pay off
+  /// That the policy may take beside the tier; 0: 128 for each of its rows, and 384 for partners
+  /// where it prefetches, or 2 MiB and 64 MiB if that is more.
+  std::size_t max_bytes = 0;
   double prefetch_cost = 0;    ///< of a prefetched row, as a share of an on-demand fetch
   bool selects = true;         ///< whether simple policies may become active
   bool whole_samples = false;  ///< whether the rows of a sample are looked up together
