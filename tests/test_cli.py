@@ -53,6 +53,17 @@ def test_simulate_prints_what_the_simulator_counts(path, capsys):
     assert printed.err == ""
 
 
+def test_simulate_by_calls_counts_as_the_simulator_does(path, tmp_path, capsys):
+    file = tmp_path / "counts.json"
+    arguments = ("--policy", "lru,s3fifo", "--fast-fraction", "0.05", "--json", str(file))
+    assert run("simulate", path, *arguments, "--batch-size", "16") == 0
+    assert json.loads(file.read_text()) == simulate(
+        read(path), ["lru", "s3fifo"], [0.05], batch_size=16
+    )
+    assert run("simulate", path, "--batch-size", "0") != 0
+    assert "--batch-size" in capsys.readouterr().err
+
+
 def test_simulate_writes_json_and_a_plot(path, tmp_path, capsys):
     pytest.importorskip("matplotlib")
     json_path, plot_path = tmp_path / "counts.json", tmp_path / "plot.png"

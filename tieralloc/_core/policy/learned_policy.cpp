@@ -214,8 +214,9 @@ void LearnedPolicy::apply(const TierView& tier) {
   } else {
     touch_simple(tier);
   }
-  if (prefetcher_ != nullptr && prefetcher_->note(ranking_.take_outcomes())) {
-    ranking_.empty_probation();
+  if (prefetcher_ != nullptr) {
+    prefetcher_->note(ranking_.take_outcomes());
+    if (prefetcher_->is_paused()) ranking_.empty_probation();
   }
   if (switches_) switch_policy(tier);
   update_reserve();

@@ -12,8 +12,9 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kBatch = 24;                 // candidates
-constexpr std::size_t kMaxGathered = 4096;         // candidates of a step
+constexpr std::size_t kBatch = 24;          // candidates
+constexpr std::size_t kMaxGathered = 4096;  // candidates of a step, before those of its last access
+constexpr std::size_t kRoom = kMaxGathered + CoOccurrence::kPartners;
 constexpr float kMinShare = 0.02f;                 // of the row's accesses, for a candidate
 constexpr float kForget = 1.0f / (1 << 16);        // of promises, an access
 constexpr float kPrior = 64;                       // promises taken to have been kept
@@ -124,12 +125,13 @@ Prefetcher::Prefetcher(const PolicyModel& model, std::uint32_t capacity, std::ui
                                 " outputs, got " + std::to_string(network_->features()) + " and " +
                                 std::to_string(network_->outputs()));
   }
+  gathered_.reserve(kRoom);
   while (intervals_ < intervals.size() && intervals[intervals_] <= kPrefetchHorizon) ++intervals_;
 }
 
 std::size_t Prefetcher::bytes(std::uint32_t capacity, std::uint32_t remembered) {
   return sizeof(Prefetcher) + Candidates::bytes(remembered) +
-         recent_size(capacity) * sizeof(Recent);
+         recent_size(capacity) * sizeof(Recent) + kRoom * sizeof(Candidate);
 }
 
 void Prefetcher::begin_sample() {

@@ -120,6 +120,8 @@ class Prefetcher {
   /// Learns from outcomes; true where prefetching pauses from now on.
   bool note(const PrefetchOutcomes& outcomes);
 
+  bool is_paused() const { return paused_ > 0; }
+
   const PrefetchStats& stats() const { return stats_; }
 
  private:
