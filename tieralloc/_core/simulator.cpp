@@ -174,6 +174,7 @@ void Simulator::prefetch(std::span<const RowId> rows) {
     in_flight_[row] = now_ + prefetch_lag_;
     flights_.emplace_back(row, now_ + prefetch_lag_);
   }
+  land_prefetches();
 }
 
 void Simulator::land_prefetches() {
