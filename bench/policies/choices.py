@@ -81,7 +81,7 @@ CHOICES = (
         for rows in (1, 96)
     ),
     Choice(
-        "weights in int8, not float32",
+        "weights in int8, not float32 (run by torch)",
         "policies/recmg/networks.py",
         "state[name].detach().numpy()",
         "_rounded(state[name].detach()).numpy()",
