@@ -62,6 +62,8 @@ def test_simulate_by_calls_counts_as_the_simulator_does(path, tmp_path, capsys):
     )
     assert run("simulate", path, "--batch-size", "0") != 0
     assert "--batch-size" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="batch_size is 0, expected at least 1"):
+        simulate(read(path), ["lru"], [0.05], batch_size=0)
 
 
 def test_simulate_writes_json_and_a_plot(path, tmp_path, capsys):

@@ -134,12 +134,10 @@ def _add_simulate(commands: _Commands) -> None:
         commands,
         "simulate",
         "count a trace's misses, with no bytes behind them",
-        "Replay a trace through the store's own policies and print the miss ratio of each at each\n"
-        "capacity. The first half warms the fast tier. Accesses come one at a time, as papers\n"
-        "count; with --batch-size by calls, as a store serves them.",
+        "Replay a trace through the store's own policies, one access at a time, and print their\n"
+        "miss ratios at each capacity. The first half warms the fast tier.",
         "tieralloc simulate day.npz\n"
         "tieralloc simulate day.npz --policy lru,s3fifo,opt --fast-fraction 1%,5%,20%\n"
-        "tieralloc simulate day.npz --policy s3fifo,recmg:DIR --batch-size 16\n"
         "tieralloc simulate day.npz --json counts.json --plot curve.png",
     )
     learned = [f"{name}:DIR" for name in learned_names()]
@@ -148,7 +146,7 @@ def _add_simulate(commands: _Commands) -> None:
         "--batch-size",
         type=_arguments.count,
         metavar="N",
-        help="samples of a call, whose rows are looked up together (default: one access at a time)",
+        help="look up the rows of N samples together, as a call of a store does",
     )
     parser.set_defaults(run=_commands.simulate)
 

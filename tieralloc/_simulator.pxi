@@ -192,7 +192,7 @@ cdef class Simulator:
         IndexError
             For a row not below `rows`; nothing is replayed.
         ValueError
-            For lengths that do not add up; nothing is replayed.
+            For lengths that do not add up, or none with `samples_per_call`; nothing is replayed.
         RuntimeError
             While another thread runs this simulator, or where a model fails.
         """

@@ -119,8 +119,10 @@ def simulate(
     ------
     ValueError
         For an unknown policy, one that was trained for other tables, a fraction out of its range
-        or less than one row, an empty trace.
+        or less than one row, an empty trace, a batch size below 1.
     """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
     check_policies([policy for policy in policies if isinstance(policy, str)], policy_names())
     for policy in policies:
         if not isinstance(policy, str):

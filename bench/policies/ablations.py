@@ -22,7 +22,7 @@ from tieralloc.report import percent
 from tieralloc.simulate import count_distinct, count_record, fast_rows, run_simulator
 from tieralloc.trace.stream import first_counted
 
-FRACTIONS = (0.01, 0.1)
+FRACTIONS = (0.01, 0.05, 0.1, 0.2)
 
 
 @dataclass(frozen=True)

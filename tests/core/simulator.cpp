@@ -5,6 +5,7 @@
 #include <numeric>
 #include <random>
 #include <set>
+#include <stdexcept>
 
 #include "check.hpp"
 #include "eviction/naive.hpp"
@@ -238,6 +239,9 @@ TEST(a_simulation_ends_a_call_with_a_piece) {
   simulator.run(std::span(rows).first(1), std::span(lengths).first(1));
   CHECK_EQ(simulator.counts().on_demand_fetches, 2);
   CHECK_EQ(simulator.counts().hits, 2);
+  CHECK_THROWS(std::invalid_argument, simulator.run(rows),
+               "sample_lengths: expected, for calls of 2 samples; got none");
+  CHECK_EQ(simulator.counts().lookups, 4);
 }
 
 }  // namespace

@@ -106,6 +106,10 @@ void Simulator::serve(std::span<const RowId> rows, std::span<const std::uint32_t
 }
 
 void Simulator::run(std::span<const RowId> accesses) {
+  if (calls_.samples > 0) {
+    throw std::invalid_argument("sample_lengths: expected, for calls of " +
+                                std::to_string(calls_.samples) + " samples; got none");
+  }
   check_rows(accesses, rows_);
   for (const RowId row : accesses) access(row);
 }

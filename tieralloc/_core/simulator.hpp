@@ -63,7 +63,8 @@ class Simulator final : private TierView {
   /// check_lengths and check_rows do, nothing replayed.
   void run(std::span<const RowId> accesses, std::span<const std::uint32_t> sample_lengths);
 
-  /// The same one access at a time, all being of one sample that goes on.
+  /// The same one access at a time, all being of one sample that goes on. Throws
+  /// std::invalid_argument if the store is simulated by calls.
   void run(std::span<const RowId> accesses);
 
   /// One access to a row below `rows`; true for a hit.
