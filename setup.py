@@ -11,7 +11,14 @@ from setuptools.command.build_ext import build_ext
 CORE = Path("tieralloc/_core")
 BASELINES = Path("tieralloc/policies/baselines")
 #: What the baselines compile of the core: its simulator and what that needs.
-SIMULATOR = ["error", "memory", "simulator", "numa/nodes", "numa/placement", "numa/syscalls"]
+SIMULATOR = [
+    "base/error",
+    "base/memory",
+    "base/numa/nodes",
+    "base/numa/placement",
+    "base/numa/syscalls",
+    "sim/simulator",
+]
 HEADERS = (".hpp", ".inc")
 FLAGS = ["-std=c++20", "-O3", "-fvisibility=hidden", "-Wall", "-Wextra", "-pthread"]
 

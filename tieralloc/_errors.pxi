@@ -5,7 +5,7 @@ import os
 from libcpp.string cimport string
 
 
-cdef extern from "error.hpp" namespace "tieralloc" nogil:
+cdef extern from "base/error.hpp" namespace "tieralloc" nogil:
     cdef enum class ErrorKind "tieralloc::ErrorKind":
         none
         value

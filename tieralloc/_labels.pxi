@@ -16,7 +16,7 @@ cdef extern from "<span>" namespace "std" nogil:
         PositionSpan(uint32_t* first, size_t count)
 
 
-cdef extern from "belady.hpp" namespace "tieralloc" nogil:
+cdef extern from "sim/belady.hpp" namespace "tieralloc" nogil:
     void c_opt_labels "tieralloc::opt_labels"(RowSpan accesses, uint64_t rows, uint32_t capacity,
                                               ByteSpan missed, ByteSpan kept) except +
     void c_next_uses "tieralloc::next_uses"(RowSpan accesses, uint64_t rows,

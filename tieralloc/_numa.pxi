@@ -1,6 +1,6 @@
 # NUMA nodes.
 
-cdef extern from "numa/nodes.hpp" namespace "tieralloc" nogil:
+cdef extern from "base/numa/nodes.hpp" namespace "tieralloc" nogil:
     cdef cppclass NumaNodeInfo:
         int id
         vector[int] cpus
@@ -12,7 +12,7 @@ cdef extern from "numa/nodes.hpp" namespace "tieralloc" nogil:
     NumaNodeInfo c_usable_node "tieralloc::usable_node"(int node) except +raise_core_error
 
 
-cdef extern from "numa/sampler.hpp" namespace "tieralloc" nogil:
+cdef extern from "base/numa/sampler.hpp" namespace "tieralloc" nogil:
     cdef cppclass MemoryQuestion:
         int node
         vector[int] cpus

@@ -35,7 +35,7 @@ cdef extern from "eviction/policy.hpp" namespace "tieralloc" nogil:
         string name, const EvictionConfig& config) except +
 
 
-cdef extern from "simulator.hpp" namespace "tieralloc" nogil:
+cdef extern from "sim/simulator.hpp" namespace "tieralloc" nogil:
     cdef cppclass Counts:
         uint64_t lookups
         uint64_t hits
@@ -59,11 +59,11 @@ cdef extern from "simulator.hpp" namespace "tieralloc" nogil:
         const Counts& counts()
 
 
-cdef extern from "fast_tier.hpp" namespace "tieralloc" nogil:
+cdef extern from "fast_tier/fast_tier.hpp" namespace "tieralloc" nogil:
     uint32_t spare_slots(uint32_t capacity)
 
 
-cdef extern from "belady.hpp" namespace "tieralloc" nogil:
+cdef extern from "sim/belady.hpp" namespace "tieralloc" nogil:
     Counts c_belady "tieralloc::belady"(RowSpan accesses, uint64_t rows, uint32_t capacity,
                                         uint64_t count_from) except +
 

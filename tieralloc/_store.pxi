@@ -27,7 +27,7 @@ cdef extern from "<cstddef>" namespace "std" nogil:
         pass
 
 
-cdef extern from "dtype.hpp" namespace "tieralloc" nogil:
+cdef extern from "base/dtype.hpp" namespace "tieralloc" nogil:
     cdef enum class DType "tieralloc::DType":
         float32
         float16
@@ -37,7 +37,7 @@ cdef extern from "dtype.hpp" namespace "tieralloc" nogil:
     size_t size_of(DType dtype) noexcept
 
 
-cdef extern from "kernels.hpp" namespace "tieralloc" nogil:
+cdef extern from "kernels/kernels.hpp" namespace "tieralloc" nogil:
     cdef enum class Mode "tieralloc::Mode":
         copy
         sum
@@ -47,7 +47,7 @@ cdef extern from "kernels.hpp" namespace "tieralloc" nogil:
     const char* c_kernel_isa "tieralloc::kernel_isa"()
 
 
-cdef extern from "pools/slow_pool.hpp" namespace "tieralloc" nogil:
+cdef extern from "slow_tier/slow_pool.hpp" namespace "tieralloc" nogil:
     cdef cppclass TableLayout:
         string name
         uint64_t rows
@@ -59,7 +59,7 @@ cdef extern from "pools/slow_pool.hpp" namespace "tieralloc" nogil:
         pass
 
 
-cdef extern from "pools/file_pool.hpp" namespace "tieralloc" nogil:
+cdef extern from "slow_tier/file/file_pool.hpp" namespace "tieralloc" nogil:
     cdef cppclass FilePoolOptions:
         string engine
         c_bool direct
@@ -72,7 +72,7 @@ cdef extern from "pools/file_pool.hpp" namespace "tieralloc" nogil:
         string path, FilePoolOptions options) except +raise_core_error
 
 
-cdef extern from "numa/placement.hpp" namespace "tieralloc" nogil:
+cdef extern from "base/numa/placement.hpp" namespace "tieralloc" nogil:
     cdef cppclass NodeRequest:
         int node
         c_bool prefer
@@ -87,7 +87,7 @@ cdef extern from "numa/placement.hpp" namespace "tieralloc" nogil:
         string unverified
 
 
-cdef extern from "pools/slow_pool.hpp" namespace "tieralloc" nogil:
+cdef extern from "slow_tier/slow_pool.hpp" namespace "tieralloc" nogil:
     cdef cppclass MemoryTraits:
         Placement placement
         uint64_t huge_page_bytes
@@ -95,7 +95,7 @@ cdef extern from "pools/slow_pool.hpp" namespace "tieralloc" nogil:
         unsigned overlap
 
 
-cdef extern from "pools/memory_pool.hpp" namespace "tieralloc" nogil:
+cdef extern from "slow_tier/memory/memory_pool.hpp" namespace "tieralloc" nogil:
     cdef cppclass MemoryPoolOptions:
         NodeRequest request
         double extra_ns
@@ -105,7 +105,7 @@ cdef extern from "pools/memory_pool.hpp" namespace "tieralloc" nogil:
         MemoryPool(MemoryPoolOptions options) except +raise_core_error
 
 
-cdef extern from "admission.hpp" namespace "tieralloc" nogil:
+cdef extern from "slow_tier/admission.hpp" namespace "tieralloc" nogil:
     cdef enum class AdmissionRule "tieralloc::AdmissionRule":
         automatic
         always
@@ -125,12 +125,12 @@ cdef extern from "admission.hpp" namespace "tieralloc" nogil:
         LineCosts costs
 
 
-cdef extern from "fetch/engine.hpp" namespace "tieralloc" nogil:
+cdef extern from "slow_tier/file/engine.hpp" namespace "tieralloc" nogil:
     vector[string] c_fetch_engine_names "tieralloc::fetch_engine_names"() except +
     string c_fetch_engine_refusal "tieralloc::fetch_engine_refusal"(string name) except +
 
 
-cdef extern from "bag_call.hpp" namespace "tieralloc" nogil:
+cdef extern from "store/bag_call.hpp" namespace "tieralloc" nogil:
     cdef cppclass Integers:
         const void* data
         size_t size
@@ -157,20 +157,20 @@ cdef extern from "bag_call.hpp" namespace "tieralloc" nogil:
         DType out_dtype
 
 
-cdef extern from "histogram.hpp" namespace "tieralloc" nogil:
+cdef extern from "base/histogram.hpp" namespace "tieralloc" nogil:
     cdef cppclass HistogramSum:
         uint64_t count() const
         uint64_t max() const
         uint64_t percentile(double fraction) const
 
 
-cdef extern from "access_samples.hpp" namespace "tieralloc" nogil:
+cdef extern from "store/access_samples.hpp" namespace "tieralloc" nogil:
     cdef cppclass AccessSamples:
         vector[uint64_t] rows
         vector[uint32_t] lengths
 
 
-cdef extern from "store.hpp" namespace "tieralloc" nogil:
+cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
     cdef cppclass PlannedPolicy:
         MakePolicy make
         string simple

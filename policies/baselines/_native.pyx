@@ -31,7 +31,7 @@ cdef extern from "eviction/policy.hpp" namespace "tieralloc" nogil:
         uint64_t seed
 
 
-cdef extern from "simulator.hpp" namespace "tieralloc" nogil:
+cdef extern from "sim/simulator.hpp" namespace "tieralloc" nogil:
     cdef struct Counts:
         uint64_t lookups
         uint64_t hits

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "types.hpp"
+#include "base/types.hpp"
 
 namespace tieralloc {
 

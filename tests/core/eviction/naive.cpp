@@ -1,5 +1,5 @@
 // naive.cpp: five policies on std::list and std::deque.
-#include "naive.hpp"
+#include "eviction/naive.hpp"
 
 #include <algorithm>
 #include <deque>

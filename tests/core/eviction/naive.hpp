@@ -6,7 +6,7 @@
 #include <memory>
 #include <string>
 
-#include "types.hpp"
+#include "base/types.hpp"
 
 struct NaivePolicy {
   virtual ~NaivePolicy() = default;

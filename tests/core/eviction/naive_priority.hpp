@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <list>
 
-#include "types.hpp"
+#include "base/types.hpp"
 
 class NaivePriority {
  public:

@@ -4,8 +4,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/split_mix.hpp"
 #include "check.hpp"
-#include "split_mix.hpp"
 
 namespace {
 

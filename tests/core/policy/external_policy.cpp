@@ -9,8 +9,8 @@
 
 #include "check.hpp"
 #include "eviction/naive_priority.hpp"
-#include "fake_model.hpp"
-#include "simulator.hpp"
+#include "policy/fake_model.hpp"
+#include "sim/simulator.hpp"
 
 namespace {
 

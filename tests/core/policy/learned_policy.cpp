@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "check.hpp"
-#include "fake_model.hpp"
 #include "faults.hpp"
-#include "simulator.hpp"
+#include "policy/fake_model.hpp"
+#include "sim/simulator.hpp"
 
 namespace {
 

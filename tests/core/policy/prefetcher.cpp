@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "check.hpp"
-#include "fake_model.hpp"
+#include "policy/fake_model.hpp"
 
 namespace {
 

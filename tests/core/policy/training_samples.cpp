@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "check.hpp"
-#include "fake_model.hpp"
+#include "policy/fake_model.hpp"
 #include "policy/prefetcher.hpp"
 
 namespace {

@@ -6,8 +6,8 @@
 #include <vector>
 
 #include "check.hpp"
-#include "fake_model.hpp"
 #include "faults.hpp"
+#include "policy/fake_model.hpp"
 
 namespace {
 

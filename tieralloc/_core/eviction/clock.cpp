@@ -2,9 +2,9 @@
 //
 // The clock face is a list whose front the hand points at: a marked row loses its mark and goes to
 // the back, the first one without leaves.
-#include "marks.hpp"
-#include "registry.hpp"
-#include "slot_lists.hpp"
+#include "eviction/marks.hpp"
+#include "eviction/registry.hpp"
+#include "eviction/slot_lists.hpp"
 
 namespace tieralloc {
 namespace {

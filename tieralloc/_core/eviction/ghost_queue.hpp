@@ -7,8 +7,8 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "../types.hpp"
-#include "key_queue.hpp"
+#include "base/types.hpp"
+#include "eviction/key_queue.hpp"
 
 namespace tieralloc {
 

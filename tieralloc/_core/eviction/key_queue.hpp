@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "../types.hpp"
-#include "slot_lists.hpp"
+#include "base/types.hpp"
+#include "eviction/slot_lists.hpp"
 
 namespace tieralloc {
 

@@ -7,8 +7,8 @@
 // row is between two.
 #include <limits>
 
-#include "registry.hpp"
-#include "slot_lists.hpp"
+#include "eviction/registry.hpp"
+#include "eviction/slot_lists.hpp"
 
 namespace tieralloc {
 namespace {

@@ -1,6 +1,6 @@
 // lru.cpp: least recently used. The list runs from the least to the most recent hit.
-#include "registry.hpp"
-#include "slot_lists.hpp"
+#include "eviction/registry.hpp"
+#include "eviction/slot_lists.hpp"
 
 namespace tieralloc {
 namespace {

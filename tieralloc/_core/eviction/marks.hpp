@@ -11,9 +11,9 @@
 #include <cstdint>
 #include <span>
 
-#include "../memory.hpp"
-#include "../types.hpp"
-#include "policy.hpp"
+#include "base/memory.hpp"
+#include "base/types.hpp"
+#include "eviction/policy.hpp"
 
 namespace tieralloc {
 

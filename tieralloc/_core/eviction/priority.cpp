@@ -1,4 +1,4 @@
-#include "priority.hpp"
+#include "eviction/priority.hpp"
 
 #include <algorithm>
 #include <stdexcept>

@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "policy.hpp"
-#include "slot_lists.hpp"
+#include "eviction/policy.hpp"
+#include "eviction/slot_lists.hpp"
 
 namespace tieralloc {
 

@@ -1,6 +1,6 @@
 // random.cpp: any resident row, all equally likely.
-#include "../split_mix.hpp"
-#include "registry.hpp"
+#include "base/split_mix.hpp"
+#include "eviction/registry.hpp"
 
 namespace tieralloc {
 namespace {

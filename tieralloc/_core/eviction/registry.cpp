@@ -1,4 +1,4 @@
-#include "registry.hpp"
+#include "eviction/registry.hpp"
 
 #include <array>
 #include <stdexcept>

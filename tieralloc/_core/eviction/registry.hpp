@@ -6,7 +6,7 @@
 #include <cstddef>
 #include <memory>
 
-#include "policy.hpp"
+#include "eviction/policy.hpp"
 
 namespace tieralloc {
 

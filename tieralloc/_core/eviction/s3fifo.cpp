@@ -9,10 +9,10 @@
 #include <algorithm>
 #include <array>
 
-#include "ghost_queue.hpp"
-#include "marks.hpp"
-#include "registry.hpp"
-#include "slot_lists.hpp"
+#include "eviction/ghost_queue.hpp"
+#include "eviction/marks.hpp"
+#include "eviction/registry.hpp"
+#include "eviction/slot_lists.hpp"
 
 namespace tieralloc {
 namespace {

@@ -3,9 +3,9 @@
 // A queue from the oldest to the newest row, and a hand that walks it in that direction and starts
 // over at the end: a visited row loses its mark and stays where it is, the first one without
 // leaves.
-#include "marks.hpp"
-#include "registry.hpp"
-#include "slot_lists.hpp"
+#include "eviction/marks.hpp"
+#include "eviction/registry.hpp"
+#include "eviction/slot_lists.hpp"
 
 namespace tieralloc {
 namespace {

@@ -4,8 +4,8 @@
 
 #include <atomic>
 
-#include "../memory.hpp"
-#include "row_index.hpp"
+#include "base/memory.hpp"
+#include "index/row_index.hpp"
 
 namespace tieralloc {
 

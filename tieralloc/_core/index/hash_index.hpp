@@ -7,9 +7,9 @@
 #include <stdexcept>
 #include <string>
 
-#include "../memory.hpp"
-#include "hash_search.hpp"
-#include "row_index.hpp"
+#include "base/memory.hpp"
+#include "index/hash_search.hpp"
+#include "index/row_index.hpp"
 
 namespace tieralloc {
 

@@ -2,7 +2,7 @@
 //
 // All cells of a bucket are compared: which one matches is random, and a branch on it would be
 // guessed wrong for most rows, at more than the price of seven comparisons.
-#include "hash_search.hpp"
+#include "index/hash_search.hpp"
 
 #include <algorithm>
 
@@ -30,7 +30,7 @@ inline Word match(const HashTable::Bucket& bucket, Word wanted, Word rest) {
   return found;
 }
 
-#include "hash_search.inc"
+#include "index/hash_search.inc"
 
 }  // namespace baseline
 
@@ -52,7 +52,7 @@ inline Word match(const HashTable::Bucket& bucket, Word wanted, Word rest) {
       _mm_cvtsi128_si64(_mm512_castsi512_si128(_mm512_maskz_compress_epi64(first, words))));
 }
 
-#include "hash_search.inc"
+#include "index/hash_search.inc"
 
 }  // namespace avx512
 #pragma GCC pop_options

@@ -3,7 +3,7 @@
 
 #include <span>
 
-#include "hash_table.hpp"
+#include "index/hash_table.hpp"
 
 namespace tieralloc {
 

@@ -11,7 +11,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#include "row_index.hpp"
+#include "index/row_index.hpp"
 
 namespace tieralloc {
 

@@ -1,8 +1,8 @@
 // row_index.cpp: the choice between the two indexes.
-#include "row_index.hpp"
+#include "index/row_index.hpp"
 
-#include "direct_index.hpp"
-#include "hash_index.hpp"
+#include "index/direct_index.hpp"
+#include "index/hash_index.hpp"
 
 namespace tieralloc {
 namespace {

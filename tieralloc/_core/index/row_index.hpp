@@ -9,7 +9,7 @@
 #include <memory>
 #include <span>
 
-#include "../types.hpp"
+#include "base/types.hpp"
 
 namespace tieralloc {
 

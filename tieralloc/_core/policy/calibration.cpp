@@ -1,10 +1,10 @@
-#include "calibration.hpp"
+#include "policy/calibration.hpp"
 
 #include <algorithm>
 #include <bit>
 #include <cmath>
 
-#include "../split_mix.hpp"
+#include "base/split_mix.hpp"
 
 namespace tieralloc {
 namespace {

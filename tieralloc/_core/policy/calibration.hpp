@@ -15,8 +15,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "../types.hpp"
-#include "curve.hpp"
+#include "base/types.hpp"
+#include "policy/curve.hpp"
 
 namespace tieralloc {
 

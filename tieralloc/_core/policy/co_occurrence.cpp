@@ -1,10 +1,10 @@
-#include "co_occurrence.hpp"
+#include "policy/co_occurrence.hpp"
 
 #include <algorithm>
 #include <bit>
 #include <cstring>
 
-#include "../split_mix.hpp"
+#include "base/split_mix.hpp"
 
 namespace tieralloc {
 namespace {

@@ -11,7 +11,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include "back_off.hpp"
+#include "policy/back_off.hpp"
 
 namespace tieralloc {
 

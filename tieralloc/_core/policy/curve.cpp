@@ -1,4 +1,4 @@
-#include "curve.hpp"
+#include "policy/curve.hpp"
 
 #include <algorithm>
 #include <bit>

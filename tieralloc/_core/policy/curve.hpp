@@ -18,7 +18,7 @@
 #include <utility>
 #include <vector>
 
-#include "fast_log.hpp"
+#include "policy/fast_log.hpp"
 
 namespace tieralloc {
 

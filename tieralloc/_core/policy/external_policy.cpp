@@ -1,4 +1,4 @@
-#include "external_policy.hpp"
+#include "policy/external_policy.hpp"
 
 #include <algorithm>
 #include <stdexcept>

@@ -13,9 +13,9 @@
 #include <span>
 #include <vector>
 
-#include "../eviction/planner.hpp"
-#include "../eviction/priority.hpp"
-#include "model.hpp"
+#include "eviction/planner.hpp"
+#include "eviction/priority.hpp"
+#include "policy/model.hpp"
 
 namespace tieralloc {
 

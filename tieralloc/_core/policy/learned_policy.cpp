@@ -1,4 +1,4 @@
-#include "learned_policy.hpp"
+#include "policy/learned_policy.hpp"
 
 #include <algorithm>
 #include <stdexcept>

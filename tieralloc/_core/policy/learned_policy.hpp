@@ -19,12 +19,12 @@
 #include <string>
 #include <vector>
 
-#include "../eviction/planner.hpp"
-#include "../eviction/policy.hpp"
-#include "model.hpp"
-#include "prefetcher.hpp"
-#include "selector.hpp"
-#include "value_ranking.hpp"
+#include "eviction/planner.hpp"
+#include "eviction/policy.hpp"
+#include "policy/model.hpp"
+#include "policy/prefetcher.hpp"
+#include "policy/selector.hpp"
+#include "policy/value_ranking.hpp"
 
 namespace tieralloc {
 

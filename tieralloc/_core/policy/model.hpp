@@ -9,9 +9,9 @@
 #include <utility>
 #include <vector>
 
-#include "../eviction/policy.hpp"
-#include "../types.hpp"
-#include "network.hpp"
+#include "base/types.hpp"
+#include "eviction/policy.hpp"
+#include "policy/network.hpp"
 
 namespace tieralloc {
 

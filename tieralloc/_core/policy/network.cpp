@@ -11,7 +11,7 @@
 #include <stdexcept>
 #include <string>
 
-#include "types.hpp"
+#include "base/types.hpp"
 
 namespace tieralloc {
 

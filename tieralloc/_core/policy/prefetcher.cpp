@@ -1,4 +1,4 @@
-#include "prefetcher.hpp"
+#include "policy/prefetcher.hpp"
 
 #include <algorithm>
 #include <bit>
@@ -6,8 +6,8 @@
 #include <stdexcept>
 #include <utility>
 
-#include "../split_mix.hpp"
-#include "fast_log.hpp"
+#include "base/split_mix.hpp"
+#include "policy/fast_log.hpp"
 
 namespace tieralloc {
 namespace {

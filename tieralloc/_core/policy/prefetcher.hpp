@@ -21,12 +21,12 @@
 #include <string>
 #include <vector>
 
-#include "../eviction/planner.hpp"
-#include "back_off.hpp"
-#include "change_detector.hpp"
-#include "co_occurrence.hpp"
-#include "model.hpp"
-#include "row_history.hpp"
+#include "eviction/planner.hpp"
+#include "policy/back_off.hpp"
+#include "policy/change_detector.hpp"
+#include "policy/co_occurrence.hpp"
+#include "policy/model.hpp"
+#include "policy/row_history.hpp"
 
 namespace tieralloc {
 

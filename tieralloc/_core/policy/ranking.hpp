@@ -10,8 +10,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "../eviction/slot_lists.hpp"
-#include "../types.hpp"
+#include "base/types.hpp"
+#include "eviction/slot_lists.hpp"
 
 namespace tieralloc {
 

@@ -1,11 +1,11 @@
-#include "row_history.hpp"
+#include "policy/row_history.hpp"
 
 #include <algorithm>
 #include <bit>
 #include <stdexcept>
 
-#include "../split_mix.hpp"
-#include "fast_log.hpp"
+#include "base/split_mix.hpp"
+#include "policy/fast_log.hpp"
 
 namespace tieralloc {
 namespace {

@@ -19,7 +19,7 @@
 #include <string>
 #include <vector>
 
-#include "../types.hpp"
+#include "base/types.hpp"
 
 namespace tieralloc {
 

@@ -1,4 +1,4 @@
-#include "row_model.hpp"
+#include "policy/row_model.hpp"
 
 #include <algorithm>
 #include <stdexcept>

@@ -10,10 +10,10 @@
 #include <span>
 #include <vector>
 
-#include "calibration.hpp"
-#include "curve.hpp"
-#include "model.hpp"
-#include "row_history.hpp"
+#include "policy/calibration.hpp"
+#include "policy/curve.hpp"
+#include "policy/model.hpp"
+#include "policy/row_history.hpp"
 
 namespace tieralloc {
 

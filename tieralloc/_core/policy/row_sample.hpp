@@ -9,8 +9,8 @@
 #include <cmath>
 #include <cstdint>
 
-#include "../split_mix.hpp"
-#include "../types.hpp"
+#include "base/split_mix.hpp"
+#include "base/types.hpp"
 
 namespace tieralloc {
 

@@ -1,10 +1,10 @@
-#include "selector.hpp"
+#include "policy/selector.hpp"
 
 #include <algorithm>
 #include <bit>
 #include <utility>
 
-#include "value_ranking.hpp"
+#include "policy/value_ranking.hpp"
 
 namespace tieralloc {
 namespace {

@@ -20,10 +20,10 @@
 #include <string>
 #include <vector>
 
-#include "../simulator.hpp"
-#include "change_detector.hpp"
-#include "row_model.hpp"
-#include "row_sample.hpp"
+#include "policy/change_detector.hpp"
+#include "policy/row_model.hpp"
+#include "policy/row_sample.hpp"
+#include "sim/simulator.hpp"
 
 namespace tieralloc {
 

@@ -1,4 +1,4 @@
-#include "training_samples.hpp"
+#include "policy/training_samples.hpp"
 
 #include <algorithm>
 #include <cmath>
@@ -6,10 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "../belady.hpp"
-#include "../simulator.hpp"
-#include "../split_mix.hpp"
-#include "prefetcher.hpp"
+#include "base/split_mix.hpp"
+#include "policy/prefetcher.hpp"
+#include "sim/belady.hpp"
+#include "sim/simulator.hpp"
 
 namespace tieralloc {
 namespace {

@@ -4,8 +4,8 @@
 #include <cstdint>
 #include <span>
 
-#include "../types.hpp"
-#include "row_history.hpp"
+#include "base/types.hpp"
+#include "policy/row_history.hpp"
 
 namespace tieralloc {
 

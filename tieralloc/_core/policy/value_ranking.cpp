@@ -1,4 +1,4 @@
-#include "value_ranking.hpp"
+#include "policy/value_ranking.hpp"
 
 #include <algorithm>
 #include <cmath>

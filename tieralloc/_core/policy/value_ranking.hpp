@@ -20,13 +20,13 @@
 #include <utility>
 #include <vector>
 
-#include "../eviction/marks.hpp"
-#include "../eviction/planner.hpp"
-#include "../eviction/policy.hpp"
-#include "prefetcher.hpp"
-#include "probation.hpp"
-#include "ranking.hpp"
-#include "row_model.hpp"
+#include "eviction/marks.hpp"
+#include "eviction/planner.hpp"
+#include "eviction/policy.hpp"
+#include "policy/prefetcher.hpp"
+#include "policy/probation.hpp"
+#include "policy/ranking.hpp"
+#include "policy/row_model.hpp"
 
 namespace tieralloc {
 

@@ -1,0 +1,59 @@
+// cpus.cpp: threads pinned, and refusals.
+#include "base/numa/cpus.hpp"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "base/numa/nodes.hpp"
+#include "check.hpp"
+
+namespace {
+
+using namespace tieralloc;
+
+TEST(a_thread_runs_where_it_is_pinned) {
+  for (const int cpu : current_cpus()) {
+    std::thread([&] {
+      CHECK(pin_this_thread({cpu}));
+      CHECK(current_cpus() == std::vector<int>{cpu});
+      CHECK_EQ(sched_getcpu(), cpu);
+    }).join();
+  }
+  const auto before = current_cpus();
+  CHECK(pin_this_thread({}));
+  CHECK(current_cpus() == before);
+}
+
+TEST(processors_that_are_not_there_are_refused_naming_those_there_are) {
+  const auto before = current_cpus();
+  check_cpus(before);
+  check_cpus({});
+  CHECK_THROWS(std::invalid_argument, check_cpus({before[0], 8000}),
+               "cpus has 8000, expected processors that this process may run on: ");
+  CHECK_THROWS(std::invalid_argument, check_cpus({-3}), "cpus has -3");
+  CHECK(current_cpus() == before);  // asking changes nothing
+}
+
+TEST(migration_belongs_on_a_nodes_own_processors) {
+  for (const NumaNodeInfo& node : numa_nodes()) {
+    if (node.cpus.empty()) continue;
+    for (const int cpu : cpus_for_node(node.id)) {
+      CHECK(std::find(node.cpus.begin(), node.cpus.end(), cpu) != node.cpus.end());
+    }
+  }
+}
+
+TEST(migration_for_a_node_without_processors_keeps_away_from_who_serves) {
+  const auto all = current_cpus();
+  if (all.size() < 2) SKIP("one processor");
+  std::thread([&] {
+    CHECK(pin_this_thread({all[0]}));
+    const auto others = cpus_for_node(1023);
+    CHECK(std::find(others.begin(), others.end(), all[0]) == others.end());
+    CHECK(std::find(others.begin(), others.end(), all[1]) != others.end());
+  }).join();
+}
+
+}  // namespace

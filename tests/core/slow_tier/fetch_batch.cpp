@@ -1,0 +1,206 @@
+// batch.cpp: rows merged into reads.
+#include "slow_tier/fetch_batch.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <map>
+#include <random>
+#include <set>
+#include <vector>
+
+#include "base/error.hpp"
+#include "check.hpp"
+#include "faults.hpp"
+#include "slow_tier/controlled_pool.hpp"
+#include "slow_tier/file/file_pool.hpp"
+#include "slow_tier/file/raw_file.hpp"
+#include "support.hpp"
+
+namespace {
+
+using namespace tieralloc;
+
+constexpr std::uint64_t kBlock = 4096;
+constexpr std::uint64_t kMaxRead = 64 << 10;
+
+/// A pool with room for rows, patterned from its data's begin on, and a note of what is read of it.
+struct Bench {
+  TempDir dir;
+  std::unique_ptr<ControlledPool> pool;
+  BufferPool buffers{1 << 20};
+  std::uint64_t data = 0;
+  std::uint64_t bytes = 0;
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> reads;  ///< offset, length
+
+  explicit Bench(std::uint64_t size = 2 << 20) : bytes(size) {
+    pool = std::make_unique<ControlledPool>(FilePool::create(dir / "file", {}));
+    const TableLayout table = pool->add_table(
+        {.name = "t", .rows = size / 64, .dim = 16, .dtype = DType::float32, .stride = 64});
+    data = table.offset;
+    std::vector<std::byte> pattern(size);
+    for (std::size_t i = 0; i < size; ++i) pattern[i] = pattern_at(data + i);
+    pool->write(data, pattern);
+    pool->before_read = [this](std::span<ReadOp> ops) {
+      for (const ReadOp& op : ops) reads.emplace_back(op.offset, op.length);
+    };
+  }
+};
+
+void ignore(std::uint32_t, std::uint32_t) {}
+
+struct Wanted {
+  std::uint64_t offset;
+  std::uint32_t length;
+};
+
+/// Reads the rows as one batch and checks their bytes.
+void read_rows(Bench& bench, const std::vector<Wanted>& rows) {
+  bench.reads.clear();
+  FetchBatch batch(*bench.pool, bench.buffers, rows.size());
+  for (const Wanted& row : rows) batch.add(nullptr, 0, bench.data + row.offset, row.length, false);
+  batch.read(ignore);
+  for (std::uint32_t i = 0; i < rows.size(); ++i) {
+    CHECK_EQ(batch.wait(i), 0);
+    CHECK(is_pattern(batch.bytes(i), bench.data + rows[i].offset, rows[i].length));
+    CHECK(batch.started_ns() > 0 && batch.ended_ns(i) >= batch.started_ns());
+  }
+}
+
+TEST(rows_that_share_a_block_are_read_once) {
+  Bench bench;
+  read_rows(bench, {{3 * kBlock + 64, 64}, {3 * kBlock, 64}, {3 * kBlock + 4032, 64}});
+  CHECK_EQ(bench.reads.size(), 1);
+  CHECK_EQ(bench.reads[0].first, bench.data + 3 * kBlock);
+  CHECK_EQ(bench.reads[0].second, kBlock);
+}
+
+TEST(neighbouring_blocks_are_read_together_and_distant_ones_apart) {
+  Bench bench;
+  read_rows(bench, {{5 * kBlock, 64}, {4 * kBlock, 64}, {6 * kBlock + 64, 64}, {9 * kBlock, 64}});
+  CHECK_EQ(bench.reads.size(), 2);
+  CHECK_EQ(bench.reads[0].second, 3 * kBlock);
+  CHECK_EQ(bench.reads[1].second, kBlock);
+}
+
+TEST(a_row_across_a_block_boundary_comes_whole) {
+  Bench bench;
+  read_rows(bench, {{kBlock - 64, 128}});
+  CHECK_EQ(bench.reads.size(), 1);
+  CHECK_EQ(bench.reads[0].second, 2 * kBlock);
+}
+
+TEST(no_read_is_longer_than_64_kib_unless_its_row_is) {
+  Bench bench;
+  std::vector<Wanted> rows;
+  for (std::uint64_t at = 0; at < bench.bytes / 2; at += kBlock) rows.push_back({at, 64});
+  read_rows(bench, rows);
+  CHECK_EQ(bench.reads.size(), bench.bytes / 2 / kMaxRead);
+  read_rows(bench, {{kBlock, 200 << 10}});
+  CHECK_EQ(bench.reads.size(), 1);
+  CHECK_EQ(bench.reads[0].second, 200 << 10);
+}
+
+TEST(random_rows_are_read_from_as_few_blocks_as_hold_them) {
+  Bench bench;
+  std::mt19937_64 random(1);
+  for (int trial = 0; trial < 60; ++trial) {
+    const std::uint32_t length = 64u << random() % 8;
+    const std::uint64_t range = trial % 3 == 0 ? bench.bytes : bench.bytes / 16;
+    const bool aligned =
+        trial % 2 == 0;  // no row lies across a block's end then, if it fits in one
+    std::vector<Wanted> rows;
+    std::set<std::uint64_t> blocks;
+    for (std::uint64_t i = 0; i < 1 + random() % 300; ++i) {
+      const std::uint64_t unit = aligned ? length : 64;
+      const std::uint64_t offset = random() % ((range - length) / unit) * unit;
+      rows.push_back({offset, length});
+      for (std::uint64_t at = offset / kBlock; at * kBlock < offset + length; ++at) {
+        blocks.insert(at);
+      }
+    }
+    read_rows(bench, rows);
+    std::map<std::uint64_t, int> times;
+    for (const auto& [offset, size] : bench.reads) {
+      CHECK(size <= kMaxRead);
+      for (std::uint64_t at = offset; at < offset + size; at += kBlock) {
+        ++times[(at - bench.data) / kBlock];
+      }
+    }
+    CHECK_EQ(times.size(), blocks.size());
+    std::size_t twice = 0;
+    for (const auto& [block, count] : times) {
+      CHECK(blocks.contains(block));
+      CHECK(count <= 2);
+      twice += count == 2 ? 1 : 0;
+    }
+    // Only where a read has reached its full length in the middle of a row.
+    CHECK(twice <= (length / kBlock + 1) * (bench.reads.size() - 1));
+    if (aligned && length <= kBlock) CHECK_EQ(twice, 0);
+  }
+}
+
+TEST(others_wait_for_rows_of_a_batch_before_and_while_it_is_read) {
+  Bench bench;
+  for (std::size_t round = 0; round < stressed(30); ++round) {
+    auto batch = std::make_shared<FetchBatch>(*bench.pool, bench.buffers, 40);
+    for (std::uint64_t i = 0; i < 40; ++i) {
+      batch->add(nullptr, i, bench.data + i * 3 * kBlock, 64, false);
+    }
+    Threads threads;
+    for (std::uint32_t waiter = 0; waiter < 3; ++waiter) {
+      threads.start([&, waiter] {
+        for (std::uint32_t i = waiter; i < 40; i += 3) {
+          CHECK_EQ(batch->wait(i), 0);
+          CHECK(is_pattern(batch->bytes(i), bench.data + i * 3 * kBlock, 64));
+        }
+      });
+    }
+    threads.start([&] { batch->read(ignore); });
+    threads.join();
+  }
+}
+
+TEST(a_read_refused_as_a_whole_fails_every_row) {
+  Bench bench;
+  bench.pool->before_read = [](std::span<ReadOp>) { throw SystemFailure(ENOTCONN, "gone", "p"); };
+  FetchBatch batch(*bench.pool, bench.buffers, 3);
+  for (std::uint64_t i = 0; i < 3; ++i) {
+    batch.add(nullptr, i, bench.data + i * 10 * kBlock, 64, false);
+  }
+  Threads threads;
+  threads.start([&] { CHECK_EQ(batch.wait(2), -ENOTCONN); });
+  batch.read(ignore);
+  threads.join();
+  for (std::uint32_t i = 0; i < 3; ++i) CHECK_EQ(batch.wait(i), -ENOTCONN);
+}
+
+TEST(rows_get_an_outcome_where_there_is_no_memory_to_read_them_into) {
+  Bench bench;
+  for (faults::Call call : {faults::Call::map, faults::Call::allocate}) {
+    for (std::size_t after = 0;; ++after) {
+      FetchBatch batch(*bench.pool, bench.buffers, 2);
+      batch.add(nullptr, 0, bench.data, 64, false);
+      // Sizes of their own, so that no buffer of an earlier round will do.
+      batch.add(nullptr, 1, bench.data + 64, static_cast<std::uint32_t>(8192 << after % 4), false);
+      std::size_t struck;
+      {
+        faults::Fault fault(call, ENOMEM, after, 1);
+        batch.read(ignore);
+        struck = fault.struck();
+      }
+      if (struck == 0) break;
+      CHECK_EQ(batch.wait(0), -ENOMEM);
+      CHECK_EQ(batch.wait(1), -ENOMEM);
+    }
+  }
+}
+
+TEST(a_batch_gives_its_buffer_back) {
+  Bench bench;
+  read_rows(bench, {{0, 64}, {kBlock * 20, 64}});
+  const std::size_t kept = bench.buffers.bytes();
+  for (int i = 0; i < 10; ++i) read_rows(bench, {{0, 64}, {kBlock * 20, 64}});
+  CHECK_EQ(bench.buffers.bytes(), kept);
+}
+
+}  // namespace

@@ -1,0 +1,101 @@
+// bag_call.cpp: what is wrong with a call is said before anything is done.
+#include "store/bag_call.hpp"
+
+#include <stdexcept>
+#include <vector>
+
+#include "check.hpp"
+#include "store/store.hpp"
+
+namespace {
+
+using namespace tieralloc;
+
+struct Bench {
+  Table items{.layout = {.name = "items", .rows = 10, .dim = 4}};
+  Table users{.layout = {.name = "users", .rows = 100, .dim = 4}};
+  std::vector<TablePart> parts{{&items}, {&users}};
+  std::vector<std::int64_t> indices;
+  std::vector<std::int64_t> offsets;
+  BagCall call;
+
+  Bench(std::size_t bags, std::vector<std::int64_t> indices, std::vector<std::int64_t> offsets)
+      : indices(std::move(indices)), offsets(std::move(offsets)) {
+    call.parts = parts;
+    call.bags = bags;
+    call.indices = {this->indices.data(), this->indices.size()};
+    call.offsets = {this->offsets.data(), this->offsets.size()};
+  }
+};
+
+TEST(a_call_in_order_is_valid) {
+  // Two bags a table, with and without the end of the last.
+  CHECK_EQ(validate(Bench(2, {1, 9, 0, 99}, {0, 2, 2, 3}).call), 0);
+  CHECK_EQ(validate(Bench(2, {1, 9, 0, 99}, {0, 2, 2, 3, 4}).call), 0);
+  CHECK_EQ(validate(Bench(2, {}, {0, 0, 0, 0}).call), 0);
+  // What lies behind the last bag's end belongs to nobody.
+  CHECK_EQ(validate(Bench(2, {1, 9, 0, 99, 1000}, {0, 2, 2, 3, 4}).call), 0);
+}
+
+TEST(the_first_index_out_of_range_is_named_with_its_table) {
+  CHECK_THROWS(std::out_of_range, validate(Bench(2, {1, 10, 12, 99}, {0, 1, 3, 3}).call),
+               "index 10 (at position 1) is out of range for table 'items' of 10 rows");
+  CHECK_THROWS(std::out_of_range, validate(Bench(2, {1, 2, 100, 99}, {0, 1, 2, 3}).call),
+               "index 100 (at position 2) is out of range for table 'users' of 100 rows");
+  CHECK_THROWS(std::out_of_range, validate(Bench(1, {-1, 0}, {0, 1}).call), "index -1 ");
+  Bench narrow(1, {}, {0, 2});
+  const std::int32_t indices[] = {3, 4, -7};
+  narrow.call.indices = {indices, 3, false};
+  CHECK_THROWS(std::out_of_range, validate(narrow.call), "index -7 (at position 2)");
+}
+
+TEST(a_warning_counts_what_is_out_of_range) {
+  Bench bench(2, {1, 10, -5, 99, 100, 101}, {0, 1, 3, 4});
+  bench.call.bounds = BoundsCheck::warning;
+  CHECK_EQ(validate(bench.call), 4);
+}
+
+TEST(offsets_must_ascend_from_zero_within_the_indices) {
+  CHECK_THROWS(std::invalid_argument, validate(Bench(2, {1, 2, 3}, {1, 2, 2, 3}).call),
+               "offsets[0] must be 0, got 1");
+  CHECK_THROWS(std::invalid_argument, validate(Bench(2, {1, 2, 3}, {0, 2, 1, 3}).call),
+               "offsets[2] is 1 after 2");
+  CHECK_THROWS(std::invalid_argument, validate(Bench(2, {1, 2, 3}, {0, 2, 3, 4}).call),
+               "offsets[3] is 4, beyond the 3 indices");
+  CHECK_THROWS(std::invalid_argument, validate(Bench(2, {1, 2, 3}, {0, -1, 2, 3}).call),
+               "offsets must ascend");
+  for (std::size_t wrong : {0, 3, 6}) {
+    CHECK_THROWS(std::invalid_argument,
+                 validate(Bench(2, {}, std::vector<std::int64_t>(wrong, 0)).call),
+                 wrong == 0 ? "expected 4 indices" : "expected 4 or 5 offsets, got");
+  }
+}
+
+TEST(without_offsets_every_index_is_a_bag) {
+  Bench bench(2, {1, 2, 3, 4}, {});
+  bench.call.offsets = {};
+  CHECK_EQ(validate(bench.call), 0);
+  bench.call.bags = 3;
+  CHECK_THROWS(std::invalid_argument, validate(bench.call), "expected 6 indices, got 4");
+}
+
+TEST(rows_that_are_copied_are_neither_pooled_nor_left_out) {
+  Bench bench(2, {1, 2, 3, 4}, {0, 1, 2, 3});
+  bench.call.mode = Mode::copy;
+  CHECK_THROWS(std::invalid_argument, validate(bench.call), "copied rows take no offsets");
+  bench.call.offsets = {};
+  CHECK_EQ(validate(bench.call), 0);
+  bench.parts[1].padding = 3;
+  CHECK_THROWS(std::invalid_argument, validate(bench.call), "copied rows take no padding");
+}
+
+TEST(indices_of_one_table_are_checked_alike) {
+  const Bench bench(1, {}, {});
+  const std::int64_t indices[] = {0, 9, 10};
+  CHECK_EQ(validate_rows(bench.items, {indices, 2}, BoundsCheck::fatal), 0);
+  CHECK_EQ(validate_rows(bench.items, {indices, 3}, BoundsCheck::warning), 1);
+  CHECK_THROWS(std::out_of_range, validate_rows(bench.items, {indices, 3}, BoundsCheck::fatal),
+               "index 10 (at position 2) is out of range for table 'items'");
+}
+
+}  // namespace

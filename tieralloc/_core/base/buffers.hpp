@@ -1,0 +1,94 @@
+// buffers.hpp: memory that calls borrow for reads and for rows they hold on to, kept from one call
+// to the next.
+#pragma once
+
+#include <atomic>
+#include <bit>
+#include <cstddef>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+#include "base/memory.hpp"
+#include "base/types.hpp"
+
+namespace tieralloc {
+
+/// Read buffers by power-of-two size. A buffer given back is kept while all kept ones take at most
+/// `keep` bytes. Any number of threads.
+class BufferPool {
+ public:
+  explicit BufferPool(std::size_t keep) : keep_(keep) {}
+
+  Region take(std::size_t bytes) {
+    const std::size_t size = std::bit_ceil(bytes < 4096 ? std::size_t{4096} : bytes);
+    std::lock_guard lock(mutex_);
+    for (auto it = idle_.begin(); it != idle_.end(); ++it) {
+      if (it->size() != size) continue;
+      Region region = std::move(*it);
+      idle_.erase(it);
+      idle_bytes_ -= size;
+      return region;
+    }
+    Region region(size, "reads from the slow tier");
+    bytes_ += size;
+    return region;
+  }
+
+  void give_back(Region region) {
+    std::lock_guard lock(mutex_);
+    if (idle_bytes_ + region.size() <= keep_) {
+      idle_bytes_ += region.size();
+      idle_.push_back(std::move(region));
+    } else {
+      bytes_ -= region.size();
+    }
+  }
+
+  /// Bytes lent and kept.
+  std::size_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
+
+ private:
+  const std::size_t keep_;
+  std::mutex mutex_;
+  std::vector<Region> idle_;
+  std::size_t idle_bytes_ = 0;
+  std::atomic<std::size_t> bytes_{0};
+};
+
+/// Copies of rows for one call: pushed, then all forgotten at once. Pointers stay valid until then.
+/// One thread.
+class RowArena {
+ public:
+  std::byte* push(const std::byte* row, std::size_t bytes) {
+    const std::size_t room = round_up(bytes, kCacheLine);
+    if (blocks_.empty() || used_ + room > blocks_[block_].size()) next_block(room);
+    std::byte* place = blocks_[block_].data() + used_;
+    used_ += room;
+    total_ += room;
+    std::memcpy(place, row, bytes);
+    return place;
+  }
+
+  void clear() {
+    if (blocks_.size() > 1) blocks_.resize(1);
+    block_ = used_ = total_ = 0;
+  }
+
+  std::size_t bytes() const { return total_; }
+
+ private:
+  void next_block(std::size_t room) {
+    constexpr std::size_t kBlock = std::size_t{1} << 20;
+    blocks_.emplace_back(room > kBlock ? room : kBlock, "rows held by a call");
+    block_ = blocks_.size() - 1;
+    used_ = 0;
+  }
+
+  std::vector<Region> blocks_;
+  std::size_t block_ = 0;
+  std::size_t used_ = 0;
+  std::size_t total_ = 0;
+};
+
+}  // namespace tieralloc

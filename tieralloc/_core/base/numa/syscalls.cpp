@@ -1,0 +1,54 @@
+// syscalls.cpp: raw system calls; the numbers are the kernel headers' for this architecture, the
+// same names on x86-64 and aarch64.
+#include "base/numa/syscalls.hpp"
+
+#include <linux/mempolicy.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <climits>
+
+namespace tieralloc {
+namespace {
+
+constexpr std::size_t kMostNodes = 1024;  // the largest that a kernel can be built for
+constexpr std::size_t kBits = sizeof(unsigned long) * CHAR_BIT;
+
+using NodeMask = std::array<unsigned long, kMostNodes / kBits>;
+
+// The kernel takes one bit less than it is told of.
+constexpr unsigned long kMaskBits = kMostNodes + 1;
+
+}  // namespace
+
+int bind_to_node(void* data, std::size_t size, int node, bool prefer) {
+  if (node < 0 || static_cast<std::size_t>(node) >= kMostNodes) return EINVAL;
+  NodeMask mask{};
+  mask[static_cast<std::size_t>(node) / kBits] = 1ul << (static_cast<std::size_t>(node) % kBits);
+  const int mode = prefer ? MPOL_PREFERRED : MPOL_BIND;
+  return syscall(SYS_mbind, data, size, mode, mask.data(), kMaskBits, 0ul) == 0 ? 0 : errno;
+}
+
+int nodes_of_pages(std::span<void* const> addresses, int* nodes) {
+  // Without nodes to go to it moves nothing and says where pages are.
+  return syscall(SYS_move_pages, 0, addresses.size(), addresses.data(), nullptr, nodes, 0) == 0
+             ? 0
+             : errno;
+}
+
+std::vector<int> allowed_nodes() {
+  NodeMask mask{};
+  std::vector<int> nodes;
+  if (syscall(SYS_get_mempolicy, nullptr, mask.data(), kMaskBits - 1, nullptr,
+              static_cast<unsigned long>(MPOL_F_MEMS_ALLOWED)) != 0) {
+    return nodes;
+  }
+  for (std::size_t node = 0; node < kMostNodes; ++node) {
+    if (mask[node / kBits] >> (node % kBits) & 1) nodes.push_back(static_cast<int>(node));
+  }
+  return nodes;
+}
+
+}  // namespace tieralloc

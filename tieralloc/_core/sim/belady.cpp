@@ -1,0 +1,126 @@
+#include "sim/belady.hpp"
+
+#include <limits>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "sim/bit_tree.hpp"
+
+namespace tieralloc {
+namespace {
+
+using Position = std::uint32_t;  ///< of an access in the stream
+constexpr Position kNever = std::numeric_limits<Position>::max();
+
+void check_length(std::size_t accesses) {
+  if (accesses < kNever) return;
+  throw std::invalid_argument("opt takes fewer than " + std::to_string(kNever) + " accesses, got " +
+                              std::to_string(accesses));
+}
+
+/// Writes `never` where a row is not used again.
+void find_next_uses(std::span<const RowId> accesses, std::uint64_t rows, Position never,
+                    std::span<Position> next) {
+  std::vector<Position> soonest(rows, never);
+  for (std::size_t i = accesses.size(); i-- > 0;) {
+    next[i] = soonest[accesses[i]];
+    soonest[accesses[i]] = static_cast<Position>(i);
+  }
+}
+
+/// The residents, each known by the position of its next use alone: no two share one, and an access
+/// is a hit where its own position is among them.
+class Residents {
+ public:
+  explicit Residents(std::size_t accesses) : used_again_(accesses) {}
+
+  std::uint64_t size() const { return size_; }
+
+  void insert(Position next_use) {
+    ++size_;
+    if (next_use == kNever) {
+      ++never_used_again_;
+    } else {
+      used_again_.insert(next_use);
+    }
+  }
+
+  /// Whether the row used at `now` is one of them; it leaves.
+  bool take(Position now) {
+    if (!used_again_.contains(now)) return false;
+    used_again_.erase(now);
+    --size_;
+    return true;
+  }
+
+  void evict_farthest() {
+    --size_;
+    if (never_used_again_ > 0) {
+      --never_used_again_;
+    } else {
+      used_again_.erase(used_again_.greatest());
+    }
+  }
+
+ private:
+  BitTree used_again_;
+  std::uint64_t never_used_again_ = 0;
+  std::uint64_t size_ = 0;
+};
+
+/// Calls visit(position, hit, evicted) at each access, the positions of next uses being known.
+template <typename Visit>
+void run_opt(std::span<const Position> next, std::uint32_t capacity, Visit visit) {
+  Residents residents(next.size());
+  for (std::size_t i = 0; i < next.size(); ++i) {
+    const bool hit = residents.take(static_cast<Position>(i));
+    const bool full = residents.size() == capacity;  // which a hit, having left, does not find it
+    if (full) residents.evict_farthest();
+    visit(i, hit, full);
+    residents.insert(next[i]);
+  }
+}
+
+std::vector<Position> checked_next_uses(std::span<const RowId> accesses, std::uint64_t rows,
+                                        std::uint32_t capacity) {
+  if (capacity < 1) throw std::invalid_argument("opt needs a capacity of at least 1 row, got 0");
+  check_length(accesses.size());
+  check_rows(accesses, rows);
+  std::vector<Position> next(accesses.size());
+  find_next_uses(accesses, rows, kNever, next);
+  return next;
+}
+
+}  // namespace
+
+Counts belady(std::span<const RowId> accesses, std::uint64_t rows, std::uint32_t capacity,
+              std::uint64_t count_from) {
+  Counts counts;
+  run_opt(checked_next_uses(accesses, rows, capacity), capacity,
+          [&](std::size_t i, bool hit, bool evicted) {
+            if (i < count_from) return;
+            ++counts.lookups;
+            ++(hit ? counts.hits : counts.on_demand_fetches);
+            counts.evictions += evicted ? 1 : 0;
+          });
+  return counts;
+}
+
+void opt_labels(std::span<const RowId> accesses, std::uint64_t rows, std::uint32_t capacity,
+                std::span<std::uint8_t> missed, std::span<std::uint8_t> kept) {
+  const std::vector<Position> next = checked_next_uses(accesses, rows, capacity);
+  run_opt(next, capacity, [&](std::size_t i, bool hit, bool) { missed[i] = hit ? 0 : 1; });
+  for (std::size_t i = 0; i < next.size(); ++i) {
+    kept[i] = next[i] != kNever && missed[next[i]] == 0 ? 1 : 0;
+  }
+}
+
+void next_uses(std::span<const RowId> accesses, std::uint64_t rows,
+               std::span<std::uint32_t> positions) {
+  check_length(accesses.size());
+  check_rows(accesses, rows);
+  find_next_uses(accesses, rows, static_cast<Position>(accesses.size()), positions);
+}
+
+}  // namespace tieralloc

@@ -1,0 +1,225 @@
+#include "sim/simulator.hpp"
+
+#include <algorithm>
+#include <numeric>
+#include <stdexcept>
+#include <string>
+
+namespace tieralloc {
+
+void check_rows(std::span<const RowId> accesses, std::uint64_t rows) {
+  const auto wrong =
+      std::find_if(accesses.begin(), accesses.end(), [rows](RowId row) { return row >= rows; });
+  if (wrong == accesses.end()) return;
+  throw std::out_of_range("access " + std::to_string(wrong - accesses.begin()) + " is of row " +
+                          std::to_string(*wrong) + ", expected below " + std::to_string(rows));
+}
+
+void check_lengths(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths) {
+  const auto total =
+      std::accumulate(sample_lengths.begin(), sample_lengths.end(), std::uint64_t{0});
+  if (total == rows.size()) return;
+  throw std::invalid_argument("sample_lengths add up to " + std::to_string(total) + ", expected " +
+                              std::to_string(rows.size()));
+}
+
+namespace {
+
+/// Leaves the first of equal rows. Most often there are none, which is told by sorting faster than
+/// by a set.
+void drop_repeated(std::vector<RowId>& rows) {
+  std::vector<RowId> sorted(rows);
+  std::ranges::sort(sorted);
+  if (std::ranges::adjacent_find(sorted) == sorted.end()) return;
+  std::unordered_set<RowId> seen;
+  std::erase_if(rows, [&](RowId row) { return !seen.insert(row).second; });
+}
+
+}  // namespace
+
+Simulator::Simulator(std::unique_ptr<EvictionPolicy> policy, const EvictionConfig& config,
+                     std::uint64_t rows, std::uint64_t count_from, std::uint64_t prefetch_lag,
+                     Calls calls)
+    : policy_(std::move(policy)),
+      planner_(policy_->planner()),
+      index_(make_row_index(rows, config.slots)),
+      rows_(rows),
+      capacity_(config.capacity),
+      row_in_(config.slots, kNoRow),
+      count_from_(count_from),
+      prefetch_lag_(prefetch_lag),
+      calls_(std::move(calls)) {
+  for (Slot slot = 0; slot < config.slots; ++slot) free_.push_back(slot);
+}
+
+std::size_t Simulator::bytes(const EvictionConfig& config, std::uint64_t rows) {
+  return sizeof(Simulator) + row_index_bytes(rows, config.slots) +
+         config.slots * (sizeof(RowId) + sizeof(Slot));
+}
+
+void Simulator::run(std::span<const RowId> accesses,
+                    std::span<const std::uint32_t> sample_lengths) {
+  check_lengths(accesses, sample_lengths);
+  check_rows(accesses, rows_);
+  std::size_t at = 0;
+  if (calls_.samples == 0) {
+    for (const std::uint32_t length : sample_lengths) {
+      if (planner_ != nullptr) planner_->begin_sample();
+      for (const std::size_t end = at + length; at < end; ++at) access(accesses[at]);
+    }
+    return;
+  }
+  while (!sample_lengths.empty()) {
+    const auto lengths = sample_lengths.first(std::min(calls_.samples, sample_lengths.size()));
+    const auto rows = std::accumulate(lengths.begin(), lengths.end(), std::size_t{0});
+    serve(accesses.subspan(at, rows), lengths);
+    at += rows;
+    sample_lengths = sample_lengths.subspan(lengths.size());
+  }
+}
+
+/// A call of these samples.
+void Simulator::serve(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths) {
+  const auto table_of = [this](RowId row) {
+    return std::upper_bound(calls_.table_starts.begin(), calls_.table_starts.end(), row);
+  };
+  call_rows_.assign(rows.begin(), rows.end());
+  std::stable_sort(call_rows_.begin(), call_rows_.end(),
+                   [&](RowId a, RowId b) { return table_of(a) < table_of(b); });
+  if (!flights_.empty()) land_prefetches();
+  missed_.clear();
+  is_missed_.clear();
+  for (const RowId row : call_rows_) {
+    if (!look_up(row)) missed_.push_back(row);
+    ++now_;
+  }
+  for (const RowId row : missed_) admit(row, false);
+  if (planner_ == nullptr) return;
+  step([&] {
+    std::size_t at = 0;
+    for (const std::uint32_t length : sample_lengths) {
+      planner_->begin_sample();
+      planner_->observe(rows.subspan(at, length));
+      at += length;
+    }
+  });
+}
+
+void Simulator::run(std::span<const RowId> accesses) {
+  if (calls_.samples > 0) {
+    throw std::invalid_argument("sample_lengths: expected, for calls of " +
+                                std::to_string(calls_.samples) + " samples; got none");
+  }
+  check_rows(accesses, rows_);
+  for (const RowId row : accesses) access(row);
+}
+
+bool Simulator::access(RowId row) {
+  if (!flights_.empty()) land_prefetches();
+  const bool hit = look_up(row);
+  if (!hit) admit(row, false);
+  ++now_;
+  if (planner_ != nullptr) step([&] { planner_->observe({&row, 1}); });
+  return hit;
+}
+
+/// False where the row is to be fetched on demand.
+bool Simulator::look_up(RowId row) {
+  Counts& counts = counted();
+  ++counts.lookups;
+  const Entry entry = index_->find(row);
+  if (entry != kAbsent) {
+    ++counts.hits;
+    if (is_prefetched(entry) && index_->clear_flag(row, kPrefetchedFlag)) {
+      ++counts.prefetches_useful;
+    }
+    const Slot slot = slot_of(entry);
+    policy_->touch({&slot, 1});
+    return true;
+  }
+  if (calls_.samples > 0 && !is_missed_.insert(row).second) {
+    ++counts.hits;  // the call fetches it already
+    return true;
+  }
+  ++counts.on_demand_fetches;
+  if (!in_flight_.empty() && in_flight_.erase(row) > 0) ++counts.prefetches_late;
+  return false;
+}
+
+template <typename Observe>
+void Simulator::step(Observe observe) {
+  wanted_.clear();
+  bool more = false;
+  do {
+    const bool first = !more;
+    more = planner_->collect(*this);
+    if (first) observe();
+    planner_->evaluate(*this);
+    planner_->apply(*this);
+    while (resident_ + planner_->reserve() > capacity_) evict();
+    planner_->take_prefetches(wanted_);
+  } while (more);
+  if (!wanted_.empty()) prefetch(wanted_);
+}
+
+void Simulator::prefetch(std::span<const RowId> rows) {
+  check_rows(rows, rows_);
+  issued_.clear();
+  for (const RowId row : rows) {
+    if (!is_resident(row) && !in_flight_.contains(row)) issued_.push_back(row);
+  }
+  drop_repeated(issued_);
+  counted().prefetches_issued += issued_.size();
+  for (const RowId row : issued_) {
+    if (prefetch_lag_ == 0) {
+      admit(row, true);
+      continue;
+    }
+    in_flight_[row] = now_ + prefetch_lag_;
+    flights_.emplace_back(row, now_ + prefetch_lag_);
+  }
+  land_prefetches();
+}
+
+void Simulator::land_prefetches() {
+  while (!flights_.empty() && flights_.front().second <= now_) {
+    const auto [row, arrival] = flights_.front();
+    flights_.pop_front();
+    const auto flight = in_flight_.find(row);
+    if (flight == in_flight_.end() || flight->second != arrival) continue;  // came late
+    in_flight_.erase(flight);
+    admit(row, true);
+  }
+}
+
+void Simulator::admit(RowId row, bool prefetched) {
+  if (!policy_->admits(row)) return;
+  if (free_.empty()) evict();
+  const Slot slot = free_.front();
+  free_.pop_front();
+  while (resident_ >= capacity_) evict();
+  ++resident_;
+  row_in_[slot] = row;
+  if (prefetched) {
+    policy_->insert_prefetched(slot, row);
+  } else {
+    policy_->insert(slot, row);
+  }
+  index_->put(row, make_entry(slot, prefetched));
+}
+
+Slot Simulator::find_slot(RowId row) const {
+  const Entry entry = index_->find(row);
+  return entry == kAbsent ? kNoSlot : slot_of(entry);
+}
+
+void Simulator::evict() {
+  const Slot slot = policy_->evict();
+  const RowId row = row_in_[slot];
+  --resident_;
+  if (is_prefetched(index_->erase(row))) ++counted().prefetches_useless;
+  ++counted().evictions;
+  free_.push_back(slot);
+}
+
+}  // namespace tieralloc

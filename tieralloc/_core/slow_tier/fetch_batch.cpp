@@ -1,0 +1,150 @@
+// batch.cpp: merges rows into reads of whole blocks.
+#include "slow_tier/fetch_batch.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <numeric>
+#include <vector>
+
+#include "base/counters.hpp"
+#include "base/error.hpp"
+
+namespace tieralloc {
+namespace {
+
+// Longer reads would keep a device's queue from being shared fairly, and gain nothing on it.
+constexpr std::uint64_t kMaxRead = 64 << 10;
+constexpr std::uint32_t kUnplaced = 0xFFFFFFFFu;
+
+}  // namespace
+
+FetchBatch::FetchBatch(SlowPool& pool, BufferPool& buffers, std::size_t most_items)
+    : pool_(pool),
+      buffers_(buffers),
+      items_(std::make_unique<FetchItem[]>(most_items)),
+      ops_(std::make_unique<ReadOp[]>(most_items)) {}
+
+FetchBatch::~FetchBatch() {
+  if (memory_.size() > 0) buffers_.give_back(std::move(memory_));
+}
+
+std::uint32_t FetchBatch::add(FastTier* tier, RowId row, std::uint64_t offset, std::uint32_t length,
+                              bool prefetch) {
+  FetchItem& item = items_[size_];
+  item.tier = tier;
+  item.row = row;
+  item.offset = offset;
+  item.length = length;
+  item.prefetch = prefetch;
+  return size_++;
+}
+
+/// Gives every row its place in a read. Rows in file order make reads, each grown while the next
+/// row touches its last block; reads are made in the order in which their first rows were added, so
+/// that rows land about in that order too.
+void FetchBatch::plan() {
+  const std::uint64_t block = pool_.block();
+  std::vector<std::uint32_t> by_offset(size_);
+  std::iota(by_offset.begin(), by_offset.end(), 0u);
+  std::sort(by_offset.begin(), by_offset.end(),
+            [&](auto a, auto b) { return items_[a].offset < items_[b].offset; });
+
+  struct Extent {
+    std::uint64_t begin, end;
+  };
+  std::vector<Extent> extents;
+  for (std::uint32_t i : by_offset) {
+    FetchItem& item = items_[i];
+    const std::uint64_t begin = item.offset / block * block;
+    const std::uint64_t end = round_up(item.offset + item.length, block);
+    if (!extents.empty() && begin <= extents.back().end && end - extents.back().begin <= kMaxRead) {
+      extents.back().end = std::max(extents.back().end, end);
+    } else {
+      extents.push_back({begin, end});
+    }
+    item.op = static_cast<std::uint32_t>(extents.size() - 1);
+    item.at = static_cast<std::uint32_t>(item.offset - extents.back().begin);
+  }
+
+  std::uint64_t total = 0;
+  for (const Extent& extent : extents) total += extent.end - extent.begin;
+  memory_ = buffers_.take(total);
+  std::vector<std::uint32_t> op_of(extents.size(), kUnplaced);
+  std::byte* buffer = memory_.data();
+  for (std::uint32_t i = 0; i < size_; ++i) {
+    std::uint32_t& op = op_of[items_[i].op];
+    if (op == kUnplaced) {
+      const Extent& extent = extents[items_[i].op];
+      op = op_count_++;
+      ops_[op].offset = extent.begin;
+      ops_[op].length = static_cast<std::uint32_t>(extent.end - extent.begin);
+      ops_[op].buffer = buffer;
+      buffer += ops_[op].length;
+    }
+    items_[i].op = op;
+  }
+}
+
+void FetchBatch::read(const Landed& landed) {
+  landed_ = &landed;
+  if (size_ > 0) read_all();
+  take_in();
+  if (landing_error_ != nullptr) std::rethrow_exception(landing_error_);
+}
+
+void FetchBatch::read_all() {
+  // Others may be waiting by now: whatever goes wrong, every row gets an outcome.
+  int code = EIO;
+  try {
+    plan();
+    started_ns_ = now_ns();
+    tell_planned();
+    pool_.read({ops_.get(), op_count_}, *this);
+    return;
+  } catch (const SystemFailure& failure) {
+    code = failure.code;
+  } catch (const std::exception&) {
+    code = ENOMEM;
+  }
+  fail(code);
+}
+
+void FetchBatch::fail(int code) noexcept {
+  if (size_ == 0) return;
+  if (op_count_ == 0) {  // not planned: one read stands for all
+    op_count_ = 1;
+    for (std::uint32_t i = 0; i < size_; ++i) items_[i].op = items_[i].at = 0;
+  }
+  for (std::uint32_t i = 0; i < op_count_; ++i) {
+    if (ops_[i].result.load() == ReadOp::kPending) ops_[i].finish(-code, now_ns());
+  }
+  tell_planned();
+}
+
+void FetchBatch::take_in() noexcept {
+  const std::uint32_t first = landed_items_;
+  std::uint32_t last = first;
+  while (last < size_ &&
+         ops_[items_[last].op].result.load(std::memory_order_acquire) != ReadOp::kPending) {
+    ++last;
+  }
+  if (last == first) return;
+  landed_items_ = last;
+  try {
+    (*landed_)(first, last);
+  } catch (...) {
+    landing_error_ = std::current_exception();
+  }
+}
+
+std::int32_t FetchBatch::wait(std::uint32_t i) {
+  planned_.wait(false, std::memory_order_acquire);
+  return ops_[items_[i].op].wait();
+}
+
+void FetchBatch::tell_planned() {
+  planned_.store(true, std::memory_order_release);
+  planned_.notify_all();
+}
+
+}  // namespace tieralloc

@@ -1,0 +1,312 @@
+// file_pool.cpp: a locked file, its directory, and room made in it.
+#include "slow_tier/file/file_pool.hpp"
+
+#include <fcntl.h>
+#include <linux/stat.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+#include <utility>
+
+#include "base/error.hpp"
+#include "base/fork_guard.hpp"
+#include "base/types.hpp"
+
+namespace tieralloc {
+namespace {
+
+[[noreturn]] void fail(int code, const std::string& path, const std::string& what) {
+  throw SystemFailure(code, what + ": " + std::strerror(code), path);
+}
+
+std::uint64_t size_of_file(int fd, const std::string& path) {
+  struct stat status;
+  if (fstat(fd, &status) != 0) fail(errno, path, "fstat");
+  return static_cast<std::uint64_t>(status.st_size);
+}
+
+/// The buffered descriptor of a file that nobody else writes.
+int open_locked(const std::string& path, int flags) {
+  const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | flags, 0666);
+  if (fd < 0 && errno == EEXIST) {
+    throw SystemFailure(EEXIST, "file exists; open it with TieredStore.open or remove it", path);
+  }
+  if (fd < 0) {
+    fail(errno, path, flags != 0 ? "cannot create the slow tier" : "cannot open the slow tier");
+  }
+  if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
+  const int code = errno;
+  close(fd);
+  if (flags != 0) unlink(path.c_str());
+  if (code != EWOULDBLOCK) fail(code, path, "cannot lock the slow tier");
+  throw SystemFailure(code, "file is open in another store; close that one first", path);
+}
+
+/// A file that nobody may write is not opened for writing, whoever asks: root's privilege would
+/// hide the intent.
+void refuse_read_only(const std::string& path) {
+  struct stat status;
+  if (stat(path.c_str(), &status) == 0 && (status.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0) {
+    throw SystemFailure(EACCES, "file is read-only, and a slow tier is written to", path);
+  }
+}
+
+void write_fully(int fd, const std::byte* data, std::size_t size, std::uint64_t offset,
+                 const std::string& path) {
+  while (size > 0) {
+    const ssize_t put = pwrite(fd, data, size, static_cast<off_t>(offset));
+    if (put < 0 && errno == EINTR) continue;
+    if (put <= 0) fail(put == 0 ? EIO : errno, path, "cannot write the slow tier");
+    data += put;
+    size -= static_cast<std::size_t>(put);
+    offset += static_cast<std::uint64_t>(put);
+  }
+}
+
+}  // namespace
+
+FilePool::FilePool(std::string path, int fd, const FilePoolOptions& options)
+    : path_(std::move(path)), options_(options), fd_(fd) {
+  close_in_child(fd_);
+}
+
+FilePool::~FilePool() {
+  engine_.reset();
+  if (read_fd_ >= 0) close(read_fd_);
+  forget_in_child(fd_);
+  close(fd_);
+}
+
+std::unique_ptr<FilePool> FilePool::create(const std::string& path,
+                                           const FilePoolOptions& options) {
+  const int fd = open_locked(path, O_CREAT | O_EXCL);
+  std::unique_ptr<FilePool> pool(new FilePool(path, fd, options));
+  try {
+    pool->grow(0, file_format::kDataOffset);
+    pool->write_directory({1, {}});
+    pool->start_engine();
+  } catch (...) {
+    unlink(path.c_str());
+    throw;
+  }
+  return pool;
+}
+
+std::unique_ptr<FilePool> FilePool::open(const std::string& path, const FilePoolOptions& options) {
+  refuse_read_only(path);
+  const int fd = open_locked(path, 0);
+  std::unique_ptr<FilePool> pool(new FilePool(path, fd, options));
+  pool->read_directory();
+  pool->start_engine();
+  return pool;
+}
+
+/// The file's size. Throws where it was cut short: to write into it would make it look whole again,
+/// with zeros for rows.
+std::uint64_t FilePool::checked_size() const {
+  const std::uint64_t size = size_of_file(fd_, path_);
+  if (size >= end_) return size;
+  throw SystemFailure(EIO,
+                      "the slow tier was cut short to " + std::to_string(size) + " bytes of " +
+                          std::to_string(end_) + "; nothing is written to it any more",
+                      path_);
+}
+
+void FilePool::read_directory() {
+  std::vector<std::byte> both(file_format::kDataOffset);
+  // Without this the kernel reads ahead, and rows fill the page cache.
+  posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
+  const ssize_t got = pread(fd_, both.data(), both.size(), 0);
+  posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
+  if (got < 0) fail(errno, path_, "cannot read the slow tier");
+  bool found = false;
+  std::uint32_t version = 0;
+  for (std::uint64_t at : {std::uint64_t{0}, file_format::kSuperblockBytes}) {
+    if (static_cast<std::uint64_t>(got) <= at) continue;
+    const std::byte* superblock = both.data() + at;
+    const std::size_t size = std::min<std::uint64_t>(file_format::kSuperblockBytes,
+                                                     static_cast<std::uint64_t>(got) - at);
+    version = std::max(version, file_format::version_of(superblock, size));
+    file_format::Directory candidate;
+    if (!file_format::decode(superblock, size, candidate)) continue;
+    if (found && candidate.generation <= directory_.generation) continue;
+    directory_ = std::move(candidate);
+    directory_at_ = at;
+    found = true;
+  }
+  if (!found && version > file_format::kVersion) {
+    throw std::invalid_argument(path_ + ": file format version " + std::to_string(version) +
+                                ", this tieralloc reads up to version " +
+                                std::to_string(file_format::kVersion) + "; upgrade tieralloc");
+  }
+  if (!found) {
+    throw std::invalid_argument(path_ +
+                                ": not a tieralloc file, or its header is damaged (no superblock "
+                                "with a valid magic number and checksum)");
+  }
+  const std::uint64_t size = size_of_file(fd_, path_);
+  for (const TableLayout& table : directory_.tables) {
+    const std::uint64_t end = table.offset + table.rows * table.stride;
+    if (size < end) {
+      throw std::invalid_argument(path_ + ": truncated: " + std::to_string(size) +
+                                  " bytes, but table '" + table.name + "' ends at " +
+                                  std::to_string(end));
+    }
+    end_ = std::max<std::uint64_t>(end_, end);
+  }
+}
+
+/// Into the superblock that is older or damaged, and then into the other one as well.
+void FilePool::write_directory(const file_format::Directory& directory) {
+  const std::vector<std::byte> bytes = file_format::encode(directory);
+  const std::uint64_t first = file_format::kSuperblockBytes - directory_at_;
+  const auto put = [&](const std::vector<std::byte>& superblock, std::uint64_t at) {
+    write_fully(fd_, superblock.data(), superblock.size(), at, path_);
+    sync();
+  };
+  const auto try_to_put = [&](const std::vector<std::byte>& superblock, std::uint64_t at) {
+    try {
+      put(superblock, at);
+    } catch (const SystemFailure&) {
+      // The other superblock holds alone.
+    }
+  };
+  try {
+    put(bytes, first);
+  } catch (...) {
+    // It may be whole on the disk all the same, and would count there.
+    try_to_put(file_format::encode(directory_), first);
+    throw;
+  }
+  directory_ = directory;
+  const std::uint64_t second = std::exchange(directory_at_, first);
+  try_to_put(bytes, second);
+}
+
+/// Makes the file `to` bytes long, with disk blocks behind them if asked. A failure leaves it
+/// `from` bytes long.
+void FilePool::grow(std::uint64_t from, std::uint64_t to) {
+  int code = 0;
+  if (options_.reserve) {
+    const int refused = fallocate(fd_, 0, static_cast<off_t>(from), static_cast<off_t>(to - from));
+    if (refused != 0) code = errno;
+  }
+  // A file system without fallocate cannot reserve: writes report a full disk later, as errors of
+  // those writes.
+  if (!options_.reserve || code == EOPNOTSUPP || code == ENOSYS) {
+    code = ftruncate(fd_, static_cast<off_t>(to)) == 0 ? 0 : errno;
+  }
+  if (code == 0) return;
+  if (ftruncate(fd_, static_cast<off_t>(from)) != 0) code = errno;
+  fail(code, path_,
+       "cannot grow the slow tier from " + std::to_string(from) + " to " + std::to_string(to) +
+           " bytes");
+}
+
+void FilePool::start_engine() {
+  const int direct = options_.direct ? ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT) : -1;
+  const bool is_direct = direct >= 0;
+  read_fd_ = is_direct ? direct : ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  if (read_fd_ < 0) fail(errno, path_, "cannot open the slow tier for reading");
+  if (!is_direct) posix_fadvise(read_fd_, 0, 0, POSIX_FADV_RANDOM);
+  engine_ = make_fetch_engine(options_.engine, {read_fd_, is_direct, options_.queue_depth});
+}
+
+std::vector<TableLayout> FilePool::tables() const {
+  std::lock_guard lock(mutex_);
+  return directory_.tables;
+}
+
+TableLayout FilePool::add_table(TableLayout layout) {
+  std::lock_guard lock(mutex_);
+  const std::uint64_t size = checked_size();
+  layout.offset = round_up(size, kBlock);
+  const std::uint64_t end = layout.offset + round_up(layout.rows * layout.stride, kBlock);
+  if (end > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) {
+    fail(EFBIG, path_, "cannot grow the slow tier to " + std::to_string(end) + " bytes");
+  }
+  file_format::Directory next = directory_;
+  ++next.generation;
+  next.tables.push_back(layout);
+  (void)file_format::encode(next);  // refuses before the file is touched
+  grow(size, end);
+  try {
+    write_directory(next);
+  } catch (...) {
+    if (ftruncate(fd_, static_cast<off_t>(size)) != 0) {
+      // The old directory still holds; the room behind it is merely wasted.
+    }
+    throw;
+  }
+  end_ = end;
+  return layout;
+}
+
+void FilePool::read(std::span<ReadOp> ops, ReadListener& listener) {
+  engine_->read(ops, listener);
+}
+
+void FilePool::write(std::uint64_t offset, std::span<const std::byte> bytes) {
+  checked_size();
+  write_fully(fd_, bytes.data(), bytes.size(), offset, path_);
+}
+
+void FilePool::sync() {
+  const int lost = lost_.exchange(0);
+  const int code = fdatasync(fd_) == 0 ? lost : errno;
+  if (code != 0) fail(code, path_, "cannot sync the slow tier");
+}
+
+void FilePool::drop_caches() {
+  const int done = sync_file_range(
+      fd_, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+  // The kernel tells each descriptor once of a write that failed.
+  if (done != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) lost_ = errno;
+  posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+std::string FilePool::engine() const {
+  return std::string(engine_->name()) + (engine_->direct() ? " (O_DIRECT)" : " (buffered)");
+}
+
+std::uint64_t FilePool::bytes() const {
+  return size_of_file(fd_, path_);
+}
+
+std::uint64_t FilePool::cached_bytes() const {
+  // cachestat(2), Linux 6.5: counts a range of any size without mapping it.
+  struct {
+    std::uint64_t offset = 0, length = 0;
+  } range;
+  struct {
+    std::uint64_t cached = 0, dirty = 0, writeback = 0, evicted = 0, recently_evicted = 0;
+  } counts;
+  constexpr long kCachestat = 451;
+  if (syscall(kCachestat, fd_, &range, &counts, 0) == 0) return counts.cached * 4096;
+
+  // Older kernels: mincore over a mapping, a GiB at a time.
+  constexpr std::uint64_t kWindow = std::uint64_t{1} << 30;
+  const std::uint64_t size = size_of_file(fd_, path_);
+  std::vector<unsigned char> pages(kWindow / 4096);
+  std::uint64_t cached = 0;
+  for (std::uint64_t at = 0; at < size; at += kWindow) {
+    const std::uint64_t length = std::min(kWindow, size - at);
+    void* map = mmap(nullptr, length, PROT_READ, MAP_SHARED, fd_, static_cast<off_t>(at));
+    if (map == MAP_FAILED) break;
+    if (mincore(map, length, pages.data()) == 0) {
+      for (std::uint64_t i = 0; i < (length + 4095) / 4096; ++i) cached += pages[i] & 1u;
+    }
+    munmap(map, length);
+  }
+  return cached * 4096;
+}
+
+}  // namespace tieralloc

@@ -1,0 +1,75 @@
+// file_pool.hpp: a slow pool in a file.
+//
+// Reads bypass the kernel's page cache (O_DIRECT) where the file system lets them, and drop what
+// they brought in behind them where it does not. Writes go through the page cache and are dropped
+// behind in turn; the kernel keeps the two coherent. The file is locked against a second writer for
+// as long as the pool lives.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <string>
+
+#include "slow_tier/file/engine.hpp"
+#include "slow_tier/file/file_format.hpp"
+#include "slow_tier/slow_pool.hpp"
+
+namespace tieralloc {
+
+struct FilePoolOptions {
+  std::string engine = "auto";  ///< a name that make_fetch_engine knows
+  bool direct = true;           ///< bypass the page cache where the file system lets it
+  bool reserve = true;  ///< take disk blocks for a table when it is made, not when rows are written
+  unsigned queue_depth = 256;  ///< reads of one call under way at a time
+};
+
+class FilePool final : public SlowPool {
+ public:
+  /// Makes a new file; SystemFailure with EEXIST where there is one.
+  static std::unique_ptr<FilePool> create(const std::string& path, const FilePoolOptions& options);
+
+  /// Opens a file that `create` made. SystemFailure, or std::invalid_argument where it is not such
+  /// a file, is truncated or of a newer version; nothing is changed then.
+  static std::unique_ptr<FilePool> open(const std::string& path, const FilePoolOptions& options);
+
+  ~FilePool() override;
+
+  std::vector<TableLayout> tables() const override;
+  TableLayout add_table(TableLayout layout) override;
+  void read(std::span<ReadOp> ops, ReadListener& listener) override;
+  void write(std::uint64_t offset, std::span<const std::byte> bytes) override;
+  void sync() override;
+  void drop_caches() override;
+  std::size_t block() const override { return kBlock; }
+  std::string kind() const override { return "file"; }
+  std::string path() const override { return path_; }
+  std::string engine() const override;
+  std::uint64_t bytes() const override;
+  std::uint64_t cached_bytes() const override;
+
+ private:
+  // Direct reads of 4 KiB suit every device whose logical block is 512 or 4096 bytes.
+  static constexpr std::size_t kBlock = 4096;
+
+  FilePool(std::string path, int fd, const FilePoolOptions& options);
+
+  std::uint64_t checked_size() const;
+  void read_directory();
+  void write_directory(const file_format::Directory& directory);
+  void grow(std::uint64_t from, std::uint64_t to);
+  void start_engine();
+
+  const std::string path_;
+  const FilePoolOptions options_;
+  const int fd_;                       ///< buffered: header and rows are written through it
+  int read_fd_ = -1;                   ///< direct where possible
+  std::atomic<std::uint64_t> end_{0};  ///< of the last table, which the file must reach
+  std::atomic<int> lost_{0};           ///< errno of a write that drop_caches saw fail, for `sync`
+  mutable std::mutex mutex_;           ///< of the directory
+  file_format::Directory directory_;
+  std::uint64_t directory_at_ = file_format::kSuperblockBytes;  ///< a superblock that holds it
+  std::unique_ptr<FetchEngine> engine_;
+};
+
+}  // namespace tieralloc

@@ -1,0 +1,126 @@
+// memory_pool.cpp: regions placed, and a latency that is passed.
+#include "slow_tier/memory/memory_pool.hpp"
+
+#include <cstring>
+
+#include "base/counters.hpp"
+#include "base/error.hpp"
+#include "base/numa/nodes.hpp"
+#include "base/numa/spin.hpp"
+
+namespace tieralloc {
+namespace {
+
+constexpr char kPurpose[] = "slow tier's rows";
+
+std::byte* address_of(std::uint64_t offset) {
+  return reinterpret_cast<std::byte*>(static_cast<std::uintptr_t>(offset));
+}
+
+std::string number(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%g", value);
+  return text;
+}
+
+}  // namespace
+
+MemoryPool::MemoryPool(const MemoryPoolOptions& options) : options_(options) {
+  if (options_.request.node >= 0) (void)usable_node(options_.request.node);
+  placement_.node = options_.request.node;
+  placement_.prefer = options_.request.prefer;
+  if (options_.extra_ns > 0) (void)spin_steps_per_ns();  // calibrated before anybody is timed
+}
+
+std::vector<TableLayout> MemoryPool::tables() const {
+  std::lock_guard lock(mutex_);
+  return tables_;
+}
+
+TableLayout MemoryPool::add_table(TableLayout layout) {
+  std::lock_guard lock(mutex_);
+  const std::uint64_t size = Region::size_for(layout.rows * layout.stride);
+  const std::string purpose = "rows of table '" + layout.name + "'";
+  if (options_.request.node >= 0 && !options_.request.prefer) {
+    check_node_memory(options_.request.node, size, purpose);
+  }
+  const std::uint64_t available = available_memory();
+  if (available != 0 && size > available) {
+    throw MemoryShortage("the " + purpose + " would take " + std::to_string(size) +
+                         " bytes of memory; the machine has " + std::to_string(available) +
+                         " bytes available");
+  }
+  NodeScope scope(options_.request);
+  Region region(size, kPurpose);
+  layout.offset = reinterpret_cast<std::uintptr_t>(region.data());
+  tables_.push_back(layout);
+  try {
+    regions_.push_back(std::move(region));
+  } catch (...) {
+    tables_.pop_back();
+    throw;
+  }
+  placement_.add(scope.placement());
+  return layout;
+}
+
+void MemoryPool::read(std::span<ReadOp> ops, ReadListener& listener) {
+  for (ReadOp& op : ops) {
+    pass_lines(op.length / kCacheLine);
+    std::memcpy(op.buffer, address_of(op.offset), op.length);
+    op.finish(0, now_ns());
+  }
+  listener.take_in();
+}
+
+void MemoryPool::write(std::uint64_t offset, std::span<const std::byte> bytes) {
+  // No latency is passed: a processor goes on while its stores are under way.
+  std::memcpy(address_of(offset), bytes.data(), bytes.size());
+}
+
+void MemoryPool::pass_lines(std::size_t lines) const {
+  if (options_.extra_ns <= 0) return;
+  const std::size_t waits = (lines + options_.overlap - 1) / options_.overlap;
+  spin(static_cast<double>(waits) * options_.extra_ns);
+}
+
+std::string MemoryPool::path() const {
+  return options_.request.node < 0 ? "memory" : "node " + std::to_string(options_.request.node);
+}
+
+std::string MemoryPool::engine() const {
+  std::string text = "loads in place";
+  {
+    std::lock_guard lock(mutex_);
+    if (!placement_.refused.empty()) text += ", unbound";
+  }
+  if (options_.extra_ns > 0) {
+    text += ", +" + number(options_.extra_ns) + " ns a cache line";
+    if (options_.overlap > 1) text += ", " + std::to_string(options_.overlap) + " at a time";
+  }
+  return text;
+}
+
+std::uint64_t MemoryPool::bytes() const {
+  std::lock_guard lock(mutex_);
+  std::uint64_t bytes = 0;
+  for (const Region& region : regions_) bytes += region.size();
+  return bytes;
+}
+
+MemoryTraits MemoryPool::memory() const {
+  std::lock_guard lock(mutex_);
+  MemoryTraits traits{
+      .placement = placement_, .extra_ns = options_.extra_ns, .overlap = options_.overlap};
+  for (const Region& region : regions_) {
+    traits.huge_page_bytes += huge_page_bytes(region.data(), region.size());
+  }
+  return traits;
+}
+
+Region MemoryPool::sample(std::size_t bytes) const {
+  NodeScope scope(options_.request);
+  return Region(bytes, kPurpose);
+}
+
+}  // namespace tieralloc

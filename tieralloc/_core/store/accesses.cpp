@@ -1,0 +1,72 @@
+// accesses.cpp: what lookups accessed, recorded for whoever learns from it.
+#include <new>
+#include <stdexcept>
+#include <string>
+
+#include "store/store.hpp"
+
+namespace tieralloc {
+namespace {
+
+/// Where memory is short the least of rings, which drops and counts: serving does not fail for want
+/// of a record.
+AccessRing* make_ring(std::size_t capacity) {
+  try {
+    return new AccessRing(capacity);
+  } catch (const std::bad_alloc&) {
+    return new AccessRing(1);
+  }
+}
+
+}  // namespace
+
+void Store::record_accesses(std::size_t capacity) {
+  check_fork();
+  if (capacity > AccessRing::kMost) {
+    throw std::invalid_argument("capacity is " + std::to_string(capacity) + ", expected at most " +
+                                std::to_string(AccessRing::kMost));
+  }
+  CallGate::Exclusive alone(gate_);
+  gate_.check_open();
+  set_access_rings(capacity);
+}
+
+/// While no call is inside.
+void Store::set_access_rings(std::size_t capacity) {
+  gate_.each_cell([](CallCell& cell) { delete cell.accesses.exchange(nullptr); });
+  access_capacity_.store(capacity, std::memory_order_relaxed);
+}
+
+AccessSamples Store::drain_accesses() {
+  check_fork();
+  CallGate::Call call(gate_);
+  return drain_rings();
+}
+
+/// Inside a call.
+AccessSamples Store::drain_rings() {
+  std::lock_guard lock(drain_mutex_);
+  AccessSamples samples;
+  std::vector<std::uint64_t> words;
+  gate_.each_cell([&](CallCell& cell) {
+    AccessRing* ring = cell.accesses.load(std::memory_order_acquire);
+    if (ring == nullptr) return;
+    words.clear();
+    ring->pop(words);
+    samples.append(words);
+  });
+  return samples;
+}
+
+/// The ring of a call's cell, made when its first call needs it; null where nobody records.
+AccessRing* Store::ring_of(CallGate::Call& call) {
+  const std::size_t capacity = access_capacity_.load(std::memory_order_relaxed);
+  if (capacity == 0) return nullptr;
+  std::atomic<AccessRing*>& ring = call.cell().accesses;
+  if (ring.load(std::memory_order_relaxed) == nullptr) {
+    ring.store(make_ring(capacity), std::memory_order_release);
+  }
+  return ring.load(std::memory_order_relaxed);
+}
+
+}  // namespace tieralloc

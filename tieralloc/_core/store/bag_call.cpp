@@ -1,0 +1,104 @@
+// bag_call.cpp: everything that can be wrong with a call, found before anything is done.
+#include "store/bag_call.hpp"
+
+#include <stdexcept>
+#include <string>
+
+#include "kernels/row_loops.hpp"
+#include "store/store.hpp"
+
+namespace tieralloc {
+namespace {
+
+std::uint64_t check_range(const Table& table, Integers indices, std::size_t begin, std::size_t end,
+                          BoundsCheck bounds) {
+  const std::uint64_t rows = table.layout.rows;
+  const std::uint64_t outside =
+      indices.wide ? row_loops().count_outside_64(
+                         static_cast<const std::int64_t*>(indices.data) + begin, end - begin, rows)
+                   : row_loops().count_outside_32(
+                         static_cast<const std::int32_t*>(indices.data) + begin, end - begin, rows);
+  if (outside == 0 || bounds == BoundsCheck::warning) return outside;
+  std::size_t i = begin;
+  while (static_cast<std::uint64_t>(indices[i]) < rows) ++i;
+  throw std::out_of_range("index " + std::to_string(indices[i]) + " (at position " +
+                          std::to_string(i) + ") is out of range for table '" + table.layout.name +
+                          "' of " + std::to_string(rows) + " rows");
+}
+
+void check_offsets(const BagCall& call) {
+  const std::size_t bags = call.parts.size() * call.bags;
+  const Integers& offsets = call.offsets;
+  if (offsets.data == nullptr) {
+    if (call.indices.size != bags) {
+      throw std::invalid_argument("expected " + std::to_string(bags) + " indices, got " +
+                                  std::to_string(call.indices.size));
+    }
+    return;
+  }
+  if (offsets.size != bags && offsets.size != bags + 1) {
+    throw std::invalid_argument("expected " + std::to_string(bags) + " or " +
+                                std::to_string(bags + 1) + " offsets, got " +
+                                std::to_string(offsets.size));
+  }
+  std::int64_t previous = 0;
+  const auto most = static_cast<std::int64_t>(call.indices.size);
+  for (std::size_t i = 0; i < offsets.size; ++i) {
+    const std::int64_t offset = offsets[i];
+    if (i == 0 && offset != 0) {
+      throw std::invalid_argument("offsets[0] must be 0, got " + std::to_string(offset));
+    }
+    if (offset < previous) {
+      throw std::invalid_argument("offsets must ascend, but offsets[" + std::to_string(i) +
+                                  "] is " + std::to_string(offset) + " after " +
+                                  std::to_string(previous));
+    }
+    if (offset > most) {
+      throw std::invalid_argument("offsets[" + std::to_string(i) + "] is " +
+                                  std::to_string(offset) + ", beyond the " + std::to_string(most) +
+                                  " indices");
+    }
+    previous = offset;
+  }
+}
+
+/// A copy has a place for one row in each line of the result.
+void check_copy(const BagCall& call) {
+  if (call.mode != Mode::copy) return;
+  if (call.offsets.data != nullptr) {
+    throw std::invalid_argument("copied rows take no offsets, got " +
+                                std::to_string(call.offsets.size));
+  }
+  for (const TablePart& part : call.parts) {
+    if (part.padding < 0) continue;
+    throw std::invalid_argument("copied rows take no padding, got row " +
+                                std::to_string(part.padding));
+  }
+}
+
+}  // namespace
+
+std::uint64_t validate(const BagCall& call) {
+  check_copy(call);
+  check_offsets(call);
+  std::uint64_t outside = 0;
+  for (std::size_t part = 0; part < call.parts.size() && call.bags > 0; ++part) {
+    const std::size_t first = part * call.bags;
+    outside += check_range(*call.parts[part].table, call.indices, call.bag_begin(first),
+                           call.bag_end(first + call.bags - 1), call.bounds);
+  }
+  return outside;
+}
+
+std::uint64_t validate_rows(const Table& table, Integers indices, BoundsCheck bounds) {
+  return check_range(table, indices, 0, indices.size, bounds);
+}
+
+std::uint64_t row_at(const Table& table, Integers indices, std::size_t i) {
+  const auto row = static_cast<std::uint64_t>(indices[i]);
+  if (row < table.layout.rows) return row;
+  throw std::out_of_range("an index of table '" + table.layout.name +
+                          "' changed while the call was served");
+}
+
+}  // namespace tieralloc

@@ -1,0 +1,79 @@
+// call_scratch.cpp: the set of missed rows.
+#include "store/call_scratch.hpp"
+
+#include <algorithm>
+
+namespace tieralloc {
+namespace {
+
+// What calls of usual size need, and then some; of each buffer, in each of the gate's cells.
+constexpr std::size_t kMostKept = std::size_t{1} << 20;
+
+template <typename T>
+void give_back_if_large(std::vector<T>& buffer) {
+  if (buffer.capacity() * sizeof(T) > kMostKept) std::vector<T>().swap(buffer);
+}
+
+}  // namespace
+
+std::size_t MissSet::place_of(const FastTier* tier, RowId row) const {
+  const std::size_t mask = table_.size() - 1;
+  const std::uint64_t key = row ^ (reinterpret_cast<std::uintptr_t>(tier) << 20);
+  std::size_t place = (key * 0x9E3779B97F4A7C15u >> 32) & mask;
+  while (table_[place] != 0) {
+    const Miss& miss = rows[table_[place] - 1];
+    if (miss.row == row && miss.tier == tier) break;
+    place = (place + 1) & mask;
+  }
+  return place;
+}
+
+std::uint32_t MissSet::add(FastTier* tier, RowId row) {
+  if (rows.size() * 2 >= table_.size()) grow();
+  std::uint32_t& cell = table_[place_of(tier, row)];
+  if (cell == 0) {
+    rows.push_back({.tier = tier, .row = row, .batch = nullptr});
+    cell = static_cast<std::uint32_t>(rows.size());
+  }
+  return cell - 1;
+}
+
+void MissSet::grow() {
+  table_.assign(table_.empty() ? 64 : table_.size() * 2, 0);
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    table_[place_of(rows[i].tier, rows[i].row)] = static_cast<std::uint32_t>(i + 1);
+  }
+}
+
+std::size_t MissSet::bytes() const {
+  return rows.capacity() * sizeof(Miss) + table_.capacity() * sizeof(std::uint32_t);
+}
+
+/// Of an empty set.
+void MissSet::trim() {
+  give_back_if_large(rows);
+  give_back_if_large(table_);
+}
+
+void CallScratch::trim() {
+  give_back_if_large(rows);
+  give_back_if_large(entries);
+  give_back_if_large(pointers);
+  give_back_if_large(touched);
+  give_back_if_large(touched_at);
+  give_back_if_large(saturated);
+  give_back_if_large(lengths);
+  give_back_if_large(weights);
+  misses.trim();
+  give_back_if_large(pending);
+  give_back_if_large(pending_rows);
+  give_back_if_large(pending_weights);
+}
+
+void MissSet::clear() {
+  if (rows.empty()) return;
+  std::fill(table_.begin(), table_.end(), 0u);
+  rows.clear();
+}
+
+}  // namespace tieralloc

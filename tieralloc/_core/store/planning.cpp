@@ -1,0 +1,420 @@
+// planning.cpp: a policy that plans beside serving.
+//
+// A background thread makes its steps: it takes what lookups accessed, has the policy of each tier
+// observe it, evaluate rows and apply its decisions, and queues what the policy prefetches. A step
+// is as long as kStepAccesses accesses, if the thread gets a core in time. A policy that fails, or
+// costs more than it saves, gives way to the simple one.
+#include <pthread.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <chrono>
+#include <stdexcept>
+#include <utility>
+
+#include "base/numa/cpus.hpp"
+#include "base/thread_class.hpp"
+#include "store/store.hpp"
+
+namespace tieralloc {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+using Micros = std::chrono::microseconds;
+
+constexpr double kStepAccesses = 128;
+constexpr Micros kShortestWait{100};
+constexpr Micros kLongestWait{5000};
+constexpr Micros kPauseWait{50000};
+constexpr std::size_t kRingWords = 1 << 16;  // of each serving thread: 512 KiB
+constexpr int kNice = 10;
+
+double thread_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
+/// Rows from outside may be any.
+void check_prefetches(std::span<const RowId> rows, RowId below) {
+  for (const RowId row : rows) {
+    if (row < below) continue;
+    throw std::out_of_range("prefetches: expected rows below " + std::to_string(below) + ", got " +
+                            std::to_string(row));
+  }
+}
+
+}  // namespace
+
+std::uint64_t Store::lookups() const {
+  std::uint64_t sum = 0;
+  gate_.each_cell([&](const CallCell& cell) {
+    sum += cell.meters->hits.get() + cell.meters->on_demand_fetches.get();
+  });
+  return sum;
+}
+
+TierTables Store::tables_of(const FastTier& tier) const {
+  TierTables tables;
+  for (const Table& table : tables_) {
+    if (table.tier != &tier) continue;
+    tables.starts.push_back(table.first_row);
+    tables.numbers.push_back(table.position);
+  }
+  tables.starts.push_back(tier.rows());
+  return tables;
+}
+
+/// While no call is inside: gives each tier its policy, and returns the former ones, which hold no
+/// rows any more.
+std::vector<std::unique_ptr<EvictionPolicy>> Store::swap_policies(
+    std::vector<std::unique_ptr<EvictionPolicy>> policies, const std::string& simple) {
+  for (std::size_t i = 0; i < tiers_.size(); ++i) {
+    std::lock_guard lock(tiers_[i]->mutex());
+    policies[i] = tiers_[i]->use_policy(std::move(policies[i]), simple);
+  }
+  return policies;
+}
+
+std::vector<std::unique_ptr<EvictionPolicy>> Store::make_simple(const std::string& name) {
+  std::vector<std::unique_ptr<EvictionPolicy>> policies;
+  for (auto& tier : tiers_) {
+    policies.push_back(make_eviction_policy(name, tier->eviction_config()));
+  }
+  return policies;
+}
+
+void Store::use_policy(const std::string& name) {
+  check_fork();
+  make_eviction_policy(name, {.capacity = 1, .slots = 1});
+  std::lock_guard changing(use_policy_);
+  stop_planning();
+  CallGate::Exclusive alone(gate_);
+  gate_.check_open();
+  swap_policies(make_simple(name), name);
+  policy_ = name;
+  if (planning_ == nullptr) return;
+  planning_.reset();
+  set_access_rings(0);
+}
+
+void Store::use_policy(const PlannedPolicy& policy) {
+  check_fork();
+  make_eviction_policy(policy.simple, {.capacity = 1, .slots = 1});
+  std::lock_guard changing(use_policy_);
+  stop_planning();
+  try {
+    ensure_layout();
+    CallGate::Exclusive alone(gate_);
+    gate_.check_open();
+    auto planning = std::make_unique<Planning>();
+    planning->policy = policy;
+    planning->stats.planned = true;
+    planning->stats.state = "running";
+    std::vector<std::unique_ptr<EvictionPolicy>> made;
+    for (auto& tier : tiers_) {
+      made.push_back(policy.make(tier->eviction_config(), tables_of(*tier)));
+    }
+    swap_policies(std::move(made), policy.simple);
+    policy_ = policy.simple;
+    planning->drained = lookups();
+    planning->cost_benefit.begin({planning->drained, 0, 0});
+    planning_ = std::move(planning);
+    set_access_rings(kRingWords);
+  } catch (...) {
+    start_planning();  // the former one goes on
+    throw;
+  }
+  start_planning();
+}
+
+void Store::start_planning() {
+  if (planning_ == nullptr || !planning_->policy.in_background) return;
+  planning_->stopping = false;
+  planner_ = std::thread([this] {
+    pthread_setname_np(pthread_self(), "tieralloc-plan");
+    pin_this_thread(options_.cpus);
+    yield_to_serving();
+    const auto id = static_cast<id_t>(syscall(SYS_gettid));
+    setpriority(PRIO_PROCESS, id, std::max(kNice, getpriority(PRIO_PROCESS, id)));
+    plan_in_background();
+  });
+}
+
+void Store::stop_planning() {
+  if (!planner_.joinable()) return;
+  {
+    std::lock_guard lock(planning_->mutex);
+    planning_->stopping = true;
+  }
+  planning_->wake.notify_all();
+  planner_.join();
+}
+
+void Store::plan_in_background() {
+  Planning& planning = *planning_;
+  Micros wait = kShortestWait;
+  auto began = Clock::now();
+  for (;;) {
+    {
+      std::unique_lock lock(planning.mutex);
+      if (planning.wake.wait_for(lock, wait, [&] { return planning.stopping; })) return;
+    }
+    try {
+      if (planning.pause_left != 0) {
+        wait = end_pause() ? kShortestWait : kPauseWait;
+        continue;
+      }
+      const std::size_t accesses = plan(false);
+      const auto now = Clock::now();
+      const double seconds = std::chrono::duration<double>(now - std::exchange(began, now)).count();
+      const double wanted = accesses == 0 ? 1 : kStepAccesses * seconds / accesses;
+      wait =
+          std::clamp(Micros(static_cast<std::int64_t>(wanted * 1e6)), kShortestWait, kLongestWait);
+      if (planning.policy.pauses) weigh();
+    } catch (const std::exception& error) {
+      if (gate_.closed()) return;
+      fail_planning(error.what());
+      return;
+    }
+  }
+}
+
+std::size_t Store::step_policy() {
+  check_fork();
+  std::lock_guard changing(use_policy_);
+  if (planning_ == nullptr || planning_->policy.in_background) {
+    throw std::invalid_argument(
+        "step_policy: expected a planned policy that is not in the background");
+  }
+  return plan(true);
+}
+
+/// One step of all tiers' planners. Returns the accesses that they observed; if `waits`, what they
+/// prefetch has arrived by then.
+std::size_t Store::plan(bool waits) {
+  Planning& planning = *planning_;
+  std::optional<CallGate::Call> call;
+  enter(call);
+  const auto for_planners = [&](auto act) {
+    for (auto& tier : tiers_) {
+      if (tier->planner() != nullptr) act(*tier);
+    }
+  };
+  bool more = false;
+  std::size_t observed = 0;
+  double began = thread_seconds();
+  planning.prefetches.clear();  // of a step that failed
+  do {
+    more = false;
+    for_planners([&](FastTier& tier) { more = tier.collect() || more; });
+    const std::uint64_t drained = lookups();
+    const AccessSamples samples = drain_rings();
+    observe(samples);
+    for_planners([](FastTier& tier) { tier.evaluate(); });
+    for_planners([](FastTier& tier) { tier.apply(); });
+    const double now = thread_seconds();
+    note_step(samples.rows.size(), drained, now - std::exchange(began, now));
+    observed += samples.rows.size();
+    take_prefetches(planning.prefetches);
+  } while (more && !stops_planning());
+  if (planning.prefetches.empty()) return observed;
+  if (!waits) {
+    prefetch_queue_.push(planning.prefetches);
+  } else if (pool_->in_place()) {
+    promoter_.prefetch(planning.prefetches);
+  } else {
+    fetcher_.prefetch(planning.prefetches);
+  }
+  planning.prefetches.clear();
+  return observed;
+}
+
+bool Store::stops_planning() {
+  std::lock_guard lock(planning_->mutex);
+  return planning_->stopping;
+}
+
+/// Passes accesses on to the planners, each those to rows of its tier.
+void Store::observe(const AccessSamples& samples) {
+  const std::span<const RowId> rows(samples.rows);
+  std::size_t at = 0;
+  std::vector<RowId> own;
+  for (const std::uint32_t length : samples.lengths) {
+    const auto sample = rows.subspan(at, length);
+    at += length;
+    for (auto& tier : tiers_) {
+      if (tier->planner() == nullptr) continue;
+      tier->planner()->begin_sample();
+      if (tiers_.size() == 1) {
+        tier->planner()->observe(sample);  // its rows are numbered as the store's
+        continue;
+      }
+      own.clear();
+      for (const RowId row : sample) {
+        const RowPlace place = place_of(row);
+        if (place.tier == tier.get()) own.push_back(place.row);
+      }
+      tier->planner()->observe(own);
+    }
+  }
+}
+
+/// Where a row of the store's numbering is.
+RowPlace Store::place_of(RowId row) const {
+  const auto after =
+      std::upper_bound(tables_.begin(), tables_.end(), row,
+                       [](RowId wanted, const Table& table) { return wanted < table.number; });
+  const Table& table = *(after - 1);
+  return {table.tier, table.first_row + (row - table.number)};
+}
+
+void Store::take_prefetches(std::vector<RowPlace>& places) {
+  std::vector<RowId> rows;
+  for (auto& tier : tiers_) {
+    if (tier->planner() == nullptr) continue;
+    rows.clear();
+    tier->planner()->take_prefetches(rows);
+    check_prefetches(rows, tier->rows());
+    if (!prefetches_pay()) continue;
+    for (const RowId row : rows) {
+      if (tier->index().find(row) == kAbsent) places.push_back({tier.get(), row});
+    }
+  }
+}
+
+void Store::note_step(std::size_t accesses, std::uint64_t drained, double seconds) {
+  Planning& planning = *planning_;
+  const std::uint64_t before = std::exchange(planning.drained, drained);
+  if (accesses == 0) return;
+  const std::uint64_t now = lookups();
+  std::lock_guard lock(planning.mutex);
+  PolicyStats& stats = planning.stats;
+  ++stats.steps;
+  stats.observed += accesses;
+  stats.cpu_seconds += seconds;
+  if (before > drained || drained > now) return;  // counts were reset
+  planning.lag_sum += static_cast<double>(accesses) *
+                      (static_cast<double>(now) - static_cast<double>(before + drained) / 2);
+  stats.mean_lag = planning.lag_sum / static_cast<double>(stats.observed);
+  stats.max_lag = std::max(stats.max_lag, now - before);
+}
+
+/// What learned policies of the tiers report, inside a call.
+std::vector<LearnedStats> Store::learned_stats() const {
+  std::vector<LearnedStats> stats;
+  for (auto& tier : tiers_) {
+    const auto* learned = dynamic_cast<const LearnedPolicy*>(tier->planner());
+    if (learned != nullptr) stats.push_back(learned->stats());
+  }
+  return stats;
+}
+
+/// Pauses the policy where it was seen to cost more than it saves.
+void Store::weigh() {
+  Planning& planning = *planning_;
+  std::uint64_t waited = 0;
+  gate_.each_cell([&](const CallCell& cell) { waited += cell.meters->waited_ns.get(); });
+  const CostBenefit::Usage now{lookups(), static_cast<double>(waited) * 1e-9, thread_seconds()};
+  if (!planning.cost_benefit.is_due(now)) return;
+  double avoided = 0;
+  std::string best;
+  {
+    std::optional<CallGate::Call> call;
+    enter(call);
+    for (const LearnedStats& tier : learned_stats()) {
+      const auto [name, share] = tier.avoided();
+      best = name;
+      avoided = std::max(avoided, share);
+    }
+  }
+  const std::uint64_t pause = planning.cost_benefit.judge(now, avoided);
+  {
+    std::lock_guard lock(planning.mutex);
+    planning.stats.pauses = planning.cost_benefit.pauses();
+    planning.stats.saved_seconds = planning.cost_benefit.saved();
+    planning.stats.spent_seconds = planning.cost_benefit.spent();
+  }
+  if (pause > 0) begin_pause(best.empty() ? planning.policy.simple : best, pause);
+}
+
+void Store::begin_pause(const std::string& simple, std::uint64_t lookups) {
+  Planning& planning = *planning_;
+  {
+    CallGate::Exclusive alone(gate_);
+    if (gate_.closed()) return;
+    planning.parked = swap_policies(make_simple(simple), simple);
+    set_access_rings(0);
+  }
+  planning.pause_left = lookups;
+  planning.drained = this->lookups();
+  std::lock_guard lock(planning.mutex);
+  planning.stats.state = "paused";
+  planning.stats.reason = "it saved " + std::to_string(planning.stats.saved_seconds) +
+                          " s of waiting in " + std::to_string(planning.stats.spent_seconds) +
+                          " s of CPU time";
+}
+
+/// True where the pause is over.
+bool Store::end_pause() {
+  Planning& planning = *planning_;
+  const std::uint64_t now = lookups(), before = std::exchange(planning.drained, now);
+  const std::uint64_t passed = now >= before ? now - before : now;  // else counts were reset
+  planning.pause_left -= std::min(planning.pause_left, passed);
+  if (planning.pause_left > 0) return false;
+  {
+    CallGate::Exclusive alone(gate_);
+    gate_.check_open();
+    if (planning.parked.size() == tiers_.size()) {
+      swap_policies(std::move(planning.parked), planning.policy.simple);
+    }
+    planning.parked.clear();
+    set_access_rings(kRingWords);
+  }
+  planning.drained = lookups();
+  planning.cost_benefit.begin({planning.drained, 0, thread_seconds()});
+  std::lock_guard lock(planning.mutex);
+  planning.stats.state = "running";
+  planning.stats.reason.clear();
+  return true;
+}
+
+/// Leaves the rows to the simple policy, for good.
+void Store::fail_planning(const std::string& reason) {
+  {
+    CallGate::Exclusive alone(gate_);
+    if (gate_.closed()) return;
+    swap_policies(make_simple(planning_->policy.simple), planning_->policy.simple);
+    set_access_rings(0);
+  }
+  std::lock_guard lock(planning_->mutex);
+  planning_->stats.state = "failed";
+  planning_->stats.reason = reason;
+}
+
+PolicyStats Store::policy_stats() {
+  check_fork();
+  std::lock_guard changing(use_policy_);
+  if (planning_ == nullptr) return {};
+  std::optional<CallGate::Call> call;
+  enter(call);
+  std::vector<LearnedStats> tiers = learned_stats();
+  std::lock_guard lock(planning_->mutex);
+  PolicyStats stats = planning_->stats;
+  stats.tiers = std::move(tiers);
+  return stats;
+}
+
+std::vector<std::uint64_t> Store::capacities() {
+  check_fork();
+  std::optional<CallGate::Call> call;
+  enter(call);
+  std::vector<std::uint64_t> capacities;
+  for (auto& tier : tiers_) capacities.push_back(tier->capacity());
+  return capacities;
+}
+
+}  // namespace tieralloc

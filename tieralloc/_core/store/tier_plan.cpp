@@ -1,0 +1,151 @@
+// tier_plan.cpp: shares of the budget, from the smallest table group to the largest.
+#include "store/tier_plan.hpp"
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+
+#include "base/error.hpp"
+
+namespace tieralloc {
+namespace {
+
+struct Group {
+  std::uint32_t stride = 0;
+  RowId rows = 0;
+};
+
+// Where rows are read in place, spare slots also hold new values on their way home.
+constexpr Slot kLeastPassing = 64;
+
+TierPlan plan_for_capacity(const Group& group, Slot capacity, bool in_place) {
+  const Slot spares = std::max(spare_slots(capacity), in_place ? kLeastPassing : 0);
+  return {group.stride, group.rows, capacity, capacity + spares, in_place};
+}
+
+Slot most_capacity(const Group& group) {
+  return static_cast<Slot>(std::min<RowId>(group.rows, kMaxSlots - spare_slots(kMaxSlots)));
+}
+
+std::uint64_t bytes_for(const Group& group, Slot capacity, const FastBudget& budget,
+                        const std::string& policy) {
+  return tier_bytes(plan_for_capacity(group, capacity, budget.in_place), policy).total();
+}
+
+/// The largest capacity whose tier fits into `budget`; 0 where not even one row does.
+Slot capacity_within(std::uint64_t bytes, const Group& group, const FastBudget& budget,
+                     const std::string& policy) {
+  Slot low = 0;
+  Slot high = most_capacity(group);
+  while (low < high) {
+    const Slot middle = low + (high - low + 1) / 2;
+    if (bytes_for(group, middle, budget, policy) <= bytes) {
+      low = middle;
+    } else {
+      high = middle - 1;
+    }
+  }
+  return low;
+}
+
+std::vector<Group> group_by_stride(const std::vector<TableLayout>& tables) {
+  std::map<std::uint32_t, RowId> rows_of;
+  for (const TableLayout& table : tables) rows_of[table.stride] += table.rows;
+  std::vector<Group> groups;
+  for (const auto& [stride, rows] : rows_of) groups.push_back({stride, rows});
+  return groups;
+}
+
+[[noreturn]] void refuse(const FastBudget& budget, const Group& group, std::uint64_t left,
+                         std::uint64_t need) {
+  const bool by_bytes = budget.bytes > 0;
+  const char* unit = by_bytes ? " bytes" : " rows";
+  throw std::invalid_argument(
+      std::string(by_bytes ? "fast_bytes" : "fast_rows") + " is " +
+      std::to_string(by_bytes ? budget.bytes : budget.rows) + ", which leaves " +
+      std::to_string(left) + unit + " for the tables with rows of " + std::to_string(group.stride) +
+      " bytes; one row of them, with its index and spares, takes " + std::to_string(need) + unit);
+}
+
+/// `held` bytes of them are taken already.
+void check_available(std::uint64_t bytes, std::uint64_t held = 0) {
+  const std::uint64_t available = available_memory();
+  if (available == 0 || bytes - held <= available) return;
+  throw MemoryShortage("the fast tier would take " + std::to_string(bytes) +
+                       " bytes of DRAM; the machine has " + std::to_string(available) +
+                       " bytes available");
+}
+
+}  // namespace
+
+std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const FastBudget& budget,
+                                 const std::string& policy) {
+  const bool by_bytes = budget.bytes > 0;
+  std::vector<Group> groups = group_by_stride(tables);
+  if (budget.none) {
+    std::vector<TierPlan> plans;
+    for (const Group& group : groups) plans.push_back(plan_for_capacity(group, 0, true));
+    return plans;
+  }
+  const auto weight = [&](const Group& group) {
+    return static_cast<double>(group.rows) * (by_bytes ? group.stride : 1);
+  };
+  // From the smallest on: it is the small ones that need more than their share, or leave some.
+  std::sort(groups.begin(), groups.end(),
+            [&](const Group& a, const Group& b) { return weight(a) < weight(b); });
+  double weight_left = 0;
+  for (const Group& group : groups) weight_left += weight(group);
+  std::uint64_t left = by_bytes ? budget.bytes : budget.rows;
+  std::vector<TierPlan> plans;
+  for (const Group& group : groups) {
+    const double part = &group == &groups.back() ? 1.0 : weight(group) / weight_left;
+    const auto share = static_cast<std::uint64_t>(static_cast<double>(left) * part);
+    const std::uint64_t need = by_bytes ? bytes_for(group, 1, budget, policy) : 1;
+    if (need > left) refuse(budget, group, left, need);
+    const std::uint64_t given = std::max(share, need);
+    const Slot capacity =
+        by_bytes ? capacity_within(given, group, budget, policy)
+                 : static_cast<Slot>(std::min<std::uint64_t>(given, most_capacity(group)));
+    left -= by_bytes ? bytes_for(group, capacity, budget, policy) : capacity;
+    weight_left -= weight(group);
+    plans.push_back(plan_for_capacity(group, capacity, budget.in_place));
+  }
+  std::sort(plans.begin(), plans.end(),
+            [](const TierPlan& a, const TierPlan& b) { return a.stride < b.stride; });
+  return plans;
+}
+
+void check_memory(const std::vector<TierPlan>& plans, const std::string& policy,
+                  std::uint64_t held) {
+  std::uint64_t bytes = 0;
+  for (const TierPlan& plan : plans) bytes += tier_bytes(plan, policy).total();
+  if (bytes > held) check_available(bytes, held);
+}
+
+void check_budget(const FastBudget& budget, const std::string& policy) {
+  if (budget.none && budget.in_place) return;
+  if (budget.none) {
+    throw std::invalid_argument(
+        "fast_rows is 0, expected at least 1: only rows of a slow tier in memory can be read in "
+        "place");
+  }
+  if ((budget.bytes == 0) == (budget.rows == 0)) {
+    throw std::invalid_argument(
+        "expected either fast_bytes or fast_rows to be above zero, got fast_bytes=" +
+        std::to_string(budget.bytes) + " and fast_rows=" + std::to_string(budget.rows));
+  }
+  const Group smallest{kCacheLine, 1};
+  const std::uint64_t need = bytes_for(smallest, 1, budget, policy);
+  if (budget.bytes > 0 && budget.bytes < need) {
+    throw std::invalid_argument("fast_bytes is " + std::to_string(budget.bytes) +
+                                ", expected at least " + std::to_string(need) +
+                                ": one row with its index, spares and metadata, in whole pages");
+  }
+  if (budget.rows > kMaxSlots) {
+    throw std::invalid_argument("fast_rows is " + std::to_string(budget.rows) +
+                                ", expected at most " + std::to_string(kMaxSlots));
+  }
+  check_available(budget.bytes > 0 ? budget.bytes : budget.rows * kCacheLine);
+}
+
+}  // namespace tieralloc
