@@ -13,8 +13,11 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constr
 
 CORE := $(shell find tieralloc/_core policies/baselines/_core -name '*.cpp' -o -name '*.hpp' -o -name '*.inc')
 BUILD_FROM := setup.py pyproject.toml constraints.txt $(CORE) \
-              $(wildcard tieralloc/*.pyx tieralloc/*.pxi policies/baselines/*.pyx)
+              $(wildcard tieralloc/_bindings/*.p?? policies/baselines/*.pyx)
 CPP := $(CORE) $(shell find tests/core -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
+
+# The package as it is installed, for tools that read it from one folder.
+TREE := build/tree
 
 .PHONY: demo test test-python test-core sanitize bench bench-peers dlrm policies paper lint format clean
 .DELETE_ON_ERROR:
@@ -52,7 +55,10 @@ paper: $(VENV)/all
 lint: $(VENV)/all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	mkdir -p $(TREE)/tieralloc
+	ln -sfn $(CURDIR)/tieralloc/* $(CURDIR)/policies $(TREE)/tieralloc
+	cd $(TREE) && MYPYPATH=. $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p tieralloc
+	cd $(TREE) && PYTHONPATH=. $(CURDIR)/$(BIN)/lint-imports --no-logo $(CURDIR)/pyproject.toml
 	@$(BIN)/clang-format --dry-run --Werror $(CPP)
 
 format: $(VENV)/all
@@ -61,7 +67,7 @@ format: $(VENV)/all
 	@$(BIN)/clang-format -i $(CPP)
 
 clean:
-	rm -rf build $(VENV) *.egg-info $(addprefix tieralloc/,_core.cpp *.so) \
+	rm -rf build $(VENV) *.egg-info $(addprefix tieralloc/_bindings/,*.cpp *.so) \
 	    $(addprefix policies/baselines/,_native.cpp *.so)
 
 # The package built where it stands, with what a demo needs, and with what development needs.

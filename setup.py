@@ -9,7 +9,8 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 CORE = Path("tieralloc/_core")
-BASELINES = Path("tieralloc/policies/baselines")
+BINDINGS = Path("tieralloc/_bindings")
+BASELINES = Path("policies/baselines")
 #: What the baselines compile of the core: its simulator and what that needs.
 SIMULATOR = [
     "base/error",
@@ -53,7 +54,12 @@ def extension(name, module, sources, folders):
 
 
 extensions = [
-    extension("tieralloc._core", Path("tieralloc/_core.pyx"), sorted(CORE.rglob("*.cpp")), [CORE]),
+    extension(
+        "tieralloc._bindings._native",
+        BINDINGS / "_native.pyx",
+        sorted(CORE.rglob("*.cpp")),
+        [CORE],
+    ),
     extension(
         "tieralloc.policies.baselines._native",
         BASELINES / "_native.pyx",

@@ -9,9 +9,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from tieralloc._disk import file_system_of
-from tieralloc._machine import core_count, cpu_model, read_text
-from tieralloc._machine import describe as describe_in_words
+from tieralloc.tools.disk import file_system_of
+from tieralloc.tools.machine import core_count, cpu_model, read_text
+from tieralloc.tools.machine import describe as describe_in_words
 
 _PACKAGES = ("numpy", "torch", "fbgemm-gpu-cpu", "lmdb", "rocksdict")
 

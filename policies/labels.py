@@ -1,7 +1,7 @@
 """Labels: what Belady's optimal replacement (OPT) keeps, and what it still misses.
 
-OPT is that of `tieralloc.simulate`: every missed row takes a place, none is served past the fast
-tier. Labels of a part of a trace know nothing of what follows it.
+OPT is that of `tieralloc.tools.simulate`: every missed row takes a place, none is served past the
+fast tier. Labels of a part of a trace know nothing of what follows it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tieralloc import _core
+from tieralloc import _bindings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -73,7 +73,7 @@ def opt_labels(accesses: NDArray[np.uint64], rows: int, capacity: int) -> OptLab
     ValueError
         For a capacity of 0.
     """
-    return OptLabels(*_core.opt_labels(accesses, rows, capacity))
+    return OptLabels(*_bindings.opt_labels(accesses, rows, capacity))
 
 
 def next_uses(accesses: NDArray[np.uint64], rows: int) -> NDArray[np.uint32]:
@@ -88,7 +88,7 @@ def next_uses(accesses: NDArray[np.uint64], rows: int) -> NDArray[np.uint32]:
     -------
     (n,) uint32
     """
-    return _core.next_uses(accesses, rows)
+    return _bindings.next_uses(accesses, rows)
 
 
 def miss_windows(

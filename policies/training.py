@@ -15,9 +15,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from tieralloc._files import replacing
-from tieralloc._progress import Narrate
-from tieralloc._torch import torch
+from tieralloc._common.files import replacing
+from tieralloc._common.progress import Narrate
+from tieralloc._common.torch import torch
 
 _RISING, _LOWEST = 0.1, 0.04  # of a cycle of the learning rate
 

@@ -40,7 +40,7 @@ COUNTS = (
 
 
 def replay(accesses, keep, prefetches, *, chunk, capacity, eviction_speed, count_from=0):
-    """Count as `tieralloc._core.Simulator` does.
+    """Count as `tieralloc._bindings.Simulator` does.
 
     `keep` has a flag per access of whole chunks, `prefetches` the rows of each chunk. Decisions
     take effect after the last access of their chunk.

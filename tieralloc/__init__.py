@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from tieralloc.numa import EmulatedMemory, NumaNode
 from tieralloc.store import TieredStore
 from tieralloc.table import Table
+from tieralloc.tiers import EmulatedMemory, NumaNode
 
 __version__ = "0.1.0"
 __all__ = [
@@ -17,11 +17,11 @@ __all__ = [
     "TieredStore",
     "nn",
     "policies",
-    "simulate",
+    "tools",
     "trace",
 ]
 
-_ON_DEMAND = ("nn", "policies", "simulate", "trace")
+_ON_DEMAND = ("nn", "policies", "tools", "trace")
 
 
 def __getattr__(name: str) -> ModuleType:

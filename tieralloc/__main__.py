@@ -2,7 +2,7 @@
 
 import sys
 
-from tieralloc.cli import main
+from tieralloc.tools.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tieralloc import _core
+    from tieralloc import _bindings
 
 
 class AccessLog:
@@ -19,7 +19,7 @@ class AccessLog:
     nanosecond an access and no memory that grows.
     """
 
-    def __init__(self, core: _core.Store) -> None:
+    def __init__(self, core: _bindings.Store) -> None:
         self._core = core
 
     def drain(self) -> NDArray[np.uint64]:

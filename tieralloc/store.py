@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, SupportsIndex
 
 import numpy as np
 
-from tieralloc import _core
-from tieralloc._planned import load_planned
-from tieralloc._sizes import parse_size
+from tieralloc import _bindings
+from tieralloc._common.numbers import as_integer, parse_size
 from tieralloc.access_log import AccessLog
-from tieralloc.numa import EmulatedMemory, NumaNode, SlowMemory, parse_cpus
-from tieralloc.table import Table, as_integer, of_store
+from tieralloc.policy.planned import load_planned
+from tieralloc.table import Table, of_store
+from tieralloc.tiers import EmulatedMemory, NumaNode, SlowMemory, parse_cpus
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -274,7 +274,7 @@ class TieredStore:
         file = None if path is None else os.fsencode(path)
         if file is not None and b"\0" in file:
             raise ValueError(f"path is {path!r}, expected one without NUL bytes")
-        self._core = _core.Store(
+        self._core = _bindings.Store(
             file,
             create=create,
             memory=None if slow is None else slow._core_options,
@@ -660,8 +660,8 @@ class TieredStore:
         """
         with self._policy_lock:
             if isinstance(policy, str) and ":" not in policy:
-                if policy not in _core.eviction_policy_names():
-                    known = ", ".join(_core.eviction_policy_names())
+                if policy not in _bindings.eviction_policy_names():
+                    known = ", ".join(_bindings.eviction_policy_names())
                     raise ValueError(f"policy {policy!r} is unknown; known are {known}")
                 self._core.use_policy(policy)
                 self._policy, self._planned = policy, None
@@ -801,7 +801,7 @@ class TieredStore:
         return f"<TieredStore{state} tables={list(self._tables)} policy={self._policy!r}>"
 
 
-def _end_core(core: _core.Store) -> None:
+def _end_core(core: _bindings.Store) -> None:
     if core.belongs_here:
         core.close()
 

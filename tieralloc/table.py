@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from tieralloc._common.numbers import as_integer
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -280,14 +281,6 @@ def _parts_of(rows: Any) -> Iterable[Any]:
         kind = type(rows).__name__
         raise TypeError(f"rows are of type {kind}, expected an array or an iterable of arrays")
     return rows
-
-
-def as_integer(what: str, value: SupportsIndex) -> int:
-    """Return the integer that `value` stands for; TypeError, naming `what`, if it is none."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(f"{what} is of type {type(value).__name__}, expected int") from None
 
 
 def _round_to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:

@@ -25,9 +25,9 @@ from bench.dlrm.requests import COUNT_FROM, Requests
 from bench.dlrm.settings import BOTTOM_LAYERS, DENSE_FEATURES, FULL, QUICK, TOP_LAYERS, Settings
 from bench.policies.__main__ import MODELS, RESULTS, TRACES, traces_in
 from tieralloc import trace
-from tieralloc._disk import default_directory, file_system_of
-from tieralloc._files import replacing
-from tieralloc.simulate import OPT, simulate
+from tieralloc._common.files import replacing
+from tieralloc.tools.disk import default_directory, file_system_of
+from tieralloc.tools.simulate import OPT, simulate
 
 NAME = "dlrm"
 

@@ -15,10 +15,11 @@ import psutil
 from bench.dlrm.child import Child, ChildFailedError, Job
 from bench.dlrm.contenders import LRU, Contender
 from bench.dlrm.requests import Requests, parts_of
-from tieralloc import _machine
-from tieralloc._arrivals import is_saturated, waiting_calls
-from tieralloc._disk import file_system_of
-from tieralloc.simulate import count_record, fast_rows
+from tieralloc.tools import machine as _machine
+from tieralloc.tools.disk import file_system_of
+from tieralloc.tools.replay.arrivals import is_saturated, waiting_calls
+from tieralloc.tools.simulate import count_record
+from tieralloc.trace.stream import fast_rows
 
 Record = dict[str, Any]
 

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.dlrm.settings import DENSE_FEATURES, Settings
-from tieralloc.simulate import count_distinct
-from tieralloc.trace.stream import first_counted
+from tieralloc.trace.stream import count_distinct, first_counted
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from tieralloc.policies.recmg_paper.decisions import Inputs, decide_keep
+from tieralloc.policies.recmg_paper.policy import Models, PaperPolicy
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 import tieralloc as ta
@@ -23,10 +25,8 @@ from bench.dlrm.lookahead import Lookahead
 from bench.dlrm.model import COLLECTION, build, put_into
 from bench.dlrm.requests import Requests
 from bench.dlrm.served import Served
-from tieralloc._arrivals import poisson_arrivals, wait_until
-from tieralloc._planned import FALLBACK, PREFETCH_COST, PlannedPolicy
-from tieralloc.policies.recmg_paper.decisions import Inputs, decide_keep
-from tieralloc.policies.recmg_paper.policy import Models, PaperPolicy
+from tieralloc.policy.planned import FALLBACK, PREFETCH_COST, PlannedPolicy
+from tieralloc.tools.replay.arrivals import poisson_arrivals, wait_until
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.dlrm.contenders import IN_DRAM, LRU
-from tieralloc._sizes import format_size
-from tieralloc.report import microseconds, percent, rate
+from tieralloc._common.numbers import format_size
+from tieralloc.tools.report import microseconds, percent, rate
 
 Record = Mapping[str, Any]
 

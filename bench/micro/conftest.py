@@ -12,7 +12,7 @@ import pytest
 
 from bench.machine import describe
 from bench.micro.known_table import FULL, SMOKE, KnownTable, Sizes, check_hit_ratio
-from tieralloc._disk import default_directory
+from tieralloc.tools.disk import default_directory
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

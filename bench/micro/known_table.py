@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import tieralloc as ta
-from tieralloc._source import SourceRows
+from tieralloc.tools.replay.source import SourceRows
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 import tieralloc as ta
 from bench.micro.conftest import add_info
 from bench.micro.known_table import SMOKE, Sizes, check_hit_ratio
-from tieralloc._source import SourceRows
+from tieralloc.tools.replay.source import SourceRows
 
 DIM = 64
 GIVE_UP_SECONDS = 30

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from bench.numa.emulated import EXTRA_NS, POLICIES, run, to_markdown
 from tieralloc import trace
-from tieralloc._files import replacing
-from tieralloc._progress import bar
-from tieralloc.report import write_json
+from tieralloc._common.files import replacing
+from tieralloc._common.progress import bar
+from tieralloc.tools.report import write_json
 
 RESULTS = Path(__file__).parent.parent / "results"
 

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tieralloc import _core, _machine, latency
+from tieralloc import _bindings
+from tieralloc.tools import latency
+from tieralloc.tools import machine as _machine
 
 
 class Pair(NamedTuple):
@@ -37,7 +39,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     pairs = [Pair(*pair) for pair in latency.pairs()]
     parameters: list[Any] = [pytest.param(pair, id=str(pair)) for pair in pairs]
     if not any(pair.remote for pair in pairs):
-        reason = f"this machine has one NUMA node with memory ({len(_core.numa_nodes())} online)"
+        reason = (
+            f"this machine has one NUMA node with memory ({len(_bindings.numa_nodes())} online)"
+        )
         parameters.append(pytest.param(None, id="remote", marks=pytest.mark.skip(reason=reason)))
     metafunc.parametrize("pair", parameters)
 

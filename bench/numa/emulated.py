@@ -14,9 +14,9 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from tieralloc.numa import EmulatedMemory
-from tieralloc.replay import NO_FAST_TIER, replay
-from tieralloc.report import align
+from tieralloc.tiers import EmulatedMemory
+from tieralloc.tools.replay.replay import NO_FAST_TIER, replay
+from tieralloc.tools.report import align
 from tieralloc.trace import Trace
 
 POLICIES = ("lru",)

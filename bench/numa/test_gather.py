@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from bench.numa.conftest import Pair
-from tieralloc import _core, latency
+from tieralloc import _bindings
+from tieralloc.tools import latency
 
 
 @pytest.mark.benchmark(group="memory")
@@ -17,7 +18,7 @@ def test_memory(benchmark: Any, pair: Pair, smoke: bool) -> None:
     size = 1 << 20 if smoke else latency.memory_bytes(pair.node)
     repeats = 1 if smoke else latency.REPEATS
     samples = benchmark.pedantic(
-        _core.sample_memory,
+        _bindings.sample_memory,
         args=(pair.node, pair.cpus, size, repeats, latency.ROW_BYTES),
         rounds=1,
     )

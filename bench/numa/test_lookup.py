@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import tieralloc as ta
 from bench.numa.conftest import Pair
-from tieralloc import latency
+from tieralloc.tools import latency
 
 ROWS = 4096  # of a call
 

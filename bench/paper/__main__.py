@@ -17,11 +17,12 @@ from bench.paper import page, tuning_page
 from bench.paper.work import Record, Task, compare_at, name_of, train
 from bench.policies.__main__ import FAST_FRACTIONS, TRACES, traces_in
 from bench.policies.jobs import Done, Failed, Job, State, run_jobs
-from tieralloc import _machine, trace
-from tieralloc._compare_plot import plot_comparison
-from tieralloc._files import replacing
-from tieralloc._machine import core_count
-from tieralloc.report import to_json
+from tieralloc import trace
+from tieralloc._common.files import replacing
+from tieralloc.tools import machine as _machine
+from tieralloc.tools.machine import core_count
+from tieralloc.tools.plots.comparison import plot_comparison
+from tieralloc.tools.report import to_json
 
 _ROOT = Path(__file__).parents[2]
 DOCS = _ROOT / "docs"

@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
-from bench.paper.claims import CLAIMS, RECMG, Grid, verdict
-from tieralloc._sizes import format_size
-from tieralloc.compare import NONE
 from tieralloc.policies.baselines.registry import baseline_names
-from tieralloc.report import percent
+
+from bench.paper.claims import CLAIMS, RECMG, Grid, verdict
+from tieralloc._common.numbers import format_size
+from tieralloc.tools.compare import NONE
+from tieralloc.tools.report import percent
 
 Record = dict[str, Any]
 
@@ -39,7 +40,7 @@ def markdown(
     Parameters
     ----------
     records : sequence of dict
-        Of `tieralloc.compare`, with what `work.compare_at` adds.
+        Of `tieralloc.tools.compare`, with what `work.compare_at` adds.
     notes : sequence of str
         What to say of the run, a line each.
     seconds : mapping

@@ -8,7 +8,8 @@ from typing import Any
 
 from tieralloc.policies.baselines.registry import baseline_names, make_baselines
 from tieralloc.policies.baselines.tuning import defaults
-from tieralloc.report import percent
+
+from tieralloc.tools.report import percent
 
 Record = dict[str, Any]
 

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tieralloc.policies.baselines.registry import baseline_names, make_baselines
+from tieralloc.policies.baselines.scene import ORDERS, Scene, Stream
+from tieralloc.policies.baselines.tuning import TEST_SHARE
+from tieralloc.policies.registry import trainer
 
 import tieralloc
 from bench.machine import version_of
 from bench.policies.jobs import Tell
 from tieralloc import trace
-from tieralloc._progress import Narrate
-from tieralloc.compare import RECMG, cells_of, compare, prefetching_names
-from tieralloc.policies.baselines.registry import baseline_names, make_baselines
-from tieralloc.policies.baselines.scene import ORDERS, Scene, Stream
-from tieralloc.policies.baselines.tuning import TEST_SHARE
-from tieralloc.policies.registry import trainer
-from tieralloc.policy_directory import fingerprint, read_policy
-from tieralloc.report import percent
+from tieralloc._common.progress import Narrate
+from tieralloc.policy.directory import fingerprint, read_policy
+from tieralloc.tools.compare import RECMG, cells_of, compare, prefetching_names
+from tieralloc.tools.report import percent
 from tieralloc.trace.stream import first_counted
 
 if TYPE_CHECKING:

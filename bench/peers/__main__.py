@@ -19,7 +19,7 @@ from bench.peers.lines import LINES
 from bench.peers.loads import TRACES
 from bench.peers.peer import PeerFailedError
 from bench.peers.settings import FULL, QUICK, Settings
-from tieralloc._disk import default_directory, file_system_of
+from tieralloc.tools.disk import default_directory, file_system_of
 
 RESULTS = Path(__file__).parents[1] / "results"
 

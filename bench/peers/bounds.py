@@ -13,7 +13,7 @@ import numpy as np
 from bench.peers.bench import Bench
 from bench.peers.findings import Finding
 from bench.peers.measure import Spread, alternate
-from tieralloc._machine import core_count
+from tieralloc.tools.machine import core_count
 
 NUMBER = 0
 TITLE = "Bounds: what this machine's memory gives to NumPy's loops"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from tieralloc._source import SourceRows
+from tieralloc.tools.replay.source import SourceRows
 
 _CHUNK_BYTES = 16 << 20
 

@@ -18,9 +18,9 @@ from bench.policies.contenders import CONTENDERS, LABELS, LRU, Contender, Foreig
 from bench.policies.evaluation import Record, Task, jobs_for
 from bench.policies.jobs import Done, Job, State, run_jobs
 from tieralloc import trace
-from tieralloc._files import replacing
-from tieralloc._machine import core_count
-from tieralloc.report import percent
+from tieralloc._common.files import replacing
+from tieralloc.tools.machine import core_count
+from tieralloc.tools.report import percent
 
 _ROOT = Path(__file__).parents[2]
 #: Beside the checkout: real traces are no part of the project.

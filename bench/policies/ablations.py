@@ -17,10 +17,11 @@ from bench.policies.evaluation import COUNT_FROM
 from bench.policies.jobs import Job, Tell
 from bench.policies.study import line
 from tieralloc import trace as traces
-from tieralloc._planned import PREFETCH_COST
-from tieralloc.report import percent
-from tieralloc.simulate import count_distinct, count_record, fast_rows, run_simulator
-from tieralloc.trace.stream import first_counted
+from tieralloc.policy.planned import PREFETCH_COST
+from tieralloc.policy.simulator import run_simulator
+from tieralloc.tools.report import percent
+from tieralloc.tools.simulate import count_record
+from tieralloc.trace.stream import count_distinct, fast_rows, first_counted
 
 FRACTIONS = (0.01, 0.05, 0.1, 0.2)
 
@@ -36,7 +37,7 @@ class Variant:
     policy : str
         ``recmg-caching`` or ``recmg``.
     options : mapping of str to object
-        Of `tieralloc._core.Simulator`.
+        Of `tieralloc._bindings.Simulator`.
     """
 
     label: str
@@ -72,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def count(variant: Variant, path: Path, directory: Path, tell: Tell) -> list[dict[str, Any]]:
     """Simulate a trace under a variant; return a record for each of `FRACTIONS`."""
-    from tieralloc.policies.registry import load_policy
+    from tieralloc.policy.registry import load_policy
     from tieralloc.trace.stream import Stream
 
     tell("simulating")

@@ -18,7 +18,7 @@ from bench.policies import study
 from bench.policies.jobs import Job, Tell
 from bench.policies.study import line
 from tieralloc import trace as traces
-from tieralloc.report import percent
+from tieralloc.tools.report import percent
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,8 +104,8 @@ def changed(made: Trace, change: Change, seed: int = 0) -> Trace:
 
 def count(change: str, path: Path, directory: Path, tell: Tell) -> list[dict[str, Any]]:
     """Replay a changed trace under simple policies and both learned ones; return records."""
-    from tieralloc.policies.registry import with_learned
-    from tieralloc.simulate import simulate
+    from tieralloc.policy.registry import with_learned
+    from tieralloc.tools.simulate import simulate
 
     made = changed(traces.read(path), CHANGES[change])
     tell("replaying")

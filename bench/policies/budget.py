@@ -18,11 +18,11 @@ from bench.policies.evaluation import COUNT_FROM
 from bench.policies.jobs import Job, Tell
 from bench.policies.study import line
 from tieralloc import trace as traces
-from tieralloc._core import PlannedModel, Simulator, eviction_policy_bytes
-from tieralloc._planned import PREFETCH_COST
-from tieralloc.report import percent
-from tieralloc.simulate import count_distinct, run_simulator
-from tieralloc.trace.stream import Stream, first_counted
+from tieralloc._bindings import PlannedModel, Simulator, eviction_policy_bytes
+from tieralloc.policy.planned import PREFETCH_COST
+from tieralloc.policy.simulator import run_simulator
+from tieralloc.tools.report import percent
+from tieralloc.trace.stream import Stream, count_distinct, first_counted
 
 #: Of the distinct rows: what s3fifo has.
 FRACTIONS = (0.05, 0.1)
@@ -44,7 +44,7 @@ LEARNED = (
 
 def count(path: Path, directory: Path, tell: Tell) -> dict[str, list[float | None]]:
     """Replay a trace within each budget; return miss ratios, None where there is too little."""
-    from tieralloc.policies.registry import load_policy
+    from tieralloc.policy.registry import load_policy
 
     made = traces.read(path)
     stream = Stream.of(made)

@@ -20,9 +20,9 @@ from time import process_time
 
 from bench.policies.study import line
 from tieralloc import trace as traces
-from tieralloc.report import percent
-from tieralloc.simulate import count_distinct, fast_rows, run_simulator
-from tieralloc.trace.stream import Stream
+from tieralloc.policy.simulator import run_simulator
+from tieralloc.tools.report import percent
+from tieralloc.trace.stream import Stream, count_distinct, fast_rows
 
 ROOT = Path(__file__).parents[2]
 FRACTIONS = (0.01, 0.1)
@@ -129,7 +129,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def count(path: Path, models: Path) -> list[tuple[float, float]]:
     """Train on a trace, unless that is done; return miss ratio and µs an access, by capacity."""
-    from tieralloc.policies.registry import load_policy, trainer
+    from tieralloc.policies.registry import trainer
+
+    from tieralloc.policy.registry import load_policy
 
     made = traces.read(path)
     directory = models / path.stem

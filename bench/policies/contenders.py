@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tieralloc.policies.registry import with_learned
+from tieralloc.policy.registry import with_learned
 
 if TYPE_CHECKING:
-    from tieralloc.simulate import LearnedPolicy
+    from tieralloc.policy.trained import TrainedPolicy
 
 
 @dataclass(frozen=True)
 class Simple:
-    """A policy that `tieralloc.simulate` knows by name."""
+    """A policy that `tieralloc.tools.simulate` knows by name."""
 
     label: str
 
@@ -35,7 +35,7 @@ class Learned:
 
     label: str
     trained: str  # as `tieralloc train --policy` names it
-    load: Callable[[Path], str | LearnedPolicy]  # from the directory that it was trained into
+    load: Callable[[Path], str | TrainedPolicy]  # from the directory that it was trained into
 
 
 Contender = Simple | Foreign | Learned
@@ -43,7 +43,7 @@ Contender = Simple | Foreign | Learned
 LRU, OPT = "lru", "opt"
 
 
-def by_name(name: str) -> Callable[[Path], str | LearnedPolicy]:
+def by_name(name: str) -> Callable[[Path], str | TrainedPolicy]:
     """Return what loads a trained policy as ``NAME:DIR`` does on the command line."""
     return lambda directory: with_learned([f"{name}:{directory}"])[0]
 

@@ -22,10 +22,11 @@ from bench.machine import version_of
 from bench.policies import foreign, results
 from bench.policies.__main__ import FAST_FRACTIONS, TRACES, traces_in
 from bench.policies.study import line
-from tieralloc import _machine
 from tieralloc import trace as traces
-from tieralloc.policies.registry import with_learned
-from tieralloc.simulate import LearnedPolicy, simulate
+from tieralloc.policy.registry import with_learned
+from tieralloc.policy.trained import TrainedPolicy
+from tieralloc.tools import machine as _machine
+from tieralloc.tools.simulate import simulate
 
 BASELINE, FLOOR = "3L-Cache", "lru of libcachesim"
 NATIVE = {BASELINE: "ThreeLCache", FLOOR: "LRU"}  # class of the package, by label
@@ -48,7 +49,7 @@ def replay_native(kind: str, file: Path, rows: int) -> tuple[float, float]:
 
 
 def replay_ours(
-    made: traces.Trace, policy: str | LearnedPolicy, fraction: float
+    made: traces.Trace, policy: str | TrainedPolicy, fraction: float
 ) -> tuple[float, float]:
     shown = time.monotonic()
 
@@ -64,7 +65,7 @@ def replay_ours(
 
 
 def measure_trace(
-    made: traces.Trace, policies: Mapping[str, str | LearnedPolicy], repeat: int
+    made: traces.Trace, policies: Mapping[str, str | TrainedPolicy], repeat: int
 ) -> Iterator[dict[str, Any]]:
     """Yield a record per capacity and contender."""
     num_accesses = made.num_lookups
@@ -162,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _load(named: str, models: Path | None, made: traces.Trace) -> dict[str, str | LearnedPolicy]:
+def _load(named: str, models: Path | None, made: traces.Trace) -> dict[str, str | TrainedPolicy]:
     """Load the policies of a trace, by label."""
     loaded = with_learned(named.replace(":DIR", f":{models}/{made.name}").split(","))
     return {p if isinstance(p, str) else p.name: p for p in loaded}

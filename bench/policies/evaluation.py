@@ -11,21 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tieralloc.policies.registry import trainer
+
 import tieralloc
 from bench.machine import version_of
 from bench.policies import foreign
 from bench.policies.contenders import CONTENDERS, Contender, Foreign, Learned, Simple
 from bench.policies.jobs import Job, Tell
-from tieralloc import _machine, trace
-from tieralloc._progress import Narrate, Narration
-from tieralloc.policies.registry import trainer
-from tieralloc.policy_directory import fingerprint
-from tieralloc.report import percent
-from tieralloc.simulate import count_distinct, count_record, fast_rows, simulate
-from tieralloc.trace.stream import first_counted
+from tieralloc import trace
+from tieralloc._common.progress import Narrate, Narration
+from tieralloc.policy.directory import fingerprint
+from tieralloc.tools import machine as _machine
+from tieralloc.tools.report import percent
+from tieralloc.tools.simulate import count_record, simulate
+from tieralloc.trace.stream import count_distinct, fast_rows, first_counted
 
 if TYPE_CHECKING:
-    from tieralloc.simulate import LearnedPolicy
+    from tieralloc.policy.trained import TrainedPolicy
     from tieralloc.trace import Trace
 
 Record = dict[str, Any]
@@ -130,7 +132,7 @@ def measure_foreign(task: Task, contender: Foreign, tell: Tell) -> list[Record]:
 
 
 def _simulate(
-    made: Trace, label: str, policy: str | LearnedPolicy, fraction: float, tell: Tell
+    made: Trace, label: str, policy: str | TrainedPolicy, fraction: float, tell: Tell
 ) -> Record:
     report = _share_of(made.num_lookups, f"{label} at {percent(fraction)}: ", tell)
     began = time.process_time()

@@ -17,9 +17,10 @@ from bench.policies.evaluation import COUNT_FROM
 from bench.policies.jobs import Job, Tell
 from bench.policies.study import line
 from tieralloc import trace as traces
-from tieralloc.report import percent
-from tieralloc.simulate import count_distinct, fast_rows, run_simulator, simulate
-from tieralloc.trace.stream import first_counted
+from tieralloc.policy.simulator import run_simulator
+from tieralloc.tools.report import percent
+from tieralloc.tools.simulate import simulate
+from tieralloc.trace.stream import count_distinct, fast_rows, first_counted
 
 YARDSTICKS = ("lru", "opt")
 TRAINED = {"recmg-caching": COUNT_FROM, "trained on all of the trace": 1.0}
@@ -27,8 +28,9 @@ TRAINED = {"recmg-caching": COUNT_FROM, "trained on all of the trace": 1.0}
 
 def count(path: Path, directory: Path, tell: Tell) -> dict[str, list[float]]:
     """Train the caching model on half of a trace and on all of it; return miss ratios."""
-    from tieralloc._torch import one_thread
     from tieralloc.policies.recmg.learning import train_caching
+
+    from tieralloc._common.torch import one_thread
     from tieralloc.trace.stream import Stream
 
     made = traces.read(path)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from bench.policies.contenders import KNOWN, LEARNED, LRU, OPT
 from bench.policies.results import Results
-from tieralloc._files import replacing
-from tieralloc.plot import check_plot
-from tieralloc.report import percent
+from tieralloc._common.files import replacing
+from tieralloc.tools.plots.records import check_plot
+from tieralloc.tools.report import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,7 +9,7 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from bench.policies.contenders import CHECKS, KNOWN, LABELS, LRU, OPT
-from tieralloc._files import replacing
+from tieralloc._common.files import replacing
 
 Record = dict[str, Any]
 

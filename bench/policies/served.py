@@ -17,7 +17,7 @@ from bench.policies import study
 from bench.policies.jobs import Job, Tell
 from bench.policies.study import line
 from tieralloc import trace as traces
-from tieralloc.report import percent
+from tieralloc.tools.report import percent
 
 POLICIES = ("lru", "s3fifo", "recmg-caching", "recmg", "recmg-paper")
 FRACTION = 0.05
@@ -26,9 +26,9 @@ SAMPLES = (1, 16)  # of a call
 
 def count(policy: str, path: Path, directory: Path, tell: Tell) -> dict[str, dict[str, Any]]:
     """Simulate and serve a trace under a policy; return the records."""
-    from tieralloc.policies.registry import with_learned
-    from tieralloc.replay import replay
-    from tieralloc.simulate import simulate
+    from tieralloc.policy.registry import with_learned
+    from tieralloc.tools.replay.replay import replay
+    from tieralloc.tools.simulate import simulate
 
     made = traces.read(path)
     trained = directory.parent / directory.name.replace("recmg", "recmg-paper", 1)

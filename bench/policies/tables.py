@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from bench.policies.contenders import CHECKS, KNOWN, LABELS, LEARNED, OPT
 from bench.policies.results import Range, Results, mean
-from tieralloc.report import percent
+from tieralloc.tools.report import percent
 
 _NOTHING = "-"
 _EXPLANATION = (

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tieralloc._progress import Narration, unheard
 from tieralloc.policies.baselines.tables import TABLE_BASELINES
+
+from tieralloc._common.progress import Narration, unheard
 
 if TYPE_CHECKING:
     from tieralloc.policies.baselines.baseline import Baseline

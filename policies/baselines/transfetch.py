@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from tieralloc._progress import Narration, unheard
-from tieralloc._scripted import compile_module, load_module
-from tieralloc._torch import one_thread, torch
 from tieralloc.policies.baselines._native import Predicted
 from tieralloc.policies.baselines.baseline import Outcome, Report, Settings, Tier, run
 from tieralloc.policies.baselines.scene import ORDERS, Scene, Stream
 from tieralloc.policies.baselines.transfetch_model import HISTORY, DeltaNetwork, segment_count
 from tieralloc.policies.training import Settings as TrainingSettings
 from tieralloc.policies.training import train
-from tieralloc.policy_directory import fingerprint
+
+from tieralloc._common.progress import Narration, unheard
+from tieralloc._common.torch import one_thread, torch
+from tieralloc.policy.directory import fingerprint
+from tieralloc.policy.scripted import compile_module, load_module
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

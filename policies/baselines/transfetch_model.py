@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tieralloc._torch import torch
+from tieralloc._common.torch import torch
 
 #: Accesses of the network's input, the last one included.
 HISTORY = 9

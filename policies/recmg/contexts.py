@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tieralloc._core import MAX_CONTEXTS, next_uses
+from tieralloc._bindings import MAX_CONTEXTS, next_uses
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tieralloc._core import Simulator
-from tieralloc.simulate import count_distinct
+from tieralloc._bindings import Simulator
+from tieralloc.trace.stream import count_distinct
 
 if TYPE_CHECKING:
     import numpy as np

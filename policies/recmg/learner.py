@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tieralloc._torch import torch
 from tieralloc.policies.recmg.model import HazardModel
 from tieralloc.policies.recmg.samples import Samples
+
+from tieralloc._common.torch import torch
 
 
 class HazardLearner:

@@ -14,12 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from tieralloc._core import LearnedModel, Network, belady
-from tieralloc._files import check_writable
-from tieralloc._planned import PREFETCH_COST
-from tieralloc._progress import Narration, unheard
-from tieralloc._scripted import compile_module
 from tieralloc.policies.recmg.contexts import find_contexts
 from tieralloc.policies.recmg.horizons import (
     PREFETCH_INTERVALS,
@@ -33,15 +27,21 @@ from tieralloc.policies.recmg.networks import native_network
 from tieralloc.policies.recmg.policy import FEATURES, POLICY, Scales
 from tieralloc.policies.recmg.samples import draw_candidates, draw_samples
 from tieralloc.policies.training import Settings, train
-from tieralloc.policy_directory import (
+
+from tieralloc._bindings import LearnedModel, Network, belady
+from tieralloc._common.files import check_writable
+from tieralloc._common.progress import Narration, unheard
+from tieralloc.policy.directory import (
     Capacity,
     Manifest,
     TrainingTrace,
     fingerprint,
     write_policy,
 )
-from tieralloc.simulate import count_distinct, fast_rows, run_simulator
-from tieralloc.trace.stream import Stream
+from tieralloc.policy.planned import PREFETCH_COST
+from tieralloc.policy.scripted import compile_module
+from tieralloc.policy.simulator import run_simulator
+from tieralloc.trace.stream import Stream, count_distinct, fast_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

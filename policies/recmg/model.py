@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tieralloc._torch import torch
+from tieralloc._common.torch import torch
 
 #: Features are clamped to so many standard deviations around their mean.
 BOUND = 6.0

@@ -11,12 +11,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from tieralloc._core import Network
-from tieralloc._scripted import load_module
-from tieralloc._torch import on_one_thread, torch
 from tieralloc.policies.recmg.model import BOUND
-from tieralloc.policy_directory import PolicyDirectory
+
+from tieralloc._bindings import Network
+from tieralloc._common.torch import on_one_thread, torch
+from tieralloc.policy.directory import PolicyDirectory
+from tieralloc.policy.scripted import load_module
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

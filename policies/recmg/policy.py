@@ -8,8 +8,10 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tieralloc.policies.recmg.horizons import PREFETCH_INTERVALS
+from tieralloc.policies.recmg.networks import load_network
 
-from tieralloc._core import (
+from tieralloc._bindings import (
     MAX_CONTEXTS,
     ROW_FEATURES_VERSION,
     LearnedModel,
@@ -17,9 +19,7 @@ from tieralloc._core import (
     candidate_feature_names,
     row_feature_names,
 )
-from tieralloc.policies.recmg.horizons import PREFETCH_INTERVALS
-from tieralloc.policies.recmg.networks import load_network
-from tieralloc.policy_directory import FeatureSpec, PolicyDirectory, read_policy
+from tieralloc.policy.directory import FeatureSpec, PolicyDirectory, read_policy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tieralloc._core import draw_candidate_samples, draw_row_samples
-from tieralloc._torch import torch
-from tieralloc.simulate import count_distinct
-from tieralloc.trace.stream import Stream
+from tieralloc._bindings import draw_candidate_samples, draw_row_samples
+from tieralloc._common.torch import torch
+from tieralloc.trace.stream import Stream, count_distinct
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +31,7 @@ class Samples:
     Parameters
     ----------
     features : (n, F) float32
-        As `tieralloc._core` names them: `row_feature_names`, then of candidates
+        As `tieralloc._bindings` names them: `row_feature_names`, then of candidates
         `candidate_feature_names`.
     times : (n,) int64
         Accesses observed by then, ascending.

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
-
-from tieralloc._core import ExternalModel
-from tieralloc._torch import torch
 from tieralloc.policies.ids import IdSpace
 from tieralloc.policies.recmg_paper.models import CHUNK, POINTS
-from tieralloc.policy_directory import FeatureSpec
+
+from tieralloc._bindings import ExternalModel
+from tieralloc._common.torch import torch
+from tieralloc.policy.directory import FeatureSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -102,7 +102,7 @@ def external_model(decide: Decide, eviction_speed: int, **options: Any) -> Exter
     decide : callable
         From the rows of whole chunks to what `decide_keep` and `decide_prefetches` return.
     eviction_speed, options
-        As for `tieralloc._core.ExternalModel`.
+        As for `tieralloc._bindings.ExternalModel`.
     """
 
     def flat(rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:

@@ -15,12 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-
-from tieralloc._core import belady
-from tieralloc._files import check_writable
-from tieralloc._progress import Narration, unheard
-from tieralloc._scripted import compile_module
-from tieralloc._torch import torch
 from tieralloc.policies.ids import IdSpace, learn_id_space
 from tieralloc.policies.labels import miss_windows, opt_labels
 from tieralloc.policies.losses import chamfer_distance
@@ -29,15 +23,21 @@ from tieralloc.policies.recmg_paper.decisions import Inputs, decide_keep, decide
 from tieralloc.policies.recmg_paper.models import CHUNK, CachingModel, PrefetchModel
 from tieralloc.policies.recmg_paper.policy import POLICY
 from tieralloc.policies.training import Epoch, Learner, Settings, epoch_size, train
-from tieralloc.policy_directory import (
+
+from tieralloc._bindings import belady
+from tieralloc._common.files import check_writable
+from tieralloc._common.progress import Narration, unheard
+from tieralloc._common.torch import torch
+from tieralloc.policy.directory import (
     Capacity,
     Manifest,
     TrainingTrace,
     fingerprint,
     write_policy,
 )
-from tieralloc.simulate import count_distinct, fast_rows, run_simulator
-from tieralloc.trace.stream import Stream
+from tieralloc.policy.scripted import compile_module
+from tieralloc.policy.simulator import run_simulator
+from tieralloc.trace.stream import Stream, count_distinct, fast_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

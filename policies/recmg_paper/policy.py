@@ -9,15 +9,15 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from tieralloc._core import ExternalModel
-from tieralloc._scripted import load_module
-from tieralloc._torch import on_one_thread, torch
 from tieralloc.policies.ids import IdSpace
 from tieralloc.policies.recmg_paper import decisions
 from tieralloc.policies.recmg_paper.decisions import Inputs, decide_keep, decide_prefetches
 from tieralloc.policies.recmg_paper.models import CHUNK
-from tieralloc.policy_directory import PolicyDirectory, read_policy
+
+from tieralloc._bindings import ExternalModel
+from tieralloc._common.torch import on_one_thread, torch
+from tieralloc.policy.directory import PolicyDirectory, read_policy
+from tieralloc.policy.scripted import load_module
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

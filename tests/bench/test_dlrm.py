@@ -13,7 +13,7 @@ from bench.dlrm.contenders import CONTENDERS, IN_DRAM, LABELS, LRU
 from bench.dlrm.requests import Requests
 from bench.dlrm.settings import QUICK
 from tieralloc import trace
-from tieralloc.page import read_results, to_page
+from tieralloc.tools.page import read_results, to_page
 
 CONTRACT = {
     *("policy", "trace", "fast_fraction", "fast_rows", "lookups", "hits", "on_demand_fetches"),
@@ -189,9 +189,10 @@ def paper(requests, tmp_path_factory):
 
 
 def test_paper_caching_policy_keeps_alike_and_prefetches_nothing(requests, paper):
-    from bench.dlrm.server import PaperCachingPolicy
     from tieralloc.policies.recmg_paper.models import CHUNK
     from tieralloc.policies.recmg_paper.policy import PaperPolicy
+
+    from bench.dlrm.server import PaperCachingPolicy
 
     accesses = requests.trace.accesses()[: 40 * CHUNK]
     decisions = []

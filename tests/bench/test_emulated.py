@@ -3,7 +3,7 @@
 import pytest
 
 from bench.numa.emulated import ADMISSIONS, LINES, break_even, run, to_markdown
-from tieralloc._progress import silent
+from tieralloc._common.progress import silent
 from tieralloc.trace import generate
 
 

@@ -13,9 +13,8 @@ from bench.policies import foreign
 from bench.policies.__main__ import main
 from bench.policies.contenders import CONTENDERS, LABELS, LRU, OPT, Foreign, Learned
 from tieralloc import trace
-from tieralloc._core import Simulator
-from tieralloc.simulate import count_distinct, fast_rows
-from tieralloc.trace.stream import first_counted
+from tieralloc._bindings import Simulator
+from tieralloc.trace.stream import count_distinct, fast_rows, first_counted
 
 CONTRACT = {
     *("policy", "trace", "fast_fraction", "fast_rows", "lookups", "hits", "on_demand_fetches"),

@@ -4,10 +4,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tieralloc.policies.recmg.learning import train_policy  # noqa: E402
+
 from bench.policies import budget  # noqa: E402
 from tieralloc import trace as traces  # noqa: E402
-from tieralloc.policies.recmg.learning import train_policy  # noqa: E402
-from tieralloc.simulate import simulate  # noqa: E402
+from tieralloc.tools.simulate import simulate  # noqa: E402
 
 
 def test_each_policy_is_simulated_within_each_budget(tmp_path, capsys):

@@ -4,10 +4,11 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from tieralloc.policies.registry import trainer  # noqa: E402
+
 from bench.policies import served  # noqa: E402
 from tieralloc import trace as traces  # noqa: E402
-from tieralloc.policies.registry import trainer  # noqa: E402
-from tieralloc.simulate import simulate  # noqa: E402
+from tieralloc.tools.simulate import simulate  # noqa: E402
 
 
 def test_each_policy_is_simulated_and_served(tmp_path, capsys):

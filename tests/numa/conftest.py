@@ -4,13 +4,13 @@ import os
 
 import pytest
 
-from tieralloc import _core
+from tieralloc import _bindings
 
 
 @pytest.fixture(scope="session")
 def nodes():
     """The nodes with memory. On fewer than two a test skips; in CI's guests that is a failure."""
-    found = [node for node in _core.numa_nodes() if node["bytes"] and node["allowed"]]
+    found = [node for node in _bindings.numa_nodes() if node["bytes"] and node["allowed"]]
     if len(found) < 2:
         reason = f"needs two NUMA nodes with memory, this machine has {len(found)}"
         if os.environ.get("NUMA_GUEST") == "1":

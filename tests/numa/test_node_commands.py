@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from tieralloc import doctor
-from tieralloc.cli import main
+from tieralloc.tools import doctor
+from tieralloc.tools.cli.main import main
 from tieralloc.trace import generate, write
 
 

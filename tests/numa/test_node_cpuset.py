@@ -33,7 +33,7 @@ def test_a_node_outside_the_cpuset_is_refused_and_the_doctor_warns(confined, nod
 
         Path(sys.argv[1], "cgroup.procs").write_text(str(os.getpid()))
         import tieralloc as ta
-        from tieralloc import doctor
+        from tieralloc.tools import doctor
 
         inside, outside = map(int, sys.argv[2:])
         try:

@@ -8,7 +8,7 @@ import pytest
 from support import numbered_rows, run_python
 
 import tieralloc as ta
-from tieralloc.numa import parse_cpus
+from tieralloc.tiers import parse_cpus
 
 
 def threads():

@@ -4,13 +4,13 @@ import json
 
 import numpy as np
 import pytest
-
-from tieralloc._core import Simulator
 from tieralloc.policies.baselines.baseline import Outcome, Tier
 from tieralloc.policies.baselines.registry import baseline_names, make_baselines
 from tieralloc.policies.baselines.scene import Scene, Stream
 from tieralloc.policies.baselines.tables import TABLE_BASELINES
 from tieralloc.policies.baselines.tuning import defaults, tune
+
+from tieralloc._bindings import Simulator
 from tieralloc.trace import generate
 
 

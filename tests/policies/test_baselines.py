@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-
-from tieralloc._core import Simulator
 from tieralloc.policies.baselines._native import (
     Bingo,
     CoOccurrence,
@@ -16,6 +14,8 @@ from tieralloc.policies.baselines._native import (
     PrefetchingSimulator,
     RowPrefetcher,
 )
+
+from tieralloc._bindings import Simulator
 
 ROWS = 40
 TABLE_OF = np.repeat([0, 1, 2], [20, 4, 16])

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
-from tieralloc._core import belady
 from tieralloc.policies.labels import miss_windows, next_uses, opt_labels
+
+from tieralloc._bindings import belady
 
 
 def brute_force(accesses, capacity):

@@ -11,9 +11,6 @@ from paper_support import hot_and_cold
 
 torch = pytest.importorskip("torch")
 
-from tieralloc._core import LearnedModel, Simulator  # noqa: E402
-from tieralloc._planned import PREFETCH_COST  # noqa: E402
-from tieralloc._scripted import load_module  # noqa: E402
 from tieralloc.policies.recmg.learning import train_caching, train_policy  # noqa: E402
 from tieralloc.policies.recmg.policy import (  # noqa: E402
     CANDIDATE_WIDTH,
@@ -21,9 +18,14 @@ from tieralloc.policies.recmg.policy import (  # noqa: E402
     RecmgCachingPolicy,
     RecmgPolicy,
 )
-from tieralloc.policies.registry import load_policy  # noqa: E402
-from tieralloc.policy_directory import read_policy, write_policy  # noqa: E402
-from tieralloc.simulate import run_simulator, simulate  # noqa: E402
+
+from tieralloc._bindings import LearnedModel, Simulator  # noqa: E402
+from tieralloc.policy.directory import read_policy, write_policy  # noqa: E402
+from tieralloc.policy.planned import PREFETCH_COST  # noqa: E402
+from tieralloc.policy.registry import load_policy  # noqa: E402
+from tieralloc.policy.scripted import load_module  # noqa: E402
+from tieralloc.policy.simulator import run_simulator  # noqa: E402
+from tieralloc.tools.simulate import simulate  # noqa: E402
 from tieralloc.trace import Trace, generate  # noqa: E402
 from tieralloc.trace.stream import Stream  # noqa: E402
 
@@ -225,7 +227,7 @@ def test_a_loaded_policy_has_what_a_store_needs(trace, trained, name):
 def test_pieces_count_as_the_whole(trace, trained, monkeypatch):
     policy = RecmgPolicy.load(trained)
     done = []
-    monkeypatch.setattr("tieralloc.simulate._PIECE", 90)
+    monkeypatch.setattr("tieralloc.policy.simulator._PIECE", 90)
     stream = Stream.of(trace)
     options = {"count_from": 2000, "prefetch_cost": PREFETCH_COST}
     pieces = run_simulator(stream, policy.model, 100, report=done.append, **options)

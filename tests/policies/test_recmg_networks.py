@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch")
 
-from tieralloc._core import LearnedModel, Network, Simulator, row_feature_names  # noqa: E402
-from tieralloc._scripted import compile_module  # noqa: E402
 from tieralloc.policies.recmg.model import HazardModel  # noqa: E402
 from tieralloc.policies.recmg.networks import load_network, native_network  # noqa: E402
-from tieralloc.policy_directory import PolicyDirectory  # noqa: E402
+
+from tieralloc._bindings import LearnedModel, Network, Simulator, row_feature_names  # noqa: E402
+from tieralloc.policy.directory import PolicyDirectory  # noqa: E402
+from tieralloc.policy.scripted import compile_module  # noqa: E402
 
 WIDTH = len(row_feature_names())
 INTERVALS = [32, 64, 128, 256]

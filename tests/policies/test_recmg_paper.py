@@ -12,7 +12,6 @@ from paper_support import hot_and_cold
 
 torch = pytest.importorskip("torch")
 
-from tieralloc._core import Simulator  # noqa: E402
 from tieralloc.policies.ids import IdSpace  # noqa: E402
 from tieralloc.policies.recmg_paper import decisions  # noqa: E402
 from tieralloc.policies.recmg_paper.decisions import (  # noqa: E402
@@ -23,8 +22,11 @@ from tieralloc.policies.recmg_paper.decisions import (  # noqa: E402
 from tieralloc.policies.recmg_paper.learning import train_policy  # noqa: E402
 from tieralloc.policies.recmg_paper.models import CHUNK, CachingModel, PrefetchModel  # noqa: E402
 from tieralloc.policies.recmg_paper.policy import PaperPolicy  # noqa: E402
-from tieralloc.policy_directory import read_policy, write_policy  # noqa: E402
-from tieralloc.simulate import run_simulator, simulate  # noqa: E402
+
+from tieralloc._bindings import Simulator  # noqa: E402
+from tieralloc.policy.directory import read_policy, write_policy  # noqa: E402
+from tieralloc.policy.simulator import run_simulator  # noqa: E402
+from tieralloc.tools.simulate import simulate  # noqa: E402
 from tieralloc.trace.stream import Stream  # noqa: E402
 
 FRACTION = 0.003  # 48 rows, of which 40 are worth it

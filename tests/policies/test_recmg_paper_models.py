@@ -4,13 +4,14 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from tieralloc._scripted import compile_module, load_module  # noqa: E402
 from tieralloc.policies.recmg_paper.models import (  # noqa: E402
     CHUNK,
     POINTS,
     CachingModel,
     PrefetchModel,
 )
+
+from tieralloc.policy.scripted import compile_module, load_module  # noqa: E402
 
 OUTPUTS = {CachingModel: CHUNK, PrefetchModel: POINTS}
 

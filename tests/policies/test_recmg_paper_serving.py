@@ -9,11 +9,13 @@ from paper_support import hot_and_cold
 
 torch = pytest.importorskip("torch")
 
-from tieralloc._core import Simulator  # noqa: E402
 from tieralloc.policies.recmg_paper.learning import train_policy  # noqa: E402
 from tieralloc.policies.recmg_paper.models import CHUNK  # noqa: E402
-from tieralloc.policies.registry import load_policy  # noqa: E402
-from tieralloc.simulate import run_simulator, simulate  # noqa: E402
+
+from tieralloc._bindings import Simulator  # noqa: E402
+from tieralloc.policy.registry import load_policy  # noqa: E402
+from tieralloc.policy.simulator import run_simulator  # noqa: E402
+from tieralloc.tools.simulate import simulate  # noqa: E402
 from tieralloc.trace.stream import Stream  # noqa: E402
 
 FAST_ROWS = 60

@@ -4,8 +4,9 @@ import sys
 from contextlib import contextmanager
 
 import pytest
+from tieralloc.policies.registry import learned_names, trainer
 
-from tieralloc.policies.registry import learned_names, trainer, with_learned
+from tieralloc.policy.registry import with_learned
 
 
 @pytest.fixture(scope="module", params=learned_names())
@@ -31,7 +32,7 @@ def test_a_learned_policy_goes_by_its_name_and_two_by_their_directories(trained)
 @pytest.mark.parametrize("name", learned_names())
 def test_a_learned_policy_needs_its_directory(tmp_path, name):
     for spec in (name, f"{name}:"):
-        with pytest.raises(ValueError, match=f"tieralloc train T --policy {name} --out DIR"):
+        with pytest.raises(ValueError, match=f"tieralloc train T --out DIR, then name it {name}:DIR"):
             with_learned([spec])
     pytest.importorskip("torch")
     with pytest.raises(ValueError, match=r"has no manifest\.json"):
@@ -49,8 +50,8 @@ def test_without_torch_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [name for name in sys.modules if name.startswith("tieralloc.policies.recmg")]:
         monkeypatch.delitem(sys.modules, name)
-    monkeypatch.delitem(sys.modules, "tieralloc._torch", raising=False)
-    monkeypatch.delitem(sys.modules, "tieralloc._scripted", raising=False)
+    monkeypatch.delitem(sys.modules, "tieralloc._common.torch", raising=False)
+    monkeypatch.delitem(sys.modules, "tieralloc.policy.scripted", raising=False)
     with pytest.raises(ImportError, match=r"pip install 'tieralloc\[torch\]'"):
         trainer("recmg")
 

@@ -78,3 +78,29 @@ def first_lengths(lengths: NDArray[np.int64], accesses: int) -> NDArray[np.uint3
     ends = np.minimum(np.cumsum(lengths), accesses)
     samples = int(np.searchsorted(ends, accesses)) + 1
     return np.diff(ends, prepend=0)[:samples].astype(np.uint32)
+
+
+def fast_rows(fast_fraction: float, distinct_rows: int) -> int:
+    """Rows of a fast tier that holds a fraction of the distinct rows of a trace, rounded down.
+
+    Raises
+    ------
+    ValueError
+        Where the fraction is not in (0, 1], or less than one row.
+    """
+    if not 0 < fast_fraction <= 1:
+        raise ValueError(f"fast_fraction is {fast_fraction}, expected above 0 and at most 1")
+    # A hair more, for what binary lacks: 0.29 of 100 rows would be 28.
+    rows = math.floor(fast_fraction * distinct_rows * (1 + 1e-12))
+    if rows < 1:
+        raise ValueError(
+            f"fast_fraction {fast_fraction} of {distinct_rows} distinct rows is less than one row"
+        )
+    return rows
+
+
+def count_distinct(accesses: NDArray[np.uint64], rows: int) -> int:
+    """Count the distinct rows among accesses to rows 0 to ``rows - 1``."""
+    seen = np.zeros(rows, dtype=bool)
+    seen[accesses] = True
+    return int(np.count_nonzero(seen))

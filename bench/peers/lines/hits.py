@@ -15,8 +15,8 @@ from bench.peers.loads import TRACE_KEYS, Load
 from bench.peers.measure import Served, Spread, alternate, ratios
 from bench.peers.peer import PeerFailedError
 from bench.peers.runner import Runner
-from tieralloc._machine import core_count
 from tieralloc.access_log import AccessLog
+from tieralloc.tools.machine import core_count
 
 NUMBER = 1
 TITLE = "Hits: everything resident, rows a second ÷ those of torch all in DRAM"

@@ -21,7 +21,7 @@ from bench.peers.kinds.memmap import map_file
 from bench.peers.kinds.tiered import Tiered
 from bench.peers.measure import Spread, alternate, ratios
 from bench.peers.peer import PeerFailedError
-from tieralloc import _core
+from tieralloc import _bindings
 
 NUMBER = 2
 TITLE = "On-demand fetches: rows a second of lookups that all miss a cold file"
@@ -47,7 +47,7 @@ def run(bench: Bench) -> list[Finding]:
         return lambda _: _lookups(peer, engine, cold, rows, settings.seconds)
 
     contenders = {_rows_a_call(rows): ours(rows) for rows in (*settings.on_demand_rows, 1)}
-    for engine, refusal in _core.fetch_engines().items():
+    for engine, refusal in _bindings.fetch_engines().items():
         if refusal:
             bench.refuse(f"engine {engine}", refusal)
         else:

@@ -7,7 +7,7 @@ from functools import partial
 from bench.peers.bench import Bench
 from bench.peers.findings import Finding, at_least
 from bench.peers.measure import Spread, alternate, ratios
-from tieralloc._machine import core_count
+from tieralloc.tools.machine import core_count
 
 NUMBER = 5
 TITLE = "Threads: rows a second of several lookup threads ÷ those of one"

@@ -1,0 +1,333 @@
+"""Learned policies in a store: which tables they serve, what they refuse, and what they count."""
+
+import os
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from support import numbered_rows
+
+pytest.importorskip("torch")
+
+from tieralloc.policies.registry import trainer
+
+from tieralloc import TieredStore
+from tieralloc.policy.planned import load_planned
+from tieralloc.policy.registry import with_learned
+from tieralloc.tools.simulate import simulate
+from tieralloc.trace import Trace
+
+TABLES = {"a": 6000, "b": 2000}
+DIM = 4
+FRACTION = 0.1
+POLICIES = ("recmg-caching", "recmg", "recmg-paper")
+COUNTS = (
+    *("lookups", "hits", "on_demand_fetches", "evictions"),
+    *("prefetches_issued", "prefetches_useful", "prefetches_late"),
+)
+
+
+def phrases(num_accesses, seed=0):
+    """Parts of a stream of rows of all tables: recurring sequences, and single rows."""
+    rows, known = sum(TABLES.values()), 1500
+    rng = np.random.default_rng(0)
+    sequences = [rng.choice(rows, rng.integers(3, 8), replace=False) for _ in range(known)]
+    rng = np.random.default_rng(seed)
+    parts, left = [], num_accesses
+    while left > 0:
+        part = sequences[rng.integers(known)] if rng.random() < 0.7 else rng.integers(0, rows, 1)
+        parts.append(part[:left])
+        left -= len(parts[-1])
+    return parts
+
+
+def trace_of(samples, name):
+    """A trace of samples of rows numbered across the tables; a sample's rows are sorted."""
+    numbers = np.repeat(np.arange(len(samples)), [len(sample) for sample in samples])
+    rows = np.concatenate(samples)
+    of_table = (rows >= TABLES["a"]).astype(int)
+    lengths = np.zeros((2, len(samples)), dtype=np.int32)
+    np.add.at(lengths, (of_table, numbers), 1)
+    order = np.lexsort((rows, numbers, of_table))
+    local = rows - of_table * TABLES["a"]
+    return Trace.from_lengths(local[order], lengths, list(TABLES), list(TABLES.values()), name)
+
+
+@pytest.fixture(scope="module")
+def directories(tmp_path_factory):
+    """A directory of each learned policy, by its name."""
+    folder = tmp_path_factory.mktemp("policies")
+    trace = trace_of(phrases(20000), "phrases")
+    for name in ("recmg", "recmg-paper"):
+        trainer(name)(trace, folder / name, [FRACTION], epochs=2, seed=1)
+    return {name: folder / name.removesuffix("-caching") for name in POLICIES}
+
+
+@pytest.fixture
+def recmg(directories):
+    return f"recmg:{directories['recmg']}"
+
+
+def fill(store, tables=TABLES):
+    for name, rows in tables.items():
+        store.create_table(name, rows, DIM)
+
+
+def policy_stats(store):
+    return store.stats()["policy_stats"]
+
+
+def state_of(store):
+    return policy_stats(store)["state"]
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_policy_of_its_tables_runs(make_store, directories, name):
+    store = make_store(fast_rows=50, policy=f"{name}:{directories[name]}", auto_pause=False)
+    fill(store)
+    for row in range(200):
+        store.table("a").lookup(np.array([row]))
+    deadline = time.monotonic() + 20
+    while policy_stats(store)["accesses_observed"] < 200:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    stats = policy_stats(store)
+    assert stats["policy"] == store.stats()["policy"] == f"{name}:{directories[name]}"
+    assert (stats["state"], stats["reason"], stats["fallback"]) == ("running", "", "s3fifo")
+    assert (stats["accesses_observed"], stats["accesses_dropped"]) == (200, 0)
+    assert (stats["steps"] > 0, stats["cpu_seconds"] > 0, stats["pauses"]) == (True, True, 0)
+    assert stats["policy_lag"]["mean"] <= stats["policy_lag"]["max"] <= 200
+    assert len(stats["tiers"]) == (0 if name == "recmg-paper" else 1)
+    assert store.stats()["dram_bytes"]["policy"] > 0
+    assert store.stats()["dram_bytes"]["access_rings"] > 0
+
+
+def test_policy_waits_for_its_tables_and_follows_them(make_store, recmg):
+    store = make_store(fast_rows=50, policy=recmg)
+    assert state_of(store) == "waiting"
+    assert "not those it was trained for" in policy_stats(store)["reason"]
+    store.create_table("a", TABLES["a"], DIM)
+    assert state_of(store) == "waiting"
+    store.create_table("b", TABLES["b"], DIM)
+    assert state_of(store) == "running"
+    store.create_table("c", 10, DIM)
+    assert state_of(store) == "waiting"
+    assert store.table("b").lookup(np.array([5])).shape == (1, DIM)
+
+
+def test_policy_starts_when_a_store_is_opened(make_store, recmg):
+    store = make_store()
+    fill(store)
+    path = store.stats()["slow_tier"]["path"]
+    store.close()
+    again = make_store.open(path, fast_rows=50, policy=recmg)
+    assert state_of(again) == "running"
+
+
+def test_use_policy_of_other_tables_is_refused(make_store, recmg):
+    store = make_store(policy="lru")
+    fill(store, {"a": TABLES["a"], "b": TABLES["b"] + 1})
+    with pytest.raises(ValueError, match="b"):
+        store.use_policy(recmg)
+    assert (store.stats()["policy"], policy_stats(store)) == ("lru", None)
+    store.table("a").lookup(np.arange(100))
+
+
+def test_use_policy_refused_leaves_a_learned_one(make_store, recmg, directories, tmp_path):
+    store = make_store(fast_rows=50)
+    fill(store)
+    store.use_policy(recmg)
+    caching = f"recmg-caching:{directories['recmg']}"
+    for options, message in (
+        ({"policy": caching, "policy_bytes": 1}, "policy_bytes: expected at least"),
+        ({"policy": caching, "prefetch_cost": 2}, "prefetch_cost: expected 0 to 1, got 2"),
+        ({"policy": f"recmg:{tmp_path}"}, "manifest.json"),
+        ({"policy": "recmgg:x"}, "'recmgg' is unknown"),
+        ({"policy": "fifo"}, "'fifo' is unknown"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            store.use_policy(**options)
+        assert store.stats()["policy"] == policy_stats(store)["policy"] == recmg
+        assert state_of(store) == "running"
+
+
+def test_use_policy_simple_ends_a_learned_one(make_store, recmg):
+    store = make_store(fast_rows=50, policy=recmg)
+    fill(store)
+    store.table("a").lookup(np.arange(40))
+    store.use_policy("lru")
+    assert (store.stats()["policy"], policy_stats(store)) == ("lru", None)
+    assert store.stats()["resident_rows"] == 40
+    assert store.stats()["dram_bytes"]["policy"] == 0
+    store.use_policy(recmg)
+    assert (store.stats()["resident_rows"], state_of(store)) == (40, "running")
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_policy_bytes_below_the_need_are_refused_with_it(make_store, directories, name):
+    policy = f"{name}:{directories[name]}"
+    store = make_store(fast_rows=50)
+    fill(store)
+    with pytest.raises(ValueError, match="policy_bytes: expected at least") as caught:
+        store.use_policy(policy, policy_bytes=1000)
+    need = int(str(caught.value).partition("at least ")[2].partition(" ")[0])
+    with pytest.raises(ValueError, match=f"expected at least {need} "):
+        store.use_policy(policy, policy_bytes=need - 1)
+    store.use_policy(policy, policy_bytes=need)
+    assert need * 0.9 <= store.stats()["dram_bytes"]["policy"] <= need
+
+
+def test_open_with_too_few_policy_bytes_closes_the_file(make_store, recmg):
+    store = make_store()
+    fill(store)
+    path = store.stats()["slow_tier"]["path"]
+    store.close()
+    with pytest.raises(ValueError, match="policy_bytes: expected at least") as caught:
+        TieredStore.open(path, fast_rows=50, policy=recmg, policy_bytes=1000)
+    again = make_store.open(path, fast_rows=50)
+    assert caught.traceback  # which holds the store that failed
+    assert list(again.tables) == list(TABLES)
+
+
+def test_create_table_with_too_few_policy_bytes_falls_back(make_store, recmg):
+    store = make_store(fast_rows=50, policy=recmg, policy_bytes=1000)
+    store.create_table("a", TABLES["a"], DIM)
+    with pytest.raises(ValueError, match="policy_bytes: expected at least"):
+        store.create_table("b", TABLES["b"], DIM)
+    assert list(store.tables) == list(TABLES)
+    assert (store.stats()["policy"], policy_stats(store)) == ("s3fifo", None)
+    store.use_policy(recmg)
+    assert state_of(store) == "running"
+
+
+@pytest.mark.parametrize("cost", [-0.01, 1.01, 2, float("nan")])
+def test_prefetch_cost_outside_0_to_1_is_refused(make_store, recmg, cost):
+    with pytest.raises(ValueError, match="prefetch_cost: expected 0 to 1"):
+        make_store(policy=recmg, prefetch_cost=cost)
+    store = make_store(fast_rows=50)
+    fill(store)
+    with pytest.raises(ValueError, match="prefetch_cost: expected 0 to 1"):
+        store.use_policy(recmg, prefetch_cost=cost)
+
+
+@pytest.mark.parametrize("options", [{"auto_pause": False}, {"prefetch_cost": 0}, {}])
+def test_use_policy_takes_options(make_store, recmg, options):
+    store = make_store(fast_rows=50)
+    fill(store)
+    store.use_policy(recmg, policy_bytes="1MiB", **options)
+    assert state_of(store) == "running"
+
+
+def test_access_log_and_policy_exclude_each_other(make_store, recmg):
+    store = make_store(fast_rows=50)
+    fill(store)
+    with store.access_log(), pytest.raises(RuntimeError, match="access log"):
+        store.use_policy(recmg)
+    store.use_policy(recmg)
+    with pytest.raises(RuntimeError, match="use a simple policy first"), store.access_log():
+        pass
+    assert state_of(store) == "running"
+    store.use_policy("lru")
+    with store.access_log():
+        pass
+
+
+def test_use_policy_while_serving_gives_right_rows(make_store, directories):
+    store = make_store(fast_rows=100)
+    fill(store)
+    values = {}
+    for table in store.tables.values():
+        values[table.name] = numbered_rows(table.num_embeddings, DIM, first=len(values) * 10000)
+        table.load(values[table.name])
+    ended = threading.Event()
+    wrong, calls = [], [0] * 3
+
+    def serve(number):
+        rng = np.random.default_rng(number)
+        while not ended.is_set():
+            for name, rows in values.items():
+                chosen = np.minimum(rng.zipf(1.2, 50), len(rows)) - 1
+                if not np.array_equal(store.table(name).lookup(chosen), rows[chosen]):
+                    wrong.append((name, chosen))
+            calls[number] += 1
+
+    threads = [threading.Thread(target=serve, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    try:
+        for name in ("lru", *POLICIES, "s3fifo", *reversed(POLICIES)):
+            policy = f"{name}:{directories[name]}" if name in directories else name
+            before = list(calls)
+            store.use_policy(policy, **({} if policy == name else {"auto_pause": False}))
+            assert store.stats()["policy"] == policy
+            deadline = time.monotonic() + 20
+            while min(now - was for now, was in zip(calls, before, strict=True)) < 10:
+                assert time.monotonic() < deadline
+                time.sleep(0.001)
+            if policy != name:
+                assert state_of(store) == "running"
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert not wrong
+
+
+def stepped_counts(store, policy, calls):
+    """What a store counts that is served these calls, and makes a step of its policy after each."""
+    fill(store)
+    if ":" in policy:
+        planned = replace(load_planned(policy, auto_pause=False), in_background=False)
+        planned.start(store._core, list(TABLES.items()))
+    else:
+        store.use_policy(policy)
+    for call in calls:
+        store.embedding_bag(*call)
+        if ":" in policy:
+            assert store._core.step_policy() == len(call[0])
+    stats = store.stats()
+    return {name: stats[name] for name in COUNTS}
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+@pytest.mark.parametrize("fraction", [0.02, FRACTION, 0.4])
+@pytest.mark.parametrize("name", ["lru", "s3fifo", *POLICIES])
+def test_stepped_store_counts_as_simulate_does(make_store, directories, name, fraction, batch_size):
+    trace = trace_of(phrases(12000, seed=2), "phrases")
+    policy = f"{name}:{directories[name]}" if name in directories else name
+    (simulated,) = simulate(
+        trace, with_learned([policy]), [fraction], count_from=0, batch_size=batch_size
+    )
+    store = make_store(fast_rows=simulated["fast_rows"])
+    counts = stepped_counts(store, policy, trace.batches(batch_size))
+    assert counts == {name: simulated[name] for name in COUNTS}
+    assert (counts["prefetches_useful"] > 0) == (name in ("recmg", "recmg-paper"))
+
+
+@pytest.mark.parametrize("name", ["lru", "s3fifo", *POLICIES])
+def test_store_stepped_access_by_access_counts_as_simulate_does(make_store, directories, name):
+    accesses = np.concatenate(phrases(3000, seed=2))
+    trace = trace_of(accesses.reshape(-1, 1), "one access a sample")
+    assert np.array_equal(trace.accesses(), accesses)
+    policy = f"{name}:{directories[name]}" if name in directories else name
+    (simulated,) = simulate(trace, with_learned([policy]), [FRACTION], count_from=0)
+    store = make_store(fast_rows=simulated["fast_rows"])
+    counts = stepped_counts(store, policy, trace.batches(1))
+    assert counts == {name: simulated[name] for name in COUNTS}
+
+
+def test_forked_child_leaves_the_policy_to_its_parent(make_store, recmg):
+    store = make_store(fast_rows=50, policy=recmg)
+    fill(store)
+    child = os.fork()
+    if child == 0:
+        try:
+            store.use_policy("lru")
+        except ValueError:
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert state_of(store) == "running"

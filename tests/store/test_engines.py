@@ -1,0 +1,129 @@
+"""The ways to read a file's rows: each serves the same rows, and says what it is."""
+
+import errno
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support import bypasses_page_cache, new_store, numbered_rows, path_of, run_python
+
+import tieralloc as ta
+
+ENGINES = ta._bindings.fetch_engines()
+
+# Makes the kernel refuse io_uring_setup(2), number 425 everywhere, to the calling process.
+REFUSE_IO_URING = """
+import ctypes, errno, struct, sys
+def refuse_io_uring():
+    steps = [(0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x50000 | errno.EPERM),
+             (0x06, 0, 0, 0x7FFF0000)]
+    code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    program = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code))
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
+        sys.exit("cannot filter system calls here")
+    return code
+"""
+
+
+@pytest.fixture(params=list(ENGINES))
+def engine(request):
+    if ENGINES[request.param]:
+        pytest.skip(ENGINES[request.param])
+    return request.param
+
+
+@pytest.mark.parametrize("direct", [True, False])
+def test_every_engine_serves_the_rows_of_the_file(make_store, folder, engine, direct):
+    store = make_store(fast_rows=50, engine=engine, direct=direct)
+    path = path_of(store)
+    table = store.create_table("item", 5000, 20)
+    values = numbered_rows(5000, 20)
+    table.load(values)
+    order = np.random.default_rng(0).permutation(5000)
+    np.testing.assert_array_equal(table.lookup(order), values[order])
+    table.update(order[:300], values[order[300:600]])
+    store.close()
+    store = make_store.open(path, fast_rows=50, engine=engine, direct=direct)
+    expected = values[order]
+    expected[:300] = values[order[300:600]]
+    np.testing.assert_array_equal(store.table("item").lookup(order), expected)
+    bypasses = direct and engine != "mmap" and bypasses_page_cache(folder)
+    name = f"{engine} ({'O_DIRECT' if bypasses else 'buffered'})"
+    assert store.stats()["slow_tier"]["engine"] == name
+    if bypasses:
+        assert store.stats()["dram_bytes"]["page_cache"] <= 2 << 20  # the header's at most
+
+
+@given(
+    engine=st.sampled_from([name for name, refusal in ENGINES.items() if not refusal]),
+    depth=st.sampled_from([1, 2, 3, 64, 4096]),
+    dim=st.sampled_from([1, 16, 1000, 20_000]),
+    seed=st.integers(0, 1000),
+)
+def test_rows_of_any_size_are_read_at_any_depth(engine, depth, dim, seed):
+    with new_store(fast_rows=8, engine=engine, queue_depth=depth) as store:
+        rows = 200 if dim < 1000 else 30
+        table = store.create_table("item", rows, dim)
+        values = numbered_rows(rows, dim)
+        table.load(values)
+        order = np.random.default_rng(seed).integers(0, rows, 100)
+        np.testing.assert_array_equal(table.lookup(order), values[order])
+
+
+def test_auto_takes_the_first_that_is_not_refused(make_store):
+    first = next(name for name, refusal in ENGINES.items() if not refusal)
+    assert make_store().stats()["slow_tier"]["engine"].startswith(first)
+
+
+def test_where_io_uring_is_refused_auto_takes_the_next_and_others_say_so(folder):
+    run = run_python(
+        REFUSE_IO_URING
+        + """
+import tieralloc as ta
+kept = refuse_io_uring()
+refusal = ta._bindings.fetch_engines()["io_uring"]
+assert refusal == "io_uring is refused here: Operation not permitted"
+try:
+    ta.TieredStore(sys.argv[1], fast_rows=8, engine="io_uring")
+except PermissionError as error:
+    print(error.errno)
+store = ta.TieredStore(sys.argv[1], fast_rows=8)
+assert not store.create_table("item", 10, 4).lookup([3]).any()
+print(store.stats()["slow_tier"]["engine"].split()[0])
+""",
+        folder / "new.tier",
+    )
+    if "cannot filter" in run.stderr:
+        pytest.skip(run.stderr)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == [str(errno.EPERM), "pread"]
+
+
+@pytest.mark.skipif(bool(ENGINES["io_uring"]), reason=ENGINES["io_uring"])
+def test_calls_that_get_no_ring_of_their_own_read_all_the_same(folder):
+    """Each concurrent call takes a ring, and a ring a descriptor."""
+    run = run_python(
+        """
+        import os, resource, sys
+        from concurrent.futures import ThreadPoolExecutor
+        import numpy as np
+        import tieralloc as ta
+        store = ta.TieredStore(sys.argv[1], fast_rows=8, engine="io_uring")
+        table = store.create_table("item", 20_000, 4)
+        table.load(np.arange(80_000, dtype=np.float32).reshape(-1, 4))
+        calls = [np.random.default_rng(seed).integers(0, 20_000, 5000) for seed in range(40)]
+        free = os.open("/", os.O_RDONLY)
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+
+        def look_up(rows):
+            return (table.lookup(rows)[:, 0] == 4 * rows).all()
+
+        with ThreadPoolExecutor(4) as threads:
+            assert all(threads.map(look_up, calls))
+        """,
+        folder / "new.tier",
+    )
+    assert run.returncode == 0, run.stderr

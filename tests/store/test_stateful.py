@@ -1,0 +1,466 @@
+"""A store driven at random against plain arrays: call by call, and from several threads at once."""
+
+import contextlib
+import itertools
+import shutil
+import tempfile
+import threading
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from support import DTYPES, POLICIES, ends_of, flat, new_store, pooled, real_folder, stored, widened
+
+import tieralloc as ta
+
+# Slow pools, each a way to make a store of a name in a folder and a way to open it again; none
+# where rows end with their store.
+POOLS = {
+    f"file by {engine}": (
+        lambda folder, engine=engine, **options: ta.TieredStore(
+            folder / "new.tier", engine=engine, **options
+        ),
+        lambda folder, engine=engine, **options: ta.TieredStore.open(
+            folder / "new.tier", engine=engine, **options
+        ),
+    )
+    for engine, refusal in ta._bindings.fetch_engines().items()
+    if not refusal
+}
+
+POOLS |= {
+    f"{slow} {admission}": (
+        lambda folder, slow=slow, admission=admission, **options: ta.TieredStore(
+            slow=slow, admission=admission, **options
+        ),
+        None,
+    )
+    for slow, admission in (
+        (ta.NumaNode(0, mode="prefer"), "always"),
+        (ta.NumaNode(0, mode="prefer"), "never"),
+        (ta.EmulatedMemory(30), "auto"),
+    )
+}
+
+MODES = ("sum", "mean", "max")
+SMALL = st.integers(0, 100)  # exact in every dtype, and so are sums of a few
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """Every call on a store, and the same on arrays. `make` and `reopen` are a pool's."""
+
+    make = reopen = None
+
+    def __init__(self):
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="tieralloc-test-"))
+        self.store = None
+        self.rows = {}  # of each table, as it keeps them
+        self.pinned = set()  # of (table, row)
+
+    def teardown(self):
+        if self.store is not None:
+            self.store.close()
+        shutil.rmtree(self.folder)
+
+    # What is drawn
+
+    options = st.fixed_dictionaries(
+        {
+            "policy": st.sampled_from(POLICIES),
+            "prefetch_threads": st.integers(1, 3),
+            "queue_depth": st.sampled_from([1, 4, 64]),
+            "direct": st.booleans(),
+            "reserve": st.booleans(),
+            "seed": st.integers(0, 9),
+        }
+    )
+    budgets = st.integers(1, 12).map(lambda rows: {"fast_rows": rows}) | st.integers(
+        16_384, 40_000
+    ).map(lambda size: {"fast_bytes": size})
+
+    def a_table(self, data):
+        name = data.draw(st.sampled_from(sorted(self.rows)), label="table")
+        return self.store.table(name), self.rows[name]
+
+    def some_rows(self, data, table, most=20):
+        return data.draw(st.lists(st.integers(0, len(table) - 1), max_size=most), label="rows")
+
+    def some_values(self, data, table, count):
+        numbers = data.draw(st.lists(SMALL, min_size=count, max_size=count), label="values")
+        values = np.array(numbers)[:, None] + np.arange(table.embedding_dim) % 3
+        return stored(values.reshape(count, table.embedding_dim), table.dtype)
+
+    # Rules
+
+    @initialize(options=options, budget=budgets)
+    def begin(self, options, budget):
+        self.store = self.make_store(options, budget)
+
+    def make_store(self, options, budget):
+        if type(self).reopen is None and "fast_bytes" in budget:
+            # Values on their way home, and counts of accesses, take room there.
+            budget = {"fast_bytes": budget["fast_bytes"] + 12_288}
+        return type(self).make(self.folder, **options, **budget)
+
+    @precondition(lambda self: len(self.rows) < 4)
+    @rule(
+        rows=st.integers(1, 40),
+        dim=st.sampled_from([1, 4, 16, 20, 33]),
+        dtype=st.sampled_from(DTYPES),
+    )
+    def create_table(self, rows, dim, dtype):
+        name = f"t{len(self.rows)}"
+        try:
+            table = self.store.create_table(name, rows, dim, dtype)
+        except ValueError as error:
+            assert "which leaves" in str(error)  # noqa: PT017
+            assert name not in self.store.tables
+            return
+        self.rows[name] = stored(np.zeros((rows, dim)), dtype)
+        self.pinned.clear()
+        assert len(table) == rows
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data())
+    def load(self, data):
+        table, rows = self.a_table(data)
+        first = data.draw(st.integers(0, len(table)), label="start")
+        count = data.draw(st.integers(0, len(table) - first), label="count")
+        values = self.some_values(data, table, count)
+        table.load(values, start=first)
+        rows[first : first + count] = values
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data())
+    def update(self, data):
+        table, rows = self.a_table(data)
+        wanted = self.some_rows(data, table)
+        values = self.some_values(data, table, len(wanted))
+        table.update(wanted, values)
+        for row, value in zip(wanted, values, strict=True):
+            rows[row] = value
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data())
+    def lookup(self, data):
+        table, rows = self.a_table(data)
+        wanted = self.some_rows(data, table)
+        np.testing.assert_array_equal(table.lookup(wanted), rows[wanted] if wanted else rows[:0])
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data(), mode=st.sampled_from(MODES), padded=st.booleans())
+    def embedding_bag(self, data, mode, padded):
+        table, rows = self.a_table(data)
+        bags = [self.some_rows(data, table, most=5) for _ in range(3)]
+        padding = 0 if padded else None
+        result = table.embedding_bag(flat(bags), ends_of(bags)[:-1], mode, padding_idx=padding)
+        expected = pooled(widened(rows, table.dtype), bags, mode, padding_idx=padding)
+        np.testing.assert_array_equal(result, stored(expected, table.dtype))
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data(), mode=st.sampled_from(MODES))
+    def bags_of_many_tables(self, data, mode):
+        names = data.draw(st.lists(st.sampled_from(sorted(self.rows)), min_size=1, max_size=4))
+        tables = [self.store.table(name) for name in names]
+        if len({table.dtype == "float64" for table in tables}) == 2:
+            return
+        bags = [[self.some_rows(data, table, most=4) for _ in range(2)] for table in tables]
+        every_bag = [bag for part in bags for bag in part]
+        self.store.prefetch(flat(every_bag), ends_of(every_bag), tables=names)
+        result = self.store.embedding_bag(flat(every_bag), ends_of(every_bag), tables, mode)
+        types = {table.dtype for table in tables}
+        expected = [
+            pooled(widened(self.rows[table.name], table.dtype), part, mode)
+            for table, part in zip(tables, bags, strict=True)
+        ]
+        dtype = types.pop() if len(types) == 1 else "float32"
+        np.testing.assert_array_equal(result, stored(np.concatenate(expected, axis=1), dtype))
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data())
+    def prefetch(self, data):
+        table, _ = self.a_table(data)
+        wanted = self.some_rows(data, table)
+        assert table.prefetch(wanted) <= len(wanted)
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data())
+    def pin(self, data):
+        table, _ = self.a_table(data)
+        wanted = self.some_rows(data, table, most=4)
+        try:
+            table.pin(wanted)
+        except ValueError as error:
+            assert "cannot pin" in str(error)  # noqa: PT017
+            return
+        self.pinned |= {(table.name, row) for row in wanted}
+        self.store.reset_stats()
+        table.lookup(wanted)
+        assert self.store.stats()["on_demand_fetches"] == 0
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data())
+    def unpin(self, data):
+        table, _ = self.a_table(data)
+        wanted = self.some_rows(data, table)
+        table.unpin(wanted)
+        self.pinned -= {(table.name, row) for row in wanted}
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data())
+    def ask_for_a_row_that_is_not(self, data):
+        table, _ = self.a_table(data)
+        outside = data.draw(st.sampled_from([-1, len(table), 1 << 40]))
+        dim = table.embedding_dim
+        out = stored(np.full((2, dim), 7), table.dtype)
+        for call in (
+            lambda: table.lookup([0, outside], out=out),
+            lambda: table.update([0, outside], out),
+            lambda: table.pin([0, outside]),
+        ):
+            with pytest.raises(IndexError, match=f"index {outside} "):
+                call()
+        assert (widened(out, table.dtype) == 7).all()
+
+    @rule()
+    def flush(self):
+        self.store.flush()
+        assert self.store.stats()["dirty_rows"] == 0
+
+    @rule(options=options, budget=budgets)
+    def close_and_open(self, options, budget):
+        self.store.close()
+        self.pinned.clear()
+        if type(self).reopen is None:
+            self.make_anew(options, budget)
+            return
+        try:
+            self.store = type(self).reopen(self.folder, **options, **budget)
+        except ValueError as error:
+            assert "which leaves" in str(error)  # noqa: PT017
+            self.store = type(self).reopen(self.folder, fast_rows=8)
+        assert list(self.store.tables) == list(self.rows)
+
+    def make_anew(self, options, budget):
+        former = self.store.tables
+        try:
+            self.store = self.make_store(options, budget)
+            self.fill(former)
+        except ValueError as error:
+            assert "which leaves" in str(error)  # noqa: PT017
+            self.store.close()
+            self.store = self.make_store(options, {"fast_rows": 8})
+            self.fill(former)
+
+    def fill(self, former):
+        for name, rows in self.rows.items():
+            table = former[name]
+            layout = (len(table), table.embedding_dim, table.dtype)
+            self.store.create_table(name, *layout).load(rows)
+
+    @invariant()
+    def figures_hold(self):
+        if self.store is None:
+            return
+        stats = self.store.stats()
+        assert stats["lookups"] == stats["hits"] + stats["on_demand_fetches"]
+        assert stats["pinned_rows"] == len(self.pinned)
+        assert stats["resident_rows"] <= stats["fast_rows"]
+        assert stats["write_back_errors"] == 0
+
+
+@pytest.mark.parametrize("pool", POOLS)
+def test_a_store_is_as_plain_arrays(pool):
+    make, reopen = POOLS[pool]
+    members = {"make": staticmethod(make), "reopen": reopen and staticmethod(reopen)}
+    machine = type("Machine", (StoreMachine,), members)
+    run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=40))
+
+
+# Several threads. Every value written is its own: the number of the call that wrote it, in every
+# element of the row. Calls are timed by one clock, so that afterwards it can be told which values
+# a lookup may have seen.
+
+
+class Access(NamedTuple):
+    row: int
+    value: int
+    began: int
+    ended: int
+
+
+class Driver:
+    """One thread's calls, drawn at random, and what they wrote and saw."""
+
+    def __init__(self, store, table, clock, seed):
+        self.store = store
+        self.table = table
+        self.clock = clock
+        self.random = np.random.default_rng(seed)
+        self.writes = []
+        self.reads = []
+
+    def run(self, calls):
+        kinds = [self.look_up] * 6 + [self.pool, self.prefetch, self.pin, self.unpin, self.load]
+        kinds += [self.update] * 6
+        for kind in self.random.choice(np.array(kinds, dtype=object), calls):
+            kind()
+        for rare in (self.store.flush, self.store.stats, self.store.reset_stats):
+            rare()
+
+    def some_rows(self, most=12):
+        return self.random.permutation(len(self.table))[: self.random.integers(1, most + 1)]
+
+    def rows_of(self, value, count):
+        return np.full((count, self.table.embedding_dim), value, np.float32)
+
+    def update(self):
+        rows = self.some_rows()
+        began = next(self.clock)
+        self.table.update(rows, self.rows_of(began, len(rows)))
+        ended = next(self.clock)
+        self.writes += [Access(row, began, began, ended) for row in rows.tolist()]
+
+    def load(self):
+        first, count = self.random.integers(0, len(self.table) - 3), 3
+        began = next(self.clock)
+        self.table.load(self.rows_of(began, count), start=int(first))
+        ended = next(self.clock)
+        self.writes += [Access(int(first) + i, began, began, ended) for i in range(count)]
+
+    def look_up(self):
+        rows = self.some_rows(30)
+        began = next(self.clock)
+        values = self.table.lookup(rows)
+        self.saw(rows, values, began)
+
+    def pool(self):
+        rows = self.some_rows(30)
+        began = next(self.clock)
+        values = self.table.embedding_bag(rows, np.arange(len(rows)), mode="max")
+        self.saw(rows, values, began)
+
+    def saw(self, rows, values, began):
+        ended = next(self.clock)
+        assert (values == values[:, :1]).all(), f"torn: {values}"
+        seen = values[:, 0].astype(int).tolist()
+        self.reads += [
+            Access(row, value, began, ended) for row, value in zip(rows.tolist(), seen, strict=True)
+        ]
+
+    def prefetch(self):
+        self.table.prefetch(self.some_rows())
+
+    def pin(self):
+        with contextlib.suppress(ValueError):  # too many
+            self.table.pin(self.some_rows(2))
+
+    def unpin(self):
+        self.table.unpin(self.some_rows(len(self.table)))
+
+
+def check_reads(writes, reads):
+    """Each read saw a value that was current at some moment of it, and none went back in time."""
+    of_row = defaultdict(dict)
+    for write in writes:
+        of_row[write.row][write.value] = write
+    newest_seen = {}
+    for read in reads:
+        known = of_row[read.row]
+        began, ended = (-1, -1) if read.value == 0 else known[read.value][2:]
+        assert began < read.ended, f"{read} before it was written"
+        newer = [w for w in known.values() if w.began > ended and w.ended < read.began]
+        assert not newer, f"{read} of {began}-{ended}, though {newer} had replaced it"
+        last = newest_seen.get(read.row, -1)
+        assert ended >= last, f"{read} of {began}-{ended}, older than what was seen before"
+        newest_seen[read.row] = max(last, began)
+
+
+@settings(max_examples=40)
+@given(
+    policy=st.sampled_from(POLICIES),
+    capacity=st.integers(1, 24),
+    rows=st.integers(4, 60),
+    threads=st.integers(2, 5),
+    prefetch_threads=st.integers(1, 3),
+    tables=st.booleans(),
+    seed=st.integers(0, 1 << 32),
+)
+def test_threads_see_only_what_was_current(
+    policy, capacity, rows, threads, prefetch_threads, tables, seed
+):
+    options = {"fast_rows": capacity, "policy": policy, "prefetch_threads": prefetch_threads}
+    clock = itertools.count(1)
+    with real_folder() as folder:
+        path = folder / "new.tier"
+        with ta.TieredStore(path, **options) as store:
+            table = store.create_table("item", rows, 48)  # of three cache lines
+            drivers = [Driver(store, table, clock, [seed, n]) for n in range(threads)]
+            failures = []
+
+            def drive(driver):
+                try:
+                    driver.run(60)
+                except BaseException as failure:
+                    failures.append(failure)
+
+            running = [threading.Thread(target=drive, args=(driver,)) for driver in drivers]
+            for thread in running:
+                thread.start()
+            for n in range(5 if tables else 0):
+                store.create_table(f"other{n}", 3, 48)
+            for thread in running:
+                thread.join()
+            if failures:
+                raise failures[0]
+            last = Driver(store, table, clock, seed)
+            last.some_rows = lambda _=0: np.arange(rows)
+            last.look_up()
+            writes = [write for driver in drivers for write in driver.writes]
+            for driver in [*drivers, last]:
+                check_reads(writes, driver.reads)
+        with ta.TieredStore.open(path, **options) as store:
+            kept = store.table("item").lookup(np.arange(rows))
+            np.testing.assert_array_equal(kept[:, 0], [read.value for read in last.reads])
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_threads_find_the_updates_of_their_own_rows(policy):
+    """Rows of different threads lie side by side, in the same blocks of the file."""
+    with new_store(fast_rows=20, policy=policy) as store:
+        table = store.create_table("item", 200, 16)
+        failures = []
+
+        def own(first):
+            random = np.random.default_rng(first)
+            mine = np.arange(first, 200, 4)
+            kept = np.zeros(len(mine), np.float32)
+            try:
+                for value in range(1, 150):
+                    some = random.permutation(len(mine))[:8]
+                    table.update(mine[some], np.full((8, 16), value, np.float32))
+                    kept[some] = value
+                    seen = table.lookup(mine)
+                    np.testing.assert_array_equal(seen, np.repeat(kept[:, None], 16, axis=1))
+            except BaseException as failure:
+                failures.append(failure)
+
+        threads = [threading.Thread(target=own, args=(first,)) for first in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert not failures, failures[0]

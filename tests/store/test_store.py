@@ -1,0 +1,406 @@
+"""Stores made and given tables: options, names, sizes, and what is refused."""
+
+import contextlib
+import errno
+import os
+import re
+import shutil
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import DTYPES, POLICIES, new_store, path_of, run_python
+
+import tieralloc as ta
+
+OPTIONS = {
+    "no budget": ({"fast_rows": None}, ValueError, "one of fast_bytes and fast_rows, got fast_byt"),
+    "two budgets": ({"fast_bytes": 1 << 20}, ValueError, "got fast_bytes=1048576 and fast_rows=8"),
+    "fast_rows 0": ({"fast_rows": 0}, ValueError, "fast_rows is 0, expected 1 to "),
+    "fast_rows 2**31": ({"fast_rows": 1 << 31}, ValueError, "fast_rows is 2147483648, expected at"),
+    "fast_rows 2**63": ({"fast_rows": 1 << 63}, ValueError, "fast_rows is 9223372036854775808, ex"),
+    "fast_rows float": ({"fast_rows": 1.5}, TypeError, "fast_rows is of type float, expected int"),
+    "policy": ({"policy": "fifo"}, ValueError, "'fifo' is unknown; known are lru, lfu, clock"),
+    "policy None": ({"policy": None}, TypeError, "policy"),
+    "engine": ({"engine": "aio"}, ValueError, "engine 'aio', expected one of auto, io_uring, pr"),
+    "engine None": ({"engine": None}, TypeError, "engine"),
+    "bounds": ({"bounds_check_mode": "no"}, ValueError, "is 'no', expected 'fatal' or 'warning'"),
+    "queue_depth 0": ({"queue_depth": 0}, ValueError, "queue_depth is 0, expected 1 to 4096"),
+    "queue_depth": ({"queue_depth": 4097}, ValueError, "queue_depth is 4097, expected 1 to 4096"),
+    "prefetch_threads": ({"prefetch_threads": 33}, ValueError, "is 33, expected 1 to 32"),
+    "seed": ({"seed": -1}, ValueError, "seed is -1, expected 0 to 18446744073709551615"),
+    "seed float": ({"seed": 0.5}, TypeError, "seed is of type float, expected int"),
+}
+BYTES = {
+    "too small": (16383, ValueError, "fast_bytes is 16383, expected at least 16384: one row"),
+    "zero": (0, ValueError, "fast_bytes is 0, expected above zero"),
+    "no size": ("64 MeB", ValueError, "fast_bytes is '64 MeB', expected bytes or a size such as"),
+    "no number": (1.5, TypeError, "fast_bytes is of type float, expected int or str"),
+    "of a cluster": ("1000TiB", MemoryError, "would take 1099511627776000 bytes of DRAM; the mach"),
+    "of a planet": (1 << 70, MemoryError, "fast_bytes is 1180591620717411303424, more than any"),
+}
+
+
+@pytest.mark.parametrize(("options", "kind", "says"), OPTIONS.values(), ids=OPTIONS)
+def test_options_that_make_no_sense_leave_no_file(make_store, options, kind, says):
+    options = {"fast_rows": 8} | options
+    path = make_store.new_path()
+    with pytest.raises(kind, match=re.escape(says)):
+        ta.TieredStore(path, **options)
+    assert not path.exists()
+    make_store(path).close()
+    before = path.read_bytes()
+    with pytest.raises(kind, match=re.escape(says)):
+        ta.TieredStore.open(path, **options)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(("size", "kind", "says"), BYTES.values(), ids=BYTES)
+def test_a_budget_below_one_row_or_beyond_the_machine_leaves_no_file(folder, size, kind, says):
+    with pytest.raises(kind, match=re.escape(says)):
+        ta.TieredStore(folder / "new.tier", fast_bytes=size)
+    assert not any(folder.iterdir())
+
+
+def run_with_mounts(mounts, code):
+    """Run code in a mount namespace of its own, after shell commands that mount there."""
+    if shutil.which("unshare") is None:
+        pytest.skip("there is no unshare here")
+    run = run_python(
+        code,
+        before=["unshare", "--mount", "sh", "-c", f'{{ {mounts}; }} || exit 77; exec "$@"', "sh"],
+    )
+    if run.returncode in (1, 77) and "Traceback" not in run.stderr:
+        pytest.skip(f"no mounts of its own here: {run.stderr}")
+    assert run.returncode == 0, run.stderr
+    return run.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    "file", ["memory.max", "memory/memory.limit_in_bytes"], ids=["cgroup 2", "cgroup 1"]
+)
+def test_a_budget_beyond_a_container_s_memory_is_refused(folder, file):
+    with open("/proc/self/cgroup") as groups:
+        wanted = ":memory:" if "/" in file else "0::"
+        if wanted not in groups.read():
+            pytest.skip(f"/proc/self/cgroup names no group of {wanted}")
+    printed = run_with_mounts(
+        f"""mount --make-rprivate / && mount -t tmpfs tmpfs /sys/fs/cgroup &&
+        mkdir -p /sys/fs/cgroup/memory && echo {100 << 20} > /sys/fs/cgroup/{file}""",
+        f"""
+        import tieralloc as ta
+        try:
+            ta.TieredStore({str(folder / "new.tier")!r}, fast_bytes="200MiB")
+        except MemoryError as error:
+            print(error)
+        with ta.TieredStore({str(folder / "new.tier")!r}, fast_bytes="50MiB"):
+            print("made")
+        """,
+    )
+    assert printed == [
+        "the fast tier would take 209715200 bytes of DRAM; the machine has 104857600 bytes "
+        "available",
+        "made",
+    ]
+
+
+def test_the_memory_that_a_store_has_already_is_not_asked_for_again(folder):
+    """The machine says that it has 300 MiB; then 100, as if the store's 200 had been taken."""
+    meminfo = folder / "meminfo"
+    printed = run_with_mounts(
+        f"""mount --make-rprivate / && echo "MemAvailable: {300 << 10} kB" > {meminfo} &&
+        mount --bind {meminfo} /proc/meminfo""",
+        f"""
+        import tieralloc as ta
+        def available(mib):
+            with open({str(meminfo)!r}, "w") as file:
+                file.write(f"MemAvailable: {{mib << 10}} kB\\n")
+        store = ta.TieredStore({str(folder / "new.tier")!r}, fast_bytes="200MiB", reserve=False)
+        store.create_table("item", 1_000_000, 64).lookup([1])
+        available(100)
+        store.create_table("user", 1_000_000, 64).lookup([1])
+        available(1)
+        store.tables["user"].lookup([2])
+        store.create_table("again", 1_000_000, 64).lookup([1])
+        print("served")
+        store.close()
+        try:
+            ta.TieredStore.open({str(folder / "new.tier")!r}, fast_rows=1_000_000)
+        except MemoryError as error:
+            print(error)
+        """,
+    )
+    assert printed[0] == "served"
+    assert "the machine has 1048576 bytes available" in printed[1]
+
+
+@pytest.mark.parametrize("path", ["a\0b", b"a\0b"])
+def test_a_path_with_a_nul_byte_is_refused(folder, path, monkeypatch):
+    monkeypatch.chdir(folder)
+    with pytest.raises(ValueError, match="NUL"):
+        ta.TieredStore(path, fast_rows=8)
+    assert not any(folder.iterdir())
+
+
+@pytest.mark.parametrize("engine", ["io_uring", "pread"])
+def test_threads_that_cannot_be_started_are_an_os_error_and_leave_no_file(folder, engine):
+    if refusal := ta._bindings.fetch_engines()[engine]:
+        pytest.skip(f"{engine}: {refusal}")
+    run = run_python(
+        """
+        import resource, sys
+        import tieralloc as ta
+        taken = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + (64 << 20),) * 2)
+        try:
+            ta.TieredStore(sys.argv[1], fast_rows=8, engine=sys.argv[2], prefetch_threads=32)
+        except OSError as error:
+            print(error.errno, error)
+        """,
+        folder / "new.tier",
+        engine,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.startswith(f"{errno.EAGAIN} [Errno {errno.EAGAIN}] cannot start a thread: ")
+    assert not any(folder.iterdir())
+
+
+NAMES = {
+    "empty": ("", ValueError, "name is '', expected 1 to 191 bytes without NUL"),
+    "long": ("x" * 192, ValueError, "expected 1 to 191 bytes without NUL"),
+    "long in UTF-8": ("é" * 96, ValueError, "expected 1 to 191 bytes without NUL"),
+    "NUL": ("a\0b", ValueError, "name is 'a' and a NUL byte, expected 1 to 191 bytes without NUL"),
+    "taken": ("item", ValueError, "table 'item' exists already"),
+    "None": (None, TypeError, "name"),
+    "number": (3, TypeError, "name"),
+}
+
+
+@pytest.mark.parametrize(("name", "kind", "says"), NAMES.values(), ids=NAMES)
+def test_names_that_cannot_be_are_refused(make_store, name, kind, says):
+    store = make_store()
+    store.create_table("item", 10, 4)
+    with pytest.raises(kind, match=says):
+        store.create_table(name, 10, 4)
+    assert list(store.tables) == ["item"]
+
+
+@pytest.mark.parametrize("name", ["x" * 191, "é" * 95, "with / and \n", "日本語"])
+def test_any_other_name_is_kept(make_store, name):
+    store = make_store()
+    path = path_of(store)
+    store.create_table(name, 10, 4)
+    store.close()
+    assert list(make_store.open(path).tables) == [name]
+
+
+SHAPES = {
+    "no rows": ((0, 4), {}, ValueError, "num_embeddings is 0, expected 1 to 281474976710656"),
+    "negative": ((-1, 4), {}, ValueError, "num_embeddings is -1, expected 1 to "),
+    "float rows": ((10.0, 4), {}, TypeError, "num_embeddings is of type float, expected int"),
+    "no dim": ((10, 0), {}, ValueError, "embedding_dim is 0, expected 1 to 1048576"),
+    "wide": ((10, 1 << 40), {}, ValueError, "embedding_dim is 1099511627776, expected 1 to 1048"),
+    "dtype": ((10, 4), {"dtype": "int8"}, ValueError, "dtype is 'int8', expected one of 'float32'"),
+    "float": ((10, 4), {"dtype": float}, ValueError, "dtype is 'float', expected one of 'float32"),
+    "None": ((10, 4), {"dtype": None}, ValueError, "dtype is 'None', expected one of 'float32'"),
+    "big-endian": ((10, 4), {"dtype": np.dtype(">f4")}, ValueError, "dtype is '>f4', expected one"),
+}
+
+
+@pytest.mark.parametrize(("shape", "options", "kind", "says"), SHAPES.values(), ids=SHAPES)
+def test_shapes_that_cannot_be_are_refused(make_store, shape, options, kind, says):
+    store = make_store()
+    with pytest.raises(kind, match=re.escape(says)):
+        store.create_table("item", *shape, **options)
+    assert not store.tables
+
+
+@pytest.mark.parametrize("reserve", [True, False])
+@pytest.mark.parametrize(
+    ("rows", "dim"), [(1 << 48, 1 << 18), (1 << 48, 1 << 20), ((1 << 48) - 1, 1 << 16)]
+)
+def test_a_table_too_large_to_address_is_refused(make_store, rows, dim, reserve):
+    store = make_store(reserve=reserve)
+    size = os.stat(path_of(store)).st_size
+    with pytest.raises(ValueError, match=r"table 'vast': expected at most 2\*\*62 bytes, got "):
+        store.create_table("vast", rows, dim)
+    assert not store.tables
+    assert os.stat(path_of(store)).st_size == size
+
+
+def test_the_fast_tier_is_told_before_anything_is_served(make_store):
+    store = make_store(fast_rows=8)
+    assert store.stats()["fast_rows"] == 0
+    store.create_table("item", 100, 4)
+    stats = store.stats()
+    assert (stats["fast_rows"], stats["resident_rows"]) == (8, 0)
+    assert stats["dram_bytes"]["vectors"] >= 8 * 64
+    store.create_table("user", 100, 400)
+    assert store.stats()["fast_rows"] == 8
+
+
+TABLES = st.lists(
+    st.tuples(
+        st.integers(1, 200_000) | st.integers(1, 50),
+        st.sampled_from([1, 16, 17, 64, 100, 1000]),
+        st.sampled_from(DTYPES),
+    ),
+    min_size=1,
+    max_size=6,
+)
+
+
+@given(
+    tables=TABLES,
+    budget=st.integers(16_384, 4 << 20),
+    policy=st.sampled_from(POLICIES),
+)
+def test_the_fast_tier_takes_no_more_than_its_budget(tables, budget, policy):
+    with new_store(fast_bytes=budget, policy=policy, reserve=False) as store:
+        made = []
+        for n, shape in enumerate(tables):
+            try:
+                made.append(store.create_table(f"t{n}", *shape))
+            except ValueError as error:
+                # One more row size, and no room for a row of it.
+                assert f"fast_bytes is {budget}, which leaves" in str(error)  # noqa: PT017
+                assert f"t{n}" not in store.tables
+        stats = store.stats()
+        dram = stats["dram_bytes"]
+        assert dram["vectors"] + dram["index"] + dram["metadata"] <= budget
+        row_bytes = {-(-t.embedding_dim * itemsize(t.dtype) // 64) * 64 for t in made}
+        assert stats["fast_rows"] >= len(row_bytes)
+        assert stats["fast_rows"] <= sum(len(table) for table in made)
+        for table in made:  # each is served within it
+            rows = np.arange(min(len(table), 300))
+            assert not table.lookup(rows).any()
+        assert store.stats()["resident_rows"] <= stats["fast_rows"]
+
+
+def itemsize(dtype):
+    return {"float32": 4, "float64": 8}.get(dtype, 2)
+
+
+@given(tables=TABLES, rows=st.integers(1, 5000), policy=st.sampled_from(POLICIES))
+def test_fast_rows_are_shared_out_whole(tables, rows, policy):
+    with new_store(fast_rows=rows, policy=policy, reserve=False) as store:
+        made = []
+        for n, shape in enumerate(tables):
+            try:
+                made.append(store.create_table(f"t{n}", *shape))
+            except ValueError as error:
+                assert f"fast_rows is {rows}, which leaves 0 rows" in str(error)  # noqa: PT017
+        assert store.stats()["fast_rows"] == min(rows, sum(map(len, made)))
+
+
+def test_a_table_that_the_budget_has_no_row_for_changes_nothing(make_store):
+    store = make_store(fast_rows=1)
+    table = store.create_table("item", 10, 4)
+    table.update([3], [[7.0] * 4])
+    size = os.stat(path_of(store)).st_size
+    with pytest.raises(
+        ValueError, match="fast_rows is 1, which leaves 0 rows for the tables with rows of 1600 by"
+    ):
+        store.create_table("wide", 100, 400)
+    assert os.stat(path_of(store)).st_size == size
+    assert list(store.tables) == ["item"]
+    assert (table.lookup([3]) == 7).all()
+
+
+def test_a_file_is_not_opened_with_less_than_a_row_of_each_size(make_store):
+    store = make_store(fast_rows=8)
+    path = path_of(store)
+    store.create_table("narrow", 10, 4)
+    store.create_table("wide", 10, 400)
+    store.close()
+    with pytest.raises(ValueError, match="fast_rows is 1, which leaves 0 rows for the tables"):
+        make_store.open(path, fast_rows=1)
+    make_store.open(path, fast_rows=2)
+
+
+@settings(max_examples=50)
+@given(
+    policy=st.sampled_from(POLICIES),
+    calls=st.lists(
+        st.tuples(
+            st.sampled_from(["lookup", "bag", "update", "prefetch", "pin", "unpin", "flush"]),
+            st.lists(st.integers(0, 99), max_size=30),
+        ),
+        max_size=30,
+    ),
+)
+def test_figures_add_up(policy, calls):
+    with new_store(fast_rows=10, policy=policy) as store:
+        table = store.create_table("item", 100, 4)
+        asked = served = updated = 0
+        for name, rows in calls:
+            if name == "lookup":
+                table.lookup(rows)
+            elif name == "bag":
+                table.embedding_bag(rows, [0] if rows else [])
+            elif name == "update":
+                table.update(rows, np.zeros((len(rows), 4), np.float32))
+                updated += len(rows)
+            elif name == "flush":
+                store.flush()
+            else:
+                with contextlib.suppress(ValueError):  # too many pins
+                    getattr(table, name)(rows)
+            served += name in ("lookup", "bag")
+            asked += len(rows) * (name in ("lookup", "bag"))
+        stats = store.stats()
+        assert (stats["calls"], stats["lookups"], stats["updates"]) == (served, asked, updated)
+        assert stats["hits"] + stats["on_demand_fetches"] == asked
+        assert stats["miss_ratio"] == (stats["on_demand_fetches"] / asked if asked else 0)
+        assert stats["pinned_rows"] <= 9
+        assert stats["resident_rows"] <= stats["fast_rows"] == 10
+        assert stats["shared_fetches"] <= stats["on_demand_fetches"]
+        assert stats["bypassed"] <= stats["on_demand_fetches"] + stats["prefetches_issued"]
+        dram = stats["dram_bytes"]
+        assert dram["total"] == sum(size for part, size in dram.items() if part != "total")
+        assert stats["huge_page_bytes"] <= dram["vectors"]
+        latency = stats["latency_ns"]
+        assert latency["call_hit"]["count"] + latency["call_on_demand"]["count"] == served
+        for figures in latency.values():
+            steps = [figures[name] for name in ("p50", "p90", "p99", "p999", "max")]
+            assert steps == sorted(steps)
+        store.flush()
+        assert store.stats()["dirty_rows"] == 0
+        assert store.stats()["write_backs"] <= updated
+
+        # Prefetches of before go on behind it.
+        background = {"resident_rows", "evictions", "bypassed", "write_backs"}
+        background |= {"prefetches_issued", "prefetches_useless"}
+        same = {"fast_rows", "resident_rows", "pinned_rows", "dirty_rows", "policy", "index"}
+        same |= {"kernels", "slow_tier"}
+        ignored = {"dram_bytes", "huge_page_bytes"}
+        if any(name == "prefetch" for name, _ in calls):
+            ignored |= background
+        before = store.stats()
+        store.reset_stats()
+        after = store.stats()
+        for name in after.keys() - ignored:
+            if name in same:
+                assert after[name] == before[name], name
+            elif name == "latency_ns":
+                assert not any(any(figures.values()) for figures in after[name].values())
+            else:
+                assert not after[name], name
+
+
+def test_large_fast_tiers_lie_on_huge_pages_where_the_machine_has_them(make_store):
+    with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
+        if "[never]" in file.read():
+            pytest.skip("transparent huge pages are switched off")
+    store = make_store(fast_bytes="32MiB")
+    table = store.create_table("item", 200_000, 64)
+    table.lookup(np.arange(100_000))
+    assert store.stats()["huge_page_bytes"] >= 2 << 20
+
+
+def test_the_index_is_direct_where_the_fast_tier_is_large_and_hashed_where_it_is_small(make_store):
+    for rows, kind in ((500, "direct"), (20, "hash")):
+        store = make_store(fast_rows=rows)
+        store.create_table("item", 1000, 4)
+        assert store.stats()["index"] == kind

@@ -1,0 +1,242 @@
+"""Replay: real vectors, right ones, and the simulator's counts."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from reference_traces import reference
+from trace_strategies import traces
+
+from tieralloc import TieredStore
+from tieralloc.tools.replay.callers import Call, VerificationError, serve
+from tieralloc.tools.replay.replay import replay
+from tieralloc.tools.replay.source import SourceRows
+from tieralloc.tools.simulate import OPT, policy_names, simulate
+from tieralloc.trace import generate
+
+POLICIES = [policy for policy in policy_names() if policy != OPT]
+COUNTS = ("fast_rows", "lookups", "hits", "on_demand_fetches", "miss_ratio", "evictions")
+DIM = 16
+
+
+@pytest.fixture(scope="module")
+def trace():
+    return generate(num_samples=600, num_tables=3, name="small")
+
+
+@pytest.fixture(scope="module")
+def source(trace):
+    return SourceRows(trace.num_embeddings.tolist(), DIM)
+
+
+@pytest.fixture
+def store(trace, source, tmp_path):
+    """A store of the trace's tables, loaded from the source, with room for a few rows."""
+    with TieredStore(tmp_path / "slow.tier", fast_rows=50) as store:
+        for position, name in enumerate(trace.table_names):
+            table = store.create_table(name, source.num_embeddings[position], DIM)
+            table.load(source.parts(position))
+        yield store
+
+
+def calls_of(trace, batch_size=32):
+    return [Call(None, *batch) for batch in trace.batches(batch_size)]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_one_row_a_call_counts_what_the_simulator_does(trace, policy, tmp_path):
+    (served,) = replay(
+        trace, [policy], [0.1], batch_size="row", embedding_dim=4, seed=3, directory=tmp_path
+    )
+    (simulated,) = simulate(trace, [policy], [0.1], seed=3)
+    assert {field: served[field] for field in COUNTS} == {f: simulated[f] for f in COUNTS}
+    assert served["calls"] == served["lookups"]
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_one_sample_a_call_counts_nearly_what_the_simulator_does(trace, policy, tmp_path):
+    (served,) = replay(trace, [policy], [0.3], batch_size=1, count_from=0, directory=tmp_path)
+    (simulated,) = simulate(trace, [policy], [0.3], count_from=0)
+    assert served["lookups"] == simulated["lookups"]
+    assert served["on_demand_fetches"] == pytest.approx(simulated["on_demand_fetches"], rel=0.01)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    traces(),
+    st.sampled_from(POLICIES),
+    st.sampled_from(["row", 1, 2, 5]),
+    st.integers(1, 3),
+    st.sampled_from([0.0, 0.3, 0.5]),
+)
+def test_every_vector_served_is_right(trace, policy, batch_size, threads, count_from):
+    accesses = trace.num_lookups
+    assume(accesses > 0)
+    counted = trace.sample_of_access(int(count_from * accesses))
+    assume(counted < trace.num_samples)
+    (record,) = replay(
+        trace,
+        [policy],
+        [1],
+        batch_size=batch_size,
+        embedding_dim=3,
+        threads=threads,
+        count_from=count_from,
+        verify=True,
+    )
+    if batch_size == "row":
+        calls = accesses
+    else:
+        calls = -(-counted // batch_size) - (-(trace.num_samples - counted) // batch_size)
+    assert record["verified"] == calls
+    assert record["evictions"] == 0
+
+
+def test_several_threads_serve_each_call_once(trace, tmp_path):
+    (record,) = replay(
+        trace, ["s3fifo"], [0.1], batch_size=4, threads=3, verify=True, directory=tmp_path
+    )
+    counted = trace.num_samples - trace.sample_of_access(trace.num_lookups // 2)
+    assert record["calls"] == -(-counted // 4)
+    assert record["lookups"] == trace.samples(trace.num_samples - counted, 600).num_lookups
+
+
+def test_served_vectors_are_sums_of_plain_arrays(trace, source, store):
+    plain = [np.concatenate(list(source.parts(table))) for table in range(trace.num_tables)]
+    for indices, offsets in trace.batches(32):
+        out = store.embedding_bag(indices, offsets)
+        bags = len(out)
+        for table, rows in enumerate(plain):
+            for bag in range(bags):
+                begin, end = offsets[table * bags + bag : table * bags + bag + 2]
+                expected = rows[indices[begin:end]].sum(axis=0, dtype=np.float64)
+                assert (out[bag, table * DIM : (table + 1) * DIM] == expected).all()
+
+
+def test_source_rows_differ_from_each_other(source):
+    rows = np.concatenate([*source.parts(0), *source.parts(1), *source.parts(2)])
+    assert len(np.unique(rows, axis=0)) == len(rows)
+    assert np.abs(rows.mean()) < 0.01
+    assert rows.min() < -0.99
+    assert rows.max() > 0.99
+
+
+@given(st.data())
+def test_one_wrong_value_is_found_where_it_is(trace, source, data):
+    indices, offsets = next(trace.batches(8))
+    plain = [np.concatenate(list(source.parts(table))) for table in range(3)]
+    bags = [plain[i // 8][indices[offsets[i] : offsets[i + 1]]].sum(axis=0) for i in range(24)]
+    out = np.concatenate([np.array(bags[t * 8 : t * 8 + 8]) for t in range(3)], axis=1)
+    assert source.first_wrong(out, range(3), indices, offsets) is None
+    bag, column = data.draw(st.integers(0, 7)), data.draw(st.integers(0, 3 * DIM - 1))
+    out[bag, column] += data.draw(st.sampled_from([1 / 256, -3.0, np.nan]))
+    assert source.first_wrong(out, range(3), indices, offsets) == (column // DIM, bag)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_a_wrong_vector_ends_serving(trace, source, store, threads):
+    row = int(calls_of(trace)[5].indices[0])
+    store.table("t0").update([row], np.zeros((1, DIM), dtype=np.float32))
+    with pytest.raises(VerificationError, match="of table number 0 is not the sum"):
+        serve(store, calls_of(trace), threads, source)
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_an_error_of_one_caller_reaches_ours_and_ends_the_others(trace, store, threads):
+    bad = Call(None, np.array([10**6] * 3), np.arange(4))
+    served = []
+    with pytest.raises(IndexError, match="1000000"):
+        serve(store, [*calls_of(trace)[:2], bad, *calls_of(trace)], threads, done=served.append)
+    assert sum(served) < trace.num_lookups
+
+
+def test_records_have_the_fields_of_the_contract(trace, tmp_path):
+    (simulated,) = simulate(trace, ["lru"], [0.1])
+    (record,) = replay(trace, ["lru"], [0.1], batch_size=8, embedding_dim=DIM, directory=tmp_path)
+    contract = ["rows_per_second", "latency_us", "dram_bytes", "slow_tier", "machine"]
+    assert list(record)[: len(simulated) + len(contract)] == [*simulated, *contract]
+    assert list(record["latency_us"]) == ["p50", "p90", "p99", "p999", "max"]
+    assert list(record["latency_us"].values()) == sorted(record["latency_us"].values())
+    assert record["dram_bytes"] == sum(record["dram"].values())
+    assert record["dram"]["vectors"] >= record["fast_rows"] * DIM * 4
+    assert record["slow_tier"].startswith("file: ")
+    by_outcome = record["latency_us_by_outcome"]
+    assert by_outcome["hit"]["count"] + by_outcome["on_demand"]["count"] == record["calls"]
+    curve = record["latency_curve_us"]
+    assert curve == sorted(curve)
+    assert curve[-1] == [1.0, record["latency_us"]["max"]]
+    assert record["rows_per_second"] > 0
+
+
+def test_policies_and_capacities_are_replayed_each_anew(trace, tmp_path):
+    settings = {"batch_size": 8, "embedding_dim": 4, "directory": tmp_path}
+    together = replay(trace, ["lru", "clock"], [0.05, 0.2], **settings)
+    alone = [
+        replay(trace, [policy], [fraction], **settings)[0]
+        for policy in ("lru", "clock")
+        for fraction in (0.05, 0.2)
+    ]
+    assert [{f: r[f] for f in COUNTS} for r in together] == [
+        {f: r[f] for f in COUNTS} for r in alone
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"policies": ["opt"]}, "'opt' knows the future"),
+        ({"policies": ["lur"]}, "'lur' is unknown"),
+        ({"fast_fractions": [0]}, "fast_fraction is 0"),
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"batch_size": "all"}, "batch_size is 'all'"),
+        ({"threads": 0}, "threads is 0"),
+        ({"count_from": 1}, "count_from is 1"),
+        ({"count_from": 0.9999}, "no sample of trace 'small' begins at or after"),
+        ({"engine": "steam"}, "unknown fetch engine 'steam'"),
+        ({"embedding_dim": 0}, "embedding_dim is 0"),
+    ],
+)
+def test_bad_arguments_are_named_and_leave_nothing(trace, tmp_path, change, told):
+    arguments = {"policies": ["lru"], "fast_fractions": [0.1], **change}
+    with pytest.raises(ValueError, match=told):
+        replay(trace, directory=tmp_path, **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_replay_leaves_nothing(trace, tmp_path):
+    class Interrupting:
+        def __init__(self, what, total, unit):
+            self.what = what
+
+        def __enter__(self):
+            return self.done
+
+        def __exit__(self, *_):
+            pass
+
+        def done(self, count):
+            if self.what.startswith("replaying"):
+                assert list(tmp_path.iterdir())
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        replay(trace, ["lru"], [0.1], directory=tmp_path, progress=Interrupting, threads=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_directory_is_named(trace, tmp_path):
+    with pytest.raises(FileNotFoundError) as caught:
+        replay(trace, ["lru"], [0.1], directory=tmp_path / "nowhere")
+    assert str(tmp_path / "nowhere") in caught.value.filename
+
+
+def test_every_vector_of_a_real_trace_is_right_and_counts_are_the_simulators(tmp_path):
+    trace = reference("trivago")
+    (record,) = replay(trace, ["lru"], [0.05], verify=True, directory=tmp_path)
+    warming = trace.sample_of_access(trace.num_lookups // 2)
+    batches = -(-warming // 256) - (-(trace.num_samples - warming) // 256)
+    assert record["verified"] == batches
+    excerpt = trace.samples(0, 5000)
+    (one_row,) = replay(excerpt, ["lru"], [0.05], batch_size="row", directory=tmp_path)
+    (simulated,) = simulate(excerpt, ["lru"], [0.05])
+    assert {f: one_row[f] for f in COUNTS} == {f: simulated[f] for f in COUNTS}

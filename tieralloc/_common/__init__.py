@@ -1,0 +1,1 @@
+"""What several rooms use: sizes, files, progress, torch."""

@@ -1,0 +1,62 @@
+"""Integers and sizes as callers write them."""
+
+from __future__ import annotations
+
+import operator
+import re
+from fractions import Fraction
+from typing import SupportsIndex
+
+_UNITS = {"": 1, "b": 1}
+for _power, _letter in enumerate("kmgt", start=1):
+    _UNITS[f"{_letter}b"] = 1000**_power
+    _UNITS[f"{_letter}ib"] = 1024**_power
+
+
+def as_integer(what: str, value: SupportsIndex, expected: str = "int") -> int:
+    """Return the integer that `value` stands for; TypeError, naming `what`, if it is none."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{what} is of type {type(value).__name__}, expected {expected}") from None
+
+
+def parse_size(size: str | SupportsIndex, what: str) -> int:
+    """Bytes of a size given as a number of them or as a string.
+
+    Parameters
+    ----------
+    size : int or str
+        Bytes, or a number with one of the units B, kB, MB, GB, TB (powers of 1000), KiB, MiB,
+        GiB, TiB (powers of 1024), such as ``"64MiB"`` or ``"1.5 GB"``.
+    what : str
+        What the size is of, for the error.
+
+    Raises
+    ------
+    ValueError
+        For a string that is no size, or a size that is not above zero.
+    TypeError
+        For anything but a string or an integer.
+    """
+    if isinstance(size, str):
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", size.lower())
+        if match is None or match[2] not in _UNITS:
+            raise ValueError(
+                f"{what} is {size!r}, expected bytes or a size such as '64MiB' or '1.5GB'"
+            )
+        value = int(Fraction(match[1]) * _UNITS[match[2]])  # a float would round
+    else:
+        value = as_integer(what, size, "int or str")
+    if value <= 0:
+        raise ValueError(f"{what} is {size!r}, expected above zero")
+    return value
+
+
+def format_size(size: float) -> str:
+    """Bytes as a person would read them, such as ``"64.0 MiB"``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if round(abs(size), 1) < 1024:
+            return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"

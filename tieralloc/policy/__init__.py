@@ -1,0 +1,1 @@
+"""Learned policies: their directories, and their way into a store."""

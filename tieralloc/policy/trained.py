@@ -1,0 +1,35 @@
+"""The interface of a trained policy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from tieralloc._bindings import PlannedModel
+    from tieralloc.policy.directory import PolicyDirectory
+    from tieralloc.trace import Trace
+
+
+class TrainedPolicy(Protocol):
+    """A policy that was trained, as `tieralloc.policy.registry.load_policy` loads it."""
+
+    @property
+    def name(self) -> str:
+        """Its name in records."""
+
+    @property
+    def directory(self) -> PolicyDirectory:
+        """Its files and manifest."""
+
+    def check(self, trace: Trace) -> None:
+        """Raise ValueError for a trace that the policy does not fit."""
+
+    def model_for(self, fast_rows: int, accesses: NDArray[np.uint64] | None = None) -> PlannedModel:
+        """Return the model for a fast tier of `fast_rows`.
+
+        `accesses` are those that it will observe, if they are known. They may speed its decisions
+        up; they change none of them.
+        """

@@ -1,0 +1,1 @@
+"""Tools on traces and stores: simulate, replay, reports, the doctor, the command line."""

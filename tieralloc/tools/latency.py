@@ -1,0 +1,251 @@
+"""What each node's memory takes from each node's processors, measured: ``tieralloc latency``."""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tieralloc import _bindings
+from tieralloc._common.progress import Progress, silent
+from tieralloc.store import TieredStore
+from tieralloc.tiers import EmulatedMemory, NumaNode
+from tieralloc.tools import machine as _machine
+
+#: Bytes of the rows that are gathered.
+ROW_BYTES = (64, 128, 256, 512, 1024)
+REPEATS = 15
+#: How far an emulated latency may be from what a chase says.
+TOLERANCE = 0.10
+
+_LOOKUP_DIM = 64
+_LOOKUP_ROWS = 4096
+_LEAST_BYTES = 64 << 20
+_MOST_BYTES = 1 << 30
+_LARGER_THAN_CACHE = 4
+
+
+def memory_bytes(node: int) -> int:
+    """Choose how much memory of a node to measure: more than the CPU's caches, not all there is.
+
+    Raises
+    ------
+    ValueError
+        For a node that cannot be used, naming those that can.
+    """
+    wanted = max(_LEAST_BYTES, _LARGER_THAN_CACHE * last_level_cache())
+    available = _bindings.usable_node(node)["available"]
+    return int(min(wanted, _MOST_BYTES, max(available // 4, 1 << 20)))
+
+
+def last_level_cache() -> int:
+    """Bytes of the largest cache of a processor; 0 where the kernel does not tell."""
+    found = 0
+    for size in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
+        if match := re.fullmatch(r"(\d+)([KM]?)", _machine.read_text(size) or ""):
+            found = max(found, int(match[1]) << {"": 0, "K": 10, "M": 20}[match[2]])
+    return found
+
+
+def pairs(
+    nodes: Sequence[int] | None = None, from_cpus: Sequence[int] | None = None
+) -> list[tuple[int | None, list[int], int]]:
+    """List what to measure: number of the node that the processors are of, processors, node.
+
+    Parameters
+    ----------
+    nodes : sequence of int, optional
+        Whose memory; by default all that this process may use.
+    from_cpus : sequence of int, optional
+        The processors to measure from, instead of those of each node that has some.
+    """
+    there = _bindings.numa_nodes()
+    if nodes is None:
+        nodes = [node["id"] for node in there if node["bytes"] and node["allowed"]]
+    for number in nodes:
+        _bindings.usable_node(number)
+    ours = os.sched_getaffinity(0)
+    origins: list[tuple[int | None, list[int]]] = []
+    if from_cpus is not None:
+        origins.append((None, list(from_cpus)))
+    else:
+        for node in there:
+            if cpus := [cpu for cpu in node["cpus"] if cpu in ours]:
+                origins.append((node["id"], cpus))
+    return [(origin, cpus, node) for origin, cpus in origins for node in nodes]
+
+
+def measure(
+    nodes: Sequence[int] | None = None,
+    from_cpus: Sequence[int] | None = None,
+    *,
+    bytes_of_node: Callable[[int], int] = memory_bytes,
+    repeats: int = REPEATS,
+    progress: Progress = silent,
+) -> list[dict[str, Any]]:
+    """Measure memory from processors, for each pair of a node with processors and one with memory.
+
+    Parameters
+    ----------
+    nodes, from_cpus
+        As for `pairs`.
+    bytes_of_node : callable
+        How much memory of a node to measure.
+    repeats : int
+        Samples of each figure.
+    progress : callable
+        Opens a progress bar.
+
+    Returns
+    -------
+    list of dict
+        A record a pair: from_node (None with `from_cpus`), from_cpus, node, memory_bytes,
+        huge_page_bytes, pages_elsewhere; load_ns (a dependent load, the chase's thread on the first
+        processor), bytes_per_second (read by all processors), gather_ns (a row, by its bytes),
+        lookup_ns (a row of 256 bytes of a store whose slow tier is the node, read in place), each
+        {median, q1, q3, samples}; cpu_mhz {min, max, governor}, machine, emulated (False).
+
+    Raises
+    ------
+    ValueError
+        For a node or a processor that cannot be used.
+    MemoryError, OSError
+        Where memory cannot be had or bound.
+    """
+    if repeats < 1:
+        raise ValueError(f"repeats is {repeats}, expected at least 1")
+    chosen = pairs(nodes, from_cpus)
+    records = []
+    with progress("measuring memory", len(chosen), "pairs") as done:
+        for origin, cpus, node in chosen:
+            size = bytes_of_node(node)
+            before = cpu_frequency(cpus)
+            samples = _bindings.sample_memory(node, cpus, size, repeats, ROW_BYTES)
+            lookup = _lookup_ns(node, cpus, size, repeats)
+            records.append(
+                {
+                    "from_node": origin,
+                    "from_cpus": cpus,
+                    "node": node,
+                    "memory_bytes": size,
+                    "huge_page_bytes": samples["huge_page_bytes"],
+                    "pages_elsewhere": samples["placement"]["pages_elsewhere"],
+                    "load_ns": _quartiles(samples["load_ns"]),
+                    "bytes_per_second": _quartiles(samples["bytes_per_second"]),
+                    "gather_ns": {
+                        str(row): _quartiles(of_size)
+                        for row, of_size in zip(ROW_BYTES, samples["gather_ns"], strict=True)
+                    },
+                    "lookup_ns": _quartiles(lookup),
+                    "cpu_mhz": _merged(before, cpu_frequency(cpus)),
+                    "machine": _machine.describe(),
+                    "emulated": False,
+                }
+            )
+            done(1)
+    return records
+
+
+def check_emulation(
+    extra_ns: Sequence[float], size: int | None = None, repeats: int = REPEATS
+) -> list[dict[str, Any]]:
+    """Compare extra latencies as they are emulated with what a chase of dependent loads says.
+
+    Returns
+    -------
+    list of dict
+        For each: extra_ns, load_ns and load_with_extra_ns as {median, q1, q3, samples}, measured_ns
+        (what the latency came to), deviation (of it from what was asked for), within (whether it
+        is less than 10%), emulated (True).
+    """
+    size = memory_bytes(_bindings.numa_nodes()[0]["id"]) if size is None else size
+    records = []
+    for extra in extra_ns:
+        plain, slowed = _bindings.sample_emulation(EmulatedMemory(extra).extra_ns, size, repeats)
+        measured = float(np.median(np.array(slowed) - np.array(plain)))
+        deviation = measured / extra - 1
+        records.append(
+            {
+                "extra_ns": extra,
+                "load_ns": _quartiles(plain),
+                "load_with_extra_ns": _quartiles(slowed),
+                "measured_ns": measured,
+                "deviation": deviation,
+                "within": abs(deviation) <= TOLERANCE,
+                "emulated": True,
+            }
+        )
+    return records
+
+
+def cpu_frequency(cpus: Sequence[int]) -> dict[str, Any]:
+    """Say at what frequency processors run, in MHz, and who decides; None where nobody tells."""
+    scaled = [
+        _machine.read_text(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq")
+        for cpu in cpus
+    ]
+    megahertz = [int(text) / 1000 for text in scaled if text and text.isdecimal()]
+    if not megahertz:
+        cores = (_machine.read_text("/proc/cpuinfo") or "").split("\n\n")
+        for core in cores:
+            number = re.search(r"^processor\s*:\s*(\d+)", core, re.MULTILINE)
+            speed = re.search(r"^cpu MHz\s*:\s*([\d.]+)", core, re.MULTILINE)
+            if number and speed and int(number[1]) in cpus:
+                megahertz.append(float(speed[1]))
+    governor = _machine.read_text(f"/sys/devices/system/cpu/cpu{cpus[0]}/cpufreq/scaling_governor")
+    return {
+        "min": min(megahertz, default=None),
+        "max": max(megahertz, default=None),
+        "governor": governor,
+    }
+
+
+def _merged(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
+    if before["min"] is None or after["min"] is None:
+        return after
+    return {
+        "min": min(before["min"], after["min"]),
+        "max": max(before["max"], after["max"]),
+        "governor": after["governor"],
+    }
+
+
+def _lookup_ns(node: int, cpus: Sequence[int], size: int, repeats: int) -> list[float]:
+    """Sample what a row takes in the store's own lookup, from one processor."""
+    rows = max(size // (4 * _LOOKUP_DIM), 1)
+    random = np.random.default_rng(0)
+    out = np.empty((_LOOKUP_ROWS, _LOOKUP_DIM), dtype=np.float32)
+    with (
+        _bound_to(cpus[0]),
+        TieredStore(slow=NumaNode(node), fast_rows=0, cpus=cpus) as store,
+    ):
+        table = store.create_table("rows", rows, _LOOKUP_DIM)
+        samples = []
+        for _ in range(repeats):
+            calls = random.integers(0, rows, (8, _LOOKUP_ROWS))
+            began = time.perf_counter_ns()
+            for indices in calls:
+                table.lookup(indices, out=out)
+            samples.append((time.perf_counter_ns() - began) / calls.size)
+    return samples
+
+
+@contextmanager
+def _bound_to(cpu: int) -> Iterator[None]:
+    former = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, former)
+
+
+def _quartiles(samples: Sequence[float]) -> dict[str, Any]:
+    q1, median, q3 = np.quantile(samples, [0.25, 0.5, 0.75]).tolist()
+    return {"median": median, "q1": q1, "q3": q3, "samples": len(samples)}

@@ -1,0 +1,172 @@
+"""What `tieralloc.tools.latency` measured, as matrices for people: text, and a heat map."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tieralloc._common.files import replacing
+from tieralloc._common.numbers import format_size
+from tieralloc.tools.report import align
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Record = Mapping[str, Any]
+Figure = Callable[[Record], Mapping[str, float]]
+
+
+def matrices(records: Sequence[Record]) -> str:
+    """Lay out what was measured: a matrix a figure, median and quartiles in each cell."""
+    first = records[0]
+    parts = [_conditions(records)]
+    if len({record["node"] for record in records}) == 1 and _origins(records) == 1:
+        parts.append("One node, one set of processors: there is nothing farther to compare with.")
+    elsewhere = [record for record in records if record["pages_elsewhere"]]
+    parts += [
+        f"warning: {record['pages_elsewhere']:,} pages of node {record['node']} lie elsewhere"
+        for record in elsewhere
+    ]
+    parts.append(_matrix("dependent load, ns", records, lambda r: r["load_ns"], 1))
+    streams = _matrix("streams, GB/s", records, lambda r: r["bytes_per_second"], 1e9)
+    parts.append(streams)
+    for row in first["gather_ns"]:
+        title = f"gathered rows of {row} bytes, ns a row"
+        parts.append(_matrix(title, records, lambda r, row=row: r["gather_ns"][row], 1))  # type: ignore[misc]
+    title = "lookup of rows of 256 bytes in place, ns a row"
+    parts.append(_matrix(title, records, lambda r: r["lookup_ns"], 1))
+    return "\n\n".join(parts)
+
+
+def emulation_table(records: Sequence[Record]) -> str:
+    """Lay out how emulated latencies compare with what a chase says."""
+    lines = [["emulated", "load ns", "with it", "comes to", "off by", "within 10%"]]
+    for record in records:
+        lines.append(
+            [
+                f"+{record['extra_ns']:g} ns",
+                f"{record['load_ns']['median']:.1f}",
+                f"{record['load_with_extra_ns']['median']:.1f}",
+                f"+{record['measured_ns']:.1f}",
+                f"{record['deviation']:+.1%}",
+                "yes" if record["within"] else "NO",
+            ]
+        )
+    return align(lines, rule_after=1)
+
+
+def draw_heat_maps(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
+    """Draw loads, streams and gathered rows as heat maps into a file, in the format of its suffix.
+
+    Raises
+    ------
+    ImportError, ValueError
+        As ``tieralloc.tools.plots.records.check_plot`` does.
+    """
+    from tieralloc.tools.plots.records import check_plot
+
+    check_plot(path)
+    from matplotlib.figure import Figure as Canvas
+
+    panels: list[tuple[str, Figure, float]] = [
+        ("dependent load, ns", lambda r: r["load_ns"], 1),
+        ("streams, GB/s", lambda r: r["bytes_per_second"], 1e9),
+        ("gathered rows of 256 bytes, ns", lambda r: r["gather_ns"]["256"], 1),
+        ("lookup in place, ns a row", lambda r: r["lookup_ns"], 1),
+    ]
+    figure = Canvas(figsize=(10.4, 8.2), layout="constrained")
+    figure.suptitle(f"{records[0]['machine']}", fontsize=9)
+    for axes, (title, value, unit) in zip(figure.subplots(2, 2).flat, panels, strict=True):
+        _heat_map(axes, records, title, value, unit)
+    with replacing(path) as file:
+        figure.savefig(file, format=Path(path).suffix.lower().lstrip("."), dpi=150)
+
+
+def _heat_map(
+    axes: Axes, records: Sequence[Record], title: str, value: Figure, unit: float
+) -> None:
+    rows, columns, cells = _cells(records, value)
+    medians = [[cells[row, column]["median"] / unit for column in columns] for row in rows]
+    colours = "viridis" if unit > 1 else "viridis_r"
+    image = axes.imshow(medians, cmap=colours, vmin=0, aspect="auto")
+    axes.set_xticks(range(len(columns)), [f"node {column}" for column in columns])
+    axes.set_yticks(range(len(rows)), rows)
+    axes.set_xlabel("memory of")
+    axes.set_title(title, loc="left", fontsize=10)
+    for y, line in enumerate(medians):
+        for x, median in enumerate(line):
+            light = image.norm(median) < 0.5 if unit > 1 else image.norm(median) > 0.5
+            axes.text(x, y, f"{median:.1f}", ha="center", va="center", color="w" if light else "k")
+
+
+def _conditions(records: Sequence[Record]) -> str:
+    first = records[0]
+    sizes = sorted({record["memory_bytes"] for record in records})
+    huge = sum(record["huge_page_bytes"] for record in records)
+    total = sum(record["memory_bytes"] for record in records)
+    return align(
+        [
+            ["memory", f"{' and '.join(map(format_size, sizes))} a node, {huge / total:.0%} of it"
+             " on huge pages"],
+            ["samples", f"{first['load_ns']['samples']} of each figure: median [quartiles]"],
+            ["threads", "each pinned to a processor; chases and gathers to the first one"],
+            ["frequency", _frequency(records)],
+            ["machine", first["machine"]],
+        ],
+        numbers=False,
+    )  # fmt: skip
+
+
+def _frequency(records: Sequence[Record]) -> str:
+    known = [record["cpu_mhz"] for record in records if record["cpu_mhz"]["min"] is not None]
+    if not known:
+        return "the kernel does not tell"
+    low, high = min(r["min"] for r in known), max(r["max"] for r in known)
+    governor = known[0]["governor"]
+    by = f"governor {governor}" if governor else "as /proc/cpuinfo has it, no cpufreq"
+    return f"{low:,.0f} MHz ({by})" if low == high else f"{low:,.0f} to {high:,.0f} MHz ({by})"
+
+
+def _matrix(title: str, records: Sequence[Record], value: Figure, unit: float) -> str:
+    rows, columns, cells = _cells(records, value)
+    lines = [[title, *(f"node {column}" for column in columns)]]
+    for row in rows:
+        lines.append([row, *(_cell(cells[row, column], unit) for column in columns)])
+    return align(lines, rule_after=1)
+
+
+def _cell(figure: Mapping[str, float], unit: float) -> str:
+    median, q1, q3 = (figure[name] / unit for name in ("median", "q1", "q3"))
+    return f"{median:,.1f} [{q1:,.1f} {q3:,.1f}]"
+
+
+def _cells(
+    records: Sequence[Record], value: Figure
+) -> tuple[list[str], list[int], dict[tuple[str, int], Mapping[str, float]]]:
+    rows = list(dict.fromkeys(_origin(record) for record in records))
+    columns = list(dict.fromkeys(record["node"] for record in records))
+    return rows, columns, {(_origin(r), r["node"]): value(r) for r in records}
+
+
+def _origins(records: Sequence[Record]) -> int:
+    return len({_origin(record) for record in records})
+
+
+def _origin(record: Record) -> str:
+    cpus = _as_list(record["from_cpus"])
+    if record["from_node"] is None:
+        return f"cpus {cpus}"
+    return f"node {record['from_node']} (cpus {cpus})"
+
+
+def _as_list(cpus: Sequence[int]) -> str:
+    """Numbers as the kernel lists them."""
+    parts: list[list[int]] = []
+    for cpu in cpus:
+        if parts and cpu == parts[-1][-1] + 1:
+            parts[-1].append(cpu)
+        else:
+            parts.append([cpu])
+    return ",".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else f"{p[0]}" for p in parts)

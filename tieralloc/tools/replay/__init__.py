@@ -1,0 +1,1 @@
+"""Replays a trace through a store."""

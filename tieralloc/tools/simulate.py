@@ -1,0 +1,142 @@
+"""Replays a trace through the store's own policies with no bytes behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tieralloc._bindings import belady, eviction_policy_names
+from tieralloc.policy.planned import PREFETCH_COST
+from tieralloc.policy.simulator import run_simulator
+from tieralloc.trace.stream import Stream, count_distinct, fast_rows, first_counted
+
+if TYPE_CHECKING:
+    from tieralloc.policy.trained import TrainedPolicy
+    from tieralloc.trace import Trace
+
+#: Belady's optimal replacement, which needs the future and no store can run.
+OPT = "opt"
+
+
+def policy_names() -> list[str]:
+    """Names of the policies that `simulate` knows, in the order they are listed to users."""
+    return [*eviction_policy_names(), OPT]
+
+
+def simulate(
+    trace: Trace,
+    policies: Sequence[str | TrainedPolicy],
+    fast_fractions: Sequence[float],
+    count_from: float = 0.5,
+    *,
+    batch_size: int | None = None,
+    progress: Callable[[int], object] | None = None,
+    seed: int = 0,
+) -> list[dict[str, Any]]:
+    """Count what each policy would do with a trace at each capacity.
+
+    Parameters
+    ----------
+    trace : Trace
+        What to replay.
+    policies : sequence of str or TrainedPolicy
+        Of `policy_names`, or learned.
+    fast_fractions : sequence of float
+        Capacities as fractions of the distinct rows of the whole trace, rounded down.
+    count_from : float
+        The share of the accesses that warms the tier and is not counted, in [0, 1).
+    batch_size : int, optional
+        Samples that a call looks up at a time, as a store serves them; none: accesses are looked up
+        one at a time. `OPT` always has them one at a time.
+    progress : callable, optional
+        Called with the number of accesses just replayed; they add up to ``len(policies) *
+        len(fast_fractions)`` times those of the trace.
+    seed : int
+        For policies that draw at random.
+
+    Returns
+    -------
+    list of dict
+        A record for each policy and capacity: policy, trace, fast_fraction, fast_rows, lookups,
+        hits, on_demand_fetches, miss_ratio, prefetches_issued, prefetches_useful,
+        prefetches_late, evictions.
+
+    Raises
+    ------
+    ValueError
+        For an unknown policy, one that was trained for other tables, a fraction out of its range
+        or less than one row, an empty trace, a batch size below 1.
+    """
+    if batch_size is not None and batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+    check_policies([policy for policy in policies if isinstance(policy, str)], policy_names())
+    for policy in policies:
+        if not isinstance(policy, str):
+            policy.check(trace)
+    stream = Stream.of(trace)
+    accesses = stream.accesses
+    counted = first_counted(len(accesses), count_from)
+    if len(accesses) == 0:
+        raise ValueError(f"trace {trace.name!r} has no accesses, expected one or more")
+    distinct = count_distinct(accesses, stream.rows)
+    capacities = [fast_rows(fraction, distinct) for fraction in fast_fractions]
+    report = progress if progress is not None else lambda _: None
+
+    records = []
+    for policy in policies:
+        name = policy if isinstance(policy, str) else policy.name
+        for fraction, capacity in zip(fast_fractions, capacities, strict=True):
+            if policy == OPT:
+                counts = belady(accesses, stream.rows, capacity, count_from=counted)
+                report(len(accesses))
+            else:
+                counts = run_simulator(
+                    stream,
+                    policy if isinstance(policy, str) else policy.model_for(capacity, accesses),
+                    capacity,
+                    count_from=counted,
+                    samples_per_call=batch_size or 0,
+                    prefetch_cost=PREFETCH_COST,
+                    seed=seed,
+                    report=report,
+                ).counts
+            records.append(count_record(name, trace.name, fraction, capacity, counts))
+    return records
+
+
+def check_policies(policies: Sequence[str], known: Sequence[str]) -> None:
+    """Raise ValueError, naming those known, for a policy that is not."""
+    for policy in policies:
+        if policy not in known:
+            raise ValueError(f"policy {policy!r} is unknown; known are {', '.join(known)}")
+
+
+def count_record(
+    policy: str, trace: str, fast_fraction: float, capacity: int, counts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Make the record of a policy at a capacity, as it goes into JSON, from what was counted.
+
+    Parameters
+    ----------
+    policy, trace : str
+        Names.
+    fast_fraction, capacity : float, int
+        The fast tier's share of the trace's distinct rows, and its rows.
+    counts : mapping
+        lookups, hits, on_demand_fetches, evictions, and the prefetches if there could be any.
+    """
+    lookups = counts["lookups"]
+    return {
+        "policy": policy,
+        "trace": trace,
+        "fast_fraction": fast_fraction,
+        "fast_rows": capacity,
+        "lookups": lookups,
+        "hits": counts["hits"],
+        "on_demand_fetches": counts["on_demand_fetches"],
+        "miss_ratio": counts["on_demand_fetches"] / lookups if lookups else 0.0,
+        "prefetches_issued": counts.get("prefetches_issued", 0),
+        "prefetches_useful": counts.get("prefetches_useful", 0),
+        "prefetches_late": counts.get("prefetches_late", 0),
+        "evictions": counts["evictions"],
+    }
