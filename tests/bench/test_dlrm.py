@@ -13,7 +13,6 @@ from bench.dlrm.contenders import CONTENDERS, IN_DRAM, LABELS, LRU
 from bench.dlrm.requests import Requests
 from bench.dlrm.settings import QUICK
 from tieralloc import trace
-from tieralloc.tools.page import read_results, to_page
 
 CONTRACT = {
     *("policy", "trace", "fast_fraction", "fast_rows", "lookups", "hits", "on_demand_fetches"),
@@ -87,13 +86,6 @@ def test_a_learned_policy_is_seen_at_work(quick):
     assert closed["recmg"]["policy_stats"]["state"] in ("running", "paused")
     assert "policy_stats" not in closed[LRU]
     assert closed[LRU]["cpu_us"]["policy"] == 0
-
-
-def test_its_file_makes_a_page(quick):
-    _, _, _, path = quick
-    page = to_page(read_results(path), path.name)
-    assert "A DLRM served end to end" in page
-    assert "Where the time goes" in page
 
 
 def test_results_name_no_directory_of_this_machine(quick):
