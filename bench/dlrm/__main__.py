@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from bench import machine
-from bench.cgroup import CgroupRefusedError, reading_slowly
 from bench.dlrm import tables
 from bench.dlrm.contenders import CONTENDERS, IN_DRAM, LABELS, LRU, Contender
 from bench.dlrm.measure import Place, Scene, closed_rate, places
@@ -24,6 +23,7 @@ from bench.dlrm.policies import trained
 from bench.dlrm.requests import COUNT_FROM, Requests
 from bench.dlrm.settings import BOTTOM_LAYERS, DENSE_FEATURES, FULL, QUICK, TOP_LAYERS, Settings
 from bench.policies.__main__ import MODELS, RESULTS, TRACES, traces_in
+from bench.scenery.cgroups import CgroupRefusedError, limited_reads
 from tieralloc import trace
 from tieralloc._disk import default_directory, file_system_of
 from tieralloc._files import replacing
@@ -82,8 +82,8 @@ def _settings(options: argparse.Namespace) -> Settings:
     return replace(base, **given)
 
 
-def _disk(directory: Path, read_iops: int | None) -> AbstractContextManager[None]:
-    return nullcontext() if read_iops is None else reading_slowly(directory, read_iops)
+def _disk(directory: Path, read_iops: int | None) -> AbstractContextManager[Any]:
+    return nullcontext() if read_iops is None else limited_reads(directory, read_iops)
 
 
 def _measure(options: argparse.Namespace, settings: Settings, directory: Path) -> dict[str, Any]:

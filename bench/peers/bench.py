@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from bench import cgroup
 from bench.peers import loads
 from bench.peers.dataset import Dataset
 from bench.peers.kinds import PEERS
@@ -20,6 +19,7 @@ from bench.peers.loads import Batch, Load
 from bench.peers.peer import OneTable, PeerFailedError
 from bench.peers.runner import CgroupRunner, Runner
 from bench.peers.settings import Settings
+from bench.scenery import cgroups
 
 _CHECKED_BAGS = 64
 
@@ -88,7 +88,7 @@ class Bench:
         kind = PEERS[key]
         reason = kind.refusal()
         if reason is None and kind.needs_cgroup and budget is not None:
-            reason = cgroup.refusal()
+            reason = cgroups.refusal()
         if reason is not None:
             self.refuse(key, reason)
             return None

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.cgroup import MemoryCgroup
 from bench.peers.dataset import Dataset
 from bench.peers.loads import Batch, Load
 from bench.peers.measure import Served, serve, serve_from_threads
 from bench.peers.peer import Peer, PeerFailedError, bag_count
+from bench.scenery.cgroups import MemoryCgroup
 
 _WORKING_BYTES = 2 << 20
 _PAGE_TABLE_SHARE = 512  # 8 bytes for each 4 KiB mapped
