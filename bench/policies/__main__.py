@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.policies import libcachesim_caches, tables
 from bench.policies.compared import LABELS, LEARNED, LIBCACHESIM
-from bench.policies.measure import Record, Setting, jobs_for
+from bench.policies.measure import Record, Setting, jobs_for, slim
 from bench.scenery.about import about
 from bench.scenery.arguments import (
     add_models,
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = [job for path in paths for job in jobs_for(path, labels, setting)]
         measured, failed = _measure(jobs, options.jobs)
     head = about(public_command(NAME, given))
-    records = [{**record, "commit": head["commit"]} for record in measured]
+    records = [{**slim(record), "commit": head["commit"]} for record in measured]
     out = out_directory(options)
     if out is not None:
         path = out / f"{NAME}.json"

@@ -7,7 +7,7 @@ thread and, of learned policies, ``training_cpu_seconds``.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -105,6 +105,17 @@ def _simulate(made: Trace, policy: str | LearnedPolicy, fraction: float) -> Reco
     (record,) = simulate(made, [policy], [fraction], COUNT_FROM)
     spent = time.process_time() - began
     return {**record, "cpu_us_per_access": 1e6 * spent / made.num_lookups}
+
+
+def slim(record: Record, dropped: Collection[str] = ("hits",)) -> Record:
+    """Leave out fields that follow from others, and those of prefetching where it is not."""
+    return {
+        key: value
+        for key, value in record.items()
+        if key not in dropped
+        and value is not None
+        and (value != 0 or not key.startswith("prefetch"))
+    }
 
 
 class Replay:

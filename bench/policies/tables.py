@@ -126,14 +126,11 @@ def _gains(grid: Grid, learned: Sequence[str]) -> str:
 
 
 def _prefetches(records: Sequence[Record | None]) -> str:
-    issued = sum(record["prefetches_issued"] for record in records if record)
-    if not issued:
-        return ""
-    lookups, useful = (
-        sum(record[name] for record in records if record)
-        for name in ("lookups", "prefetches_useful")
+    issued, useful, lookups = (
+        sum(record.get(name, 0) for record in records if record)
+        for name in ("prefetches_issued", "prefetches_useful", "lookups")
     )
-    return f"{issued / lookups:.3f}, {useful / issued:.1%}"
+    return f"{issued / lookups:.3f}, {useful / issued:.1%}" if issued else ""
 
 
 def _costs(grid: Grid) -> str:
