@@ -1,4 +1,4 @@
-"""fio: what the device gives to random reads of 4 KiB."""
+"""fio: random reads of 4 KiB by io_uring with O_DIRECT, one thread."""
 
 from __future__ import annotations
 
@@ -15,23 +15,14 @@ class FioRefusedError(Exception):
 
 
 def random_reads(path: Path, depth: int, seconds: float, *, in_bursts: bool = False) -> float:
-    """Reads a second of 4 KiB at random places of a file, by io_uring with O_DIRECT, one thread.
+    """Return reads per second with `depth` in flight.
 
-    Parameters
-    ----------
-    path : path
-        The file.
-    depth : int
-        Reads under way.
-    seconds : float
-        How long.
-    in_bursts : bool
-        Let all of them end before the next are begun, as calls of so many rows do.
+    In bursts, all of them end before the next are issued, as in calls of so many rows.
 
     Raises
     ------
     FioRefusedError
-        Where there is no fio, or it fails.
+        Where fio is missing, or fails.
     """
     command = _command(path, depth, seconds)
     if in_bursts:
@@ -45,9 +36,9 @@ def random_reads(path: Path, depth: int, seconds: float, *, in_bursts: bool = Fa
 
 
 @contextmanager
-def reading(path: Path, depth: int, rate: float, most_seconds: float) -> Iterator[None]:
-    """Have a process of its own read at random, at the lowest priority, so many blocks a second."""
-    command = [*_command(path, depth, most_seconds), f"--rate_iops={round(rate)}", "--nice=19"]
+def reading(path: Path, depth: int, rate: float, max_seconds: float) -> Iterator[None]:
+    """Read so many blocks per second in another process, at the lowest priority."""
+    command = [*_command(path, depth, max_seconds), f"--rate_iops={round(rate)}", "--nice=19"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         yield
@@ -57,28 +48,19 @@ def reading(path: Path, depth: int, rate: float, most_seconds: float) -> Iterato
 
 
 def refusal() -> str | None:
-    """Say why there is no fio here; None where there is."""
+    """Return why there is no fio here; None where there is."""
     if shutil.which("fio") is None:
         return "fio is not installed (Debian and Ubuntu: apt-get install fio)"
     return None
 
 
 def _command(path: Path, depth: int, seconds: float) -> list[str]:
-    refused = refusal()
-    if refused is not None:
-        raise FioRefusedError(refused)
-    return [
-        "fio",
-        "--name=peer",
-        f"--filename={path}",
-        "--readonly",
-        "--rw=randread",
-        "--bs=4k",
-        "--ioengine=io_uring",
-        "--direct=1",
-        f"--iodepth={depth}",
-        "--norandommap",
-        "--time_based",
-        f"--runtime={max(1, round(seconds * 1000))}ms",
-        "--output-format=json",
-    ]
+    reason = refusal()
+    if reason is not None:
+        raise FioRefusedError(reason)
+    options = (
+        "--name=baseline --readonly --rw=randread --bs=4k --ioengine=io_uring --direct=1"
+        " --norandommap --time_based --output-format=json"
+    )
+    runtime = f"--runtime={max(1, round(seconds * 1000))}ms"
+    return ["fio", *options.split(), f"--filename={path}", f"--iodepth={depth}", runtime]

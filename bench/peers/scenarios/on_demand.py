@@ -1,0 +1,123 @@
+"""Rows of a cold file, against the random reads per second of its device."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import tieralloc as ta
+from bench.peers import fio
+from bench.peers.adapter import BaselineFailedError
+from bench.peers.experiment import Experiment
+from bench.peers.in_dram import Tieralloc
+from bench.peers.results import Result, at_least
+from bench.peers.workloads import drop_page_cache, map_rows
+from bench.scenery.turns import Spread, alternate, ratios
+from tieralloc import _core
+
+_BLOCK = 4096
+_DEPTH = 64
+_FAST_FRACTION = 0.01
+_MEMMAP, _BURSTS = "numpy.memmap, cold", "fio in bursts of as many"
+
+
+class ColdRows:
+    """Rows in random order: no two of a call in one block, none repeated before all others."""
+
+    def __init__(self, rows: int, row_bytes: int) -> None:
+        self._per_block = max(1, _BLOCK // row_bytes)
+        self._blocks = np.random.default_rng(2).permutation(rows // self._per_block)
+        self._passes = self._at = 0
+
+    def take(self, count: int) -> NDArray[np.int64]:
+        if self._at + count > len(self._blocks):
+            self._at = 0
+            self._passes += 1
+        blocks = self._blocks[self._at : self._at + count]
+        self._at += count
+        return np.asarray(blocks * self._per_block + self._passes % self._per_block)
+
+
+def run(experiment: Experiment) -> Iterator[Result]:
+    settings = experiment.settings
+    (workload,) = experiment.workloads("b")
+    dataset = experiment.dataset(workload)
+    budget = max(1 << 20, int(dataset.rows * dataset.row_bytes * _FAST_FRACTION))
+    adapter = Tieralloc(dataset, budget)
+    adapter.prepare()
+    path, seconds = adapter.path, settings.seconds
+    cold = ColdRows(dataset.rows, dataset.row_bytes)
+    few = settings.on_demand_rows[0]
+
+    def lookups(rows: int, engine: str = "auto") -> Callable[[int], float]:
+        """Measure rows per second of a store that has just been opened, and misses all."""
+
+        def measure(_: int) -> float:
+            with ta.TieredStore.open(path, fast_bytes=budget, engine=engine) as store:
+                (table,) = store.tables.values()
+                out = np.empty((rows, dataset.dim), dtype=np.float32)
+                speed = _repeat(lambda: table.lookup(cold.take(rows), out=out), rows, seconds)
+                stats = store.stats()
+            if stats["hits"]:
+                raise BaselineFailedError(f"{stats['hits']} of {stats['lookups']} rows hit, not 0")
+            return speed
+
+        return measure
+
+    def memmap(_: int) -> float:
+        drop_page_cache(path)
+        mapped = map_rows(path, dataset.dim)
+        out = np.empty((few, dataset.dim), dtype=np.float32)
+        return _repeat(
+            lambda: np.take(mapped, cold.take(few), axis=0, out=out, mode="clip"), few, seconds
+        )
+
+    measures = {_per_call(rows): lookups(rows) for rows in (*settings.on_demand_rows, 1)}
+    for engine, refusal in _core.fetch_engines().items():
+        if refusal:
+            experiment.refused[f"engine {engine}"] = refusal
+        else:
+            measures[f"engine {engine}"] = lookups(few, engine)
+    measures[_MEMMAP] = memmap
+    no_fio = ""
+    try:
+        fio.random_reads(path, depth=1, seconds=0.01)
+        for depth in (_DEPTH, 1):
+            measures[f"fio at depth {depth}"] = lambda _, depth=depth: fio.random_reads(
+                path, depth, seconds
+            )
+        measures[_BURSTS] = lambda _: fio.random_reads(path, few, seconds, in_bursts=True)
+    except fio.FioRefusedError as error:
+        no_fio = experiment.refused["fio"] = str(error)
+    speeds = alternate("on-demand", settings.turns, measures)
+    figures = {f"{name}, rows/s": Spread.of(values).median for name, values in speeds.items()}
+
+    def ratio(rows: int, baseline: str, **options: Any) -> Result:
+        value = ratios(speeds[_per_call(rows)], speeds[baseline]) if baseline in speeds else None
+        note = "" if value else no_fio
+        return Result(f"{_per_call(rows)} ÷ {baseline}", value, note=note, **options)
+
+    for rows in settings.on_demand_rows:
+        of_all: dict[str, Any] = {"figures": dict(figures)} if rows == few else {}
+        yield ratio(rows, f"fio at depth {_DEPTH}", target=at_least(0.9), **of_all)
+    yield ratio(few, _MEMMAP, target=at_least(5.0))
+    yield ratio(few, _BURSTS)
+    yield ratio(1, "fio at depth 1")
+
+
+def _repeat(call: Callable[[], Any], rows: int, seconds: float) -> float:
+    """Return rows per second of a call that is repeated for so long."""
+    began = time.perf_counter()
+    calls = 0
+    while (passed := time.perf_counter() - began) < seconds or calls == 0:
+        call()
+        calls += 1
+    return calls * rows / passed
+
+
+def _per_call(rows: int) -> str:
+    return f"{rows} row{'s' if rows > 1 else ''} per call"
