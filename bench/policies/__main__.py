@@ -14,6 +14,7 @@ from bench.policies.compared import LABELS, LEARNED, LIBCACHESIM
 from bench.policies.measure import Record, Setting, jobs_for, slim
 from bench.scenery.about import about
 from bench.scenery.arguments import (
+    RESULTS,
     add_models,
     add_only,
     make_parser,
@@ -34,6 +35,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     parser = _parser()
     options = parser.parse_args(given)
+    if options.show:
+        kept = read_json((options.out or RESULTS) / f"{NAME}.json")
+        print(tables.page(kept["records"] if kept else []))
+        return 0
     missing = _missing(options.only)
     with tempfile.TemporaryDirectory(prefix="tieralloc-policies-") as temporary:
         scratch = Path(temporary)
@@ -134,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="take policies trained with these settings, and finish interrupted trainings",
     )
+    parser.add_argument("--show", action="store_true", help="print the kept results")
     parser.add_argument(
         "--jobs", type=int, default=core_count(), metavar="N", help="processes (%(default)s)"
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence, Set
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,43 +46,43 @@ def jobs_for(path: Path, labels: Set[str], setting: Setting) -> list[Job]:
     """Split the measuring of a trace into jobs, the longest first."""
     trace = path.name.partition(".")[0]
     learned = [label for label in LEARNED if label in labels]
-    jobs = []
-    for policy in dict.fromkeys(map(trained_as, learned)):
-        alike = [label for label in learned if trained_as(label) == policy]
-        jobs.append(Job(f"{', '.join(alike)} on {trace}", measure_learned, (path, alike, setting)))
+    groups = [
+        [label for label in learned if trained_as(label) == policy]
+        for policy in dict.fromkeys(map(trained_as, learned))
+    ]
+    jobs = [Job(f"{', '.join(each)} on {trace}", measure, (path, each, setting)) for each in groups]
     for label in sorted(labels & LIBCACHESIM.keys(), key=lambda label: label != "LRB"):
         jobs.append(Job(f"{label} on {trace}", measure_libcachesim, (path, label, setting)))
     simple = [label for label in (*SIMPLE, OPT) if label in labels]
     if simple:
-        jobs.append(Job(f"{', '.join(simple)} on {trace}", measure_simple, (path, simple, setting)))
+        jobs.append(Job(f"{', '.join(simple)} on {trace}", measure, (path, simple, setting)))
     return jobs
 
 
-def measure_simple(path: Path, labels: Sequence[str], setting: Setting) -> list[Record]:
-    """Measure policies of tieralloc."""
+def measure(path: Path, labels: Sequence[str], setting: Setting) -> list[Record]:
+    """Measure policies of tieralloc: simple ones, or those that run from one training."""
     made = traces.read(path)
-    return [
-        _simulate(made, label, fraction) for label in labels for fraction in setting.fast_fractions
-    ]
-
-
-def measure_learned(path: Path, labels: Sequence[str], setting: Setting) -> list[Record]:
-    """Train once, and measure the policies that run from that training."""
-    made = traces.read(path)
-    directory, seconds = train(
-        made,
-        trained_as(labels[0]),
-        setting.models,
-        fast_fractions=setting.fast_fractions,
-        epochs=setting.epochs,
-        seed=setting.seed,
-        reuse=setting.reuse,
-    )
-    return [
-        {**_simulate(made, policy, fraction), "training_cpu_seconds": seconds}
-        for policy in [load_policy(label, str(directory)) for label in labels]
-        for fraction in setting.fast_fractions
-    ]
+    policies: Sequence[str | LearnedPolicy] = labels
+    seconds = None
+    if labels[0] in LEARNED:
+        directory, seconds = train(
+            made,
+            trained_as(labels[0]),
+            setting.models,
+            fast_fractions=setting.fast_fractions,
+            epochs=setting.epochs,
+            seed=setting.seed,
+            reuse=setting.reuse,
+        )
+        policies = [load_policy(label, str(directory)) for label in labels]
+    records = []
+    for policy, fraction in product(policies, setting.fast_fractions):
+        began = time.process_time()
+        (record,) = simulate(made, [policy], [fraction], COUNT_FROM)
+        spent = time.process_time() - began
+        record["cpu_us_per_access"] = 1e6 * spent / made.num_lookups
+        records.append({**record, "training_cpu_seconds": seconds})
+    return records
 
 
 def measure_libcachesim(path: Path, label: str, setting: Setting) -> list[Record]:
@@ -98,13 +99,6 @@ def measure_libcachesim(path: Path, label: str, setting: Setting) -> list[Record
         record = count_record(label, replay.name, fraction, rows, {**counts, "evictions": None})
         records.append({**record, "cpu_us_per_access": 1e6 * spent / len(replay.stream.accesses)})
     return records
-
-
-def _simulate(made: Trace, policy: str | LearnedPolicy, fraction: float) -> Record:
-    began = time.process_time()
-    (record,) = simulate(made, [policy], [fraction], COUNT_FROM)
-    spent = time.process_time() - began
-    return {**record, "cpu_us_per_access": 1e6 * spent / made.num_lookups}
 
 
 def slim(record: Record, dropped: Collection[str] = ("hits",)) -> Record:

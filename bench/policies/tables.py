@@ -1,12 +1,10 @@
-"""The records of `bench.policies` as Markdown tables.
-
-A cell is a trace at a fast fraction. Every figure made of a cell that was not measured is None.
-"""
+"""The records of `bench.policies` as Markdown tables. A cell is a trace at a fast fraction."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from statistics import mean
+from typing import NamedTuple
 
 from bench.policies.compared import BASELINES, CHECKS, LABELS, LEARNED, LRU, OPT
 from bench.policies.measure import Record
@@ -20,48 +18,42 @@ Learned policies are trained on the first half of each trace; figures count the 
 access at a time. A capacity is a share of the distinct rows of the trace."""
 
 
+class Gain(NamedTuple):
+    """On-demand fetches ÷ LRU's and ÷ the best baseline's; the share of the gap from LRU to OPT."""
+
+    to_lru: float
+    to_best: float
+    gap_closed: float
+
+
 class Grid:
-    """Records by policy and cell."""
+    """Records by policy and cell, and what follows from them."""
 
     def __init__(self, records: Sequence[Record]) -> None:
-        self.cells = sorted({(record["trace"], record["fast_fraction"]) for record in records})
         self._records = {(r["policy"], (r["trace"], r["fast_fraction"])): r for r in records}
-        self.labels = [label for label in LABELS if any(self.row(label))]
+        self.cells = sorted({cell for _, cell in self._records})
+        self.labels = [label for label in LABELS if self.row(label)]
 
     def at(self, policy: str, cell: Cell) -> Record | None:
-        """Return a record."""
+        """Return a record; None where it was not measured."""
         return self._records.get((policy, cell))
 
     def row(self, policy: str) -> list[Record]:
         """Return the records of a policy."""
         return [record for cell in self.cells if (record := self.at(policy, cell))]
 
-    def miss_ratio(self, policy: str, cell: Cell) -> float | None:
-        """Return on-demand fetches ÷ lookups."""
-        record = self.at(policy, cell)
-        return None if record is None else record["miss_ratio"]
-
-    def best(self, cell: Cell, policies: Iterable[str] = BASELINES) -> str | None:
-        """Return the policy with the lowest miss ratio, of those measured."""
+    def best(self, cell: Cell, policies: Iterable[str] = BASELINES) -> Record | None:
+        """Return the record with the lowest miss ratio."""
         records = [record for policy in policies if (record := self.at(policy, cell))]
-        return min(records, key=lambda r: r["miss_ratio"])["policy"] if records else None
+        return min(records, key=lambda record: record["miss_ratio"], default=None)
 
-    def to_lru(self, policy: str, cell: Cell) -> float | None:
-        """Return on-demand fetches ÷ those of LRU."""
-        return _ratio(self.miss_ratio(policy, cell), self.miss_ratio(LRU, cell))
-
-    def to_best(self, policy: str, cell: Cell) -> float | None:
-        """Return on-demand fetches ÷ those of the best baseline."""
-        best = self.best(cell)
-        return best and _ratio(self.miss_ratio(policy, cell), self.miss_ratio(best, cell))
-
-    def gap_closed(self, policy: str, cell: Cell) -> float | None:
-        """Return the share of the gap from LRU to OPT: 0 at the miss ratio of LRU, 1 at OPT's."""
-        ratios = [self.miss_ratio(name, cell) for name in (policy, LRU, OPT)]
-        if None in ratios:
+    def gain(self, policy: str, cell: Cell) -> Gain | None:
+        """Return the gain of a policy; None where it, LRU or OPT was not measured."""
+        records = [self.at(policy, cell), self.at(LRU, cell), self.best(cell), self.at(OPT, cell)]
+        own, lru, best, opt = (record["miss_ratio"] if record else None for record in records)
+        if None in (own, lru, best, opt) or lru == opt:
             return None
-        own, lru, opt = ratios
-        return _ratio(lru - own, lru - opt)
+        return Gain(own / lru, own / best, (lru - own) / (lru - opt))
 
 
 def page(records: Sequence[Record]) -> str:
@@ -69,14 +61,20 @@ def page(records: Sequence[Record]) -> str:
     grid = Grid(records)
     if not grid.cells:
         return "Nothing was measured."
+    learned = [label for label in LEARNED if label in grid.labels]
+    ahead = [label for label in grid.labels if _prefetches(grid.row(label))]
     parts = [_ABOUT, "On-demand fetches ÷ lookups; in bold the fewest of a column, OPT apart:"]
     parts.append(_by_cell(grid, grid.labels, lambda label, cell: _miss_ratio(grid, label, cell)))
-    if learned := [label for label in LEARNED if label in grid.labels]:
-        parts += ["Learned policies beside the best baseline of each cell; ✓: fewer fetches:"]
-        parts += [_gains(grid, learned)]
-    if ahead := [label for label in grid.labels if _prefetches(grid.row(label))]:
+    if learned:
+        parts += [
+            "On-demand fetches ÷ LRU's, ÷ the best baseline's, and the share of the gap from LRU to"
+            " OPT that is closed:",
+            _by_cell(grid, ["best baseline", *learned], lambda *place: _gain(grid, *place)),
+            "\n".join(_summary(grid, label) for label in learned),
+        ]
+    if ahead:
         parts += ["Prefetched rows per lookup, and the share of them that was used:"]
-        parts += [_by_cell(grid, ahead, lambda label, cell: _prefetches([grid.at(label, cell)]))]
+        parts += [_by_cell(grid, ahead, lambda *place: _prefetches([grid.at(*place)]))]
     parts += ["Cost; a replay of libcachesim has a call from Python per access:", _costs(grid)]
     return "\n\n".join(parts)
 
@@ -100,29 +98,31 @@ def _by_cell(grid: Grid, labels: Sequence[str], text: Callable[[str, Cell], str]
 
 
 def _miss_ratio(grid: Grid, label: str, cell: Cell) -> str:
-    ratio = grid.miss_ratio(label, cell)
-    if ratio is None:
+    record = grid.at(label, cell)
+    if record is None:
         return NONE
-    others = [other for other in grid.labels if other != OPT]
-    return f"**{ratio:.4f}**" if label == grid.best(cell, others) else f"{ratio:.4f}"
+    fewest = grid.best(cell, [other for other in grid.labels if other != OPT])
+    return f"**{record['miss_ratio']:.4f}**" if record is fewest else f"{record['miss_ratio']:.4f}"
 
 
-def _gains(grid: Grid, learned: Sequence[str]) -> str:
-    """Lay out three rows a policy, with the mean and the worst cell."""
-    rows = [["best baseline", *(grid.best(cell) or NONE for cell in grid.cells), "", ""]]
-    for label in learned:
-        for what, figure in (("LRU", grid.to_lru), ("best baseline", grid.to_best)):
-            ratios = [figure(label, cell) for cell in grid.cells]
-            texts = [_ticked(ratio, figure == grid.to_best) for ratio in ratios]
-            known = [ratio for ratio in ratios if ratio is not None]
-            summary = [_ticked(of(known) if known else None) for of in (mean, max)]
-            rows.append([f"{label} ÷ {what}", *texts, *summary])
-        gaps = [grid.gap_closed(label, cell) for cell in grid.cells]
-        known = [gap for gap in gaps if gap is not None]
-        gaps += [of(known) if known else None for of in (mean, min)]
-        texts = [NONE if gap is None else f"{gap:.1%}" for gap in gaps]
-        rows.append([f"{label}, gap from LRU to OPT closed", *texts])
-    return markdown(["", *map(_name, grid.cells), "mean", "worst"], rows)
+def _gain(grid: Grid, label: str, cell: Cell) -> str:
+    if label not in LABELS:
+        best = grid.best(cell)
+        return best["policy"] if best else NONE
+    gain = grid.gain(label, cell)
+    return f"{gain.to_lru:.3f}, {gain.to_best:.3f}, {gain.gap_closed:.1%}" if gain else NONE
+
+
+def _summary(grid: Grid, label: str) -> str:
+    gains = [gain for cell in grid.cells if (gain := grid.gain(label, cell))]
+    if not gains:
+        return f"- {label}: not comparable without LRU, OPT and a baseline"
+    to_lru, to_best, gaps = zip(*gains, strict=True)
+    return (
+        f"- {label}: below the best baseline in {sum(ratio < 1 for ratio in to_best)} of"
+        f" {len(gains)} cells; ÷ LRU mean {mean(to_lru):.3f}, worst {max(to_lru):.3f}; ÷ the best"
+        f" baseline worst {max(to_best):.3f}; gap closed mean {mean(gaps):.1%}"
+    )
 
 
 def _prefetches(records: Sequence[Record | None]) -> str:
@@ -147,16 +147,5 @@ def _costs(grid: Grid) -> str:
     return markdown(["policy", *heads], rows)
 
 
-def _ticked(ratio: float | None, ticks: bool = False) -> str:
-    if ratio is None:
-        return NONE
-    return f"{ratio:.3f} ✓" if ticks and ratio < 1 else f"{ratio:.3f}"
-
-
 def _name(cell: Cell) -> str:
-    trace, fraction = cell
-    return f"{trace} {percent(fraction)}"
-
-
-def _ratio(value: float | None, unit: float | None) -> float | None:
-    return value / unit if value is not None and unit else None
+    return f"{cell[0]} {percent(cell[1])}"
