@@ -27,7 +27,7 @@ from bench.scenery.arguments import (
     public_command,
 )
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
-from bench.scenery.results import read_json, write_json, write_text
+from bench.scenery.results import read_json, rounded, write_json, write_text
 from bench.scenery.traces import FAST_FRACTIONS, traces_in
 from tieralloc import trace as traces
 from tieralloc._compare_plot import plot_comparison
@@ -79,7 +79,7 @@ def _measure(options: argparse.Namespace, given: Sequence[str]) -> dict[str, Any
             results[job.name] = result
     facts = {job.name: results[job.name][0] for job in jobs}
     records = [record for job in jobs for record in results[job.name][1]]
-    return {**about(public_command("paper", given)), "traces": facts, "records": records}
+    return rounded({**about(public_command("paper", given)), "traces": facts, "records": records})
 
 
 def _draw(content: Mapping[str, Any], docs: Path) -> dict[str, str]:

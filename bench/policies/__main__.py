@@ -22,7 +22,7 @@ from bench.scenery.arguments import (
     public_command,
 )
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
-from bench.scenery.results import read_json, write_json
+from bench.scenery.results import read_json, rounded, write_json
 from bench.scenery.traces import FAST_FRACTIONS, choose_traces
 from tieralloc._machine import core_count
 from tieralloc.report import percent
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         jobs = [job for path in paths for job in jobs_for(path, labels, setting)]
         measured, failed = _measure(jobs, options.jobs)
     head = about(public_command(NAME, given))
-    records = [{**slim(record), "commit": head["commit"]} for record in measured]
+    records = rounded([{**slim(record), "commit": head["commit"]} for record in measured])
     out = out_directory(options)
     if out is not None:
         path = out / f"{NAME}.json"

@@ -23,7 +23,7 @@ from bench.scenery.arguments import (
     public_command,
 )
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
-from bench.scenery.results import read_json, write_json
+from bench.scenery.results import read_json, rounded, write_json
 from bench.scenery.tables import NONE, markdown
 from bench.scenery.traces import FAST_FRACTIONS, choose_traces
 from bench.scenery.trained import train
@@ -87,7 +87,7 @@ def main(study: Study, words: str | None, arguments: Sequence[str] | None = None
         return 0
     with tempfile.TemporaryDirectory(prefix="tieralloc-study-") as temporary:
         scratch = Path(temporary)
-        samples = 2000 if options.quick else 32768
+        samples = 600 if options.quick else 32768
         try:
             paths = choose_traces(options.traces, scratch, quick=options.quick, num_samples=samples)
         except FileNotFoundError as error:
@@ -119,7 +119,8 @@ def measure_case(
 
 def keep(study: Study, records: Sequence[Record], given: Sequence[str], out: Path | None) -> None:
     """Print the table, and write the result file into a directory, if one is given."""
-    content = {**about(public_command(f"policies.{study.name}", given)), "records": records}
+    head = about(public_command(f"policies.{study.name}", given))
+    content = rounded({**head, "records": records})
     if out is not None:
         write_json(out / f"{study.name}.json", content)
     print(page(study, content))
