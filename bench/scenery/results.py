@@ -20,7 +20,8 @@ _DIGITS = 4
 def rounded(value: Any) -> Any:
     """Return a value of JSON with all floats in it rounded; dataclasses become objects."""
     if isinstance(value, float):
-        return float(f"{value:.{_DIGITS}g}")
+        number = float(f"{value:.{_DIGITS}g}")
+        return int(number) if abs(number) >= 10 ** (_DIGITS - 1) else number
     if is_dataclass(value) and not isinstance(value, type):
         value = asdict(value)
     if isinstance(value, Mapping):
@@ -62,4 +63,4 @@ def _lines(records: Sequence[Any]) -> str:
 
 
 def _compact(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
