@@ -58,6 +58,7 @@ class Child:
     ) -> None:
         self.name = name
         self._serves = serves
+        self._is_done = False
         context: Any = multiprocessing.get_context("forkserver" if preload else "spawn")
         if preload:
             context.set_forkserver_preload(list(preload))
@@ -95,6 +96,7 @@ class Child:
             raise ChildFailedError(
                 f"{self.name} ended with exit code {self._process.exitcode}"
             ) from None
+        self._is_done = not self._serves
         if error:
             raise ChildFailedError(f"{self.name} failed: {error}")
         if self._paused_process:
@@ -109,7 +111,7 @@ class Child:
                 self.call("close")
         self._resume()
         self.pipe.close()
-        if not self._serves:
+        if not self._serves and not self._is_done:
             self._process.terminate()
         self._process.join(timeout=_END_SECONDS)
         self._process.kill()
