@@ -19,6 +19,7 @@ from bench.dlrm.requests import Requests
 from bench.dlrm.scene import Record, Scene, placements
 from bench.dlrm.settings import FULL, QUICK, Settings
 from bench.scenery import arguments, machine
+from bench.scenery.about import about
 from bench.scenery.cgroups import CgroupRefusedError, limited_reads
 from bench.scenery.results import rounded, write_json, write_text
 from bench.scenery.traces import COUNT_FROM, FAST_FRACTIONS, choose_traces
@@ -37,16 +38,15 @@ def main(given: Sequence[str] | None = None) -> int:
         return 0 if options.quick else 1
     arguments.check_directory(parser, options.dir)
     os.environ["OMP_NUM_THREADS"] = "1"  # of child processes: requests are small
-    settings = _settings(options)
+    settings, command = _settings(options), arguments.public_command("dlrm", given)
     with tempfile.TemporaryDirectory(prefix="tieralloc-dlrm-", dir=options.dir) as temporary:
         directory = Path(temporary)
         try:
             with _limited(directory, settings.read_iops):
-                content = _measure(options, settings, directory)
+                content = _measure(options, settings, command, directory)
         except (CgroupRefusedError, FileNotFoundError) as error:
             print(f"skipped: {error}")
             return 1
-    content["command"] = arguments.public_command("dlrm", given)
     text = tables.markdown(rounded(content))
     print(f"\n{text}")
     out = arguments.out_directory(options)
@@ -69,11 +69,13 @@ def _limited(directory: Path, read_iops: int | None) -> AbstractContextManager[A
     return nullcontext() if read_iops is None else limited_reads(directory, read_iops)
 
 
-def _measure(options: argparse.Namespace, settings: Settings, directory: Path) -> dict[str, Any]:
+def _measure(
+    options: argparse.Namespace, settings: Settings, command: str, directory: Path
+) -> dict[str, Any]:
     records: list[Record] = []
     content: dict[str, Any] = {
         "title": "A DLRM served end to end",
-        "machine": machine.describe(directory),
+        **about(command, directory),
         "settings": asdict(settings),
         "refused": {},
         "others_busy_cores": 0.0,

@@ -8,23 +8,11 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Baseline:
-    """A way to serve the embeddings of a model.
+    """A way to serve the embeddings of a model."""
 
-    Parameters
-    ----------
-    policy : str
-        Of the fast tier; empty where all rows are in DRAM.
-    auto_pause : bool
-        Whether a learned policy pauses while it costs more than it saves, as by default.
-    queued : int
-        Number of queued requests whose rows are prefetched.
-    memory : {"file", "store in DRAM", "torch in DRAM"}
-        The place of the rows.
-    """
-
-    policy: str
-    auto_pause: bool = True
-    queued: int = 0
+    policy: str  # of the fast tier; empty where all rows are in DRAM
+    auto_pause: bool = True  # whether a learned policy pauses while it costs more than it saves
+    queued: int = 0  # requests in the queue whose rows are prefetched
     memory: Literal["file", "store in DRAM", "torch in DRAM"] = "file"
 
     @property

@@ -7,18 +7,10 @@ from collections.abc import Callable
 
 
 class Lookahead:
-    """Prefetches the rows of each queued request once, when few enough are before it.
+    """Prefetches the rows of each queued request once, by its number, in order.
 
+    It does so when the request has arrived and is one of the next `queued` to be served.
     Thread-safe: the server and the thread that receives requests call it.
-
-    Parameters
-    ----------
-    prefetch : callable
-        Prefetches the rows of a request, by its number.
-    queued : int
-        Max requests behind the one in service.
-    numbers : range
-        The requests.
     """
 
     def __init__(self, prefetch: Callable[[int], object], queued: int, numbers: range) -> None:

@@ -49,28 +49,14 @@ def placements(cores: Sequence[int]) -> list[Cores]:
 
 @dataclass
 class Scene:
-    """What is measured side by side.
-
-    Parameters
-    ----------
-    requests : Requests
-    fraction : float
-        Capacity as a share of the trace's distinct rows.
-    cores : Cores
-    policies : mapping of str to path
-        Directories of trained policies, by name.
-    directory : path
-        Of slow tiers.
-    failed : dict of str to str
-        Baselines that failed, and why.
-    """
+    """What is measured side by side."""
 
     requests: Requests
-    fraction: float
+    fraction: float  # capacity as a share of the trace's distinct rows
     cores: Cores
-    policies: Mapping[str, Path]
-    directory: Path
-    failed: dict[str, str] = field(default_factory=dict)
+    policies: Mapping[str, Path]  # directories of trained policies, by name
+    directory: Path  # of slow tiers
+    failed: dict[str, str] = field(default_factory=dict)  # baselines, and why
     others_busy_cores: float = 0.0
 
     @property

@@ -70,18 +70,9 @@ def start_server(
 
 
 class Server:
-    """Serves the requests of a trace.
+    """Serves the requests of a trace from a slow tier in a file, which is made.
 
-    Parameters
-    ----------
-    requests : Requests
-    baseline : Baseline
-    path : path
-        The file of the slow tier, which is made.
-    fast_rows : int
-        Capacity of the fast tier.
-    policy : path or None
-        Directory of a learned policy.
+    `policy` is the directory of a learned policy, if the baseline has one.
     """
 
     def __init__(

@@ -38,19 +38,18 @@ def markdown(content: Mapping[str, Any]) -> str:
         opened = [record for record in records if record["loop"] == "open"]
         title = f"### {percent(fraction)} of the rows in DRAM, {placement}"
         if closed:
-            parts += [f"{title}: closed loop", _table(_CLOSED, closed)]
-            parts += [_table(_times(closed), closed), bounds(closed, about)]
+            parts += [f"{title}: closed loop", _table(_CLOSED, closed), bounds(closed, about)]
         if opened:
             parts += [f"{title}: open loop", _table(_OPEN, opened)]
     return "\n\n".join(part for part in parts if part)
 
 
 def _conditions(content: Mapping[str, Any]) -> str:
-    machine, settings = content["machine"], content["settings"]
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    settings = content["settings"]
+    packages = ", ".join(f"{name} {version}" for name, version in content["packages"].items())
     lines = [
-        f"Command: `{content['command']}`",
-        f"Machine: {machine['machine']}; disk: {machine['disk']}",
+        f"Command: `{content['command']}`, commit {content['commit']}",
+        f"Machine: {content['machine']}; disk: {content['disk']}",
         f"Packages: {packages}",
         f"Requests of {settings['batch_size']} samples, rows of {settings['embedding_dim']} x "
         f"float32, {settings['turns']} turns",
@@ -95,7 +94,20 @@ def _time_to_lru(record: Record) -> str:
     return tables.spread(value and Spread(**value), 3)
 
 
-_TAIL: tuple[Column, ...] = (
+def _cpu(name: str) -> Callable[[Record], str]:
+    return lambda record: microseconds(record["cpu_us"][name])
+
+
+def _policy(record: Record) -> str:
+    """Return the active policy at the end, the share of accesses that it observed, and its lag."""
+    stats = record.get("policy_stats")
+    if stats is None:
+        return tables.NONE
+    active = ", ".join(stats["active"]) if stats["state"] == "running" else stats["state"]
+    return f"{active}, {stats['observed_share']:.0%}, {stats['lag']:,.0f}"
+
+
+_LATENCY: tuple[Column, ...] = (
     ("p50 ms", _milliseconds("p50")),
     ("p99 ms", _milliseconds("p99")),
     ("latency ÷ LRU", _time_to_lru),
@@ -105,41 +117,19 @@ _CLOSED: tuple[Column, ...] = (
     ("prefetches useful", _of_issued("prefetches_useful")),
     ("late", _of_issued("prefetches_late")),
     ("requests/s", lambda record: rate(record["achieved_rate"])),
-    *_TAIL,
+    *_LATENCY,
     ("DRAM", lambda record: format_size(record["dram_bytes"])),
+    ("CPU serving, µs", _cpu("serving")),
+    ("policy", _cpu("policy")),
+    ("background", _cpu("background")),
+    ("active, observed, lag", _policy),
 )
 _OPEN: tuple[Column, ...] = (
     ("offered/s", lambda record: rate(record["offered_rate"])),
-    *_TAIL,
+    *_LATENCY,
     ("max ms", _milliseconds("max")),
     ("", lambda record: "saturated" if record["saturated"] else ""),
 )
-
-
-def _times(records: Sequence[Record]) -> list[Column]:
-    """Make the columns of a request's time and CPU time, in µs, and of the policy's state."""
-
-    def column(key: str, name: str) -> Column:
-        head = f"{name}, µs" if key == "time_us" else f"CPU {name}, µs"
-        return head, lambda record: microseconds(record[key][name])
-
-    keys = [(key, name) for key in ("time_us", "cpu_us") for name in records[0][key]]
-    return [*(column(*key) for key in keys), ("policy lag", _lag), ("active", _active)]
-
-
-def _lag(record: Record) -> str:
-    stats = record.get("policy_stats")
-    return tables.NONE if stats is None else f"{stats['lag']:,.0f}"
-
-
-def _active(record: Record) -> str:
-    """Return the active policy at the end, and the share of accesses that it observed."""
-    stats = record.get("policy_stats")
-    if stats is None:
-        return tables.NONE
-    active = ", ".join(stats["active"]) if stats["state"] == "running" else stats["state"]
-    observed = stats["observed_share"]
-    return active if observed > 0.995 else f"{active}, observed {observed:.0%}"
 
 
 def bounds(records: Sequence[Record], about: Mapping[str, Any]) -> str:

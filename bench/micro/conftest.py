@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from bench.micro.known_table import FULL, SMALL, KnownTable, Sizes, check_hit_ratio
-from bench.scenery.machine import describe
+from bench.scenery.about import about
 from tieralloc._disk import default_directory
 
 
@@ -57,7 +57,7 @@ def add_info(benchmark: Any, directory: Path) -> Callable[..., None]:
             kernels=stats["kernels"],
             index=stats["index"],
             policy=stats["policy"],
-            machine=describe(directory),
+            **about("make bench", directory),
             **more,
         )
         if benchmark.stats is not None:

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from bench.numa.emulated import EXTRA_NS, markdown, run
 from bench.scenery import arguments
+from bench.scenery.about import about
 from bench.scenery.results import write_json, write_text
 from bench.scenery.traces import FAST_FRACTIONS, choose_traces
 from bench.scenery.trained import train
-from tieralloc import _machine, trace
+from tieralloc import trace
 
 REPEATS = 3
 GENERATED_SAMPLES = 20_000
@@ -46,8 +47,7 @@ def main(given: Sequence[str] | None = None) -> None:
             repeats=1 if quick else REPEATS,
         )
     content = {
-        "machine": _machine.describe(),
-        "command": arguments.public_command("numa", given),
+        **about(arguments.public_command("numa", given)),
         "trace": made.name,
         "fast_fraction": fraction,
         "emulated": True,

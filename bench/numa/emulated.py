@@ -131,7 +131,9 @@ def markdown(content: dict[str, Any]) -> str:
         f"Emulated: local memory with extra ns per cache line, {LINES} lines a row, spun one after"
         f" the other. Trace {content['trace']}, {content['fast_fraction']:.0%} of its distinct rows"
         " in the fast tier, second half counted, one thread, 256 samples a call, time of the median"
-        f" call.\n\n- Command: `{content['command']}`\n- Machine: {content['machine']}",
+        " call.",
+        f"- Command: `{content['command']}`, commit {content['commit']}\n"
+        f"- Machine: {content['machine']}",
         "Figures are the time of a lookup without a fast tier ÷ with one: above 1 it pays. `always`"
         " copies every row that is read in place; `auto` copies rows that are worth it.",
         tables.markdown(

@@ -16,30 +16,32 @@ from bench.peers.results import Result, markdown, save
 from bench.peers.scenarios import SCENARIOS
 from bench.peers.settings import FULL, QUICK
 from bench.scenery import arguments, machine
+from bench.scenery.about import about
 
 
 def main(given: Sequence[str] | None = None) -> int:
+    given = sys.argv[1:] if given is None else list(given)
     parser = arguments.make_parser("peers", __doc__)
     arguments.add_only(parser, list(SCENARIOS), "some scenarios")
     arguments.add_directory(parser)
     options = parser.parse_args(given)
     arguments.check_directory(parser, options.dir)
     with tempfile.TemporaryDirectory(prefix="tieralloc-peers-", dir=options.dir) as directory:
-        _run(options, Path(directory))
+        _run(options, arguments.public_command("peers", given), Path(directory))
     return 0
 
 
-def _run(options: argparse.Namespace, directory: Path) -> None:
+def _run(options: argparse.Namespace, command: str, directory: Path) -> None:
     """Measure scenario after scenario; each is written as soon as it is measured."""
     settings = QUICK if options.quick else FULL
     out = arguments.out_directory(options)
     experiment = Experiment(settings, directory, options.traces or arguments.TRACES)
-    about = {
-        "machine": machine.describe(directory),
+    head = {
+        **about(command, directory),
         "settings": asdict(settings),
         "refused": experiment.refused,
     }
-    print(about["machine"]["machine"], f"disk: {about['machine']['disk']}", sep="\n")
+    print(head["machine"], f"disk: {head['disk']}", sep="\n")
     if options.quick:
         print(arguments.QUICK_NOTE)
     reached: list[bool | None] = []
@@ -56,7 +58,7 @@ def _run(options: argparse.Namespace, directory: Path) -> None:
         reached += [result.is_reached for result in results]
         if out is not None:
             path = out / f"peers-{machine.slug()}.json"
-            save(path, scenario.number, scenario.title, results, about)
+            save(path, scenario.number, scenario.title, results, head)
     for name, reason in experiment.refused.items():
         print(f"left out: {name}: {reason}")
     print(f"\nreached: {reached.count(True)} of {reached.count(True) + reached.count(False)}")

@@ -6,7 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from bench.peers.workloads import Batch, Dataset, pool
+import numpy as np
+
+from bench.peers.serving import Served, serve, serve_from_threads
+from bench.peers.workloads import Batch, Dataset, Workload, pool
 
 
 class BaselineFailedError(Exception):
@@ -14,27 +17,17 @@ class BaselineFailedError(Exception):
 
 
 class Adapter(ABC):
-    """Serves embedding bags from the rows of a dataset.
-
-    Parameters
-    ----------
-    dataset : Dataset
-    budget : int or None
-        Bytes of DRAM for rows; None for all rows.
-    """
+    """Serves a workload from the rows of a dataset, within `budget` bytes of DRAM if given."""
 
     name: ClassVar[str]
-    #: Modules that it imports.
-    modules: ClassVar[tuple[str, ...]] = ()
-    #: Whether it can serve from less DRAM than the rows take.
-    has_budget: ClassVar[bool] = False
-    #: Whether it caches in the page cache, which only a memory cgroup limits.
-    needs_cgroup: ClassVar[bool] = False
-    #: Whether results are (B, T * dim), the tables side by side; else (T * B, dim).
-    side_by_side: ClassVar[bool] = False
+    modules: ClassVar[tuple[str, ...]] = ()  # that it imports
+    has_budget: ClassVar[bool] = False  # whether it can serve from less DRAM than the rows take
+    needs_cgroup: ClassVar[bool] = False  # whether only a memory cgroup limits its page cache
+    side_by_side: ClassVar[bool] = False  # results are (B, T * dim), else (T * B, dim)
 
-    def __init__(self, dataset: Dataset, budget: int | None) -> None:
+    def __init__(self, dataset: Dataset, workload: Workload, budget: int | None = None) -> None:
         self.dataset = dataset
+        self.workload = workload
         self.budget = budget
 
     @classmethod
@@ -51,7 +44,7 @@ class Adapter(ABC):
         """Make its files unless they exist, and drop their pages from the page cache."""
 
     @abstractmethod
-    def load(self) -> None:
+    def open(self) -> None:
         """Get ready to serve."""
 
     @abstractmethod
@@ -60,22 +53,43 @@ class Adapter(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release everything but files; `load` may follow again."""
+        """Release everything but files; `open` may follow again."""
 
     def dram_bytes(self) -> int:
         """Return the DRAM of rows, caches and metadata."""
         return self.dataset.rows * self.dataset.row_bytes
 
-    def fill(self, batches: Sequence[Batch]) -> bool:
-        """Fill the cache as serving these batches would; False where it cannot."""
-        return False
-
     def use_threads(self, count: int) -> None:  # noqa: B027
         """Use so many threads within a call, where it can."""
 
     def misses(self) -> tuple[int, int] | None:
-        """Return lookups and misses since `load`; None where it does not count them."""
+        """Return lookups and misses since `open`; None where it does not count them."""
         return None
+
+    def results(self, batch: Batch) -> Any:
+        """Return the sums of the bags of a batch, table-major: (T * B, dim)."""
+        result = np.asarray(self.embedding_bag(batch))
+        if self.side_by_side:
+            bags = self.dataset.bag_count(batch)
+            result = result.reshape(bags, -1, self.dataset.dim).transpose(1, 0, 2)
+        return result.reshape(-1, self.dataset.dim)
+
+    def warm(self, seconds: float) -> None:
+        """Serve the batches to warm up with, for so long at most."""
+        serve(self.embedding_bag, self.workload.warm, seconds)
+
+    def serve(self, turn: int, seconds: float) -> Served:
+        """Serve the segment of a turn, for so long at most."""
+        self.use_threads(1)
+        return serve(self.embedding_bag, self.workload.segments[turn], seconds)
+
+    def serve_repeatedly(
+        self, turn: int, seconds: float, callers: int = 1, within: int = 1
+    ) -> Served:
+        """Serve a segment from several threads, or with several within each call."""
+        self.use_threads(within)
+        batches: Sequence[Batch] = self.workload.segments[turn]
+        return serve_from_threads(self.embedding_bag, batches, seconds, callers)
 
 
 class OneTable(Adapter):

@@ -1,21 +1,24 @@
-"""What the scenarios of a run share: workloads, datasets, and servers that are ready."""
+"""What the scenarios of a run share: workloads, datasets, and adapters that are ready."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.peers.adapter import Adapter, BaselineFailedError
-from bench.peers.serving import CgroupServer, Server
 from bench.peers.settings import Settings
 from bench.peers.workloads import Dataset, Workload, make_workload, map_rows, pool
-from bench.scenery.cgroups import CgroupRefusedError
-from bench.scenery.processes import ChildFailedError
+from bench.scenery.cgroups import CgroupRefusedError, MemoryCgroup
+from bench.scenery.processes import Child, ChildFailedError
+
+_WORKING_BYTES = 2 << 20  # buffers of a call
+_PAGE_TABLE_SHARE = 512  # 8 bytes for each 4 KiB mapped
 
 
 @dataclass
@@ -44,44 +47,84 @@ class Experiment:
         rows = workload.table_rows
         if rows not in self._datasets:
             directory = self.directory / f"tables{len(self._datasets)}"
-            dataset = Dataset(directory, rows, self.settings.dim, workload.unused_rows)
-            dataset.write()
-            self._datasets[rows] = dataset
+            self._datasets[rows] = Dataset(directory, rows, self.settings.dim)
+            self._datasets[rows].write()
         return self._datasets[rows]
 
     @contextmanager
-    def servers(
+    def adapters(
         self, kinds: Sequence[type[Adapter]], workload: Workload, budget: int | None = None
     ) -> Iterator[list[Any]]:
-        """Open servers, checked to return the sums of the rows; those that fail are refused."""
+        """Open adapters, checked to return the sums of the rows; those that fail are refused."""
+        dataset, batch = self.dataset(workload), workload.check
+        rows = np.array(map_rows(dataset.path, dataset.dim)[dataset.rows_of(batch)])
         with ExitStack() as stack:
             opened = []
             for kind in kinds:
                 try:
-                    server = self._open(kind, workload, budget)
-                    stack.callback(server.close)
-                    self._check(server, workload)
-                    opened.append(server)
+                    if (reason := kind.refusal()) is not None:
+                        raise BaselineFailedError(reason)
+                    in_cgroup = kind.needs_cgroup and budget is not None
+                    opener = _in_cgroup if in_cgroup else _in_process
+                    adapter = stack.enter_context(opener(kind, dataset, workload, budget))
+                    if not np.array_equal(adapter.results(batch), pool(rows, batch.offsets)):
+                        raise BaselineFailedError("it returns wrong sums")
+                    opened.append(adapter)
                 except (BaselineFailedError, CgroupRefusedError, ChildFailedError) as error:
                     at = "" if budget is None else f", {workload.name}, {budget >> 20} MiB"
                     reason = str(error).replace(f"{self.directory}/", "")
                     self.refused[f"{kind.name}{at}"] = reason
             yield opened
 
-    def _open(self, kind: type[Adapter], workload: Workload, budget: int | None) -> Any:
-        reason = kind.refusal()
-        if reason is not None:
-            raise BaselineFailedError(reason)
-        dataset = self.dataset(workload)
-        if kind.needs_cgroup and budget is not None:
-            return CgroupServer(kind, dataset, budget, workload)
-        server = Server(kind(dataset, budget), workload)
-        server.open()
-        return server
 
-    def _check(self, server: Any, workload: Workload) -> None:
-        """Compare the results of a small batch with the sums of the rows, bit for bit."""
-        dataset, batch = self.dataset(workload), workload.check
-        rows = np.array(map_rows(dataset.path, dataset.dim)[dataset.rows_of(batch)])
-        if not np.array_equal(server.results(batch), pool(rows, batch.offsets)):
-            raise BaselineFailedError(f"{server.name} returns wrong sums")
+@contextmanager
+def _in_process(kind: type[Adapter], *arguments: Any) -> Iterator[Adapter]:
+    adapter = kind(*arguments)
+    adapter.prepare()
+    adapter.open()
+    try:
+        yield adapter
+    finally:
+        adapter.close()
+
+
+class _Remote:
+    """An adapter in a child process, whose memory and page cache a cgroup limits."""
+
+    def __init__(self, child: Child, group: MemoryCgroup) -> None:
+        self.name = child.name
+        self._child, self._group = child, group
+
+    def __getattr__(self, method: str) -> Any:
+        return partial(self._child.call, method)
+
+    def dram_bytes(self) -> int:
+        """Return the max bytes charged to the cgroup."""
+        return self._group.peak
+
+
+@contextmanager
+def _in_cgroup(
+    kind: type[Adapter], dataset: Dataset, workload: Workload, budget: int
+) -> Iterator[_Remote]:
+    """Open an adapter in a child that joins a cgroup with the budget and working memory as limit.
+
+    Before, it makes files, receives its batches and serves one: the limit applies to memory of
+    `open` and later calls.
+    """
+    page_tables = dataset.rows * dataset.row_bytes // _PAGE_TABLE_SHARE
+    with ExitStack() as stack:
+        group = MemoryCgroup(budget + _WORKING_BYTES + page_tables)
+        stack.callback(group.close)
+        child = Child(kind.name, _prepared, (kind, dataset, workload, budget))
+        stack.callback(child.close)
+        group.add(child.pid)
+        child.call("open")
+        yield _Remote(child, group)
+
+
+def _prepared(kind: type[Adapter], dataset: Dataset, workload: Workload, budget: int) -> Adapter:
+    with _in_process(kind, dataset, workload, budget) as adapter:
+        adapter.results(workload.warm[0])
+    adapter.prepare()
+    return adapter

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import tieralloc as ta
 from bench.peers.adapter import Adapter
-from bench.peers.workloads import Batch, Dataset
+from bench.peers.workloads import Batch
 
 _LOOKUP_ROWS = 1 << 16
 
@@ -19,32 +20,36 @@ class Tieralloc(Adapter):
     name = "tieralloc"
     has_budget = True
     side_by_side = True
+    file_name = "emb.tier"
+    store: ta.TieredStore
 
-    def __init__(self, dataset: Dataset, budget: int | None, file_name: str = "emb.tier") -> None:
-        super().__init__(dataset, budget)
-        self.fast_rows = dataset.rows
-        self.path = dataset.directory / file_name
-        self.store: ta.TieredStore
+    @property
+    def path(self) -> Path:
+        return self.dataset.directory / self.file_name
+
+    @property
+    def fast_rows(self) -> int:
+        return self.dataset.rows
 
     def prepare(self) -> None:
         if self.path.exists():
             return
         with ta.TieredStore(self.path, fast_rows=len(self.dataset.table_rows)) as store:
             for number, rows in enumerate(self.dataset.table_rows):
-                store.create_table(f"table{number}", rows, self.dataset.dim)
-            for number, table in enumerate(store.tables.values()):
+                table = store.create_table(f"table{number}", rows, self.dataset.dim)
                 table.load(self.dataset.table_parts(number))
 
-    def load(self) -> None:
+    def open(self) -> None:
         if self.budget is not None:
             self.store = ta.TieredStore.open(self.path, fast_bytes=self.budget)
             return
         self.store = ta.TieredStore.open(self.path, fast_rows=self.fast_rows)
         left = self.fast_rows
         for table in self.store.tables.values():
-            for first in range(0, min(left, len(table)), _LOOKUP_ROWS):
-                table.lookup(np.arange(first, min(first + _LOOKUP_ROWS, left, len(table))))
-            left -= min(left, len(table))
+            count = min(left, len(table))
+            for rows in np.array_split(np.arange(count), count // _LOOKUP_ROWS + 1):
+                table.lookup(rows)
+            left -= count
         self.store.reset_stats()
 
     def embedding_bag(self, batch: Batch) -> Any:
@@ -66,10 +71,11 @@ class TierallocWithPolicy(Tieralloc):
 
     name = "tieralloc, policy notified"
     has_budget = False
+    file_name = "policy.tier"
 
-    def __init__(self, dataset: Dataset, budget: int | None) -> None:
-        super().__init__(dataset, budget, "policy.tier")
-        self.fast_rows = dataset.rows - dataset.unused_rows
+    @property
+    def fast_rows(self) -> int:
+        return self.dataset.rows - self.workload.unused_rows
 
 
 class Torch(Adapter):
@@ -79,7 +85,7 @@ class Torch(Adapter):
     modules = ("torch",)
     side_by_side = True
 
-    def load(self) -> None:
+    def open(self) -> None:
         import torch
 
         values = torch.empty((self.dataset.rows, self.dataset.dim))
@@ -127,7 +133,7 @@ class Fbgemm(Torch):
     name = "FBGEMM"
     modules = ("torch", "fbgemm_gpu")
 
-    def load(self) -> None:
+    def open(self) -> None:
         import torch
         from fbgemm_gpu.split_embedding_configs import SparseType
         from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation

@@ -7,14 +7,14 @@ import os
 import sys
 from abc import abstractmethod
 from collections import OrderedDict
-from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 
 from bench.peers.adapter import BaselineFailedError, OneTable
-from bench.peers.workloads import Batch, Dataset, drop_page_cache, map_rows
+from bench.peers.workloads import drop_page_cache, map_rows
 
 _BLOCK = 4096
 
@@ -25,15 +25,12 @@ class Memmap(OneTable):
     name = "numpy.memmap"
     needs_cgroup = True
 
-    def __init__(self, dataset: Dataset, budget: int | None) -> None:
-        super().__init__(dataset, budget)
-        self._buffer = np.zeros((0, dataset.dim), dtype=np.float32)  # reused by all calls
-
     def prepare(self) -> None:
         drop_page_cache(self.dataset.path)
 
-    def load(self) -> None:
+    def open(self) -> None:
         self._rows = map_rows(self.dataset.path, self.dataset.dim)
+        self._buffer = np.zeros((0, self.dataset.dim), dtype=np.float32)  # reused by all calls
 
     def take(self, rows: Any) -> Any:
         if len(self._buffer) < len(rows):
@@ -75,9 +72,9 @@ class Lmdb(KeyValueStore):
     needs_cgroup = True
     _KEYS_PER_CALL = 1024
 
-    def __init__(self, dataset: Dataset, budget: int | None) -> None:
-        super().__init__(dataset, budget)
-        self._path = dataset.directory / "rows.lmdb"
+    @property
+    def _path(self) -> Path:
+        return self.dataset.directory / "rows.lmdb"
 
     def prepare(self) -> None:
         import lmdb
@@ -95,7 +92,7 @@ class Lmdb(KeyValueStore):
                 environment.sync(True)
         drop_page_cache(self._path)
 
-    def load(self) -> None:
+    def open(self) -> None:
         import lmdb
 
         self._environment = lmdb.open(
@@ -123,9 +120,9 @@ class RocksDb(KeyValueStore):
     modules = ("rocksdict",)
     _ALL_CACHED = 4 << 30
 
-    def __init__(self, dataset: Dataset, budget: int | None) -> None:
-        super().__init__(dataset, budget)
-        self._path = dataset.directory / "rows.rocksdb"
+    @property
+    def _path(self) -> Path:
+        return self.dataset.directory / "rows.rocksdb"
 
     def _options(self) -> Any:
         from rocksdict import BlockBasedOptions, Cache, DBCompressionType, Options
@@ -161,7 +158,7 @@ class RocksDb(KeyValueStore):
         database.compact_range(None, None)
         database.close()
 
-    def load(self) -> None:
+    def open(self) -> None:
         from rocksdict import ReadOptions
 
         self._database = self._open()
@@ -192,14 +189,11 @@ class PythonLru(OneTable):
 
     name = "Python LRU, O_DIRECT pread"
 
-    def __init__(self, dataset: Dataset, budget: int | None) -> None:
-        super().__init__(dataset, budget)
-        slots = dataset.rows if budget is None else max(1, budget // dataset.row_bytes)
-        self._capacity = min(slots, dataset.rows)
+    def open(self) -> None:
+        budget = self.budget or self.dataset.rows * self.dataset.row_bytes
+        self._capacity = min(max(1, budget // self.dataset.row_bytes), self.dataset.rows)
         self._slot_of: OrderedDict[int, int] = OrderedDict()
         self._lookups = self._misses = 0
-
-    def load(self) -> None:
         self._slots = np.zeros((self._capacity, self.dataset.dim), dtype=np.float32)
         self._descriptor = os.open(self.dataset.path, os.O_RDONLY | os.O_DIRECT)
         # A row may begin in one block and end in the next. O_DIRECT wants aligned memory.
@@ -233,9 +227,9 @@ class PythonLru(OneTable):
         self._slot_of[row] = slot
         return slot
 
-    def fill(self, batches: Sequence[Batch]) -> bool:
-        # Serving warms up ten thousand rows a second, which would take minutes.
-        rows = np.concatenate([self.dataset.rows_of(batch) for batch in batches])
+    def warm(self, seconds: float) -> None:
+        """Fill the cache as serving would, which takes minutes at ten thousand rows per second."""
+        rows = np.concatenate([self.dataset.rows_of(batch) for batch in self.workload.warm])
         _, recency = np.unique(rows[::-1], return_index=True)
         kept = rows[::-1][np.sort(recency)[: self._capacity]][::-1]  # the oldest first
         self._slot_of = OrderedDict(zip(kept.tolist(), range(len(kept)), strict=True))
@@ -244,7 +238,6 @@ class PythonLru(OneTable):
             begin, end = np.searchsorted(kept, (first, first + len(part)), sorter=ascending)
             slots = ascending[begin:end]
             self._slots[slots] = part[kept[slots] - first]
-        return True
 
     def misses(self) -> tuple[int, int]:
         return self._lookups, self._misses
@@ -255,5 +248,4 @@ class PythonLru(OneTable):
 
     def close(self) -> None:
         os.close(self._descriptor)
-        self._slot_of.clear()
         del self._slots

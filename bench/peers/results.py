@@ -5,7 +5,7 @@ The JSON keeps the names of its fields, which `tieralloc report` reads: lines an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,44 +16,31 @@ from bench.scenery.turns import Spread
 
 
 @dataclass(frozen=True)
-class Target:
-    """A bound: a min such as ``≥ 1``, or a max such as ``≤ 1.2``."""
-
-    sign: str
-    bound: float
-
-    def is_reached(self, value: float) -> bool:
-        return value >= self.bound if self.sign == "≥" else value <= self.bound
-
-    def __str__(self) -> str:
-        return f"{self.sign} {self.bound:g}"
-
-
-def at_least(bound: float) -> Target:
-    return Target("≥", bound)
-
-
-def at_most(bound: float) -> Target:
-    return Target("≤", bound)
-
-
-@dataclass(frozen=True)
 class Result:
     """A figure: a ratio of tieralloc's to a baseline's, or in the unit that it names."""
 
     what: str
     value: Spread | None = None  # None where it was not measured: `note` says why
-    target: Target | None = None
+    min: float | None = None  # its target
+    max: float | None = None  # or that
     unit: str = "x"
-    figures: dict[str, float | str] = field(default_factory=dict)  # that it was made of
+    figures: Mapping[str, float | str] = field(default_factory=dict)  # that it was made of
     note: str = ""
+
+    @property
+    def target(self) -> str | None:
+        if self.min is not None:
+            return f"≥ {self.min:g}"
+        return None if self.max is None else f"≤ {self.max:g}"
 
     @property
     def is_reached(self) -> bool | None:
         """Whether the target is reached; None without a target or a measurement."""
         if self.value is None or self.target is None:
             return None
-        return self.target.is_reached(self.value.median)
+        if self.min is not None:
+            return self.value.median >= self.min
+        return self.max is not None and self.value.median <= self.max
 
     def row(self) -> list[str]:
         """Return the cells of a table."""
@@ -62,7 +49,7 @@ class Result:
             low, high = tables.number(self.value.low), tables.number(self.value.high)
             measured = f"{tables.number(self.value.median)} {self.unit} [{low} to {high}]"
         reached = {True: "yes", False: "NO", None: tables.NONE}[self.is_reached]
-        return [self.what, measured, str(self.target or tables.NONE), reached]
+        return [self.what, measured, self.target or tables.NONE, reached]
 
     def details(self) -> str:
         """Return the figures and the note in words."""
@@ -74,16 +61,15 @@ class Result:
 
     def record(self) -> dict[str, Any]:
         """Return the fields of the JSON."""
-        fields = {
+        return {
             "what": self.what,
             "unit": self.unit,
             "value": self.value,
-            "target": self.target and str(self.target),
+            "target": self.target,
             "reached": self.is_reached,
-            "figures": self.figures,
-            "note": self.note,
+            **({"figures": self.figures} if self.figures else {}),
+            **({"note": self.note} if self.note else {}),
         }
-        return {key: value for key, value in fields.items() if value not in ("", {})}
 
 
 def markdown(results: Sequence[Result]) -> str:
@@ -96,14 +82,10 @@ def markdown(results: Sequence[Result]) -> str:
 def save(
     path: Path, number: int, title: str, results: Sequence[Result], about: dict[str, Any]
 ) -> None:
-    """Put a scenario into a result file.
-
-    Others in the file stay if they are of the same settings and machine.
-    """
+    """Put a scenario into a result file; others stay if of the same settings and machine."""
     about = rounded(about)
-    kept = read_json(path)
-    conditions = [(each["settings"], each["machine"]["machine"]) for each in (kept or about, about)]
-    is_same = kept is not None and conditions[0] == conditions[1]
+    kept = read_json(path) or {}
+    is_same = all(kept.get(key) == about[key] for key in ("settings", "machine"))
     lines = {line["line"]: line for line in kept["lines"]} if is_same else {}
     lines[number] = {"line": number, "title": title, "findings": [r.record() for r in results]}
     write_json(path, {**about, "lines": [lines[each] for each in sorted(lines)]})

@@ -114,7 +114,6 @@ class Dataset:
     directory: Path
     table_rows: tuple[int, ...]
     dim: int
-    unused_rows: int = 0
 
     @property
     def path(self) -> Path:

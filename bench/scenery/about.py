@@ -6,20 +6,21 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from bench.scenery.machine import version_of
+from bench.scenery.machine import disk_of, version_of
 from tieralloc import _machine
 
-_PACKAGES = ("numpy", "torch", "libcachesim")
+_PACKAGES = ("numpy", "torch", "libcachesim", "fbgemm-gpu-cpu", "lmdb", "rocksdict")
 
 
-def about(command: str) -> dict[str, Any]:
-    """Return the fields that every result of policies starts with."""
+def about(command: str, directory: Path | None = None) -> dict[str, Any]:
+    """Return the fields that every result file starts with, and the disk of a directory."""
     packages = {name: version for name in _PACKAGES if (version := version_of(name))}
     return {
         "command": command,
         "machine": _machine.describe(),
         "commit": commit(),
         "packages": packages,
+        **({} if directory is None else {"disk": disk_of(directory)}),
     }
 
 

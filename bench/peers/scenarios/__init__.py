@@ -1,4 +1,4 @@
-"""The scenarios, a module each; number 0 bounds them. 7 is an option of `tieralloc replay`."""
+"""The scenarios, a module each; 7 is an option of `tieralloc replay`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bench.peers.experiment import Experiment
 from bench.peers.results import Result
-from bench.peers.scenarios import bounds, hits, interference, mixed, on_demand, scale
+from bench.peers.scenarios import hits, interference, mixed, on_demand, scale
 
 
 class Scenario(NamedTuple):
@@ -28,5 +28,4 @@ SCENARIOS = {
     ),
     "threads": Scenario(5, "Threads: rows/s of lookup threads ÷ one, all resident", hits.threads),
     "scale": Scenario(6, "Scale: sparse tables of any size, with the same fast rows", scale.run),
-    "bounds": Scenario(0, "Bounds: NumPy's copies and gathers of this memory", bounds.run),
 }

@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
 
-from bench.peers.adapter import BaselineFailedError
+from bench.peers.adapter import Adapter, BaselineFailedError
 from bench.peers.experiment import Experiment
 from bench.peers.in_dram import Fbgemm, Tieralloc, TierallocWithPolicy, Torch
-from bench.peers.results import Result, at_least
-from bench.peers.serving import Served, Server
+from bench.peers.results import Result
+from bench.peers.serving import Served
 from bench.peers.workloads import TRACES
 from bench.scenery.turns import Spread, alternate, ratios
 from tieralloc._machine import core_count
@@ -26,35 +25,35 @@ def run(experiment: Experiment) -> Iterator[Result]:
     for workload in experiment.workloads("a", "b", *TRACES):
         # Without an unused row nothing is left out of the fast tier: the policy is not notified.
         kinds = [kind for kind in _KINDS if workload.unused_rows or kind is not TierallocWithPolicy]
-        with experiment.servers(kinds, workload) as servers:
+        with experiment.adapters(kinds, workload) as adapters:
             for threads in range(1, min(2, core_count()) + 1):
                 what = f"{workload.name}, {_count(threads)}"
-                target = at_least(1.0) if workload.unused_rows else None
-                yield from _compare(experiment, what, servers, threads, target)
+                target = 1.0 if workload.unused_rows else None
+                yield from _compare(experiment, what, adapters, threads, target)
 
 
 def _compare(
-    experiment: Experiment, what: str, servers: list[Server], threads: int, target: Any
+    experiment: Experiment, what: str, adapters: list[Adapter], threads: int, target: float | None
 ) -> Iterator[Result]:
     settings = experiment.settings
     measures: dict[str, Callable[[int], Served]] = {}
-    for server in servers:
-        serve = partial(server.serve_repeatedly, seconds=settings.seconds)
-        measures[server.name] = partial(serve, callers=threads)
-        if isinstance(server.adapter, Tieralloc):
-            name = f"{server.name}, {_RECORDING}"
-            measures[name] = partial(_record, server, settings.seconds, threads)
+    for adapter in adapters:
+        serve = partial(adapter.serve_repeatedly, seconds=settings.seconds)
+        measures[adapter.name] = partial(serve, callers=threads)
+        if isinstance(adapter, Tieralloc):
+            name = f"{adapter.name}, {_RECORDING}"
+            measures[name] = partial(_record, adapter, settings.seconds, threads)
         elif threads > 1:
-            measures[f"{server.name}, threads within calls"] = partial(serve, within=threads)
+            measures[f"{adapter.name}, threads within calls"] = partial(serve, within=threads)
     speeds = {
         name: [served.rows_per_second for served in turns]
         for name, turns in alternate(f"hits {what}", settings.turns, measures).items()
     }
     medians = {name: Spread.of(values).median for name, values in speeds.items()}
-    for server in servers:
-        lookups, misses = server.misses() or (0, 0)
+    for adapter in adapters:
+        lookups, misses = adapter.misses() or (0, 0)
         if misses:
-            raise BaselineFailedError(f"{server.name}: {misses} of {lookups} rows missed, not 0")
+            raise BaselineFailedError(f"{adapter.name}: {misses} of {lookups} rows missed, not 0")
     ways = [name for name in medians if name.startswith(Torch.name)]
     if not ways:
         yield Result(what, note="torch is needed")
@@ -66,17 +65,17 @@ def _compare(
             yield Result(
                 f"{what}{name.removeprefix(Tieralloc.name)}",
                 ratios(speeds[name], speeds[best]),
-                target,
-                figures=dict(figures) if name == Tieralloc.name else {},
+                min=target,
+                figures=figures if name == Tieralloc.name else {},
             )
 
 
-def _record(server: Server, seconds: float, threads: int, turn: int) -> Served:
+def _record(adapter: Adapter, seconds: float, threads: int, turn: int) -> Served:
     """Serve while a thread drains the accesses, as the runtime of a policy does."""
-    assert isinstance(server.adapter, Tieralloc)
+    assert isinstance(adapter, Tieralloc)
     is_served = threading.Event()
     drained = 0
-    with server.adapter.store.access_log(_RING) as log:
+    with adapter.store.access_log(_RING) as log:
 
         def drain() -> None:
             nonlocal drained
@@ -86,7 +85,7 @@ def _record(server: Server, seconds: float, threads: int, turn: int) -> Served:
         drainer = threading.Thread(target=drain)
         drainer.start()
         try:
-            served = server.serve_repeatedly(turn, seconds, callers=threads)
+            served = adapter.serve_repeatedly(turn, seconds, callers=threads)
         finally:
             is_served.set()
             drainer.join()
@@ -103,10 +102,10 @@ def threads(experiment: Experiment) -> Iterator[Result]:
         yield Result("2 threads", note="there is only one core")
         return
     for workload in experiment.workloads("a", "b"):
-        with experiment.servers([Tieralloc], workload) as (server,):
+        with experiment.adapters([Tieralloc], workload) as (adapter,):
             measures = {
                 _count(count): partial(
-                    server.serve_repeatedly, seconds=settings.seconds, callers=count
+                    adapter.serve_repeatedly, seconds=settings.seconds, callers=count
                 )
                 for count in counts
             }
@@ -119,8 +118,8 @@ def threads(experiment: Experiment) -> Iterator[Result]:
             yield Result(
                 f"{workload.name}, {name}",
                 ratios(speeds[name], one),
-                at_least(1.8) if count == 2 else None,
-                figures=dict(figures) if count == 2 else {},
+                min=1.8 if count == 2 else None,
+                figures=figures if count == 2 else {},
             )
 
 

@@ -16,7 +16,7 @@ from bench.peers import fio
 from bench.peers.adapter import BaselineFailedError
 from bench.peers.experiment import Experiment
 from bench.peers.in_dram import Tieralloc
-from bench.peers.results import Result, at_most
+from bench.peers.results import Result
 from bench.peers.workloads import make_batches
 from bench.scenery.turns import Spread, alternate, percentile, ratios
 from tieralloc._arrivals import poisson_arrivals, wait_until
@@ -35,7 +35,8 @@ _PREFETCHED, _UPDATED, _PAUSE_SECONDS = 2048, 256, 0.005
 def run(experiment: Experiment) -> Iterator[Result]:
     (workload,) = experiment.workloads("b")
     # A file of its own, because the background writes to it.
-    adapter = Tieralloc(experiment.dataset(workload), None, "interference.tier")
+    adapter = Tieralloc(experiment.dataset(workload), workload)
+    adapter.file_name = "interference.tier"
     adapter.prepare()
     try:
         yield from _measure(experiment, adapter)
@@ -87,7 +88,7 @@ def _measure(experiment: Experiment, adapter: Tieralloc) -> Iterator[Result]:
     yield Result(
         "p99, busy ÷ idle",
         ratios(tails["busy"], tails["idle"]),
-        at_most(1.2),
+        max=1.2,
         figures={**figures, **background.rates()},
     )
     if "fio" in tails:

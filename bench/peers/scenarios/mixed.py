@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from bench.peers.experiment import Experiment
 from bench.peers.in_dram import Tieralloc
 from bench.peers.on_disk import Lmdb, Memmap, PythonLru, RocksDb
-from bench.peers.results import Result, at_least, at_most
+from bench.peers.results import Result
 from bench.peers.serving import Served
 from bench.peers.workloads import TRACES, Workload
 from bench.scenery.turns import Spread, alternate, percentile, ratios
@@ -27,18 +27,18 @@ class _Measured(NamedTuple):
     words: str
 
     @classmethod
-    def of(cls, server: Any, served: list[Served], before: tuple[int, int] | None) -> _Measured:
+    def of(cls, adapter: Any, served: list[Served], before: tuple[int, int] | None) -> _Measured:
         speeds = [one.rows_per_second for one in served]
         latencies = [latency for one in served for latency in one.latencies]
         p99 = percentile(latencies, 99)
         words = f"{Spread.of(speeds).median:,.0f} rows/s, p99 {p99 * 1e3:,.1f} ms of "
-        words += f"{len(latencies)} batches, {server.dram_bytes() / 2**20:,.1f} MiB"
+        words += f"{len(latencies)} batches, {adapter.dram_bytes() / 2**20:,.1f} MiB"
         if before is not None:
             lookups, misses = (
-                now - then for now, then in zip(server.misses(), before, strict=True)
+                now - then for now, then in zip(adapter.misses(), before, strict=True)
             )
             words += f", miss ratio {misses / max(1, lookups):.3f}"
-        return cls(server.name, speeds, p99, words)
+        return cls(adapter.name, speeds, p99, words)
 
 
 def run(experiment: Experiment) -> Iterator[Result]:
@@ -51,15 +51,14 @@ def _compare(experiment: Experiment, workload: Workload, fraction: float) -> Ite
     what = f"{workload.name}, fast tier {fraction:.0%}"
     settings, dataset = experiment.settings, experiment.dataset(workload)
     budget = int(dataset.rows * fraction) * dataset.row_bytes
-    with experiment.servers(_KINDS, workload, budget) as servers:
-        for server in servers:
-            server.warm(settings.warm_seconds)
-        before = {server.name: server.misses() for server in servers}
-        measures = {
-            server.name: partial(server.serve, seconds=settings.slow_seconds) for server in servers
-        }
+    with experiment.adapters(_KINDS, workload, budget) as adapters:
+        for adapter in adapters:
+            adapter.warm(settings.warm_seconds)
+        before = {adapter.name: adapter.misses() for adapter in adapters}
+        seconds = settings.slow_seconds
+        measures = {each.name: partial(each.serve, seconds=seconds) for each in adapters}
         turns = alternate(f"mixed {what}", settings.turns, measures)
-        measured = [_Measured.of(s, turns[s.name], before[s.name]) for s in servers]
+        measured = [_Measured.of(s, turns[s.name], before[s.name]) for s in adapters]
     figures: dict[str, float | str] = {one.name: one.words for one in measured}
     ours = next((one for one in measured if one.name == Tieralloc.name), None)
     baselines = [one for one in measured if one is not ours]
@@ -70,9 +69,9 @@ def _compare(experiment: Experiment, workload: Workload, fraction: float) -> Ite
     yield Result(
         f"{what}: rows/s ÷ {fastest.name}",
         ratios(ours.speeds, fastest.speeds),
-        at_least(5.0),
+        min=5.0,
         figures=figures,
     )
     steadiest = min(baselines, key=lambda one: one.p99)
     ratio = Spread.of([ours.p99 / steadiest.p99])
-    yield Result(f"{what}: p99 ÷ {steadiest.name}", ratio, at_most(1.0))
+    yield Result(f"{what}: p99 ÷ {steadiest.name}", ratio, max=1.0)

@@ -14,7 +14,7 @@ from bench.peers import fio
 from bench.peers.adapter import BaselineFailedError
 from bench.peers.experiment import Experiment
 from bench.peers.in_dram import Tieralloc
-from bench.peers.results import Result, at_least
+from bench.peers.results import Result
 from bench.peers.workloads import drop_page_cache, map_rows
 from bench.scenery.turns import Spread, alternate, ratios
 from tieralloc import _core
@@ -47,7 +47,7 @@ def run(experiment: Experiment) -> Iterator[Result]:
     (workload,) = experiment.workloads("b")
     dataset = experiment.dataset(workload)
     budget = max(1 << 20, int(dataset.rows * dataset.row_bytes * _FAST_FRACTION))
-    adapter = Tieralloc(dataset, budget)
+    adapter = Tieralloc(dataset, workload, budget)
     adapter.prepare()
     path, seconds = adapter.path, settings.seconds
     cold = ColdRows(dataset.rows, dataset.row_bytes)
@@ -103,8 +103,8 @@ def run(experiment: Experiment) -> Iterator[Result]:
 
     for rows in settings.on_demand_rows:
         of_all: dict[str, Any] = {"figures": dict(figures)} if rows == few else {}
-        yield ratio(rows, f"fio at depth {_DEPTH}", target=at_least(0.9), **of_all)
-    yield ratio(few, _MEMMAP, target=at_least(5.0))
+        yield ratio(rows, f"fio at depth {_DEPTH}", min=0.9, **of_all)
+    yield ratio(few, _MEMMAP, min=5.0)
     yield ratio(few, _BURSTS)
     yield ratio(1, "fio at depth 1")
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import tieralloc as ta
 from bench.peers.adapter import BaselineFailedError
 from bench.peers.experiment import Experiment
-from bench.peers.results import Result, at_most
+from bench.peers.results import Result
 from bench.peers.serving import serve_from_threads
 from bench.peers.workloads import Batch, Draw, make_batches, uniform, zipf
 from bench.scenery.turns import Spread, alternate, ratios
@@ -57,15 +57,15 @@ def _make_and_open(experiment: Experiment) -> Iterator[Result]:
     measures = {f"{rows:,} rows": partial(measure, rows) for rows in settings.scale_rows}
     times = alternate("scale: make and open", settings.turns, measures)
     first, *_, last = measures
-    yield Result(f"open, {last}", Spread.of([t for _, t in times[last]]), at_most(1.0), "s")
+    yield Result(f"open, {last}", Spread.of([t for _, t in times[last]]), max=1.0, unit="s")
     for place, what in enumerate(("make table and file", "open")):
         seconds = {name: [each[place] for each in of] for name, of in times.items()}
         figures = {f"{name}, ms": Spread.of(s).median * 1e3 for name, s in seconds.items()}
         yield Result(
             f"{what}, {last} ÷ {first}",
             ratios(seconds[last], seconds[first]),
-            at_most(1.25),
-            figures=dict(figures),
+            max=1.25,
+            figures=figures,
             note="target: no growth with rows, taken as at most 1.25",
         )
 
@@ -86,8 +86,8 @@ def _lookups(experiment: Experiment) -> Iterator[Result]:
         yield Result(
             f"DRAM beyond the vectors, {rows:,} rows",
             Spread.of([(dram["total"] - dram["vectors"]) / _MIB]),
-            at_most(64.0),
-            "MiB",
+            max=64.0,
+            unit="MiB",
             figures={
                 **{f"{name}, MiB": size / _MIB for name, size in dram.items()},
                 "process grew by, MiB": grown / _MIB,
@@ -129,7 +129,7 @@ def _time_per_row(
     return Result(
         f"{name}, time per row: {last:,} rows ÷ {first:,}",
         ratios(large, small),
-        at_most(1.15),
+        max=1.15,
         figures={name: Spread.of(values).median for name, values in times.items()},
     )
 
