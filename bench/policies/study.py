@@ -119,8 +119,10 @@ def measure_case(
 
 def keep(study: Study, records: Sequence[Record], given: Sequence[str], out: Path | None) -> None:
     """Print the table, and write the result file into a directory, if one is given."""
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    rows = [[record.get(name) for name in columns] for record in records]
     head = about(public_command(f"policies.{study.name}", given))
-    content = rounded({**head, "records": records})
+    content = rounded({**head, "columns": columns, "rows": rows})
     if out is not None:
         write_json(out / f"{study.name}.json", content)
     print(page(study, content))
@@ -128,7 +130,7 @@ def keep(study: Study, records: Sequence[Record], given: Sequence[str], out: Pat
 
 def page(study: Study, content: Mapping[str, Any]) -> str:
     """Lay out a result: what it is, its table, what it was measured with and on."""
-    records = content["records"]
+    records = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
     columns = dict.fromkeys(tuple(r[name] for name in study.columns) for r in records)
     texts = {(r["case"], tuple(r[name] for name in study.columns)): study.text(r) for r in records}
     rows = (

@@ -35,7 +35,7 @@ def run(tmp_path, capsys):
         content = json.loads((tmp_path / f"{of.name}.json").read_text())
         assert content["machine"]
         assert str(tmp_path) not in content["command"]
-        return content["records"]
+        return [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
 
     return run_study
 
