@@ -1,4 +1,4 @@
-"""What a policy must save to pay: emulated slow tiers, with a fast tier and without.
+"""From which latency on a fast tier pays: emulated slow tiers, with a fast tier and without.
 
 ``python -m bench.numa`` trains recmg on the first half of a trace, serves the second half from
 emulated memory, and writes ``bench/results/emulated.md`` and ``.json``.
@@ -6,52 +6,59 @@ emulated memory, and writes ``bench/results/emulated.md`` and ``.json``.
 
 from __future__ import annotations
 
-import argparse
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
-from bench.numa.emulated import EXTRA_NS, POLICIES, run, to_markdown
-from tieralloc import trace
-from tieralloc._files import replacing
-from tieralloc._progress import bar
-from tieralloc.report import write_json
+from bench.numa.emulated import EXTRA_NS, markdown, run
+from bench.scenery import arguments
+from bench.scenery.results import write_json, write_text
+from bench.scenery.traces import FAST_FRACTIONS, choose_traces
+from bench.scenery.trained import train
+from tieralloc import _machine, trace
 
-RESULTS = Path(__file__).parent.parent / "results"
+REPEATS = 3
+GENERATED_SAMPLES = 20_000
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.numa", description=__doc__)
-    parser.add_argument("--trace", default="../shared/traces/trivago.npz", metavar="T")
-    parser.add_argument("--models", type=Path, default=Path("build/numa/recmg"), metavar="DIR")
+def main(given: Sequence[str] | None = None) -> None:
+    given = sys.argv[1:] if given is None else list(given)
+    parser = arguments.make_parser("numa", __doc__)
+    arguments.add_models(parser)
     parser.add_argument("--fast-fraction", type=float, default=0.05, metavar="X")
-    parser.add_argument("--repeats", type=int, default=3, metavar="N")
-    parser.add_argument("--quick", action="store_true", help="few latencies, once: means nothing")
-    parser.add_argument("--out", type=Path, default=RESULTS / "emulated", metavar="F")
-    arguments = parser.parse_args()
-    if Path(arguments.trace).exists():
-        made = trace.read(arguments.trace)
-    else:
-        print(f"{arguments.trace} is not there: a generated trace instead", file=sys.stderr)
-        made = trace.generate(num_samples=20_000)
-    policies = list(POLICIES)
-    if not arguments.models.exists():
-        from tieralloc.policies.registry import trainer
-
-        trainer("recmg")(made, arguments.models, [arguments.fast_fraction])
-    policies.append(f"recmg:{arguments.models}")
-    records = run(
-        made,
-        policies,
-        arguments.fast_fraction,
-        extra_ns=(20, 150) if arguments.quick else EXTRA_NS,
-        repeats=1 if arguments.quick else arguments.repeats,
-        progress=bar,
-    )
-    text = to_markdown(records)
+    options = parser.parse_args(given)
+    quick, fraction = options.quick, options.fast_fraction
+    with tempfile.TemporaryDirectory() as temporary:
+        directory = Path(temporary)
+        samples = 1000 if quick else GENERATED_SAMPLES
+        paths = choose_traces(options.traces, directory, quick=quick, num_samples=samples)
+        made = trace.read(paths[-1])
+        if quick:
+            policy, _ = train(made, "recmg", directory, fast_fractions=[fraction], epochs=1)
+        else:
+            policy, _ = train(made, "recmg", options.models, fast_fractions=FAST_FRACTIONS)
+        records = run(
+            made,
+            ["lru", f"recmg:{policy}"],
+            fraction,
+            extra_ns=(20, 150) if quick else EXTRA_NS,
+            repeats=1 if quick else REPEATS,
+        )
+    content = {
+        "machine": _machine.describe(),
+        "command": arguments.public_command("numa", given),
+        "trace": made.name,
+        "fast_fraction": fraction,
+        "emulated": True,
+        "records": records,
+    }
+    text = markdown(content)
     print(text)
-    write_json(records, arguments.out.with_suffix(".json"))
-    with replacing(arguments.out.with_suffix(".md")) as file:
-        file.write(f"{text}\n".encode())
+    out = arguments.out_directory(options)
+    if out is not None:
+        write_json(out / "emulated.json", content)
+        write_text(out / "emulated.md", text)
 
 
 if __name__ == "__main__":
