@@ -43,7 +43,7 @@ def main(given: Sequence[str] | None = None) -> int:
         try:
             with _limited(directory, settings.read_iops):
                 content = _measure(options, settings, directory)
-        except (CgroupRefusedError, FileNotFoundError) as error:
+        except CgroupRefusedError as error:
             print(f"skipped: {error}")
             return 1
     content["command"] = arguments.public_command("dlrm", given)

@@ -88,10 +88,7 @@ def main(study: Study, words: str | None, arguments: Sequence[str] | None = None
     with tempfile.TemporaryDirectory(prefix="tieralloc-study-") as temporary:
         scratch = Path(temporary)
         samples = 600 if options.quick else 32768
-        try:
-            paths = choose_traces(options.traces, scratch, quick=options.quick, num_samples=samples)
-        except FileNotFoundError as error:
-            parser.error(str(error))
+        paths = choose_traces(options.traces, scratch, quick=options.quick, num_samples=samples)
         models = scratch if options.quick else options.models
         jobs = [
             Job(f"{case} {path.stem}".strip(), measure_case, (study.measure, case, path, trained))
@@ -146,7 +143,7 @@ def page(study: Study, content: Mapping[str, Any]) -> str:
 def _heading(names: Sequence[str], column: Sequence[Any]) -> str:
     plain = {"trace": str, "fast_fraction": percent}
     texts = (
-        plain[name](value) if name in plain else f"{value} {name.replace('_', ' ')}"
+        plain[name](value) if name in plain else f"{name.replace('_', ' ')} {value}"
         for name, value in zip(names, column, strict=True)
     )
     return ", ".join(texts)
