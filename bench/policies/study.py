@@ -37,40 +37,19 @@ Models = Mapping[str, Path]
 
 @dataclass(frozen=True)
 class Study:
-    """What is measured, and how it is shown.
+    """What is measured, and how it is shown."""
 
-    Parameters
-    ----------
-    name : str
-        Of the command and the result file.
-    about : str
-        What the figures are.
-    measure : callable
-        From a case, a trace's path and its models to records: of each cell the figures, the fields
-        of `columns` but the trace, and ``case`` where a call measures several.
-    text : callable
-        From a record to the text of its cell.
-    cases : sequence of str
-        What is measured apart; the rows of the table, unless records name theirs.
-    columns : tuple of str
-        Fields that make a column.
-    policies : tuple of str
-        Those trained.
-    processes : int
-        At a time.
-    summary : callable
-        From all records to lines below the table.
-    """
-
-    name: str
-    about: str
+    name: str  # of the command and the result file
+    about: str  # what the figures are
+    #: From a case, the path of a trace and its models to records: of each cell the figures and the
+    #: fields of `columns` but the trace; with ``case`` where one call measures several.
     measure: Callable[[str, Path, Models], Iterable[Record]]
-    text: Callable[[Record], str]
-    cases: Sequence[str] = ("",)
+    text: Callable[[Record], str]  # of a cell
+    cases: Sequence[str] = ("",)  # measured one by one; the rows of the table
     columns: tuple[str, ...] = ("trace", "fast_fraction")
-    policies: tuple[str, ...] = ("recmg",)
+    policies: tuple[str, ...] = ("recmg",)  # trained first
     processes: int = 2
-    summary: Callable[[Sequence[Record]], str] = lambda records: ""
+    summary: Callable[[Sequence[Record]], str] = lambda records: ""  # below the table
 
 
 def main(study: Study, words: str | None, arguments: Sequence[str] | None = None) -> int:
