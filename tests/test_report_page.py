@@ -21,8 +21,17 @@ pytest.importorskip("matplotlib")
 
 RESULTS = Path(__file__).parents[1] / "bench" / "results"
 
-#: What there are pages of: not bench.numa's records, which count nothing, nor what was tried.
-NO_PAGES = {"emulated", "paper-tuning"}
+#: No pages: bench.numa's records, which count nothing, and the tables of studies of policies.
+NO_PAGES = {
+    "emulated",
+    "ablations",
+    "adversity",
+    "budget",
+    "choices",
+    "cost",
+    "hindsight",
+    "served",
+}
 SAVED = sorted(path for path in RESULTS.glob("*.json") if path.stem not in NO_PAGES)
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 

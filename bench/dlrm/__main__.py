@@ -44,7 +44,7 @@ def main(given: Sequence[str] | None = None) -> int:
         try:
             with _limited(directory, settings.read_iops):
                 content = _measure(options, settings, command, directory)
-        except (CgroupRefusedError, FileNotFoundError) as error:
+        except CgroupRefusedError as error:
             print(f"skipped: {error}")
             return 1
     text = tables.markdown(rounded(content))

@@ -45,15 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         setting = Setting(FAST_FRACTIONS, options.models, None, options.seed, options.reuse)
         if options.quick:
             setting = Setting((0.05, 0.2), scratch / "models", 1, options.seed, False)
-        try:
-            paths = choose_traces(
-                options.traces,
-                scratch,
-                quick=options.quick,
-                num_samples=1000 if options.quick else 32768,
-            )
-        except FileNotFoundError as error:
-            parser.error(str(error))
+        samples = 1000 if options.quick else 32768
+        paths = choose_traces(options.traces, scratch, quick=options.quick, num_samples=samples)
         labels = {*options.only} - missing.keys()
         jobs = [job for path in paths for job in jobs_for(path, labels, setting)]
         measured, failed = _measure(jobs, options.jobs)

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import process_time
 
@@ -28,51 +27,43 @@ ROOT = Path(__file__).parents[2]
 FRACTIONS = (0.01, 0.1)
 LEARNED, COUNTED = 0.4, 0.5  # shares of the accesses: the ends of training and of counting
 
-_CORE = "tieralloc/_core/policy"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A text of a file, and what replaces it."""
-
-    file: str
-    before: str
-    after: str
-
-    @property
-    def trains(self) -> bool:
-        """Whether the network differs."""
-        return self.file.startswith("policies/recmg/model")
-
-
 AS_IS = "as it is"
+_CORE = "tieralloc/_core/policy"
+_MODEL = "policies/recmg/model.py"
+#: By what changes: the file, a text of it, and what replaces that.
 CHOICES = {
-    "values do not age": Choice(f"{_CORE}/curve.cpp", "d = now - curve.at;", "d = 0 * now;"),
-    "values are not calibrated": Choice(
+    "values do not age": (f"{_CORE}/curve.cpp", "d = now - curve.at;", "d = 0 * now;"),
+    "values are not calibrated": (
         f"{_CORE}/calibration.hpp",
         "offsets_[cell_of(value, elapsed)].load(std::memory_order_relaxed)",
         "static_cast<std::int32_t>(0 * elapsed)",
     ),
     **{
-        f"the hand visits {slots} slots for an eviction, not 8": Choice(
-            f"{_CORE}/value_ranking.cpp", "kSweep = 8;", f"kSweep = {slots};"
+        f"the hand visits {slots} slots for an eviction, not 8": (
+            f"{_CORE}/value_ranking.cpp",
+            "kSweep = 8;",
+            f"kSweep = {slots};",
         )
         for slots in (2, 32)
     },
     **{
-        f"rows are evaluated {rows} at a time, not 24": Choice(
-            f"{_CORE}/row_model.hpp", "kBatch = 24;", f"kBatch = {rows};"
+        f"rows are evaluated {rows} at a time, not 24": (
+            f"{_CORE}/row_model.hpp",
+            "kBatch = 24;",
+            f"kBatch = {rows};",
         )
         for rows in (1, 96)
     },
-    "weights in int8, not float32 (run by torch)": Choice(
+    "weights in int8, not float32 (run by torch)": (
         "policies/recmg/networks.py",
         "state[name].detach().numpy()",
         "_rounded(state[name].detach()).numpy()",
     ),
     **{
-        f"hidden layers of {widths[0]} and {widths[1]}, not 32 and 16": Choice(
-            "policies/recmg/model.py", "_WIDTHS = (32, 16)", f"_WIDTHS = {widths}"
+        f"hidden layers of {widths[0]} and {widths[1]}, not 32 and 16": (
+            _MODEL,
+            "_WIDTHS = (32, 16)",
+            f"_WIDTHS = {widths}",
         )
         for widths in ((16, 8), (64, 32))
     },
@@ -138,17 +129,17 @@ def _build_and_count(folder: Path, case: str, where: Path) -> list[Record]:
     print(f"{case} …", file=sys.stderr, flush=True)
     source = folder / "source"
     _copy_source(source)
-    choice = CHOICES.get(case)
-    if choice is not None:
-        text = (source / choice.file).read_text()
-        if text.count(choice.before) != 1:
-            raise ValueError(f"{choice.file}: expected {choice.before!r} once")
-        extra = _ROUNDED if "_rounded" in choice.after else ""
-        (source / choice.file).write_text(text.replace(choice.before, choice.after) + extra)
+    file, before, after = CHOICES.get(case, ("", "", ""))
+    if file:
+        text = (source / file).read_text()
+        if text.count(before) != 1:
+            raise ValueError(f"{file}: expected {before!r} once")
+        extra = _ROUNDED if "_rounded" in after else ""
+        (source / file).write_text(text.replace(before, after) + extra)
     build = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
     quiet = subprocess.DEVNULL  # warnings of the compiler
     subprocess.run(build, cwd=source, check=True, stdout=quiet, stderr=quiet)
-    models = folder / ("models" if choice is None or not choice.trains else case)
+    models = folder / (case if file == _MODEL else "models")
     command = ["-m", "bench.policies.choices", "--traces", str(where), "--models", str(models)]
     done = subprocess.run(
         [sys.executable, *command], cwd=source, check=True, stdout=subprocess.PIPE

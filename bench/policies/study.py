@@ -37,40 +37,19 @@ Models = Mapping[str, Path]
 
 @dataclass(frozen=True)
 class Study:
-    """What is measured, and how it is shown.
+    """What is measured, and how it is shown."""
 
-    Parameters
-    ----------
-    name : str
-        Of the command and the result file.
-    about : str
-        What the figures are.
-    measure : callable
-        From a case, a trace's path and its models to records: of each cell the figures, the fields
-        of `columns` but the trace, and ``case`` where a call measures several.
-    text : callable
-        From a record to the text of its cell.
-    cases : sequence of str
-        What is measured apart; the rows of the table, unless records name theirs.
-    columns : tuple of str
-        Fields that make a column.
-    policies : tuple of str
-        Those trained.
-    processes : int
-        At a time.
-    summary : callable
-        From all records to lines below the table.
-    """
-
-    name: str
-    about: str
+    name: str  # of the command and the result file
+    about: str  # what the figures are
+    #: From a case, the path of a trace and its models to records: of each cell the figures and the
+    #: fields of `columns` but the trace; with ``case`` where one call measures several.
     measure: Callable[[str, Path, Models], Iterable[Record]]
-    text: Callable[[Record], str]
-    cases: Sequence[str] = ("",)
+    text: Callable[[Record], str]  # of a cell
+    cases: Sequence[str] = ("",)  # measured one by one; the rows of the table
     columns: tuple[str, ...] = ("trace", "fast_fraction")
-    policies: tuple[str, ...] = ("recmg",)
+    policies: tuple[str, ...] = ("recmg",)  # trained first
     processes: int = 2
-    summary: Callable[[Sequence[Record]], str] = lambda records: ""
+    summary: Callable[[Sequence[Record]], str] = lambda records: ""  # below the table
 
 
 def main(study: Study, words: str | None, arguments: Sequence[str] | None = None) -> int:
@@ -88,10 +67,7 @@ def main(study: Study, words: str | None, arguments: Sequence[str] | None = None
     with tempfile.TemporaryDirectory(prefix="tieralloc-study-") as temporary:
         scratch = Path(temporary)
         samples = 600 if options.quick else 32768
-        try:
-            paths = choose_traces(options.traces, scratch, quick=options.quick, num_samples=samples)
-        except FileNotFoundError as error:
-            parser.error(str(error))
+        paths = choose_traces(options.traces, scratch, quick=options.quick, num_samples=samples)
         models = scratch if options.quick else options.models
         jobs = [
             Job(f"{case} {path.stem}".strip(), measure_case, (study.measure, case, path, trained))
@@ -119,8 +95,10 @@ def measure_case(
 
 def keep(study: Study, records: Sequence[Record], given: Sequence[str], out: Path | None) -> None:
     """Print the table, and write the result file into a directory, if one is given."""
+    columns = list(dict.fromkeys(name for record in records for name in record))
+    rows = [[record.get(name) for name in columns] for record in records]
     head = about(public_command(f"policies.{study.name}", given))
-    content = rounded({**head, "records": records})
+    content = rounded({**head, "columns": columns, "rows": rows})
     if out is not None:
         write_json(out / f"{study.name}.json", content)
     print(page(study, content))
@@ -128,7 +106,7 @@ def keep(study: Study, records: Sequence[Record], given: Sequence[str], out: Pat
 
 def page(study: Study, content: Mapping[str, Any]) -> str:
     """Lay out a result: what it is, its table, what it was measured with and on."""
-    records = content["records"]
+    records = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
     columns = dict.fromkeys(tuple(r[name] for name in study.columns) for r in records)
     texts = {(r["case"], tuple(r[name] for name in study.columns)): study.text(r) for r in records}
     rows = (
@@ -144,7 +122,7 @@ def page(study: Study, content: Mapping[str, Any]) -> str:
 def _heading(names: Sequence[str], column: Sequence[Any]) -> str:
     plain = {"trace": str, "fast_fraction": percent}
     texts = (
-        plain[name](value) if name in plain else f"{value} {name.replace('_', ' ')}"
+        plain[name](value) if name in plain else f"{name.replace('_', ' ')} {value}"
         for name, value in zip(names, column, strict=True)
     )
     return ", ".join(texts)

@@ -1,1 +1,1 @@
-"""What all studies share: machine, turns, tables, plots, processes, result files, arguments."""
+"""What all studies share: machine, turns, tables, processes, result files, arguments."""

@@ -34,7 +34,7 @@ def rounded(value: Any) -> Any:
 def write_json(path: Path, content: Any) -> None:
     """Write an object or a list of records, a line for each record or field."""
     content = rounded(content)
-    lists = ("records", "lines")
+    lists = ("records", "rows", "lines")
     if isinstance(content, list):
         text = _lines(content)
     else:

@@ -28,7 +28,7 @@ def choose_traces(
 
     Raises
     ------
-    FileNotFoundError
+    SystemExit
         Where --traces names a place without traces.
     """
     if quick:
@@ -36,7 +36,7 @@ def choose_traces(
     elif paths := traces_in(given or TRACES):
         return paths
     elif given is not None:
-        raise FileNotFoundError(f"--traces: no trace in {given}")
+        raise SystemExit(f"--traces: no trace in {given}")
     else:
         print(f"No traces in {TRACES} (--traces chooses a directory): one is generated.")
     path = directory / "generated.npz"

@@ -35,7 +35,7 @@ def run(tmp_path, capsys):
         content = json.loads((tmp_path / f"{of.name}.json").read_text())
         assert content["machine"]
         assert str(tmp_path) not in content["command"]
-        return content["records"]
+        return [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
 
     return run_study
 
@@ -125,8 +125,10 @@ def test_adversity_changes_are_as_documented():
     assert popular[-1] > 4 * popular[rows // 2]
 
 
-@pytest.mark.parametrize("choice", choices.CHOICES.values(), ids=list(choices.CHOICES))
-def test_choice_is_one_line_of_the_source(choice):
-    text = (choices.ROOT / choice.file).read_text()
-    assert text.count(choice.before) == 1
-    assert choice.before not in text.replace(choice.before, choice.after)
+@pytest.mark.parametrize(
+    ("file", "before", "after"), choices.CHOICES.values(), ids=list(choices.CHOICES)
+)
+def test_choice_is_one_line_of_the_source(file, before, after):
+    text = (choices.ROOT / file).read_text()
+    assert text.count(before) == 1
+    assert before not in text.replace(before, after)
