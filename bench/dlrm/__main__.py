@@ -18,10 +18,10 @@ from bench.dlrm.model import refusal
 from bench.dlrm.requests import Requests
 from bench.dlrm.scene import Record, Scene, placements
 from bench.dlrm.settings import FULL, QUICK, Settings
-from bench.scenery import arguments, machine
+from bench.scenery import arguments
 from bench.scenery.about import about
 from bench.scenery.cgroups import CgroupRefusedError, limited_reads
-from bench.scenery.results import rounded, write_json, write_text
+from bench.scenery.results import rounded, write_json
 from bench.scenery.traces import COUNT_FROM, FAST_FRACTIONS, choose_traces
 from bench.scenery.trained import train
 from tieralloc import trace
@@ -32,6 +32,9 @@ def main(given: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if given is None else list(given)
     parser = _parser()
     options = parser.parse_args(given)
+    if options.show:
+        print(tables.markdown(arguments.kept_result(options, _name(options))))
+        return 0
     lacking = refusal()
     if lacking is not None:
         print(f"skipped: {lacking}")
@@ -47,15 +50,15 @@ def main(given: Sequence[str] | None = None) -> int:
         except CgroupRefusedError as error:
             print(f"skipped: {error}")
             return 1
-    text = tables.markdown(rounded(content))
-    print(f"\n{text}")
+    print(f"\n{tables.markdown(rounded(content))}")
     out = arguments.out_directory(options)
     if out is not None:
-        name = "dlrm" if settings.read_iops is None else f"dlrm-{settings.read_iops}-reads"
-        write_json(out / f"{name}-{machine.slug()}.json", content)
-        write_text(out / f"{name}.md", text)
-        print(f"written to {out}: {name}-{machine.slug()}.json, {name}.md")
+        write_json(out / f"{_name(options)}.json", content)
     return 1 if content["refused"] else 0
+
+
+def _name(options: argparse.Namespace) -> str:
+    return "dlrm" if options.read_iops is None else f"dlrm-{options.read_iops}-reads"
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -136,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     arguments.add_only(parser, list(BASELINES), "some baselines")
     arguments.add_models(parser)
     arguments.add_directory(parser)
+    arguments.add_show(parser)
     parser.add_argument("--closed", action="store_true", help="no open loops")
     parser.add_argument("--one-core", action="store_true", help="only with one core for all")
     parser.add_argument(

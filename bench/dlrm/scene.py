@@ -41,10 +41,10 @@ class Cores:
 def placements(cores: Sequence[int]) -> list[Cores]:
     """Return where to measure: with the policy on the core of serving, and on one of its own."""
     first, second = tuple(cores[:1]), tuple(cores[1:2])
-    shared = Cores("one core for all", first, first, first)
+    shared = Cores("one core", first, first, first)
     if not second:
         return [shared]
-    return [shared, Cores("two cores, the policy on one", first + second, first, second)]
+    return [shared, Cores("two cores", first + second, first, second)]
 
 
 @dataclass

@@ -1,7 +1,7 @@
 """From which latency on a fast tier pays: emulated slow tiers, with a fast tier and without.
 
 ``python -m bench.numa`` trains recmg on the first half of a trace, serves the second half from
-emulated memory, and writes ``bench/results/emulated.md`` and ``.json``.
+emulated memory, and writes ``bench/results/emulated.json``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 from bench.numa.emulated import EXTRA_NS, markdown, run
 from bench.scenery import arguments
 from bench.scenery.about import about
-from bench.scenery.results import write_json, write_text
+from bench.scenery.results import rounded, write_json
 from bench.scenery.traces import FAST_FRACTIONS, choose_traces
 from bench.scenery.trained import train
 from tieralloc import trace
@@ -27,8 +27,12 @@ def main(given: Sequence[str] | None = None) -> None:
     given = sys.argv[1:] if given is None else list(given)
     parser = arguments.make_parser("numa", __doc__)
     arguments.add_models(parser)
+    arguments.add_show(parser)
     parser.add_argument("--fast-fraction", type=float, default=0.05, metavar="X")
     options = parser.parse_args(given)
+    if options.show:
+        print(markdown(arguments.kept_result(options, "emulated")))
+        return
     quick, fraction = options.quick, options.fast_fraction
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary)
@@ -53,12 +57,10 @@ def main(given: Sequence[str] | None = None) -> None:
         "emulated": True,
         "records": records,
     }
-    text = markdown(content)
-    print(text)
+    print(markdown(rounded(content)))
     out = arguments.out_directory(options)
     if out is not None:
         write_json(out / "emulated.json", content)
-        write_text(out / "emulated.md", text)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from bench.peers.experiment import Experiment
 from bench.peers.results import Result, markdown, save
 from bench.peers.scenarios import SCENARIOS
 from bench.peers.settings import FULL, QUICK
-from bench.scenery import arguments, machine
+from bench.scenery import arguments
 from bench.scenery.about import about
 
 
@@ -57,8 +57,7 @@ def _run(options: argparse.Namespace, command: str, directory: Path) -> None:
         sys.stdout.flush()
         reached += [result.is_reached for result in results]
         if out is not None:
-            path = out / f"peers-{machine.slug()}.json"
-            save(path, scenario.number, scenario.title, results, head)
+            save(out / "peers.json", scenario.number, scenario.title, results, head)
     for name, reason in experiment.refused.items():
         print(f"left out: {name}: {reason}")
     print(f"\nreached: {reached.count(True)} of {reached.count(True) + reached.count(False)}")

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from bench.scenery.results import read_json
 from tieralloc._disk import default_directory, file_system_of
 
 _ROOT = Path(__file__).parents[2]
@@ -65,6 +68,17 @@ def check_directory(parser: argparse.ArgumentParser, directory: Path) -> None:
     """End the command where a directory is in memory."""
     if file_system_of(directory).in_memory:
         parser.error(f"{directory} is memory, not a disk; choose one with --dir")
+
+
+def add_show(parser: argparse.ArgumentParser) -> None:
+    """Add --show, to print a kept result."""
+    parser.add_argument("--show", action="store_true", help="print the kept result, measure none")
+
+
+def kept_result(options: argparse.Namespace, name: str) -> Any:
+    """Return the content of a result file; end the command without one."""
+    path = (options.out or RESULTS) / f"{name}.json"
+    return read_json(path) or sys.exit(f"{path}: no result is kept")
 
 
 def out_directory(options: argparse.Namespace) -> Path | None:

@@ -1,20 +1,13 @@
-"""Names of machine, disk and packages: no host names, no paths."""
+"""Names of disks and versions of packages: no paths."""
 
 from __future__ import annotations
 
 import os
-import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from tieralloc._disk import file_system_of
-from tieralloc._machine import core_count, cpu_model, read_text
-
-
-def slug() -> str:
-    """Return a name for result files: processor and cores."""
-    words = re.sub(r"[^a-z0-9]+", "-", cpu_model().lower()).strip("-")
-    return f"{words}-{core_count()}cores"
+from tieralloc._machine import read_text
 
 
 def version_of(package: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Result files: one small JSON a study and machine, and a Markdown page of it.
+"""Result files: one small JSON a study.
 
 Floats are rounded to four significant digits, which is more than a repetition reproduces. Samples
 of single turns are not kept: a result has median and quartiles.

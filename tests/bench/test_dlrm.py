@@ -32,8 +32,8 @@ def quick(tmp_path_factory):
         pytest.skip(model.refusal())
     out = tmp_path_factory.mktemp("dlrm")
     assert main(["--quick", "--out", str(out)]) == 0
-    (path,) = out.glob("dlrm-*.json")
-    return read_json(path)["records"], (out / "dlrm.md").read_text(), path
+    content = read_json(out / "dlrm.json")
+    return content["records"], tables.markdown(content), out / "dlrm.json"
 
 
 @pytest.fixture

@@ -33,15 +33,18 @@ def test_a_policy_that_never_pays_has_no_measured_break_even():
     assert (derived > 40, measured) == (True, None)
 
 
-def test_a_quick_run_has_every_latency_policy_and_admission(tmp_path):
+def test_a_quick_run_has_every_latency_policy_and_admission(tmp_path, capsys):
     pytest.importorskip("torch")
     main(["--quick", "--out", str(tmp_path)])
+    page = capsys.readouterr().out
     content = read_json(tmp_path / "emulated.json")
     records = content["records"]
     assert content["emulated"] is True
     assert {(r["extra_ns"], r["admission"], r["policy"]) for r in records} == {
         (x, a, p) for x in (20, 150) for a in ADMISSIONS for p in ("none", "lru", "recmg")
     }
-    page = (tmp_path / "emulated.md").read_text()
-    assert "Emulated" in page
-    assert all(str(tmp_path) not in text for text in (page, str(content)))
+    main(["--show", "--out", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert page.endswith(shown)
+    assert "Emulated" in shown
+    assert str(tmp_path) not in f"{shown}{content}"
