@@ -17,6 +17,7 @@ from bench.peers.scenarios import SCENARIOS
 from bench.peers.settings import FULL, QUICK
 from bench.scenery import arguments
 from bench.scenery.about import about
+from bench.scenery.processes import ChildFailedError
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -50,7 +51,7 @@ def _run(options: argparse.Namespace, command: str, directory: Path) -> None:
         began = time.monotonic()
         try:
             results = list(scenario.run(experiment))
-        except BaselineFailedError as error:
+        except (BaselineFailedError, ChildFailedError) as error:
             results = [Result("failed", note=str(error))]
         seconds = time.monotonic() - began
         print(f"\n{scenario.number}. {scenario.title} ({seconds:.0f} s)\n\n{markdown(results)}")

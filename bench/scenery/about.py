@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench.scenery.machine import disk_of, version_of
 from tieralloc import _machine
+from tieralloc._disk import file_system_of
 
 _PACKAGES = ("numpy", "torch", "libcachesim", "fbgemm-gpu-cpu", "lmdb", "rocksdict")
 
 
 def about(command: str, directory: Path | None = None) -> dict[str, Any]:
     """Return the fields that every result file starts with, and the disk of a directory."""
-    packages = {name: version for name in _PACKAGES if (version := version_of(name))}
+    packages = {name: found for name in _PACKAGES if (found := version_of(name))}
     return {
         "command": command,
         "machine": _machine.describe(),
@@ -34,3 +36,23 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return shown.stdout.strip()
+
+
+def version_of(package: str) -> str | None:
+    """Return the version of an installed package; None where it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def disk_of(directory: str | os.PathLike[str]) -> str:
+    """Name file system and disk, such as "ext4 on nvme0n1, Samsung SSD 990 PRO"."""
+    place = file_system_of(directory)
+    device = Path(os.path.realpath(place.device)).name
+    for disk in Path("/sys/block").glob("*"):
+        # The directory of a partition lies within that of its disk.
+        if device == disk.name or (disk / device).exists():
+            words = (f"{place.kind} on {disk.name}", _machine.read_text(disk / "device/model"))
+            return ", ".join(filter(None, words))
+    return place.kind

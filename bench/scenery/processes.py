@@ -80,11 +80,11 @@ class Child:
     def pid(self) -> int:
         return int(self._process.pid)
 
-    def call(self, method: str, *arguments: Any) -> Any:
+    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Return what a method of the object returns."""
         self._resume()
         with suppress(BrokenPipeError):  # receive() says why
-            self.pipe.send((method, arguments))
+            self.pipe.send((method, arguments, options))
         return self.receive()
 
     def receive(self) -> Any:
@@ -133,8 +133,8 @@ def _run(
             result = work(*arguments)
             pipe.send((None, None if serves else result))
             while serves:
-                method, given = pipe.recv()
-                pipe.send((None, getattr(result, method)(*given)))
+                method, given, options = pipe.recv()
+                pipe.send((None, getattr(result, method)(*given, **options)))
         except (EOFError, BrokenPipeError):
             raise
         except Exception as error:

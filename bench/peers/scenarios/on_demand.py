@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import tieralloc as ta
-from bench.peers import fio
 from bench.peers.adapter import BaselineFailedError
 from bench.peers.experiment import Experiment
 from bench.peers.in_dram import Tieralloc
@@ -22,7 +26,7 @@ from tieralloc import _core
 _BLOCK = 4096
 _DEPTH = 64
 _FAST_FRACTION = 0.01
-_MEMMAP, _BURSTS = "numpy.memmap, cold", "fio in bursts of as many"
+_MEMMAP = "numpy.memmap, cold"
 
 
 class ColdRows:
@@ -83,30 +87,23 @@ def run(experiment: Experiment) -> Iterator[Result]:
         else:
             measures[f"engine {engine}"] = lookups(few, engine)
     measures[_MEMMAP] = memmap
-    no_fio = ""
-    try:
-        fio.random_reads(path, depth=1, seconds=0.01)
+    if shutil.which("fio"):
         for depth in (_DEPTH, 1):
-            measures[f"fio at depth {depth}"] = lambda _, depth=depth: fio.random_reads(
-                path, depth, seconds
-            )
-        measures[_BURSTS] = lambda _: fio.random_reads(path, few, seconds, in_bursts=True)
-    except fio.FioRefusedError as error:
-        no_fio = experiment.refused["fio"] = str(error)
+            measures[_fio(depth)] = partial(_fio_reads, path, depth, seconds)
+    else:
+        experiment.refused["fio"] = "it is not installed: apt-get install fio"
     speeds = alternate("on-demand", settings.turns, measures)
     figures = {f"{name}, rows/s": Spread.of(values).median for name, values in speeds.items()}
 
     def ratio(rows: int, baseline: str, **options: Any) -> Result:
         value = ratios(speeds[_per_call(rows)], speeds[baseline]) if baseline in speeds else None
-        note = "" if value else no_fio
-        return Result(f"{_per_call(rows)} ÷ {baseline}", value, note=note, **options)
+        return Result(f"{_per_call(rows)} ÷ {baseline}", value, **options)
 
     for rows in settings.on_demand_rows:
         of_all: dict[str, Any] = {"figures": dict(figures)} if rows == few else {}
-        yield ratio(rows, f"fio at depth {_DEPTH}", min=0.9, **of_all)
+        yield ratio(rows, _fio(_DEPTH), min=0.9, **of_all)
     yield ratio(few, _MEMMAP, min=5.0)
-    yield ratio(few, _BURSTS)
-    yield ratio(1, "fio at depth 1")
+    yield ratio(1, _fio(1))
 
 
 def _repeat(call: Callable[[], Any], rows: int, seconds: float) -> float:
@@ -117,6 +114,25 @@ def _repeat(call: Callable[[], Any], rows: int, seconds: float) -> float:
         call()
         calls += 1
     return calls * rows / passed
+
+
+def _fio(depth: int) -> str:
+    return f"fio at depth {depth}"
+
+
+def _fio_reads(path: Path, depth: int, seconds: float, _: int) -> float:
+    """Return random reads per second of 4 KiB with `depth` in flight, by io_uring, one thread."""
+    options = (
+        "--name=baseline --readonly --rw=randread --bs=4k --ioengine=io_uring --direct=1"
+        " --norandommap --time_based --output-format=json"
+    )
+    runtime = f"--runtime={max(1, round(seconds * 1000))}ms"
+    command = ["fio", *options.split(), f"--filename={path}", f"--iodepth={depth}", runtime]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise BaselineFailedError(f"fio failed: {done.stderr or done.stdout}")
+    report = json.loads(done.stdout[done.stdout.index("{") :])
+    return float(report["jobs"][0]["read"]["iops"])
 
 
 def _per_call(rows: int) -> str:
