@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import threading
 import time
@@ -62,6 +63,8 @@ def start_server(
     """Make a server in a process of its own, pinned to cores."""
     os.sched_setaffinity(0, cores.all)  # threads inherit it
     torch.set_num_threads(1)
+    # A warning at every first call of a model, about torchrec's own code.
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     path = directory / f"{os.getpid()}.tier"
     server = Server(requests, baseline, path, fast_rows, policy)
     os.sched_setaffinity(0, cores.serving)
@@ -152,7 +155,7 @@ class Server:
             self._serve(numbers, arrivals, times)
         finally:
             gc.enable()
-        cpu = {name: now - before[name] for name, now in self._cpu().items()}
+        cpu = {name: max(0, now - before[name]) for name, now in self._cpu().items()}
         stats = self.store.stats() if self.store else {}
         return Served(*times, cpu, {name: stats[name] for name in _COUNTS if name in stats})
 
@@ -231,7 +234,7 @@ class Server:
         """Return the CPU time of the thread that serves, of the policy's, and of all others."""
         policy = sum(map(_thread_cpu_ns, _policy_threads()))
         serving = time.thread_time_ns()
-        others = max(0, time.process_time_ns() - serving - policy)
+        others = time.process_time_ns() - serving - policy
         return {"serving": serving, "policy": policy, "background": others}
 
     def about(self) -> dict[str, Any]:

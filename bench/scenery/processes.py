@@ -30,20 +30,9 @@ class ChildFailedError(RuntimeError):
 class Child:
     """A process that calls ``work(*arguments)``, and then methods of the object returned.
 
-    Parameters
-    ----------
-    name : str
-        For errors.
-    work : callable
-        Made of a module, as the process imports it.
-    arguments : sequence
-        Its arguments.
-    serves : bool
-        Whether the result is an object that `call` calls methods of; else `receive` returns it.
-    paused : bool
-        Whether the process is stopped between calls, so that its threads take no time.
-    preload : sequence of str
-        Modules: where given, the child is forked from a process that has imported them.
+    With `serves` false it only returns a result, to `receive`. With `paused` it is stopped between
+    calls, so that its threads take no time. With `preload` it is forked from a process that has
+    imported these modules.
     """
 
     def __init__(

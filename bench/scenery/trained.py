@@ -25,25 +25,11 @@ def train(
     seed: int = 0,
     reuse: bool = True,
 ) -> tuple[Path, float | None]:
-    """Train a policy; return its directory and the CPU seconds.
+    """Train a policy on the first half of a trace; return its directory and the CPU seconds.
 
-    Parameters
-    ----------
-    made : Trace
-        Its first half is learned from.
-    policy : str
-        Such as "recmg".
-    models : path
-        Directory of all trained policies.
-    fast_fractions : sequence of float
-        Capacities.
-    epochs : int or None
-        Max epochs; None: as many as `tieralloc train` runs.
-    seed : int
-        Of the training.
-    reuse : bool
-        Take a policy trained before with the same settings, and finish an interrupted training
-        (whose CPU seconds are None).
+    With `reuse` a policy trained before with the same settings is taken, and an interrupted
+    training finished (its CPU seconds are None). Without `epochs` as many are run as by
+    `tieralloc train`.
     """
     sha256 = fingerprint(made.accesses())
     directory = models / f"{made.name}-{sha256[:8]}" / f"{policy}-seed{seed}"
