@@ -50,12 +50,17 @@ class Study:
     policies: tuple[str, ...] = ("recmg",)  # trained first
     processes: int = 2
     summary: Callable[[Sequence[Record]], str] = lambda records: ""  # below the table
+    command: str = ""  # the module below bench, unless it is policies.NAME
+
+    @property
+    def module(self) -> str:
+        return self.command or f"policies.{self.name}"
 
 
 def main(study: Study, words: str | None, arguments: Sequence[str] | None = None) -> int:
     """Run the command of a study; return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = make_parser(f"policies.{study.name}", words)
+    parser = make_parser(study.module, words)
     add_models(parser)
     parser.add_argument("--jobs", type=int, default=study.processes, help="processes (%(default)s)")
     parser.add_argument("--show", action="store_true", help="print the kept table, measure nothing")
@@ -97,7 +102,7 @@ def keep(study: Study, records: Sequence[Record], given: Sequence[str], out: Pat
     """Print the table, and write the result file into a directory, if one is given."""
     columns = list(dict.fromkeys(name for record in records for name in record))
     rows = [[record.get(name) for name in columns] for record in records]
-    head = about(public_command(f"policies.{study.name}", given))
+    head = about(public_command(study.module, given))
     content = rounded({**head, "columns": columns, "rows": rows})
     if out is not None:
         write_json(out / f"{study.name}.json", content)
