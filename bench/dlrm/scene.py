@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 
-_QUANTILES = {"p50": 0.5, "p99": 0.99, "max": 1.0}
+_QUANTILES = {"p50": 0.5, "p99": 0.99}
 
 
 @dataclass(frozen=True)

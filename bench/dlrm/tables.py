@@ -21,7 +21,9 @@ def markdown(content: Mapping[str, Any]) -> str:
         "torchrec's DLRM, its embeddings in a store with a file as slow tier, served on the second"
         " half of each trace; the first half warms the fast tier, and trained the learned policies."
         " Baselines take turns; ratios are of mean latencies, turn by turn: median and quartiles."
-        " `bench/README.md` explains the columns.",
+        " CPU times are means of a request: of the thread that serves, of the policy's, of others."
+        " Last come the policy that is active at the end, the share of accesses that the learned one"
+        " observed, and by how many accesses it lags.",
         _conditions(content),
     ]
     scenes: dict[tuple[str, float, str], list[Record]] = {}
@@ -103,7 +105,9 @@ def _policy(record: Record) -> str:
     stats = record.get("policy_stats")
     if stats is None:
         return tables.NONE
-    active = ", ".join(stats["active"]) if stats["state"] == "running" else stats["state"]
+    active = stats["state"]
+    if active == "running":
+        active = ", ".join(filter(None, stats["active"])) or "learned"
     return f"{active}, {stats['observed_share']:.0%}, {stats['lag']:,.0f}"
 
 
@@ -127,7 +131,6 @@ _CLOSED: tuple[Column, ...] = (
 _OPEN: tuple[Column, ...] = (
     ("offered/s", lambda record: rate(record["offered_rate"])),
     *_LATENCY,
-    ("max ms", _milliseconds("max")),
     ("", lambda record: "saturated" if record["saturated"] else ""),
 )
 
