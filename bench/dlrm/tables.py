@@ -22,8 +22,8 @@ def markdown(content: Mapping[str, Any]) -> str:
         " half of each trace; the first half warms the fast tier, and trained the learned policies."
         " Baselines take turns; ratios are of mean latencies, turn by turn: median and quartiles."
         " CPU times are means of a request: of the thread that serves, of the policy's, of others."
-        " Last come the policy that is active at the end, the share of accesses that the learned one"
-        " observed, and by how many accesses it lags.",
+        " The last column has the active policy at the end, the share of accesses that the learned"
+        " one observed, and the number of accesses that it lags.",
         _conditions(content),
     ]
     scenes: dict[tuple[str, float, str], list[Record]] = {}

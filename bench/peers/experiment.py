@@ -118,7 +118,7 @@ def _in_cgroup(
         stack.callback(group.close)
         child = Child(kind.name, _prepared, (kind, dataset, workload, budget))
         stack.callback(child.close)
-        group.add(child.pid)
+        group.set("cgroup.procs", child.pid)
         child.call("open")
         yield _Remote(child, group)
 

@@ -9,9 +9,8 @@ import pytest
 from bench.scenery.cgroups import (
     CgroupRefusedError,
     MemoryCgroup,
-    find_hierarchy,
+    find_parents,
     limited_reads,
-    refusal,
 )
 from bench.scenery.processes import Child, ChildFailedError
 
@@ -30,23 +29,29 @@ CONTAINER = "35 26 0:30 /docker/4f /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\
 @pytest.mark.parametrize(
     ("mounts", "own", "controller", "expected"),
     [
-        (VERSION_1, "4:cpu,memory:/jobs/7\n0::/\n", "memory", (1, "memory", "memory/jobs/7")),
-        (VERSION_1, "4:memory:/jobs/7\n5:blkio:/io\n0::/\n", "blkio", (1, "blkio", "blkio/io")),
-        (VERSION_2, "0::/user.slice/app.scope\n", "memory", (2, "", "user.slice/app.scope")),
-        (CONTAINER, "0::/docker/4f\n", "memory", (2, "", "")),
-        (CONTAINER, "0::/\n", "memory", (2, "", "")),
-        (CONTAINER, "0::/../elsewhere\n", "blkio", (2, "", "")),
+        (VERSION_1, "4:cpu,memory:/jobs/7\n0::/\n", "memory", (1, ["memory/jobs/7"])),
+        (VERSION_1, "4:memory:/jobs/7\n5:blkio:/io\n0::/\n", "blkio", (1, ["blkio/io"])),
+        (
+            VERSION_2,
+            "0::/user.slice/app.scope\n",
+            "memory",
+            (2, ["user.slice/app.scope", "user.slice"]),
+        ),
+        (CONTAINER, "0::/docker/4f\n", "memory", (2, [""])),
+        (CONTAINER, "0::/\n", "memory", (2, [""])),
+        (CONTAINER, "0::/../elsewhere\n", "blkio", (2, [""])),
     ],
 )
-def test_the_hierarchy_of_a_controller_is_found(mounts, own, controller, expected):
-    version, mount, directory = expected
+def test_the_cgroup_of_this_process_is_found(mounts, own, controller, expected):
+    version, directories = expected
     root = Path("/sys/fs/cgroup")
-    assert find_hierarchy(mounts, own, controller) == (version, root / mount, root / directory)
+    found = find_parents(mounts, own, controller)
+    assert found == (version, [root / directory for directory in directories])
 
 
 def test_no_mount_is_a_refusal():
     with pytest.raises(CgroupRefusedError, match="no cgroup file system"):
-        find_hierarchy("25 30 0:23 / /proc rw - proc proc rw\n", "0::/\n", "memory")
+        find_parents("25 30 0:23 / /proc rw - proc proc rw\n", "0::/\n", "memory")
 
 
 class Memory:
@@ -57,14 +62,14 @@ class Memory:
 
 @pytest.mark.parametrize("share", [0.25, 2.0])
 def test_a_process_may_take_what_the_limit_allows_and_no_more(share):
-    reason = refusal()
-    if reason is not None:
-        pytest.skip(reason)
+    try:
+        group = MemoryCgroup(LIMIT)
+    except CgroupRefusedError as error:
+        pytest.skip(str(error))
     size = int(LIMIT * share)
     child = Child("memory", Memory)
-    group = MemoryCgroup(LIMIT)
     try:
-        group.add(child.pid)
+        group.set("cgroup.procs", child.pid)
         if share < 1:
             child.call("take", size)
         else:
