@@ -40,7 +40,6 @@ _COMMANDS = {
     "train": "train a learned policy on a trace",
     "replay": "serve a trace from real tiers and measure it",
     "latency": "measure the memory of each NUMA node from each",
-    "compare": "compare prefetchers over each caching policy",
     "doctor": "say what this machine offers",
 }
 

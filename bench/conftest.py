@@ -1,0 +1,22 @@
+"""What the microbenchmarks of micro/ and numa/ share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="small tables: times mean nothing")
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    machine_info.pop("node", None)  # the host name is private
+
+
+@pytest.fixture(scope="session")
+def is_quick(request: pytest.FixtureRequest) -> bool:
+    """Whether times do not count, so that small tables do."""
+    options = request.config
+    return bool(options.getoption("quick") or options.getoption("benchmark_disable"))
