@@ -16,14 +16,13 @@ from typing import Any
 
 from bench.scenery.about import about
 from bench.scenery.arguments import (
-    RESULTS,
-    add_models,
+    kept_result,
     make_parser,
     out_directory,
     public_command,
 )
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
-from bench.scenery.results import read_json, rounded, write_json
+from bench.scenery.results import rounded, write_json
 from bench.scenery.tables import NONE, markdown
 from bench.scenery.traces import FAST_FRACTIONS, choose_traces
 from bench.scenery.trained import train
@@ -60,14 +59,9 @@ class Study:
 def main(study: Study, words: str | None, arguments: Sequence[str] | None = None) -> int:
     """Run the command of a study; return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = make_parser(study.module, words)
-    add_models(parser)
-    parser.add_argument("--jobs", type=int, default=study.processes, help="processes (%(default)s)")
-    parser.add_argument("--show", action="store_true", help="print the kept table, measure nothing")
-    options = parser.parse_args(given)
+    options = make_parser(study.module, words, jobs=study.processes).parse_args(given)
     if options.show:
-        kept = read_json((options.out or RESULTS) / f"{study.name}.json")
-        print("No results are kept." if kept is None else page(study, kept))
+        print(page(study, kept_result(options, study.name)))
         return 0
     with tempfile.TemporaryDirectory(prefix="tieralloc-study-") as temporary:
         scratch = Path(temporary)
