@@ -17,6 +17,7 @@ from bench.scenery.arguments import (
     RESULTS,
     add_models,
     add_only,
+    add_show,
     make_parser,
     out_directory,
     public_command,
@@ -132,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="take policies trained with these settings, and finish interrupted trainings",
     )
-    parser.add_argument("--show", action="store_true", help="print the kept results")
+    add_show(parser)
     parser.add_argument(
         "--jobs", type=int, default=core_count(), metavar="N", help="processes (%(default)s)"
     )
