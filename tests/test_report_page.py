@@ -21,18 +21,9 @@ pytest.importorskip("matplotlib")
 
 RESULTS = Path(__file__).parents[1] / "bench" / "results"
 
-#: No pages: bench.numa's records, which count nothing, and the tables of studies of policies.
-NO_PAGES = {
-    "emulated",
-    "ablations",
-    "adversity",
-    "budget",
-    "choices",
-    "cost",
-    "hindsight",
-    "served",
-}
-SAVED = sorted(path for path in RESULTS.glob("*.json") if path.stem not in NO_PAGES)
+#: Those whose records a page shows; the others are tables of studies.
+WITH_RECORDS = ("policies", "dlrm", "peers")
+SAVED = sorted(path for path in RESULTS.glob("*.json") if path.stem.startswith(WITH_RECORDS))
 VOID = {"meta", "br", "img", "link", "input", "hr"}
 
 
