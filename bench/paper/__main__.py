@@ -22,13 +22,19 @@ from bench.scenery.arguments import (
     QUICK_NOTE,
     RESULTS,
     TRACES,
-    add_models,
     make_parser,
     out_directory,
     public_command,
 )
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
-from bench.scenery.results import read_json, rounded, write_json, write_text
+from bench.scenery.results import (
+    from_columns,
+    read_json,
+    rounded,
+    to_columns,
+    write_json,
+    write_text,
+)
 from bench.scenery.traces import FAST_FRACTIONS, traces_in
 from tieralloc import trace as traces
 from tieralloc.tools.machine import core_count
@@ -79,7 +85,8 @@ def _measure(options: argparse.Namespace, given: Sequence[str]) -> dict[str, Any
             results[job.name] = result
     facts = {job.name: results[job.name][0] for job in jobs}
     records = [record for job in jobs for record in results[job.name][1]]
-    return rounded({**about(public_command("paper", given)), "traces": facts, "records": records})
+    head = about(public_command("paper", given))
+    return rounded({**head, "traces": facts, **to_columns(records)})
 
 
 def _draw(content: Mapping[str, Any], docs: Path) -> dict[str, str]:
@@ -89,7 +96,7 @@ def _draw(content: Mapping[str, Any], docs: Path) -> dict[str, str]:
     for name in content["traces"]:
         records = [
             {**record, **asdict(CELLS[record["policy"]])}
-            for record in content["records"]
+            for record in from_columns(content)
             if record["trace"] == name and "prefetch_lag" not in record
         ]
         path = docs / f"results-{name}.png"
@@ -103,13 +110,9 @@ def _draw(content: Mapping[str, Any], docs: Path) -> dict[str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = make_parser("paper", __doc__)
-    add_models(parser)
+    parser = make_parser("paper", __doc__, show=False, jobs=core_count())
     parser.add_argument(
         "--page", action="store_true", help="lay out the kept results, measure nothing"
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=core_count(), metavar="N", help="processes (%(default)s)"
     )
     return parser
 

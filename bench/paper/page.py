@@ -7,6 +7,7 @@ from statistics import median
 from typing import Any
 
 from bench.paper.claims import CLAIMS, RECMG, Cell, Grid, Record, mark, verdict
+from bench.scenery.results import from_columns
 from bench.scenery.tables import NONE, markdown
 from tieralloc._common.numbers import format_size
 from tieralloc.tools.report import percent
@@ -41,7 +42,8 @@ def markdown_page(content: Mapping[str, Any], pictures: Mapping[str, str]) -> st
     pictures : mapping of str to str
         Plots by trace, as paths from the page.
     """
-    grid = Grid(content["records"], content["traces"])
+    records = from_columns(content)
+    grid = Grid(records, content["traces"])
     packages = ", ".join(f"{name} {version}" for name, version in content["packages"].items())
     parts = [
         "# Prefetchers side by side",
@@ -57,7 +59,7 @@ def markdown_page(content: Mapping[str, Any], pictures: Mapping[str, str]) -> st
     ]
     for trace, facts in content["traces"].items():
         parts += _of_trace(trace, facts, grid, pictures.get(trace))
-    parts += _lagging([record for record in content["records"] if "prefetch_lag" in record])
+    parts += _lagging([record for record in records if "prefetch_lag" in record])
     return "\n\n".join(parts)
 
 

@@ -14,9 +14,7 @@ from bench.policies.compared import LABELS, LEARNED, LIBCACHESIM
 from bench.policies.measure import Record, Setting, jobs_for, slim
 from bench.scenery.about import about
 from bench.scenery.arguments import (
-    RESULTS,
-    add_models,
-    add_only,
+    kept_result,
     make_parser,
     out_directory,
     public_command,
@@ -36,8 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     options = parser.parse_args(given)
     if options.show:
-        kept = read_json((options.out or RESULTS) / f"{NAME}.json")
-        print(tables.page(kept["records"] if kept else []))
+        print(tables.page(kept_result(options, NAME)["records"]))
         return 0
     missing = _missing(options.only)
     with tempfile.TemporaryDirectory(prefix="tieralloc-policies-") as temporary:
@@ -123,18 +120,12 @@ def merge(kept: Iterable[Record], measured: Sequence[Record]) -> list[Record]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = make_parser(NAME, __doc__)
-    add_only(parser, LABELS, "measure these, and leave the others in the results as they are")
-    add_models(parser)
+    parser = make_parser(NAME, __doc__, only=LABELS, jobs=core_count())
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the trainings")
     parser.add_argument(
         "--reuse",
         action="store_true",
         help="take policies trained with these settings, and finish interrupted trainings",
-    )
-    parser.add_argument("--show", action="store_true", help="print the kept results")
-    parser.add_argument(
-        "--jobs", type=int, default=core_count(), metavar="N", help="processes (%(default)s)"
     )
     return parser
 

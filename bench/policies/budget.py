@@ -38,7 +38,7 @@ LEARNED = (
 
 
 def measure(case: str, path: Path, models: Models) -> Iterator[Record]:
-    """Replay a trace within each budget; a miss ratio is None where the budget is too small."""
+    """Replay a trace within each budget; without a miss ratio where the budget is too small."""
     from tieralloc.policy.registry import load_policy
 
     replay = Replay(traces.read(path))
@@ -83,7 +83,7 @@ def _within(replay: Replay, model: PlannedModel, rows: int, limit: int) -> Recor
     try:
         return replay.run(model, rows, prefetch_cost=PREFETCH_COST, max_bytes=limit)
     except ValueError:  # too few bytes for the policy
-        return {"miss_ratio": None}
+        return {}
 
 
 STUDY = Study(
@@ -92,7 +92,7 @@ STUDY = Study(
     f" rows, {INDEX} bytes of index a row, and the state of the policy; {NONE}: too little for the"
     " policy. One seed.",
     measure,
-    lambda record: NONE if record["miss_ratio"] is None else f"{record['miss_ratio']:.4f}",
+    lambda record: f"{record['miss_ratio']:.4f}" if "miss_ratio" in record else NONE,
     columns=("trace", "row_bytes", "fast_fraction"),
 )
 

@@ -46,7 +46,7 @@ def measure(case: str, path: Path, models: Models) -> Iterator[Record]:
 
 def _text(record: Record) -> str:
     text = f"{record['simulated']:.4f}, {record['served']:.4f}"
-    return text if record["lag"] is None else f"{text}, {record['lag']:,.0f}"
+    return text if "lag" not in record else f"{text}, {record['lag']:,.0f}"
 
 
 STUDY = Study(

@@ -16,14 +16,13 @@ from typing import Any
 
 from bench.scenery.about import about
 from bench.scenery.arguments import (
-    RESULTS,
-    add_models,
+    kept_result,
     make_parser,
     out_directory,
     public_command,
 )
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
-from bench.scenery.results import read_json, rounded, write_json
+from bench.scenery.results import from_columns, rounded, to_columns, write_json
 from bench.scenery.tables import NONE, markdown
 from bench.scenery.traces import FAST_FRACTIONS, choose_traces
 from bench.scenery.trained import train
@@ -60,14 +59,9 @@ class Study:
 def main(study: Study, words: str | None, arguments: Sequence[str] | None = None) -> int:
     """Run the command of a study; return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = make_parser(study.module, words)
-    add_models(parser)
-    parser.add_argument("--jobs", type=int, default=study.processes, help="processes (%(default)s)")
-    parser.add_argument("--show", action="store_true", help="print the kept table, measure nothing")
-    options = parser.parse_args(given)
+    options = make_parser(study.module, words, jobs=study.processes).parse_args(given)
     if options.show:
-        kept = read_json((options.out or RESULTS) / f"{study.name}.json")
-        print("No results are kept." if kept is None else page(study, kept))
+        print(page(study, kept_result(options, study.name)))
         return 0
     with tempfile.TemporaryDirectory(prefix="tieralloc-study-") as temporary:
         scratch = Path(temporary)
@@ -100,10 +94,8 @@ def measure_case(
 
 def keep(study: Study, records: Sequence[Record], given: Sequence[str], out: Path | None) -> None:
     """Print the table, and write the result file into a directory, if one is given."""
-    columns = list(dict.fromkeys(name for record in records for name in record))
-    rows = [[record.get(name) for name in columns] for record in records]
-    head = about(public_command(study.module, given))
-    content = rounded({**head, "columns": columns, "rows": rows})
+    head = about(public_command(f"policies.{study.name}", given))
+    content = rounded({**head, **to_columns(records)})
     if out is not None:
         write_json(out / f"{study.name}.json", content)
     print(page(study, content))
@@ -111,7 +103,7 @@ def keep(study: Study, records: Sequence[Record], given: Sequence[str], out: Pat
 
 def page(study: Study, content: Mapping[str, Any]) -> str:
     """Lay out a result: what it is, its table, what it was measured with and on."""
-    records = [dict(zip(content["columns"], row, strict=True)) for row in content["rows"]]
+    records = from_columns(content)
     columns = dict.fromkeys(tuple(r[name] for name in study.columns) for r in records)
     texts = {(r["case"], tuple(r[name] for name in study.columns)): study.text(r) for r in records}
     rows = (

@@ -10,6 +10,7 @@ pytest.importorskip("torch")
 from bench.paper.__main__ import main
 from bench.paper.claims import CLAIMS, Grid, verdict
 from bench.paper.measure import CELLS, first_accesses
+from bench.scenery.results import from_columns
 
 LOOKUPS = 1000
 
@@ -63,7 +64,7 @@ def test_quick_run_writes_records_and_page(tmp_path):
         assert page.count(f"\n| {policy} ") >= 3, policy
     assert "% late" in page
     assert str(tmp_path) not in page
-    cells = [(r["policy"], r["fast_fraction"], "prefetch_lag" in r) for r in content["records"]]
+    cells = [(r["policy"], r["fast_fraction"], "prefetch_lag" in r) for r in from_columns(content)]
     assert len(set(cells)) == len(cells) == 3 * len(CELLS)
     assert main(["--page", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "results.md").read_text() == page
