@@ -30,8 +30,7 @@ from tieralloc.simulate import OPT, simulate
 
 def main(given: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if given is None else list(given)
-    parser = _parser()
-    options = parser.parse_args(given)
+    options = _parser().parse_args(given)
     if options.show:
         print(tables.markdown(arguments.kept_result(options, _name(options))))
         return 0
@@ -39,7 +38,6 @@ def main(given: Sequence[str] | None = None) -> int:
     if lacking is not None:
         print(f"skipped: {lacking}")
         return 0 if options.quick else 1
-    arguments.check_directory(parser, options.dir)
     os.environ["OMP_NUM_THREADS"] = "1"  # of child processes: requests are small
     settings, command = _settings(options), arguments.public_command("dlrm", given)
     with tempfile.TemporaryDirectory(prefix="tieralloc-dlrm-", dir=options.dir) as temporary:
@@ -135,11 +133,7 @@ def _measure_scene(
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = arguments.make_parser("dlrm", __doc__)
-    arguments.add_only(parser, list(BASELINES), "some baselines")
-    arguments.add_models(parser)
-    arguments.add_directory(parser)
-    arguments.add_show(parser)
+    parser = arguments.make_parser("dlrm", __doc__, only=list(BASELINES), disk=True)
     parser.add_argument("--closed", action="store_true", help="no open loops")
     parser.add_argument("--one-core", action="store_true", help="only with one core for all")
     parser.add_argument(

@@ -21,7 +21,6 @@ from bench.scenery.arguments import (
     QUICK_NOTE,
     RESULTS,
     TRACES,
-    add_models,
     make_parser,
     out_directory,
     public_command,
@@ -111,13 +110,9 @@ def _draw(content: Mapping[str, Any], docs: Path) -> dict[str, str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = make_parser("paper", __doc__)
-    add_models(parser)
+    parser = make_parser("paper", __doc__, show=False, jobs=core_count())
     parser.add_argument(
         "--page", action="store_true", help="lay out the kept results, measure nothing"
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=core_count(), metavar="N", help="processes (%(default)s)"
     )
     return parser
 

@@ -22,11 +22,10 @@ from bench.scenery.processes import ChildFailedError
 
 def main(given: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if given is None else list(given)
-    parser = arguments.make_parser("peers", __doc__)
-    arguments.add_only(parser, list(SCENARIOS), "some scenarios")
-    arguments.add_directory(parser)
+    parser = arguments.make_parser(
+        "peers", __doc__, only=list(SCENARIOS), models=False, disk=True, show=False
+    )
     options = parser.parse_args(given)
-    arguments.check_directory(parser, options.dir)
     with tempfile.TemporaryDirectory(prefix="tieralloc-peers-", dir=options.dir) as directory:
         _run(options, arguments.public_command("peers", given), Path(directory))
     return 0

@@ -14,10 +14,7 @@ from bench.policies.compared import LABELS, LEARNED, LIBCACHESIM
 from bench.policies.measure import Record, Setting, jobs_for, slim
 from bench.scenery.about import about
 from bench.scenery.arguments import (
-    RESULTS,
-    add_models,
-    add_only,
-    add_show,
+    kept_result,
     make_parser,
     out_directory,
     public_command,
@@ -34,11 +31,9 @@ NAME = "policies"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code, 1 where a count cannot be trusted."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = _parser()
-    options = parser.parse_args(given)
+    options = _parser().parse_args(given)
     if options.show:
-        kept = read_json((options.out or RESULTS) / f"{NAME}.json")
-        print(tables.page(kept["records"] if kept else []))
+        print(tables.page(kept_result(options, NAME)["records"]))
         return 0
     missing = _missing(options.only)
     with tempfile.TemporaryDirectory(prefix="tieralloc-policies-") as temporary:
@@ -124,18 +119,12 @@ def merge(kept: Iterable[Record], measured: Sequence[Record]) -> list[Record]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = make_parser(NAME, __doc__)
-    add_only(parser, LABELS, "measure these, and leave the others in the results as they are")
-    add_models(parser)
+    parser = make_parser(NAME, __doc__, only=LABELS, jobs=core_count())
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of the trainings")
     parser.add_argument(
         "--reuse",
         action="store_true",
         help="take policies trained with these settings, and finish interrupted trainings",
-    )
-    add_show(parser)
-    parser.add_argument(
-        "--jobs", type=int, default=core_count(), metavar="N", help="processes (%(default)s)"
     )
     return parser
 

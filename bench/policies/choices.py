@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     if "--show" in given:
         return study.main(STUDY, __doc__, given)
-    parser = make_parser("policies.choices", __doc__)
+    parser = make_parser("policies.choices", __doc__, models=False)
     parser.add_argument("--models", type=Path, help="for the command itself")
     options = parser.parse_args(given)
     with tempfile.TemporaryDirectory(prefix="tieralloc-choices-") as temporary:

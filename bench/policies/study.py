@@ -16,15 +16,13 @@ from typing import Any
 
 from bench.scenery.about import about
 from bench.scenery.arguments import (
-    RESULTS,
-    add_models,
-    add_show,
+    kept_result,
     make_parser,
     out_directory,
     public_command,
 )
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
-from bench.scenery.results import from_columns, read_json, rounded, to_columns, write_json
+from bench.scenery.results import from_columns, rounded, to_columns, write_json
 from bench.scenery.tables import NONE, markdown
 from bench.scenery.traces import FAST_FRACTIONS, choose_traces
 from bench.scenery.trained import train
@@ -61,14 +59,9 @@ class Study:
 def main(study: Study, words: str | None, arguments: Sequence[str] | None = None) -> int:
     """Run the command of a study; return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = make_parser(study.module, words)
-    add_models(parser)
-    parser.add_argument("--jobs", type=int, default=study.processes, help="processes (%(default)s)")
-    add_show(parser)
-    options = parser.parse_args(given)
+    options = make_parser(study.module, words, jobs=study.processes).parse_args(given)
     if options.show:
-        kept = read_json((options.out or RESULTS) / f"{study.name}.json")
-        print("No results are kept." if kept is None else page(study, kept))
+        print(page(study, kept_result(options, study.name)))
         return 0
     with tempfile.TemporaryDirectory(prefix="tieralloc-study-") as temporary:
         scratch = Path(temporary)
@@ -101,7 +94,7 @@ def measure_case(
 
 def keep(study: Study, records: Sequence[Record], given: Sequence[str], out: Path | None) -> None:
     """Print the table, and write the result file into a directory, if one is given."""
-    head = about(public_command(f"policies.{study.name}", given))
+    head = about(public_command(study.module, given))
     content = rounded({**head, **to_columns(records)})
     if out is not None:
         write_json(out / f"{study.name}.json", content)

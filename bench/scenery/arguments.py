@@ -21,58 +21,46 @@ MODELS = _ROOT / "build" / "policies"
 QUICK_NOTE = "A quick run: it shows that everything works, its figures mean nothing."
 
 
-def make_parser(study: str, about: str | None) -> argparse.ArgumentParser:
-    """Make the parser of ``python -m bench.STUDY`` with --quick, --traces and --out."""
+def make_parser(
+    study: str,
+    about: str | None,
+    *,
+    only: Sequence[str] = (),
+    models: bool = True,
+    disk: bool = False,
+    show: bool = True,
+    jobs: int | None = None,
+) -> argparse.ArgumentParser:
+    """Make the parser of ``python -m bench.STUDY``.
+
+    It takes --quick, --traces and --out; --only with names to choose from; --models; --dir with a
+    `disk`; --show; --jobs with that default.
+    """
     parser = argparse.ArgumentParser(prog=f"python -m bench.{study}", description=about)
-    parser.add_argument("--quick", action="store_true", help="small and short: a smoke test")
-    parser.add_argument(
-        "--traces", type=Path, metavar="DIR", help="traces, or one file (../shared/traces)"
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="directory of the results (bench/results)"
-    )
+    add = parser.add_argument
+    add("--quick", action="store_true", help="small and short: a smoke test")
+    add("--traces", type=Path, metavar="DIR", help="traces, or one file (../shared/traces)")
+    add("--out", type=Path, metavar="DIR", help="directory of the results (bench/results)")
+    if only:
+        words = f"measure these: {', '.join(only)}"
+        add("--only", nargs="+", choices=only, default=list(only), metavar="NAME", help=words)
+    if models:
+        words = "where policies are trained into, and taken from (build/policies)"
+        add("--models", type=Path, default=MODELS, metavar="DIR", help=words)
+    if disk:
+        words = "where slow tiers go: on a real disk (%(default)s)"
+        add("--dir", type=_on_disk, default=str(default_directory()), help=words)
+    if show:
+        add("--show", action="store_true", help="print the kept result, measure nothing")
+    if jobs is not None:
+        add("--jobs", type=int, default=jobs, metavar="N", help="processes (%(default)s)")
     return parser
 
 
-def add_only(parser: argparse.ArgumentParser, names: Sequence[str], words: str) -> None:
-    """Add --only, which takes some names of all."""
-    parser.add_argument(
-        "--only",
-        nargs="+",
-        choices=names,
-        default=list(names),
-        metavar="NAME",
-        help=f"{words}: {', '.join(names)}",
-    )
-
-
-def add_models(parser: argparse.ArgumentParser) -> None:
-    """Add --models, the directory of trained policies."""
-    parser.add_argument(
-        "--models",
-        type=Path,
-        default=MODELS,
-        metavar="DIR",
-        help="where policies are trained into, and taken from (build/policies)",
-    )
-
-
-def add_directory(parser: argparse.ArgumentParser) -> None:
-    """Add --dir, the directory of slow tiers."""
-    parser.add_argument(
-        "--dir", type=Path, default=default_directory(), help="where slow tiers go: on a real disk"
-    )
-
-
-def check_directory(parser: argparse.ArgumentParser, directory: Path) -> None:
-    """End the command where a directory is in memory."""
-    if file_system_of(directory).in_memory:
-        parser.error(f"{directory} is memory, not a disk; choose one with --dir")
-
-
-def add_show(parser: argparse.ArgumentParser) -> None:
-    """Add --show, to print a kept result."""
-    parser.add_argument("--show", action="store_true", help="print the kept result, measure none")
+def _on_disk(text: str) -> Path:
+    if file_system_of(text).in_memory:
+        raise argparse.ArgumentTypeError(f"{text} is memory, not a disk; choose one with --dir")
+    return Path(text)
 
 
 def kept_result(options: argparse.Namespace, name: str) -> Any:
