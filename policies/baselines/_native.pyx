@@ -49,25 +49,25 @@ cdef extern from "sim/simulator.hpp" namespace "tieralloc" nogil:
         Counts counts()
 
 
-cdef extern from "row_prefetcher.hpp" namespace "tieralloc" nogil:
-    cdef enum class Found "tieralloc::Found":
+cdef extern from "row_prefetcher.hpp" namespace "tieralloc::baselines" nogil:
+    cdef enum class Found "tieralloc::baselines::Found":
         on_demand
         prefetched
         resident
 
-    cdef cppclass c_RowPrefetcher "tieralloc::RowPrefetcher":
+    cdef cppclass c_RowPrefetcher "tieralloc::baselines::RowPrefetcher":
         void begin_sample()
         void observe(uint64_t row, Found found, vector[uint64_t]& prefetches) except +
         void evicted(uint64_t row)
         size_t bytes()
 
 
-cdef extern from "next_row.hpp" namespace "tieralloc" nogil:
-    cdef cppclass c_NextRow "tieralloc::NextRow"(c_RowPrefetcher):
+cdef extern from "next_row.hpp" namespace "tieralloc::baselines" nogil:
+    cdef cppclass c_NextRow "tieralloc::baselines::NextRow"(c_RowPrefetcher):
         c_NextRow(uint32_t degree, uint64_t rows) except +
 
 
-cdef extern from "co_occurrence.hpp" namespace "tieralloc" nogil:
+cdef extern from "co_occurrence.hpp" namespace "tieralloc::baselines" nogil:
     cdef cppclass CoOccurrenceSettings:
         uint32_t rows
         uint32_t partners
@@ -76,11 +76,11 @@ cdef extern from "co_occurrence.hpp" namespace "tieralloc" nogil:
         double least_share
         uint32_t degree
 
-    cdef cppclass c_CoOccurrence "tieralloc::CoOccurrence"(c_RowPrefetcher):
+    cdef cppclass c_CoOccurrence "tieralloc::baselines::CoOccurrence"(c_RowPrefetcher):
         c_CoOccurrence(const CoOccurrenceSettings& settings) except +
 
 
-cdef extern from "domino.hpp" namespace "tieralloc" nogil:
+cdef extern from "domino.hpp" namespace "tieralloc::baselines" nogil:
     cdef cppclass DominoSettings:
         uint32_t degree
         uint32_t streams
@@ -89,11 +89,11 @@ cdef extern from "domino.hpp" namespace "tieralloc" nogil:
         uint32_t history
         c_bool all_accesses
 
-    cdef cppclass c_Domino "tieralloc::Domino"(c_RowPrefetcher):
+    cdef cppclass c_Domino "tieralloc::baselines::Domino"(c_RowPrefetcher):
         c_Domino(const DominoSettings& settings) except +
 
 
-cdef extern from "bingo.hpp" namespace "tieralloc" nogil:
+cdef extern from "bingo.hpp" namespace "tieralloc::baselines" nogil:
     cdef cppclass BingoSettings:
         uint32_t region
         uint32_t active
@@ -101,17 +101,17 @@ cdef extern from "bingo.hpp" namespace "tieralloc" nogil:
         uint32_t voters
         double votes
 
-    cdef cppclass c_Bingo "tieralloc::Bingo"(c_RowPrefetcher):
+    cdef cppclass c_Bingo "tieralloc::baselines::Bingo"(c_RowPrefetcher):
         c_Bingo(const BingoSettings& settings, vector[uint32_t] table_of) except +
 
 
-cdef extern from "predicted.hpp" namespace "tieralloc" nogil:
-    cdef cppclass c_Predicted "tieralloc::Predicted"(c_RowPrefetcher):
+cdef extern from "predicted.hpp" namespace "tieralloc::baselines" nogil:
+    cdef cppclass c_Predicted "tieralloc::baselines::Predicted"(c_RowPrefetcher):
         c_Predicted(c_bool all_accesses)
         void append(RowSpan rows, RowSpan offsets) except +
 
 
-cdef extern from "prefetching_policy.hpp" namespace "tieralloc" nogil:
+cdef extern from "prefetching_policy.hpp" namespace "tieralloc::baselines" nogil:
     unique_ptr[EvictionPolicy] make_prefetching_policy(
         string name, const EvictionConfig& config, shared_ptr[c_RowPrefetcher] prefetcher) except +
 
