@@ -11,42 +11,12 @@ from libcpp.vector cimport vector
 import numpy as np
 
 
-cdef extern from "<span>" namespace "std" nogil:
-    cdef cppclass RowSpan "std::span<const tieralloc::RowId>":
-        RowSpan()
-        RowSpan(const uint64_t* first, size_t count)
-
-    cdef cppclass WordSpan "std::span<const std::uint32_t>":
-        WordSpan()
-        WordSpan(const uint32_t* first, size_t count)
-
-
-cdef extern from "eviction/policy.hpp" namespace "tieralloc" nogil:
-    cdef cppclass EvictionPolicy:
-        pass
-
-    cdef cppclass EvictionConfig:
-        uint32_t capacity
-        uint32_t slots
-        uint64_t seed
-
-
-cdef extern from "sim/simulator.hpp" namespace "tieralloc" nogil:
-    cdef struct Counts:
-        uint64_t lookups
-        uint64_t hits
-        uint64_t on_demand_fetches
-        uint64_t evictions
-        uint64_t prefetches_issued
-        uint64_t prefetches_useful
-        uint64_t prefetches_late
-        uint64_t prefetches_useless
-
-    cdef cppclass c_Simulator "tieralloc::Simulator":
-        c_Simulator(unique_ptr[EvictionPolicy] policy, const EvictionConfig& config, uint64_t rows,
-                    uint64_t count_from, uint64_t prefetch_lag) except +
-        void run(RowSpan accesses, WordSpan sample_lengths) except +
-        Counts counts()
+from tieralloc._bindings.arguments cimport word_vector
+from tieralloc._bindings.core.base cimport RowSpan
+from tieralloc._bindings.core.eviction cimport EvictionConfig, EvictionPolicy
+from tieralloc._bindings.core.sim cimport c_Simulator
+from tieralloc._bindings.spans cimport row_span, word_span
+from tieralloc._bindings.statistics cimport counts_dict
 
 
 cdef extern from "row_prefetcher.hpp" namespace "tieralloc::baselines" nogil:
@@ -117,10 +87,6 @@ cdef extern from "prefetching_policy.hpp" namespace "tieralloc::baselines" nogil
 
 
 _FOUND = {"on_demand": Found.on_demand, "prefetched": Found.prefetched, "resident": Found.resident}
-
-
-cdef RowSpan _rows(const uint64_t[::1] rows) noexcept:
-    return RowSpan() if rows.shape[0] == 0 else RowSpan(&rows[0], rows.shape[0])
 
 
 cdef class RowPrefetcher:
@@ -291,17 +257,13 @@ cdef class Bingo(RowPrefetcher):
 
     def __cinit__(self, table_of, *, uint32_t region=32, uint32_t active=64,
                   uint32_t history=1 << 14, uint32_t voters=16, double votes=0.2):
-        cdef const uint32_t[::1] tables = np.ascontiguousarray(table_of, dtype=np.uint32)
         cdef BingoSettings settings
         settings.region = region
         settings.active = active
         settings.history = history
         settings.voters = voters
         settings.votes = votes
-        cdef vector[uint32_t] copied
-        if tables.shape[0] > 0:
-            copied.assign(&tables[0], &tables[0] + tables.shape[0])
-        self._prefetcher.reset(<c_RowPrefetcher*> new c_Bingo(settings, move(copied)))
+        self._prefetcher.reset(<c_RowPrefetcher*> new c_Bingo(settings, word_vector(table_of)))
 
 
 cdef class Predicted(RowPrefetcher):
@@ -331,7 +293,7 @@ cdef class Predicted(RowPrefetcher):
         ValueError
             For offsets that do not ascend from 0 to m; nothing is appended.
         """
-        (<c_Predicted*> self._prefetcher.get()).append(_rows(rows), _rows(offsets))
+        (<c_Predicted*> self._prefetcher.get()).append(row_span(rows), row_span(offsets))
 
 
 cdef class PrefetchingSimulator:
@@ -343,7 +305,7 @@ cdef class PrefetchingSimulator:
     Parameters
     ----------
     policy, capacity, rows, count_from, seed, prefetch_lag
-        As for `tieralloc._core.Simulator`.
+        As for `tieralloc._bindings.Simulator`.
     prefetcher : RowPrefetcher
         It keeps what it learned before, and learns on here.
 
@@ -390,20 +352,16 @@ cdef class PrefetchingSimulator:
             While another thread runs this simulator, or for an access without predicted rows.
         """
         cdef const uint32_t[::1] lengths = np.ascontiguousarray(sample_lengths, dtype=np.uint32)
-        cdef RowSpan accesses = _rows(rows)
-        cdef WordSpan samples
-        if lengths.shape[0] > 0:
-            samples = WordSpan(&lengths[0], lengths.shape[0])
         if self._running:
             raise RuntimeError("this simulator is running in another thread")
         self._running = True
         try:
             with nogil:
-                self._simulator.get().run(accesses, samples)
+                self._simulator.get().run(row_span(rows), word_span(lengths))
         finally:
             self._running = False
 
     @property
     def counts(self):
-        """Counts so far, as those of `tieralloc._core.Simulator`."""
-        return self._simulator.get().counts()
+        """Counts so far, as those of `tieralloc._bindings.Simulator`."""
+        return counts_dict(self._simulator.get().counts())
