@@ -1,4 +1,5 @@
-# C++ exceptions as the Python exceptions that they stand for.
+# distutils: language = c++
+"""C++ exceptions as Python exceptions: the handler of `except +raise_core_error`."""
 
 import os
 
@@ -24,7 +25,7 @@ cdef extern from "base/error.hpp" namespace "tieralloc" nogil:
 
 
 cdef int raise_core_error() except -1:
-    """Raise the C++ exception being handled as the Python exception that it stands for."""
+    """Raise the C++ exception in flight as the Python exception of its kind."""
     cdef ErrorReport report = describe_current_error()
     message = report.message.decode("utf-8", "replace")
     if report.kind == ErrorKind.value:
