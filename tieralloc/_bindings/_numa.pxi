@@ -12,7 +12,7 @@ cdef extern from "base/numa/nodes.hpp" namespace "tieralloc" nogil:
     NumaNodeInfo c_usable_node "tieralloc::usable_node"(int node) except +raise_core_error
 
 
-cdef extern from "base/numa/sampler.hpp" namespace "tieralloc" nogil:
+cdef extern from "slow_tier/memory/sampler.hpp" namespace "tieralloc" nogil:
     cdef cppclass MemoryQuestion:
         int node
         vector[int] cpus

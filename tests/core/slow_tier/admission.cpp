@@ -1,9 +1,6 @@
 // admission.cpp: when copies are made, as told by times that the test makes up.
 #include "slow_tier/admission.hpp"
 
-#include <random>
-#include <unordered_map>
-
 #include "check.hpp"
 
 namespace {
@@ -93,30 +90,6 @@ TEST(a_row_is_copied_once_it_has_cost_what_its_copy_does) {
   // One copy that was interrupted changes little.
   admission.note_copies(1, 1'000'000'000);
   CHECK(admission.accesses_needed(4) <= 4);
-}
-
-TEST(counts_are_about_those_of_the_row) {
-  AccessCounts counts(100'000);  // cells enough for none to be halved twice in so few accesses
-  std::mt19937 random(1);
-  std::unordered_map<RowId, unsigned> exact;
-  std::size_t wrong = 0;
-  for (int i = 0; i < 20'000; ++i) {
-    const RowId row = random() % 5000;
-    const unsigned counted = counts.add(row);
-    const unsigned known = std::min(++exact[row], AccessCounts::kMost);
-    CHECK(2 * counted + 1 >= known);
-    wrong += counted != known;
-  }
-  CHECK(wrong < 2000);
-}
-
-TEST(what_was_accessed_long_ago_counts_no_more) {
-  AccessCounts counts(1000);
-  unsigned last = 0;
-  for (int i = 0; i < 8; ++i) last = counts.add(7);
-  CHECK_EQ(last, 8);
-  for (RowId row = 100; row < 100'100; ++row) counts.add(row);
-  CHECK(counts.add(7) < 8);
 }
 
 }  // namespace

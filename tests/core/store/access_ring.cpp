@@ -22,11 +22,17 @@ AccessSamples popped(AccessRing& ring) {
   return samples;
 }
 
+std::vector<TierRow> tier_rows(const Rows& rows) {
+  std::vector<TierRow> typed;
+  for (const RowId row : rows) typed.push_back({row});
+  return typed;
+}
+
 /// A call on one table, each row a bag.
 void push_rows(AccessRing& ring, const Rows& rows, RowId shift = 0) {
   ring.begin_call();
   ring.begin_part();
-  ring.push(rows, shift, Lengths(rows.size(), 1), true);
+  ring.push(tier_rows(rows), shift, Lengths(rows.size(), 1), true);
   ring.end_call();
 }
 
@@ -48,10 +54,10 @@ TEST(bags_of_several_tables_come_back_as_samples) {
   for (int round = 0; round < 10; ++round) {
     ring.begin_call();
     ring.begin_part();
-    ring.push(Rows{1, 2, 3}, 0, Lengths{2, 0, 1}, false);
-    ring.push(Rows{4}, 0, Lengths{1}, false);  // further bags of the same table
+    ring.push(tier_rows({1, 2, 3}), 0, Lengths{2, 0, 1}, false);
+    ring.push(tier_rows({4}), 0, Lengths{1}, false);  // further bags of the same table
     ring.begin_part();
-    ring.push(Rows{1, 2, 3, 4}, 10, Lengths{1, 1, 1, 1}, true);
+    ring.push(tier_rows({1, 2, 3, 4}), 10, Lengths{1, 1, 1, 1}, true);
     CHECK(popped(ring).rows.empty());  // the call has not ended
     ring.end_call();
     const AccessSamples samples = popped(ring);
@@ -65,9 +71,9 @@ TEST(a_full_ring_drops_a_call_as_a_whole_and_counts_it) {
   push_rows(ring, {0, 1, 2, 3});
   ring.begin_call();
   ring.begin_part();
-  ring.push(Rows{8}, 0, Lengths{1}, true);
-  ring.push(Rows{9, 10}, 0, Lengths{1, 1}, true);  // no room
-  ring.push({}, 0, {}, true);                      // though there would be for this one
+  ring.push(tier_rows({8}), 0, Lengths{1}, true);
+  ring.push(tier_rows({9, 10}), 0, Lengths{1, 1}, true);  // no room
+  ring.push({}, 0, {}, true);                             // though there would be for this one
   ring.end_call();
   CHECK_EQ(ring.dropped(), 3);
   push_rows(ring, {0, 1}, 10);
@@ -81,7 +87,7 @@ TEST(a_call_that_failed_is_forgotten) {
   AccessRing ring(8);
   ring.begin_call();
   ring.begin_part();
-  ring.push(Rows{1, 2}, 0, Lengths{1, 1}, true);
+  ring.push(tier_rows({1, 2}), 0, Lengths{1, 1}, true);
   push_rows(ring, {3});
   CHECK(popped(ring).rows == (Rows{3}));
 }

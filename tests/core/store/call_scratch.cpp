@@ -24,9 +24,9 @@ TEST(a_missed_row_has_one_place_however_often_it_is_missed) {
       const RowId row = random() % range;
       const auto key = std::make_pair(reinterpret_cast<std::uintptr_t>(tier), row);
       const auto [it, fresh] = map.emplace(key, static_cast<std::uint32_t>(map.size()));
-      CHECK_EQ(misses.add(tier, row), it->second);
+      CHECK_EQ(misses.add(tier, {row}), it->second);
       CHECK_EQ(misses.rows.size(), map.size());
-      CHECK(misses.rows[it->second].row == row && misses.rows[it->second].tier == tier);
+      CHECK(misses.rows[it->second].row.value == row && misses.rows[it->second].tier == tier);
     }
     misses.clear();
     CHECK(misses.rows.empty());
@@ -39,7 +39,7 @@ TEST(what_one_large_call_made_grow_is_given_back) {
     scratch.rows.resize(size);
     scratch.pointers.resize(size);
     scratch.pending_rows.resize(size);
-    for (RowId row = 0; row < size / 10; ++row) scratch.misses.add(nullptr, row);
+    for (RowId row = 0; row < size / 10; ++row) scratch.misses.add(nullptr, {row});
     scratch.misses.clear();
     scratch.trim();
     CHECK(scratch.misses.bytes() < 2 << 20);
@@ -47,7 +47,7 @@ TEST(what_one_large_call_made_grow_is_given_back) {
          {scratch.rows.capacity(), scratch.pointers.capacity(), scratch.pending_rows.capacity()}) {
       CHECK_EQ(kept, size > 3000 ? 0 : size);  // of a usual call they are kept
     }
-    CHECK_EQ(scratch.misses.add(nullptr, 7), 0);
+    CHECK_EQ(scratch.misses.add(nullptr, {7}), 0);
     scratch.misses.clear();
   }
 }

@@ -14,7 +14,7 @@ using namespace tieralloc;
 
 std::vector<RowPlace> places(RowId first, RowId count) {
   std::vector<RowPlace> rows;
-  for (RowId row = first; row < first + count; ++row) rows.push_back({nullptr, row});
+  for (RowId row = first; row < first + count; ++row) rows.push_back({nullptr, {row}});
   return rows;
 }
 
@@ -30,8 +30,8 @@ TEST(what_does_not_fit_is_dropped_and_counted) {
   CHECK_EQ(queue.take(4).size(), 4);
   const std::vector<RowPlace> rest = queue.take(100);
   CHECK_EQ(rest.size(), 6);
-  CHECK_EQ(rest.front().row, 4);
-  CHECK_EQ(rest.back().row, 9);
+  CHECK_EQ(rest.front().row.value, 4);
+  CHECK_EQ(rest.back().row.value, 9);
   CHECK(queue.take(1).empty());
 }
 
@@ -51,7 +51,7 @@ TEST(every_row_is_taken_once) {
     threads.start([&] {
       while (queue.wait()) {
         for (const RowPlace& place : queue.take(7)) {
-          ++taken[place.row];
+          ++taken[place.row.value];
           ++count;
         }
       }

@@ -21,7 +21,7 @@ class BufferPool {
   explicit BufferPool(std::size_t keep) : keep_(keep) {}
 
   Region take(std::size_t bytes) {
-    const std::size_t size = std::bit_ceil(bytes < 4096 ? std::size_t{4096} : bytes);
+    const std::size_t size = std::bit_ceil(bytes < kPage ? kPage : bytes);
     std::lock_guard lock(mutex_);
     for (auto it = idle_.begin(); it != idle_.end(); ++it) {
       if (it->size() != size) continue;

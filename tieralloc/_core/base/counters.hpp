@@ -23,7 +23,7 @@ class Count {
   std::atomic<std::uint64_t> value_{0};
 };
 
-struct CallMeters {
+struct CallCounters {
   Count calls;
   Count hits;               ///< rows found in the fast tier, or already fetched by the same call
   Count on_demand_fetches;  ///< distinct rows of a call that it had to wait for

@@ -16,7 +16,6 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kPage = 4096;
 constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 

@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 
+#include "base/limits.hpp"
 #include "base/types.hpp"
 
 namespace tieralloc {
@@ -22,7 +23,7 @@ inline constexpr Entry kPrefetchedFlag = 0x80000000u;
 /// Hit so often that its policy needs to hear of no more hits (EvictionPolicy::is_saturated).
 inline constexpr Entry kSaturatedFlag = 0x40000000u;
 inline constexpr Entry kEntryFlags = kPrefetchedFlag | kSaturatedFlag;
-inline constexpr Slot kMaxSlots = kSaturatedFlag - 2;
+static_assert(kMaxSlots == kSaturatedFlag - 2);
 
 constexpr Entry make_entry(Slot slot, bool prefetched) {
   return (slot + 1) | (prefetched ? kPrefetchedFlag : 0);

@@ -2,8 +2,9 @@
 #include "slow_tier/admission.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
+
+#include "slow_tier/access_counts.hpp"
 
 namespace tieralloc {
 namespace {
@@ -64,9 +65,9 @@ unsigned Admission::accesses_needed(std::size_t lines) const {
   const double saved = (costs_.slow_ns - costs_.fast_ns) * static_cast<double>(lines);
   const double measured = copy_ns_.load(std::memory_order_relaxed);
   const double price = measured == 0 ? kCopyGuessNs : measured;
-  if (saved <= 0) return AccessCounts::kMost;
+  if (saved <= 0) return AccessCounts::kMaxCount;
   return static_cast<unsigned>(
-      std::clamp(std::ceil(price / saved), 1.0, double{AccessCounts::kMost}));
+      std::clamp(std::ceil(price / saved), 1.0, double{AccessCounts::kMaxCount}));
 }
 
 /// A window is full. Locked.
@@ -140,32 +141,6 @@ AdmissionView Admission::view() const {
           .in_place_ns = in_place_ns_,
           .copy_ns = copy_ns_.load(std::memory_order_relaxed),
           .costs = costs_};
-}
-
-std::size_t AccessCounts::bytes(std::uint64_t capacity) {
-  return std::max<std::size_t>(4096, std::bit_ceil(4 * capacity));
-}
-
-AccessCounts::AccessCounts(std::uint64_t capacity)
-    : memory_(bytes(capacity), "fast tier's metadata"), mask_(bytes(capacity) - 1) {}
-
-unsigned AccessCounts::add(RowId row) {
-  std::uint64_t hash = (row + 1) * 0x9E3779B97F4A7C15u;
-  hash ^= hash >> 32;
-  std::atomic<std::uint8_t>& one = cells()[hash & mask_];
-  std::atomic<std::uint8_t>& two = cells()[(hash * 0xBF58476D1CE4E5B9u >> 32) & mask_];
-  const unsigned least =
-      std::min<unsigned>(one.load(std::memory_order_relaxed), two.load(std::memory_order_relaxed));
-  const unsigned count = std::min(least + 1, kMost);
-  // Of two cells only the lesser one says something of this row (conservative update).
-  for (auto* cell : {&one, &two}) {
-    if (cell->load(std::memory_order_relaxed) < count) {
-      cell->store(static_cast<std::uint8_t>(count), std::memory_order_relaxed);
-    }
-  }
-  auto& fading = cells()[hand_.fetch_add(1, std::memory_order_relaxed) & mask_];
-  fading.store(fading.load(std::memory_order_relaxed) / 2, std::memory_order_relaxed);
-  return count;
 }
 
 }  // namespace tieralloc

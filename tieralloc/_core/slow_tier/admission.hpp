@@ -94,26 +94,4 @@ class Admission {
   double with_copies_ns_ = 0, in_place_ns_ = 0;
 };
 
-/// How often rows were read in the slow tier of late: counts in cells that rows share, each halved
-/// now and then. Errors are those of two rows in two same cells. Any number of threads, whose races
-/// lose counts.
-class AccessCounts {
- public:
-  static constexpr unsigned kMost = 15;
-
-  /// For a fast tier of so many rows.
-  explicit AccessCounts(std::uint64_t capacity);
-  static std::size_t bytes(std::uint64_t capacity);
-
-  /// Counts an access; returns how many of the row there were, at most kMost.
-  unsigned add(RowId row);
-
- private:
-  std::atomic<std::uint8_t>* cells() const { return memory_.as<std::atomic<std::uint8_t>>(); }
-
-  Region memory_;
-  std::size_t mask_;
-  std::atomic<std::size_t> hand_{0};
-};
-
 }  // namespace tieralloc

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/dtype.hpp"
+#include "base/limits.hpp"
 #include "base/memory.hpp"
 #include "base/numa/placement.hpp"
 #include "base/types.hpp"
@@ -55,7 +56,7 @@ class ReadListener {
 
   /// In the thread that reads, while the device is busy with other operations: time to use what has
   /// come. Does not throw.
-  virtual void take_in() noexcept = 0;
+  virtual void on_completions() noexcept = 0;
 };
 
 struct TableLayout {
@@ -66,12 +67,6 @@ struct TableLayout {
   std::uint32_t stride = 0;  ///< bytes from a row to the next, whole cache lines
   std::uint64_t offset = 0;  ///< of row 0; in a pool that is read in place, its address
 };
-
-inline constexpr std::size_t kMaxTableName = 191;  ///< bytes of UTF-8
-inline constexpr std::uint64_t kMostRows = std::uint64_t{1} << 48;
-inline constexpr std::uint32_t kMostDim = std::uint32_t{1} << 20;
-/// Of a table. Half of what a file's offset can say, so that no sum of offset and size overflows.
-inline constexpr std::uint64_t kMostBytes = std::uint64_t{1} << 62;
 
 constexpr std::uint32_t stride_of(std::uint32_t dim, DType dtype) {
   return static_cast<std::uint32_t>(round_up(dim * size_of(dtype), kCacheLine));
@@ -118,7 +113,7 @@ class SlowPool {
   /// Whether rows are read in place: an offset is an address, valid as long as the pool is.
   virtual bool in_place() const { return false; }
   /// Lets pass what reading so many cache lines in place takes beyond the loads themselves.
-  virtual void pass_lines(std::size_t lines) const { (void)lines; }
+  virtual void emulate_latency(std::size_t lines) const { (void)lines; }
   virtual MemoryTraits memory() const { return {}; }
   /// Memory such as the pool's own, to try out what reading it costs; of a pool that is read in
   /// place.

@@ -27,12 +27,12 @@ struct ChunkHead {
   static constexpr std::uint32_t kBeginsCall = 1u << 31;
   static constexpr std::uint32_t kBeginsPart = 1u << 30;  ///< the bags of the call's next table
   static constexpr std::uint32_t kOneRowEach = 1u << 29;
-  static constexpr std::uint32_t kMostBags = kOneRowEach - 1;
+  static constexpr std::uint32_t kMaxBags = kOneRowEach - 1;
 
   std::uint32_t rows;
   std::uint32_t bags_and_flags;
 
-  std::uint32_t bags() const { return bags_and_flags & kMostBags; }
+  std::uint32_t bags() const { return bags_and_flags & kMaxBags; }
   bool has(std::uint32_t flag) const { return (bags_and_flags & flag) != 0; }
   std::size_t length_words() const { return has(kOneRowEach) ? 0 : (std::size_t{bags()} + 1) / 2; }
   std::uint64_t word() const { return std::uint64_t{bags_and_flags} << 32 | rows; }
@@ -43,8 +43,6 @@ struct ChunkHead {
 
 class AccessRing {
  public:
-  static constexpr std::size_t kMost = std::size_t{1} << 28;
-
   /// Holds `capacity` words, rounded up to a power of two: one an access, one a chunk and half of
   /// one a bag.
   explicit AccessRing(std::size_t capacity)
@@ -64,7 +62,7 @@ class AccessRing {
 
   /// Appends bags of `rows`, each numbered `shift` higher (in wrapping arithmetic). `lengths` says
   /// how many each has.
-  void push(std::span<const RowId> rows, RowId shift, std::span<const std::uint32_t> lengths,
+  void push(std::span<const TierRow> rows, RowId shift, std::span<const std::uint32_t> lengths,
             bool one_row_each) {
     const ChunkHead head{static_cast<std::uint32_t>(rows.size()),
                          static_cast<std::uint32_t>(lengths.size()) | next_flags_ |
@@ -112,8 +110,8 @@ class AccessRing {
  private:
   void put(std::uint64_t word) { memory_.as<std::uint64_t>()[next_++ & mask_] = word; }
 
-  static void copy(std::span<const RowId> rows, RowId shift, RowId* to) {
-    for (std::size_t i = 0; i < rows.size(); ++i) to[i] = rows[i] + shift;
+  static void copy(std::span<const TierRow> rows, RowId shift, RowId* to) {
+    for (std::size_t i = 0; i < rows.size(); ++i) to[i] = rows[i].value + shift;
   }
 
   const std::size_t mask_;

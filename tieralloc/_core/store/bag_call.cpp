@@ -94,9 +94,9 @@ std::uint64_t validate_rows(const Table& table, Integers indices, BoundsCheck bo
   return check_range(table, indices, 0, indices.size, bounds);
 }
 
-std::uint64_t row_at(const Table& table, Integers indices, std::size_t i) {
+TableRow row_at(const Table& table, Integers indices, std::size_t i) {
   const auto row = static_cast<std::uint64_t>(indices[i]);
-  if (row < table.layout.rows) return row;
+  if (row < table.layout.rows) return {row};
   throw std::out_of_range("an index of table '" + table.layout.name +
                           "' changed while the call was served");
 }

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "base/dtype.hpp"
+#include "base/types.hpp"
 #include "kernels/kernels.hpp"
 
 namespace tieralloc {
@@ -68,6 +69,6 @@ std::uint64_t validate_rows(const Table& table, Integers indices, BoundsCheck bo
 
 /// The row of an index that has been checked. Throws std::out_of_range where the caller's memory
 /// has changed since.
-std::uint64_t row_at(const Table& table, Integers indices, std::size_t i);
+TableRow row_at(const Table& table, Integers indices, std::size_t i);
 
 }  // namespace tieralloc

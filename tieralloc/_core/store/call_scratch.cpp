@@ -16,9 +16,9 @@ void give_back_if_large(std::vector<T>& buffer) {
 
 }  // namespace
 
-std::size_t MissSet::place_of(const FastTier* tier, RowId row) const {
+std::size_t MissSet::place_of(const FastTier* tier, TierRow row) const {
   const std::size_t mask = table_.size() - 1;
-  const std::uint64_t key = row ^ (reinterpret_cast<std::uintptr_t>(tier) << 20);
+  const std::uint64_t key = row.value ^ (reinterpret_cast<std::uintptr_t>(tier) << 20);
   std::size_t place = (key * 0x9E3779B97F4A7C15u >> 32) & mask;
   while (table_[place] != 0) {
     const Miss& miss = rows[table_[place] - 1];
@@ -28,7 +28,7 @@ std::size_t MissSet::place_of(const FastTier* tier, RowId row) const {
   return place;
 }
 
-std::uint32_t MissSet::add(FastTier* tier, RowId row) {
+std::uint32_t MissSet::add(FastTier* tier, TierRow row) {
   if (rows.size() * 2 >= table_.size()) grow();
   std::uint32_t& cell = table_[place_of(tier, row)];
   if (cell == 0) {

@@ -13,10 +13,12 @@
 
 namespace tieralloc {
 
+class FastTier;
+
 /// A row that a call did not find, and how it gets it.
 struct Miss {
   FastTier* tier = nullptr;
-  RowId row = kNoRow;
+  TierRow row{};
   const std::byte* bytes = nullptr;   ///< the row, once it is there
   std::shared_ptr<FetchBatch> batch;  ///< where it is read, and what keeps `bytes` alive
   std::uint32_t item = 0;
@@ -31,14 +33,14 @@ class MissSet {
  public:
   std::vector<Miss> rows;
 
-  std::uint32_t add(FastTier* tier, RowId row);
+  std::uint32_t add(FastTier* tier, TierRow row);
   void clear();
   void trim();
   std::size_t bytes() const;  ///< taken by now
 
  private:
   void grow();
-  std::size_t place_of(const FastTier* tier, RowId row) const;
+  std::size_t place_of(const FastTier* tier, TierRow row) const;
 
   std::vector<std::uint32_t> table_;  ///< place in `rows` + 1; 0: free
 };
@@ -54,7 +56,7 @@ struct PendingBag {
 
 struct CallScratch {
   // One chunk of bags.
-  std::vector<RowId> rows;
+  std::vector<TierRow> rows;
   std::vector<Entry> entries;
   std::vector<const std::byte*> pointers;
   std::vector<Slot> touched;

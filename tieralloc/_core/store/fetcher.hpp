@@ -10,7 +10,8 @@
 #include <span>
 #include <vector>
 
-#include "epoch/call_gate.hpp"
+#include "base/counters.hpp"
+#include "epoch/epoch_manager.hpp"
 #include "fast_tier/fast_tier.hpp"
 #include "store/call_scratch.hpp"
 
@@ -18,7 +19,7 @@ namespace tieralloc {
 
 struct RowPlace {
   FastTier* tier = nullptr;
-  RowId row = kNoRow;
+  TierRow row{};
 };
 
 class Fetcher {
@@ -29,9 +30,9 @@ class Fetcher {
   Fetcher(SlowPool& pool, BufferPool& buffers) : pool_(pool), buffers_(buffers) {}
 
   /// Gives every miss its bytes, valid as long as `misses` and `held` are, and counts into
-  /// `meters`. Outside any read section. Throws SystemFailure where a row could not be read; rows
+  /// `counters`. Outside any read section. Throws SystemFailure where a row could not be read; rows
   /// that could are admitted all the same.
-  void fetch(std::span<Miss> misses, RowArena& held, CallMeters& meters);
+  void fetch(std::span<Miss> misses, RowArena& held, CallCounters& counters);
 
   /// Makes rows of one tier resident and pins them; the tier has as many pins reserved. `make_room`
   /// is called, outside of locks, where a row found no free slot. Throws SystemFailure, and what
@@ -52,17 +53,18 @@ class Fetcher {
     std::int32_t error = 0;
   };
 
-  void fetch_batch(std::span<Miss> misses, FastTier::Admit why, RowArena& held, CallMeters& meters,
-                   const std::function<void()>& make_room);
+  void fetch_batch(std::span<Miss> misses, FastTier::Admit why, RowArena& held,
+                   CallCounters& counters, const std::function<void()>& make_room);
   void fetch_once(std::span<Miss*> misses, FastTier::Admit why, std::shared_ptr<FetchBatch> batch,
-                  RowArena& held, CallMeters& meters, Outcome& outcome);
+                  RowArena& held, CallCounters& counters, Outcome& outcome);
   void prefetch_once(std::span<const RowPlace> rows, std::shared_ptr<FetchBatch> batch);
-  static void abandon(FetchBatch& batch) noexcept;
+  template <typename Rows>
+  static void abandon(const Rows& rows, FetchBatch& batch) noexcept;
   static void take_pin(Miss& miss);
   void begin(std::span<Miss*> misses, FastTier::Admit why, std::shared_ptr<FetchBatch> batch,
-             RowArena& held, CallMeters& meters);
+             RowArena& held, CallCounters& counters);
   void end(std::span<Miss* const> misses, const FetchBatch* own, FastTier::Admit why,
-           CallMeters& meters, Outcome& outcome);
+           CallCounters& counters, Outcome& outcome);
   State end(Miss& miss, const FetchBatch* own, FastTier::Admit why, std::int32_t& error);
   [[noreturn]] void fail(const Miss& miss, std::int32_t error) const;
 

@@ -30,17 +30,18 @@ std::size_t weight_bytes(const Table& table) {
 
 }  // namespace
 
-class BagServer {
+class LookupExecutor {
  public:
-  BagServer(Store& store, CallGate::Call& guard, const BagCall& call)
+  LookupExecutor(Store& store, ReadGuard& guard, const BagCall& call)
       : store_(store),
         guard_(guard),
         call_(call),
-        scratch_(guard.scratch()),
-        ring_(store.ring_of(guard)),
+        state_(store.states_.of(guard)),
+        scratch_(state_.scratch),
+        ring_(store.ring_of(state_)),
         admitting_(store.admission_.admits()) {}
-  ~BagServer() { scratch_.trim(); }
-  BagServer(const BagServer&) = delete;
+  ~LookupExecutor() { scratch_.trim(); }
+  LookupExecutor(const LookupExecutor&) = delete;
 
   void serve() {
     const std::uint64_t began = now_ns();
@@ -131,17 +132,17 @@ class BagServer {
     const void* indices = call_.indices.data;
     if (call_.indices.wide) {
       row_loops().number_64(static_cast<const std::int64_t*>(indices) + begin, n, table.layout.rows,
-                            table.first_row, scratch_.rows.data());
+                            table.first_row.value, row_ids(scratch_.rows.data()));
     } else {
       row_loops().number_32(static_cast<const std::int32_t*>(indices) + begin, n, table.layout.rows,
-                            table.first_row, scratch_.rows.data());
+                            table.first_row.value, row_ids(scratch_.rows.data()));
     }
   }
 
   /// Takes the padding row, and the weights that go with it, out of the chunk's bags.
   void drop_padding(std::size_t part, std::int64_t padding) {
     const Table& table = table_of(part);
-    const RowId left_out = table.first_row + static_cast<RowId>(padding);
+    const TierRow left_out = table.first_row + TableRow{static_cast<RowId>(padding)};
     const std::size_t width = weight_bytes(table);
     scratch_.weights.clear();
     std::size_t from = 0;
@@ -177,8 +178,8 @@ class BagServer {
     const std::size_t n = scratch_.rows.size();
     lookups_ += n;
     if (ring_ != nullptr) {
-      ring_->push(scratch_.rows, table_of(part).number - table_of(part).first_row, scratch_.lengths,
-                  one_row_each(part));
+      ring_->push(scratch_.rows, table_of(part).number.value - table_of(part).first_row.value,
+                  scratch_.lengths, one_row_each(part));
     }
     scratch_.entries.resize(n);
     scratch_.pointers.resize(n);
@@ -198,7 +199,7 @@ class BagServer {
     const Table& table = table_of(part);
     const Group all{.bags = scratch_.lengths.size(), .rows = scratch_.rows.size()};
     guard_.begin_read();
-    const bool possible = table.tier->can_be_passed_over();
+    const bool possible = table.tier->is_skippable();
     if (possible) {
       std::fill_n(scratch_.pointers.begin(), all.rows, nullptr);
       read_in_place(table, all, all.rows);
@@ -213,11 +214,11 @@ class BagServer {
     const std::size_t stride = table.layout.stride;
     for (std::size_t i = group.row; i < group.row + group.rows; ++i) {
       if (scratch_.pointers[i] != nullptr) continue;
-      scratch_.pointers[i] = table.home + (scratch_.rows[i] - table.first_row) * stride;
+      scratch_.pointers[i] = table.home + (scratch_.rows[i] - table.first_row).value * stride;
     }
-    guard_.meters().on_demand_fetches.add(absent);
+    state_.counters.on_demand_fetches.add(absent);
     waited_ = true;
-    store_.pool_->pass_lines(absent * (stride / kCacheLine));
+    store_.pool_->emulate_latency(absent * (stride / kCacheLine));
   }
 
   /// Has rows of the chunk that were read in place copied, those that are worth it.
@@ -226,7 +227,7 @@ class BagServer {
     std::size_t count = 0;
     for (std::size_t i = 0; i < scratch_.rows.size(); ++i) {
       if (scratch_.entries[i] != kAbsent) continue;
-      const RowId row = scratch_.rows[i];
+      const TierRow row = scratch_.rows[i];
       if (needed > 1 && tier.count_access(row) < needed) continue;
       scratch_.rows[count++] = row;  // the chunk is served: its rows are needed no more
     }
@@ -246,7 +247,7 @@ class BagServer {
   void serve_groups(std::size_t part, std::size_t first_bag, bool touches) {
     FastTier& tier = *table_of(part).tier;
     const auto ask_for = [&](const Group& group) {
-      tier.index().prefetch(std::span(scratch_.rows).subspan(group.row, group.rows));
+      tier.prefetch_entries(std::span(scratch_.rows).subspan(group.row, group.rows));
     };
     const auto prepare = [&](const Group& group) {
       const std::size_t found = find_rows(table_of(part), group);
@@ -277,7 +278,7 @@ class BagServer {
   std::size_t find_rows(const Table& table, const Group& group) {
     FastTier& tier = *table.tier;
     Entry* entries = scratch_.entries.data() + group.row;
-    tier.index().find(std::span(scratch_.rows).subspan(group.row, group.rows), entries);
+    tier.find(std::span(scratch_.rows).subspan(group.row, group.rows), entries);
     const auto [flags, found] = row_loops().locate(entries, group.rows, tier.row(0), tier.stride(),
                                                    scratch_.pointers.data() + group.row);
     if (is_prefetched(flags)) count_first_uses(tier, group);
@@ -287,7 +288,7 @@ class BagServer {
       // Where no copies are looked for, none would have spared it.
       if (admitting_) {
         const std::size_t lines = absent * (tier.stride() / kCacheLine);
-        guard_.meters().waited_ns.add(store_.admission_.ns_in_place(lines));
+        state_.counters.waited_ns.add(store_.admission_.ns_in_place(lines));
       }
       return group.rows;
     }
@@ -297,7 +298,7 @@ class BagServer {
   void count_first_uses(FastTier& tier, const Group& group) {
     for (std::size_t i = group.row; i < group.row + group.rows; ++i) {
       if (is_prefetched(scratch_.entries[i]) && tier.clear_prefetched(scratch_.rows[i])) {
-        guard_.meters().prefetches_useful.add(1);
+        state_.counters.prefetches_useful.add(1);
       }
     }
   }
@@ -378,8 +379,8 @@ class BagServer {
     if (scratch_.pending.empty()) return;
     waited_ = true;
     const std::uint64_t began = now_ns();
-    store_.fetcher_.fetch(scratch_.misses.rows, scratch_.held, guard_.meters());
-    guard_.meters().waited_ns.add(now_ns() - began);
+    store_.fetcher_.fetch(scratch_.misses.rows, scratch_.held, state_.counters);
+    state_.counters.waited_ns.add(now_ns() - began);
     for (const PendingBag& bag : scratch_.pending) {
       scratch_.pointers.clear();
       for (std::size_t i = bag.first; i < bag.first + bag.rows; ++i) {
@@ -412,41 +413,42 @@ class BagServer {
   }
 
   void meter(std::uint64_t ns) {
-    CallMeters& meters = guard_.meters();
-    const std::uint64_t on_demand = meters.on_demand_fetches.get() - on_demand_before_;
-    meters.calls.add(1);
+    CallCounters& counters = state_.counters;
+    const std::uint64_t on_demand = counters.on_demand_fetches.get() - on_demand_before_;
+    counters.calls.add(1);
     // Everything else: found in the index, resident by the time of the fetch, or fetched by this
     // call already.
-    meters.hits.add(lookups_ - on_demand);
+    counters.hits.add(lookups_ - on_demand);
     if (store_.pool_->in_place()) store_.admission_.note_call(admitting_, lookups_, ns);
     if (waited_) {
-      meters.call_on_demand.record(ns);
+      counters.call_on_demand.record(ns);
     } else {
-      meters.call_hit.record(ns);
-      if (lookups_ > 0) meters.row_hit.record(ns / lookups_, lookups_);
+      counters.call_hit.record(ns);
+      if (lookups_ > 0) counters.row_hit.record(ns / lookups_, lookups_);
     }
   }
 
   Store& store_;
-  CallGate::Call& guard_;
+  ReadGuard& guard_;
   const BagCall& call_;
+  CallState& state_;
   CallScratch& scratch_;
   AccessRing* const ring_;  ///< null: nobody records accesses
   const bool admitting_;    ///< whether copies are looked for where rows are read in place
   std::vector<std::size_t> columns_;    ///< bytes before each part in a line of the result
   const std::byte* weights_ = nullptr;  ///< of the chunk; null: none
   std::uint64_t lookups_ = 0;
-  std::uint64_t on_demand_before_ = guard_.meters().on_demand_fetches.get();
+  std::uint64_t on_demand_before_ = state_.counters.on_demand_fetches.get();
   bool waited_ = false;
 };
 
 std::uint64_t Store::embedding_bag(const BagCall& call) {
   check_fork();
   const std::uint64_t outside = validate(call);
-  std::optional<CallGate::Call> guard;
+  std::optional<ReadGuard> guard;
   enter(guard);
-  BagServer(*this, *guard, call).serve();
-  if (outside > 0) guard->meters().out_of_range.add(outside);
+  LookupExecutor(*this, *guard, call).serve();
+  if (outside > 0) states_.of(*guard).counters.out_of_range.add(outside);
   return outside;
 }
 

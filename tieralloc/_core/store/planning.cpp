@@ -51,8 +51,8 @@ void check_prefetches(std::span<const RowId> rows, RowId below) {
 
 std::uint64_t Store::lookups() const {
   std::uint64_t sum = 0;
-  gate_.each_cell([&](const CallCell& cell) {
-    sum += cell.meters->hits.get() + cell.meters->on_demand_fetches.get();
+  states_.each([&](const CallState& state) {
+    sum += state.counters.hits.get() + state.counters.on_demand_fetches.get();
   });
   return sum;
 }
@@ -61,7 +61,7 @@ TierTables Store::tables_of(const FastTier& tier) const {
   TierTables tables;
   for (const Table& table : tables_) {
     if (table.tier != &tier) continue;
-    tables.starts.push_back(table.first_row);
+    tables.starts.push_back(table.first_row.value);
     tables.numbers.push_back(table.position);
   }
   tables.starts.push_back(tier.rows());
@@ -92,8 +92,8 @@ void Store::use_policy(const std::string& name) {
   make_eviction_policy(name, {.capacity = 1, .slots = 1});
   std::lock_guard changing(use_policy_);
   stop_planning();
-  CallGate::Exclusive alone(gate_);
-  gate_.check_open();
+  ExclusiveGuard exclusive(epochs_);
+  epochs_.check_open();
   swap_policies(make_simple(name), name);
   policy_ = name;
   if (planning_ == nullptr) return;
@@ -108,8 +108,8 @@ void Store::use_policy(const PlannedPolicy& policy) {
   stop_planning();
   try {
     ensure_layout();
-    CallGate::Exclusive alone(gate_);
-    gate_.check_open();
+    ExclusiveGuard exclusive(epochs_);
+    epochs_.check_open();
     auto planning = std::make_unique<Planning>();
     planning->policy = policy;
     planning->stats.planned = true;
@@ -176,7 +176,7 @@ void Store::plan_in_background() {
           std::clamp(Micros(static_cast<std::int64_t>(wanted * 1e6)), kShortestWait, kLongestWait);
       if (planning.policy.pauses) weigh();
     } catch (const std::exception& error) {
-      if (gate_.closed()) return;
+      if (epochs_.is_closed()) return;
       fail_planning(error.what());
       return;
     }
@@ -197,8 +197,8 @@ std::size_t Store::step_policy() {
 /// prefetch has arrived by then.
 std::size_t Store::plan(bool waits) {
   Planning& planning = *planning_;
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   const auto for_planners = [&](auto act) {
     for (auto& tier : tiers_) {
       if (tier->planner() != nullptr) act(*tier);
@@ -255,8 +255,8 @@ void Store::observe(const AccessSamples& samples) {
       }
       own.clear();
       for (const RowId row : sample) {
-        const RowPlace place = place_of(row);
-        if (place.tier == tier.get()) own.push_back(place.row);
+        const RowPlace place = place_of(StoreRow{row});
+        if (place.tier == tier.get()) own.push_back(place.row.value);
       }
       tier->planner()->observe(own);
     }
@@ -264,10 +264,10 @@ void Store::observe(const AccessSamples& samples) {
 }
 
 /// Where a row of the store's numbering is.
-RowPlace Store::place_of(RowId row) const {
+RowPlace Store::place_of(StoreRow row) const {
   const auto after =
       std::upper_bound(tables_.begin(), tables_.end(), row,
-                       [](RowId wanted, const Table& table) { return wanted < table.number; });
+                       [](StoreRow wanted, const Table& table) { return wanted < table.number; });
   const Table& table = *(after - 1);
   return {table.tier, table.first_row + (row - table.number)};
 }
@@ -281,7 +281,7 @@ void Store::take_prefetches(std::vector<RowPlace>& places) {
     check_prefetches(rows, tier->rows());
     if (!prefetches_pay()) continue;
     for (const RowId row : rows) {
-      if (tier->index().find(row) == kAbsent) places.push_back({tier.get(), row});
+      if (tier->find(TierRow{row}) == kAbsent) places.push_back({tier.get(), TierRow{row}});
     }
   }
 }
@@ -317,14 +317,14 @@ std::vector<LearnedStats> Store::learned_stats() const {
 void Store::weigh() {
   Planning& planning = *planning_;
   std::uint64_t waited = 0;
-  gate_.each_cell([&](const CallCell& cell) { waited += cell.meters->waited_ns.get(); });
+  states_.each([&](const CallState& state) { waited += state.counters.waited_ns.get(); });
   const CostBenefit::Usage now{lookups(), static_cast<double>(waited) * 1e-9, thread_seconds()};
   if (!planning.cost_benefit.is_due(now)) return;
   double avoided = 0;
   std::string best;
   {
-    std::optional<CallGate::Call> call;
-    enter(call);
+    std::optional<ReadGuard> guard;
+    enter(guard);
     for (const LearnedStats& tier : learned_stats()) {
       const auto [name, share] = tier.avoided();
       best = name;
@@ -344,8 +344,8 @@ void Store::weigh() {
 void Store::begin_pause(const std::string& simple, std::uint64_t lookups) {
   Planning& planning = *planning_;
   {
-    CallGate::Exclusive alone(gate_);
-    if (gate_.closed()) return;
+    ExclusiveGuard exclusive(epochs_);
+    if (epochs_.is_closed()) return;
     planning.parked = swap_policies(make_simple(simple), simple);
     set_access_rings(0);
   }
@@ -366,8 +366,8 @@ bool Store::end_pause() {
   planning.pause_left -= std::min(planning.pause_left, passed);
   if (planning.pause_left > 0) return false;
   {
-    CallGate::Exclusive alone(gate_);
-    gate_.check_open();
+    ExclusiveGuard exclusive(epochs_);
+    epochs_.check_open();
     if (planning.parked.size() == tiers_.size()) {
       swap_policies(std::move(planning.parked), planning.policy.simple);
     }
@@ -385,8 +385,8 @@ bool Store::end_pause() {
 /// Leaves the rows to the simple policy, for good.
 void Store::fail_planning(const std::string& reason) {
   {
-    CallGate::Exclusive alone(gate_);
-    if (gate_.closed()) return;
+    ExclusiveGuard exclusive(epochs_);
+    if (epochs_.is_closed()) return;
     swap_policies(make_simple(planning_->policy.simple), planning_->policy.simple);
     set_access_rings(0);
   }
@@ -399,8 +399,8 @@ PolicyStats Store::policy_stats() {
   check_fork();
   std::lock_guard changing(use_policy_);
   if (planning_ == nullptr) return {};
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   std::vector<LearnedStats> tiers = learned_stats();
   std::lock_guard lock(planning_->mutex);
   PolicyStats stats = planning_->stats;
@@ -410,8 +410,8 @@ PolicyStats Store::policy_stats() {
 
 std::vector<std::uint64_t> Store::capacities() {
   check_fork();
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   std::vector<std::uint64_t> capacities;
   for (auto& tier : tiers_) capacities.push_back(tier->capacity());
   return capacities;

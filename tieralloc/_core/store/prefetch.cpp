@@ -19,8 +19,8 @@ constexpr std::size_t kPrefetchRows = 64;
 std::uint64_t Store::prefetch(const BagCall& request) {
   check_fork();
   validate(request);
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   if (!prefetches_pay()) return 0;
   std::vector<RowPlace> places;
   for (std::size_t part = 0; part < request.parts.size() && request.bags > 0; ++part) {
@@ -31,8 +31,8 @@ std::uint64_t Store::prefetch(const BagCall& request) {
     for (std::size_t i = request.bag_begin(first); i < end; ++i) {
       const auto row = static_cast<std::uint64_t>(request.indices[i]);
       if (row >= table.layout.rows) continue;
-      const RowId wanted = table.first_row + row;
-      if (table.tier->index().find(wanted) == kAbsent) places.push_back({table.tier, wanted});
+      const TierRow wanted = table.first_row + TableRow{row};
+      if (table.tier->find(wanted) == kAbsent) places.push_back({table.tier, wanted});
     }
   }
   return prefetch_queue_.push(places);
@@ -47,7 +47,7 @@ void Store::prefetch_in_background() {
   while (prefetch_queue_.wait()) {
     try {
       // Inside a call a tier stays; rows of tiers that are gone have left the queue with them.
-      CallGate::Call call(gate_);
+      ReadGuard guard(epochs_);
       const std::vector<RowPlace> rows = prefetch_queue_.take(kPrefetchRows);
       if (pool_->in_place()) {
         promoter_.prefetch(rows);
@@ -67,12 +67,12 @@ void Store::prefetch_in_background() {
 /// The rows that are not pinned yet, each once.
 std::vector<Miss> Store::rows_to_pin(const Table& table, Integers indices) {
   FastTier& tier = *table.tier;
-  std::unordered_set<RowId> rows;
+  std::unordered_set<RowId> seen;
   std::vector<Miss> misses;
   std::lock_guard lock(tier.mutex());
   for (std::size_t i = 0; i < indices.size; ++i) {
-    const RowId row = table.first_row + row_at(table, indices, i);
-    if (tier.is_pinned(row) || !rows.insert(row).second) continue;
+    const TierRow row = table.first_row + row_at(table, indices, i);
+    if (tier.is_pinned(row) || !seen.insert(row.value).second) continue;
     misses.push_back({.tier = &tier, .row = row, .batch = nullptr});
   }
   return misses;
@@ -81,13 +81,13 @@ std::vector<Miss> Store::rows_to_pin(const Table& table, Integers indices) {
 void Store::pin(const Table& table, Integers indices) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   FastTier& tier = *table.tier;
   std::vector<Miss> misses = rows_to_pin(table, indices);
   {
     std::lock_guard lock(tier.mutex());
-    tier.reserve_pins(static_cast<Slot>(misses.size()));
+    tier.pins().reserve(static_cast<Slot>(misses.size()));
   }
   try {
     RowArena held;
@@ -100,7 +100,7 @@ void Store::pin(const Table& table, Integers indices) {
     std::lock_guard lock(tier.mutex());
     for (const Miss& miss : misses) {
       if (miss.pin == Miss::Pin::taken) tier.unpin(miss.row);
-      if (miss.pin == Miss::Pin::reserved) tier.cancel_pins(1);
+      if (miss.pin == Miss::Pin::reserved) tier.pins().release();
     }
     throw;
   }
@@ -110,8 +110,8 @@ void Store::pin(const Table& table, Integers indices) {
 void Store::unpin(const Table& table, Integers indices) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   std::lock_guard lock(table.tier->mutex());
   for (std::size_t i = 0; i < indices.size; ++i) {
     table.tier->unpin(table.first_row + row_at(table, indices, i));

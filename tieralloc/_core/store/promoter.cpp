@@ -12,20 +12,21 @@ namespace {
 // A tier's lock is held for so many rows at a time, some microseconds.
 constexpr std::size_t kRowsPerLock = 32;
 
-const std::byte* home_of(const FastTier& tier, RowId row) {
-  return reinterpret_cast<const std::byte*>(static_cast<std::uintptr_t>(tier.home_of(row)));
+const std::byte* home_of(const FastTier& tier, TierRow row) {
+  return reinterpret_cast<const std::byte*>(
+      static_cast<std::uintptr_t>(tier.slow_offsets().of(row)));
 }
 
 }  // namespace
 
 /// Returns how many were copied: a row that has a copy meanwhile, or whose copy finds no slot, is
 /// passed over.
-std::uint64_t Promoter::copy(FastTier& tier, std::span<const RowId> rows, FastTier::Admit why) {
+std::uint64_t Promoter::copy(FastTier& tier, std::span<const TierRow> rows, FastTier::Admit why) {
   std::uint64_t copied = 0;
   for (std::size_t at = 0; at < rows.size(); at += kRowsPerLock) {
     std::lock_guard lock(tier.mutex());
-    for (const RowId row : rows.subspan(at, std::min(kRowsPerLock, rows.size() - at))) {
-      if (tier.index().find(row) != kAbsent) continue;
+    for (const TierRow row : rows.subspan(at, std::min(kRowsPerLock, rows.size() - at))) {
+      if (tier.find(row) != kAbsent) continue;
       if (why == FastTier::Admit::prefetch) tier.count_prefetch();
       copied += tier.admit(row, home_of(tier, row), why);
     }
@@ -33,24 +34,24 @@ std::uint64_t Promoter::copy(FastTier& tier, std::span<const RowId> rows, FastTi
   return copied;
 }
 
-void Promoter::promote(FastTier& tier, std::span<const RowId> rows) {
+void Promoter::promote(FastTier& tier, std::span<const TierRow> rows) {
   const std::uint64_t began = now_ns();
   const std::uint64_t copied = copy(tier, rows, FastTier::Admit::on_demand);
   if (copied > 0) admission_.note_copies(copied, now_ns() - began);
 }
 
 void Promoter::prefetch(std::span<const RowPlace> rows) {
-  std::vector<RowId> of_tier;
+  std::vector<TierRow> of_tier;
   for (std::size_t i = 0; i < rows.size();) {
     FastTier& tier = *rows[i].tier;
     of_tier.clear();
     for (; i < rows.size() && rows[i].tier == &tier; ++i) {
-      if (tier.index().find(rows[i].row) != kAbsent) continue;
+      if (tier.find(rows[i].row) != kAbsent) continue;
       of_tier.push_back(rows[i].row);
       // On their way before the lock is held for them.
       prefetch_row(home_of(tier, rows[i].row), tier.stride());
     }
-    pool_.pass_lines(of_tier.size() * tier.stride() / kCacheLine);
+    pool_.emulate_latency(of_tier.size() * tier.stride() / kCacheLine);
     copy(tier, of_tier, FastTier::Admit::prefetch);
   }
 }
@@ -65,8 +66,8 @@ void Promoter::pin(std::span<Miss> rows, const std::function<void()>& make_room)
 bool Promoter::take_pin(Miss& row) {
   FastTier& tier = *row.tier;
   std::lock_guard lock(tier.mutex());
-  const Entry entry = tier.index().find(row.row);
-  if (entry != kAbsent && tier.is_leaving(row.row)) return false;
+  const Entry entry = tier.find(row.row);
+  if (entry != kAbsent && tier.is_evicted(row.row)) return false;
   if (entry == kAbsent && !tier.admit(row.row, home_of(tier, row.row), FastTier::Admit::pin)) {
     return false;
   }

@@ -21,7 +21,7 @@ class Promoter {
 
   /// Copies of the rows of one tier, which a lookup has just read in place, those that are worth
   /// it.
-  void promote(FastTier& tier, std::span<const RowId> rows);
+  void promote(FastTier& tier, std::span<const TierRow> rows);
 
   /// Copies all of the rows, flagged as prefetched.
   void prefetch(std::span<const RowPlace> rows);
@@ -31,7 +31,7 @@ class Promoter {
 
  private:
   bool take_pin(Miss& row);
-  std::uint64_t copy(FastTier& tier, std::span<const RowId> rows, FastTier::Admit why);
+  std::uint64_t copy(FastTier& tier, std::span<const TierRow> rows, FastTier::Admit why);
 
   const SlowPool& pool_;
   Admission& admission_;

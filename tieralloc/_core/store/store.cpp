@@ -89,7 +89,7 @@ Store::~Store() {
   try {
     close();
   } catch (const std::exception&) {
-    gate_.close();
+    epochs_.close();
   }
   stop_threads();
 }
@@ -109,27 +109,27 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                                  DType dtype) {
   check_fork();
   const std::string seen = name.substr(0, name.find('\0'));
-  if (name.empty() || name.size() > kMaxTableName || seen.size() < name.size()) {
-    throw std::invalid_argument("name is '" + seen + "'" +
-                                (seen.size() < name.size() ? " and a NUL byte" : "") +
-                                ", expected 1 to 191 bytes without NUL");
+  if (name.empty() || name.size() > kMaxTableNameBytes || seen.size() < name.size()) {
+    throw std::invalid_argument(
+        "name is '" + seen + "'" + (seen.size() < name.size() ? " and a NUL byte" : "") +
+        ", expected 1 to " + std::to_string(kMaxTableNameBytes) + " bytes without NUL");
   }
   if (rows == 0 || dim == 0) {
     throw std::invalid_argument("table '" + name + "': expected at least one row and dim, got " +
                                 std::to_string(rows) + " rows of dim " + std::to_string(dim));
   }
-  if (rows > kMostRows || dim > kMostDim) {
+  if (rows > kMaxTableRows || dim > kMaxDim) {
     throw std::invalid_argument("table '" + name +
                                 "': expected at most 2**48 rows and dim 2**20, got " +
                                 std::to_string(rows) + " rows of dim " + std::to_string(dim));
   }
   const std::uint32_t stride = stride_of(dim, dtype);
-  if (rows > kMostBytes / stride) {
+  if (rows > kMaxTableBytes / stride) {
     throw std::invalid_argument("table '" + name + "': expected at most 2**62 bytes, got " +
                                 std::to_string(rows) + " rows of " + std::to_string(stride));
   }
-  CallGate::Exclusive alone(gate_);
-  gate_.check_open();
+  ExclusiveGuard exclusive(epochs_);
+  epochs_.check_open();
   std::vector<TableLayout> layouts = pool_->tables();
   for (const TableLayout& layout : layouts) {
     if (layout.name == name) throw std::invalid_argument("table '" + name + "' exists already");
@@ -150,7 +150,8 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
 
 const Table& Store::append_table(const TableLayout& layout) {
   const auto position = static_cast<std::uint32_t>(tables_.size());
-  const RowId number = tables_.empty() ? 0 : tables_.back().number + tables_.back().layout.rows;
+  const StoreRow number =
+      tables_.empty() ? StoreRow{} : tables_.back().number + TableRow{tables_.back().layout.rows};
   tables_.push_back({.layout = layout, .position = position, .number = number});
   if (pool_->in_place()) {
     tables_.back().home =
@@ -168,18 +169,18 @@ std::vector<const Table*> Store::tables() const {
 
 /// Begins a call that finds the tables laid out and keeps them so: create_table may take the layout
 /// away between the two.
-void Store::enter(std::optional<CallGate::Call>& call) {
+void Store::enter(std::optional<ReadGuard>& guard) {
   do {
-    call.reset();
+    guard.reset();
     ensure_layout();
-    call.emplace(gate_);
+    guard.emplace(epochs_);
   } while (!layout_ready_.load(std::memory_order_acquire));
 }
 
 void Store::ensure_layout() {
   if (layout_ready_.load(std::memory_order_acquire)) return;
-  CallGate::Exclusive alone(gate_);
-  if (!layout_ready_.load(std::memory_order_acquire) && !gate_.closed()) build_tiers();
+  ExclusiveGuard exclusive(epochs_);
+  if (!layout_ready_.load(std::memory_order_acquire) && !epochs_.is_closed()) build_tiers();
 }
 
 void Store::build_tiers() {
@@ -190,15 +191,15 @@ void Store::build_tiers() {
   std::optional<NodeScope> scope;
   if (options_.fast_node.node >= 0) scope.emplace(options_.fast_node);
   for (const TierPlan& plan : plan_tiers(layouts, options_.budget, policy_)) {
-    std::vector<RowHome> homes;
-    RowId next = 0;
+    std::vector<SlowExtent> extents;
+    TierRow next;
     for (const TableLayout& layout : layouts) {
       if (layout.stride != plan.stride) continue;
-      homes.push_back({next, layout.offset});
-      next += layout.rows;
+      extents.push_back({next, layout.offset});
+      next = next + TableRow{layout.rows};
     }
     tiers.push_back(
-        std::make_unique<FastTier>(plan, std::move(homes), policy_, options_.seed, gate_));
+        std::make_unique<FastTier>(plan, std::move(extents), policy_, options_.seed, epochs_));
     capacity += plan.capacity;
   }
   drop_tiers();
@@ -206,12 +207,12 @@ void Store::build_tiers() {
   if (scope) fast_placement_ = scope->placement();
   admission_.begin(capacity);
   for (auto& tier : tiers_) {
-    RowId next = 0;
+    TierRow next;
     for (Table& table : tables_) {
       if (table.layout.stride != tier->stride()) continue;
       table.tier = tier.get();
       table.first_row = next;
-      next += table.layout.rows;
+      next = next + TableRow{table.layout.rows};
     }
   }
   layout_ready_.store(true, std::memory_order_release);
@@ -232,11 +233,11 @@ void Store::flush() {
   write_back_most();
   {
     // … so the rest, a few rows, goes while nobody updates.
-    CallGate::Exclusive alone(gate_);
-    gate_.check_open();
+    ExclusiveGuard exclusive(epochs_);
+    epochs_.check_open();
     for (auto& tier : tiers_) write_back_all(*tier);
   }
-  CallGate::Call call(gate_);
+  ReadGuard guard(epochs_);
   pool_->sync();
   pool_->drop_caches();
 }
@@ -246,12 +247,12 @@ void Store::close() {
   std::lock_guard changing(use_policy_);
   stop_planning();
   try {
-    CallGate::Exclusive alone(gate_);
-    if (gate_.closed()) return;
+    ExclusiveGuard exclusive(epochs_);
+    if (epochs_.is_closed()) return;
     for (auto& tier : tiers_) write_back_all(*tier);
     pool_->sync();
     pool_->drop_caches();
-    gate_.close();
+    epochs_.close();
   } catch (...) {
     start_planning();  // the store stays open
     throw;
@@ -279,8 +280,8 @@ void add_tier(FastTier& tier, StoreStats& stats) {
     std::lock_guard lock(tier.mutex());
     stats.tiers.add(tier.counts());
     stats.resident_rows += tier.resident_rows();
-    stats.pinned_rows += tier.pinned_rows();
-    stats.dirty_rows += tier.dirty_rows();
+    stats.pinned_rows += tier.pins().count();
+    stats.dirty_rows += tier.dirty().count();
     stats.policy_bytes += tier.planner() == nullptr ? 0 : tier.planner()->bytes();
   }
   stats.fast_rows += tier.capacity();
@@ -289,7 +290,7 @@ void add_tier(FastTier& tier, StoreStats& stats) {
   stats.dram.metadata += tier.bytes().metadata;
   // Reads what the kernel says of all the process's memory: not under the lock.
   stats.huge_page_bytes += huge_page_bytes(tier.vectors().data(), tier.vectors().size());
-  const std::string kind = tier.index().kind();
+  const std::string kind = tier.index_kind();
   if (stats.index_kind.empty()) {
     stats.index_kind = kind;
   } else if (stats.index_kind != kind) {
@@ -301,24 +302,24 @@ void add_tier(FastTier& tier, StoreStats& stats) {
 
 StoreStats Store::stats() {
   check_fork();
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   StoreStats stats;
-  gate_.each_cell([&](const CallCell& cell) {
-    const CallMeters& meters = *cell.meters;
-    stats.calls += meters.calls.get();
-    stats.hits += meters.hits.get();
-    stats.on_demand_fetches += meters.on_demand_fetches.get();
-    stats.shared_fetches += meters.shared_fetches.get();
-    stats.out_of_range += meters.out_of_range.get();
-    stats.waited_ns += meters.waited_ns.get();
-    stats.prefetches_useful += meters.prefetches_useful.get();
-    stats.prefetches_late += meters.prefetches_late.get();
-    stats.call_hit.add(meters.call_hit);
-    stats.call_on_demand.add(meters.call_on_demand);
-    stats.row_hit.add(meters.row_hit);
-    stats.row_on_demand.add(meters.row_on_demand);
-    if (const AccessRing* ring = cell.accesses.load(std::memory_order_acquire)) {
+  states_.each([&](const CallState& state) {
+    const CallCounters& counters = state.counters;
+    stats.calls += counters.calls.get();
+    stats.hits += counters.hits.get();
+    stats.on_demand_fetches += counters.on_demand_fetches.get();
+    stats.shared_fetches += counters.shared_fetches.get();
+    stats.out_of_range += counters.out_of_range.get();
+    stats.waited_ns += counters.waited_ns.get();
+    stats.prefetches_useful += counters.prefetches_useful.get();
+    stats.prefetches_late += counters.prefetches_late.get();
+    stats.call_hit.add(counters.call_hit);
+    stats.call_on_demand.add(counters.call_on_demand);
+    stats.row_hit.add(counters.row_hit);
+    stats.row_on_demand.add(counters.row_on_demand);
+    if (const AccessRing* ring = state.accesses.load(std::memory_order_acquire)) {
       stats.accesses_dropped += ring->dropped();
       stats.access_ring_bytes += ring->bytes();
     }
@@ -346,9 +347,9 @@ StoreStats Store::stats() {
 
 void Store::reset_stats() {
   check_fork();
-  CallGate::Exclusive alone(gate_);
-  gate_.check_open();
-  gate_.each_cell([](CallCell& cell) { cell.meters->clear(); });
+  ExclusiveGuard exclusive(epochs_);
+  epochs_.check_open();
+  states_.each([](CallState& state) { state.counters.clear(); });
   for (auto& tier : tiers_) tier->clear_counts();
   former_counts_ = {};
   prefetch_queue_.clear_dropped();

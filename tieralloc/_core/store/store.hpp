@@ -18,7 +18,7 @@
 // After fork() the child may not use the store: every call throws std::invalid_argument there, and
 // the parent's goes on.
 //
-// Lock order: use_policy_, CallGate::Exclusive, write_back_, FastTier::mutex().
+// Lock order: use_policy_, ExclusiveGuard, write_back_, FastTier::mutex().
 #pragma once
 
 #include <condition_variable>
@@ -32,13 +32,14 @@
 #include <vector>
 
 #include "base/buffers.hpp"
-#include "epoch/call_gate.hpp"
+#include "epoch/epoch_manager.hpp"
 #include "fast_tier/fast_tier.hpp"
 #include "slow_tier/admission.hpp"
 #include "slow_tier/slow_pool.hpp"
 #include "store/access_ring.hpp"
 #include "store/access_samples.hpp"
 #include "store/bag_call.hpp"
+#include "store/call_state.hpp"
 #include "store/fetcher.hpp"
 #include "store/planning.hpp"
 #include "store/prefetch_queue.hpp"
@@ -62,15 +63,15 @@ struct StoreOptions {
 struct Table {
   TableLayout layout;
   std::uint32_t position = 0;  ///< among the store's tables
-  RowId number = 0;            ///< of row 0 among all rows of the store, as a trace counts them
+  StoreRow number{};           ///< of row 0 among all rows of the store, as a trace counts them
   FastTier* tier = nullptr;
-  RowId first_row = 0;              ///< of this table among the tier's
+  TierRow first_row{};              ///< of this table among the tier's
   const std::byte* home = nullptr;  ///< row 0, where rows are read in place; else null
 
   std::uint32_t row_bytes() const {
     return layout.dim * static_cast<std::uint32_t>(size_of(layout.dtype));
   }
-  std::uint64_t offset_of(std::uint64_t row) const { return layout.offset + row * layout.stride; }
+  std::uint64_t offset_of(TableRow row) const { return layout.offset + row.value * layout.stride; }
 };
 
 struct SlowTierStats {
@@ -147,7 +148,7 @@ class Store {
   /// Flushes and ends. Throws SystemFailure where that fails; the store stays open then. Closing
   /// twice does nothing.
   void close();
-  bool closed() const { return gate_.closed(); }
+  bool closed() const { return epochs_.is_closed(); }
 
   /// False in a forked child, where the store can neither be used nor destroyed.
   bool belongs_here() const;
@@ -177,12 +178,12 @@ class Store {
   void reset_stats();
 
  private:
-  friend class BagServer;
+  friend class LookupExecutor;
 
   void check_fork() const;
   const Table& append_table(const TableLayout& layout);
-  AccessRing* ring_of(CallGate::Call& call);
-  void enter(std::optional<CallGate::Call>& call);
+  AccessRing* ring_of(CallState& state);
+  void enter(std::optional<ReadGuard>& guard);
   void ensure_layout();
   void build_tiers();
   void check_fast_memory(const std::vector<TierPlan>& plans, std::uint64_t held) const;
@@ -190,7 +191,7 @@ class Store {
   void stop_threads();
 
   // update.cpp
-  void store_row(const Table& table, std::uint64_t row, const std::byte* bytes);
+  void store_row(const Table& table, TableRow row, const std::byte* bytes);
   void make_room(FastTier& tier);
   std::size_t write_back_some(FastTier& tier, bool all);
   void write_back_most();
@@ -211,7 +212,7 @@ class Store {
   void plan_in_background();
   std::size_t plan(bool waits);
   void observe(const AccessSamples& samples);
-  RowPlace place_of(RowId row) const;
+  RowPlace place_of(StoreRow row) const;
   void take_prefetches(std::vector<RowPlace>& places);
   void note_step(std::size_t accesses, std::uint64_t drained, double seconds);
   std::vector<LearnedStats> learned_stats() const;
@@ -234,7 +235,8 @@ class Store {
   std::string policy_;  ///< changed by who is alone inside
   Admission admission_;
   Promoter promoter_;
-  CallGate gate_;
+  EpochManager epochs_;
+  CallStates states_{epochs_};
   BufferPool buffers_;
   Fetcher fetcher_;
 

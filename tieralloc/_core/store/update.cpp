@@ -35,8 +35,8 @@ class PaddedRow {
 void Store::update(const Table& table, Integers indices, const std::byte* values) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   PaddedRow padded(table);
   for (std::size_t i = 0; i < indices.size; ++i) {
     store_row(table, row_at(table, indices, i), padded(values, i));
@@ -46,7 +46,7 @@ void Store::update(const Table& table, Integers indices, const std::byte* values
 }
 
 /// Waits for a slot if it must: unlike a lookup, an update has nowhere else to put its value.
-void Store::store_row(const Table& table, std::uint64_t row, const std::byte* bytes) {
+void Store::store_row(const Table& table, TableRow row, const std::byte* bytes) {
   FastTier& tier = *table.tier;
   while (true) {
     {
@@ -80,10 +80,10 @@ void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
       std::memcpy(chunk.data() + i * stride, values + (at + i) * table.row_bytes(),
                   table.row_bytes());
     }
-    CallGate::Exclusive alone(gate_);
-    gate_.check_open();
+    ExclusiveGuard exclusive(epochs_);
+    epochs_.check_open();
     std::lock_guard writing(write_back_);
-    pool_->write(table.offset_of(first + at), {chunk.data(), rows * stride});
+    pool_->write(table.offset_of({first + at}), {chunk.data(), rows * stride});
     written_since_drop_ += rows * stride;
     if (written_since_drop_ >= kDropCachesEvery) {
       pool_->drop_caches();
@@ -92,15 +92,15 @@ void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
     if (table.tier == nullptr) continue;
     std::lock_guard lock(table.tier->mutex());
     for (std::size_t i = 0;
-         i < rows && table.tier->resident_rows() + table.tier->leaving_rows() > 0; ++i) {
-      table.tier->replaced(table.first_row + first + at + i, chunk.data() + i * stride);
+         i < rows && table.tier->resident_rows() + table.tier->dirty().num_victims() > 0; ++i) {
+      table.tier->replace(table.first_row + TableRow{first + at + i}, chunk.data() + i * stride);
     }
   }
 }
 
 void Store::settle() {
   check_fork();
-  CallGate::Call call(gate_);
+  ReadGuard guard(epochs_);
   std::lock_guard writing(write_back_);
   pool_->drop_caches();
   written_since_drop_ = 0;
@@ -119,13 +119,14 @@ std::size_t Store::write_back_some(FastTier& tier, bool all) {
     rows = tier.collect_dirty(most, all, copies.data());
   }
   // They are in the index until they are home: who begins to read now finds them there.
-  if (pool_->in_place() && !rows.empty()) gate_.wait_for_reads();
+  if (pool_->in_place() && !rows.empty()) epochs_.wait_for_readers();
   // On a full disk a row that has its block already can be written though another cannot.
   std::vector<DirtyRow> written, kept;
   std::optional<SystemFailure> failure;
   for (std::size_t i = 0; i < rows.size(); ++i) {
     try {
-      pool_->write(tier.home_of(rows[i].row), {copies.data() + i * tier.stride(), tier.stride()});
+      pool_->write(tier.slow_offsets().of(rows[i].row),
+                   {copies.data() + i * tier.stride(), tier.stride()});
       written.push_back(rows[i]);
     } catch (const SystemFailure& refusal) {
       kept.push_back(rows[i]);
@@ -154,14 +155,14 @@ std::size_t Store::write_back_some(FastTier& tier, bool all) {
 void Store::write_back_most() {
   std::size_t dirty = 0;
   {
-    CallGate::Call call(gate_);
+    ReadGuard guard(epochs_);
     for (auto& tier : tiers_) {
       std::lock_guard lock(tier->mutex());
-      dirty += tier->dirty_rows();
+      dirty += tier->dirty().count();
     }
   }
   while (dirty > 0) {
-    CallGate::Call call(gate_);
+    ReadGuard guard(epochs_);
     std::size_t written = 0;
     for (auto& tier : tiers_) written += write_back_some(*tier, true);
     if (written == 0) return;
@@ -173,14 +174,14 @@ void Store::write_back_all(FastTier& tier) {
   while (true) {
     {
       std::lock_guard lock(tier.mutex());
-      if (tier.dirty_rows() == 0) return;
+      if (tier.dirty().count() == 0) return;
     }
     write_back_some(tier, true);
   }
 }
 
 void Store::wake_cleaner(FastTier& tier) {
-  if (!tier.take_cleaning_wish()) return;
+  if (!tier.dirty().take_request()) return;
   {
     std::lock_guard lock(cleaner_mutex_);
     cleaner_asked_ = true;
@@ -191,12 +192,12 @@ void Store::wake_cleaner(FastTier& tier) {
 /// A batch of every tier that needs it. In a call of its own, so that who must be alone waits for
 /// no more than that. False where none needs it.
 bool Store::clean_some() {
-  CallGate::Call call(gate_);
+  ReadGuard guard(epochs_);
   bool any = false;
   for (auto& tier : tiers_) {
     {
       std::lock_guard lock(tier->mutex());
-      if (!tier->goes_on_cleaning()) continue;
+      if (!tier->dirty().needs_write_back()) continue;
     }
     write_back_some(*tier, true);
     any = true;

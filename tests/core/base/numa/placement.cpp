@@ -10,13 +10,12 @@
 #include "base/error.hpp"
 #include "base/memory.hpp"
 #include "base/numa/nodes.hpp"
+#include "base/types.hpp"
 #include "check.hpp"
 
 namespace {
 
 using namespace tieralloc;
-
-constexpr std::size_t kPage = 4096;
 
 int some_node() {
   for (const NumaNodeInfo& node : numa_nodes()) {

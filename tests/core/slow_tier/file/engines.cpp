@@ -21,7 +21,7 @@ constexpr std::size_t kBlock = 4096;
 
 class Listener final : public ReadListener {
  public:
-  void take_in() noexcept override {}
+  void on_completions() noexcept override {}
 };
 
 /// Pieces of a file and the memory they are read into.

@@ -18,7 +18,7 @@ Directory some_directory(std::size_t tables) {
   std::uint64_t end = file_format::kDataOffset;
   for (std::size_t i = 0; i < tables; ++i) {
     TableLayout table;
-    table.name = i == 0 ? std::string(kMaxTableName, 'n') : "table " + std::to_string(i);
+    table.name = i == 0 ? std::string(kMaxTableNameBytes, 'n') : "table " + std::to_string(i);
     table.rows = (std::uint64_t{1} << 30) + i;
     table.dim = static_cast<std::uint32_t>(64 + i);
     table.dtype = static_cast<DType>(1 + i % 4);
@@ -116,11 +116,12 @@ TEST(tables_that_no_store_makes_are_no_directory_whatever_the_checksum) {
   };
   CHECK(made([](TableLayout&) {}));
   CHECK(!made([](TableLayout& table) { table.name = ""; }));
-  CHECK(!made([](TableLayout& table) { table.name = std::string(kMaxTableName, 'n'); }));  // taken
+  CHECK(!made(
+      [](TableLayout& table) { table.name = std::string(kMaxTableNameBytes, 'n'); }));  // taken
   CHECK(!made([](TableLayout& table) { table.rows = 0; }));
   CHECK(!made([](TableLayout& table) { table.rows = ~std::uint64_t{0}; }));
   CHECK(!made([](TableLayout& table) { table.dim = 0; }));
-  CHECK(!made([](TableLayout& table) { table.dim = kMostDim + 1; }));
+  CHECK(!made([](TableLayout& table) { table.dim = kMaxDim + 1; }));
   CHECK(!made([](TableLayout& table) { table.dtype = static_cast<DType>(0); }));
   CHECK(!made([](TableLayout& table) { table.dtype = static_cast<DType>(5); }));
   CHECK(!made([](TableLayout& table) { table.stride += 64; }));

@@ -50,7 +50,7 @@ std::pair<int, std::string> failure_of(Body body) {
 
 class Waiter final : public ReadListener {
  public:
-  void take_in() noexcept override {}
+  void on_completions() noexcept override {}
 };
 
 /// One block of the pool.

@@ -11,6 +11,7 @@
 #include "base/error.hpp"
 #include "base/numa/nodes.hpp"
 #include "base/numa/syscalls.hpp"
+#include "base/types.hpp"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23  // Linux 5.14
@@ -19,7 +20,6 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kPage = 4096;
 // Memory is touched in steps, each asked for anew: others take memory of the node meanwhile.
 constexpr std::size_t kStep = std::size_t{64} << 20;
 

@@ -10,21 +10,22 @@
 #include <cerrno>
 #include <climits>
 
+#include "base/limits.hpp"
+
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kMostNodes = 1024;  // the largest that a kernel can be built for
 constexpr std::size_t kBits = sizeof(unsigned long) * CHAR_BIT;
 
-using NodeMask = std::array<unsigned long, kMostNodes / kBits>;
+using NodeMask = std::array<unsigned long, kMaxNodes / kBits>;
 
 // The kernel takes one bit less than it is told of.
-constexpr unsigned long kMaskBits = kMostNodes + 1;
+constexpr unsigned long kMaskBits = kMaxNodes + 1;
 
 }  // namespace
 
 int bind_to_node(void* data, std::size_t size, int node, bool prefer) {
-  if (node < 0 || static_cast<std::size_t>(node) >= kMostNodes) return EINVAL;
+  if (node < 0 || static_cast<std::size_t>(node) >= kMaxNodes) return EINVAL;
   NodeMask mask{};
   mask[static_cast<std::size_t>(node) / kBits] = 1ul << (static_cast<std::size_t>(node) % kBits);
   const int mode = prefer ? MPOL_PREFERRED : MPOL_BIND;
@@ -45,7 +46,7 @@ std::vector<int> allowed_nodes() {
               static_cast<unsigned long>(MPOL_F_MEMS_ALLOWED)) != 0) {
     return nodes;
   }
-  for (std::size_t node = 0; node < kMostNodes; ++node) {
+  for (std::size_t node = 0; node < kMaxNodes; ++node) {
     if (mask[node / kBits] >> (node % kBits) & 1) nodes.push_back(static_cast<int>(node));
   }
   return nodes;

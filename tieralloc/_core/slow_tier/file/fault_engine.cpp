@@ -57,7 +57,7 @@ FaultEngine::FaultEngine(const FetchTarget& target) : target_(target) {
 void FaultEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
   for (ReadOp& op : ops) {
     op.finish(read_by_fault(target_, op), now_ns());
-    listener.take_in();
+    listener.on_completions();
   }
 }
 

@@ -290,23 +290,23 @@ std::uint64_t FilePool::cached_bytes() const {
     std::uint64_t cached = 0, dirty = 0, writeback = 0, evicted = 0, recently_evicted = 0;
   } counts;
   constexpr long kCachestat = 451;
-  if (syscall(kCachestat, fd_, &range, &counts, 0) == 0) return counts.cached * 4096;
+  if (syscall(kCachestat, fd_, &range, &counts, 0) == 0) return counts.cached * kPage;
 
   // Older kernels: mincore over a mapping, a GiB at a time.
   constexpr std::uint64_t kWindow = std::uint64_t{1} << 30;
   const std::uint64_t size = size_of_file(fd_, path_);
-  std::vector<unsigned char> pages(kWindow / 4096);
+  std::vector<unsigned char> pages(kWindow / kPage);
   std::uint64_t cached = 0;
   for (std::uint64_t at = 0; at < size; at += kWindow) {
     const std::uint64_t length = std::min(kWindow, size - at);
     void* map = mmap(nullptr, length, PROT_READ, MAP_SHARED, fd_, static_cast<off_t>(at));
     if (map == MAP_FAILED) break;
     if (mincore(map, length, pages.data()) == 0) {
-      for (std::uint64_t i = 0; i < (length + 4095) / 4096; ++i) cached += pages[i] & 1u;
+      for (std::uint64_t i = 0; i < (length + kPage - 1) / kPage; ++i) cached += pages[i] & 1u;
     }
     munmap(map, length);
   }
-  return cached * 4096;
+  return cached * kPage;
 }
 
 }  // namespace tieralloc

@@ -50,7 +50,7 @@ class FilePool final : public SlowPool {
 
  private:
   // Direct reads of 4 KiB suit every device whose logical block is 512 or 4096 bytes.
-  static constexpr std::size_t kBlock = 4096;
+  static constexpr std::size_t kBlock = kPage;
 
   FilePool(std::string path, int fd, const FilePoolOptions& options);
 

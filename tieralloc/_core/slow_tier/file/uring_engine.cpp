@@ -194,7 +194,7 @@ void UringEngine::give_back(std::unique_ptr<Ring> ring) {
 void UringEngine::read_one_by_one(std::span<ReadOp> ops, ReadListener& listener) {
   for (ReadOp& op : ops) {
     read_by_pread(target_, op);
-    listener.take_in();
+    listener.on_completions();
   }
 }
 
@@ -227,7 +227,7 @@ void UringEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
       for (; next < ops.size(); ++next) ops[next].finish(-refused, now_ns());
     }
     ring->harvest(take);
-    listener.take_in();
+    listener.on_completions();
   }
   give_back(std::move(ring));
 }

@@ -5,8 +5,8 @@
 #include <optional>
 
 #include "base/error.hpp"
-#include "base/numa/measure.hpp"
 #include "base/numa/spin.hpp"
+#include "slow_tier/memory/measure.hpp"
 
 namespace tieralloc {
 namespace {
@@ -31,7 +31,7 @@ double median(std::vector<double> values) {
 double extra_row_ns(const SlowPool& pool) {
   constexpr std::size_t kAtATime = 256;
   const std::uint64_t began = thread_ns();
-  pool.pass_lines(kAtATime * kLines);
+  pool.emulate_latency(kAtATime * kLines);
   return static_cast<double>(thread_ns() - began) / kAtATime;
 }
 

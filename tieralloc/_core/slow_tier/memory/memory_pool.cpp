@@ -66,11 +66,11 @@ TableLayout MemoryPool::add_table(TableLayout layout) {
 
 void MemoryPool::read(std::span<ReadOp> ops, ReadListener& listener) {
   for (ReadOp& op : ops) {
-    pass_lines(op.length / kCacheLine);
+    emulate_latency(op.length / kCacheLine);
     std::memcpy(op.buffer, address_of(op.offset), op.length);
     op.finish(0, now_ns());
   }
-  listener.take_in();
+  listener.on_completions();
 }
 
 void MemoryPool::write(std::uint64_t offset, std::span<const std::byte> bytes) {
@@ -78,7 +78,7 @@ void MemoryPool::write(std::uint64_t offset, std::span<const std::byte> bytes) {
   std::memcpy(address_of(offset), bytes.data(), bytes.size());
 }
 
-void MemoryPool::pass_lines(std::size_t lines) const {
+void MemoryPool::emulate_latency(std::size_t lines) const {
   if (options_.extra_ns <= 0) return;
   const std::size_t waits = (lines + options_.overlap - 1) / options_.overlap;
   spin(static_cast<double>(waits) * options_.extra_ns);

@@ -44,7 +44,7 @@ class MemoryPool final : public SlowPool {
   std::uint64_t cached_bytes() const override { return 0; }
 
   bool in_place() const override { return true; }
-  void pass_lines(std::size_t lines) const override;
+  void emulate_latency(std::size_t lines) const override;
   MemoryTraits memory() const override;
   Region sample(std::size_t bytes) const override;
 

@@ -1,5 +1,5 @@
 // measure.cpp: loops that are timed.
-#include "base/numa/measure.hpp"
+#include "slow_tier/memory/measure.hpp"
 
 #include <algorithm>
 #include <atomic>

@@ -1,5 +1,5 @@
 // measure.cpp: what is timed does what it says; how long that takes is nobody's promise.
-#include "base/numa/measure.hpp"
+#include "slow_tier/memory/measure.hpp"
 
 #include <cstring>
 #include <set>

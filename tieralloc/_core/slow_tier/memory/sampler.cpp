@@ -1,5 +1,5 @@
 // sampler.cpp: memory made and placed, and a thread pinned that goes through it.
-#include "base/numa/sampler.hpp"
+#include "slow_tier/memory/sampler.hpp"
 
 #include <exception>
 #include <functional>
@@ -9,9 +9,9 @@
 
 #include "base/memory.hpp"
 #include "base/numa/cpus.hpp"
-#include "base/numa/measure.hpp"
 #include "base/numa/nodes.hpp"
 #include "base/numa/spin.hpp"
+#include "slow_tier/memory/measure.hpp"
 
 namespace tieralloc {
 namespace {
