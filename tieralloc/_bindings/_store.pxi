@@ -17,7 +17,7 @@ import numpy as np
 
 
 cdef extern from "<span>" namespace "std" nogil:
-    cdef cppclass PartSpan "std::span<const tieralloc::TablePart>":
+    cdef cppclass PartSpan "std::span<const tieralloc::TableSegment>":
         PartSpan()
         PartSpan(const c_TablePart* first, size_t count)
 
@@ -105,8 +105,8 @@ cdef extern from "slow_tier/memory/memory_pool.hpp" namespace "tieralloc" nogil:
         MemoryPool(MemoryPoolOptions options) except +raise_core_error
 
 
-cdef extern from "slow_tier/admission.hpp" namespace "tieralloc" nogil:
-    cdef enum class AdmissionRule "tieralloc::AdmissionRule":
+cdef extern from "slow_tier/promotion.hpp" namespace "tieralloc" nogil:
+    cdef enum class PromotionRule "tieralloc::PromotionRule":
         automatic
         always
         never
@@ -115,9 +115,9 @@ cdef extern from "slow_tier/admission.hpp" namespace "tieralloc" nogil:
         double slow_ns
         double fast_ns
 
-    cdef cppclass AdmissionView:
-        AdmissionRule rule
-        c_bool admits
+    cdef cppclass PromotionStats:
+        PromotionRule rule
+        c_bool promotes
         uint64_t trials
         double with_copies_ns
         double in_place_ns
@@ -136,7 +136,7 @@ cdef extern from "store/bag_call.hpp" namespace "tieralloc" nogil:
         size_t size
         c_bool wide
 
-    cdef cppclass c_TablePart "tieralloc::TablePart":
+    cdef cppclass c_TablePart "tieralloc::TableSegment":
         const c_Table* table
         int64_t padding
 
@@ -145,7 +145,7 @@ cdef extern from "store/bag_call.hpp" namespace "tieralloc" nogil:
         warning
 
     cdef cppclass BagCall:
-        PartSpan parts
+        PartSpan segments
         size_t bags
         Integers indices
         Integers offsets
@@ -205,7 +205,7 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         size_t prefetch_queue
         NodeRequest fast_node
         vector[int] cpus
-        AdmissionRule admission
+        PromotionRule promotion
 
     cdef cppclass c_Table "tieralloc::Table":
         TableLayout layout
@@ -231,7 +231,7 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         uint64_t page_cache_bytes
         c_bool in_place
         MemoryTraits memory
-        AdmissionView admission
+        PromotionStats admission
 
     cdef cppclass StoreStats:
         uint64_t calls
@@ -306,9 +306,9 @@ cdef _DTYPES = {
 cdef _DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
 cdef _MODES = {"sum": <int>Mode.sum, "mean": <int>Mode.mean, "max": <int>Mode.max}
 cdef _ADMISSIONS = {
-    "auto": <int>AdmissionRule.automatic,
-    "always": <int>AdmissionRule.always,
-    "never": <int>AdmissionRule.never,
+    "auto": <int>PromotionRule.automatic,
+    "always": <int>PromotionRule.always,
+    "never": <int>PromotionRule.never,
 }
 cdef _BOUNDS = {"fatal": <int>BoundsCheck.fatal, "warning": <int>BoundsCheck.warning}
 
@@ -530,7 +530,7 @@ cdef class Store:
         options.prefetch_threads = prefetch_threads
         options.fast_node.node = fast_node
         options.fast_node.strict = strict
-        options.admission = <AdmissionRule>_choice(_ADMISSIONS, admission, "admission")
+        options.promotion = <PromotionRule>_choice(_ADMISSIONS, admission, "admission")
         for cpu in cpus:
             options.cpus.push_back(cpu)
         cdef string c_path = b"" if path is None else path
@@ -615,7 +615,7 @@ cdef class Store:
         ints.take(indices, "indices")
         cdef BagCall call
         call.mode = Mode.copy
-        call.parts = PartSpan(&part, 1)
+        call.segments = PartSpan(&part, 1)
         call.bags = ints.integers.size
         call.indices = ints.integers
         return self._serve(call, out, part.table.layout.dim, part.table.layout.dtype, bounds)
@@ -637,7 +637,7 @@ cdef class Store:
         cdef _Buffer weights = _weights_of(per_sample_weights, ints.integers.size, dtype, mode)
         if weights is not None:
             call.weights = weights.view.buf
-        call.parts = PartSpan(parts.data(), parts.size())
+        call.segments = PartSpan(parts.data(), parts.size())
         cdef Py_ssize_t columns = 0
         cdef c_TablePart part
         for part in parts:
@@ -698,7 +698,7 @@ cdef class Store:
             ends.take(offsets, "offsets")
             call.offsets = ends.integers
             call.bags = _bags_of(ends.integers.size, parts.size(), include_last_offset)
-        call.parts = PartSpan(parts.data(), parts.size())
+        call.segments = PartSpan(parts.data(), parts.size())
         call.bounds = <BoundsCheck>_choice(_BOUNDS, bounds, "bounds_check_mode")
         cdef uint64_t queued
         with nogil:
@@ -892,11 +892,11 @@ cdef _placement_dict(const Placement& placement):
 
 
 cdef _admission_dict(const SlowTierStats& slow):
-    cdef const AdmissionView* view = &slow.admission
+    cdef const PromotionStats* view = &slow.admission
     cdef const LineCosts* costs = &view.costs
     return {
         "rule": next(name for name, rule in _ADMISSIONS.items() if rule == <int>view.rule),
-        "copies": view.admits,
+        "copies": view.promotes,
         "trials": view.trials,
         "lookup_ns_with_copies": view.with_copies_ns or None,
         "lookup_ns_in_place": view.in_place_ns or None,

@@ -1,4 +1,4 @@
-// fast_tier.cpp: the fast tier of one row size against a model, and the life of its slots.
+// fast_tier.cpp: the fast tier of one row size against a model, and concurrent readers.
 #include "fast_tier/fast_tier.hpp"
 
 #include <atomic>
@@ -64,7 +64,7 @@ struct Bench {
   }
 };
 
-TEST(rows_are_admitted_and_the_policys_victims_leave) {
+TEST(admit_evicts_the_policys_victim) {
   Bench bench(3);
   for (RowId row : {1, 2, 3}) CHECK(bench.admit(row));
   bench.touch(1);
@@ -74,7 +74,7 @@ TEST(rows_are_admitted_and_the_policys_victims_leave) {
   CHECK_EQ(bench.tier.counts().evictions, 1);
 }
 
-TEST(a_row_needs_no_touches_exactly_while_its_policy_says_so) {
+TEST(saturation_follows_the_policy) {
   for (const char* policy : {"clock", "sieve", "s3fifo"}) {
     Bench bench(4, 1000, policy);
     const auto flagged = [&](RowId row) { return is_saturated(bench.tier.find(TierRow{row})); };
@@ -102,7 +102,7 @@ TEST(a_row_needs_no_touches_exactly_while_its_policy_says_so) {
   }
 }
 
-TEST(rows_live_where_their_tables_do) {
+TEST(slow_offsets_follow_the_tables) {
   EpochManager epochs;
   FastTier tier({kStride, 100, 10, 18}, {{{0}, 4096}, {{30}, 100000}, {{60}, 8192}}, "lru", 1,
                 epochs);
@@ -113,7 +113,7 @@ TEST(rows_live_where_their_tables_do) {
   CHECK_EQ(tier.slow_offsets().of({99}), 8192 + 39 * 64);
 }
 
-TEST(a_slot_is_not_used_again_while_somebody_may_read_it) {
+TEST(slot_is_not_reused_under_a_reader) {
   Bench bench(4);
   for (RowId row = 0; row < 4; ++row) CHECK(bench.admit(row));
   ReadGuard reader(bench.epochs);
@@ -131,7 +131,7 @@ TEST(a_slot_is_not_used_again_while_somebody_may_read_it) {
   CHECK(bench.store(100, 1));
 }
 
-TEST(an_update_is_seen_at_once_and_the_old_value_by_earlier_readers) {
+TEST(update_is_visible_and_keeps_the_old_value_readable) {
   Bench bench(4);
   CHECK(bench.admit(7, 0));
   ReadGuard reader(bench.epochs);
@@ -144,7 +144,7 @@ TEST(an_update_is_seen_at_once_and_the_old_value_by_earlier_readers) {
   CHECK_EQ(bench.tier.resident_rows(), 1);
 }
 
-TEST(a_dirty_victim_stays_readable_until_it_is_home) {
+TEST(dirty_victim_is_readable_until_written_back) {
   Bench bench(2);
   CHECK(bench.store(1, 5));
   CHECK(bench.admit(2) && bench.admit(3));
@@ -168,7 +168,7 @@ TEST(a_dirty_victim_stays_readable_until_it_is_home) {
   CHECK_EQ(bench.tier.find(TierRow{1}), kAbsent);
 }
 
-TEST(a_row_updated_while_it_is_written_back_stays_dirty) {
+TEST(row_updated_during_write_back_stays_dirty) {
   Bench bench(4);
   CHECK(bench.store(1, 1));
   Bytes copies(kStride);
@@ -185,7 +185,7 @@ TEST(a_row_updated_while_it_is_written_back_stays_dirty) {
   CHECK(std::memcmp(copies.data(), row_of(1, 2).data(), kStride) == 0);
 }
 
-TEST(a_leaving_row_comes_back_by_an_update) {
+TEST(update_makes_a_victim_resident_again) {
   Bench bench(1);
   CHECK(bench.store(1, 1) && bench.admit(2));
   CHECK_EQ(bench.tier.dirty().num_victims(), 1);
@@ -196,7 +196,7 @@ TEST(a_leaving_row_comes_back_by_an_update) {
   CHECK_EQ(bench.tier.dirty().count(), 1);
 }
 
-TEST(pinned_rows_stay) {
+TEST(pinned_rows_are_not_evicted) {
   Bench bench(3);
   CHECK(bench.admit(1) && bench.admit(2));
   {
@@ -222,7 +222,7 @@ TEST(pinned_rows_stay) {
   CHECK(!bench.find(2));
 }
 
-TEST(all_rows_may_be_pinned_where_all_fit) {
+TEST(all_rows_may_be_pinned_if_all_fit) {
   Bench bench(5, 5);
   for (RowId row = 0; row < 5; ++row) CHECK(bench.admit(row));
   std::lock_guard lock(bench.tier.mutex());
@@ -232,7 +232,7 @@ TEST(all_rows_may_be_pinned_where_all_fit) {
   CHECK_THROWS(std::invalid_argument, bench.tier.pins().reserve(1), "expected at most 5");
 }
 
-TEST(another_policy_takes_over_in_the_order_of_the_former_one) {
+TEST(new_policy_keeps_the_eviction_order) {
   Bench bench(32, 1000, "s3fifo");
   for (RowId row = 0; row < 32; ++row) bench.admit(row);
   for (int hit = 0; hit < 5; ++hit) {
@@ -253,7 +253,7 @@ TEST(another_policy_takes_over_in_the_order_of_the_former_one) {
   CHECK_EQ(bench.tier.bytes().total(), tier_bytes({kStride, 1000, 32, 40}, "lru").total());
 }
 
-TEST(a_prefetched_row_is_useless_if_it_leaves_unused) {
+TEST(prefetched_row_evicted_unused_is_useless) {
   Bench bench(2);
   CHECK(bench.admit(1, 0, FastTier::Admit::prefetch));
   CHECK(bench.admit(2, 0, FastTier::Admit::prefetch));
@@ -264,7 +264,7 @@ TEST(a_prefetched_row_is_useless_if_it_leaves_unused) {
 }
 
 /// Readers may use a prefetched row at the very moment when it is updated or leaves.
-TEST(a_prefetched_row_counts_once_as_useful_or_useless) {
+TEST(prefetched_row_counts_once) {
   for (RowId rows : {RowId{8}, RowId{1} << 20}) {
     Bench bench(2, rows);
     std::atomic<std::uint64_t> useful{0};
@@ -400,7 +400,7 @@ class Model {
   std::set<RowId> pinned_;
 };
 
-TEST(no_value_is_lost_whatever_comes_after_what) {
+TEST(random_operations_lose_no_value) {
   for (const std::string& policy : eviction_policy_names()) {
     for (Slot capacity : {1u, 2u, 5u, 30u, 60u}) {
       Model model(capacity, policy, capacity);
@@ -455,7 +455,7 @@ void read_beside_updates(const std::string& policy, RowId rows) {
   threads.join();
 }
 
-TEST(no_reader_sees_a_row_torn_or_another_rows) {
+TEST(readers_see_no_torn_or_foreign_row) {
   for (const std::string& policy : eviction_policy_names()) {
     read_beside_updates(policy, 40);        // a direct index
     read_beside_updates(policy, 1u << 20);  // a hashed one

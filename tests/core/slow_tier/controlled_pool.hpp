@@ -1,5 +1,5 @@
-// controlled_pool.hpp: a slow pool whose reads and writes a test can watch, hold up and let fail;
-// the work is done by the pool behind it.
+// controlled_pool.hpp: wraps a slow pool, so that a test can observe, delay and fail reads and
+// writes.
 #pragma once
 
 #include <atomic>

@@ -65,7 +65,7 @@ void read_rows(Bench& bench, const std::vector<Wanted>& rows) {
   }
 }
 
-TEST(rows_that_share_a_block_are_read_once) {
+TEST(rows_of_one_block_are_read_once) {
   Bench bench;
   read_rows(bench, {{3 * kBlock + 64, 64}, {3 * kBlock, 64}, {3 * kBlock + 4032, 64}});
   CHECK_EQ(bench.reads.size(), 1);
@@ -73,7 +73,7 @@ TEST(rows_that_share_a_block_are_read_once) {
   CHECK_EQ(bench.reads[0].second, kBlock);
 }
 
-TEST(neighbouring_blocks_are_read_together_and_distant_ones_apart) {
+TEST(adjacent_blocks_are_read_together) {
   Bench bench;
   read_rows(bench, {{5 * kBlock, 64}, {4 * kBlock, 64}, {6 * kBlock + 64, 64}, {9 * kBlock, 64}});
   CHECK_EQ(bench.reads.size(), 2);
@@ -81,14 +81,14 @@ TEST(neighbouring_blocks_are_read_together_and_distant_ones_apart) {
   CHECK_EQ(bench.reads[1].second, kBlock);
 }
 
-TEST(a_row_across_a_block_boundary_comes_whole) {
+TEST(row_across_a_block_boundary_is_complete) {
   Bench bench;
   read_rows(bench, {{kBlock - 64, 128}});
   CHECK_EQ(bench.reads.size(), 1);
   CHECK_EQ(bench.reads[0].second, 2 * kBlock);
 }
 
-TEST(no_read_is_longer_than_64_kib_unless_its_row_is) {
+TEST(read_is_at_most_64_kib_unless_its_row_is_longer) {
   Bench bench;
   std::vector<Wanted> rows;
   for (std::uint64_t at = 0; at < bench.bytes / 2; at += kBlock) rows.push_back({at, 64});
@@ -99,7 +99,7 @@ TEST(no_read_is_longer_than_64_kib_unless_its_row_is) {
   CHECK_EQ(bench.reads[0].second, 200 << 10);
 }
 
-TEST(random_rows_are_read_from_as_few_blocks_as_hold_them) {
+TEST(random_rows_read_the_minimum_of_blocks) {
   Bench bench;
   std::mt19937_64 random(1);
   for (int trial = 0; trial < 60; ++trial) {
@@ -138,7 +138,7 @@ TEST(random_rows_are_read_from_as_few_blocks_as_hold_them) {
   }
 }
 
-TEST(others_wait_for_rows_of_a_batch_before_and_while_it_is_read) {
+TEST(batch_serves_waiters_before_and_during_reads) {
   Bench bench;
   for (std::size_t round = 0; round < stressed(30); ++round) {
     auto batch = std::make_shared<FetchBatch>(*bench.pool, bench.buffers, 40);
@@ -159,7 +159,7 @@ TEST(others_wait_for_rows_of_a_batch_before_and_while_it_is_read) {
   }
 }
 
-TEST(a_read_refused_as_a_whole_fails_every_row) {
+TEST(refused_batch_fails_every_row) {
   Bench bench;
   bench.pool->before_read = [](std::span<ReadOp>) { throw SystemFailure(ENOTCONN, "gone", "p"); };
   FetchBatch batch(*bench.pool, bench.buffers, 3);
@@ -173,7 +173,7 @@ TEST(a_read_refused_as_a_whole_fails_every_row) {
   for (std::uint32_t i = 0; i < 3; ++i) CHECK_EQ(batch.wait(i), -ENOTCONN);
 }
 
-TEST(rows_get_an_outcome_where_there_is_no_memory_to_read_them_into) {
+TEST(batch_without_memory_fails_every_row) {
   Bench bench;
   for (faults::Call call : {faults::Call::map, faults::Call::allocate}) {
     for (std::size_t after = 0;; ++after) {
@@ -194,7 +194,7 @@ TEST(rows_get_an_outcome_where_there_is_no_memory_to_read_them_into) {
   }
 }
 
-TEST(a_batch_gives_its_buffer_back) {
+TEST(batch_returns_its_buffer) {
   Bench bench;
   read_rows(bench, {{0, 64}, {kBlock * 20, 64}});
   const std::size_t kept = bench.buffers.bytes();

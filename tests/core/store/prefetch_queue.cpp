@@ -1,4 +1,4 @@
-// prefetch_queue.cpp: rows in, rows out, bounded.
+// prefetch_queue.cpp: a bounded queue of rows.
 #include "store/prefetch_queue.hpp"
 
 #include <algorithm>
@@ -18,7 +18,7 @@ std::vector<RowPlace> places(RowId first, RowId count) {
   return rows;
 }
 
-TEST(what_does_not_fit_is_dropped_and_counted) {
+TEST(full_queue_drops_and_counts_rows) {
   PrefetchQueue queue(10);
   CHECK_EQ(queue.push(places(0, 7)), 7);
   CHECK_EQ(queue.push(places(7, 7)), 3);
@@ -35,13 +35,13 @@ TEST(what_does_not_fit_is_dropped_and_counted) {
   CHECK(queue.take(1).empty());
 }
 
-TEST(a_queue_of_no_length_drops_everything) {
+TEST(empty_queue_drops_all_rows) {
   PrefetchQueue queue(0);
   CHECK_EQ(queue.push(places(0, 3)), 0);
   CHECK_EQ(queue.dropped(), 3);
 }
 
-TEST(every_row_is_taken_once) {
+TEST(queue_returns_each_row_once) {
   constexpr RowId kRows = 6000;
   PrefetchQueue queue(100);
   std::vector<std::atomic<int>> taken(kRows);
@@ -74,7 +74,7 @@ TEST(every_row_is_taken_once) {
   for (const auto& times : taken) CHECK_EQ(times.load(), 1);
 }
 
-TEST(a_stopped_queue_wakes_those_who_wait) {
+TEST(stopped_queue_wakes_waiters) {
   PrefetchQueue queue(10);
   Threads threads;
   for (int i = 0; i < 3; ++i) threads.start([&] { CHECK(!queue.wait()); });

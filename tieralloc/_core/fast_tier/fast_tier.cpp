@@ -47,7 +47,7 @@ FastTier::FastTier(const TierPlan& plan, std::vector<SlowExtent> extents, const 
   if (plan.in_place) accesses_ = std::make_unique<AccessCounts>(plan.capacity);
 }
 
-// Admission and updates.
+// PromotionPolicy and updates.
 
 bool FastTier::admit(TierRow row, const std::byte* bytes, Admit reason) {
   const bool is_wanted = reason == Admit::pin || policy_->admits(row.value);

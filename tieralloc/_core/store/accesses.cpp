@@ -1,15 +1,16 @@
-// accesses.cpp: what lookups accessed, recorded for whoever learns from it.
+// accesses.cpp: accesses of lookups, recorded for a policy or for the caller.
 #include <new>
 #include <stdexcept>
 #include <string>
 
+#include "base/limits.hpp"
 #include "store/store.hpp"
 
 namespace tieralloc {
 namespace {
 
-/// Where memory is short the least of rings, which drops and counts: serving does not fail for want
-/// of a record.
+/// If memory is short, the smallest ring, which drops and counts calls: a lookup does not fail for
+/// lack of a record.
 AccessRing* make_ring(std::size_t capacity) {
   try {
     return new AccessRing(capacity);
@@ -31,7 +32,7 @@ void Store::record_accesses(std::size_t capacity) {
   set_access_rings(capacity);
 }
 
-/// While no call is inside.
+/// Under an ExclusiveGuard.
 void Store::set_access_rings(std::size_t capacity) {
   states_.each([](CallState& state) { delete state.accesses.exchange(nullptr); });
   access_capacity_.store(capacity, std::memory_order_relaxed);
@@ -43,7 +44,7 @@ AccessSamples Store::drain_accesses() {
   return drain_rings();
 }
 
-/// Inside a call.
+/// With a ReadGuard.
 AccessSamples Store::drain_rings() {
   std::lock_guard lock(drain_mutex_);
   AccessSamples samples;
@@ -58,7 +59,7 @@ AccessSamples Store::drain_rings() {
   return samples;
 }
 
-/// The ring of a call's cell, made when its first call needs it; null where nobody records.
+/// The ring of a call, made for its first call; null if accesses are not recorded.
 AccessRing* Store::ring_of(CallState& state) {
   const std::size_t capacity = access_capacity_.load(std::memory_order_relaxed);
   if (capacity == 0) return nullptr;

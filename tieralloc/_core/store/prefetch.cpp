@@ -1,8 +1,6 @@
-// prefetch.cpp: rows brought to the fast tier because somebody says that they will be needed, or
-// must stay there.
+// prefetch.cpp: rows brought to the fast tier on request: prefetches, and pins.
 #include <algorithm>
 #include <chrono>
-#include <stdexcept>
 #include <unordered_set>
 
 #include "store/store.hpp"
@@ -10,9 +8,10 @@
 namespace tieralloc {
 namespace {
 
-// A background thread's batch: enough to keep a device busy, few enough that a lookup's reads do
-// not queue behind it for long.
-constexpr std::size_t kPrefetchRows = 64;
+// Of a background thread: enough to keep a device busy, few enough that the reads of a lookup do
+// not queue behind them for long.
+constexpr std::size_t kPrefetchBatchRows = 64;
+constexpr auto kRetryInterval = std::chrono::milliseconds(1);
 
 }  // namespace
 
@@ -21,45 +20,45 @@ std::uint64_t Store::prefetch(const BagCall& request) {
   validate(request);
   std::optional<ReadGuard> guard;
   enter(guard);
-  if (!prefetches_pay()) return 0;
+  if (!uses_copies()) return 0;
   std::vector<RowPlace> places;
-  for (std::size_t part = 0; part < request.parts.size() && request.bags > 0; ++part) {
-    const Table& table = *request.parts[part].table;
-    const std::size_t first = part * request.bags;
+  for (std::size_t i = 0; i < request.segments.size() && request.bags > 0; ++i) {
+    const Table& table = *request.segments[i].table;
+    const std::size_t first = i * request.bags;
     const std::size_t end =
         std::min(request.bag_end(first + request.bags - 1), request.indices.size);
-    for (std::size_t i = request.bag_begin(first); i < end; ++i) {
-      const auto row = static_cast<std::uint64_t>(request.indices[i]);
-      if (row >= table.layout.rows) continue;
-      const TierRow wanted = table.first_row + TableRow{row};
-      if (table.tier->find(wanted) == kAbsent) places.push_back({table.tier, wanted});
+    for (std::size_t at = request.bag_begin(first); at < end; ++at) {
+      const TableRow index{static_cast<RowId>(request.indices[at])};
+      if (index.value >= table.layout.rows) continue;
+      const TierRow row = table.first_tier_row + index;
+      if (table.tier->find(row) == kAbsent) places.push_back({table.tier, row});
     }
   }
   return prefetch_queue_.push(places);
 }
 
-/// Whether a copy made ahead would be looked for.
-bool Store::prefetches_pay() const {
-  return !pool_->in_place() || admission_.admits();
+/// Whether lookups would find a copy.
+bool Store::uses_copies() const {
+  return !pool_->in_place() || promotion_.promotes();
 }
 
 void Store::prefetch_in_background() {
   while (prefetch_queue_.wait()) {
     try {
-      // Inside a call a tier stays; rows of tiers that are gone have left the queue with them.
+      // The guard keeps the tiers; rows of former tiers left the queue with them.
       ReadGuard guard(epochs_);
-      const std::vector<RowPlace> rows = prefetch_queue_.take(kPrefetchRows);
+      const std::vector<RowPlace> rows = prefetch_queue_.take(kPrefetchBatchRows);
       if (pool_->in_place()) {
         promoter_.prefetch(rows);
       } else if (!rows.empty()) {
         fetcher_.prefetch(rows);
       }
-      for (const RowPlace& row : rows) wake_cleaner(*row.tier);
+      for (const RowPlace& row : rows) wake_write_back(*row.tier);
     } catch (const std::invalid_argument&) {
-      return;  // closed
+      return;  // the store was closed
     } catch (const std::exception&) {
-      // No memory: the rows are forgotten, as a hint may be.
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      // Memory is short: the rows are dropped, as a hint may be.
+      std::this_thread::sleep_for(kRetryInterval);
     }
   }
 }
@@ -71,7 +70,7 @@ std::vector<Miss> Store::rows_to_pin(const Table& table, Integers indices) {
   std::vector<Miss> misses;
   std::lock_guard lock(tier.mutex());
   for (std::size_t i = 0; i < indices.size; ++i) {
-    const TierRow row = table.first_row + row_at(table, indices, i);
+    const TierRow row = table.first_tier_row + row_at(table, indices, i);
     if (tier.is_pinned(row) || !seen.insert(row.value).second) continue;
     misses.push_back({.tier = &tier, .row = row, .batch = nullptr});
   }
@@ -90,11 +89,11 @@ void Store::pin(const Table& table, Integers indices) {
     tier.pins().reserve(static_cast<Slot>(misses.size()));
   }
   try {
-    RowArena held;
+    RowArena copies;
     if (pool_->in_place()) {
       promoter_.pin(misses, [&] { make_room(tier); });
     } else {
-      fetcher_.pin(misses, held, [&] { make_room(tier); });
+      fetcher_.pin(misses, copies, [&] { make_room(tier); });
     }
   } catch (...) {
     std::lock_guard lock(tier.mutex());
@@ -104,7 +103,7 @@ void Store::pin(const Table& table, Integers indices) {
     }
     throw;
   }
-  wake_cleaner(tier);
+  wake_write_back(tier);
 }
 
 void Store::unpin(const Table& table, Integers indices) {
@@ -114,7 +113,7 @@ void Store::unpin(const Table& table, Integers indices) {
   enter(guard);
   std::lock_guard lock(table.tier->mutex());
   for (std::size_t i = 0; i < indices.size; ++i) {
-    table.tier->unpin(table.first_row + row_at(table, indices, i));
+    table.tier->unpin(table.first_tier_row + row_at(table, indices, i));
   }
 }
 

@@ -1,8 +1,8 @@
-// store.cpp: a store's tables, the division of its DRAM among them, its figures, its beginning and
-// end.
+// store.cpp: tables, layout of the fast tiers, statistics, opening and closing of a store.
 #include "store/store.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <stdexcept>
 
 #include "base/error.hpp"
@@ -15,14 +15,17 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kIdleBuffers = std::size_t{4} << 20;
+constexpr std::size_t kMaxIdleBufferBytes = std::size_t{4} << 20;
 
-/// What a store that was asked for in vain would leave behind is settled first: the options that go
-/// with this pool.
-StoreOptions fitted(StoreOptions options, const SlowPool& pool) {
+std::string power_of_2(std::uint64_t value) {
+  return "2**" + std::to_string(std::countr_zero(value));
+}
+
+/// The options for this pool. Checks them before the store changes anything.
+StoreOptions complete(StoreOptions options, const SlowPool& pool) {
   options.budget.in_place = pool.in_place();
   Store::check(options);
-  if (!pool.in_place() && options.admission != AdmissionRule::automatic) {
+  if (!pool.in_place() && options.promotion != PromotionRule::automatic) {
     throw std::invalid_argument(
         "admission goes with a slow tier in memory, whose rows can be read in place; rows of a " +
         pool.kind() + " are copied always");
@@ -41,7 +44,7 @@ void Store::check(const StoreOptions& options) {
   check_cpus(options.cpus);
 }
 
-/// Throws MemoryShortage where the node that the fast tiers are bound to cannot hold them.
+/// Throws MemoryShortage if the machine, or the node of the fast tiers, lacks the memory.
 void Store::check_fast_memory(const std::vector<TierPlan>& plans, std::uint64_t held) const {
   check_memory(plans, policy_, held);
   if (options_.fast_node.node < 0 || options_.fast_node.prefer) return;
@@ -52,12 +55,12 @@ void Store::check_fast_memory(const std::vector<TierPlan>& plans, std::uint64_t 
 
 Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
     : pool_(std::move(pool)),
-      options_(fitted(options, *pool_)),
+      options_(complete(options, *pool_)),
       policy_(options.policy),
-      admission_(options.admission,
+      promotion_(options.promotion,
                  pool_->in_place() ? measure_line_costs(*pool_, options_.fast_node) : LineCosts{}),
-      promoter_(*pool_, admission_),
-      buffers_(kIdleBuffers),
+      promoter_(*pool_, promotion_),
+      buffers_(kMaxIdleBufferBytes),
       fetcher_(*pool_, buffers_),
       prefetch_queue_(options.prefetch_queue),
       forks_at_birth_(fork_count()) {
@@ -70,7 +73,7 @@ Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
     threads_.emplace_back([this] {
       pin_this_thread(options_.cpus);
       yield_to_serving();
-      clean_in_background();
+      write_back_in_background();
     });
     for (unsigned i = 0; i < std::max(1u, options_.prefetch_threads); ++i) {
       threads_.emplace_back([this] {
@@ -119,14 +122,16 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                                 std::to_string(rows) + " rows of dim " + std::to_string(dim));
   }
   if (rows > kMaxTableRows || dim > kMaxDim) {
-    throw std::invalid_argument("table '" + name +
-                                "': expected at most 2**48 rows and dim 2**20, got " +
-                                std::to_string(rows) + " rows of dim " + std::to_string(dim));
+    throw std::invalid_argument("table '" + name + "': expected at most " +
+                                power_of_2(kMaxTableRows) + " rows and dim " + power_of_2(kMaxDim) +
+                                ", got " + std::to_string(rows) + " rows of dim " +
+                                std::to_string(dim));
   }
   const std::uint32_t stride = stride_of(dim, dtype);
   if (rows > kMaxTableBytes / stride) {
-    throw std::invalid_argument("table '" + name + "': expected at most 2**62 bytes, got " +
-                                std::to_string(rows) + " rows of " + std::to_string(stride));
+    throw std::invalid_argument("table '" + name + "': expected at most " +
+                                power_of_2(kMaxTableBytes) + " bytes, got " + std::to_string(rows) +
+                                " rows of " + std::to_string(stride));
   }
   ExclusiveGuard exclusive(epochs_);
   epochs_.check_open();
@@ -140,7 +145,7 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   std::uint64_t held = 0;
   for (auto& tier : tiers_) held += tier->bytes().total();
   check_fast_memory(plan_tiers(layouts, options_.budget, policy_), held);
-  // Dirty rows go home before their tier goes; a failure here leaves everything as it was.
+  // A failure here changes nothing.
   for (auto& tier : tiers_) write_back_all(*tier);
   layout = pool_->add_table(layout);
   layout_ready_.store(false, std::memory_order_release);
@@ -150,11 +155,12 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
 
 const Table& Store::append_table(const TableLayout& layout) {
   const auto position = static_cast<std::uint32_t>(tables_.size());
-  const StoreRow number =
-      tables_.empty() ? StoreRow{} : tables_.back().number + TableRow{tables_.back().layout.rows};
-  tables_.push_back({.layout = layout, .position = position, .number = number});
+  const StoreRow first_store_row =
+      tables_.empty() ? StoreRow{}
+                      : tables_.back().first_store_row + TableRow{tables_.back().layout.rows};
+  tables_.push_back({.layout = layout, .position = position, .first_store_row = first_store_row});
   if (pool_->in_place()) {
-    tables_.back().home =
+    tables_.back().slow_rows =
         reinterpret_cast<const std::byte*>(static_cast<std::uintptr_t>(layout.offset));
   }
   return tables_.back();
@@ -167,8 +173,8 @@ std::vector<const Table*> Store::tables() const {
   return tables;
 }
 
-/// Begins a call that finds the tables laid out and keeps them so: create_table may take the layout
-/// away between the two.
+/// Starts a call on a complete layout of the tiers. Repeats if create_table invalidates the layout
+/// before the guard exists.
 void Store::enter(std::optional<ReadGuard>& guard) {
   do {
     guard.reset();
@@ -205,34 +211,34 @@ void Store::build_tiers() {
   drop_tiers();
   tiers_ = std::move(tiers);
   if (scope) fast_placement_ = scope->placement();
-  admission_.begin(capacity);
+  promotion_.restart(capacity);
   for (auto& tier : tiers_) {
     TierRow next;
     for (Table& table : tables_) {
       if (table.layout.stride != tier->stride()) continue;
       table.tier = tier.get();
-      table.first_row = next;
+      table.first_tier_row = next;
       next = next + TableRow{table.layout.rows};
     }
   }
   layout_ready_.store(true, std::memory_order_release);
 }
 
-/// Their rows are home: create_table wrote them back before it asked for a new layout, and without
-/// one nobody updates.
+/// No row is dirty: create_table wrote them back before it invalidated the layout, and updates need
+/// a layout.
 void Store::drop_tiers() {
   prefetch_queue_.clear();
   for (auto& tier : tiers_) former_counts_.add(tier->counts());
-  if (planning_ != nullptr) planning_->parked.clear();  // made for these
+  if (planning_ != nullptr) planning_->parked.clear();  // made for these tiers
   tiers_.clear();
 }
 
 void Store::flush() {
   check_fork();
-  // What is dirty now goes home beside serving; what is updated meanwhile may take its turn …
+  // Rows that are dirty now, while lookups and updates continue ...
   write_back_most();
   {
-    // … so the rest, a few rows, goes while nobody updates.
+    // ... then the few rows updated since, without updates.
     ExclusiveGuard exclusive(epochs_);
     epochs_.check_open();
     for (auto& tier : tiers_) write_back_all(*tier);
@@ -259,16 +265,16 @@ void Store::close() {
   }
   stop_threads();
   tiers_.clear();
-  pool_.reset();  // its lock goes with it: the file may be opened again
+  pool_.reset();  // unlocks the file
 }
 
 void Store::stop_threads() {
   prefetch_queue_.stop();
   {
-    std::lock_guard lock(cleaner_mutex_);
+    std::lock_guard lock(write_back_wake_mutex_);
     stopping_ = true;
   }
-  cleaner_wake_.notify_all();
+  write_back_wake_.notify_all();
   for (auto& thread : threads_) thread.join();
   threads_.clear();
 }
@@ -288,7 +294,7 @@ void add_tier(FastTier& tier, StoreStats& stats) {
   stats.dram.vectors += tier.bytes().vectors;
   stats.dram.index += tier.bytes().index;
   stats.dram.metadata += tier.bytes().metadata;
-  // Reads what the kernel says of all the process's memory: not under the lock.
+  // Not under the lock: reads the kernel's description of all memory of the process.
   stats.huge_page_bytes += huge_page_bytes(tier.vectors().data(), tier.vectors().size());
   const std::string kind = tier.index_kind();
   if (stats.index_kind.empty()) {
@@ -337,7 +343,7 @@ StoreStats Store::stats() {
                 .page_cache_bytes = pool_->cached_bytes(),
                 .in_place = pool_->in_place(),
                 .memory = pool_->memory(),
-                .admission = admission_.view()};
+                .admission = promotion_.stats()};
   stats.fast_placement = fast_placement_;
   stats.cpus = options_.cpus;
   std::lock_guard lock(error_mutex_);

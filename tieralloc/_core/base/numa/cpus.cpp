@@ -1,4 +1,4 @@
-// cpus.cpp: sched_setaffinity, asked for whether it would be let.
+// cpus.cpp: sets of processors, by sched_setaffinity.
 #include "base/numa/cpus.hpp"
 
 #include <sched.h>
@@ -15,7 +15,7 @@
 namespace tieralloc {
 namespace {
 
-/// A set of more processors than cpu_set_t holds.
+/// A set of up to kMaxCpus processors, more than cpu_set_t holds.
 class CpuSet {
  public:
   CpuSet() : set_(CPU_ALLOC(kMaxCpus)), size_(CPU_ALLOC_SIZE(kMaxCpus)) {
@@ -49,8 +49,8 @@ std::vector<int> online_cpus() {
   return parse_list(line);
 }
 
-/// Those of the processors that a thread of this process can be put on. Asked of a thread that does
-/// nothing else, whose own set the question changes.
+/// The processors among `cpus` that a thread of this process may run on. Tried in a thread of its
+/// own, because a trial changes the thread's set.
 std::vector<int> possible_among(const std::vector<int>& cpus) {
   std::vector<int> possible;
   std::thread([&] {

@@ -1,5 +1,4 @@
-// syscalls.cpp: raw system calls; the numbers are the kernel headers' for this architecture, the
-// same names on x86-64 and aarch64.
+// syscalls.cpp: raw system calls, numbered by the kernel headers.
 #include "base/numa/syscalls.hpp"
 
 #include <linux/mempolicy.h>
@@ -19,7 +18,7 @@ constexpr std::size_t kBits = sizeof(unsigned long) * CHAR_BIT;
 
 using NodeMask = std::array<unsigned long, kMaxNodes / kBits>;
 
-// The kernel takes one bit less than it is told of.
+// The kernel reads one bit less than this argument.
 constexpr unsigned long kMaskBits = kMaxNodes + 1;
 
 }  // namespace
@@ -33,7 +32,7 @@ int bind_to_node(void* data, std::size_t size, int node, bool prefer) {
 }
 
 int nodes_of_pages(std::span<void* const> addresses, int* nodes) {
-  // Without nodes to go to it moves nothing and says where pages are.
+  // Without target nodes it moves nothing and returns the pages' nodes.
   return syscall(SYS_move_pages, 0, addresses.size(), addresses.data(), nullptr, nodes, 0) == 0
              ? 0
              : errno;

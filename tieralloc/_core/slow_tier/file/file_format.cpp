@@ -1,4 +1,4 @@
-// file_format.cpp: superblocks to bytes and back.
+// file_format.cpp: encoding and decoding of superblocks.
 #include "slow_tier/file/file_format.hpp"
 
 #include <bit>
@@ -74,11 +74,11 @@ TableLayout layout_of(const Record& record) {
   return table;
 }
 
-/// Whether tables are such as create_table makes: a checksum tells damage, not who wrote it.
-bool make_sense(const std::vector<TableLayout>& tables) {
+/// Whether create_table could have made the tables: the checksum proves integrity, not origin.
+bool is_consistent(const std::vector<TableLayout>& tables) {
   std::unordered_set<std::string> names;
   std::uint64_t end = kDataOffset;
-  for (const TableLayout& table : tables) {  // in the order of their creation, and in the file
+  for (const TableLayout& table : tables) {  // in order of creation and of offsets
     const auto dtype = static_cast<std::uint32_t>(table.dtype);
     if (table.name.empty() || table.name.size() > kMaxTableNameBytes) return false;
     if (!names.insert(table.name).second) return false;
@@ -96,8 +96,9 @@ bool make_sense(const std::vector<TableLayout>& tables) {
 
 std::vector<std::byte> encode(const Directory& directory) {
   if (directory.tables.size() > kMaxFileTables) {
-    throw std::invalid_argument("a store's file holds at most " + std::to_string(kMaxFileTables) +
-                                " tables");
+    throw std::invalid_argument("create_table: too many tables; expected at most " +
+                                std::to_string(kMaxFileTables) + " in a file, got " +
+                                std::to_string(directory.tables.size()));
   }
   const std::size_t size = sizeof(Header) + directory.tables.size() * sizeof(Record);
   std::vector<std::byte> bytes(size);
@@ -138,7 +139,7 @@ bool decode(const std::byte* superblock, std::size_t size, Directory& directory)
     std::memcpy(&record, superblock + sizeof header + i * sizeof record, sizeof record);
     tables.push_back(layout_of(record));
   }
-  if (!make_sense(tables)) return false;
+  if (!is_consistent(tables)) return false;
   directory = {header.generation, std::move(tables)};
   return true;
 }

@@ -1,5 +1,4 @@
-// pread_engine.cpp: the caller reads along with the pool's threads, so a batch of one costs no
-// hand-over.
+// pread_engine.cpp: the caller reads too, so a batch of one needs no other thread.
 #include "slow_tier/file/pread_engine.hpp"
 
 #include <algorithm>
@@ -59,7 +58,7 @@ void PreadEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
   }
 }
 
-/// Reads the batch's next piece; false where all of them are taken.
+/// Reads the next operation of the batch. False if there is none.
 bool PreadEngine::read_next(Batch& batch) {
   const std::size_t i = batch.next.fetch_add(1, std::memory_order_relaxed);
   if (i >= batch.ops.size()) return false;

@@ -1,7 +1,7 @@
-// measure.hpp: what memory takes: a chase of dependent loads, streams, and rows gathered at random.
+// measure.hpp: measures memory: latency of dependent loads, bandwidth, random gathers of rows.
 //
-// Each function times the calling thread while it has a processor, but for streams, which have
-// threads of their own and are timed by the clock. Memory is the caller's.
+// Latencies and gathers are CPU time of the calling thread; bandwidth is wall time of several
+// threads. The caller owns the memory.
 #pragma once
 
 #include <cstddef>
@@ -11,28 +11,27 @@
 
 namespace tieralloc {
 
-/// A chase through all cache lines of [data, data + bytes), each holding the address of the next,
-/// in one random cycle: nothing can load ahead.
+/// Dependent loads through all cache lines of [data, data + bytes). Each line contains the address
+/// of the next in one random cycle, which no hardware can prefetch.
 class PointerChase {
  public:
   PointerChase(std::byte* data, std::size_t bytes, std::uint64_t seed);
 
-  /// Nanoseconds a load of `hops` of them, from where the last call ended. `between`, if any, is
-  /// called after every load and before the next.
+  /// Nanoseconds per load over `hops` loads, from the end of the last call on. Calls `between`, if
+  /// any, after each load.
   double run(std::size_t hops, const std::function<void()>& between = nullptr);
 
  private:
   void* at_;
 };
 
-/// Nanoseconds a row of rows gathered from [data, data + bytes) and summed, as a lookup does it: in
-/// random order, with the memory of some rows ahead asked for. `flush` first throws the rows out of
-/// the CPU's caches, for memory that is smaller than they are.
+/// Nanoseconds per row for rows gathered from [data, data + bytes) and summed as in a lookup: in
+/// random order, with prefetches. `flush` first flushes the memory from the CPU's caches, for
+/// memory that fits into them.
 double gather_row_ns(const std::byte* data, std::size_t bytes, std::size_t row_bytes,
                      std::size_t rows, std::uint64_t seed, bool flush);
 
-/// Bytes a second that threads, one pinned to each processor, read together from memory from first
-/// to last byte, for as many passes.
+/// Bytes per second that one thread per processor read together, sequentially, in `passes` passes.
 double stream_bytes_per_second(const std::byte* data, std::size_t bytes,
                                const std::vector<int>& cpus, int passes);
 
