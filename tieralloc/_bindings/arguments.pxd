@@ -3,7 +3,7 @@ from libcpp.vector cimport vector
 
 from tieralloc._bindings.core.base cimport DType
 from tieralloc._bindings.core.kernels cimport Mode
-from tieralloc._bindings.core.slow_tier cimport AdmissionRule
+from tieralloc._bindings.core.slow_tier cimport PromotionRule
 from tieralloc._bindings.core.store cimport BoundsCheck
 
 
@@ -11,8 +11,8 @@ cdef DType dtype_of(object name) except *
 cdef object dtype_name(DType dtype)
 cdef Mode mode_of(object name) except *
 cdef BoundsCheck bounds_of(object name) except *
-cdef AdmissionRule admission_of(object name) except *
-cdef object admission_name(AdmissionRule rule)
+cdef PromotionRule admission_of(object name) except *
+cdef object admission_name(PromotionRule rule)
 
 cdef vector[uint32_t] word_vector(object values) except *
 cdef vector[uint64_t] row_vector(object values) except *

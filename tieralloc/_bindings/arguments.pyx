@@ -9,7 +9,7 @@ import numpy as np
 
 from tieralloc._bindings.core.base cimport DType
 from tieralloc._bindings.core.kernels cimport Mode
-from tieralloc._bindings.core.slow_tier cimport AdmissionRule
+from tieralloc._bindings.core.slow_tier cimport PromotionRule
 from tieralloc._bindings.core.store cimport BoundsCheck
 
 
@@ -23,9 +23,9 @@ cdef dict _DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
 cdef dict _MODES = {"sum": <int>Mode.sum, "mean": <int>Mode.mean, "max": <int>Mode.max}
 cdef dict _BOUNDS = {"fatal": <int>BoundsCheck.fatal, "warning": <int>BoundsCheck.warning}
 cdef dict _ADMISSIONS = {
-    "auto": <int>AdmissionRule.automatic,
-    "always": <int>AdmissionRule.always,
-    "never": <int>AdmissionRule.never,
+    "auto": <int>PromotionRule.automatic,
+    "always": <int>PromotionRule.always,
+    "never": <int>PromotionRule.never,
 }
 cdef dict _ADMISSION_NAMES = {code: name for name, code in _ADMISSIONS.items()}
 
@@ -54,11 +54,11 @@ cdef BoundsCheck bounds_of(object name) except *:
     return <BoundsCheck>_choice(_BOUNDS, name, "bounds_check_mode")
 
 
-cdef AdmissionRule admission_of(object name) except *:
-    return <AdmissionRule>_choice(_ADMISSIONS, name, "admission")
+cdef PromotionRule admission_of(object name) except *:
+    return <PromotionRule>_choice(_ADMISSIONS, name, "admission")
 
 
-cdef object admission_name(AdmissionRule rule):
+cdef object admission_name(PromotionRule rule):
     return _ADMISSION_NAMES[<int>rule]
 
 

@@ -11,7 +11,7 @@ from tieralloc._bindings.core.base cimport HistogramSum, Placement
 from tieralloc._bindings.core.kernels cimport c_kernel_isa
 from tieralloc._bindings.core.policy cimport LearnedStats
 from tieralloc._bindings.core.sim cimport Counts
-from tieralloc._bindings.core.slow_tier cimport AdmissionView, LineCosts
+from tieralloc._bindings.core.slow_tier cimport PromotionStats, LineCosts
 from tieralloc._bindings.core.store cimport PolicyStats, SlowTierStats, StoreStats
 
 
@@ -94,11 +94,11 @@ cdef placement_dict(const Placement& placement):
 
 
 cdef _admission_dict(const SlowTierStats& slow):
-    cdef const AdmissionView* view = &slow.admission
+    cdef const PromotionStats* view = &slow.admission
     cdef const LineCosts* costs = &view.costs
     return {
         "rule": admission_name(view.rule),
-        "copies": view.admits,
+        "copies": view.promotes,
         "trials": view.trials,
         "lookup_ns_with_copies": view.with_copies_ns or None,
         "lookup_ns_in_place": view.in_place_ns or None,

@@ -40,14 +40,14 @@ from tieralloc._bindings.core.slow_tier cimport (
 from tieralloc._bindings.core.store cimport (
     AccessSamples,
     BagCall,
-    PartSpan,
+    SegmentSpan,
     PlannedPolicy,
     PolicyStats,
     StoreOptions,
     StoreStats,
     c_Store,
     c_Table,
-    c_TablePart,
+    c_TableSegment,
 )
 from tieralloc._bindings.planned_model cimport PlannedModel
 from tieralloc._bindings.statistics cimport policy_stats_dict, stats_dict
@@ -102,7 +102,7 @@ cdef class Store:
         options.prefetch_threads = prefetch_threads
         options.fast_node.node = fast_node
         options.fast_node.strict = strict
-        options.admission = admission_of(admission)
+        options.promotion = admission_of(admission)
         for cpu in cpus:
             options.cpus.push_back(cpu)
         cdef string c_path = b"" if path is None else path
@@ -180,23 +180,23 @@ cdef class Store:
 
     def lookup(self, Py_ssize_t position, indices, out, str bounds):
         """Copy rows; return the array and the number of indices out of range."""
-        cdef c_TablePart part
-        part.table = self._table(position)
-        part.padding = -1
+        cdef c_TableSegment segment
+        segment.table = self._table(position)
+        segment.padding = -1
         cdef IntegerBuffer ints = IntegerBuffer()
         ints.take(indices, "indices")
         cdef BagCall call
         call.mode = Mode.copy
-        call.parts = PartSpan(&part, 1)
+        call.segments = SegmentSpan(&segment, 1)
         call.bags = ints.integers.size
         call.indices = ints.integers
-        return self._serve(call, out, part.table.layout.dim, part.table.layout.dtype, bounds)
+        return self._serve(call, out, segment.table.layout.dim, segment.table.layout.dtype, bounds)
 
     def embedding_bag(self, positions, paddings, indices, offsets, bint include_last_offset,
                       str mode, per_sample_weights, out, str bounds):
         """Pool bags of rows of one table or several; return as `lookup` does."""
-        cdef vector[c_TablePart] parts
-        cdef DType dtype = self._parts(positions, paddings, parts)
+        cdef vector[c_TableSegment] segments
+        cdef DType dtype = self._segments(positions, paddings, segments)
         cdef BagCall call
         cdef IntegerBuffer ints = IntegerBuffer()
         cdef IntegerBuffer ends = IntegerBuffer()
@@ -204,34 +204,34 @@ cdef class Store:
         ends.take(offsets, "offsets")
         call.indices = ints.integers
         call.offsets = ends.integers
-        call.bags = _bags_of(ends.integers.size, parts.size(), include_last_offset)
+        call.bags = _bags_of(ends.integers.size, segments.size(), include_last_offset)
         call.mode = mode_of(mode)
         cdef Buffer weights = weights_buffer(per_sample_weights, ints.integers.size, dtype, mode)
         if weights is not None:
             call.weights = weights.view.buf
-        call.parts = PartSpan(parts.data(), parts.size())
+        call.segments = SegmentSpan(segments.data(), segments.size())
         cdef Py_ssize_t columns = 0
-        cdef c_TablePart part
-        for part in parts:
-            columns += part.table.layout.dim
+        cdef c_TableSegment segment
+        for segment in segments:
+            columns += segment.table.layout.dim
         return self._serve(call, out, columns, dtype, bounds)
 
-    cdef DType _parts(self, positions, paddings, vector[c_TablePart]& parts) except *:
-        """Append the tables to `parts`; return the type of a result that holds all of them."""
-        cdef c_TablePart part
+    cdef DType _segments(self, positions, paddings, vector[c_TableSegment]& segments) except *:
+        """Append the tables to `segments`; return the type of a result that holds all of them."""
+        cdef c_TableSegment segment
         cdef DType dtype = DType.float32
         for i, position in enumerate(positions):
-            part.table = self._table(position)
-            part.padding = -1 if paddings is None else paddings[i]
-            parts.push_back(part)
+            segment.table = self._table(position)
+            segment.padding = -1 if paddings is None else paddings[i]
+            segments.push_back(segment)
             if i == 0:
-                dtype = part.table.layout.dtype
-            elif part.table.layout.dtype != dtype:
-                if dtype == DType.float64 or part.table.layout.dtype == DType.float64:
+                dtype = segment.table.layout.dtype
+            elif segment.table.layout.dtype != dtype:
+                if dtype == DType.float64 or segment.table.layout.dtype == DType.float64:
                     raise TypeError("tables of float64 and of narrower types have no common "
                                     "result; expected one kind in a call")
                 dtype = DType.float32
-        if parts.empty():
+        if segments.empty():
             raise ValueError("expected at least one table, got none")
         return dtype
 
@@ -258,8 +258,8 @@ cdef class Store:
 
     def prefetch(self, positions, indices, offsets, bint include_last_offset, str bounds):
         """Queue rows to be prefetched; return the number of queued rows."""
-        cdef vector[c_TablePart] parts
-        self._parts(positions, None, parts)
+        cdef vector[c_TableSegment] segments
+        self._segments(positions, None, segments)
         cdef BagCall call
         cdef IntegerBuffer ints = IntegerBuffer()
         cdef IntegerBuffer ends = IntegerBuffer()
@@ -269,8 +269,8 @@ cdef class Store:
         if offsets is not None:
             ends.take(offsets, "offsets")
             call.offsets = ends.integers
-            call.bags = _bags_of(ends.integers.size, parts.size(), include_last_offset)
-        call.parts = PartSpan(parts.data(), parts.size())
+            call.bags = _bags_of(ends.integers.size, segments.size(), include_last_offset)
+        call.segments = SegmentSpan(segments.data(), segments.size())
         call.bounds = bounds_of(bounds)
         cdef uint64_t queued
         with nogil:

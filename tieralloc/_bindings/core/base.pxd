@@ -82,7 +82,7 @@ cdef extern from "base/numa/placement.hpp" namespace "tieralloc" nogil:
         string unverified
 
 
-cdef extern from "base/numa/sampler.hpp" namespace "tieralloc" nogil:
+cdef extern from "slow_tier/memory/sampler.hpp" namespace "tieralloc" nogil:
     cdef cppclass MemoryQuestion:
         int node
         vector[int] cpus

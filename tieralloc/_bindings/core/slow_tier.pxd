@@ -56,8 +56,8 @@ cdef extern from "slow_tier/memory/memory_pool.hpp" namespace "tieralloc" nogil:
         MemoryPool(MemoryPoolOptions options) except +raise_core_error
 
 
-cdef extern from "slow_tier/admission.hpp" namespace "tieralloc" nogil:
-    cdef enum class AdmissionRule "tieralloc::AdmissionRule":
+cdef extern from "slow_tier/promotion.hpp" namespace "tieralloc" nogil:
+    cdef enum class PromotionRule "tieralloc::PromotionRule":
         automatic
         always
         never
@@ -66,9 +66,9 @@ cdef extern from "slow_tier/admission.hpp" namespace "tieralloc" nogil:
         double slow_ns
         double fast_ns
 
-    cdef cppclass AdmissionView:
-        AdmissionRule rule
-        c_bool admits
+    cdef cppclass PromotionStats:
+        PromotionRule rule
+        c_bool promotes
         uint64_t trials
         double with_copies_ns
         double in_place_ns

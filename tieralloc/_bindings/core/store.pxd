@@ -11,8 +11,8 @@ from tieralloc._bindings.core.base cimport DType, HistogramSum, NodeRequest, Pla
 from tieralloc._bindings.core.kernels cimport Mode
 from tieralloc._bindings.core.policy cimport LearnedStats, MakePolicy
 from tieralloc._bindings.core.slow_tier cimport (
-    AdmissionRule,
-    AdmissionView,
+    PromotionRule,
+    PromotionStats,
     MemoryTraits,
     SlowPool,
     TableLayout,
@@ -21,16 +21,16 @@ from tieralloc._bindings.errors cimport raise_core_error
 
 
 cdef extern from "store/bag_call.hpp" namespace "tieralloc" nogil:
-    cdef cppclass PartSpan "std::span<const tieralloc::TablePart>":
-        PartSpan()
-        PartSpan(const c_TablePart* first, size_t count)
+    cdef cppclass SegmentSpan "std::span<const tieralloc::TableSegment>":
+        SegmentSpan()
+        SegmentSpan(const c_TableSegment* first, size_t count)
 
     cdef cppclass Integers:
         const void* data
         size_t size
         c_bool wide
 
-    cdef cppclass c_TablePart "tieralloc::TablePart":
+    cdef cppclass c_TableSegment "tieralloc::TableSegment":
         const c_Table* table
         int64_t padding
 
@@ -39,7 +39,7 @@ cdef extern from "store/bag_call.hpp" namespace "tieralloc" nogil:
         warning
 
     cdef cppclass BagCall:
-        PartSpan parts
+        SegmentSpan segments
         size_t bags
         Integers indices
         Integers offsets
@@ -92,7 +92,7 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         size_t prefetch_queue
         NodeRequest fast_node
         vector[int] cpus
-        AdmissionRule admission
+        PromotionRule promotion
 
     cdef cppclass c_Table "tieralloc::Table":
         TableLayout layout
@@ -118,7 +118,7 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         uint64_t page_cache_bytes
         c_bool in_place
         MemoryTraits memory
-        AdmissionView admission
+        PromotionStats admission
 
     cdef cppclass StoreStats:
         uint64_t calls

@@ -1,5 +1,5 @@
-// measure.cpp: loops that are timed.
-#include "base/numa/measure.hpp"
+// measure.cpp: timed loops.
+#include "slow_tier/memory/measure.hpp"
 
 #include <algorithm>
 #include <atomic>
@@ -36,7 +36,7 @@ void flush_all(const std::byte* data, std::size_t bytes) {
 #endif
 }
 
-/// A read of all of memory that the compiler can neither drop nor replace.
+/// Reads all of the memory; the compiler can neither drop nor replace it.
 std::uint64_t sum_words(const std::byte* data, std::size_t bytes) {
   const auto* words = reinterpret_cast<const std::uint64_t*>(data);
   std::uint64_t sums[8] = {};
@@ -53,7 +53,7 @@ void use(std::uint64_t value) {
 }  // namespace
 
 PointerChase::PointerChase(std::byte* data, std::size_t bytes, std::uint64_t seed) : at_(data) {
-  // Sattolo's shuffle makes one cycle of all lines.
+  // Sattolo's shuffle: one cycle through all lines.
   std::vector<std::uint32_t> next(bytes / kCacheLine);
   std::iota(next.begin(), next.end(), 0u);
   SplitMix64 random(seed);
@@ -87,7 +87,7 @@ double PointerChase::run(std::size_t hops, const std::function<void()>& between)
 double gather_row_ns(const std::byte* data, std::size_t bytes, std::size_t row_bytes,
                      std::size_t rows, std::uint64_t seed, bool flush) {
   const auto places = static_cast<std::uint32_t>(bytes / row_bytes);
-  std::vector<const std::byte*> wanted(rows + kRowsAhead);
+  std::vector<const std::byte*> wanted(rows + kPrefetchDistance);
   SplitMix64 random(seed);
   for (auto& row : wanted) row = data + std::size_t{random.below(places)} * row_bytes;
   if (flush) flush_all(data, bytes);
@@ -101,7 +101,7 @@ double gather_row_ns(const std::byte* data, std::size_t bytes, std::size_t row_b
                     .dim = out.size(),
                     .out = reinterpret_cast<std::byte*>(out.data()),
                     .out_stride = 0,
-                    .behind = kRowsAhead};
+                    .behind = kPrefetchDistance};
   const std::uint64_t began = thread_ns();
   pool(job);
   const std::uint64_t ended = thread_ns();

@@ -1,5 +1,5 @@
-// sampler.cpp: memory made and placed, and a thread pinned that goes through it.
-#include "base/numa/sampler.hpp"
+// sampler.cpp: measurements by a thread on one processor of memory on one node.
+#include "slow_tier/memory/sampler.hpp"
 
 #include <exception>
 #include <functional>
@@ -9,9 +9,9 @@
 
 #include "base/memory.hpp"
 #include "base/numa/cpus.hpp"
-#include "base/numa/measure.hpp"
 #include "base/numa/nodes.hpp"
 #include "base/numa/spin.hpp"
+#include "slow_tier/memory/measure.hpp"
 
 namespace tieralloc {
 namespace {
@@ -19,7 +19,7 @@ namespace {
 constexpr std::size_t kHops = 50'000;
 constexpr std::size_t kGatheredRows = 50'000;
 
-/// In a thread of its own, pinned to one processor; what it throws is thrown on.
+/// Runs `body` in a new thread on one processor. Rethrows its exception.
 void run_on(int cpu, const std::function<void()>& body) {
   std::exception_ptr failure;
   std::thread([&] {
@@ -47,7 +47,7 @@ MemorySamples sample_memory(const MemoryQuestion& question) {
   samples.huge_page_bytes = huge_page_bytes(memory.data(), memory.size());
   samples.gather_ns.resize(question.row_bytes.size());
   run_on(question.cpus.front(), [&] {
-    // Rows first: the chase leaves addresses in memory, which are bad numbers to add up.
+    // Gathers first: the chase writes addresses, which are slow to add as floats.
     for (int repeat = 0; repeat < question.repeats; ++repeat) {
       for (std::size_t i = 0; i < question.row_bytes.size(); ++i) {
         const auto seed = static_cast<std::uint64_t>(repeat);
