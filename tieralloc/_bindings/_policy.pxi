@@ -70,8 +70,8 @@ cdef extern from "policy/prefetcher.hpp" namespace "tieralloc" nogil:
     vector[string] c_candidate_feature_names "tieralloc::candidate_feature_names"() except +
 
     cdef cppclass PrefetchStats:
-        c_bool pauses
-        uint64_t pauses_begun
+        c_bool is_throttled
+        uint64_t throttles
         uint64_t scored
         uint64_t chosen
         uint64_t used
@@ -620,8 +620,8 @@ cdef _learned_dict(LearnedStats stats):
         "sampled": stats.sampled,
         "sample_rate": stats.sample_rate,
         "prefetching": {
-            "paused": stats.prefetching.pauses,
-            "pauses": stats.prefetching.pauses_begun,
+            "paused": stats.prefetching.is_throttled,
+            "pauses": stats.prefetching.throttles,
             "scored": stats.prefetching.scored,
             "chosen": stats.prefetching.chosen,
             "used": stats.prefetching.used,
