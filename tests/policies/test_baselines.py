@@ -241,7 +241,7 @@ def test_row_out_of_range_raises():
     with pytest.raises(IndexError, match="row: out of range; expected below 3, got 3"):
         Bingo([0, 0, 0]).observe(3, "on_demand")
     simulator = PrefetchingSimulator("lru", 2, 3, NextRow(3))
-    with pytest.raises(IndexError, match="access 1: .* expected below 3, got 3"):
+    with pytest.raises(IndexError, match=r"access 1: .* expected below 3, got 3"):
         simulator.run(np.array([0, 3], dtype=np.uint64), [2])
     assert simulator.counts["lookups"] == 0
     with pytest.raises(ValueError, match="lengths"):
