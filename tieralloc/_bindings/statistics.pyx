@@ -39,8 +39,8 @@ cdef learned_dict(LearnedStats stats):
         "sampled": stats.sampled,
         "sample_rate": stats.sample_rate,
         "prefetching": {
-            "paused": stats.prefetching.pauses,
-            "pauses": stats.prefetching.pauses_begun,
+            "paused": stats.prefetching.is_throttled,
+            "pauses": stats.prefetching.throttles,
             "scored": stats.prefetching.scored,
             "chosen": stats.prefetching.chosen,
             "used": stats.prefetching.used,

@@ -58,8 +58,8 @@ cdef extern from "policy/prefetcher.hpp" namespace "tieralloc" nogil:
     vector[string] c_candidate_feature_names "tieralloc::candidate_feature_names"() except +
 
     cdef cppclass PrefetchStats:
-        c_bool pauses
-        uint64_t pauses_begun
+        c_bool is_throttled
+        uint64_t throttles
         uint64_t scored
         uint64_t chosen
         uint64_t used

@@ -330,7 +330,7 @@ void Store::check_cost_benefit() {
       avoided = std::max(avoided, share);
     }
   }
-  const std::uint64_t pause = planning.cost_benefit.judge(now, avoided);
+  const std::uint64_t pause = planning.cost_benefit.end_window(now, avoided);
   {
     std::lock_guard lock(planning.mutex);
     planning.stats.pauses = planning.cost_benefit.pauses();
