@@ -301,20 +301,20 @@ TEST(learned_policy_bytes_cover_an_active_simple_policy) {
   constexpr RowId kAll = 400000;
   // Rows accessed recently and often have the lowest value.
   const auto useless = [](const float* features) { return 1.0f - usual_hazard(features); };
-  const auto held = [] { return faults::allocated_bytes() - faults::freed_bytes(); };
-  const std::size_t before = held();
+  const auto live_bytes = [] { return faults::allocated_bytes() - faults::freed_bytes(); };
+  const std::size_t before = live_bytes();
   auto policy = std::make_unique<LearnedPolicy>(config, fake_model(useless), one_table(kAll),
                                                 LearnedOptions{});
   const LearnedPolicy& learned = *policy;
-  const std::size_t alone = held() - before;
+  const std::size_t initial_bytes = live_bytes() - before;
   Simulator simulator(std::move(policy), config, kAll);
-  const std::size_t beside = held() - before - alone;
+  const std::size_t simulator_bytes = live_bytes() - before - initial_bytes;
   std::mt19937_64 random(1);
   while (learned.stats().active == "learned") {
     for (int i = 0; i < 1000; ++i) simulator.access(skewed_row(random, kAll));
     CHECK(simulator.counts().lookups < 5'000'000);
   }
-  const auto taken = static_cast<double>(held() - before - beside);
+  const auto taken = static_cast<double>(live_bytes() - before - simulator_bytes);
   CHECK(taken < 1.01 * static_cast<double>(learned.bytes()) + 8000 + 4 * 4096);
 }
 

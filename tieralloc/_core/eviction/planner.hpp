@@ -53,7 +53,7 @@ class Planner {
   /// Owner: slots to keep free, so that a miss need not evict.
   virtual Slot reserve() const { return 0; }
 
-  /// Appends the rows to prefetch, the most wanted first.
+  /// Appends the rows to prefetch, in order of priority.
   virtual void take_prefetches(std::vector<RowId>& rows) { (void)rows; }
 
   /// Bytes of DRAM of the planner and its policy.
