@@ -126,7 +126,7 @@ class Server:
 
     def pin_policy(self, cores: Sequence[int]) -> None:
         """Have the policy's threads run on these cores alone."""
-        if self.store is None or self.store._core.policy_stats() is None:
+        if self.store is None or not self.store._core.policy_stats()["state"]:
             return
         deadline = time.monotonic() + _POLICY_START_S
         while not (threads := _policy_threads()):
@@ -142,7 +142,7 @@ class Server:
         for batch in self.requests.warm_up:
             scores = self._score(0, *batch).numpy().ravel().copy()
         if self.store is not None:
-            self._warm_up_lookups = self.store.stats()["lookups"]
+            self._warm_up_lookups = self.store.stats().lookups
             self.store.reset_stats()
         return scores
 
@@ -256,7 +256,7 @@ class Server:
             *("lookups", "hits", "on_demand_fetches", "evictions", "prefetches_issued"),
             *("prefetches_useful", "prefetches_late", "prefetches_useless", "prefetches_dropped"),
         )
-        return {name: stats[name] for name in names}
+        return {name: getattr(stats, name) for name in names}
 
     def about(self) -> dict[str, Any]:
         """Say what the store took and did in the end."""
@@ -264,19 +264,20 @@ class Server:
             rows = int(self.requests.trace.num_embeddings.sum())
             return {"dram_bytes": rows * self.requests.settings.embedding_dim * 4}
         stats = self.store.stats()
-        dram = dict(stats["dram_bytes"])
+        dram = stats.dram.to_dict()
+        del dram["huge_page_bytes"]
         about = {
-            "dram_bytes": dram.pop("total"),
+            "dram_bytes": dram.pop("total_bytes"),
             "dram": {name: size for name, size in dram.items() if size},
-            "slow_tier": f"{stats['slow_tier']['kind']}: {stats['slow_tier']['engine']}",
-            "read_us": stats["latency_ns"]["row_on_demand"]["p50"] / 1000,
+            "slow_tier": f"{stats.slow_tier.kind}: {stats.slow_tier.engine}",
+            "read_us": stats.latency.row_on_demand.p50_ns / 1000,
         }
         policy = self.store._core.policy_stats()
-        if policy is not None:
-            lookups = self._warm_up_lookups + stats["lookups"]
+        if policy["state"]:
+            lookups = self._warm_up_lookups + stats.lookups
             about["policy_stats"] = {
                 **policy,
-                "accesses_dropped": stats["accesses_dropped"],
+                "accesses_dropped": stats.lookup.accesses_dropped,
                 "observed_share": round(policy["accesses_observed"] / max(1, lookups), 4),
             }
         return about

@@ -12,6 +12,7 @@ import pytest
 
 from bench.machine import describe
 from bench.micro.known_table import FULL, SMOKE, KnownTable, Sizes, check_hit_ratio
+from tieralloc.stats import StoreStats
 from tieralloc.tools.disk import default_directory
 
 
@@ -78,22 +79,22 @@ def serve(benchmark: Any, directory: Path) -> Callable[..., None]:
         benchmark.extra_info["hit_ratio"] = requests.hit_ratio
         kind = "call_hit" if requests.hit_ratio == 1 else "call_on_demand"
         benchmark.extra_info["store_latency_us"] = {
-            name: value if name == "count" else value / 1000
-            for name, value in stats["latency_ns"][kind].items()
+            name.removesuffix("_ns"): value if name == "count" else value / 1000
+            for name, value in getattr(stats.latency, kind).to_dict().items()
         }
 
     return run
 
 
-def add_info(benchmark: Any, directory: Path, stats: dict[str, Any], rows: int) -> None:
+def add_info(benchmark: Any, directory: Path, stats: StoreStats, rows: int) -> None:
     """Add to a result what it was measured on, and what its rounds come to in rows."""
     benchmark.extra_info.update(
         rows=rows,
-        slow_tier=stats["slow_tier"]["kind"],
-        engine=stats["slow_tier"]["engine"],
-        kernels=stats["kernels"],
-        index=stats["index"],
-        policy=stats["policy"],
+        slow_tier=stats.slow_tier.kind,
+        engine=stats.slow_tier.engine,
+        kernels=stats.lookup.kernels,
+        index=stats.fast_tier.index,
+        policy=stats.policy,
         machine=describe(directory),
     )
     if benchmark.stats is None:

@@ -45,14 +45,14 @@ def test_prefetch_until_resident(
 
     def fresh() -> tuple[tuple[Any, int], dict[str, Any]]:
         served.append(next(requests))
-        return (served[-1], store.stats()["resident_rows"] + rows), {}
+        return (served[-1], store.stats().fast_tier.resident_rows + rows), {}
 
     def prefetch(wanted: Any, target: int) -> None:
         nonlocal polls
         assert cold_table.prefetch(wanted) == rows
         give_up = time.monotonic() + GIVE_UP_SECONDS
         # stats() takes milliseconds of its own, so a result is late by one of them at most.
-        while store.stats()["resident_rows"] < target:
+        while store.stats().fast_tier.resident_rows < target:
             polls += 1
             assert time.monotonic() < give_up, "the rows did not become resident"
 

@@ -57,7 +57,7 @@ def _run(
     known.store.reset_stats()
     benchmark(update)
     stats = known.store.stats()
-    assert stats["updates"] > 0
-    assert stats["updates"] % rows == 0
+    assert stats.updates.updated_rows > 0
+    assert stats.updates.updated_rows % rows == 0
     add_info(benchmark, directory, stats, rows)
-    benchmark.extra_info["write_backs"] = stats["write_backs"]
+    benchmark.extra_info["write_backs"] = stats.updates.write_backs

@@ -49,8 +49,8 @@ def test_in_place(benchmark: Any, pair: Pair, smoke: bool, dim: int) -> None:
         wanted = calls(rows)
         benchmark(lambda: table.lookup(next(wanted), out=out))
         stats = store.stats()
-        assert stats["hits"] == 0
-        assert stats["slow_tier"]["placement"]["pages_elsewhere"] == 0
+        assert stats.hits == 0
+        assert stats.slow_tier.placement.pages_elsewhere == 0
 
 
 @pytest.mark.benchmark(group="lookup of 4096 rows, all in the fast tier")
@@ -64,7 +64,7 @@ def test_hits(benchmark: Any, pair: Pair, smoke: bool, dim: int) -> None:
         out = np.empty((ROWS, dim), dtype=np.float32)
         wanted = calls(rows, most=len(hot))
         benchmark(lambda: table.lookup(next(wanted), out=out))
-        assert store.stats()["on_demand_fetches"] == 0
+        assert store.stats().on_demand_fetches == 0
 
 
 @pytest.mark.benchmark(group="lookup of 4096 rows, every one copied")
@@ -82,4 +82,4 @@ def test_copies(benchmark: Any, pair: Pair, smoke: bool) -> None:
             place = (place + ROWS) % (rows - ROWS)
 
         benchmark(call)
-        benchmark.extra_info["copy_ns"] = store.stats()["admission"]["copy_ns"]
+        benchmark.extra_info["copy_ns"] = store.stats().promotion.copy_ns

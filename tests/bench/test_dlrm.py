@@ -225,6 +225,6 @@ def test_server_paper_policy_runs_in_a_pinned_thread(requests, paper, folder, ow
             time.sleep(0.01)
         assert server._cpu()["policy"] > 0
         if not own:
-            assert server.store.stats()["prefetches_issued"] == 0
+            assert server.store.stats().prefetches_issued == 0
     finally:
         server.close()

@@ -59,7 +59,7 @@ def test_one_tensor_of_all_features_is_served_in_one_call(store):
     indices = torch.tensor([1, 2, 3, 4, 4, 5])
     store.reset_stats()
     result = Collection(modules)(indices, torch.tensor([0, 2, 2, 3, 6]))
-    assert store.stats()["calls"] == 1
+    assert store.stats().calls == 1
     first = modules[0](indices[:2], torch.tensor([0, 2]))
     second = modules[1](indices[2:], torch.tensor([0, 1]))
     assert same_bits(result, torch.cat([first, second], 1))
@@ -166,7 +166,7 @@ def test_calls_that_make_no_sense_say_what_was_expected(store, call, error, name
     collection = Collection(bags_of(store, [3, 5]))
     with pytest.raises(error, match=named):
         collection(*call)
-    assert store.stats()["lookups"] == 0
+    assert store.stats().lookups == 0
 
 
 def test_it_has_no_parameters_and_cannot_be_copied(store):

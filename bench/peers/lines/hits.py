@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
@@ -15,15 +14,14 @@ from bench.peers.loads import TRACE_KEYS, Load
 from bench.peers.measure import Served, Spread, alternate, ratios
 from bench.peers.peer import PeerFailedError
 from bench.peers.runner import Runner
-from tieralloc.access_log import AccessLog
 from tieralloc.tools.machine import core_count
 
 NUMBER = 1
 TITLE = "Hits: everything resident, rows a second ÷ those of torch all in DRAM"
 PEERS = ("torch", "torch-huge", "fbgemm")
 OURS, POLICY, RECORDING = Tiered.name, TieredAndPolicy.name, "recording accesses"
-#: Accesses that a thread keeps until they are taken, and how often that is.
-RING, DRAIN_SECONDS = 1 << 20, 0.02
+#: Accesses that the recorder keeps; it counts the others.
+MAX_RECORDED = 1 << 20
 
 Measure = Callable[[int], Served]
 
@@ -92,25 +90,11 @@ def _contenders(runner: Runner, seconds: float, threads: int) -> dict[str, Measu
 
 
 def _record(runner: Runner, seconds: float, threads: int, turn: int) -> Served:
-    """Serve while a thread takes what was accessed, as a policy's runtime does."""
+    """Serve while a recorder keeps the accesses."""
     assert isinstance(runner.peer, Tiered)
-    served_all = threading.Event()
-    taken = 0
-
-    def drain(log: AccessLog) -> None:
-        nonlocal taken
-        while not served_all.wait(DRAIN_SECONDS):
-            taken += len(log.drain())
-
-    with runner.peer.store.access_log(RING) as log:
-        drainer = threading.Thread(target=drain, args=(log,))
-        drainer.start()
-        try:
-            served = runner.serve_again_and_again(turn, seconds, callers=threads)
-        finally:
-            served_all.set()
-            drainer.join()
-    assert taken > 0
+    with runner.peer.store.record(max_lookups=MAX_RECORDED) as recorder:
+        served = runner.serve_again_and_again(turn, seconds, callers=threads)
+    assert recorder.num_lookups > 0
     return served
 
 

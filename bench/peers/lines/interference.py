@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -144,7 +145,7 @@ class Foreground:
             self._call(self._batches[number % len(self._batches)])
             latencies.append(time.perf_counter() - began - due)
         after = self._table.store.stats()
-        missed = after["on_demand_fetches"] - before["on_demand_fetches"]
+        missed = after.on_demand_fetches - before.on_demand_fetches
         if missed:
             raise PeerFailedError(f"{missed} foreground rows were not resident, expected all")
         return latencies
@@ -189,9 +190,11 @@ class Background:
         after = self._table.store.stats()
         self._stop.set()
         self._thread.join()
-        for name in ("prefetches_issued", "write_backs", "evictions"):
-            done = after[name] - self._before[name]
-            self._work[name] = self._work.get(name, 0) + done
+        for name in ("prefetches_issued", "updates.write_backs", "evictions"):
+            count = attrgetter(name)
+            done = count(after) - count(self._before)
+            key = name.rpartition(".")[2]
+            self._work[key] = self._work.get(key, 0) + done
         self._wait_until_quiet()
 
     def _wait_until_quiet(self) -> None:
@@ -200,7 +203,7 @@ class Background:
         store.flush()
         give_up = time.monotonic() + QUIET_SECONDS
         issued = -1
-        while (now := store.stats()["prefetches_issued"]) != issued and time.monotonic() < give_up:
+        while (now := store.stats().prefetches_issued) != issued and time.monotonic() < give_up:
             issued = now
             time.sleep(0.1)
         store.flush()

@@ -95,10 +95,8 @@ def _lookups(peer: Tiered, engine: str, cold: ColdRows, rows: int, seconds: floa
         out = np.empty((rows, table.embedding_dim), dtype=np.float32)
         speed = _repeat(lambda: table.lookup(cold.take(rows), out=out), rows, seconds)
         stats = store.stats()
-    if stats["on_demand_fetches"] != stats["lookups"]:
-        raise PeerFailedError(
-            f"{stats['hits']} of {stats['lookups']} rows were resident, expected none"
-        )
+    if stats.on_demand_fetches != stats.lookups:
+        raise PeerFailedError(f"{stats.hits} of {stats.lookups} rows were resident, expected none")
     return speed
 
 

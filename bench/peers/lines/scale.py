@@ -122,21 +122,20 @@ def _cost(
     with bench.steps(f"scale {name}", settings.rounds * len(contenders)) as tick:
         results = alternate(settings.rounds, contenders, tick)
     for rows, store in stores.items():
-        if store.stats()["on_demand_fetches"] > 0:
+        if store.stats().on_demand_fetches > 0:
             raise PeerFailedError(f"the table of {rows} rows was to have all of them resident")
     costs = {
         rows: [1e9 / served.rows_per_second for served in results_of]
         for rows, results_of in results.items()
     }
     least, most = (str(rows) for rows in stores)
+    index = {str(rows): store.stats().fast_tier.index for rows, store in stores.items()}
     return Finding(
         f"{name}, time a row: {int(most):,} rows ÷ {int(least):,}",
         ratios(costs[most], costs[least]),
         at_most(1.15),
         figures={
-            f"{int(rows):,} rows, ns ({stores[int(rows)].stats()['index']} index)": Spread.of(
-                values
-            ).median
+            f"{int(rows):,} rows, ns ({index[rows]} index)": Spread.of(values).median
             for rows, values in costs.items()
         },
     )
@@ -149,9 +148,9 @@ def _serve(store: ta.TieredStore, batches: list[Batch], seconds: float, _: int) 
 
 
 def _dram(rows: int, store: ta.TieredStore, grown: int) -> Finding:
-    dram = store.stats()["dram_bytes"]
-    beyond = (dram["total"] - dram["vectors"]) / MIB
-    parts = {f"{name}, MiB": size / MIB for name, size in dram.items()}
+    dram = store.stats().dram
+    beyond = (dram.total_bytes - dram.vector_bytes) / MIB
+    parts = {f"{name}, MiB": size / MIB for name, size in dram.to_dict().items()}
     return Finding(
         f"DRAM beyond the vectors, {rows:,} rows",
         Spread(beyond, beyond, beyond, 1),

@@ -186,12 +186,12 @@ TEST(prefetcher_losses_pause_it) {
   CHECK_EQ(bench.access().size(), kLast);
   CHECK(bench.prefetcher.note({.displaced = 1}));
   CHECK(!bench.prefetcher.note({.displaced = 1}));
-  CHECK(bench.prefetcher.stats().pauses);
+  CHECK(bench.prefetcher.stats().is_throttled);
   check_pause(bench, 1 << 13);
   CHECK(!bench.prefetcher.note({}));
   const PrefetchStats& stats = bench.prefetcher.stats();
-  CHECK(!stats.pauses);
-  CHECK_EQ(stats.pauses_begun, 1);
+  CHECK(!stats.is_throttled);
+  CHECK_EQ(stats.throttles, 1);
   CHECK_EQ(stats.used, 10);
   CHECK_EQ(stats.displaced, 139);
 }

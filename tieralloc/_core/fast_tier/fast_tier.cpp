@@ -34,15 +34,6 @@ TierBytes tier_bytes(const TierPlan& plan, const std::string& policy) {
   return bytes;
 }
 
-void TierCounts::add(const TierCounts& other) {
-  evictions += other.evictions;
-  bypassed += other.bypassed;
-  prefetches_issued += other.prefetches_issued;
-  prefetches_useless += other.prefetches_useless;
-  write_backs += other.write_backs;
-  write_back_errors += other.write_back_errors;
-}
-
 FastTier::FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::string& policy,
                    std::uint64_t seed, CallGate& gate)
     : stride_(plan.stride),

@@ -21,6 +21,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/counters.hpp"
 #include "base/memory.hpp"
 #include "base/types.hpp"
 #include "epoch/call_gate.hpp"
@@ -58,16 +59,6 @@ Slot spare_slots(Slot capacity);
 
 /// DRAM that a tier of this plan takes.
 TierBytes tier_bytes(const TierPlan& plan, const std::string& policy);
-
-struct TierCounts {
-  std::uint64_t evictions = 0;
-  std::uint64_t bypassed = 0;  ///< rows fetched and not admitted
-  std::uint64_t prefetches_issued = 0;
-  std::uint64_t prefetches_useless = 0;
-  std::uint64_t write_backs = 0;
-  std::uint64_t write_back_errors = 0;
-  void add(const TierCounts& other);
-};
 
 /// A row's place on its way home.
 struct DirtyRow {

@@ -216,15 +216,15 @@ bool Prefetcher::note(const PrefetchOutcomes& outcomes) {
   stats_.used += outcomes.used;
   stats_.displaced += outcomes.displaced;
   const double gain = outcomes.used - outcomes.displaced - std::exchange(spent_, 0);
-  stats_.pauses = paused_ > 0;
-  if (stats_.pauses) return false;
+  stats_.is_throttled = paused_ > 0;
+  if (stats_.is_throttled) return false;
   gained_ = std::min(gained_ + gain, kProof * max_loss_);
   if (gained_ >= kProof * max_loss_) back_off_.succeed();
   if (!loss_.add(-gain, max_loss_)) return false;
   loss_.reset();
   gained_ = 0;
   paused_ = back_off_.fail();
-  ++stats_.pauses_begun;
+  ++stats_.throttles;
   return true;
 }
 

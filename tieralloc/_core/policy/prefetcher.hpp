@@ -21,12 +21,23 @@
 #include <string>
 #include <vector>
 
+#include "base/statistics.hpp"
 #include "eviction/planner.hpp"
 #include "policy/back_off.hpp"
 #include "policy/change_detector.hpp"
 #include "policy/co_occurrence.hpp"
 #include "policy/model.hpp"
 #include "policy/row_history.hpp"
+
+// X(type, name, initial value)
+#define TIERALLOC_PREFETCH_STATISTICS(X) \
+  X(bool, is_throttled)                  \
+  X(std::uint64_t, throttles)            \
+  X(std::uint64_t, scored)               \
+  X(std::uint64_t, chosen)               \
+  X(std::uint64_t, used)                 \
+  X(double, displaced)                   \
+  X(double, calibration, 1)
 
 namespace tieralloc {
 
@@ -92,14 +103,14 @@ struct PrefetchOutcomes {
 };
 
 struct PrefetchStats {
-  bool pauses = false;  ///< now
-  std::uint64_t pauses_begun = 0;
-  std::uint64_t scored = 0;  ///< candidates
-  std::uint64_t chosen = 0;
-  std::uint64_t used = 0;
-  double displaced = 0;    ///< hits, about, that were lost for it
-  double calibration = 1;  ///< what chances are multiplied by
+  TIERALLOC_PREFETCH_STATISTICS(TIERALLOC_FIELD)
 };
+
+inline Statistics statistics_of(const PrefetchStats& source) {
+  Statistics statistics;
+  TIERALLOC_PREFETCH_STATISTICS(TIERALLOC_ADD_FIELD)
+  return statistics;
+}
 
 class Prefetcher {
  public:

@@ -1,15 +1,17 @@
-// accesses.cpp: what lookups accessed, recorded for whoever learns from it.
+// accesses.cpp: the rings of accesses, and their readers: a recorder and a policy that plans.
+#include <algorithm>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "store/store.hpp"
 
 namespace tieralloc {
 namespace {
 
-/// Where memory is short the least of rings, which drops and counts: serving does not fail for want
-/// of a record.
+/// Without memory for it, a ring that drops and counts every access: recording fails no lookup.
 AccessRing* make_ring(std::size_t capacity) {
   try {
     return new AccessRing(capacity);
@@ -20,45 +22,87 @@ AccessRing* make_ring(std::size_t capacity) {
 
 }  // namespace
 
-void Store::record_accesses(std::size_t capacity) {
+AccessSamples Store::record_accesses(std::size_t capacity) {
   check_fork();
   if (capacity > AccessRing::kMost) {
     throw std::invalid_argument("capacity is " + std::to_string(capacity) + ", expected at most " +
                                 std::to_string(AccessRing::kMost));
   }
   CallGate::Exclusive alone(gate_);
-  gate_.check_open();
-  set_access_rings(capacity);
+  if (capacity > 0) gate_.check_open();
+  return set_access_rings(AccessReader::recorder, capacity);
 }
 
-/// While no call is inside.
-void Store::set_access_rings(std::size_t capacity) {
-  gate_.each_cell([](CallCell& cell) { delete cell.accesses.exchange(nullptr); });
-  access_capacity_.store(capacity, std::memory_order_relaxed);
+/// Sets the words of a ring that a reader needs, 0 if none, while no call is inside. Returns the
+/// accesses that it has not drained; the other reader keeps its own.
+AccessSamples Store::set_access_rings(AccessReader reader, std::size_t capacity) {
+  std::lock_guard lock(drain_mutex_);
+  AccessSamples rest = take_accesses(reader);
+  queue_of(reader).capacity = capacity;
+  std::size_t needed = 0;
+  for (const AccessQueue& queue : access_queues_) needed = std::max(needed, queue.capacity);
+  if (needed == access_capacity_.load(std::memory_order_relaxed)) return rest;
+  gate_.each_cell([&](CallCell& cell) {
+    const std::unique_ptr<AccessRing> ring(cell.accesses.exchange(nullptr));
+    if (ring != nullptr) former_dropped_ += ring->dropped();
+  });
+  access_capacity_.store(needed, std::memory_order_relaxed);
+  return rest;
 }
 
 AccessSamples Store::drain_accesses() {
   check_fork();
   CallGate::Call call(gate_);
-  return drain_rings();
+  return drain_rings(AccessReader::recorder);
 }
 
 /// Inside a call.
-AccessSamples Store::drain_rings() {
+AccessSamples Store::drain_rings(AccessReader reader) {
   std::lock_guard lock(drain_mutex_);
-  AccessSamples samples;
+  return take_accesses(reader);
+}
+
+/// Under `drain_mutex_`.
+AccessSamples Store::take_accesses(AccessReader reader) {
+  AccessSamples popped;
   std::vector<std::uint64_t> words;
   gate_.each_cell([&](CallCell& cell) {
     AccessRing* ring = cell.accesses.load(std::memory_order_acquire);
     if (ring == nullptr) return;
     words.clear();
     ring->pop(words);
-    samples.append(words);
+    popped.append(words);
   });
+  AccessQueue& own = queue_of(reader);
+  for (AccessQueue& queue : access_queues_) {
+    if (&queue == &own || queue.capacity == 0) continue;
+    if (queue.pending.rows.size() + popped.rows.size() <= AccessQueue::kMaxRows) {
+      queue.pending.append(popped);
+    } else {
+      former_dropped_ += popped.rows.size();
+    }
+  }
+  AccessSamples samples = std::exchange(own.pending, {});
+  if (samples.lengths.empty()) {
+    samples = std::move(popped);
+  } else {
+    samples.append(popped);
+  }
+  if (own.capacity == 0) samples = {};
+  samples.dropped = dropped_accesses();
   return samples;
 }
 
-/// The ring of a call's cell, made when its first call needs it; null where nobody records.
+std::uint64_t Store::dropped_accesses() const {
+  std::uint64_t dropped = former_dropped_;
+  gate_.each_cell([&](const CallCell& cell) {
+    const AccessRing* ring = cell.accesses.load(std::memory_order_acquire);
+    if (ring != nullptr) dropped += ring->dropped();
+  });
+  return dropped;
+}
+
+/// The ring of a call's cell, made when its first call needs it; null where no reader is.
 AccessRing* Store::ring_of(CallGate::Call& call) {
   const std::size_t capacity = access_capacity_.load(std::memory_order_relaxed);
   if (capacity == 0) return nullptr;

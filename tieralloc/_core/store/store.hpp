@@ -21,6 +21,8 @@
 // Lock order: use_policy_, CallGate::Exclusive, write_back_, FastTier::mutex().
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -43,6 +45,7 @@
 #include "store/planning.hpp"
 #include "store/prefetch_queue.hpp"
 #include "store/promoter.hpp"
+#include "store/store_stats.hpp"
 #include "store/tier_plan.hpp"
 
 namespace tieralloc {
@@ -71,36 +74,6 @@ struct Table {
     return layout.dim * static_cast<std::uint32_t>(size_of(layout.dtype));
   }
   std::uint64_t offset_of(std::uint64_t row) const { return layout.offset + row * layout.stride; }
-};
-
-struct SlowTierStats {
-  std::string kind, path, engine;
-  std::uint64_t bytes = 0;
-  std::uint64_t page_cache_bytes = 0;
-  bool in_place = false;
-  MemoryTraits memory;  ///< where rows are read in place
-  AdmissionView admission;
-};
-
-struct StoreStats {
-  std::uint64_t calls = 0, lookups = 0, hits = 0, on_demand_fetches = 0, shared_fetches = 0;
-  std::uint64_t out_of_range = 0;
-  std::uint64_t waited_ns = 0;
-  std::uint64_t prefetches_useful = 0, prefetches_late = 0, prefetches_dropped = 0;
-  std::uint64_t updates = 0;
-  TierCounts tiers;
-  std::uint64_t fast_rows = 0, resident_rows = 0, pinned_rows = 0, dirty_rows = 0;
-  TierBytes dram;
-  std::uint64_t staging_bytes = 0, access_ring_bytes = 0;
-  std::uint64_t policy_bytes = 0;  ///< of a planned policy, beside the tiers' metadata
-  std::uint64_t huge_page_bytes = 0;
-  std::uint64_t accesses_dropped = 0;
-  SlowTierStats slow;
-  Placement fast_placement;
-  std::vector<int> cpus;  ///< of background threads; none: any
-  std::string index_kind;
-  std::string write_back_error;  ///< the last one, empty once a write-back succeeded again
-  HistogramSum call_hit, call_on_demand, row_hit, row_on_demand;
 };
 
 class Store {
@@ -152,10 +125,11 @@ class Store {
   /// False in a forked child, where the store can neither be used nor destroyed.
   bool belongs_here() const;
 
-  /// Has lookups record what they access, in a ring of `capacity` words a thread; 0: ends that.
-  void record_accesses(std::size_t capacity);
-  /// Takes what was recorded, in the order of calls for each thread, as row numbers among all rows
-  /// of the store.
+  /// Has lookups record their accesses, in a ring of at least `capacity` words per thread; 0 ends
+  /// that, also once closed. Returns the accesses recorded before and not drained.
+  AccessSamples record_accesses(std::size_t capacity);
+  /// Takes the accesses recorded, in the order of calls for each thread, as row numbers among all
+  /// rows of the store.
   AccessSamples drain_accesses();
 
   /// Has a simple policy decide which rows are evicted, resident rows staying. Throws
@@ -221,8 +195,13 @@ class Store {
   void fail_planning(const std::string& reason);
 
   // accesses.cpp
-  void set_access_rings(std::size_t capacity);
-  AccessSamples drain_rings();
+  AccessSamples set_access_rings(AccessReader reader, std::size_t capacity);
+  AccessSamples drain_rings(AccessReader reader);
+  AccessSamples take_accesses(AccessReader reader);
+  std::uint64_t dropped_accesses() const;
+  AccessQueue& queue_of(AccessReader reader) {
+    return access_queues_[static_cast<std::size_t>(reader)];
+  }
 
   // prefetch.cpp
   bool prefetches_pay() const;
@@ -247,6 +226,9 @@ class Store {
 
   std::atomic<std::size_t> access_capacity_{0};
   std::mutex drain_mutex_;
+  std::array<AccessQueue, 2> access_queues_;      ///< by AccessReader, under `drain_mutex_`
+  std::atomic<std::uint64_t> former_dropped_{0};  ///< accesses that no ring counts
+  std::atomic<std::uint64_t> dropped_at_reset_{0};
   std::atomic<std::uint64_t> updates_{0};
   std::mutex write_back_;  ///< held over writes of rows: one writer at a time
   std::uint64_t written_since_drop_ = 0;
