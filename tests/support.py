@@ -84,7 +84,7 @@ def new_store(**options):
 
 
 def path_of(store):
-    return store.stats()["slow_tier"]["path"]
+    return store.stats().slow_tier.path
 
 
 def numbered_rows(rows, dim, dtype="float32", first=0):

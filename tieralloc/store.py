@@ -11,19 +11,16 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, SupportsIndex
 
-import numpy as np
-
 from tieralloc import _bindings
 from tieralloc._common.numbers import as_integer, parse_size
-from tieralloc.access_log import AccessLog
 from tieralloc.policy.planned import load_planned
+from tieralloc.recorder import Recorder
+from tieralloc.stats import StoreStats
 from tieralloc.table import Table, of_store
 from tieralloc.tiers import EmulatedMemory, NumaNode, SlowMemory, parse_cpus
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
-
-    from tieralloc.trace import Recorder
+    from numpy.typing import ArrayLike, DTypeLike
 
 _LOG = logging.getLogger("tieralloc")
 
@@ -288,7 +285,6 @@ class TieredStore:
         self._policy: str = options["policy"]
         self._first_out_of_range = threading.Lock()  # taken by the first one, for good
         self._recorder: Recorder | None = None
-        self._access_log: AccessLog | None = None
         self._tables: dict[str, Table] = {}
         self._learn_tables()
         self._policy_lock = threading.RLock()  # over changes of the policy
@@ -361,8 +357,6 @@ class TieredStore:
         self._core.create_table(name, num_embeddings, embedding_dim, _dtype_name(dtype))
         self._learn_tables()
         self._fit_policy()
-        if self._recorder is not None:
-            self._recorder.add_table(name, num_embeddings)
         return self._tables[name]
 
     def table(self, name: str) -> Table:
@@ -435,7 +429,8 @@ class TieredStore:
             out,
             self._bounds,
         )
-        self._after_call(positions, indices, offsets, include_last_offset, paddings, outside)
+        if outside:
+            self._warn_out_of_range(outside)
         return result
 
     def prefetch(
@@ -494,122 +489,68 @@ class TieredStore:
             for position, row in zip(positions, padding_idx, strict=True)
         ]
 
-    def _after_call(
-        self,
-        positions: Sequence[int],
-        indices: ArrayLike,
-        offsets: ArrayLike | None,
-        include_last_offset: bool,
-        paddings: Sequence[int] | None,
-        outside: int,
-    ) -> None:
-        """Record a call that was served; warn of the first one with indices out of range."""
-        recorder = self._recorder
-        if recorder is not None:
-            rows = np.asarray(indices).astype(np.int64, copy=False)
-            if offsets is None:
-                ends = np.arange(len(rows) + 1)
-            else:
-                ends = np.asarray(offsets).astype(np.int64, copy=False)
-                ends = ends if include_last_offset else np.append(ends, len(rows))
-            if len(ends) > 1:
-                recorder.add(positions, *self._as_served(positions, rows, ends, paddings))
-        if outside and self._first_out_of_range.acquire(blocking=False):
+    def _warn_out_of_range(self, outside: int) -> None:
+        """Log the first call that has indices out of range; `stats` counts all of them."""
+        if self._first_out_of_range.acquire(blocking=False):
             _LOG.warning(
                 "%d indices of a call are out of range and were served as row 0 "
-                "(bounds_check_mode='warning'); further ones are only counted, in stats()",
+                "(bounds_check_mode='warning'); further ones are only counted, in "
+                "stats().lookup.out_of_range",
                 outside,
             )
 
-    def _as_served(
-        self,
-        positions: Sequence[int],
-        rows: NDArray[np.int64],
-        ends: NDArray[np.int64],
-        paddings: Sequence[int] | None,
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Rows and offsets of a call, row 0 for those out of range and without those left out."""
-        tables = list(self._tables.values())
-        rows = rows[: ends[-1]]
-        of_table = np.diff(ends[:: (len(ends) - 1) // len(positions)])
-        limits = np.repeat([tables[position].num_embeddings for position in positions], of_table)
-        rows = np.where((rows < 0) | (rows >= limits), 0, rows)
-        if paddings is None:
-            return rows, ends
-        kept = rows != np.repeat(paddings, of_table)
-        return rows[kept], np.append(0, np.cumsum(kept))[ends]
-
     @contextmanager
-    def record(self, max_lookups: int | None = None) -> Iterator[Recorder]:
-        """Record what lookups access, for as long as the context lasts.
+    def record(
+        self, max_lookups: int | None = None, *, ring_bytes: int | str = "8MiB"
+    ) -> Iterator[Recorder]:
+        """Record the accesses of lookups while the context lasts, also beside a learned policy.
 
         Parameters
         ----------
         max_lookups : int, optional
-            Accesses kept at most; later ones are dropped and counted.
+            Accesses kept at most; later ones are counted and not kept. Without it memory grows with
+            the accesses, 8 bytes each and 4 bytes per sample.
+        ring_bytes : int or str
+            Memory of each serving thread for the accesses of a few milliseconds, rounded up to a
+            power of two: 8 bytes per access, 4 per bag and 8 per table of a call.
 
         Yields
         ------
-        tieralloc.trace.Recorder
-            Its `trace` makes an access trace of what it has.
+        Recorder
+            `to_trace` makes a trace; `drain` is for learners that follow a serving store.
 
         Raises
         ------
         RuntimeError
-            Where the store is being recorded already.
-        """
-        from tieralloc.trace import Recorder
+            While the store is being recorded already.
+        ValueError
+            For sizes out of range, or a closed store.
 
+        Examples
+        --------
+        >>> with store.record(max_lookups=10_000_000) as recorder:
+        ...     serve(store)
+        >>> tieralloc.trace.write(recorder.to_trace("monday"), "monday.npz")
+        """
+        size = parse_size(ring_bytes, "ring_bytes")
+        _check_range("ring_bytes", size, 16, 1 << 31)
         if self._recorder is not None:
             raise RuntimeError("the store is being recorded already; end that recording first")
-        recorder = Recorder(
-            [table.name for table in self._tables.values()],
-            [table.num_embeddings for table in self._tables.values()],
-            max_lookups=max_lookups,
-        )
+        recorder = Recorder(self._core, max_lookups=max_lookups, ring_bytes=size)
+        recorder._begin()
         self._recorder = recorder
         try:
             yield recorder
         finally:
             self._recorder = None
+            recorder._end()
 
-    @contextmanager
-    def access_log(self, capacity: int = 1 << 16) -> Iterator[AccessLog]:
-        """Log which rows lookups access, for as long as the context lasts.
+    if not TYPE_CHECKING:  # an unknown attribute stays an error for type checkers
 
-        Parameters
-        ----------
-        capacity : int
-            Words of 8 bytes in which each serving thread keeps its accesses until they are
-            drained, rounded up to a power of two: one an access, half of one a bag and one each
-            table of a call.
-
-        Yields
-        ------
-        AccessLog
-
-        Raises
-        ------
-        RuntimeError
-            Where there is a log already.
-        ValueError
-            For a capacity below 1 or above 268,435,456, or a closed store.
-        """
-        _check_range("capacity", capacity, 1, 1 << 28)
-        if self._access_log is not None:
-            raise RuntimeError("the store has an access log already; end that one first")
-        if self._planned is not None:
-            raise RuntimeError(
-                f"the store's accesses go to policy {self._policy}; use a simple policy first"
-            )
-        self._core.record_accesses(capacity)
-        self._access_log = AccessLog(self._core)
-        try:
-            yield self._access_log
-        finally:
-            self._access_log = None
-            if not self.closed:
-                self._core.record_accesses(0)
+        def __getattr__(self, name: str) -> Any:
+            if name == "access_log":
+                raise AttributeError("TieredStore.access_log: use TieredStore.record")
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def use_policy(
         self,
@@ -653,8 +594,6 @@ class TieredStore:
             then.
         OSError
             Where a directory cannot be read.
-        RuntimeError
-            For a learned policy while there is an `access_log`.
         ImportError
             For a learned policy where torch is missing.
         """
@@ -672,8 +611,6 @@ class TieredStore:
             planned = load_planned(
                 policy, max_bytes=most, auto_pause=auto_pause, prefetch_cost=prefetch_cost
             )
-            if self._access_log is not None:
-                raise RuntimeError("the store has an access log, which a learned policy needs")
             planned.start(self._core, self._rows_of_tables())
             self._policy, self._planned = policy, planned
 
@@ -696,70 +633,23 @@ class TieredStore:
                 self._policy, self._planned = self._planned.fallback, None
                 raise
 
-    def stats(self) -> dict[str, Any]:
-        """Figures since the store was opened or `reset_stats` was called.
+    def stats(self) -> StoreStats:
+        """Return statistics since the store was opened or `reset_stats` was called.
 
         Returns
         -------
-        dict
-            - calls, lookups (rows asked for) = hits + on_demand_fetches, shared_fetches (of these,
-              read by another call already), on_demand_seconds (that calls waited for the slow tier,
-              of all threads together; where rows are read in place, what they take beyond copies),
-              miss_ratio, out_of_range, accesses_dropped;
-            - evictions, bypassed (fetched, not admitted), updates, write_backs, write_back_errors,
-              write_back_error (the last one's text, empty once one succeeded again);
-            - prefetches_issued, _useful (used before they were evicted), _late (asked for while in
-              flight), _useless (evicted unused), _dropped (queue full);
-            - fast_rows (capacity), resident_rows, pinned_rows, dirty_rows;
-            - dram_bytes: vectors, index, metadata (together the budget), staging (buffers of
-              reads), access_rings (of `access_log` and of a learned policy), policy (a learned
-              one's), page_cache (what the kernel caches of the file), total; huge_page_bytes (of
-              the vectors);
-            - policy, and of a learned one policy_stats: state ("running", "paused", "failed",
-              "waiting" for the tables it was trained for) and reason, fallback (the simple
-              policy), accesses_observed, accesses_dropped, steps, cpu_seconds, policy_lag
-              (accesses from one to the end of the step that observed it: mean, max), pauses,
-              saved_seconds (of what calls waited for, in the last window that was judged) and
-              spent_seconds (of CPU, in the same); tiers, per fast tier: active ("learned" or a
-              simple policy), network (the instruction set that runs it, or "torch"), evaluations
-              (rows), prefetching (scored, chosen, used, displaced, calibration, paused, pauses),
-              and of the selector miss_ratios (estimates), switches, sampled, sample_rate. They
-              begin with the policy;
-            - index ("direct", "hash"), kernels (instruction set), slow_tier (kind, path,
-              engine, bytes, emulated; of memory also placement, huge_page_bytes, and where it is
-              emulated extra_ns and overlap);
-            - fast_placement (with `fast_node`) and slow_tier's placement: node, mode ("bind",
-              "prefer", or "unbound" where the kernel refused), pages (of 4 KiB, when they were
-              touched), pages_elsewhere (on another node; None where the kernel does not tell),
-              refused (why);
-            - admission, of rows that are read in place: rule, copies (whether copies are made and
-              looked for at present), trials, lookup_ns_with_copies and lookup_ns_in_place (in the
-              last trial), copy_ns (a row), slow_line_ns and fast_line_ns (a cache line of random
-              rows, measured when the store opened) and cost_ratio, of these; None with a file;
-            - background_cpus: what the threads in the background are bound to, none: any;
-            - latency_ns: call_hit and call_on_demand (a call that found all rows, one that waited
-              for the slow tier), row_hit (a row of a call that found all), row_on_demand (a read):
-              each count, p50, p90, p99, p999, max, in nanoseconds.
-
-            Where rows are read in place, each read of one is an on-demand fetch, which is not timed
-            by itself.
+        tieralloc.stats.StoreStats
+            A frozen dataclass, with the units of every field; ``.to_dict()`` makes nested dicts.
+            `StoreStats.policy_stats` covers the time since the policy started.
         """
-        stats = self._core.stats()
-        lookups = stats["lookups"]
-        stats["miss_ratio"] = stats["on_demand_fetches"] / lookups if lookups else 0.0
-        stats["policy"] = self._policy
         planned = self._planned
-        stats["policy_stats"] = (
-            None
-            if planned is None
-            else planned.stats(self._core.policy_stats(), stats["accesses_dropped"])
+        policy_stats = None if planned is None else planned.stats(self._core.policy_stats())
+        return StoreStats.of(
+            {**self._core.stats(), "policy": self._policy, "policy_stats": policy_stats}
         )
-        dram = stats["dram_bytes"]
-        dram["total"] = sum(dram.values())
-        return stats
 
     def reset_stats(self) -> None:
-        """Start all counters and histograms anew; what is resident stays."""
+        """Set all counters and histograms to 0; resident rows stay."""
         self._core.reset_stats()
 
     def flush(self) -> None:

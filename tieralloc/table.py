@@ -122,8 +122,8 @@ class Table:
         """
         store = self._store
         result, outside = self._core.lookup(self.position, indices, out, store._bounds)
-        if outside or store._recorder is not None:
-            store._after_call([self.position], indices, None, False, None, outside)
+        if outside:
+            store._warn_out_of_range(outside)
         return result
 
     def embedding_bag(
@@ -177,10 +177,8 @@ class Table:
             out,
             store._bounds,
         )
-        if outside or store._recorder is not None:
-            store._after_call(
-                [self.position], indices, offsets, include_last_offset, paddings, outside
-            )
+        if outside:
+            store._warn_out_of_range(outside)
         return result
 
     def _padding(self, padding_idx: int) -> int:

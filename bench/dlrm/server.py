@@ -121,7 +121,7 @@ class Server:
 
     def pin_policy(self, cores: tuple[int, ...]) -> None:
         """Pin the policy's threads to cores."""
-        if self.store is None or self.store._core.policy_stats() is None:
+        if self.store is None or not self.store._core.policy_stats()["state"]:
             return
         deadline = time.monotonic() + _POLICY_START_S
         while not (threads := _policy_threads()):
@@ -137,7 +137,7 @@ class Server:
         for batch in self._requests.warm_up:
             scores = self._score(0, *batch).numpy().ravel().copy()
         if self.store is not None:
-            self._warm_up_lookups = self.store.stats()["lookups"]
+            self._warm_up_lookups = self.store.stats().lookups
             self.store.reset_stats()
         return scores
 
@@ -156,8 +156,11 @@ class Server:
         finally:
             gc.enable()
         cpu = {name: max(0, now - before[name]) for name, now in self._cpu().items()}
-        stats = self.store.stats() if self.store else {}
-        return Served(*times, cpu, {name: stats[name] for name in _COUNTS if name in stats})
+        counts = {}
+        if self.store is not None:
+            stats = self.store.stats()
+            counts = {name: getattr(stats, name) for name in _COUNTS}
+        return Served(*times, cpu, counts)
 
     def _serve(
         self, numbers: range, arrivals: NDArray[np.int64] | None, times: NDArray[np.int64]
@@ -243,9 +246,9 @@ class Server:
             rows = int(self._requests.trace.num_embeddings.sum())
             return {"dram_bytes": rows * self._requests.settings.embedding_dim * 4}
         stats, policy = self.store.stats(), self.store._core.policy_stats()
-        about: dict[str, Any] = {"dram_bytes": stats["dram_bytes"]["total"]}
-        if policy is not None:
-            lookups = max(1, self._warm_up_lookups + stats["lookups"])
+        about: dict[str, Any] = {"dram_bytes": stats.dram.total_bytes}
+        if policy["state"]:
+            lookups = max(1, self._warm_up_lookups + stats.lookups)
             about["policy_stats"] = {
                 "state": policy["state"],
                 "active": list(dict.fromkeys(tier["active"] for tier in policy["tiers"])),

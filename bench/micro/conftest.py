@@ -11,6 +11,7 @@ import pytest
 
 from bench.micro.known_table import FULL, SMALL, KnownTable, Sizes, check_hit_ratio
 from bench.scenery.about import about
+from tieralloc.stats import StoreStats
 from tieralloc.tools.disk import default_directory
 
 
@@ -49,14 +50,14 @@ def known(request: pytest.FixtureRequest, directory: Path, sizes: Sizes) -> Iter
 def add_info(benchmark: Any, directory: Path) -> Callable[..., None]:
     """Add to a result what it was measured on, and its rows per second."""
 
-    def add(stats: dict[str, Any], rows: int, **more: Any) -> None:
+    def add(stats: StoreStats, rows: int, **more: Any) -> None:
         benchmark.extra_info.update(
             rows=rows,
-            slow_tier=stats["slow_tier"]["kind"],
-            engine=stats["slow_tier"]["engine"],
-            kernels=stats["kernels"],
-            index=stats["index"],
-            policy=stats["policy"],
+            slow_tier=stats.slow_tier.kind,
+            engine=stats.slow_tier.engine,
+            kernels=stats.lookup.kernels,
+            index=stats.fast_tier.index,
+            policy=stats.policy,
             **about("make bench", directory),
             **more,
         )
@@ -77,7 +78,7 @@ def serve(benchmark: Any, add_info: Callable[..., None]) -> Callable[..., None]:
         stats = known.store.stats()
         check_hit_ratio(stats, requests.hit_ratio)
         kind = "call_hit" if requests.hit_ratio == 1 else "call_on_demand"
-        latency = stats["latency_ns"][kind]
+        latency = stats.latency.to_dict()[kind]
         add_info(stats, size, hit_ratio=requests.hit_ratio, store_latency_ns=latency)
 
     return run

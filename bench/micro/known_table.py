@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import tieralloc as ta
+from tieralloc.stats import StoreStats
 from tieralloc.tools.replay.source import SourceRows
 
 
@@ -79,8 +79,8 @@ class Requests:
         return row
 
 
-def check_hit_ratio(stats: dict[str, Any], expected: float) -> None:
+def check_hit_ratio(stats: StoreStats, expected: float) -> None:
     """Fail a benchmark that did not measure its hit ratio."""
-    assert stats["lookups"] > 0, "nothing was looked up"
-    measured = stats["hits"] / stats["lookups"]
+    assert stats.lookups > 0, "nothing was looked up"
+    measured = stats.hits / stats.lookups
     assert abs(measured - expected) < 1e-6, f"hit ratio {measured}, expected {expected}"

@@ -47,14 +47,14 @@ def test_prefetch_until_resident(
 
     def take() -> tuple[tuple[Any, int], dict[str, Any]]:
         served.append(next(requests))
-        return (served[-1], store.stats()["resident_rows"] + rows), {}
+        return (served[-1], store.stats().fast_tier.resident_rows + rows), {}
 
     def prefetch(wanted: Any, target: int) -> None:
         nonlocal polls
         assert cold_table.prefetch(wanted) == rows
         deadline = time.monotonic() + MAX_SECONDS
         # stats() takes milliseconds itself, so a result is late by at most one of them.
-        while store.stats()["resident_rows"] < target:
+        while store.stats().fast_tier.resident_rows < target:
             polls += 1
             assert time.monotonic() < deadline, "the rows did not become resident"
 

@@ -38,6 +38,6 @@ def test_update(
     known.store.reset_stats()
     benchmark(update)
     stats = known.store.stats()
-    assert stats["updates"] > 0
-    assert stats["updates"] % rows == 0
-    add_info(stats, rows, write_backs=stats["write_backs"])
+    assert stats.updates.updated_rows > 0
+    assert stats.updates.updated_rows % rows == 0
+    add_info(stats, rows, write_backs=stats.updates.write_backs)

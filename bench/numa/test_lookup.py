@@ -47,8 +47,8 @@ def run(benchmark: Any, table: ta.Table, max_row: int) -> dict[str, Any]:
 def test_in_place(benchmark: Any, pair: Pair, is_quick: bool, dim: int) -> None:
     with filled(pair, dim, is_quick, 0) as table:
         stats = run(benchmark, table, len(table))
-        assert stats["hits"] == 0
-        assert stats["slow_tier"]["placement"]["pages_elsewhere"] == 0
+        assert stats.hits == 0
+        assert stats.slow_tier.placement.pages_elsewhere == 0
 
 
 @pytest.mark.benchmark(group="lookup of 4096 rows, all in the fast tier")
@@ -68,4 +68,4 @@ def test_copies(benchmark: Any, pair: Pair, is_quick: bool) -> None:
         order = np.random.default_rng(0).permutation(len(table))
         calls = cycle(order[: len(order) // ROWS * ROWS].reshape(-1, ROWS))
         benchmark(lambda: table.lookup(next(calls), out=out))
-        benchmark.extra_info["copy_ns"] = table.store.stats()["admission"]["copy_ns"]
+        benchmark.extra_info["copy_ns"] = table.store.stats().promotion.copy_ns

@@ -56,11 +56,11 @@ class Tieralloc(Adapter):
         return self.store.embedding_bag(batch.indices, batch.offsets)
 
     def dram_bytes(self) -> int:
-        return int(self.store.stats()["dram_bytes"]["total"])
+        return int(self.store.stats().dram.total_bytes)
 
     def misses(self) -> tuple[int, int]:
         stats = self.store.stats()
-        return stats["lookups"], stats["on_demand_fetches"]
+        return stats.lookups, stats.on_demand_fetches
 
     def close(self) -> None:
         self.store.close()

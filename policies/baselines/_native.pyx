@@ -14,9 +14,9 @@ import numpy as np
 from tieralloc._bindings.arguments cimport word_vector
 from tieralloc._bindings.core.base cimport RowSpan
 from tieralloc._bindings.core.eviction cimport EvictionConfig, EvictionPolicy
-from tieralloc._bindings.core.sim cimport c_Simulator
+from tieralloc._bindings.core.sim cimport c_Simulator, statistics_of
 from tieralloc._bindings.spans cimport row_span, word_span
-from tieralloc._bindings.statistics cimport counts_dict
+from tieralloc._bindings.statistics cimport statistics_dict
 
 
 cdef extern from "row_prefetcher.hpp" namespace "tieralloc::baselines" nogil:
@@ -363,4 +363,4 @@ cdef class PrefetchingSimulator:
     @property
     def counts(self):
         """Counts so far, as those of `tieralloc._bindings.Simulator`."""
-        return counts_dict(self._simulator.get().counts())
+        return statistics_dict(statistics_of(self._simulator.get().counts()))

@@ -137,12 +137,12 @@ def test_store_decide_sees_accesses_and_prefetches_arrive(make_store, in_backgro
     store.embedding_bag(np.array([1, 2, 3]), np.array([0, 3]))
     if in_background:
         assert decided.wait(10)
-        wait_until(lambda: store.stats()["prefetches_issued"] == 2)
+        wait_until(lambda: store.stats().prefetches_issued == 2)
     else:
         assert store._core.step_policy() == 3
     store.embedding_bag(np.array([51, 52]), np.array([0, 2]))
     stats = store.stats()
-    assert (stats["prefetches_issued"], stats["prefetches_useful"]) == (2, 2)
+    assert (stats.prefetches_issued, stats.prefetches_useful) == (2, 2)
 
 
 def test_store_rows_are_numbered_across_tiers(make_store):
@@ -159,15 +159,15 @@ def test_store_rows_are_numbered_across_tiers(make_store):
     starts = [0, 10, 30, 60]
     model = ExternalModel(decide, chunk=1, eviction_speed=1, table_starts=starts, nbytes=60_000)
     use(store, model, in_background=False)
-    assert 60_000 <= store.stats()["dram_bytes"]["policy"] < 100_000
+    assert 60_000 <= store.stats().dram.policy_bytes < 100_000
     for name, row in (("a", 9), ("b", 19), ("c", 5)):
         store.table(name).lookup(np.array([row]))
     store._core.step_policy()
     assert sorted(given) == [9, 29, 35]
     # Of 10, 30 and 36, the first two are rows of another tier's table.
-    assert store.stats()["prefetches_issued"] == 1
+    assert store.stats().prefetches_issued == 1
     store.table("c").lookup(np.array([6]))
-    assert store.stats()["prefetches_useful"] == 1
+    assert store.stats().prefetches_useful == 1
 
 
 def test_store_decide_fails_simple_policy_takes_over(make_store):
@@ -181,7 +181,7 @@ def test_store_decide_fails_simple_policy_takes_over(make_store):
     assert stats["state"] == "failed"
     assert "ZeroDivisionError" in stats["reason"]
     store.embedding_bag(np.arange(50), np.array([0, 50]))
-    assert store.stats()["evictions"] > 0
+    assert store.stats().evictions > 0
 
 
 def wait_until(is_so):

@@ -234,8 +234,8 @@ def test_bag_lookups_are_counted_and_recorded(store):
     ours = TieredEmbeddingBag(20, 5, store=store, name="item")
     with store.record() as recorder:
         ours(torch.tensor([[1, 2], [3, 3]]))
-    assert recorder.trace().indices.tolist() == [1, 2, 3, 3]
-    assert store.stats()["lookups"] == 4
+    assert recorder.to_trace().indices.tolist() == [1, 2, 3, 3]
+    assert store.stats().lookups == 4
 
 
 def test_embedding_returns_updated_rows(store):
@@ -341,7 +341,7 @@ def test_bag_refuses_invalid_calls_before_lookups(store, call, error, named):
     ours = TieredEmbeddingBag(20, 5, mode="sum", store=store, name="item")
     with pytest.raises(error, match=named):
         ours(*call)
-    assert store.stats()["lookups"] == 0
+    assert store.stats().lookups == 0
 
 
 def test_bag_refuses_unknown_mode(store):

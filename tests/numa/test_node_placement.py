@@ -22,11 +22,11 @@ def test_rows_of_a_slow_tier_lie_on_its_node(nodes):
         before = pages_by_node(1000)
         with ta.TieredStore(slow=ta.NumaNode(node["id"]), fast_rows=100) as store:
             loaded(store)
-            placement = store.stats()["slow_tier"]["placement"]
-            assert placement["node"] == node["id"]
-            assert placement["mode"] == "bind"
-            assert placement["pages_elsewhere"] == 0
-            assert placement["pages"] * 4096 >= BYTES
+            placement = store.stats().slow_tier.placement
+            assert placement.node == node["id"]
+            assert placement.mode == "bind"
+            assert placement.pages_elsewhere == 0
+            assert placement.pages * 4096 >= BYTES
             there = pages_by_node(1000)
             assert there[node["id"]] - before[node["id"]] >= BYTES // 4096
             assert {n: there[n] - before[n] for n in there if n != node["id"]} == {
@@ -42,10 +42,10 @@ def test_a_fast_tier_lies_on_its_node(nodes):
         ) as store:
             table = loaded(store)
             table.lookup(np.arange(100))
-            placement = store.stats()["fast_placement"]
-            assert placement["node"] == node["id"]
-            assert placement["pages_elsewhere"] == 0
-            assert placement["pages"] * 4096 >= 10_000 * DIM * 4
+            placement = store.stats().fast_tier.placement
+            assert placement.node == node["id"]
+            assert placement.pages_elsewhere == 0
+            assert placement.pages * 4096 >= 10_000 * DIM * 4
 
 
 def test_a_fast_tier_before_a_file_lies_on_its_node(far, tmp_path):
@@ -53,8 +53,8 @@ def test_a_fast_tier_before_a_file_lies_on_its_node(far, tmp_path):
         table = loaded(store, rows=6000)
         rows = table.lookup(np.arange(6000))
         np.testing.assert_array_equal(rows, numbered_rows(6000, DIM))
-        assert store.stats()["fast_placement"]["pages_elsewhere"] == 0
-        assert store.stats()["resident_rows"] == 5000
+        assert store.stats().fast_tier.placement.pages_elsewhere == 0
+        assert store.stats().fast_tier.resident_rows == 5000
 
 
 def test_every_row_is_served_from_each_node(nodes):
@@ -78,8 +78,8 @@ def test_rows_migrate_from_the_slow_node_to_the_fast_one(nodes, far):
         store.reset_stats()
         np.testing.assert_array_equal(table.lookup(hot), numbered_rows(ROWS, DIM)[hot])
         stats = store.stats()
-        assert (stats["hits"], stats["on_demand_fetches"]) == (len(hot), 0)
-        assert stats["fast_placement"]["pages_elsewhere"] == 0
+        assert (stats.hits, stats.on_demand_fetches) == (len(hot), 0)
+        assert stats.fast_tier.placement.pages_elsewhere == 0
 
 
 def test_updates_go_home_to_the_slow_node(far):
@@ -88,7 +88,7 @@ def test_updates_go_home_to_the_slow_node(far):
         values = numbered_rows(1000, DIM, first=5000)
         table.update(np.arange(1000), values)
         store.flush()
-        assert store.stats()["dirty_rows"] == 0
+        assert store.stats().fast_tier.dirty_rows == 0
         np.testing.assert_array_equal(table.lookup(np.arange(1000)), values)
 
 
@@ -124,11 +124,11 @@ def test_what_finds_no_room_on_a_preferred_node_is_counted(guest, nodes, far):
     assert others > rows * DIM * 4 // 2, "the guest's other nodes are too small for this test"
     with ta.TieredStore(slow=ta.NumaNode(far["id"], mode="prefer"), fast_rows=10) as store:
         table = store.create_table("item", rows, DIM)
-        placement = store.stats()["slow_tier"]["placement"]
-        assert placement["mode"] == "prefer"
-        spilled = placement["pages_elsewhere"]
-        assert placement["pages"] // 5 <= spilled < placement["pages"]
+        placement = store.stats().slow_tier.placement
+        assert placement.mode == "prefer"
+        spilled = placement.pages_elsewhere
+        assert placement.pages // 5 <= spilled < placement.pages
         there = pages_by_node(1000)
-        assert abs(sum(there.values()) - there[far["id"]] - spilled) < placement["pages"] // 100
+        assert abs(sum(there.values()) - there[far["id"]] - spilled) < placement.pages // 100
         table.load(numbered_rows(10, DIM), start=rows - 10)
         np.testing.assert_array_equal(table.lookup([rows - 1]), numbered_rows(10, DIM)[[9]])

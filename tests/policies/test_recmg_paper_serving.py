@@ -89,9 +89,9 @@ def test_store_stepped_fetches_about_what_the_simulator_counts(trace, policy, ma
     stats = store.stats()
     (counts,) = simulate(trace, [policy], [300 / len(np.unique(trace.accesses()))], 0, batch_size=3)
     assert counts["fast_rows"] == 300
-    assert stats["lookups"] == counts["lookups"]
-    assert stats["prefetches_issued"] > 0
-    assert stats["on_demand_fetches"] == pytest.approx(counts["on_demand_fetches"], rel=0.05)
+    assert stats.lookups == counts["lookups"]
+    assert stats.prefetches_issued > 0
+    assert stats.on_demand_fetches == pytest.approx(counts["on_demand_fetches"], rel=0.05)
 
 
 def test_store_in_background_decides_on_one_thread(trace, policy, make_store):
@@ -111,7 +111,7 @@ def test_store_in_background_decides_on_one_thread(trace, policy, make_store):
         for indices, offsets in trace.batches(30):
             store.embedding_bag(indices, offsets)
         deadline = time.monotonic() + 60
-        while store._core.policy_stats()["accesses_observed"] < store.stats()["lookups"]:
+        while store._core.policy_stats()["accesses_observed"] < store.stats().lookups:
             assert store._core.policy_stats()["state"] == "running"
             assert time.monotonic() < deadline
             time.sleep(0.01)
@@ -123,4 +123,4 @@ def test_store_in_background_decides_on_one_thread(trace, policy, make_store):
     ((thread, threads),) = seen
     assert thread != threading.get_native_id()
     assert threads == 1
-    assert store.stats()["prefetches_issued"] > 0
+    assert store.stats().prefetches_issued > 0

@@ -76,11 +76,11 @@ def fill(store, tables=TABLES):
 
 
 def policy_stats(store):
-    return store.stats()["policy_stats"]
+    return store.stats().policy_stats
 
 
 def state_of(store):
-    return policy_stats(store)["state"]
+    return policy_stats(store).state
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -90,24 +90,24 @@ def test_policy_of_its_tables_runs(make_store, directories, name):
     for row in range(200):
         store.table("a").lookup(np.array([row]))
     deadline = time.monotonic() + 20
-    while policy_stats(store)["accesses_observed"] < 200:
+    while policy_stats(store).accesses_observed < 200:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     stats = policy_stats(store)
-    assert stats["policy"] == store.stats()["policy"] == f"{name}:{directories[name]}"
-    assert (stats["state"], stats["reason"], stats["fallback"]) == ("running", "", "s3fifo")
-    assert (stats["accesses_observed"], stats["accesses_dropped"]) == (200, 0)
-    assert (stats["steps"] > 0, stats["cpu_seconds"] > 0, stats["pauses"]) == (True, True, 0)
-    assert stats["policy_lag"]["mean"] <= stats["policy_lag"]["max"] <= 200
-    assert len(stats["tiers"]) == (0 if name == "recmg-paper" else 1)
-    assert store.stats()["dram_bytes"]["policy"] > 0
-    assert store.stats()["dram_bytes"]["access_rings"] > 0
+    assert store.stats().policy == f"{name}:{directories[name]}"
+    assert (stats.state, stats.reason, stats.fallback) == ("running", "", "s3fifo")
+    assert (stats.accesses_observed, store.stats().lookup.accesses_dropped) == (200, 0)
+    assert (stats.steps > 0, stats.cpu_seconds > 0, stats.pauses) == (True, True, 0)
+    assert stats.policy_lag.mean <= stats.policy_lag.max <= 200
+    assert len(stats.tiers) == (0 if name == "recmg-paper" else 1)
+    assert store.stats().dram.policy_bytes > 0
+    assert store.stats().dram.access_ring_bytes > 0
 
 
 def test_policy_waits_for_its_tables_and_follows_them(make_store, recmg):
     store = make_store(fast_rows=50, policy=recmg)
     assert state_of(store) == "waiting"
-    assert "not those it was trained for" in policy_stats(store)["reason"]
+    assert "not those it was trained for" in policy_stats(store).reason
     store.create_table("a", TABLES["a"], DIM)
     assert state_of(store) == "waiting"
     store.create_table("b", TABLES["b"], DIM)
@@ -120,7 +120,7 @@ def test_policy_waits_for_its_tables_and_follows_them(make_store, recmg):
 def test_policy_starts_when_a_store_is_opened(make_store, recmg):
     store = make_store()
     fill(store)
-    path = store.stats()["slow_tier"]["path"]
+    path = store.stats().slow_tier.path
     store.close()
     again = make_store.open(path, fast_rows=50, policy=recmg)
     assert state_of(again) == "running"
@@ -131,7 +131,7 @@ def test_use_policy_of_other_tables_is_refused(make_store, recmg):
     fill(store, {"a": TABLES["a"], "b": TABLES["b"] + 1})
     with pytest.raises(ValueError, match="b"):
         store.use_policy(recmg)
-    assert (store.stats()["policy"], policy_stats(store)) == ("lru", None)
+    assert (store.stats().policy, policy_stats(store)) == ("lru", None)
     store.table("a").lookup(np.arange(100))
 
 
@@ -149,7 +149,7 @@ def test_use_policy_refused_leaves_a_learned_one(make_store, recmg, directories,
     ):
         with pytest.raises(ValueError, match=message):
             store.use_policy(**options)
-        assert store.stats()["policy"] == policy_stats(store)["policy"] == recmg
+        assert store.stats().policy == recmg
         assert state_of(store) == "running"
 
 
@@ -158,11 +158,11 @@ def test_use_policy_simple_ends_a_learned_one(make_store, recmg):
     fill(store)
     store.table("a").lookup(np.arange(40))
     store.use_policy("lru")
-    assert (store.stats()["policy"], policy_stats(store)) == ("lru", None)
-    assert store.stats()["resident_rows"] == 40
-    assert store.stats()["dram_bytes"]["policy"] == 0
+    assert (store.stats().policy, policy_stats(store)) == ("lru", None)
+    assert store.stats().fast_tier.resident_rows == 40
+    assert store.stats().dram.policy_bytes == 0
     store.use_policy(recmg)
-    assert (store.stats()["resident_rows"], state_of(store)) == (40, "running")
+    assert (store.stats().fast_tier.resident_rows, state_of(store)) == (40, "running")
 
 
 @pytest.mark.parametrize("name", POLICIES)
@@ -176,13 +176,13 @@ def test_policy_bytes_below_the_need_are_refused_with_it(make_store, directories
     with pytest.raises(ValueError, match=f"expected at least {need} "):
         store.use_policy(policy, policy_bytes=need - 1)
     store.use_policy(policy, policy_bytes=need)
-    assert need * 0.9 <= store.stats()["dram_bytes"]["policy"] <= need
+    assert need * 0.9 <= store.stats().dram.policy_bytes <= need
 
 
 def test_open_with_too_few_policy_bytes_closes_the_file(make_store, recmg):
     store = make_store()
     fill(store)
-    path = store.stats()["slow_tier"]["path"]
+    path = store.stats().slow_tier.path
     store.close()
     with pytest.raises(ValueError, match="policy_bytes: expected at least") as caught:
         TieredStore.open(path, fast_rows=50, policy=recmg, policy_bytes=1000)
@@ -197,7 +197,7 @@ def test_create_table_with_too_few_policy_bytes_falls_back(make_store, recmg):
     with pytest.raises(ValueError, match="policy_bytes: expected at least"):
         store.create_table("b", TABLES["b"], DIM)
     assert list(store.tables) == list(TABLES)
-    assert (store.stats()["policy"], policy_stats(store)) == ("s3fifo", None)
+    assert (store.stats().policy, policy_stats(store)) == ("s3fifo", None)
     store.use_policy(recmg)
     assert state_of(store) == "running"
 
@@ -220,18 +220,26 @@ def test_use_policy_takes_options(make_store, recmg, options):
     assert state_of(store) == "running"
 
 
-def test_access_log_and_policy_exclude_each_other(make_store, recmg):
+def test_recorder_and_policy_both_get_every_access(make_store, recmg):
     store = make_store(fast_rows=50)
     fill(store)
-    with store.access_log(), pytest.raises(RuntimeError, match="access log"):
-        store.use_policy(recmg)
-    store.use_policy(recmg)
-    with pytest.raises(RuntimeError, match="use a simple policy first"), store.access_log():
-        pass
-    assert state_of(store) == "running"
-    store.use_policy("lru")
-    with store.access_log():
-        pass
+    table = store.table("a")
+    with store.record() as recorder:
+        for row in range(10):  # before the policy
+            table.lookup([row])
+        store.use_policy(recmg, auto_pause=False)
+        for row in range(10, 150):
+            table.lookup([row])
+        deadline = time.monotonic() + 20
+        while policy_stats(store).accesses_observed < 140:
+            assert time.monotonic() < deadline
+            time.sleep(0.001)
+        assert policy_stats(store).accesses_observed == 140
+        store.use_policy("lru")
+        table.lookup([150])
+    table.lookup([151])
+    assert recorder.to_trace(require_complete=True).indices.tolist() == list(range(151))
+    assert store.stats().dram.access_ring_bytes == 0
 
 
 def test_use_policy_while_serving_gives_right_rows(make_store, directories):
@@ -261,7 +269,7 @@ def test_use_policy_while_serving_gives_right_rows(make_store, directories):
             policy = f"{name}:{directories[name]}" if name in directories else name
             before = list(calls)
             store.use_policy(policy, **({} if policy == name else {"auto_pause": False}))
-            assert store.stats()["policy"] == policy
+            assert store.stats().policy == policy
             deadline = time.monotonic() + 20
             while min(now - was for now, was in zip(calls, before, strict=True)) < 10:
                 assert time.monotonic() < deadline
@@ -288,7 +296,7 @@ def stepped_counts(store, policy, calls):
         if ":" in policy:
             assert store._core.step_policy() == len(call[0])
     stats = store.stats()
-    return {name: stats[name] for name in COUNTS}
+    return {name: getattr(stats, name) for name in COUNTS}
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])

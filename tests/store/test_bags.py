@@ -319,7 +319,7 @@ def test_indices_behind_the_last_offset_are_nobodys(make_store):
     table.load(numbered_rows(10, 4))
     result = table.embedding_bag([1, 2, 99], [0, 2], include_last_offset=True)
     np.testing.assert_array_equal(result, [numbered_rows(10, 4)[1:3].sum(axis=0)])
-    assert store.stats()["lookups"] == 2
+    assert store.stats().lookups == 2
 
 
 def test_long_bags_and_many_bags_are_served_in_one_call(make_store):

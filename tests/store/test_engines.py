@@ -51,9 +51,9 @@ def test_every_engine_serves_the_rows_of_the_file(make_store, folder, engine, di
     np.testing.assert_array_equal(store.table("item").lookup(order), expected)
     bypasses = direct and engine != "mmap" and bypasses_page_cache(folder)
     name = f"{engine} ({'O_DIRECT' if bypasses else 'buffered'})"
-    assert store.stats()["slow_tier"]["engine"] == name
+    assert store.stats().slow_tier.engine == name
     if bypasses:
-        assert store.stats()["dram_bytes"]["page_cache"] <= 2 << 20  # the header's at most
+        assert store.stats().dram.page_cache_bytes <= 2 << 20  # the header's at most
 
 
 @given(
@@ -74,7 +74,7 @@ def test_rows_of_any_size_are_read_at_any_depth(engine, depth, dim, seed):
 
 def test_auto_takes_the_first_that_is_not_refused(make_store):
     first = next(name for name, refusal in ENGINES.items() if not refusal)
-    assert make_store().stats()["slow_tier"]["engine"].startswith(first)
+    assert make_store().stats().slow_tier.engine.startswith(first)
 
 
 def test_where_io_uring_is_refused_auto_takes_the_next_and_others_say_so(folder):
@@ -91,7 +91,7 @@ except PermissionError as error:
     print(error.errno)
 store = ta.TieredStore(sys.argv[1], fast_rows=8)
 assert not store.create_table("item", 10, 4).lookup([3]).any()
-print(store.stats()["slow_tier"]["engine"].split()[0])
+print(store.stats().slow_tier.engine.split()[0])
 """,
         folder / "new.tier",
     )

@@ -138,9 +138,9 @@ def test_updates_that_cannot_be_written_stay_until_they_can(disk, make_store):
     stats = store.stats()
     assert not store.closed
     # What has its block already is home.
-    assert stats["dirty_rows"] == 30
-    assert stats["write_back_errors"] >= 30
-    assert os.strerror(errno.ENOSPC) in stats["write_back_error"]
+    assert stats.fast_tier.dirty_rows == 30
+    assert stats.updates.write_back_errors >= 30
+    assert os.strerror(errno.ENOSPC) in stats.updates.write_back_error
     np.testing.assert_array_equal(table.lookup(holes), numbered_rows(30, 16))
 
     # More than the fast tier and its spares hold: some update must be refused in the end, and the
@@ -157,13 +157,13 @@ def test_updates_that_cannot_be_written_stay_until_they_can(disk, make_store):
     np.testing.assert_array_equal(table.lookup(np.arange(5)), numbered_rows(5, 16))
     with full(path):
         table.pin(np.arange(20_000, 20_060))
-    assert store.stats()["pinned_rows"] == 0
+    assert store.stats().fast_tier.pinned_rows == 0
 
     free(disk)
     table.update(more, numbered_rows(200, 16, first=60_000))
     store.flush()
-    assert store.stats()["dirty_rows"] == 0
-    assert store.stats()["write_back_error"] == ""
+    assert store.stats().fast_tier.dirty_rows == 0
+    assert store.stats().updates.write_back_error == ""
     store.close()
     table = make_store.open(path).table("item")
     np.testing.assert_array_equal(table.lookup(holes), numbered_rows(30, 16))

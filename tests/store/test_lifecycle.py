@@ -330,9 +330,9 @@ def test_counters_add_up_though_calls_fail(cut):
         with pytest.raises(OSError, match="cut short"):
             table.lookup([1, 3, lost])
     stats = store.stats()
-    assert stats["calls"] == 1
-    assert stats["lookups"] == stats["hits"] + stats["on_demand_fetches"]
-    assert stats["hits"] == 1
+    assert stats.calls == 1
+    assert stats.lookups == stats.hits + stats.on_demand_fetches
+    assert stats.hits == 1
 
 
 def test_a_file_cut_short_is_not_made_to_look_whole_again(cut):
@@ -354,8 +354,8 @@ def test_a_file_cut_short_is_not_made_to_look_whole_again(cut):
         assert (caught.value.errno, caught.value.filename) == (errno.EIO, path)
     assert os.stat(path).st_size == size
     assert not store.closed
-    assert store.stats()["dirty_rows"] == 2
-    assert "cut short" in store.stats()["write_back_error"]
+    assert store.stats().fast_tier.dirty_rows == 2
+    assert "cut short" in store.stats().updates.write_back_error
     for row in (5, lost + 1):
         np.testing.assert_array_equal(table.lookup([row]), new)
     # Let it end: what was cut off is long enough again.

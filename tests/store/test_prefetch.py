@@ -21,14 +21,16 @@ def small(make_store):
 
 
 def wait_for(store, **wanted):
-    """Return once stats() say what is wanted; the background has all the time it needs."""
+    """Return once `stats` has these values; background threads have 30 s."""
     deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
+    while True:
         stats = store.stats()
-        if all(stats[name] == value for name, value in wanted.items()):
+        values = {**vars(stats.fast_tier), **vars(stats)}
+        found = {name: values[name] for name in wanted}
+        if found == wanted:
             return
+        assert time.monotonic() < deadline, f"expected {wanted}, got {found}"
         time.sleep(0.001)
-    raise AssertionError(f"wanted {wanted}, got { ({name: stats[name] for name in wanted}) }")
 
 
 # Prefetches
@@ -41,8 +43,8 @@ def test_a_prefetched_row_is_a_hit_and_useful_once(small):
     for _ in range(2):
         np.testing.assert_array_equal(table.lookup([5, 6, 7]), numbered_rows(3, 4, first=5))
     stats = store.stats()
-    assert (stats["prefetches_issued"], stats["prefetches_useful"]) == (3, 3)
-    assert (stats["hits"], stats["on_demand_fetches"]) == (6, 0)
+    assert (stats.prefetches_issued, stats.prefetches_useful) == (3, 3)
+    assert (stats.hits, stats.on_demand_fetches) == (6, 0)
 
 
 def test_one_evicted_unused_is_useless(small):
@@ -53,7 +55,7 @@ def test_one_evicted_unused_is_useless(small):
     for _ in range(2):
         table.lookup(np.arange(100, 116))
     stats = store.stats()
-    assert (stats["prefetches_useful"], stats["prefetches_useless"]) == (1, 3)
+    assert (stats.prefetches_useful, stats.prefetches_useless) == (1, 3)
 
 
 def test_a_resident_row_is_not_fetched_again(small):
@@ -77,9 +79,9 @@ def test_what_the_queue_has_no_room_for_is_dropped_and_counted(make_store):
     table = store.create_table("item", 200_000, 4)
     queued = table.prefetch(np.arange(200_000))
     assert queued == 1 << 16
-    assert store.stats()["prefetches_dropped"] == 200_000 - queued
+    assert store.stats().prefetches_dropped == 200_000 - queued
     store.reset_stats()
-    assert store.stats()["prefetches_dropped"] == 0
+    assert store.stats().prefetches_dropped == 0
 
 
 def test_rows_of_many_tables_are_prefetched_as_they_are_looked_up(make_store):
@@ -90,8 +92,8 @@ def test_rows_of_many_tables_are_prefetched_as_they_are_looked_up(make_store):
     assert store.prefetch(indices, offsets) == 7
     wait_for(store, resident_rows=7)
     store.embedding_bag(indices, offsets)
-    assert store.stats()["prefetches_useful"] == 7
-    assert store.stats()["on_demand_fetches"] == 0
+    assert store.stats().prefetches_useful == 7
+    assert store.stats().on_demand_fetches == 0
     assert store.prefetch([9, 9], [0, 1], tables=["t2", "t0"], include_last_offset=False) == 2
 
 
@@ -110,11 +112,11 @@ def test_a_row_looked_up_while_it_comes_is_late_and_neither_useful_nor_lost(make
             table.lookup([0] * (first % 1000))  # more or less of a head start
         assert (table.lookup(batch)[:, 0] == batch).all()
     stats = store.stats()
-    useful, late = stats["prefetches_useful"], stats["prefetches_late"]
+    useful, late = stats.prefetches_useful, stats.prefetches_late
     assert useful >= rows / 100
-    assert useful + late == stats["prefetches_issued"]
-    assert useful + stats["on_demand_fetches"] == rows
-    assert late == stats["shared_fetches"]
+    assert useful + late == stats.prefetches_issued
+    assert useful + stats.on_demand_fetches == rows
+    assert late == stats.lookup.shared_fetches
 
 
 def test_an_updated_row_is_never_prefetched_over(small):
@@ -147,11 +149,11 @@ def test_pinned_rows_are_found_whatever_else_is_looked_up(policy, pinned, others
         store.reset_stats()
         np.testing.assert_array_equal(table.lookup(rows)[:, 0], rows)
         stats = store.stats()
-        assert (stats["on_demand_fetches"], stats["pinned_rows"]) == (0, len(rows))
+        assert (stats.on_demand_fetches, stats.fast_tier.pinned_rows) == (0, len(rows))
         table.unpin(rows)
-        assert store.stats()["pinned_rows"] == 0
+        assert store.stats().fast_tier.pinned_rows == 0
         table.lookup(np.arange(60))
-        assert store.stats()["resident_rows"] <= 16
+        assert store.stats().fast_tier.resident_rows <= 16
 
 
 def test_too_many_pins_are_refused_and_none_made(small):
@@ -159,9 +161,9 @@ def test_too_many_pins_are_refused_and_none_made(small):
     table.pin([1, 2])
     with pytest.raises(ValueError, match="expected at most 15 pinned rows in the fast tier"):
         table.pin(np.arange(100, 114))
-    assert store.stats()["pinned_rows"] == 2
+    assert store.stats().fast_tier.pinned_rows == 2
     table.pin(np.arange(100, 113))
-    assert store.stats()["pinned_rows"] == 15
+    assert store.stats().fast_tier.pinned_rows == 15
     np.testing.assert_array_equal(table.lookup(np.arange(ROWS))[:, 0], np.arange(ROWS))
     table.unpin(np.arange(ROWS))
     table.pin(np.arange(100, 114))
@@ -171,11 +173,11 @@ def test_a_pin_counts_once_however_often_it_is_made(small):
     store, table = small
     table.pin([3, 3, 3])
     table.pin([3])
-    assert store.stats()["pinned_rows"] == 1
+    assert store.stats().fast_tier.pinned_rows == 1
     table.unpin([3, 4])
-    assert store.stats()["pinned_rows"] == 0
+    assert store.stats().fast_tier.pinned_rows == 0
     table.unpin([3])
-    assert store.stats()["pinned_rows"] == 0
+    assert store.stats().fast_tier.pinned_rows == 0
 
 
 def test_a_table_that_fits_can_be_pinned_whole(make_store):
@@ -186,7 +188,7 @@ def test_a_table_that_fits_can_be_pinned_whole(make_store):
     store.reset_stats()
     table.update([5], [[-1.0] * 4])
     assert table.lookup(np.arange(100))[5, 0] == -1
-    assert store.stats()["on_demand_fetches"] == 0
+    assert store.stats().on_demand_fetches == 0
 
 
 def test_pinned_rows_are_updated_in_place_and_written_home(small):
@@ -197,9 +199,9 @@ def test_pinned_rows_are_updated_in_place_and_written_home(small):
         assert table.lookup([3])[0, 0] == value
         if value % 10 == 0:
             store.flush()
-    assert store.stats()["pinned_rows"] == 1
+    assert store.stats().fast_tier.pinned_rows == 1
     store.flush()
-    assert store.stats()["dirty_rows"] == 0
+    assert store.stats().fast_tier.dirty_rows == 0
 
 
 def test_pinning_makes_room_by_writing_updated_rows_home(make_store):
@@ -209,9 +211,9 @@ def test_pinning_makes_room_by_writing_updated_rows_home(make_store):
     table.update(updated, np.ones((20, 4), np.float32))
     table.lookup(np.arange(20, 200))
     # Too few to be cleaned in the background, more than there are spare slots.
-    assert store.stats()["dirty_rows"] == 20
+    assert store.stats().fast_tier.dirty_rows == 20
     table.pin(np.arange(300, 499))
-    assert store.stats()["pinned_rows"] == 199
+    assert store.stats().fast_tier.pinned_rows == 199
     assert (table.lookup(updated) == 1).all()
 
 
@@ -221,15 +223,15 @@ def test_pinned_rows_take_loaded_values_and_stay(make_store):
     table.pin([3, 4])
     table.update([3, 5], np.full((2, 4), -1, np.float32))
     table.load(numbered_rows(100, 4))
-    assert store.stats()["pinned_rows"] == 2
-    assert store.stats()["dirty_rows"] == 0
+    assert store.stats().fast_tier.pinned_rows == 2
+    assert store.stats().fast_tier.dirty_rows == 0
     np.testing.assert_array_equal(table.lookup(np.arange(100)), numbered_rows(100, 4))
-    before = store.stats()["on_demand_fetches"]
+    before = store.stats().on_demand_fetches
     np.testing.assert_array_equal(table.lookup([3, 4]), numbered_rows(2, 4, first=3))
-    assert store.stats()["on_demand_fetches"] == before
+    assert store.stats().on_demand_fetches == before
     table.update([4], np.ones((1, 4), np.float32))
     store.flush()
     table.unpin([3, 4])
-    assert store.stats()["pinned_rows"] == 0
+    assert store.stats().fast_tier.pinned_rows == 0
     table.lookup(np.arange(50, 100))
     np.testing.assert_array_equal(table.lookup([3, 4]), [numbered_rows(1, 4, first=3)[0], [1] * 4])

@@ -1,4 +1,4 @@
-"""What a store's recorder has of the calls on it: the rows that were served, and no others."""
+"""A store's recorder against the calls on the store: the rows that were served, and no others."""
 
 import numpy as np
 import pytest
@@ -57,10 +57,10 @@ def test_what_is_served_is_recorded(calls):
                         served = [[row for row in bag if row != padding] for bag in served]
                     expected[n] += served or [[]] * samples
         tables[0].lookup([1])  # after it has ended
-        trace = recorder.trace()
+        trace = recorder.to_trace(require_complete=True)
         assert bags_of_trace(trace) == expected
         # The padded rows of a store's own count are its calls' padding, and not looked up.
-        assert store.stats()["lookups"] == trace.num_lookups + 1
+        assert store.stats().lookups == trace.num_lookups + 1
 
 
 def test_a_store_is_recorded_once_at_a_time_and_by_all_its_tables(make_store):
@@ -75,7 +75,7 @@ def test_a_store_is_recorded_once_at_a_time_and_by_all_its_tables(make_store):
             table.lookup([10])
         table.update([3], np.ones((1, 4), np.float32))
         table.prefetch([4])
-    assert bags_of_trace(recorder.trace()) == [[[1], []], [[], [2]]]
+    assert bags_of_trace(recorder.to_trace(require_complete=True)) == [[[1], []], [[], [2]]]
     with store.record() as again:
         pass
     assert again.num_lookups == 0

@@ -31,44 +31,44 @@ def test_rows_come_back_with_and_without_a_fast_tier(slow):
             for _ in range(3):
                 np.testing.assert_array_equal(table.lookup(np.arange(100)), numbered_rows(100, 8))
             stats = store.stats()
-            assert stats["lookups"] == 300 == stats["hits"] + stats["on_demand_fetches"]
+            assert stats.lookups == 300 == stats.hits + stats.on_demand_fetches
             if fast_rows == 0 or admission == "never":
-                assert stats["hits"] == stats["resident_rows"] == stats["evictions"] == 0
+                assert stats.hits == stats.fast_tier.resident_rows == stats.evictions == 0
             if admission == "always":
-                assert stats["resident_rows"] == 10
+                assert stats.fast_tier.resident_rows == 10
 
 
 def test_stats_say_what_the_slow_tier_is(slow):
     with ta.TieredStore(slow=slow, fast_rows=10, admission="always") as store:
         filled(store).lookup([1, 2, 3])
         stats = store.stats()
-    tier, admission = stats["slow_tier"], stats["admission"]
+    tier, promotion = stats.slow_tier, stats.promotion
     emulated = isinstance(slow, ta.EmulatedMemory)
-    assert tier["emulated"] is emulated
-    assert tier["kind"] == ("emulated" if emulated else "numa")
-    assert tier["bytes"] >= 100 * 64
+    assert tier.is_emulated is emulated
+    assert tier.kind == ("emulated" if emulated else "numa")
+    assert tier.bytes >= 100 * 64
     if emulated:
-        assert (tier["extra_ns"], tier["overlap"]) == (20, 1)
-        assert "+20 ns a cache line" in tier["engine"]
-        assert tier["placement"] is None
-        assert admission["slow_line_ns"] > admission["fast_line_ns"]
+        assert (tier.extra_ns, tier.overlap) == (20, 1)
+        assert "+20 ns a cache line" in tier.engine
+        assert tier.placement is None
+        assert promotion.slow_line_ns > promotion.fast_line_ns
     else:
-        assert tier["path"] == f"node {NODE}"
-        assert tier["placement"]["mode"] == slow.mode
-    assert admission["rule"] == "always"
-    assert admission["copies"] is True
-    assert admission["copy_ns"] > 0
-    assert stats["dram_bytes"]["page_cache"] == 0
-    json.dumps(stats)
+        assert tier.path == f"node {NODE}"
+        assert tier.placement.mode == slow.mode
+    assert promotion.rule == "always"
+    assert promotion.is_active is True
+    assert promotion.copy_ns > 0
+    assert stats.dram.page_cache_bytes == 0
+    json.dumps(stats.to_dict())
 
 
-def test_a_file_has_neither_admission_nor_placement(make_store):
+def test_a_file_has_neither_promotion_nor_placement(make_store):
     stats = make_store().stats()
-    assert stats["admission"] is None
-    assert stats["fast_placement"] is None
-    assert stats["slow_tier"]["emulated"] is False
-    assert "placement" not in stats["slow_tier"]
-    assert stats["background_cpus"] == []
+    assert stats.promotion is None
+    assert stats.fast_tier.placement is None
+    assert stats.slow_tier.is_emulated is False
+    assert stats.slow_tier.placement is None
+    assert stats.background_cpus == ()
 
 
 def test_there_is_nothing_to_open(slow):
@@ -204,9 +204,9 @@ def test_a_kernel_that_refuses_to_bind_may_be_put_up_with():
         table.load(np.ones((100, 8), np.float32))
         assert (table.lookup([1, 99]) == 1).all()
         stats = store.stats()
-        for placement in (stats["slow_tier"]["placement"], stats["fast_placement"]):
-            assert placement["mode"] == "unbound", placement
-            assert "mbind" in placement["refused"], placement
-            assert placement["pages_elsewhere"] is None, placement
-        assert "unbound" in stats["slow_tier"]["engine"]
+        for placement in (stats.slow_tier.placement, stats.fast_tier.placement):
+            assert placement.mode == "unbound", placement
+            assert "mbind" in placement.refused, placement
+            assert placement.pages_elsewhere is None, placement
+        assert "unbound" in stats.slow_tier.engine
     """)

@@ -209,7 +209,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.pinned |= {(table.name, row) for row in wanted}
         self.store.reset_stats()
         table.lookup(wanted)
-        assert self.store.stats()["on_demand_fetches"] == 0
+        assert self.store.stats().on_demand_fetches == 0
 
     @precondition(lambda self: self.rows)
     @rule(data=st.data())
@@ -238,7 +238,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def flush(self):
         self.store.flush()
-        assert self.store.stats()["dirty_rows"] == 0
+        assert self.store.stats().fast_tier.dirty_rows == 0
 
     @rule(options=options, budget=budgets)
     def close_and_open(self, options, budget):
@@ -276,10 +276,10 @@ class StoreMachine(RuleBasedStateMachine):
         if self.store is None:
             return
         stats = self.store.stats()
-        assert stats["lookups"] == stats["hits"] + stats["on_demand_fetches"]
-        assert stats["pinned_rows"] == len(self.pinned)
-        assert stats["resident_rows"] <= stats["fast_rows"]
-        assert stats["write_back_errors"] == 0
+        assert stats.lookups == stats.hits + stats.on_demand_fetches
+        assert stats.fast_tier.pinned_rows == len(self.pinned)
+        assert stats.fast_tier.resident_rows <= stats.fast_rows
+        assert stats.updates.write_back_errors == 0
 
 
 @pytest.mark.parametrize("pool", POOLS)

@@ -231,13 +231,13 @@ def test_a_table_too_large_to_address_is_refused(make_store, rows, dim, reserve)
 
 def test_the_fast_tier_is_told_before_anything_is_served(make_store):
     store = make_store(fast_rows=8)
-    assert store.stats()["fast_rows"] == 0
+    assert store.stats().fast_rows == 0
     store.create_table("item", 100, 4)
     stats = store.stats()
-    assert (stats["fast_rows"], stats["resident_rows"]) == (8, 0)
-    assert stats["dram_bytes"]["vectors"] >= 8 * 64
+    assert (stats.fast_rows, stats.fast_tier.resident_rows) == (8, 0)
+    assert stats.dram.vector_bytes >= 8 * 64
     store.create_table("user", 100, 400)
-    assert store.stats()["fast_rows"] == 8
+    assert store.stats().fast_rows == 8
 
 
 TABLES = st.lists(
@@ -267,15 +267,15 @@ def test_the_fast_tier_takes_no_more_than_its_budget(tables, budget, policy):
                 assert f"fast_bytes is {budget}, which leaves" in str(error)  # noqa: PT017
                 assert f"t{n}" not in store.tables
         stats = store.stats()
-        dram = stats["dram_bytes"]
-        assert dram["vectors"] + dram["index"] + dram["metadata"] <= budget
+        dram = stats.dram
+        assert dram.vector_bytes + dram.index_bytes + dram.metadata_bytes <= budget
         row_bytes = {-(-t.embedding_dim * itemsize(t.dtype) // 64) * 64 for t in made}
-        assert stats["fast_rows"] >= len(row_bytes)
-        assert stats["fast_rows"] <= sum(len(table) for table in made)
+        assert stats.fast_rows >= len(row_bytes)
+        assert stats.fast_rows <= sum(len(table) for table in made)
         for table in made:  # each is served within it
             rows = np.arange(min(len(table), 300))
             assert not table.lookup(rows).any()
-        assert store.stats()["resident_rows"] <= stats["fast_rows"]
+        assert store.stats().fast_tier.resident_rows <= stats.fast_rows
 
 
 def itemsize(dtype):
@@ -291,7 +291,7 @@ def test_fast_rows_are_shared_out_whole(tables, rows, policy):
                 made.append(store.create_table(f"t{n}", *shape))
             except ValueError as error:
                 assert f"fast_rows is {rows}, which leaves 0 rows" in str(error)  # noqa: PT017
-        assert store.stats()["fast_rows"] == min(rows, sum(map(len, made)))
+        assert store.stats().fast_rows == min(rows, sum(map(len, made)))
 
 
 def test_a_table_that_the_budget_has_no_row_for_changes_nothing(make_store):
@@ -350,43 +350,49 @@ def test_figures_add_up(policy, calls):
             served += name in ("lookup", "bag")
             asked += len(rows) * (name in ("lookup", "bag"))
         stats = store.stats()
-        assert (stats["calls"], stats["lookups"], stats["updates"]) == (served, asked, updated)
-        assert stats["hits"] + stats["on_demand_fetches"] == asked
-        assert stats["miss_ratio"] == (stats["on_demand_fetches"] / asked if asked else 0)
-        assert stats["pinned_rows"] <= 9
-        assert stats["resident_rows"] <= stats["fast_rows"] == 10
-        assert stats["shared_fetches"] <= stats["on_demand_fetches"]
-        assert stats["bypassed"] <= stats["on_demand_fetches"] + stats["prefetches_issued"]
-        dram = stats["dram_bytes"]
-        assert dram["total"] == sum(size for part, size in dram.items() if part != "total")
-        assert stats["huge_page_bytes"] <= dram["vectors"]
-        latency = stats["latency_ns"]
-        assert latency["call_hit"]["count"] + latency["call_on_demand"]["count"] == served
-        for figures in latency.values():
-            steps = [figures[name] for name in ("p50", "p90", "p99", "p999", "max")]
-            assert steps == sorted(steps)
+        assert (stats.calls, stats.lookups, stats.updates.updated_rows) == (served, asked, updated)
+        assert stats.hits + stats.on_demand_fetches == asked
+        assert stats.miss_ratio == (stats.on_demand_fetches / asked if asked else 0)
+        assert stats.fast_tier.pinned_rows <= 9
+        assert stats.fast_tier.resident_rows <= stats.fast_rows == 10
+        assert stats.lookup.shared_fetches <= stats.on_demand_fetches
+        assert stats.fast_tier.bypassed <= stats.on_demand_fetches + stats.prefetches_issued
+        dram = stats.dram.to_dict()
+        assert dram.pop("huge_page_bytes") <= stats.dram.vector_bytes
+        assert dram.pop("total_bytes") == sum(dram.values())
+        assert stats.latency.call_hit.count + stats.latency.call_on_demand.count == served
+        for latency in stats.latency.to_dict().values():
+            del latency["count"]
+            assert list(latency.values()) == sorted(latency.values())
         store.flush()
-        assert store.stats()["dirty_rows"] == 0
-        assert store.stats()["write_backs"] <= updated
+        assert store.stats().fast_tier.dirty_rows == 0
+        assert store.stats().updates.write_backs <= updated
 
         # Prefetches of before go on behind it.
-        background = {"resident_rows", "evictions", "bypassed", "write_backs"}
-        background |= {"prefetches_issued", "prefetches_useless"}
-        same = {"fast_rows", "resident_rows", "pinned_rows", "dirty_rows", "policy", "index"}
-        same |= {"kernels", "slow_tier"}
-        ignored = {"dram_bytes", "huge_page_bytes"}
-        if any(name == "prefetch" for name, _ in calls):
-            ignored |= background
-        before = store.stats()
+        background = {"fast_tier.resident_rows", "fast_tier.bypassed", "updates.write_backs"}
+        background |= {"evictions", "prefetches_issued", "prefetches_useless"}
+        same = {"fast_rows", "policy", "lookup.kernels"}
+        same |= {f"fast_tier.{name}" for name in ("resident_rows", "pinned_rows", "dirty_rows")}
+        ignored = background if any(name == "prefetch" for name, _ in calls) else set()
+        before = flattened(store.stats().to_dict())
         store.reset_stats()
-        after = store.stats()
+        after = flattened(store.stats().to_dict())
         for name in after.keys() - ignored:
-            if name in same:
+            if name in same or name.startswith(("slow_tier.", "fast_tier.index")):
                 assert after[name] == before[name], name
-            elif name == "latency_ns":
-                assert not any(any(figures.values()) for figures in after[name].values())
-            else:
+            elif not name.startswith("dram."):
                 assert not after[name], name
+
+
+def flattened(statistics, prefix=""):
+    """Names joined by dots, and values."""
+    flat = {}
+    for name, value in statistics.items():
+        if isinstance(value, dict):
+            flat |= flattened(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat
 
 
 def test_large_fast_tiers_lie_on_huge_pages_where_the_machine_has_them(make_store):
@@ -396,11 +402,11 @@ def test_large_fast_tiers_lie_on_huge_pages_where_the_machine_has_them(make_stor
     store = make_store(fast_bytes="32MiB")
     table = store.create_table("item", 200_000, 64)
     table.lookup(np.arange(100_000))
-    assert store.stats()["huge_page_bytes"] >= 2 << 20
+    assert store.stats().dram.huge_page_bytes >= 2 << 20
 
 
 def test_the_index_is_direct_where_the_fast_tier_is_large_and_hashed_where_it_is_small(make_store):
     for rows, kind in ((500, "direct"), (20, "hash")):
         store = make_store(fast_rows=rows)
         store.create_table("item", 1000, 4)
-        assert store.stats()["index"] == kind
+        assert store.stats().fast_tier.index == kind

@@ -50,7 +50,7 @@ def test_a_load_takes_the_place_of_what_is_resident_and_updated(make_store):
     table.update([3, 4], np.full((2, 4), 9, np.float32))
     table.load(numbered_rows(10, 4), start=0)
     np.testing.assert_array_equal(table.lookup(np.arange(10)), numbered_rows(10, 4))
-    assert store.stats()["dirty_rows"] == 0
+    assert store.stats().fast_tier.dirty_rows == 0
 
 
 def test_rows_that_end_early_are_refused_after_they_are_written(make_store):
@@ -102,9 +102,9 @@ def test_lookups_see_the_last_update(policy, dtype, capacity, calls, flush):
             np.testing.assert_array_equal(table.lookup(rows[::-1]), expected[rows[::-1]])
         if flush:
             store.flush()
-            assert store.stats()["dirty_rows"] == 0
+            assert store.stats().fast_tier.dirty_rows == 0
         np.testing.assert_array_equal(table.lookup(np.arange(30)), expected)
-        assert store.stats()["updates"] == sum(map(len, calls))
+        assert store.stats().updates.updated_rows == sum(map(len, calls))
 
 
 def test_bfloat16_tables_round_float32_to_nearest_even(make_store):

@@ -159,7 +159,7 @@ def test_records_have_the_fields_of_the_contract(trace, tmp_path):
     assert list(record["latency_us"]) == ["p50", "p90", "p99", "p999", "max"]
     assert list(record["latency_us"].values()) == sorted(record["latency_us"].values())
     assert record["dram_bytes"] == sum(record["dram"].values())
-    assert record["dram"]["vectors"] >= record["fast_rows"] * DIM * 4
+    assert record["dram"]["vector_bytes"] >= record["fast_rows"] * DIM * 4
     assert record["slow_tier"].startswith("file: ")
     by_outcome = record["latency_us_by_outcome"]
     assert by_outcome["hit"]["count"] + by_outcome["on_demand"]["count"] == record["calls"]

@@ -21,6 +21,7 @@ from tieralloc._bindings.simulator import (
     eviction_policy_bytes,
     eviction_policy_names,
 )
+from tieralloc._bindings.statistics import all_statistics
 from tieralloc._bindings.store import Store
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "PlannedModel",
     "Simulator",
     "Store",
+    "all_statistics",
     "belady",
     "candidate_feature_names",
     "draw_candidate_samples",

@@ -12,7 +12,6 @@ cdef object dtype_name(DType dtype)
 cdef Mode mode_of(object name) except *
 cdef BoundsCheck bounds_of(object name) except *
 cdef PromotionRule admission_of(object name) except *
-cdef object admission_name(PromotionRule rule)
 
 cdef vector[uint32_t] word_vector(object values) except *
 cdef vector[uint64_t] row_vector(object values) except *

@@ -27,7 +27,6 @@ cdef dict _ADMISSIONS = {
     "always": <int>PromotionRule.always,
     "never": <int>PromotionRule.never,
 }
-cdef dict _ADMISSION_NAMES = {code: name for name, code in _ADMISSIONS.items()}
 
 
 cdef int _choice(dict choices, object name, str what) except -1:
@@ -56,10 +55,6 @@ cdef BoundsCheck bounds_of(object name) except *:
 
 cdef PromotionRule admission_of(object name) except *:
     return <PromotionRule>_choice(_ADMISSIONS, name, "admission")
-
-
-cdef object admission_name(PromotionRule rule):
-    return _ADMISSION_NAMES[<int>rule]
 
 
 cdef vector[uint32_t] word_vector(object values) except *:

@@ -5,9 +5,15 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 import numpy as np
 
-from tieralloc._bindings.core.sim cimport Counts, c_belady, c_next_uses, c_opt_labels
+from tieralloc._bindings.core.sim cimport (
+    Counts,
+    c_belady,
+    c_next_uses,
+    c_opt_labels,
+    statistics_of,
+)
 from tieralloc._bindings.spans cimport byte_span, position_span, row_span
-from tieralloc._bindings.statistics cimport counts_dict
+from tieralloc._bindings.statistics cimport statistics_dict
 
 
 def belady(const uint64_t[::1] accesses not None, uint64_t rows, uint32_t capacity, *,
@@ -36,7 +42,7 @@ def belady(const uint64_t[::1] accesses not None, uint64_t rows, uint32_t capaci
     cdef Counts counts
     with nogil:
         counts = c_belady(row_span(accesses), rows, capacity, count_from)
-    return counts_dict(counts)
+    return statistics_dict(statistics_of(counts))
 
 
 def opt_labels(const uint64_t[::1] accesses not None, uint64_t rows, uint32_t capacity):

@@ -8,12 +8,14 @@ from tieralloc._bindings.core.base cimport (
     MemoryQuestion,
     MemorySamples,
     NumaNodeInfo,
+    StatisticValue,
     c_numa_nodes,
     c_sample_emulation,
     c_sample_memory,
     c_usable_node,
+    statistic_of,
 )
-from tieralloc._bindings.statistics cimport placement_dict
+from tieralloc._bindings.statistics cimport statistic_object
 
 
 cdef _node_dict(const NumaNodeInfo& node):
@@ -55,11 +57,12 @@ def sample_memory(int node, cpus, uint64_t memory_bytes, int repeats, row_bytes)
     cdef MemorySamples samples
     with nogil:
         samples = c_sample_memory(question)
+    cdef StatisticValue placement = statistic_of(samples.placement)
     return {
         "load_ns": list(samples.load_ns),
         "bytes_per_second": list(samples.bytes_per_second),
         "gather_ns": [list(of_size) for of_size in samples.gather_ns],
-        "placement": placement_dict(samples.placement),
+        "placement": statistic_object(&placement),
         "huge_page_bytes": samples.huge_page_bytes,
     }
 

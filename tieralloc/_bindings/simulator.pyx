@@ -25,10 +25,11 @@ from tieralloc._bindings.core.policy cimport (
     TierTables,
     as_learned,
 )
-from tieralloc._bindings.core.sim cimport Calls, c_Simulator
+from tieralloc._bindings.core.policy cimport statistics_of as learned_statistics
+from tieralloc._bindings.core.sim cimport Calls, c_Simulator, statistics_of
 from tieralloc._bindings.planned_model cimport PlannedModel
 from tieralloc._bindings.spans cimport row_span, word_span
-from tieralloc._bindings.statistics cimport counts_dict, learned_dict
+from tieralloc._bindings.statistics cimport statistics_dict
 
 
 def eviction_policy_names():
@@ -174,7 +175,7 @@ cdef class Simulator:
         lookups, hits, on_demand_fetches, evictions, and prefetches_issued, _useful (used before
         they were evicted), _late (asked for while in flight), _useless (evicted unused).
         """
-        return counts_dict(self._simulator.get().counts())
+        return statistics_dict(statistics_of(self._simulator.get().counts()))
 
     @property
     def policy_bytes(self):
@@ -186,4 +187,4 @@ cdef class Simulator:
     def policy_stats(self):
         """Statistics of a `LearnedModel` as a dict; None for other policies."""
         cdef const LearnedPolicy* learned = as_learned(self._policy)
-        return None if learned == NULL else learned_dict(learned.stats())
+        return None if learned == NULL else statistics_dict(learned_statistics(learned.stats()))

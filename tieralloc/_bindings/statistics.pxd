@@ -1,11 +1,5 @@
-from tieralloc._bindings.core.base cimport Placement
-from tieralloc._bindings.core.policy cimport LearnedStats
-from tieralloc._bindings.core.sim cimport Counts
-from tieralloc._bindings.core.store cimport PolicyStats, StoreStats
+from tieralloc._bindings.core.base cimport Statistics, StatisticValue
 
 
-cdef counts_dict(const Counts& counts)
-cdef learned_dict(LearnedStats stats)
-cdef placement_dict(const Placement& placement)
-cdef policy_stats_dict(PolicyStats* stats)
-cdef stats_dict(const StoreStats* stats)
+cdef dict statistics_dict(const Statistics& statistics)
+cdef object statistic_object(const StatisticValue* value)

@@ -1,1 +1,5 @@
-"""Types of `statistics`: it has C functions only."""
+"""Types of `statistics`."""
+
+from typing import Any
+
+def all_statistics() -> dict[str, Any]: ...

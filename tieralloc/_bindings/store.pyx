@@ -26,7 +26,7 @@ from tieralloc._bindings.buffers cimport (
     rows_buffer,
     weights_buffer,
 )
-from tieralloc._bindings.core.base cimport DType, byte, size_of
+from tieralloc._bindings.core.base cimport DType, Statistics, byte, size_of
 from tieralloc._bindings.core.kernels cimport Mode
 from tieralloc._bindings.core.policy cimport LearnedOptions
 from tieralloc._bindings.core.slow_tier cimport (
@@ -42,15 +42,14 @@ from tieralloc._bindings.core.store cimport (
     BagCall,
     SegmentSpan,
     PlannedPolicy,
-    PolicyStats,
     StoreOptions,
-    StoreStats,
     c_Store,
     c_Table,
     c_TableSegment,
+    statistics_of,
 )
 from tieralloc._bindings.planned_model cimport PlannedModel
-from tieralloc._bindings.statistics cimport policy_stats_dict, stats_dict
+from tieralloc._bindings.statistics cimport statistics_dict
 
 
 cdef class Store:
@@ -294,16 +293,25 @@ cdef class Store:
             self._store.get().unpin(table[0], ints.integers)
 
     def record_accesses(self, size_t capacity):
-        """Record accesses in a ring of `capacity` words per thread; 0 stops recording."""
+        """Record accesses in a ring of `capacity` words per thread; 0 stops recording.
+
+        Returns the accesses recorded before, as `drain_accesses` does.
+        """
+        cdef AccessSamples samples
         with nogil:
-            self._store.get().record_accesses(capacity)
+            samples = self._store.get().record_accesses(capacity)
+        return row_array(samples.rows), word_array(samples.lengths), samples.dropped
 
     def drain_accesses(self):
-        """Take the recorded accesses, sample by sample: rows, uint64, and lengths, uint32."""
+        """Take the recorded accesses, sample by sample.
+
+        Returns rows, uint64; the lengths of samples, uint32; and the accesses dropped since the
+        store was opened.
+        """
         cdef AccessSamples samples
         with nogil:
             samples = self._store.get().drain_accesses()
-        return row_array(samples.rows), word_array(samples.lengths)
+        return row_array(samples.rows), word_array(samples.lengths), samples.dropped
 
     def capacities(self):
         """Rows of each fast tier."""
@@ -342,13 +350,11 @@ cdef class Store:
         return observed
 
     def policy_stats(self):
-        """Statistics of the model; None while a simple policy evicts."""
-        cdef PolicyStats stats
+        """Statistics of the model; their state is empty while a simple policy evicts."""
+        cdef Statistics statistics
         with nogil:
-            stats = self._store.get().policy_stats()
-        if not stats.planned:
-            return None
-        return policy_stats_dict(&stats)
+            statistics = statistics_of(self._store.get().policy_stats())
+        return statistics_dict(statistics)
 
     def flush(self):
         """Write back all earlier updates; return when they are durable."""
@@ -376,12 +382,11 @@ cdef class Store:
             self._store.get().reset_stats()
 
     def stats(self):
-        """Statistics as `TieredStore.stats` documents them, without the policy's name."""
-        cdef unique_ptr[StoreStats] holder = unique_ptr[StoreStats](new StoreStats())
-        cdef StoreStats* stats = holder.get()
+        """Statistics as `tieralloc.stats.StoreStats` documents them, without the policy."""
+        cdef Statistics statistics
         with nogil:
-            stats[0] = self._store.get().stats()
-        return stats_dict(stats)
+            statistics = statistics_of(self._store.get().stats())
+        return statistics_dict(statistics)
 
 
 cdef size_t _bags_of(size_t offsets, size_t tables, bint include_last_offset) except? 0:

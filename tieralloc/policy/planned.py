@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tieralloc._bindings import eviction_policy_names
 from tieralloc.policy.registry import load_policy
+from tieralloc.stats import PolicyStats
 
 if TYPE_CHECKING:
     from tieralloc import _bindings
@@ -64,19 +65,12 @@ class PlannedPolicy:
             selects=True,
         )
 
-    def stats(self, core: dict[str, Any] | None, accesses_dropped: int) -> dict[str, Any]:
-        """Make the statistics of `TieredStore.stats`, from those of the core, if it runs there."""
-        if core is None:
-            core = {
-                "state": "waiting",
-                "reason": "the store's tables are not those it was trained for",
-            }
-        return {
-            "policy": self.name,
-            "fallback": self.fallback,
-            "accesses_dropped": accesses_dropped,
-            **core,
-        }
+    def stats(self, core: dict[str, Any]) -> PolicyStats:
+        """Make the policy's statistics from those of the core, where it may not run yet."""
+        if not core["state"]:
+            reason = "the store's tables are not those it was trained for"
+            core = {**core, "state": "waiting", "reason": reason}
+        return PolicyStats.of({**core, "fallback": self.fallback})
 
 
 def load_planned(

@@ -163,16 +163,16 @@ def replay_conditions(record: Record) -> str:
         ["slow tier", record["slow_tier"]],
         ["machine", record["machine"]],
     ]
-    if record.get("admission") is not None:
-        lines.insert(3, ["admission", _admission(record["admission"])])
+    if record.get("promotion") is not None:
+        lines.insert(3, ["promotion", _promotion(record["promotion"])])
     return align(lines, numbers=False)
 
 
-def _admission(admission: Mapping[str, Any]) -> str:
-    slow, fast = admission["slow_line_ns"], admission["fast_line_ns"]
+def _promotion(promotion: Mapping[str, Any]) -> str:
+    slow, fast = promotion["slow_line_ns"], promotion["fast_line_ns"]
     return (
-        f"{admission['rule']}; a cache line takes {slow:.1f} ns in the slow tier, {fast:.1f} ns in "
-        f"the fast one (when the store opened, {admission['cost_ratio']:.1f} times)"
+        f"{promotion['rule']}; a cache line takes {slow:.1f} ns in the slow tier, {fast:.1f} ns in "
+        f"the fast one (when the store opened, {promotion['cost_ratio']:.1f} times)"
     )
 
 

@@ -1,4 +1,6 @@
-"""Access traces: what samples look up, recorded, read, written, generated."""
+"""Access traces: the bags that samples look up; read, written, generated."""
+
+from typing import TYPE_CHECKING
 
 from tieralloc.trace.formats import FORMATS, Format, read, write
 from tieralloc.trace.popularity import (
@@ -7,7 +9,6 @@ from tieralloc.trace.popularity import (
     reuse_histogram,
     scaled_reuse_shares,
 )
-from tieralloc.trace.recorder import Recorder
 from tieralloc.trace.synthetic import generate
 from tieralloc.trace.trace import Trace
 
@@ -16,7 +17,6 @@ __all__ = [
     "META_REUSE_SHARES",
     "REUSE_BIN_EDGES",
     "Format",
-    "Recorder",
     "Trace",
     "generate",
     "read",
@@ -24,3 +24,10 @@ __all__ = [
     "scaled_reuse_shares",
     "write",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        if name == "Recorder":
+            raise AttributeError("tieralloc.trace.Recorder: use TieredStore.record")
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -90,6 +90,54 @@ class Trace:
             name,
         )
 
+    @classmethod
+    def from_accesses(
+        cls,
+        accesses: ArrayLike,
+        sample_lengths: ArrayLike,
+        table_names: Sequence[str],
+        num_embeddings: ArrayLike,
+        name: str = "trace",
+    ) -> Trace:
+        """Make a trace from an access stream; `accesses` is the reverse.
+
+        Parameters
+        ----------
+        accesses : (nnz,) integers
+            Rows, numbered across the tables, sample by sample.
+        sample_lengths : (B,) integers
+            Accesses of each sample.
+        table_names, num_embeddings, name
+            As of `Trace`.
+
+        Raises
+        ------
+        ValueError
+            For lengths that do not add up to the accesses, or a row that no table has.
+        """
+        rows = _integers("accesses", accesses, np.int64, ndim=1)
+        samples = _integers("sample_lengths", sample_lengths, np.int64, ndim=1)
+        sizes = _integers("num_embeddings", num_embeddings, np.int64, ndim=1)
+        if (len(samples) and samples.min() < 0) or samples.sum() != len(rows):
+            raise ValueError(
+                f"sample_lengths: expected none below 0 and a sum of {len(rows)} accesses, got "
+                f"{samples.sum()}"
+            )
+        starts = starts_of(sizes)
+        if len(rows) and (rows.min() < 0 or rows.max() >= starts[-1]):
+            raise ValueError(f"accesses: expected rows 0 to {starts[-1] - 1}, got {rows.max()}")
+        tables = np.searchsorted(starts, rows, side="right") - 1
+        bags = tables * len(samples) + np.repeat(np.arange(len(samples)), samples)
+        order = np.argsort(bags, kind="stable")
+        lengths = np.bincount(bags, minlength=len(sizes) * len(samples))
+        return cls.from_lengths(
+            (rows - starts[tables])[order],
+            lengths.reshape(len(sizes), len(samples)),
+            table_names,
+            sizes,
+            name,
+        )
+
     @property
     def num_tables(self) -> int:
         """Tables, T."""

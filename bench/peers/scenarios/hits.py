@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -17,8 +16,8 @@ from tieralloc.tools.machine import core_count
 
 _KINDS = (Tieralloc, TierallocWithPolicy, Torch, Fbgemm)
 _RECORDING = "recording accesses"
-#: Accesses that a thread's ring holds, and seconds between two drains of all rings.
-_RING, _DRAIN_SECONDS = 1 << 20, 0.02
+#: Accesses that the recorder keeps; it counts the later ones.
+_MAX_RECORDED = 1 << 20
 
 
 def run(experiment: Experiment) -> Iterator[Result]:
@@ -71,25 +70,11 @@ def _compare(
 
 
 def _record(adapter: Adapter, seconds: float, threads: int, turn: int) -> Served:
-    """Serve while a thread drains the accesses, as the runtime of a policy does."""
+    """Serve while a recorder keeps the accesses."""
     assert isinstance(adapter, Tieralloc)
-    is_served = threading.Event()
-    drained = 0
-    with adapter.store.access_log(_RING) as log:
-
-        def drain() -> None:
-            nonlocal drained
-            while not is_served.wait(_DRAIN_SECONDS):
-                drained += len(log.drain())
-
-        drainer = threading.Thread(target=drain)
-        drainer.start()
-        try:
-            served = adapter.serve_repeatedly(turn, seconds, callers=threads)
-        finally:
-            is_served.set()
-            drainer.join()
-    assert drained > 0
+    with adapter.store.record(max_lookups=_MAX_RECORDED) as recorder:
+        served = adapter.serve_repeatedly(turn, seconds, callers=threads)
+    assert recorder.num_lookups > 0
     return served
 
 

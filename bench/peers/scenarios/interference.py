@@ -105,14 +105,14 @@ def _open_loop(
     """Return latencies of calls with Poisson arrivals, each from its arrival to its end."""
     arrivals = poisson_arrivals(int(rate * seconds) + 1, rate, seed).tolist()
     never = threading.Event()
-    before = store.stats()["on_demand_fetches"]
+    before = store.stats().on_demand_fetches
     latencies = []
     start = time.perf_counter_ns()
     for number, arrival in enumerate(arrivals):
         wait_until(start + arrival, never)
         call(number)
         latencies.append((time.perf_counter_ns() - start - arrival) * 1e-9)
-    if missed := store.stats()["on_demand_fetches"] - before:
+    if missed := store.stats().on_demand_fetches - before:
         raise BaselineFailedError(f"{missed} foreground rows were not resident, expected all")
     return latencies
 
@@ -143,8 +143,9 @@ def _background(
         yield
         after = table.store.stats()
         work["ns"] += time.perf_counter_ns() - began
-        for name in ("prefetches_issued", "write_backs", "evictions"):
-            work[name] += after[name] - before[name]
+        work["prefetches_issued"] += after.prefetches_issued - before.prefetches_issued
+        work["write_backs"] += after.updates.write_backs - before.updates.write_backs
+        work["evictions"] += after.evictions - before.evictions
     finally:
         stop.set()
         feeder.join()
@@ -156,7 +157,7 @@ def _wait_until_quiet(store: ta.TieredStore) -> None:
     store.flush()
     deadline = time.monotonic() + _MAX_QUIET_SECONDS
     issued = -1
-    while (now := store.stats()["prefetches_issued"]) != issued and time.monotonic() < deadline:
+    while (now := store.stats().prefetches_issued) != issued and time.monotonic() < deadline:
         issued = now
         time.sleep(0.1)
     store.flush()

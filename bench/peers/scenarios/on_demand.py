@@ -66,8 +66,8 @@ def run(experiment: Experiment) -> Iterator[Result]:
                 out = np.empty((rows, dataset.dim), dtype=np.float32)
                 speed = _repeat(lambda: table.lookup(cold.take(rows), out=out), rows, seconds)
                 stats = store.stats()
-            if stats["hits"]:
-                raise BaselineFailedError(f"{stats['hits']} of {stats['lookups']} rows hit, not 0")
+            if stats.hits:
+                raise BaselineFailedError(f"{stats.hits} of {stats.lookups} rows hit, not 0")
             return speed
 
         return measure

@@ -83,11 +83,11 @@ def _lookups(experiment: Experiment) -> Iterator[Result]:
             for some in np.array_split(np.sort(hot[rows]), 64):
                 table.lookup(some)
             grown = psutil.Process().memory_info().rss - before
-        dram = stores[rows].stats()["dram_bytes"]
-        sizes = {**dram, "growth of the process": grown}
+        dram = stores[rows].stats().dram
+        sizes = {**dram.to_dict(), "growth of the process": grown}
         yield Result(
             f"DRAM beyond the vectors, {rows:,} rows",
-            Spread.of([(dram["total"] - dram["vectors"]) / _MIB]),
+            Spread.of([(dram.total_bytes - dram.vector_bytes) / _MIB]),
             max=64.0,
             unit="MiB",
             figures={f"{name}, MiB": size / _MIB for name, size in sizes.items()},
@@ -115,12 +115,12 @@ def _time_per_row(
     measures = {}
     for rows, store in stores.items():
         batches = [Batch(hot[rows][batch.indices], batch.offsets) for batch in ranks]
-        index = store.stats()["index"]
+        index = store.stats().fast_tier.index
         measures[f"{rows:,} rows, ns ({index} index)"] = partial(measure, rows, batches)
         store.reset_stats()
     times = alternate(f"scale {name}", settings.turns, measures)
     for rows, store in stores.items():
-        if store.stats()["on_demand_fetches"] > 0:
+        if store.stats().on_demand_fetches > 0:
             raise BaselineFailedError(f"the table of {rows:,} rows missed, expected only hits")
     small, large = times.values()
     first, last = stores

@@ -66,7 +66,7 @@ Counts serve(StoreBench& bench, const MakePolicy& make, std::span<const RowId> s
   }
   const StoreStats stats = bench.store().stats();
   CHECK_EQ(stats.tiers.bypassed, 0);
-  CHECK_EQ(bench.store().policy_stats().observed, stream.size());
+  CHECK_EQ(bench.store().policy_stats().accesses_observed, stream.size());
   CHECK_EQ(bench.store().policy_stats().steps, stream.size());
   return {.lookups = stats.lookups,
           .hits = stats.hits,
@@ -220,7 +220,7 @@ TEST(planning_swaps_beside_lookups) {
     if (random() % 3 == 0) {
       const std::vector<std::string> names = eviction_policy_names();
       bench.store().use_policy(names[random() % names.size()]);
-      CHECK(!bench.store().policy_stats().planned);
+      CHECK_EQ(bench.store().policy_stats().state, "");
     } else {
       bench.store().use_policy(PlannedPolicy{.make = any_policy(random)});
       CHECK_EQ(state_of(bench), "running");
@@ -247,7 +247,7 @@ TEST(planning_learned_serves_beside_lookups) {
   readers.end();
   const PolicyStats stats = bench.store().policy_stats();
   CHECK_EQ(stats.state, "running");
-  CHECK(stats.observed > 0 && stats.steps > 0);
+  CHECK(stats.accesses_observed > 0 && stats.steps > 0);
   CHECK_EQ(stats.tiers.size(), 1);
   CHECK(bench.store().stats().policy_bytes > 0);
   const auto versions = bench.lookup(table, rows_from(0, 100));
@@ -270,7 +270,7 @@ std::string failure_of(const MakePolicy& make) {
   // It is no obstacle to the next one.
   bench.store().use_policy(PlannedPolicy{.make = external(8, false)});
   readers.wait_for(1000);
-  wait_until([&] { return bench.store().policy_stats().observed > 0; });
+  wait_until([&] { return bench.store().policy_stats().accesses_observed > 0; });
   CHECK_EQ(state_of(bench), "running");
   readers.end();
   return reason;
@@ -329,7 +329,7 @@ TEST(planning_that_cannot_be_made_leaves_the_former) {
                bench.store().use_policy(PlannedPolicy{.make = external(8, false), .simple = "mru"}),
                "mru");
   for (int i = 0; i < 100; ++i) bench.lookup(table, {i});
-  wait_until([&] { return bench.store().policy_stats().observed >= 96; });
+  wait_until([&] { return bench.store().policy_stats().accesses_observed >= 96; });
   CHECK_EQ(state_of(bench), "running");
 }
 
@@ -365,9 +365,9 @@ TEST(planning_store_that_cannot_close_goes_on) {
   bench.update(table, {5}, 1);
   bench.pool().before_write = [](auto, auto) { throw std::runtime_error("the device is gone"); };
   CHECK_THROWS(std::runtime_error, bench.store().close(), "");
-  const std::uint64_t before = bench.store().policy_stats().observed;
+  const std::uint64_t before = bench.store().policy_stats().accesses_observed;
   bench.lookup(table, {1, 2, 3});
-  wait_until([&] { return bench.store().policy_stats().observed >= before + 3; });
+  wait_until([&] { return bench.store().policy_stats().accesses_observed >= before + 3; });
   bench.pool().before_write = nullptr;
   bench.store().close();
 }
@@ -386,8 +386,8 @@ TEST(planning_ends_with_a_new_layout) {
     // The simple one decides.
     CHECK_EQ(bench.store().stats().policy_bytes, 0);
     bench.store().use_policy(PlannedPolicy{.make = any_policy(random), .simple = "sieve"});
-    const std::uint64_t observed = bench.store().policy_stats().observed;
-    wait_until([&] { return bench.store().policy_stats().observed > observed; });
+    const std::uint64_t observed = bench.store().policy_stats().accesses_observed;
+    wait_until([&] { return bench.store().policy_stats().accesses_observed > observed; });
     CHECK(bench.store().stats().policy_bytes > 0);
   }
   readers.end();
@@ -436,7 +436,8 @@ TEST(planning_that_saves_nothing_pauses_and_goes_on) {
   CHECK_EQ(bench.store().policy_stats().reason, "");
   CHECK_EQ(bench.store().stats().resident_rows, 50);
   look_up_often(bench, table, rows, 1000);
-  wait_until([&] { return bench.store().policy_stats().observed > paused.observed; });
+  wait_until(
+      [&] { return bench.store().policy_stats().accesses_observed > paused.accesses_observed; });
 }
 
 /// Its policy was made for fewer slots.

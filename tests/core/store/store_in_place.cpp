@@ -209,7 +209,7 @@ TEST(background_threads_run_on_their_cpus) {
   StoreOptions options = copying(8);
   options.cpus = {current_cpus().front()};
   StoreBench bench(options, kMemory);
-  CHECK(bench.store().stats().cpus == options.cpus);
+  CHECK(bench.store().stats().background_cpus == options.cpus);
   options.cpus = {8000};
   CHECK_THROWS(std::invalid_argument, StoreBench(options, kMemory), "cpus has 8000");
 }

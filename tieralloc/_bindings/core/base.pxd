@@ -1,4 +1,4 @@
-# base/: element types, histograms, NUMA nodes, and spans over the caller's memory.
+# base/: element types, statistics, NUMA nodes, and spans over the caller's memory.
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -48,11 +48,19 @@ cdef extern from "base/dtype.hpp" namespace "tieralloc" nogil:
     size_t size_of(DType dtype) noexcept
 
 
-cdef extern from "base/histogram.hpp" namespace "tieralloc" nogil:
-    cdef cppclass HistogramSum:
-        uint64_t count() const
-        uint64_t max() const
-        uint64_t percentile(double fraction) const
+cdef extern from "base/statistics.hpp" namespace "tieralloc" nogil:
+    cdef cppclass StatisticValue:
+        pass
+
+    cdef cppclass Statistic:
+        string name
+        StatisticValue value
+
+    ctypedef vector[Statistic] Statistics
+
+
+cdef extern from "<variant>" namespace "std" nogil:
+    const T* get_if[T](const StatisticValue* value)
 
 
 cdef extern from "base/numa/nodes.hpp" namespace "tieralloc" nogil:
@@ -74,12 +82,9 @@ cdef extern from "base/numa/placement.hpp" namespace "tieralloc" nogil:
         c_bool strict
 
     cdef cppclass Placement:
-        int node
-        c_bool prefer
-        uint64_t pages
-        uint64_t elsewhere
-        string refused
-        string unverified
+        pass
+
+    StatisticValue statistic_of(const Placement& placement) except +
 
 
 cdef extern from "slow_tier/memory/sampler.hpp" namespace "tieralloc" nogil:

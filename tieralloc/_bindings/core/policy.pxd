@@ -8,7 +8,7 @@ from libcpp.pair cimport pair
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
-from tieralloc._bindings.core.base cimport FloatSpan, PositionSpan, RowSpan, WordSpan
+from tieralloc._bindings.core.base cimport FloatSpan, PositionSpan, RowSpan, Statistics, WordSpan
 from tieralloc._bindings.core.eviction cimport EvictionConfig, EvictionPolicy
 
 
@@ -57,15 +57,6 @@ cdef extern from "policy/prefetcher.hpp" namespace "tieralloc" nogil:
     const uint32_t kPrefetchHorizon
     vector[string] c_candidate_feature_names "tieralloc::candidate_feature_names"() except +
 
-    cdef cppclass PrefetchStats:
-        c_bool is_throttled
-        uint64_t throttles
-        uint64_t scored
-        uint64_t chosen
-        uint64_t used
-        double displaced
-        double calibration
-
 
 cdef extern from "policy/model.hpp" namespace "tieralloc" nogil:
     cdef cppclass MakeNetwork "tieralloc::PolicyModel::MakeNetwork":
@@ -97,15 +88,9 @@ cdef extern from "policy/model.hpp" namespace "tieralloc" nogil:
 
 cdef extern from "policy/learned_policy.hpp" namespace "tieralloc" nogil:
     cdef cppclass LearnedStats:
-        string active
-        string network
-        uint64_t observed
-        uint64_t evaluations
-        uint64_t switches
-        uint64_t sampled
-        double sample_rate
-        PrefetchStats prefetching
-        vector[pair[string, double]] miss_ratios
+        pass
+
+    Statistics statistics_of(const LearnedStats& stats) except +
 
     cdef cppclass LearnedPolicy:
         LearnedStats stats()

@@ -5,20 +5,15 @@ from libc.stdint cimport uint32_t, uint64_t
 from libcpp.memory cimport unique_ptr
 from libcpp.vector cimport vector
 
-from tieralloc._bindings.core.base cimport ByteSpan, PositionSpan, RowSpan, WordSpan
+from tieralloc._bindings.core.base cimport ByteSpan, PositionSpan, RowSpan, Statistics, WordSpan
 from tieralloc._bindings.core.eviction cimport EvictionConfig, EvictionPolicy
 
 
 cdef extern from "sim/simulator.hpp" namespace "tieralloc" nogil:
     cdef cppclass Counts:
-        uint64_t lookups
-        uint64_t hits
-        uint64_t on_demand_fetches
-        uint64_t evictions
-        uint64_t prefetches_issued
-        uint64_t prefetches_useful
-        uint64_t prefetches_late
-        uint64_t prefetches_useless
+        pass
+
+    Statistics statistics_of(const Counts& counts) except +
 
     cdef cppclass Calls:
         size_t samples

@@ -6,7 +6,7 @@ from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
-from tieralloc._bindings.core.base cimport DType, NodeRequest, Placement
+from tieralloc._bindings.core.base cimport DType, NodeRequest
 from tieralloc._bindings.errors cimport raise_core_error
 
 
@@ -20,12 +20,6 @@ cdef extern from "slow_tier/slow_pool.hpp" namespace "tieralloc" nogil:
 
     cdef cppclass SlowPool:
         pass
-
-    cdef cppclass MemoryTraits:
-        Placement placement
-        uint64_t huge_page_bytes
-        double extra_ns
-        unsigned overlap
 
 
 cdef extern from "slow_tier/file/file_pool.hpp" namespace "tieralloc" nogil:
@@ -61,16 +55,3 @@ cdef extern from "slow_tier/promotion.hpp" namespace "tieralloc" nogil:
         automatic
         always
         never
-
-    cdef cppclass LineCosts:
-        double slow_ns
-        double fast_ns
-
-    cdef cppclass PromotionStats:
-        PromotionRule rule
-        c_bool promotes
-        uint64_t trials
-        double with_copies_ns
-        double in_place_ns
-        double copy_ns
-        LineCosts costs

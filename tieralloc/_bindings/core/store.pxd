@@ -7,16 +7,10 @@ from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
-from tieralloc._bindings.core.base cimport DType, HistogramSum, NodeRequest, Placement, byte
+from tieralloc._bindings.core.base cimport DType, NodeRequest, Statistics, byte
 from tieralloc._bindings.core.kernels cimport Mode
-from tieralloc._bindings.core.policy cimport LearnedStats, MakePolicy
-from tieralloc._bindings.core.slow_tier cimport (
-    PromotionRule,
-    PromotionStats,
-    MemoryTraits,
-    SlowPool,
-    TableLayout,
-)
+from tieralloc._bindings.core.policy cimport MakePolicy
+from tieralloc._bindings.core.slow_tier cimport PromotionRule, SlowPool, TableLayout
 from tieralloc._bindings.errors cimport raise_core_error
 
 
@@ -55,6 +49,19 @@ cdef extern from "store/access_samples.hpp" namespace "tieralloc" nogil:
     cdef cppclass AccessSamples:
         vector[uint64_t] rows
         vector[uint32_t] lengths
+        uint64_t dropped
+
+
+cdef extern from "store/store_stats.hpp" namespace "tieralloc" nogil:
+    cdef cppclass PolicyStats:
+        pass
+
+    cdef cppclass StoreStats:
+        pass
+
+    Statistics statistics_of(const PolicyStats& stats) except +
+    Statistics statistics_of(const StoreStats& stats) except +
+    Statistics c_all_statistics "tieralloc::all_statistics"() except +
 
 
 cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
@@ -63,20 +70,6 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         string simple
         c_bool pauses
         c_bool in_background
-
-    cdef cppclass PolicyStats:
-        c_bool planned
-        string state
-        string reason
-        uint64_t steps
-        uint64_t observed
-        double cpu_seconds
-        double mean_lag
-        uint64_t max_lag
-        uint64_t pauses
-        double saved_seconds
-        double spent_seconds
-        vector[LearnedStats] tiers
 
     cdef cppclass FastBudget:
         uint64_t bytes
@@ -97,62 +90,6 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
     cdef cppclass c_Table "tieralloc::Table":
         TableLayout layout
 
-    cdef cppclass TierBytes:
-        size_t vectors
-        size_t index
-        size_t metadata
-
-    cdef cppclass TierCounts:
-        uint64_t evictions
-        uint64_t bypassed
-        uint64_t prefetches_issued
-        uint64_t prefetches_useless
-        uint64_t write_backs
-        uint64_t write_back_errors
-
-    cdef cppclass SlowTierStats:
-        string kind
-        string path
-        string engine
-        uint64_t bytes
-        uint64_t page_cache_bytes
-        c_bool in_place
-        MemoryTraits memory
-        PromotionStats admission
-
-    cdef cppclass StoreStats:
-        uint64_t calls
-        uint64_t lookups
-        uint64_t hits
-        uint64_t on_demand_fetches
-        uint64_t shared_fetches
-        uint64_t out_of_range
-        uint64_t waited_ns
-        uint64_t prefetches_useful
-        uint64_t prefetches_late
-        uint64_t prefetches_dropped
-        uint64_t updates
-        TierCounts tiers
-        uint64_t fast_rows
-        uint64_t resident_rows
-        uint64_t pinned_rows
-        uint64_t dirty_rows
-        TierBytes dram
-        uint64_t staging_bytes
-        uint64_t access_ring_bytes
-        uint64_t policy_bytes
-        uint64_t accesses_dropped
-        uint64_t huge_page_bytes
-        SlowTierStats slow
-        Placement fast_placement
-        vector[int] cpus
-        string index_kind
-        string write_back_error
-        HistogramSum call_hit
-        HistogramSum call_on_demand
-        HistogramSum row_hit
-        HistogramSum row_on_demand
-
     cdef cppclass c_Store "tieralloc::Store":
         c_Store(unique_ptr[SlowPool] pool, StoreOptions options) except +raise_core_error
         const c_Table& create_table(string name, uint64_t rows, uint32_t dim,
@@ -172,7 +109,7 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         c_bool belongs_here()
         StoreStats stats() except +raise_core_error
         void reset_stats() except +raise_core_error
-        void record_accesses(size_t capacity) except +raise_core_error
+        AccessSamples record_accesses(size_t capacity) except +raise_core_error
         AccessSamples drain_accesses() except +raise_core_error
         vector[uint64_t] capacities() except +raise_core_error
         void use_policy(const PlannedPolicy& policy) except +raise_core_error

@@ -1,5 +1,7 @@
-// counters.hpp: counters and histograms of calls. Each running call has a set of its own; stats()
-// sums the sets.
+// counters.hpp: the counters of a store, each listed once.
+//
+// Each call writes into a set of its own, so a counter has one writer: an increment is a relaxed
+// load and store. Store::stats() adds the sets up. tieralloc/stats.py documents every counter.
 #pragma once
 
 #include <atomic>
@@ -7,6 +9,34 @@
 #include <cstdint>
 
 #include "base/histogram.hpp"
+#include "base/statistics.hpp"
+
+// Counters of calls. X(group, name): `group` is the part of the statistics that has it, "" the top.
+#define TIERALLOC_CALL_COUNTERS(X) \
+  X("", calls)                     \
+  X("", hits)                      \
+  X("", on_demand_fetches)         \
+  X("", prefetches_useful)         \
+  X("", prefetches_late)           \
+  X("lookup", shared_fetches)      \
+  X("lookup", out_of_range)        \
+  X("lookup", waited_ns)
+
+// Histograms of nanoseconds. X(name)
+#define TIERALLOC_CALL_LATENCIES(X) \
+  X(call_hit)                       \
+  X(call_on_demand)                 \
+  X(row_hit)                        \
+  X(row_on_demand)
+
+// Counters of a fast tier, under its mutex. X(group, name)
+#define TIERALLOC_TIER_COUNTERS(X) \
+  X("", evictions)                 \
+  X("", prefetches_issued)         \
+  X("", prefetches_useless)        \
+  X("fast_tier", bypassed)         \
+  X("updates", write_backs)        \
+  X("updates", write_back_errors)
 
 namespace tieralloc {
 
@@ -24,28 +54,51 @@ class Count {
 };
 
 struct CallCounters {
-  Count calls;
-  Count hits;               ///< rows found in the fast tier, or fetched by the same call before
-  Count on_demand_fetches;  ///< distinct rows of a call fetched while it waits
-  Count shared_fetches;     ///< of these, reads started by another call
-  Count prefetches_useful;
-  Count prefetches_late;
-  Count out_of_range;  ///< indices served as row 0 under bounds_check_mode="warning"
-  Count waited_ns;     ///< ns that calls waited for the slow tier, summed over threads
-
-  Histogram call_hit;        ///< ns per call without a miss
-  Histogram call_on_demand;  ///< ns per call that waited for the slow tier
-  Histogram row_hit;         ///< ns per row in calls without a miss
-  Histogram row_on_demand;   ///< ns from submission to completion of a read, per row
+#define DECLARE(group, name) Count name;
+  TIERALLOC_CALL_COUNTERS(DECLARE)
+#undef DECLARE
+#define DECLARE(name) Histogram name;
+  TIERALLOC_CALL_LATENCIES(DECLARE)
+#undef DECLARE
 
   void clear() {
-    for (Count* count : {&calls, &hits, &on_demand_fetches, &shared_fetches, &prefetches_useful,
-                         &prefetches_late, &out_of_range, &waited_ns}) {
-      count->clear();
-    }
-    for (Histogram* histogram : {&call_hit, &call_on_demand, &row_hit, &row_on_demand}) {
-      histogram->clear();
-    }
+#define CLEAR(group, name) name.clear();
+    TIERALLOC_CALL_COUNTERS(CLEAR)
+#undef CLEAR
+#define CLEAR(name) name.clear();
+    TIERALLOC_CALL_LATENCIES(CLEAR)
+#undef CLEAR
+  }
+};
+
+/// The counters of all calls added up.
+struct CallTotals {
+#define DECLARE(group, name) std::uint64_t name = 0;
+  TIERALLOC_CALL_COUNTERS(DECLARE)
+#undef DECLARE
+#define DECLARE(name) HistogramSum name;
+  TIERALLOC_CALL_LATENCIES(DECLARE)
+#undef DECLARE
+
+  void add(const CallCounters& counters) {
+#define ADD(group, name) name += counters.name.get();
+    TIERALLOC_CALL_COUNTERS(ADD)
+#undef ADD
+#define ADD(name) name.add(counters.name);
+    TIERALLOC_CALL_LATENCIES(ADD)
+#undef ADD
+  }
+};
+
+struct TierCounts {
+#define DECLARE(group, name) std::uint64_t name = 0;
+  TIERALLOC_TIER_COUNTERS(DECLARE)
+#undef DECLARE
+
+  void add(const TierCounts& other) {
+#define ADD(group, name) name += other.name;
+    TIERALLOC_TIER_COUNTERS(ADD)
+#undef ADD
   }
 };
 

@@ -22,15 +22,6 @@ std::string describe(const TierPlan& plan) {
 
 }  // namespace
 
-void TierCounts::add(const TierCounts& other) {
-  evictions += other.evictions;
-  bypassed += other.bypassed;
-  prefetches_issued += other.prefetches_issued;
-  prefetches_useless += other.prefetches_useless;
-  write_backs += other.write_backs;
-  write_back_errors += other.write_back_errors;
-}
-
 FastTier::FastTier(const TierPlan& plan, std::vector<SlowExtent> extents, const std::string& policy,
                    std::uint64_t seed, EpochManager& epochs)
     : plan_(plan),

@@ -20,6 +20,7 @@
 #include <string>
 #include <vector>
 
+#include "base/counters.hpp"
 #include "base/memory.hpp"
 #include "base/types.hpp"
 #include "epoch/epoch_manager.hpp"
@@ -36,16 +37,6 @@
 #include "slow_tier/access_counts.hpp"
 
 namespace tieralloc {
-
-struct TierCounts {
-  std::uint64_t evictions = 0;
-  std::uint64_t bypassed = 0;  ///< rows fetched and not admitted
-  std::uint64_t prefetches_issued = 0;
-  std::uint64_t prefetches_useless = 0;
-  std::uint64_t write_backs = 0;
-  std::uint64_t write_back_errors = 0;
-  void add(const TierCounts& other);
-};
 
 class FastTier final : private SaturationObserver, private TierView {
  public:

@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/statistics.hpp"
 #include "eviction/planner.hpp"
 #include "eviction/policy.hpp"
 #include "policy/model.hpp"
@@ -26,23 +27,33 @@
 #include "policy/selector.hpp"
 #include "policy/value_ranking.hpp"
 
+// X(type, name). The last miss ratio is the learned policy's.
+#define TIERALLOC_LEARNED_STATISTICS(X) \
+  X(std::string, active)                \
+  X(std::string, network)               \
+  X(std::uint64_t, observed)            \
+  X(std::uint64_t, evaluations)         \
+  X(std::uint64_t, switches)            \
+  X(std::uint64_t, sampled)             \
+  X(double, sample_rate)                \
+  X(PrefetchStats, prefetching)         \
+  X(NamedRatios, miss_ratios)
+
 namespace tieralloc {
 
 struct LearnedStats {
-  std::string active;             ///< "learned", or the name of the active simple policy
-  std::string network;            ///< an instruction set, or "torch"
-  std::uint64_t observed = 0;     ///< accesses
-  std::uint64_t evaluations = 0;  ///< rows
-  std::uint64_t switches = 0;
-  std::uint64_t sampled = 0;  ///< accesses
-  double sample_rate = 0;
-  PrefetchStats prefetching;
-  std::vector<std::pair<std::string, double>> miss_ratios;  ///< estimates; the learned policy last
+  TIERALLOC_LEARNED_STATISTICS(TIERALLOC_FIELD)
 
   /// The best simple policy, and the share of its fetches that the learned policy avoids; "" and 0
   /// without estimates.
   std::pair<std::string, double> avoided() const;
 };
+
+inline Statistics statistics_of(const LearnedStats& source) {
+  Statistics statistics;
+  TIERALLOC_LEARNED_STATISTICS(TIERALLOC_ADD_FIELD)
+  return statistics;
+}
 
 class LearnedPolicy final : public EvictionPolicy, public Planner {
  public:

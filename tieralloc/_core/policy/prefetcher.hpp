@@ -24,12 +24,23 @@
 #include <memory>
 #include <vector>
 
+#include "base/statistics.hpp"
 #include "eviction/planner.hpp"
 #include "policy/back_off.hpp"
 #include "policy/candidates.hpp"
 #include "policy/change_detector.hpp"
 #include "policy/model.hpp"
 #include "policy/row_history.hpp"
+
+// X(type, name, initial value)
+#define TIERALLOC_PREFETCH_STATISTICS(X) \
+  X(bool, is_throttled)                  \
+  X(std::uint64_t, throttles)            \
+  X(std::uint64_t, scored)               \
+  X(std::uint64_t, chosen)               \
+  X(std::uint64_t, used)                 \
+  X(double, displaced)                   \
+  X(double, calibration, 1)
 
 namespace tieralloc {
 
@@ -40,14 +51,14 @@ struct PrefetchOutcomes {
 };
 
 struct PrefetchStats {
-  bool is_throttled = false;  ///< now
-  std::uint64_t throttles = 0;
-  std::uint64_t scored = 0;  ///< candidates
-  std::uint64_t chosen = 0;
-  std::uint64_t used = 0;
-  double displaced = 0;    ///< estimated hits lost to prefetched rows
-  double calibration = 1;  ///< factor of predicted chances
+  TIERALLOC_PREFETCH_STATISTICS(TIERALLOC_FIELD)
 };
+
+inline Statistics statistics_of(const PrefetchStats& source) {
+  Statistics statistics;
+  TIERALLOC_PREFETCH_STATISTICS(TIERALLOC_ADD_FIELD)
+  return statistics;
+}
 
 class Prefetcher {
  public:

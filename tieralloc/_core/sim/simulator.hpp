@@ -21,23 +21,34 @@
 #include <utility>
 #include <vector>
 
+#include "base/statistics.hpp"
 #include "base/types.hpp"
 #include "eviction/planner.hpp"
 #include "eviction/policy.hpp"
 #include "index/row_index.hpp"
 
+// X(type, name): the counts of a store (tieralloc/stats.py) that do not depend on bytes.
+#define TIERALLOC_SIMULATED_COUNTS(X) \
+  X(std::uint64_t, lookups)           \
+  X(std::uint64_t, hits)              \
+  X(std::uint64_t, on_demand_fetches) \
+  X(std::uint64_t, evictions)         \
+  X(std::uint64_t, prefetches_issued) \
+  X(std::uint64_t, prefetches_useful) \
+  X(std::uint64_t, prefetches_late)   \
+  X(std::uint64_t, prefetches_useless)
+
 namespace tieralloc {
 
 struct Counts {
-  std::uint64_t lookups = 0;
-  std::uint64_t hits = 0;
-  std::uint64_t on_demand_fetches = 0;
-  std::uint64_t evictions = 0;
-  std::uint64_t prefetches_issued = 0;
-  std::uint64_t prefetches_useful = 0;   ///< used before they were evicted
-  std::uint64_t prefetches_late = 0;     ///< looked up while in flight: also an on-demand fetch
-  std::uint64_t prefetches_useless = 0;  ///< evicted unused
+  TIERALLOC_SIMULATED_COUNTS(TIERALLOC_FIELD)
 };
+
+inline Statistics statistics_of(const Counts& source) {
+  Statistics statistics;
+  TIERALLOC_SIMULATED_COUNTS(TIERALLOC_ADD_FIELD)
+  return statistics;
+}
 
 /// Throws std::out_of_range for a row that is not below `rows`, naming the first one and its
 /// position.

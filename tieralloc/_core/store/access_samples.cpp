@@ -36,6 +36,11 @@ std::size_t take_call(std::span<const std::uint64_t>& words, std::vector<Bag>& b
 
 }  // namespace
 
+void AccessSamples::append(const AccessSamples& other) {
+  rows.insert(rows.end(), other.rows.begin(), other.rows.end());
+  lengths.insert(lengths.end(), other.lengths.begin(), other.lengths.end());
+}
+
 void AccessSamples::append(std::span<const std::uint64_t> words) {
   std::vector<Bag> bags;
   while (!words.empty()) {

@@ -1,7 +1,10 @@
-// accesses.cpp: accesses of lookups, recorded for a policy or for the caller.
+// accesses.cpp: the rings of accesses, and their readers: a recorder and a policy that plans.
+#include <algorithm>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 #include "base/limits.hpp"
 #include "store/store.hpp"
@@ -21,42 +24,84 @@ AccessRing* make_ring(std::size_t capacity) {
 
 }  // namespace
 
-void Store::record_accesses(std::size_t capacity) {
+AccessSamples Store::record_accesses(std::size_t capacity) {
   check_fork();
   if (capacity > kMaxRingWords) {
     throw std::invalid_argument("capacity is " + std::to_string(capacity) + ", expected at most " +
                                 std::to_string(kMaxRingWords));
   }
   ExclusiveGuard exclusive(epochs_);
-  epochs_.check_open();
-  set_access_rings(capacity);
+  if (capacity > 0) epochs_.check_open();
+  return set_access_rings(AccessReader::recorder, capacity);
 }
 
-/// Under an ExclusiveGuard.
-void Store::set_access_rings(std::size_t capacity) {
-  states_.each([](CallState& state) { delete state.accesses.exchange(nullptr); });
-  access_capacity_.store(capacity, std::memory_order_relaxed);
+/// Sets the words of a ring that a reader needs, 0 if none. Under an ExclusiveGuard. Returns the
+/// accesses that it has not drained; the other reader keeps its own.
+AccessSamples Store::set_access_rings(AccessReader reader, std::size_t capacity) {
+  std::lock_guard lock(drain_mutex_);
+  AccessSamples rest = take_accesses(reader);
+  queue_of(reader).capacity = capacity;
+  std::size_t needed = 0;
+  for (const AccessQueue& queue : access_queues_) needed = std::max(needed, queue.capacity);
+  if (needed == access_capacity_.load(std::memory_order_relaxed)) return rest;
+  states_.each([&](CallState& state) {
+    const std::unique_ptr<AccessRing> ring(state.accesses.exchange(nullptr));
+    if (ring != nullptr) former_dropped_ += ring->dropped();
+  });
+  access_capacity_.store(needed, std::memory_order_relaxed);
+  return rest;
 }
 
 AccessSamples Store::drain_accesses() {
   check_fork();
   ReadGuard guard(epochs_);
-  return drain_rings();
+  return drain_rings(AccessReader::recorder);
 }
 
 /// With a ReadGuard.
-AccessSamples Store::drain_rings() {
+AccessSamples Store::drain_rings(AccessReader reader) {
   std::lock_guard lock(drain_mutex_);
-  AccessSamples samples;
+  return take_accesses(reader);
+}
+
+/// Under `drain_mutex_`.
+AccessSamples Store::take_accesses(AccessReader reader) {
+  AccessSamples popped;
   std::vector<std::uint64_t> words;
   states_.each([&](CallState& state) {
     AccessRing* ring = state.accesses.load(std::memory_order_acquire);
     if (ring == nullptr) return;
     words.clear();
     ring->pop(words);
-    samples.append(words);
+    popped.append(words);
   });
+  AccessQueue& own = queue_of(reader);
+  for (AccessQueue& queue : access_queues_) {
+    if (&queue == &own || queue.capacity == 0) continue;
+    if (queue.pending.rows.size() + popped.rows.size() <= AccessQueue::kMaxRows) {
+      queue.pending.append(popped);
+    } else {
+      former_dropped_ += popped.rows.size();
+    }
+  }
+  AccessSamples samples = std::exchange(own.pending, {});
+  if (samples.lengths.empty()) {
+    samples = std::move(popped);
+  } else {
+    samples.append(popped);
+  }
+  if (own.capacity == 0) samples = {};
+  samples.dropped = dropped_accesses();
   return samples;
+}
+
+std::uint64_t Store::dropped_accesses() const {
+  std::uint64_t dropped = former_dropped_;
+  states_.each([&](const CallState& state) {
+    const AccessRing* ring = state.accesses.load(std::memory_order_acquire);
+    if (ring != nullptr) dropped += ring->dropped();
+  });
+  return dropped;
 }
 
 /// The ring of a call, made for its first call; null if accesses are not recorded.

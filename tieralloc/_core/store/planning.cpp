@@ -99,7 +99,7 @@ void Store::use_policy(const std::string& name) {
   policy_ = name;
   if (planning_ == nullptr) return;
   planning_.reset();
-  set_access_rings(0);
+  set_access_rings(AccessReader::planner, 0);
 }
 
 void Store::use_policy(const PlannedPolicy& policy) {
@@ -113,7 +113,6 @@ void Store::use_policy(const PlannedPolicy& policy) {
     epochs_.check_open();
     auto planning = std::make_unique<Planning>();
     planning->policy = policy;
-    planning->stats.planned = true;
     planning->stats.state = "running";
     std::vector<std::unique_ptr<EvictionPolicy>> made;
     for (auto& tier : tiers_) {
@@ -124,7 +123,7 @@ void Store::use_policy(const PlannedPolicy& policy) {
     planning->drained = lookups();
     planning->cost_benefit.begin({planning->drained, 0, 0});
     planning_ = std::move(planning);
-    set_access_rings(kRingWords);
+    set_access_rings(AccessReader::planner, kRingWords);
   } catch (...) {
     start_planning();  // the former policy continues
     throw;
@@ -212,7 +211,7 @@ std::size_t Store::plan(bool waits) {
     more = false;
     for_planners([&](FastTier& tier) { more = tier.collect() || more; });
     const std::uint64_t drained = lookups();
-    const AccessSamples samples = drain_rings();
+    const AccessSamples samples = drain_rings(AccessReader::planner);
     observe(samples);
     for_planners([](FastTier& tier) { tier.evaluate(); });
     for_planners([](FastTier& tier) { tier.apply(); });
@@ -293,13 +292,13 @@ void Store::count_step(std::size_t accesses, std::uint64_t drained, double secon
   std::lock_guard lock(planning.mutex);
   PolicyStats& stats = planning.stats;
   ++stats.steps;
-  stats.observed += accesses;
+  stats.accesses_observed += accesses;
   stats.cpu_seconds += seconds;
   if (before > drained || drained > now) return;  // counters were reset
   planning.lag_sum += static_cast<double>(accesses) *
                       (static_cast<double>(now) - static_cast<double>(before + drained) / 2);
-  stats.mean_lag = planning.lag_sum / static_cast<double>(stats.observed);
-  stats.max_lag = std::max(stats.max_lag, now - before);
+  stats.policy_lag.mean = planning.lag_sum / static_cast<double>(stats.accesses_observed);
+  stats.policy_lag.max = std::max(stats.policy_lag.max, now - before);
 }
 
 /// With a ReadGuard.
@@ -346,7 +345,7 @@ void Store::begin_pause(const std::string& simple, std::uint64_t lookups) {
     ExclusiveGuard exclusive(epochs_);
     if (epochs_.is_closed()) return;
     planning.parked = swap_policies(make_simple(simple), simple);
-    set_access_rings(0);
+    set_access_rings(AccessReader::planner, 0);
   }
   planning.pause_left = lookups;
   planning.drained = this->lookups();
@@ -371,7 +370,7 @@ bool Store::end_pause() {
       swap_policies(std::move(planning.parked), planning.policy.simple);
     }
     planning.parked.clear();
-    set_access_rings(kRingWords);
+    set_access_rings(AccessReader::planner, kRingWords);
   }
   planning.drained = lookups();
   planning.cost_benefit.begin({planning.drained, 0, thread_seconds()});
@@ -387,7 +386,7 @@ void Store::fail_planning(const std::string& reason) {
     ExclusiveGuard exclusive(epochs_);
     if (epochs_.is_closed()) return;
     swap_policies(make_simple(planning_->policy.simple), planning_->policy.simple);
-    set_access_rings(0);
+    set_access_rings(AccessReader::planner, 0);
   }
   std::lock_guard lock(planning_->mutex);
   planning_->stats.state = "failed";

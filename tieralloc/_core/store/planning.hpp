@@ -11,6 +11,7 @@
 #include "policy/cost_benefit.hpp"
 #include "policy/learned_policy.hpp"
 #include "store/fetcher.hpp"
+#include "store/store_stats.hpp"
 
 namespace tieralloc {
 
@@ -20,21 +21,6 @@ struct PlannedPolicy {
   std::string simple = "s3fifo";  ///< decides while the planned policy is paused
   bool pauses = false;            ///< pause it while it costs more than it saves
   bool in_background = true;      ///< false: `step_policy` makes its steps
-};
-
-struct PolicyStats {
-  bool planned = false;  ///< false: a simple policy, the rest is 0
-  std::string state;     ///< "running", "paused" or "failed"
-  std::string reason;    ///< of a pause or a failure
-  std::uint64_t steps = 0;
-  std::uint64_t observed = 0;  ///< accesses
-  double cpu_seconds = 0;      ///< of the background thread
-  double mean_lag = 0;         ///< accesses until the end of the step that observed it
-  std::uint64_t max_lag = 0;
-  std::uint64_t pauses = 0;
-  double saved_seconds = 0;         ///< of waiting, in the last complete window
-  double spent_seconds = 0;         ///< of CPU, in the same
-  std::vector<LearnedStats> tiers;  ///< of learned policies
 };
 
 /// A planned policy and its state. Members without a named lock belong to the planning thread, or

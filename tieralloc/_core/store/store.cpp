@@ -10,6 +10,7 @@
 #include "base/numa/cpus.hpp"
 #include "base/numa/nodes.hpp"
 #include "base/thread_class.hpp"
+#include "kernels/kernels.hpp"
 #include "slow_tier/memory/costs.hpp"
 
 namespace tieralloc {
@@ -291,16 +292,16 @@ void add_tier(FastTier& tier, StoreStats& stats) {
     stats.policy_bytes += tier.planner() == nullptr ? 0 : tier.planner()->bytes();
   }
   stats.fast_rows += tier.capacity();
-  stats.dram.vectors += tier.bytes().vectors;
-  stats.dram.index += tier.bytes().index;
-  stats.dram.metadata += tier.bytes().metadata;
+  stats.vector_bytes += tier.bytes().vectors;
+  stats.index_bytes += tier.bytes().index;
+  stats.metadata_bytes += tier.bytes().metadata;
   // Not under the lock: reads the kernel's description of all memory of the process.
   stats.huge_page_bytes += huge_page_bytes(tier.vectors().data(), tier.vectors().size());
   const std::string kind = tier.index_kind();
-  if (stats.index_kind.empty()) {
-    stats.index_kind = kind;
-  } else if (stats.index_kind != kind) {
-    stats.index_kind = "direct, hash";
+  if (stats.index.empty()) {
+    stats.index = kind;
+  } else if (stats.index != kind) {
+    stats.index = "direct, hash";
   }
 }
 
@@ -312,40 +313,35 @@ StoreStats Store::stats() {
   enter(guard);
   StoreStats stats;
   states_.each([&](const CallState& state) {
-    const CallCounters& counters = state.counters;
-    stats.calls += counters.calls.get();
-    stats.hits += counters.hits.get();
-    stats.on_demand_fetches += counters.on_demand_fetches.get();
-    stats.shared_fetches += counters.shared_fetches.get();
-    stats.out_of_range += counters.out_of_range.get();
-    stats.waited_ns += counters.waited_ns.get();
-    stats.prefetches_useful += counters.prefetches_useful.get();
-    stats.prefetches_late += counters.prefetches_late.get();
-    stats.call_hit.add(counters.call_hit);
-    stats.call_on_demand.add(counters.call_on_demand);
-    stats.row_hit.add(counters.row_hit);
-    stats.row_on_demand.add(counters.row_on_demand);
+    stats.add(state.counters);
     if (const AccessRing* ring = state.accesses.load(std::memory_order_acquire)) {
-      stats.accesses_dropped += ring->dropped();
       stats.access_ring_bytes += ring->bytes();
     }
   });
+  stats.accesses_dropped = dropped_accesses() - dropped_at_reset_;
   stats.lookups = stats.hits + stats.on_demand_fetches;
-  stats.updates = updates_.load(std::memory_order_relaxed);
+  stats.miss_ratio = stats.lookups == 0 ? 0
+                                        : static_cast<double>(stats.on_demand_fetches) /
+                                              static_cast<double>(stats.lookups);
+  stats.kernels = kernel_isa();
+  stats.updated_rows = updates_.load(std::memory_order_relaxed);
   stats.prefetches_dropped = prefetch_queue_.dropped();
   stats.tiers = former_counts_;
   for (auto& tier : tiers_) add_tier(*tier, stats);
   stats.staging_bytes = buffers_.bytes();
+  stats.page_cache_bytes = pool_->cached_bytes();
+  stats.total_bytes = stats.vector_bytes + stats.index_bytes + stats.metadata_bytes +
+                      stats.staging_bytes + stats.access_ring_bytes + stats.policy_bytes +
+                      stats.page_cache_bytes;
   stats.slow = {.kind = pool_->kind(),
                 .path = pool_->path(),
                 .engine = pool_->engine(),
                 .bytes = pool_->bytes(),
-                .page_cache_bytes = pool_->cached_bytes(),
                 .in_place = pool_->in_place(),
                 .memory = pool_->memory(),
                 .admission = promotion_.stats()};
   stats.fast_placement = fast_placement_;
-  stats.cpus = options_.cpus;
+  stats.background_cpus = options_.cpus;
   std::lock_guard lock(error_mutex_);
   stats.write_back_error = write_back_error_;
   return stats;
@@ -358,6 +354,7 @@ void Store::reset_stats() {
   states_.each([](CallState& state) { state.counters.clear(); });
   for (auto& tier : tiers_) tier->clear_counts();
   former_counts_ = {};
+  dropped_at_reset_ = dropped_accesses();
   prefetch_queue_.clear_dropped();
   updates_.store(0, std::memory_order_relaxed);
 }

@@ -19,6 +19,8 @@
 // Lock order: use_policy_, ExclusiveGuard, write_back_mutex_, FastTier::mutex().
 #pragma once
 
+#include <array>
+#include <atomic>
 #include <condition_variable>
 #include <deque>
 #include <memory>
@@ -42,6 +44,7 @@
 #include "store/planning.hpp"
 #include "store/prefetch_queue.hpp"
 #include "store/promoter.hpp"
+#include "store/store_stats.hpp"
 #include "store/tier_plan.hpp"
 
 namespace tieralloc {
@@ -71,36 +74,6 @@ struct Table {
   std::uint64_t offset_of(TableRow row) const { return layout.offset + row.value * layout.stride; }
   /// StoreRow minus TierRow of each row, in wrapping arithmetic.
   std::uint64_t store_shift() const { return first_store_row.value - first_tier_row.value; }
-};
-
-struct SlowTierStats {
-  std::string kind, path, engine;
-  std::uint64_t bytes = 0;
-  std::uint64_t page_cache_bytes = 0;
-  bool in_place = false;
-  MemoryTraits memory;  ///< if rows are read in place
-  PromotionStats admission;
-};
-
-struct StoreStats {
-  std::uint64_t calls = 0, lookups = 0, hits = 0, on_demand_fetches = 0, shared_fetches = 0;
-  std::uint64_t out_of_range = 0;
-  std::uint64_t waited_ns = 0;
-  std::uint64_t prefetches_useful = 0, prefetches_late = 0, prefetches_dropped = 0;
-  std::uint64_t updates = 0;
-  TierCounts tiers;
-  std::uint64_t fast_rows = 0, resident_rows = 0, pinned_rows = 0, dirty_rows = 0;
-  TierBytes dram;
-  std::uint64_t staging_bytes = 0, access_ring_bytes = 0;
-  std::uint64_t policy_bytes = 0;  ///< of a planned policy, without the tiers' metadata
-  std::uint64_t huge_page_bytes = 0;
-  std::uint64_t accesses_dropped = 0;
-  SlowTierStats slow;
-  Placement fast_placement;
-  std::vector<int> cpus;  ///< of background threads; none: any
-  std::string index_kind;
-  std::string write_back_error;  ///< the last one; empty after a success
-  HistogramSum call_hit, call_on_demand, row_hit, row_on_demand;
 };
 
 class Store {
@@ -152,8 +125,9 @@ class Store {
   /// False in a forked child, which can neither use nor destroy the store.
   bool belongs_here() const;
 
-  /// Records accesses of lookups in a ring of `capacity` words per thread; 0: stops.
-  void record_accesses(std::size_t capacity);
+  /// Records accesses of lookups in a ring of at least `capacity` words per thread; 0 stops, also
+  /// once closed. Returns the accesses recorded before and not drained.
+  AccessSamples record_accesses(std::size_t capacity);
   /// Removes and returns the accesses recorded, per thread in the order of its calls.
   AccessSamples drain_accesses();
 
@@ -223,8 +197,13 @@ class Store {
   void fail_planning(const std::string& reason);
 
   // accesses.cpp
-  void set_access_rings(std::size_t capacity);
-  AccessSamples drain_rings();
+  AccessSamples set_access_rings(AccessReader reader, std::size_t capacity);
+  AccessSamples drain_rings(AccessReader reader);
+  AccessSamples take_accesses(AccessReader reader);
+  std::uint64_t dropped_accesses() const;
+  AccessQueue& queue_of(AccessReader reader) {
+    return access_queues_[static_cast<std::size_t>(reader)];
+  }
 
   // prefetch.cpp
   bool uses_copies() const;
@@ -250,6 +229,9 @@ class Store {
 
   std::atomic<std::size_t> access_capacity_{0};
   std::mutex drain_mutex_;
+  std::array<AccessQueue, 2> access_queues_;      ///< by AccessReader, under `drain_mutex_`
+  std::atomic<std::uint64_t> former_dropped_{0};  ///< accesses that no ring counts
+  std::atomic<std::uint64_t> dropped_at_reset_{0};
   std::atomic<std::uint64_t> updates_{0};
   std::mutex write_back_mutex_;      ///< one writer of rows at a time
   std::uint64_t written_bytes_ = 0;  ///< since the page cache was dropped

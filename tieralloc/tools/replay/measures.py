@@ -11,6 +11,7 @@ from tieralloc.tools.replay.arrivals import is_saturated, waiting_calls
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tieralloc.stats import Latency, StoreStats
     from tieralloc.tools.replay.callers import Times
 
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
@@ -19,13 +20,13 @@ _CURVE = tuple(1 - 10 ** (-step / 10) for step in range(61))
 
 
 def contract_figures(
-    stats: dict[str, Any], times: Times, threads: int, rate: float | None
+    stats: StoreStats, times: Times, threads: int, rate: float | None
 ) -> dict[str, Any]:
     """Rows a second and the latency of a call: at a rate, or of a closed loop where it is None."""
     # What a closed loop's callers do between their calls is not the store's time.
     busy = times.latencies.sum() * 1e-9 / threads if rate is None else times.seconds
     return {
-        "rows_per_second": stats["lookups"] / busy,
+        "rows_per_second": stats.lookups / busy,
         "latency_us": _quantiles_us(times.latencies),
     }
 
@@ -46,12 +47,12 @@ def load_figures(times: Times, threads: int, rate: float | None) -> dict[str, An
     return figures
 
 
-def latency_figures(stats: dict[str, Any], times: Times) -> dict[str, Any]:
+def latency_figures(stats: StoreStats, times: Times) -> dict[str, Any]:
     """How latencies are distributed: in the store by outcome, and as callers saw them."""
     return {
         "latency_us_by_outcome": {
-            "hit": _histogram_us(stats["latency_ns"]["call_hit"]),
-            "on_demand": _histogram_us(stats["latency_ns"]["call_on_demand"]),
+            "hit": _histogram_us(stats.latency.call_hit),
+            "on_demand": _histogram_us(stats.latency.call_on_demand),
         },
         "latency_curve_us": _curve_us(times.latencies),
     }
@@ -69,5 +70,8 @@ def _curve_us(latencies: NDArray[np.int64]) -> list[list[float]]:
     return [list(pair) for pair in zip([*fractions, 1.0], (values / 1000).tolist(), strict=True)]
 
 
-def _histogram_us(histogram: dict[str, int]) -> dict[str, float]:
-    return {key: value if key == "count" else value / 1000 for key, value in histogram.items()}
+def _histogram_us(latency: Latency) -> dict[str, float]:
+    return {
+        name.removesuffix("_ns"): value / 1000 if name.endswith("_ns") else value
+        for name, value in latency.to_dict().items()
+    }

@@ -28,6 +28,7 @@ from tieralloc.trace.stream import count_distinct, fast_rows, first_counted
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from tieralloc.stats import StoreStats
     from tieralloc.trace import Trace
 
 #: How long calls arrive at a rate, at most.
@@ -126,7 +127,7 @@ def replay(
         grew); and latency_us_by_outcome (in the store, without waiting for a thread: of calls that
         found all rows, and of those that fetched on demand), latency_curve_us [[fraction, µs], …],
         dram (its parts), embedding_dim, batch_size, threads, calls, verified (calls checked);
-        emulated (whether the slow tier is), and with `slow` admission and placement, as `stats` has
+        emulated (whether the slow tier is), and with `slow` promotion and placement, as `stats` has
         them, and where it is emulated extra_ns and overlap.
 
     Raises
@@ -264,7 +265,7 @@ class _Tables(NamedTuple):
 
 
 _Open: TypeAlias = Callable[[str, int], TieredStore]
-_Describe: TypeAlias = Callable[[dict[str, Any]], str]
+_Describe: TypeAlias = "Callable[[StoreStats], str]"
 
 
 def _on_file(path: Path, tables: _Tables, engine: str, seed: int) -> tuple[_Open, _Describe]:
@@ -277,8 +278,8 @@ def _on_file(path: Path, tables: _Tables, engine: str, seed: int) -> tuple[_Open
             path, fast_rows=capacity, policy=policy, auto_pause=False, engine=engine, seed=seed
         )
 
-    def describe(stats: dict[str, Any]) -> str:
-        return f"file: {stats['slow_tier']['engine']} on {file_system_of(path).kind}"
+    def describe(stats: StoreStats) -> str:
+        return f"file: {stats.slow_tier.engine} on {file_system_of(path).kind}"
 
     return open_store, describe
 
@@ -304,10 +305,10 @@ def _in_memory(
             raise
         return store
 
-    def describe(stats: dict[str, Any]) -> str:
-        tier = stats["slow_tier"]
-        where = "local memory" if isinstance(slow, EmulatedMemory) else tier["path"]
-        return f"{tier['kind']}: {where}, {tier['engine']}"
+    def describe(stats: StoreStats) -> str:
+        tier = stats.slow_tier
+        where = "local memory" if isinstance(slow, EmulatedMemory) else tier.path
+        return f"{tier.kind}: {where}, {tier.engine}"
 
     return open_store, describe
 

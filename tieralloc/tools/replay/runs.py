@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tieralloc.stats import StoreStats
+
 #: Rates of "auto", as shares of what a closed loop reaches. From 1 on the first that saturates is
 #: the last: the closed loop may have had a slower moment of the machine.
 AUTO_SHARES = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7, 2.0)
@@ -68,7 +70,7 @@ class Bench:
     """
 
     open_store: Callable[[str, int], TieredStore]
-    slow_tier: Callable[[dict[str, Any]], str]
+    slow_tier: Callable[[StoreStats], str]
     trace: str
     source: SourceRows
     warm_up: Callable[[], Iterator[Call]]
@@ -122,9 +124,12 @@ class Bench:
             if rate is not None:
                 done(rows)
             stats = store.stats()
-        counts = count_record(label, self.trace, fraction, capacity, stats)
-        if stats["policy_stats"] is not None:
-            counts["policy_stats"] = stats["policy_stats"]
+        counts = count_record(label, self.trace, fraction, capacity, stats.to_dict())
+        if stats.policy_stats is not None:
+            counts["policy_stats"] = {
+                **stats.policy_stats.to_dict(),
+                "accesses_dropped": stats.lookup.accesses_dropped,
+            }
         verified = 0 if source is None else len(warming.due) + len(calls)
         return {**counts, **self._figures(stats, times, rate), "verified": verified}
 
@@ -135,13 +140,13 @@ class Bench:
         calls = self.calls[: max(calls_within(self.settings.seconds, rate), 1)]
         return calls, poisson_arrivals(len(calls), rate, self.seed)
 
-    def _figures(self, stats: dict[str, Any], times: Times, rate: float | None) -> dict[str, Any]:
+    def _figures(self, stats: StoreStats, times: Times, rate: float | None) -> dict[str, Any]:
         threads = self.settings.threads
-        dram = dict(stats["dram_bytes"])
-        in_place = {} if stats["admission"] is None else _in_place_figures(stats)
+        dram = stats.dram.to_dict()
+        del dram["huge_page_bytes"]
         return {
             **contract_figures(stats, times, threads, rate),
-            "dram_bytes": dram.pop("total"),
+            "dram_bytes": dram.pop("total_bytes"),
             "slow_tier": self.slow_tier(stats),
             "machine": _machine.describe(),
             **load_figures(times, threads, rate),
@@ -151,16 +156,18 @@ class Bench:
             "batch_size": self.settings.batch_size,
             "threads": threads,
             "warm_up_lookups": self.warm_up_rows,
-            "calls": stats["calls"],
-            "emulated": stats["slow_tier"]["emulated"],
-            **in_place,
+            "calls": stats.calls,
+            "emulated": stats.slow_tier.is_emulated,
+            **_in_place_figures(stats),
         }
 
 
-def _in_place_figures(stats: dict[str, Any]) -> dict[str, Any]:
-    slow = stats["slow_tier"]
-    emulated = {name: slow[name] for name in ("extra_ns", "overlap") if name in slow}
-    return {"admission": stats["admission"], "placement": slow["placement"], **emulated}
+def _in_place_figures(stats: StoreStats) -> dict[str, Any]:
+    if stats.promotion is None:
+        return {}
+    slow = stats.slow_tier.to_dict()
+    emulated = {name: slow[name] for name in ("extra_ns", "overlap") if slow["is_emulated"]}
+    return {"promotion": stats.promotion.to_dict(), "placement": slow["placement"], **emulated}
 
 
 def calls_within(seconds: float, rate: float) -> int:

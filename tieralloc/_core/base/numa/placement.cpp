@@ -40,6 +40,19 @@ void Placement::add(const Placement& other) {
   if (unverified.empty()) unverified = other.unverified;
 }
 
+StatisticValue statistic_of(const Placement& placement) {
+  if (placement.node < 0) return {};
+  const bool is_known = placement.unverified.empty();
+  return Statistics{
+      {"node", static_cast<std::uint64_t>(placement.node)},
+      {"mode", std::string(!placement.refused.empty() ? "unbound"
+                           : placement.prefer         ? "prefer"
+                                                      : "bind")},
+      {"pages", placement.pages},
+      {"pages_elsewhere", is_known ? StatisticValue(placement.elsewhere) : StatisticValue()},
+      {"refused", placement.refused.empty() ? placement.unverified : placement.refused}};
+}
+
 NodeScope::NodeScope(const NodeRequest& request) : request_(request), outer_(innermost) {
   placement_.node = request.node;
   placement_.prefer = request.prefer;

@@ -9,6 +9,8 @@
 #include <cstdint>
 #include <string>
 
+#include "base/statistics.hpp"
+
 namespace tieralloc {
 
 struct NodeRequest {
@@ -27,6 +29,9 @@ struct Placement {
 
   void add(const Placement& other);
 };
+
+/// A group of its values; nothing unless a node was asked for.
+StatisticValue statistic_of(const Placement& placement);
 
 class NodeScope {
  public:

@@ -1,0 +1,102 @@
+"""Statistics: the core's names are the dataclasses' fields, which are documented."""
+
+import ast
+import dataclasses
+import inspect
+import json
+import types
+import typing
+from operator import getitem
+
+import pytest
+
+from tieralloc import stats
+from tieralloc._bindings import all_statistics
+from tieralloc.stats import Group, PolicyStats, StoreStats
+
+#: Added by Python: the core does not know a policy by its name.
+OF_PYTHON = {"policy", "policy_stats.fallback"}
+#: Names are those of policies.
+OPEN = "miss_ratios"
+
+
+def names_of_core(statistics, prefix=""):
+    names = set()
+    for name, value in statistics.items():
+        inner = value[0] if isinstance(value, tuple) and value else value
+        if isinstance(inner, dict) and name != OPEN:
+            names |= names_of_core(inner, f"{prefix}{name}.")
+        else:
+            names.add(prefix + name)
+    return names
+
+
+def names_of_fields(group, prefix=""):
+    names = set()
+    for name, hint in typing.get_type_hints(group).items():
+        kinds = [hint]
+        if typing.get_origin(hint) in (tuple, types.UnionType):
+            kinds = typing.get_args(hint)
+        inner = [kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, Group)]
+        names |= names_of_fields(inner[0], f"{prefix}{name}.") if inner else {prefix + name}
+    return names
+
+
+def test_core_and_fields_have_the_same_names():
+    assert names_of_core(all_statistics()) | OF_PYTHON == names_of_fields(StoreStats)
+
+
+def test_every_field_is_documented_unless_its_group_is():
+    tree = ast.parse(inspect.getsource(stats))
+    groups = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    undocumented = []
+    for name, node in groups.items():
+        for item, following in zip(node.body, [*node.body[1:], None], strict=True):
+            if not isinstance(item, ast.AnnAssign):
+                continue
+            is_documented = isinstance(following, ast.Expr)
+            if not is_documented and ast.unparse(item.annotation) not in groups:
+                undocumented.append(f"{name}.{item.target.id}")
+        assert ast.get_docstring(node), name
+    assert not undocumented
+
+
+def test_missing_and_unknown_names_are_an_error():
+    values = {**all_statistics()["policy_stats"], "fallback": "lru"}
+    assert PolicyStats.of(values).fallback == "lru"
+    del values["steps"]
+    values["stepps"] = 0
+    with pytest.raises(TypeError, match=r"PolicyStats: .*missing: .'steps'.*unknown: .'stepps'"):
+        PolicyStats.of(values)
+
+
+def test_nested_groups_become_dataclasses_and_dicts_again():
+    values = {**all_statistics(), "policy": "lru"}
+    values["policy_stats"]["fallback"] = "lru"
+    values["promotion"] = None
+    made = StoreStats.of(values)
+    assert isinstance(made.policy_stats.tiers[0].prefetching, stats.PolicyPrefetchStats)
+    assert made.promotion is None
+    as_dict = made.to_dict()
+    assert as_dict["policy_stats"]["tiers"][0]["prefetching"]["calibration"] == 1
+    assert json.loads(json.dumps(as_dict)) == as_dict
+
+
+def test_stats_are_frozen_attributes_and_json(make_store):
+    store = make_store()
+    store.create_table("item", 10, 4).lookup([1, 2, 1])
+    found = store.stats()
+    assert (found.calls, found.lookups, found.hits, found.on_demand_fetches) == (1, 3, 1, 2)
+    assert found.miss_ratio == 2 / 3
+    assert found.latency.call_on_demand.count == 1
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        found.lookups = 4
+    as_dict = found.to_dict()
+    assert json.loads(json.dumps(as_dict)) == as_dict
+    assert as_dict["latency"]["call_on_demand"]["p99_ns"] > 0
+    assert set(as_dict) == {field.name for field in dataclasses.fields(StoreStats)}
+
+
+def test_old_subscripts_name_the_attributes(make_store):
+    with pytest.raises(TypeError, match=r"stats\(\)\.lookups .*to_dict"):
+        getitem(make_store().stats(), "lookups")

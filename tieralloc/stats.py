@@ -1,0 +1,373 @@
+"""The statistics of a store: frozen dataclasses, whose fields are the names that the core counts.
+
+The core lists each statistic once (``_core/base/counters.hpp``, ``_core/store/store_stats.hpp``,
+``_core/policy/``). A new one takes a line there and a documented field here: a name that only one
+side has is an error as soon as statistics are read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import types
+from collections.abc import Mapping
+from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+_G = TypeVar("_G", bound="Group")
+
+_GROUPS: dict[type[Group], dict[str, type[Group] | None]] = {}
+
+
+class Group:
+    """A group of statistics: attributes, not keys."""
+
+    @classmethod
+    def of(cls: type[_G], values: Mapping[str, Any]) -> _G:
+        """Make the group from the core's names and values; TypeError unless the names are its own.
+
+        Nested mappings become the groups that the fields' types name.
+        """
+        groups = _groups_of(cls)
+        missing, unknown = groups.keys() - values.keys(), values.keys() - groups.keys()
+        if missing or unknown:
+            raise TypeError(
+                f"{cls.__name__}: the core and tieralloc/stats.py differ; missing: "
+                f"{sorted(missing)}, unknown: {sorted(unknown)}"
+            )
+        return cls(**{name: _nested(groups[name], value) for name, value in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return nested dicts and lists of plain values, as JSON has them."""
+        return {name: _plain(getattr(self, name)) for name in _groups_of(type(self))}
+
+    def __getitem__(self, name: object) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__}[{name!r}]: statistics are attributes; write stats().lookups "
+            "for stats()['lookups'], or stats().to_dict() for nested dicts"
+        )
+
+
+def _groups_of(cls: type[Group]) -> dict[str, type[Group] | None]:
+    """Return the fields of a group in order, with the group that each holds, if any."""
+    if cls not in _GROUPS:
+        _GROUPS[cls] = {name: _group_in(hint) for name, hint in get_type_hints(cls).items()}
+    return _GROUPS[cls]
+
+
+def _group_in(hint: Any) -> type[Group] | None:
+    kinds = [hint, *(get_args(hint) if get_origin(hint) in (tuple, types.UnionType) else ())]
+    return next(
+        (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Group)), None
+    )
+
+
+def _nested(group: type[Group] | None, value: Any) -> Any:
+    if group is None or value is None or isinstance(value, Group):
+        return value
+    if isinstance(value, tuple):
+        return tuple(group.of(item) for item in value)
+    return group.of(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Group):
+        return value.to_dict()
+    if isinstance(value, tuple):
+        return [_plain(item) for item in value]
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+@dataclasses.dataclass(frozen=True)
+class Latency(Group):
+    """A distribution of latencies, from a log-linear histogram: off by 1/16 at most."""
+
+    count: int
+    """Latencies recorded."""
+    p50_ns: int
+    """Median, nanoseconds."""
+    p90_ns: int
+    """90th percentile, nanoseconds."""
+    p99_ns: int
+    """99th percentile, nanoseconds."""
+    p999_ns: int
+    """99.9th percentile, nanoseconds."""
+    max_ns: int
+    """Maximum, nanoseconds."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LatencyStats(Group):
+    """Latencies of calls and of their rows. Rows that are read in place are not timed."""
+
+    call_hit: Latency
+    """A call that found all its rows in the fast tier."""
+    call_on_demand: Latency
+    """A call that waited for the slow tier."""
+    row_hit: Latency
+    """A row of a call that found all its rows in the fast tier."""
+    row_on_demand: Latency
+    """A read of one row from the slow tier, from its submission to its completion."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LookupStats(Group):
+    """Lookups beyond hits and on-demand fetches."""
+
+    shared_fetches: int
+    """On-demand fetches of rows that another call was reading already, rows."""
+    out_of_range: int
+    """Indices out of range, served as row 0 (``bounds_check_mode="warning"``)."""
+    waited_ns: int
+    """Nanoseconds that calls waited for the slow tier, of all threads together. Where rows are read
+    in place: their time beyond that of copies in the fast tier."""
+    accesses_dropped: int
+    """Accesses that found the ring of their thread full: the learned policy or the recorder missed
+    them. Counted since the rings were made."""
+    kernels: str
+    """The instruction set of the pooling kernels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Placement(Group):
+    """NUMA placement of memory that was bound to a node."""
+
+    node: int
+    """The node."""
+    mode: str
+    """"bind", "prefer", or "unbound" where the kernel refused."""
+    pages: int
+    """Pages of 4 KiB, when they were first touched."""
+    pages_elsewhere: int | None
+    """Pages on another node; None where the kernel does not say."""
+    refused: str
+    """Why the kernel refused to bind the memory or to say where it lies; empty if it did not."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FastTierStats(Group):
+    """The fast tier at present, and the rows that it did not take."""
+
+    bypassed: int
+    """Rows fetched and not promoted to the fast tier."""
+    resident_rows: int
+    """Rows with a copy in the fast tier."""
+    pinned_rows: int
+    """Rows pinned by `Table.pin`."""
+    dirty_rows: int
+    """Updated rows that are not written back yet."""
+    index: str
+    """"direct", "hash", or both where tables differ."""
+    placement: Placement | None
+    """Of the vectors, with `fast_node`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class UpdateStats(Group):
+    """Updates and their way to the slow tier."""
+
+    write_backs: int
+    """Rows written back."""
+    write_back_errors: int
+    """Write-backs that failed."""
+    updated_rows: int
+    """Rows set by `Table.update`."""
+    write_back_error: str
+    """The last error's text; empty once a write-back succeeded again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class DramStats(Group):
+    """DRAM in use, bytes."""
+
+    vector_bytes: int
+    """Slots of the fast tier. Vectors, index and metadata together are the budget `fast_bytes`."""
+    index_bytes: int
+    """Row to slot."""
+    metadata_bytes: int
+    """Of the slots and of simple policies."""
+    staging_bytes: int
+    """Buffers of reads."""
+    access_ring_bytes: int
+    """Rings of accesses, of a learned policy or a recorder."""
+    policy_bytes: int
+    """A learned policy's memory, beyond the budget."""
+    page_cache_bytes: int
+    """The kernel's page cache of the file."""
+    total_bytes: int
+    """All of the above."""
+    huge_page_bytes: int
+    """The part of the vectors in huge pages."""
+
+
+@dataclasses.dataclass(frozen=True)
+class SlowTierStats(Group):
+    """The slow tier."""
+
+    kind: str
+    """"file", or the kind of memory."""
+    path: str
+    """The file, or the name of the memory."""
+    engine: str
+    """How rows are read."""
+    bytes: int
+    """Size."""
+    is_emulated: bool
+    """Whether latency is added to ordinary memory."""
+    placement: Placement | None
+    """Of memory on a NUMA node."""
+    huge_page_bytes: int
+    """The part in huge pages, of memory."""
+    extra_ns: float
+    """Emulated extra latency of a cache line, nanoseconds; 0 unless `is_emulated`."""
+    overlap: int | None
+    """Cache lines whose extra latencies pass at a time; None unless `is_emulated`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PromotionStats(Group):
+    """Promotion of rows that are read in place to the fast tier."""
+
+    rule: str
+    """"auto", "always" or "never"."""
+    is_active: bool
+    """Whether rows are promoted, and looked up in the fast tier, at present."""
+    probes: int
+    """A/B probes of lookups with and without copies."""
+    lookup_ns_with_copies: float | None
+    """A lookup with copies in the last probe, nanoseconds; None before the first."""
+    lookup_ns_in_place: float | None
+    """A lookup without copies in the last probe, nanoseconds; None before the first."""
+    copy_ns: float | None
+    """Copying a row, nanoseconds; None before the first."""
+    slow_line_ns: float
+    """A cache line of random rows in the slow tier, nanoseconds, when the store opened."""
+    fast_line_ns: float
+    """The same in the fast tier."""
+    cost_ratio: float
+    """`slow_line_ns` ÷ `fast_line_ns`."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyLag(Group):
+    """Accesses between one access and the end of the step that observed it."""
+
+    mean: float
+    """Mean, accesses."""
+    max: int
+    """Maximum, accesses."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyPrefetchStats(Group):
+    """Prefetching by a learned policy."""
+
+    is_throttled: bool
+    """Whether prefetching is throttled, because it did not pay."""
+    throttles: int
+    """Times that prefetching was throttled."""
+    scored: int
+    """Candidates that the prefetch model scored."""
+    chosen: int
+    """Rows prefetched."""
+    used: int
+    """Prefetched rows used before their eviction."""
+    displaced: float
+    """Estimated hits lost to prefetched rows."""
+    calibration: float
+    """Factor that corrects predicted probabilities."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LearnedStats(Group):
+    """A learned policy in one fast tier, since it started there."""
+
+    active: str
+    """The active policy: "learned", or the name of a simple policy."""
+    network: str
+    """The instruction set that evaluates the network, or "torch"."""
+    observed: int
+    """Accesses observed."""
+    evaluations: int
+    """Rows evaluated."""
+    switches: int
+    """Changes of the active policy."""
+    sampled: int
+    """Accesses that the miniature simulations sampled."""
+    sample_rate: float
+    """The share of rows that they sample."""
+    prefetching: PolicyPrefetchStats
+    miss_ratios: Mapping[str, float]
+    """Estimated miss ratio by policy, from the miniature simulations; the learned one is last."""
+
+
+@dataclasses.dataclass(frozen=True)
+class PolicyStats(Group):
+    """A policy that plans in the background, since it started."""
+
+    state: str
+    """"running", "paused", "failed", or "waiting" for the tables that it was trained for."""
+    reason: str
+    """Why it is not running; empty if it is."""
+    fallback: str
+    """The simple policy that decides while this one does not."""
+    steps: int
+    """Steps of the background thread."""
+    accesses_observed: int
+    """Accesses observed."""
+    cpu_seconds: float
+    """CPU time of the background thread, seconds."""
+    policy_lag: PolicyLag
+    pauses: int
+    """Pauses, because it cost more than it saved."""
+    saved_seconds: float
+    """Waiting that calls were spared in the last window measured, seconds."""
+    spent_seconds: float
+    """CPU time spent in the same window, seconds."""
+    tiers: tuple[LearnedStats, ...]
+    """Per fast tier; empty for a policy that is not a network of the core."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StoreStats(Group):
+    """Statistics since the store was opened or `TieredStore.reset_stats` was called.
+
+    Where rows are read in place, each read of a row is an on-demand fetch.
+    """
+
+    calls: int
+    """Calls of `lookup` and `embedding_bag`."""
+    lookups: int
+    """Rows looked up: `hits` + `on_demand_fetches`."""
+    hits: int
+    """Rows found in the fast tier, or fetched already by the same call."""
+    on_demand_fetches: int
+    """Distinct rows of a call that it had to wait for."""
+    miss_ratio: float
+    """`on_demand_fetches` ÷ `lookups`; 0 before the first."""
+    evictions: int
+    """Rows evicted from the fast tier."""
+    prefetches_issued: int
+    """Rows read ahead of a lookup."""
+    prefetches_useful: int
+    """Prefetched rows used before their eviction."""
+    prefetches_late: int
+    """Prefetched rows looked up while still in flight; on-demand fetches as well."""
+    prefetches_useless: int
+    """Prefetched rows evicted unused."""
+    prefetches_dropped: int
+    """Rows not prefetched because the queue was full."""
+    fast_rows: int
+    """Rows that fit into the fast tier."""
+    policy: str
+    """The policy that was asked for."""
+    policy_stats: PolicyStats | None
+    """Of a learned policy; None for a simple one."""
+    lookup: LookupStats
+    fast_tier: FastTierStats
+    slow_tier: SlowTierStats
+    promotion: PromotionStats | None
+    """Of rows that are read in place; None with a file."""
+    updates: UpdateStats
+    dram: DramStats
+    latency: LatencyStats
+    background_cpus: tuple[int, ...]
+    """CPUs that background threads are bound to; empty: any."""
