@@ -252,7 +252,7 @@ class TransFetch:
         total = settings.epochs * min(settings.epoch_examples or 0, learner.num_examples)
         with self.progress(f"training: {self.name}, {order} ids", total, "accesses") as narrate:
             task = f"{self.name}, {identity}, reach {REACH}, window {WINDOW}"
-            train(learner, settings, checkpoint=checkpoint, task=task, report=narrate)
+            train(learner, settings, checkpoint=checkpoint, identity=task, report=narrate)
         return compile_module(learner.module)
 
 

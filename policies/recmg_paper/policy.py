@@ -1,4 +1,4 @@
-"""The trained policy, read from its directory, simulated and served."""
+"""The trained `recmg-paper` policy: loads its directory, makes models for stores and simulator."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ POLICY = "recmg-paper"
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """The models of a capacity, and the eviction speed that goes with them."""
+    """The models of a capacity, and their eviction speed."""
 
     caching: torch.nn.Module
     prefetch: torch.nn.Module
@@ -37,12 +37,18 @@ class Models:
 
 
 class PaperPolicy:
-    """What the paper's models decide, and its simulation; made by `load`.
+    """The trained `recmg-paper` policy, as `load` returns it.
 
     Parameters
     ----------
     name : str
-        What records call it.
+        Name in records.
+    directory : PolicyDirectory
+        The directory it was loaded from.
+    space : IdSpace
+        Order of all rows.
+    models : dict of int to Models
+        Models by their capacity in rows.
     """
 
     def __init__(
@@ -55,16 +61,16 @@ class PaperPolicy:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], name: str = POLICY) -> PaperPolicy:
-        """Read a directory that `tieralloc train --policy recmg-paper` made.
+        """Load a policy directory that `tieralloc train --policy recmg-paper` wrote.
 
-        Its models are programs: load those only whose maker you trust.
+        Loading runs code of the directory: load only policies that you trust.
 
         Raises
         ------
         ValueError
-            Where it holds no such policy, one of other features, or a damaged one.
+            If the directory holds another policy, other features, or damaged files.
         OSError
-            Where it cannot be read.
+            If the directory cannot be read.
         """
         directory = read_policy(path)
         directory.check_fits(POLICY, decisions.FEATURES)
@@ -74,8 +80,8 @@ class PaperPolicy:
             space = IdSpace(directory.arrays["order"])
             if settings["chunk"] != CHUNK:
                 raise ValueError(
-                    f"{directory.path} is for chunks of {settings['chunk']} accesses, expected"
-                    f" {CHUNK}: train it anew"
+                    f"{directory.path}: invalid {POLICY} policy: chunk: expected {CHUNK}, got"
+                    f" {settings['chunk']}; train the policy again"
                 )
             for capacity in directory.manifest.capacities:
                 rows = capacity.fast_rows
@@ -85,40 +91,46 @@ class PaperPolicy:
                     int(settings["eviction_speeds"][str(rows)]),
                 )
         except (KeyError, TypeError) as error:
-            raise ValueError(f"{directory.path} is no sound {POLICY}: {error!r}") from error
+            raise ValueError(f"{directory.path}: invalid {POLICY} policy: {error!r}") from error
         if not models:
-            raise ValueError(f"{directory.path} was trained for no capacity")
+            raise ValueError(
+                f"{directory.path}: invalid {POLICY} policy: expected one or more capacities, got"
+                " none"
+            )
         rows = sum(rows for _, rows in directory.manifest.tables)
         if not np.array_equal(np.sort(space.order), np.arange(rows)):
-            raise ValueError(f"{directory.path} has no order of {rows} rows")
+            raise ValueError(
+                f"{directory.path}: invalid {POLICY} policy: array 'order': expected each of"
+                f" {rows} rows once, got {len(space.order)} entries"
+            )
         return cls(name, directory, space, models)
 
     def check(self, trace: Trace) -> None:
-        """Refuse a trace of other tables than those trained on, with a ValueError."""
+        """Raise ValueError if the tables of a trace differ from those of the training trace."""
         self.directory.check_tables(
             list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True))
         )
 
     @property
     def rows(self) -> int:
-        """Rows of all tables."""
+        """Number of rows of all tables."""
         return len(self._space.order)
 
     def models(self, capacity: int) -> Models:
-        """Return the models of the capacity nearest to this one."""
+        """Return the models trained for the nearest capacity, by the ratio of the capacities."""
         trained = min(self._models, key=lambda rows: abs(math.log(rows / capacity)))
         return self._models[trained]
 
     @property
     def table_starts(self) -> NDArray[np.int64]:
-        """First row of each table, and the number of all rows; (tables + 1,)."""
+        """First row of each table, then the number of all rows, (tables + 1,) int64."""
         sizes = [rows for _, rows in self.directory.manifest.tables]
         return np.cumsum([0, *sizes], dtype=np.int64)
 
     def decide(
         self, models: Models, accesses: NDArray[np.uint64]
     ) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
-        """Compute the decisions of models, as `decide_keep` and `decide_prefetches` do."""
+        """Return the results of `decide_keep` and `decide_prefetches` for accesses."""
         inputs = Inputs.of(accesses, self.table_starts[:-1], self._space)
         keep = decide_keep(models.caching, inputs)
         return keep, decide_prefetches(models.prefetch, inputs, self._space)
@@ -126,19 +138,19 @@ class PaperPolicy:
     def model_for(
         self, fast_rows: int, accesses: NDArray[np.uint64] | None = None
     ) -> ExternalModel:
-        """Return what a store runs: the models of the capacity nearest to this one.
+        """Return the model of the capacity nearest to a fast tier.
 
         Parameters
         ----------
         fast_rows : int
             Rows of the fast tier.
         accesses : (n,) uint64, optional
-            All that it will observe, if known: the models decide on many chunks at a time then.
+            All future accesses, if known. Decisions on them are then computed at once, in batches.
         """
         models = self.models(fast_rows)
         decide = on_one_thread(partial(self.decide, models))
         return decisions.external_model(
-            decide if accesses is None else decisions.known(*decide(accesses)),
+            decide if accesses is None else decisions.precomputed(*decide(accesses)),
             models.eviction_speed,
             table_starts=self.table_starts,
             nbytes=self._space.order.nbytes + self._space.positions.nbytes,

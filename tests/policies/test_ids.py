@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from tieralloc.policies.ids import IdSpace, learn_id_space
 
 
@@ -71,7 +70,7 @@ def test_a_space_of_one_row_is_a_point():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="rows are 0"):
+    with pytest.raises(ValueError, match="rows: expected at least 1, got 0"):
         learn_id_space(np.empty(0, dtype=np.uint64), 0)
-    with pytest.raises(ValueError, match="hold row 5, expected below 5"):
+    with pytest.raises(ValueError, match="accesses: expected rows below 5, got 5"):
         learn_id_space(np.array([5], dtype=np.uint64), 5)

@@ -67,7 +67,7 @@ def test_windows_hold_each_missed_row_once_in_order(accesses, capacity, chunk, w
     for number, end in enumerate(ends):
         coming = range(end, min(end + window, len(accesses)))
         expected = dict.fromkeys(accesses[position] for position in coming if missed[position])
-        assert windows.of(number).tolist() == list(expected)
+        assert windows.after(number).tolist() == list(expected)
 
 
 def test_bad_arguments_are_named():
@@ -78,7 +78,7 @@ def test_bad_arguments_are_named():
         next_uses(stream, 5)
     with pytest.raises(ValueError, match="capacity of at least 1"):
         opt_labels(stream, 6, 0)
-    with pytest.raises(ValueError, match="window 0, expected at least 1"):
+    with pytest.raises(ValueError, match="window: expected at least 1, got 0"):
         miss_windows(stream, np.ones(2, bool), 15, 0)
-    with pytest.raises(ValueError, match="labels are of 3 accesses, expected 2"):
+    with pytest.raises(ValueError, match="missed: expected 2 labels, got 3"):
         miss_windows(stream, np.ones(3, bool), 15, 15)

@@ -11,13 +11,13 @@ from paper_support import hot_and_cold
 
 torch = pytest.importorskip("torch")
 
-from tieralloc.policies.recmg.learning import train_caching, train_policy  # noqa: E402
 from tieralloc.policies.recmg.policy import (  # noqa: E402
     CANDIDATE_WIDTH,
     FEATURES,
     RecmgCachingPolicy,
     RecmgPolicy,
 )
+from tieralloc.policies.recmg.training import train_caching, train_policy  # noqa: E402
 
 from tieralloc._bindings import LearnedModel, Simulator  # noqa: E402
 from tieralloc.policy.directory import read_policy, write_policy  # noqa: E402
@@ -194,7 +194,7 @@ def test_the_bar_of_each_part_is_filled(trace, tmp_path):
     ("change", "message"),
     [
         ({"until": 0}, "until is 0"),
-        ({"until": 0.01}, "has 40 accesses to learn from, expected at least 200"),
+        ({"until": 0.01}, "expected at least 200 training accesses, got 40"),
         ({"fast_fractions": [2]}, "fast_fraction is 2"),
     ],
 )

@@ -139,21 +139,24 @@ def with_nan(module, parameter, value):
     [
         (
             lambda: with_nan(hazard_model(), "tables.weight", float("nan")),
-            "tables.weight holds NaN",
+            "tables.weight must be finite",
         ),
         (
             lambda: with_nan(hazard_model(), "layers.4.bias", float("inf")),
-            "layers.4.bias holds NaN",
+            "layers.4.bias must be finite",
         ),
-        (lambda: with_nan(Shallow(), "layer.weight", float("nan")), "layer.weight holds NaN"),
-        (lambda: Shallow(width=WIDTH - 1), "model 'caching' fails: "),
-        (lambda: hazard_model(width=WIDTH + 1), "model 'caching' fails: "),
+        (
+            lambda: with_nan(Shallow(), "layer.weight", float("nan")),
+            "layer.weight must be finite",
+        ),
+        (lambda: Shallow(width=WIDTH - 1), "model 'caching': forward failed: "),
+        (lambda: hazard_model(width=WIDTH + 1), "model 'caching': forward failed: "),
         (lambda: hazard_model(outputs=3), r"expected float32 of shape \(296, 4\), got .*3\)"),
         (lambda: Shallow(outputs=5), r"expected float32 of shape \(296, 4\), got .*5\)"),
         (lambda: Shallow(scale=float("nan")), "expected probabilities"),
         (lambda: Shallow(scale=3.0), "expected probabilities"),
         (lambda: Shallow(scale=-1.0), "expected probabilities"),
-        (lambda: Shallow().double(), "model 'caching' fails: "),
+        (lambda: Shallow().double(), "model 'caching': forward failed: "),
         (lambda: b"noise", "model 'caching' cannot be loaded by torch"),
     ],
 )

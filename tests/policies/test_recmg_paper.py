@@ -19,9 +19,9 @@ from tieralloc.policies.recmg_paper.decisions import (  # noqa: E402
     decide_keep,
     decide_prefetches,
 )
-from tieralloc.policies.recmg_paper.learning import train_policy  # noqa: E402
 from tieralloc.policies.recmg_paper.models import CHUNK, CachingModel, PrefetchModel  # noqa: E402
 from tieralloc.policies.recmg_paper.policy import PaperPolicy  # noqa: E402
+from tieralloc.policies.recmg_paper.training import train_policy  # noqa: E402
 
 from tieralloc._bindings import Simulator  # noqa: E402
 from tieralloc.policy.directory import read_policy, write_policy  # noqa: E402
@@ -75,7 +75,7 @@ def test_decisions_do_not_depend_on_how_chunks_are_batched(monkeypatch):
     models = CachingModel(2, 0.5, 0.3), PrefetchModel(2, 0.5, 0.3)
     keep, ahead = decide_keep(models[0], inputs), decide_prefetches(models[1], inputs, space)
     assert (len(keep), ahead.shape) == (690, (46, 5))
-    monkeypatch.setattr(decisions, "_BATCH", 7)
+    monkeypatch.setattr(decisions, "_BATCH_CHUNKS", 7)
     assert (decide_keep(models[0], inputs) == keep).mean() > 0.99
     assert (decide_prefetches(models[1], inputs, space) == ahead).mean() > 0.99
 
@@ -85,7 +85,7 @@ def test_known_decisions_count_as_a_naive_buffer(piece):
     rng = np.random.default_rng(2)
     accesses = rng.integers(0, 100, 1000).astype(np.uint64)
     keep, ahead = rng.random(990) < 0.5, rng.integers(0, 100, (66, 3)).astype(np.uint64)
-    model = decisions.external_model(decisions.known(keep, ahead), 1)
+    model = decisions.external_model(decisions.precomputed(keep, ahead), 1)
     simulator = Simulator(model, 20, 100, count_from=400)
     for begin in range(0, 1000, piece):
         simulator.run(accesses[begin : begin + piece])
@@ -202,10 +202,10 @@ def test_it_knows_what_it_has_learned_from(trace, trained):
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"chunk": 16}, "is for chunks of 16 accesses, expected 15"),
-        ({}, "no sound recmg-paper: KeyError.'chunk'"),
+        ({"chunk": 16}, "invalid recmg-paper policy: chunk: expected 15, got 16; train"),
+        ({}, "invalid recmg-paper policy: KeyError.'chunk'"),
         ({"chunk": 15, "eviction_speeds": {}}, "KeyError.'48'"),
-        ({"chunk": 15, "eviction_speeds": None}, "no sound recmg-paper: TypeError"),
+        ({"chunk": 15, "eviction_speeds": None}, "invalid recmg-paper policy: TypeError"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(trained, tmp_path, settings, told):
@@ -221,7 +221,7 @@ def test_an_order_of_other_rows_and_noise_for_a_model_are_refused(trained, tmp_p
     order = found.arrays["order"].copy()
     order[0] = order[1]
     write_policy(tmp_path / "order", found.manifest, found.models, {"order": order})
-    with pytest.raises(ValueError, match="has no order of 16040 rows"):
+    with pytest.raises(ValueError, match="array 'order': expected each of 16040 rows once"):
         PaperPolicy.load(tmp_path / "order")
     models = {**found.models, "caching-48": b"noise"}
     write_policy(tmp_path / "model", found.manifest, models, found.arrays)
@@ -233,7 +233,7 @@ def test_an_order_of_other_rows_and_noise_for_a_model_are_refused(trained, tmp_p
     ("change", "told"),
     [
         ({"until": 0}, "until is 0"),
-        ({"until": 0.01}, "has 40 accesses to learn from, expected at least 150"),
+        ({"until": 0.01}, "expected at least 150 training accesses, got 40"),
         ({"fast_fractions": [2]}, "fast_fraction is 2"),
     ],
 )

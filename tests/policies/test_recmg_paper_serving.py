@@ -9,8 +9,8 @@ from paper_support import hot_and_cold
 
 torch = pytest.importorskip("torch")
 
-from tieralloc.policies.recmg_paper.learning import train_policy  # noqa: E402
 from tieralloc.policies.recmg_paper.models import CHUNK  # noqa: E402
+from tieralloc.policies.recmg_paper.training import train_policy  # noqa: E402
 
 from tieralloc._bindings import Simulator  # noqa: E402
 from tieralloc.policy.registry import load_policy  # noqa: E402

@@ -42,7 +42,9 @@ def test_a_learned_policy_needs_its_directory(tmp_path, name):
 
 
 def test_every_learned_policy_has_a_trainer_and_an_unknown_one_is_named():
-    with pytest.raises(ValueError, match="'lru' is unknown; known are recmg, recmg-paper"):
+    with pytest.raises(
+        ValueError, match="policy 'lru': unknown learned policy; expected one of recmg,"
+    ):
         trainer("lru")
     pytest.importorskip("torch")
     assert all(callable(trainer(name)) for name in learned_names())

@@ -15,9 +15,10 @@ from tieralloc.policies.recmg.horizons import (  # noqa: E402
     horizons_for,
     intervals_for,
 )
-from tieralloc.policies.recmg.learner import HazardLearner  # noqa: E402
 from tieralloc.policies.recmg.model import HazardModel  # noqa: E402
-from tieralloc.policies.recmg.samples import REMEMBERED, Samples, draw_samples  # noqa: E402
+from tieralloc.policies.recmg.samples import HISTORY_SHARES, Samples, draw_samples  # noqa: E402
+from tieralloc.policies.recmg.task import HazardTask  # noqa: E402
+
 from tieralloc.trace.stream import Stream, first_lengths  # noqa: E402
 
 FEATURES = 5
@@ -57,12 +58,12 @@ def test_the_loss_is_that_of_plain_python(drawn, num_intervals, end):
     intervals = [32, 64, 128, 256][:num_intervals]
     known = [number for number, time in enumerate(times) if time <= end]
     assume(len(known) > 1)
-    learner = HazardLearner(samples_of(times, distances), intervals, num_tables=2, end=end, seed=0)
-    assert learner.num_examples == len(known)
+    task = HazardTask(samples_of(times, distances), intervals, num_tables=2, end=end, seed=0)
+    assert task.num_examples == len(known)
     chosen = torch.tensor(known[::2])
     with torch.inference_mode():
-        chances = learner.module(samples_of(times, distances).features[chosen]).double()
-        loss = float(learner.loss(chosen))
+        chances = task.module(samples_of(times, distances).features[chosen]).double()
+        loss = float(task.loss(chosen))
     expected = plain_loss(
         chances.tolist(), [times[i] for i in chosen], [distances[i] for i in chosen], intervals, end
     )
@@ -73,10 +74,8 @@ def test_uses_after_the_end_do_not_matter():
     times, end = [10, 20, 30, 90], 100
     losses = []
     for distances in ([5, 70, NEVER_AGAIN, 40], [5, 75, 99, NEVER_AGAIN]):
-        learner = HazardLearner(
-            samples_of(times, distances), [32, 64], num_tables=2, end=end, seed=0
-        )
-        losses.append(float(learner.loss(torch.arange(4)).detach()))
+        task = HazardTask(samples_of(times, distances), [32, 64], num_tables=2, end=end, seed=0)
+        losses.append(float(task.loss(torch.arange(4)).detach()))
     assert losses[0] == losses[1]
 
 
@@ -84,7 +83,7 @@ def test_samples_come_from_three_histories_in_order():
     rows = np.random.default_rng(0).integers(0, 300, 3000).astype(np.uint64)
     stream = Stream(rows, np.full(1000, 3, np.uint32), np.array([0, 300], np.uint64))
     samples = draw_samples(stream, [], seed=0)
-    assert len(samples.features) == 9000 // len(REMEMBERED) * len(REMEMBERED)
+    assert len(samples.features) == 9000 // len(HISTORY_SHARES) * len(HISTORY_SHARES)
     assert (samples.times.diff() >= 0).all()
     assert samples.times.min() > 300
     again = draw_samples(stream, [], seed=0)
