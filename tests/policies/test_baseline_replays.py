@@ -122,5 +122,5 @@ def test_make_baselines_by_name():
     assert baseline_names() == ["next-row", "cooccurrence", "domino", "bingo", "transfetch"]
     names = baseline_names()[:-1]
     assert [*make_baselines(names)] == names
-    with pytest.raises(ValueError, match="baseline 'ghb' is unknown; known are next-row"):
+    with pytest.raises(ValueError, match="baseline 'ghb': unknown; expected one of next-row"):
         make_baselines(["ghb"])
