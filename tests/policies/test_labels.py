@@ -10,20 +10,20 @@ from tieralloc._bindings import belady
 
 
 def brute_force(accesses, capacity):
-    """Which accesses miss, and whose row is there until it is used next."""
+    """Return the misses, and the accesses whose row stays until its next use."""
 
     def use_after(row, position):
         rest = accesses[position + 1 :]
         return position + 1 + rest.index(row) if row in rest else len(accesses)
 
-    held, missed, kept = {}, [], [False] * len(accesses)  # by row: its last access
+    last_access, missed, kept = {}, [], [False] * len(accesses)  # last_access: of resident rows
     for position, row in enumerate(accesses):
-        missed.append(row not in held)
-        if row in held:
-            kept[held[row]] = True
-        elif len(held) == capacity:
-            del held[max(held, key=lambda other: use_after(other, position))]
-        held[row] = position
+        missed.append(row not in last_access)
+        if row in last_access:
+            kept[last_access[row]] = True
+        elif len(last_access) == capacity:
+            del last_access[max(last_access, key=lambda other: use_after(other, position))]
+        last_access[row] = position
     return missed, kept
 
 
@@ -35,13 +35,13 @@ def as_array(accesses):
 
 
 @given(streams, st.integers(1, 10))
-def test_labels_are_what_a_brute_force_belady_does(accesses, capacity):
+def test_opt_labels_match_brute_force_belady(accesses, capacity):
     labels = opt_labels(as_array(accesses), 9, capacity)
     assert (labels.missed.tolist(), labels.kept.tolist()) == brute_force(accesses, capacity)
 
 
 @given(streams, st.integers(1, 10))
-def test_labels_add_up_to_the_counts_of_opt(accesses, capacity):
+def test_opt_labels_add_up_to_belady_counts(accesses, capacity):
     labels = opt_labels(as_array(accesses), 9, capacity)
     counts = belady(as_array(accesses), 9, capacity)
     assert labels.missed.sum() == counts["on_demand_fetches"]
@@ -49,7 +49,7 @@ def test_labels_add_up_to_the_counts_of_opt(accesses, capacity):
 
 
 @given(streams)
-def test_next_uses_are_the_next_accesses_to_the_row(accesses):
+def test_next_uses_match_brute_force(accesses):
     expected = [
         next((i for i in range(at + 1, len(accesses)) if accesses[i] == row), len(accesses))
         for at, row in enumerate(accesses)
@@ -58,7 +58,7 @@ def test_next_uses_are_the_next_accesses_to_the_row(accesses):
 
 
 @given(streams, st.integers(1, 9), st.integers(1, 5), st.integers(1, 9))
-def test_windows_hold_each_missed_row_once_in_order(accesses, capacity, chunk, window):
+def test_miss_windows_hold_each_missed_row_once_in_order(accesses, capacity, chunk, window):
     stream = as_array(accesses)
     missed = opt_labels(stream, 9, capacity).missed
     windows = miss_windows(stream, missed, chunk, window)
@@ -70,7 +70,7 @@ def test_windows_hold_each_missed_row_once_in_order(accesses, capacity, chunk, w
         assert windows.after(number).tolist() == list(expected)
 
 
-def test_bad_arguments_are_named():
+def test_labels_invalid_argument_raises():
     stream = as_array([0, 5])
     with pytest.raises(IndexError, match="access 1 is of row 5, expected below 5"):
         opt_labels(stream, 5, 1)
