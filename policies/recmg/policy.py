@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tieralloc.policies.directory import LoadedPolicy, checking
 from tieralloc.policies.recmg.horizons import PREFETCH_INTERVALS
 from tieralloc.policies.recmg.networks import load_network
 
@@ -24,8 +25,6 @@ from tieralloc.policy.directory import FeatureSpec, PolicyDirectory, read_policy
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
-
-    from tieralloc.trace import Trace
 
 POLICY = "recmg"
 
@@ -120,7 +119,7 @@ def _check_ascending(name: str, values: Sequence[int]) -> None:
         raise ValueError(f"{name} must ascend, got {list(values)}")
 
 
-class RecmgPolicy:
+class RecmgPolicy(LoadedPolicy):
     """The trained `recmg` policy, as `load` returns it.
 
     Parameters
@@ -141,8 +140,7 @@ class RecmgPolicy:
     def __init__(
         self, name: str, directory: PolicyDirectory, model: LearnedModel, network_kind: str
     ) -> None:
-        self.name = name
-        self.directory = directory
+        super().__init__(name, directory)
         self.model = model
         self.network_kind = network_kind
 
@@ -162,12 +160,10 @@ class RecmgPolicy:
         directory = read_policy(path)
         directory.check_fits(POLICY, FEATURES)
         manifest = directory.manifest
-        try:
+        with checking(directory):
             scales = Scales.of(manifest.settings, len(manifest.tables))
             if "caching" not in directory.models:
                 raise ValueError(f"models must have caching, got {sorted(directory.models)}")
-        except ValueError as error:
-            raise ValueError(f"{directory.path}: invalid {POLICY} policy: {error}") from error
         caching = load_network(
             directory, "caching", width=FEATURES.width, outputs=len(scales.intervals)
         )
@@ -181,12 +177,6 @@ class RecmgPolicy:
     def model_for(self, fast_rows: int, accesses: NDArray[np.uint64] | None = None) -> LearnedModel:
         """Return the model, which is the same for every fast tier."""
         return self.model
-
-    def check(self, trace: Trace) -> None:
-        """Raise ValueError if the tables of a trace differ from those of the training trace."""
-        self.directory.check_tables(
-            list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True))
-        )
 
 
 class RecmgCachingPolicy(RecmgPolicy):

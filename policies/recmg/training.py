@@ -8,13 +8,13 @@ whose models are written.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tieralloc.policies.directory import PolicyOutput, miss_ratio, reference_miss_ratios
 from tieralloc.policies.recmg.contexts import find_contexts
 from tieralloc.policies.recmg.horizons import (
     PREFETCH_INTERVALS,
@@ -29,20 +29,13 @@ from tieralloc.policies.recmg.samples import draw_candidates, draw_samples
 from tieralloc.policies.recmg.task import HazardTask
 from tieralloc.policies.training import Settings, train
 
-from tieralloc._bindings import LearnedModel, Network, belady
-from tieralloc._common.files import check_writable
+from tieralloc._bindings import LearnedModel, Network
 from tieralloc._common.progress import Narration, unheard
-from tieralloc.policy.directory import (
-    Capacity,
-    Manifest,
-    TrainingTrace,
-    fingerprint,
-    write_policy,
-)
+from tieralloc.policy.directory import Capacity, Manifest, fingerprint
 from tieralloc.policy.planned import PREFETCH_COST
 from tieralloc.policy.scripted import compile_module
 from tieralloc.policy.simulator import run_simulator
-from tieralloc.trace.stream import Stream, count_distinct, fast_rows
+from tieralloc.trace.stream import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,7 +58,6 @@ _MIN_ACCESSES = 200
 _MIN_CANDIDATES = 1000
 _MIN_STEPS_PER_EPOCH = 100
 _NUM_EXAMPLES = 256
-_CHECKPOINTS = ".checkpoints"
 
 
 def train_policy(
@@ -114,34 +106,26 @@ def train_policy(
     OSError
         If a file cannot be written.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    check_writable(directory / "manifest.json")  # fails before the training, not after it
+    output = PolicyOutput(trace, directory, fast_fractions)
     trainer = _Trainer(
         trace,
         until,
         replace(SETTINGS, epochs=epochs, seed=seed),
-        checkpoints=directory / _CHECKPOINTS,
+        checkpoints=output.checkpoints,
         progress=progress,
     )
-    distinct = count_distinct(trace.accesses(), trainer.stream.rows)
-    capacities = [Capacity(fraction, fast_rows(fraction, distinct)) for fraction in fast_fractions]
-    metrics = trainer.validate(capacities)
+    validation = trainer.validate(output.capacities)
     trained = trainer.train_until(trainer.num_accesses, "all accesses")
-    manifest = Manifest(
-        policy=POLICY,
-        features=FEATURES,
-        tables=list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True)),
-        trace=TrainingTrace(trace.name, trainer.fingerprint, trainer.num_accesses),
-        capacities=capacities,
+    return output.write(
+        POLICY,
+        FEATURES,
+        num_accesses=trainer.num_accesses,
         seed=seed,
         settings={**asdict(trained.scales), "epochs": epochs},
-        metrics={"validation": metrics},
+        validation=validation,
+        models={name: compile_module(module) for name, module in trained.modules.items()},
+        arrays=trainer.examples(),
     )
-    models = {name: compile_module(module) for name, module in trained.modules.items()}
-    write_policy(directory, manifest, models, trainer.examples())
-    shutil.rmtree(directory / _CHECKPOINTS, ignore_errors=True)
-    return manifest
 
 
 def train_caching(
@@ -226,18 +210,14 @@ class _Trainer:
         metrics = []
         for capacity in capacities:
             rows = capacity.fast_rows
-            counts = {
-                "lru": run_simulator(stream, "lru", rows, count_from=end).counts,
-                "opt": belady(stream.accesses, stream.rows, rows, count_from=end),
-                "caching": run_simulator(
-                    stream, trained.model(prefetches=False), rows, count_from=end
-                ).counts,
-            }
+            ratios = reference_miss_ratios(stream, rows, count_from=end)
+            caching = run_simulator(stream, trained.model(prefetches=False), rows, count_from=end)
+            ratios["caching"] = miss_ratio(caching.counts)
             if "prefetch" in trained.modules:
-                counts["prefetching"] = run_simulator(
+                both = run_simulator(
                     stream, trained.model(), rows, count_from=end, prefetch_cost=PREFETCH_COST
-                ).counts
-            ratios = {name: c["on_demand_fetches"] / c["lookups"] for name, c in counts.items()}
+                )
+                ratios["prefetching"] = miss_ratio(both.counts)
             metrics.append(asdict(capacity) | ratios)
         return metrics
 

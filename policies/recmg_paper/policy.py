@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tieralloc.policies.directory import LoadedPolicy, checking
 from tieralloc.policies.ids import IdSpace
 from tieralloc.policies.recmg_paper import decisions
 from tieralloc.policies.recmg_paper.decisions import Inputs, decide_keep, decide_prefetches
@@ -22,8 +23,6 @@ from tieralloc.policy.scripted import load_module
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tieralloc.trace import Trace
-
 POLICY = "recmg-paper"
 
 
@@ -36,7 +35,7 @@ class Models:
     eviction_speed: int
 
 
-class PaperPolicy:
+class PaperPolicy(LoadedPolicy):
     """The trained `recmg-paper` policy, as `load` returns it.
 
     Parameters
@@ -54,8 +53,7 @@ class PaperPolicy:
     def __init__(
         self, name: str, directory: PolicyDirectory, space: IdSpace, models: dict[int, Models]
     ) -> None:
-        self.name = name
-        self.directory = directory
+        super().__init__(name, directory)
         self._space = space
         self._models = models
 
@@ -63,25 +61,17 @@ class PaperPolicy:
     def load(cls, path: str | os.PathLike[str], name: str = POLICY) -> PaperPolicy:
         """Load a policy directory that `tieralloc train --policy recmg-paper` wrote.
 
-        Loading runs code of the directory: load only policies that you trust.
-
-        Raises
-        ------
-        ValueError
-            If the directory holds another policy, other features, or damaged files.
-        OSError
-            If the directory cannot be read.
+        Trust and errors as for `tieralloc.policies.recmg.policy.RecmgPolicy.load`.
         """
         directory = read_policy(path)
         directory.check_fits(POLICY, decisions.FEATURES)
         settings = directory.manifest.settings
         models = {}
-        try:
+        with checking(directory):
             space = IdSpace(directory.arrays["order"])
             if settings["chunk"] != CHUNK:
                 raise ValueError(
-                    f"{directory.path}: invalid {POLICY} policy: chunk: expected {CHUNK}, got"
-                    f" {settings['chunk']}; train the policy again"
+                    f"chunk must be {CHUNK}, got {settings['chunk']}; train the policy again"
                 )
             for capacity in directory.manifest.capacities:
                 rows = capacity.fast_rows
@@ -90,26 +80,14 @@ class PaperPolicy:
                     load_module(directory.models[f"prefetch-{rows}"], f"prefetch-{rows}"),
                     int(settings["eviction_speeds"][str(rows)]),
                 )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{directory.path}: invalid {POLICY} policy: {error!r}") from error
-        if not models:
-            raise ValueError(
-                f"{directory.path}: invalid {POLICY} policy: expected one or more capacities, got"
-                " none"
-            )
-        rows = sum(rows for _, rows in directory.manifest.tables)
-        if not np.array_equal(np.sort(space.order), np.arange(rows)):
-            raise ValueError(
-                f"{directory.path}: invalid {POLICY} policy: array 'order': expected each of"
-                f" {rows} rows once, got {len(space.order)} entries"
-            )
+            if not models:
+                raise ValueError("capacities must not be empty")
+            rows = sum(rows for _, rows in directory.manifest.tables)
+            if not np.array_equal(np.sort(space.order), np.arange(rows)):
+                raise ValueError(
+                    f"order must hold each of {rows} rows once, got {len(space.order)} entries"
+                )
         return cls(name, directory, space, models)
-
-    def check(self, trace: Trace) -> None:
-        """Raise ValueError if the tables of a trace differ from those of the training trace."""
-        self.directory.check_tables(
-            list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True))
-        )
 
     @property
     def rows(self) -> int:

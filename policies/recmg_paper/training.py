@@ -8,12 +8,12 @@ on rows whose positions are all known, and meet unknown rows only when serving.
 from __future__ import annotations
 
 import os
-import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tieralloc.policies.directory import PolicyOutput, miss_ratio, reference_miss_ratios
 from tieralloc.policies.ids import IdSpace, learn_id_space
 from tieralloc.policies.labels import miss_windows, opt_labels
 from tieralloc.policies.losses import chamfer_distance
@@ -23,20 +23,12 @@ from tieralloc.policies.recmg_paper.models import CHUNK, CachingModel, PrefetchM
 from tieralloc.policies.recmg_paper.policy import POLICY
 from tieralloc.policies.training import Settings, TrainingTask, epoch_size, train
 
-from tieralloc._bindings import belady
-from tieralloc._common.files import check_writable
 from tieralloc._common.progress import Narration, unheard
 from tieralloc._common.torch import torch
-from tieralloc.policy.directory import (
-    Capacity,
-    Manifest,
-    TrainingTrace,
-    fingerprint,
-    write_policy,
-)
+from tieralloc.policy.directory import Capacity, Manifest, fingerprint
 from tieralloc.policy.scripted import compile_module
 from tieralloc.policy.simulator import run_simulator
-from tieralloc.trace.stream import Stream, count_distinct, fast_rows
+from tieralloc.trace.stream import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +45,6 @@ SETTINGS = Settings(
 
 _VALIDATION_SHARE = 0.2  # of the accesses
 _ID_SPACE_SHARE = 0.5  # of the accesses
-_CHECKPOINTS = ".checkpoints"
 
 
 def train_policy(
@@ -72,38 +63,31 @@ def train_policy(
     except that models are trained for each of `fast_fractions`, and `epochs` is the max number.
     The metrics are the miss ratios of the last fifth of the training accesses.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    check_writable(directory / "manifest.json")  # fails before the training, not after it
+    output = PolicyOutput(trace, directory, fast_fractions)
     data = _TrainingData.of(trace, until, seed)
-    distinct = count_distinct(trace.accesses(), data.stream.rows)
-    capacities = [Capacity(fraction, fast_rows(fraction, distinct)) for fraction in fast_fractions]
     settings = replace(SETTINGS, epochs=epochs, seed=seed)
     trained = {}
-    for capacity in capacities:
+    for capacity in output.capacities:
         if capacity.fast_rows not in trained:
-            trainer = _Trainer(data, capacity, settings, directory / _CHECKPOINTS, progress)
+            trainer = _Trainer(data, capacity, settings, output.checkpoints, progress)
             trained[capacity.fast_rows] = trainer.run()
-    manifest = Manifest(
-        policy=POLICY,
-        features=decisions.FEATURES,
-        tables=list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True)),
-        trace=TrainingTrace(trace.name, data.fingerprint, data.num_accesses),
-        capacities=capacities,
+    models = {}
+    for rows, result in trained.items():
+        models[f"caching-{rows}"] = result.caching
+        models[f"prefetch-{rows}"] = result.prefetch
+    return output.write(
+        POLICY,
+        decisions.FEATURES,
+        num_accesses=data.num_accesses,
         seed=seed,
         settings={
             "chunk": CHUNK,
             "eviction_speeds": {str(rows): result.speed for rows, result in trained.items()},
         },
-        metrics={"validation": [result.metrics for result in trained.values()]},
+        validation=[result.metrics for result in trained.values()],
+        models=models,
+        arrays={"order": data.space.order},
     )
-    models = {}
-    for rows, result in trained.items():
-        models[f"caching-{rows}"] = result.caching
-        models[f"prefetch-{rows}"] = result.prefetch
-    write_policy(directory, manifest, models, {"order": data.space.order})
-    shutil.rmtree(directory / _CHECKPOINTS, ignore_errors=True)
-    return manifest
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,8 +132,9 @@ class _TrainingData:
     ) -> float:
         """Simulate decisions; return the miss ratio of the validation accesses."""
         model = decisions.external_model(decisions.precomputed(keep, prefetches), speed)
-        counts = run_simulator(self.stream, model, rows, count_from=self.num_fitted).counts
-        return counts["on_demand_fetches"] / counts["lookups"]
+        return miss_ratio(
+            run_simulator(self.stream, model, rows, count_from=self.num_fitted).counts
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +174,7 @@ class _Trainer:
             {
                 "fast_fraction": self.capacity.fast_fraction,
                 "fast_rows": rows,
-                **self._reference_miss_ratios(),
+                **reference_miss_ratios(data.stream, rows, count_from=data.num_fitted),
                 "caching": data.miss_ratio(keep, _no_prefetches(data), rows, speed),
                 "prefetching": prefetch.measure(),
             },
@@ -212,15 +197,6 @@ class _Trainer:
                 identity=f"{POLICY}, {name}, {self.data.num_accesses} of {self.data.fingerprint}",
                 report=report,
             )
-
-    def _reference_miss_ratios(self) -> dict[str, float]:
-        data, rows = self.data, self.capacity.fast_rows
-        lru = run_simulator(data.stream, "lru", rows, count_from=data.num_fitted)
-        opt = belady(data.stream.accesses, data.stream.rows, rows, count_from=data.num_fitted)
-        return {
-            name: counts["on_demand_fetches"] / counts["lookups"]
-            for name, counts in (("lru", lru.counts), ("opt", opt))
-        }
 
 
 class _CachingTask:

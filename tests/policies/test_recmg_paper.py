@@ -202,7 +202,7 @@ def test_has_seen_training_accesses_only(trace, trained):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"chunk": 16}, "invalid recmg-paper policy: chunk: expected 15, got 16; train"),
+        ({"chunk": 16}, "invalid recmg-paper policy: chunk must be 15, got 16; train"),
         ({}, "invalid recmg-paper policy: KeyError.'chunk'"),
         ({"chunk": 15, "eviction_speeds": {}}, "KeyError.'48'"),
         ({"chunk": 15, "eviction_speeds": None}, "invalid recmg-paper policy: TypeError"),
@@ -221,7 +221,7 @@ def test_load_invalid_order_or_model_raises(trained, tmp_path):
     order = directory.arrays["order"].copy()
     order[0] = order[1]
     write_policy(tmp_path / "order", directory.manifest, directory.models, {"order": order})
-    with pytest.raises(ValueError, match="array 'order': expected each of 16040 rows once"):
+    with pytest.raises(ValueError, match="order must hold each of 16040 rows once"):
         PaperPolicy.load(tmp_path / "order")
     models = {**directory.models, "caching-48": b"noise"}
     write_policy(tmp_path / "model", directory.manifest, models, directory.arrays)
