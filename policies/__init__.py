@@ -1,5 +1,5 @@
-"""What learns: labels, id spaces, models, losses, training, and the policies compared against.
+"""Policies that are trained, the baselines beside them, and their labels, losses and training loop.
 
-The folder `policies` at the repository's root, which is imported as ``tieralloc.policies``. Modules
-that train or run models need torch, and say so where it is missing.
+The folder `policies` of the repository, installed as ``tieralloc.policies``. Modules that train or
+run models need torch; without it, their import raises ImportError.
 """

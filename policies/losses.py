@@ -1,4 +1,4 @@
-"""Losses that `torch.nn` does not have."""
+"""Loss functions that `torch.nn` lacks."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ from tieralloc._common.torch import torch
 def chamfer_distance(
     points: torch.Tensor, targets: torch.Tensor, present: torch.Tensor
 ) -> torch.Tensor:
-    """Measure how far sets of points are from sets of targets, in both directions.
+    """Return the Chamfer distance between sets of points and sets of targets.
 
-    The mean squared distance from each point to the nearest target, and from each target to the
-    nearest point. Neither order nor number matters, and it can be differentiated.
+    It is the mean squared distance from each point to the nearest target, plus that from each
+    target to the nearest point. It is differentiable, and independent of the order in a set.
 
     Parameters
     ----------
     points : (batch, n, dim) float
-        What was emitted.
+        Emitted points.
     targets : (batch, m, dim) float
-        What was to be emitted, padded.
+        Target points, padded.
     present : (batch, m) bool
-        Which targets are no padding. Sets without any have no distance, and are left out.
+        False for padding. Sets without targets are ignored.
 
     Returns
     -------
     () float
-        The mean over the sets that have targets; 0 where none has.
+        The mean over the sets with targets; 0 if there are none.
     """
-    some = present.any(dim=1)
-    points, targets, present = points[some], targets[some], present[some]
+    has_targets = present.any(dim=1)
+    points, targets, present = points[has_targets], targets[has_targets], present[has_targets]
     if len(points) == 0:
         return points.sum()
     distances = (points.unsqueeze(2) - targets.unsqueeze(1)).square().sum(dim=3)
-    absent = ~present
-    of_points = distances.masked_fill(absent.unsqueeze(1), torch.inf).amin(dim=2).mean(dim=1)
-    of_targets = distances.amin(dim=1).masked_fill(absent, 0).sum(dim=1) / present.sum(dim=1)
-    return (of_points + of_targets).mean()
+    padding = ~present
+    to_targets = distances.masked_fill(padding.unsqueeze(1), torch.inf).amin(dim=2).mean(dim=1)
+    to_points = distances.amin(dim=1).masked_fill(padding, 0).sum(dim=1) / present.sum(dim=1)
+    return (to_targets + to_points).mean()

@@ -1,4 +1,4 @@
-"""The learned policies by name, and how each is trained. Imports no torch until asked for one."""
+"""The learned policies by name, with their training functions. torch is imported by `trainer`."""
 
 from __future__ import annotations
 
@@ -6,40 +6,40 @@ import importlib
 from collections.abc import Callable
 from typing import Any
 
-#: Module and name of what trains each policy.
-_TRAINED_BY = {
-    "recmg": ("tieralloc.policies.recmg.learning", "train_policy"),
-    "recmg-paper": ("tieralloc.policies.recmg_paper.learning", "train_policy"),
+#: The module whose `train_policy` trains each policy.
+_TRAINING_MODULES = {
+    "recmg": "tieralloc.policies.recmg.training",
+    "recmg-paper": "tieralloc.policies.recmg_paper.training",
 }
 
 
 def learned_names() -> list[str]:
-    """Names of the learned policies, in the order they are listed to users."""
-    return list(_TRAINED_BY)
+    """Return the names of the learned policies, in display order."""
+    return list(_TRAINING_MODULES)
 
 
 def trainer(name: str) -> Callable[..., Any]:
-    """Return what trains a policy, such as `tieralloc.policies.recmg_paper.learning.train_policy`.
+    """Return the training function of a policy: `tieralloc.policies.recmg.training.train_policy`.
 
-    It computes on one thread, however many there are.
+    The function computes on one thread.
 
     Raises
     ------
     ValueError
-        For an unknown policy.
+        If the policy is unknown.
     ImportError
-        Where torch is missing.
+        If torch is missing.
     """
-    if name not in _TRAINED_BY:
-        known = ", ".join(learned_names())
-        raise ValueError(f"learned policy {name!r} is unknown; known are {known}")
-    module, function = _TRAINED_BY[name]
-    found: Callable[..., Any] = getattr(importlib.import_module(module), function)
+    if name not in _TRAINING_MODULES:
+        raise ValueError(
+            f"policy {name!r}: unknown learned policy; expected one of {', '.join(learned_names())}"
+        )
+    train_policy: Callable[..., Any] = importlib.import_module(_TRAINING_MODULES[name]).train_policy
     from tieralloc._common.torch import one_thread
 
-    return one_thread()(found)
+    return one_thread()(train_policy)
 
 
 def trained_as(name: str) -> str:
-    """Return the policy whose directory a learned policy runs from, which may be its own."""
+    """Return the name of the policy whose training writes the directory of a learned policy."""
     return {"recmg-caching": "recmg"}.get(name, name)

@@ -1,8 +1,8 @@
-"""The training loop: seeded, resumable, and stopped by what is measured, not by the loss.
+"""The training loop: seeded, resumable, with early stopping by a validation metric.
 
-An epoch goes once over examples in random order, measures, and leaves a checkpoint. A run that was
-interrupted and resumed ends with the weights of one that was not, bit for bit, given the same torch
-and number of threads.
+Each epoch trains on the examples in random order, computes the metric and writes a checkpoint. A
+resumed run ends with the weights of an uninterrupted one, bit for bit, given the same torch and
+number of threads.
 """
 
 from __future__ import annotations
@@ -19,55 +19,56 @@ from tieralloc._common.files import replacing
 from tieralloc._common.progress import Narrate
 from tieralloc._common.torch import torch
 
-_RISING, _LOWEST = 0.1, 0.04  # of a cycle of the learning rate
+_WARMUP = 0.1  # share of all epochs in which the rate of a one-cycle schedule rises
+_INITIAL_RATE = 0.04  # share of the max rate
 
 
-class Learner(Protocol):
-    """What can be trained."""
+class TrainingTask(Protocol):
+    """A module, its training examples, its loss and its validation metric."""
 
     @property
     def module(self) -> torch.nn.Module:
-        """The module whose parameters are trained."""
+        """The module to train."""
 
     @property
     def num_examples(self) -> int:
-        """Training examples, numbered from 0."""
+        """Number of training examples; they are numbered from 0."""
 
     def loss(self, examples: torch.Tensor) -> torch.Tensor:
-        """Return the mean loss over some examples, (n,) int64, as a scalar to differentiate."""
+        """Return the mean loss over the examples of these numbers, (n,) int64, as a scalar."""
 
     def measure(self) -> float:
-        """Measure the module as it is on what it does not learn from; less is better.
+        """Return the metric of the module on validation data; lower is better.
 
-        It is in evaluation mode, and gradients are off.
+        The loop calls it with the module in evaluation mode, and without gradients.
         """
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How to train.
+    """Settings of the training loop.
 
     Parameters
     ----------
     epochs : int
-        At most; each measures once.
+        Max number of epochs.
     patience : int
-        Epochs without a better measure after which training ends.
+        Training ends after this number of epochs without a better metric.
     batch_size : int
-        Examples of a step.
+        Examples per step.
     epoch_examples : int or None
-        Examples of an epoch, drawn anew for each; None: all of them.
+        Examples per epoch, drawn at random for each epoch; None: all examples.
     learning_rate : float
-        Of Adam.
+        Learning rate of Adam.
     max_gradient_norm : float or None
-        Longer gradients are shortened to that; None: none are.
+        Gradients are clipped to this norm; None: no clipping.
     one_cycle : bool
-        Whether the learning rate rises to that in the first tenth of all epochs and falls to
-        nothing by the end of the last.
+        Whether the learning rate rises to `learning_rate` in the first tenth of all epochs and
+        falls to 0 at the end of the last.
     measured : bool
-        Whether epochs are measured; without it all of them are done and the last is the best.
+        Whether to compute the metric. If not, all epochs run and the last weights are kept.
     seed : int
-        Of the order of examples and of what the module draws.
+        Random seed of the order of examples and of random layers, such as dropout.
     """
 
     epochs: int = 20
@@ -81,83 +82,84 @@ class Settings:
     seed: int = 0
 
     def rate_at(self, progress: float) -> float:
-        """Return the learning rate when a share of all epochs is done."""
+        """Return the learning rate at a progress from 0 to 1 through all epochs."""
         if not self.one_cycle:
             return self.learning_rate
-        if progress < _RISING:
-            return self.learning_rate * (_LOWEST + (1 - _LOWEST) * progress / _RISING)
-        fallen = (progress - _RISING) / (1 - _RISING)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * fallen))
+        if progress < _WARMUP:
+            return self.learning_rate * (_INITIAL_RATE + (1 - _INITIAL_RATE) * progress / _WARMUP)
+        decay = (progress - _WARMUP) / (1 - _WARMUP)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * decay))
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to; `measure` is 0 where nothing is measured."""
+    """The mean loss and the metric of an epoch; the metric is 0 if it is not computed."""
 
     loss: float
     measure: float
 
 
-def epoch_size(learner: Learner, settings: Settings) -> int:
-    """Return the examples of an epoch."""
-    wanted = settings.epoch_examples
-    return learner.num_examples if wanted is None else min(wanted, learner.num_examples)
+def epoch_size(task: TrainingTask, settings: Settings) -> int:
+    """Return the number of examples per epoch."""
+    if settings.epoch_examples is None:
+        return task.num_examples
+    return min(settings.epoch_examples, task.num_examples)
 
 
 def train(
-    learner: Learner,
+    task: TrainingTask,
     settings: Settings,
     *,
     checkpoint: Path | None = None,
-    task: str = "",
+    identity: str = "",
     report: Narrate = lambda done, state: None,
 ) -> list[Epoch]:
-    """Train until the measure gets no better; the module is left as the best epoch left it.
+    """Train a module until its metric stops improving; load the weights of the best epoch.
 
     Parameters
     ----------
-    learner : Learner
-        Its module as it is to begin with, which the seed does not decide.
+    task : TrainingTask
+        The caller initialises its module.
     settings : Settings
-        How.
+        Settings of the training.
     checkpoint : path, optional
-        Where to keep what an interrupted run resumes from. It stays there in the end, when a
-        further run takes the result from it.
-    task : str
-        What is trained on what. A checkpoint of another task, or of other settings, is no
-        beginning: training starts anew and replaces it.
+        File of the checkpoint. An interrupted run resumes from it; a finished run loads its result
+        from it.
+    identity : str
+        Name of the task and its data. A checkpoint of another identity, or of other settings, is
+        ignored and replaced.
     report : callable
-        Called after each step with the number of examples just learned from and how it goes, and
-        for what a resumed run need not do again.
+        Called after each step with the number of its examples and the state of the training, and
+        once for the epochs of the checkpoint.
 
     Returns
     -------
     list of Epoch
-        All epochs, of interrupted runs too.
+        All epochs, including those of the checkpoint.
 
     Raises
     ------
     ValueError
-        Where there is nothing to learn from, or where the loss is no longer finite.
+        If there are no examples, or the loss is not finite.
     """
-    if learner.num_examples < 1:
-        raise ValueError("there are no training examples, expected one or more")
-    optimizer = torch.optim.Adam(learner.module.parameters(), lr=settings.learning_rate, fused=True)
-    run = _Run(learner.module, optimizer, f"{task}; {asdict(settings)}", settings.measured)
+    if task.num_examples < 1:
+        raise ValueError("num_examples: expected at least 1 training example, got 0")
+    optimizer = torch.optim.Adam(task.module.parameters(), lr=settings.learning_rate, fused=True)
+    run = _Run(task.module, optimizer, f"{identity}; {asdict(settings)}", settings.measured)
     if checkpoint is not None and run.resume(checkpoint):
-        report(epoch_size(learner, settings) * len(run.epochs), run.state)
+        report(epoch_size(task, settings) * len(run.epochs), run.state)
     while not run.is_over(settings):
         with _seeded(settings.seed, len(run.epochs)):
-            loss = _go_over(learner, optimizer, settings, run, report)
-        run.note(loss, _measure(learner) if settings.measured else 0.0)
+            loss = _train_epoch(task, optimizer, settings, run, report)
+        run.add_epoch(loss, _measure(task) if settings.measured else 0.0)
         if checkpoint is not None:
             run.save(checkpoint)
-    learner.module.load_state_dict(run.best)
+    task.module.load_state_dict(run.best)
     return run.epochs
 
 
 class _Run:
-    """A training run as it stands between two epochs."""
+    """The state of a training run between two epochs."""
 
     def __init__(
         self,
@@ -177,18 +179,18 @@ class _Run:
     def state(self) -> str:
         if not self.epochs or not self._measured:
             return ""
-        best = min(entry.measure for entry in self.epochs)
+        best = min(epoch.measure for epoch in self.epochs)
         return f"validation {self.epochs[-1].measure:.4f}, best {best:.4f}"
 
     def is_over(self, settings: Settings) -> bool:
-        measures = [entry.measure for entry in self.epochs]
+        measures = [epoch.measure for epoch in self.epochs]
         if not measures or not self._measured:
             return len(measures) >= settings.epochs
-        since_best = len(measures) - 1 - measures.index(min(measures))
-        return len(measures) >= settings.epochs or since_best >= settings.patience
+        epochs_since_best = len(measures) - 1 - measures.index(min(measures))
+        return len(measures) >= settings.epochs or epochs_since_best >= settings.patience
 
-    def note(self, loss: float, measure: float) -> None:
-        if not self._measured or all(measure < entry.measure for entry in self.epochs):
+    def add_epoch(self, loss: float, measure: float) -> None:
+        if not self._measured or all(measure < epoch.measure for epoch in self.epochs):
             state = self._module.state_dict()
             self.best = {name: value.clone() for name, value in state.items()}
         self.epochs.append(Epoch(loss, measure))
@@ -196,7 +198,7 @@ class _Run:
     def save(self, path: Path) -> None:
         content = {
             "identity": self._identity,
-            "epochs": [(entry.loss, entry.measure) for entry in self.epochs],
+            "epochs": [(epoch.loss, epoch.measure) for epoch in self.epochs],
             "module": self._module.state_dict(),
             "best": self.best,
             "optimizer": self._optimizer.state_dict(),
@@ -208,14 +210,14 @@ class _Run:
             file.write(buffer.getbuffer())
 
     def resume(self, path: Path) -> bool:
-        """Take up what was saved of this run; False where there is nothing of it."""
+        """Load the checkpoint of this run; return False if there is none."""
         if not path.exists():
             return False
-        # Nothing but tensors and plain values: no code of whoever wrote the file runs.
+        # weights_only: loads tensors and plain values, and runs no code of the file.
         content = torch.load(path, map_location="cpu", weights_only=True)
         if content["identity"] != self._identity:
             return False
-        self.epochs = [Epoch(*entry) for entry in content["epochs"]]
+        self.epochs = [Epoch(*epoch) for epoch in content["epochs"]]
         self.best = content["best"]
         self._module.load_state_dict(content["module"])
         self._optimizer.load_state_dict(content["optimizer"])
@@ -224,42 +226,45 @@ class _Run:
 
 @contextmanager
 def _seeded(seed: int, number: int) -> Iterator[None]:
-    """Let an epoch draw what it would draw in any process; others' draws go on undisturbed."""
+    """Seed torch's generator for an epoch; restore its state afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed * 1_000_003 + number)
         yield
 
 
-def _go_over(
-    learner: Learner,
+def _train_epoch(
+    task: TrainingTask,
     optimizer: torch.optim.Optimizer,
     settings: Settings,
     run: _Run,
     report: Narrate,
 ) -> float:
-    """Learn from each example of an epoch once; return the mean loss."""
-    order = torch.randperm(learner.num_examples)[: epoch_size(learner, settings)]
-    learner.module.train()
+    """Train on each example of an epoch once; return the mean loss."""
+    order = torch.randperm(task.num_examples)[: epoch_size(task, settings)]
+    task.module.train()
     total = 0.0
     for start in range(0, len(order), settings.batch_size):
         batch = order[start : start + settings.batch_size]
         progress = (len(run.epochs) + start / len(order)) / settings.epochs
         optimizer.param_groups[0]["lr"] = settings.rate_at(progress)
         optimizer.zero_grad()
-        loss = learner.loss(batch)
+        loss = task.loss(batch)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise ValueError(f"the loss became {value}: a lower learning rate may help")
+            raise ValueError(
+                f"loss: expected a finite number, got {value}; lower the learning rate of"
+                f" {settings.learning_rate}"
+            )
         loss.backward()  # type: ignore[no-untyped-call]
         if settings.max_gradient_norm is not None:
-            torch.nn.utils.clip_grad_norm_(learner.module.parameters(), settings.max_gradient_norm)
+            torch.nn.utils.clip_grad_norm_(task.module.parameters(), settings.max_gradient_norm)
         optimizer.step()
         total += value * len(batch)
         report(len(batch), f"loss {value:.4f}" + (f", {run.state}" if run.state else ""))
     return total / len(order)
 
 
-def _measure(learner: Learner) -> float:
-    learner.module.eval()
+def _measure(task: TrainingTask) -> float:
+    task.module.eval()
     with torch.inference_mode():
-        return learner.measure()
+        return task.measure()

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from tieralloc.policies.baselines import scene as scenes
 from tieralloc.policies.baselines.baseline import Tier
 from tieralloc.policies.baselines.registry import baseline_names
+from tieralloc.policies.baselines.scene import Scene
 from tieralloc.policies.baselines.tuning import TEST_SHARE, Tuned, defaults, tune
 
 from tieralloc._bindings import eviction_policy_bytes, eviction_policy_names
@@ -198,26 +198,22 @@ class _Run:
             policy.check(self.trace)
 
     @cached_property
-    def samples(self) -> Stream:
+    def stream(self) -> Stream:
         return Stream.of(self.trace)
-
-    @cached_property
-    def stream(self) -> scenes.Stream:
-        return scenes.Stream.of(self.trace)
 
     @cached_property
     def counted(self) -> int:
         return first_counted(len(self.stream.accesses), self.count_from)
 
     @cached_property
-    def scene(self) -> scenes.Scene:
-        return scenes.Scene(self.stream, self.counted, self.seed)
+    def scene(self) -> Scene:
+        return Scene(self.stream, self.counted, self.seed)
 
     @cached_property
-    def trial(self) -> scenes.Scene:
+    def trial(self) -> Scene:
         """The scene of tuning: only accesses that are not counted."""
-        past = self.stream.until(self.counted)
-        return scenes.Scene(past, int(self.counted * (1 - TEST_SHARE)), self.seed)
+        past = Stream.of(self.trace, self.count_from)
+        return Scene(past, int(self.counted * (1 - TEST_SHARE)), self.seed)
 
     @cached_property
     def distinct(self) -> int:
@@ -257,14 +253,14 @@ class _Run:
     def _lru_fetches_at(self, rows: int) -> int:
         """On-demand fetches of LRU without prefetching."""
         if rows not in self._lru_fetches:
-            lru = run_simulator(self.samples, "lru", rows, count_from=self.counted)
+            lru = run_simulator(self.stream, "lru", rows, count_from=self.counted)
             self._lru_fetches[rows] = lru.counts["on_demand_fetches"]
         return self._lru_fetches[rows]
 
     def _simulated(self, policy: str | PlannedModel, rows: int) -> _Measured:
         began = time.process_time()
         simulator = run_simulator(
-            self.samples,
+            self.stream,
             policy,
             rows,
             count_from=self.counted,

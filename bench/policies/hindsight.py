@@ -24,7 +24,7 @@ CASES = {"trained on the first half": COUNT_FROM, "trained on all of the trace":
 
 def measure(case: str, path: Path, models: Models) -> Iterator[Record]:
     """Train the caching model on a share of a trace."""
-    from tieralloc.policies.recmg.learning import train_caching
+    from tieralloc.policies.recmg.training import train_caching
 
     from tieralloc._common.torch import one_thread
 

@@ -1,4 +1,4 @@
 """Baseline prefetchers, implemented from their papers, and tuned.
 
-Each runs over a simple eviction policy: prefetched rows take slots of the same fast tier.
+Each runs with a simple eviction policy; prefetched rows take slots of the same fast tier.
 """

@@ -1,4 +1,4 @@
-"""What baselines share: choices of settings, and a replay that counts."""
+"""The interface of a baseline, and the replay that all of them use."""
 
 from __future__ import annotations
 
@@ -6,37 +6,33 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
-import numpy as np
-
 from tieralloc.policies.baselines._native import PrefetchingSimulator
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from tieralloc.policies.baselines._native import RowPrefetcher
-    from tieralloc.policies.baselines.scene import Scene, Stream
+    from tieralloc.policies.baselines.scene import Scene
 
-#: Values by name, as JSON has them.
+#: Settings by name, as JSON values.
 Settings = dict[str, Any]
 
-#: Called with the number of accesses just replayed.
+#: Called with the number of accesses replayed since the last call.
 Report = Callable[[int], object]
 
-_PIECE = 1 << 14  # samples
+_BATCH_SAMPLES = 1 << 14
 
 
 @dataclass(frozen=True)
 class Tier:
-    """The fast tier of a baseline.
+    """The fast tier of a replay.
 
     Parameters
     ----------
     caching : str
         Name of the eviction policy.
     fast_rows : int
-        Its capacity.
+        Capacity.
     lag : int
-        Accesses for which a prefetched row is in flight.
+        Number of accesses for which a prefetch is in flight.
     """
 
     caching: str
@@ -51,11 +47,11 @@ class Outcome:
     Parameters
     ----------
     counts : mapping
-        As of `Simulator.counts`.
+        Counts by name, as of `Simulator.counts`.
     nbytes : int
-        Bytes of memory of the prefetcher.
+        Memory of the prefetcher in bytes.
     predict_seconds : float
-        CPU seconds of predictions computed before the replay.
+        CPU seconds of the predictions that were computed before the replay.
     """
 
     counts: Mapping[str, int]
@@ -64,18 +60,18 @@ class Outcome:
 
 
 class Baseline(Protocol):
-    """A prefetcher that others are compared with."""
+    """A prefetcher to compare policies with."""
 
     @property
     def name(self) -> str:
-        """Its name in records."""
+        """Name in records."""
 
     @property
     def choices(self) -> Mapping[str, tuple[Any, ...]]:
-        """Values of each setting that tuning tries; the first ones are the defaults."""
+        """The values of each setting that tuning tries; the first is the default."""
 
     def prepare(self, scene: Scene, settings: Settings) -> None:
-        """Do the slow work that is not part of a replay, such as training."""
+        """Compute and cache everything that precedes a replay, such as training."""
 
     def replay(
         self,
@@ -89,37 +85,37 @@ class Baseline(Protocol):
         """Replay a scene; accesses before `count_from` are not counted."""
 
 
-def run(
-    stream: Stream,
+def replay(
+    scene: Scene,
+    order: str,
     tier: Tier,
     prefetcher: RowPrefetcher,
     *,
     count_from: int,
     report: Report = lambda done: None,
-    before: Callable[[int, int], None] = lambda begin, end: None,
-) -> Mapping[str, int]:
-    """Replay a stream with a prefetcher; return the counts.
+    before_batch: Callable[[int, int], None] = lambda begin, end: None,
+) -> Outcome:
+    """Replay a scene with a prefetcher, with rows numbered in an order of `scene.ORDERS`.
 
-    `before` is called with the first access of each piece and the one after its last.
+    `before_batch` is called with the number of the first access of each batch, and of the first
+    after it.
     """
+    lengths = scene.stream.lengths
+    accesses = scene.accesses(order)
     simulator = PrefetchingSimulator(
         tier.caching,
         tier.fast_rows,
-        stream.rows,
+        scene.stream.rows,
         prefetcher,
         count_from=count_from,
         prefetch_lag=tier.lag,
     )
-    for samples, begin, end in _pieces(stream):
-        before(begin, end)
-        simulator.run(stream.accesses[begin:end], stream.lengths[samples])
+    begin = 0
+    for first in range(0, len(lengths), _BATCH_SAMPLES):
+        batch = lengths[first : first + _BATCH_SAMPLES]
+        end = begin + int(batch.sum())
+        before_batch(begin, end)
+        simulator.run(accesses[begin:end], batch)
         report(end - begin)
-    return simulator.counts
-
-
-def _pieces(stream: Stream) -> Iterator[tuple[slice, int, int]]:
-    """Yield pieces of whole samples: their samples, first access and end."""
-    ends = np.append(0, np.cumsum(stream.lengths, dtype=np.int64))
-    for first in range(0, len(stream.lengths), _PIECE):
-        last = min(first + _PIECE, len(stream.lengths))
-        yield slice(first, last), int(ends[first]), int(ends[last])
+        begin = end
+    return Outcome(simulator.counts, prefetcher.nbytes + scene.order_bytes(order))

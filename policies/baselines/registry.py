@@ -1,4 +1,4 @@
-"""The baselines by name. torch is imported only to make one that needs it."""
+"""The baselines by name. torch is imported only for a baseline that needs it."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ _TRANSFETCH = "transfetch"
 
 
 def baseline_names() -> list[str]:
-    """Names of the baselines, in the order they are listed to users."""
+    """Return the names of the baselines, in display order."""
     return [*(baseline.name for baseline in TABLE_BASELINES), _TRANSFETCH]
 
 
 def make_baselines(
     names: Sequence[str], *, checkpoints: Path | None = None, progress: Narration = unheard
 ) -> dict[str, Baseline]:
-    """Make baselines.
+    """Return baselines by name.
 
     Parameters
     ----------
     names : sequence of str
-        Of `baseline_names`.
+        Names from `baseline_names`.
     checkpoints : path, optional
-        Folder of finished trainings, which are not repeated.
+        Folder of checkpoints; finished trainings are loaded from it.
     progress : callable
         Opens a progress bar for a training.
 
     Raises
     ------
     ValueError
-        For an unknown name.
+        If a name is unknown.
     ImportError
-        For a missing torch.
+        If torch is missing.
     """
-    made: dict[str, Baseline] = {
-        baseline.name: baseline for baseline in TABLE_BASELINES if baseline.name in names
-    }
     for name in names:
         if name not in baseline_names():
             raise ValueError(
-                f"baseline {name!r} is unknown; known are {', '.join(baseline_names())}"
+                f"baseline {name!r}: unknown; expected one of {', '.join(baseline_names())}"
             )
+    baselines: dict[str, Baseline] = {
+        baseline.name: baseline for baseline in TABLE_BASELINES if baseline.name in names
+    }
     if _TRANSFETCH in names:
         from tieralloc.policies.baselines.transfetch import TransFetch
 
-        made[_TRANSFETCH] = TransFetch(checkpoints, progress)
-    return made
+        baselines[_TRANSFETCH] = TransFetch(checkpoints, progress)
+    return baselines

@@ -1,4 +1,4 @@
-"""The stream that baselines are replayed on, and the part that they may learn from."""
+"""The stream that baselines are replayed on, and its first part, the training accesses."""
 
 from __future__ import annotations
 
@@ -7,95 +7,61 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-
 from tieralloc.policies.ids import IdSpace, learn_id_space
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tieralloc.trace import Trace
+    from tieralloc.trace.stream import Stream
 
-
-@dataclass(frozen=True, eq=False)
-class Stream:
-    """Accesses in order.
-
-    Parameters
-    ----------
-    accesses : (n,) uint64
-        Rows, sample by sample.
-    lengths : (samples,) uint32
-        Rows of each sample, which add up to n.
-    table_of : (rows,) uint32
-        The table of each row.
-    """
-
-    accesses: NDArray[np.uint64]
-    lengths: NDArray[np.uint32]
-    table_of: NDArray[np.uint32]
-
-    @classmethod
-    def of(cls, trace: Trace) -> Stream:
-        """Return all accesses of a trace."""
-        tables = np.arange(len(trace.num_embeddings), dtype=np.uint32)
-        return cls(
-            trace.accesses(),
-            trace.lengths.sum(axis=0, dtype=np.uint32),
-            np.repeat(tables, trace.num_embeddings),
-        )
-
-    @property
-    def rows(self) -> int:
-        """How many rows there are, accessed or not."""
-        return len(self.table_of)
-
-    def until(self, end: int) -> Stream:
-        """Return the first accesses, the last sample cut short."""
-        ends = np.minimum(np.cumsum(self.lengths, dtype=np.int64), end)
-        lengths = np.diff(ends, prepend=0)[: int(np.searchsorted(ends, end)) + 1]
-        return Stream(self.accesses[:end], lengths.astype(np.uint32), self.table_of)
-
-    def renamed(self, space: IdSpace) -> Stream:
-        """Return the same with rows numbered by their places in an order.
-
-        It matters to prefetchers of neighbouring rows, and not to eviction policies.
-        """
-        places = np.empty(self.rows, dtype=np.uint64)
-        places[space.order] = np.arange(self.rows, dtype=np.uint64)
-        return Stream(places[self.accesses], self.lengths, self.table_of[space.order])
-
-
-#: How rows are numbered: so that rows accessed together are neighbours, or as in the trace.
+#: Numberings of the rows: by an id space (co-accessed rows are neighbours), or as in the trace.
 ORDERS = ("learned", "raw")
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A stream to replay, with a first part to learn from.
+    """A stream to replay, and the number of its training accesses.
+
+    Eviction policies are invariant to the numbering of the rows; prefetchers of neighbouring rows
+    are not. So a scene returns its accesses in any of `ORDERS`.
 
     Parameters
     ----------
     stream : Stream
-        All of it is replayed.
-    learned : int
-        Accesses of the first part.
+        All accesses of it are replayed.
+    num_training : int
+        Accesses from the first that baselines may train on.
     seed : int
         Random seed.
     """
 
     stream: Stream
-    learned: int
+    num_training: int
     seed: int = 0
 
-    def ordered(self, order: str) -> Stream:
-        """Return the stream with rows numbered in one of `ORDERS`."""
-        return self._renamed if order == "learned" else self.stream
+    def accesses(self, order: str) -> NDArray[np.uint64]:
+        """Return the accesses, (n,) uint64, with rows numbered in an order."""
+        return self._learned_accesses if order == "learned" else self.stream.accesses
+
+    def table_of(self, order: str) -> NDArray[np.uint32]:
+        """Return the table of each row, (rows,) uint32, with rows numbered in an order."""
+        starts = self.stream.table_starts.astype(np.int64)
+        tables = np.repeat(
+            np.arange(self.stream.num_tables, dtype=np.uint32), starts[1:] - starts[:-1]
+        )
+        return tables[self._space.order] if order == "learned" else tables
 
     def order_bytes(self, order: str) -> int:
-        """Return bytes of memory of an order: a number for each row, both ways."""
+        """Return the memory of an order in bytes: 4 per row for each direction of the mapping."""
         return 8 * self.stream.rows if order == "learned" else 0
 
     @cached_property
-    def _renamed(self) -> Stream:
-        known = self.stream.accesses[: self.learned]
-        return self.stream.renamed(learn_id_space(known, self.stream.rows, self.seed))
+    def _space(self) -> IdSpace:
+        training = self.stream.accesses[: self.num_training]
+        return learn_id_space(training, self.stream.rows, self.seed)
+
+    @cached_property
+    def _learned_accesses(self) -> NDArray[np.uint64]:
+        ranks = np.empty(self.stream.rows, dtype=np.uint64)
+        ranks[self._space.order] = np.arange(self.stream.rows, dtype=np.uint64)
+        return ranks[self.stream.accesses]

@@ -1,4 +1,4 @@
-"""Baselines that keep tables of past accesses: next-row, co-occurrence, Domino and Bingo."""
+"""Baselines that learn during the replay: next-row, co-occurrence, Domino and Bingo."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tieralloc.policies.baselines._native import Bingo, CoOccurrence, Domino, NextRow
-from tieralloc.policies.baselines.baseline import Outcome, Report, Settings, Tier, run
+from tieralloc.policies.baselines.baseline import Outcome, Report, Settings, Tier, replay
 from tieralloc.policies.baselines.scene import ORDERS
 
 if TYPE_CHECKING:
     from tieralloc.policies.baselines._native import RowPrefetcher
-    from tieralloc.policies.baselines.scene import Scene, Stream
+    from tieralloc.policies.baselines.scene import Scene
 
-#: Misses that Domino keeps per row of its index, as in its paper.
-_HISTORY = 8
+#: Misses in Domino's history per row of its index, as in its paper.
+_MISSES_PER_ROW = 8
 
 #: Above 1: Bingo uses no short events.
 _NO_VOTES = 2.0
@@ -28,20 +28,20 @@ class TableBaseline:
     Parameters
     ----------
     name : str
-        Its name in records.
+        Name in records.
     choices : mapping
-        As `Baseline.choices`. A setting "order" numbers the rows.
+        As `Baseline.choices`. The setting "order" is the numbering of the rows; default "raw".
     make : callable
-        ``make(stream, fast_rows, settings) -> RowPrefetcher``.
+        ``make(scene, fast_rows, settings) -> RowPrefetcher``.
     """
 
     name: str
     choices: Mapping[str, tuple[Any, ...]]
-    make: Callable[[Stream, int, Settings], RowPrefetcher]
+    make: Callable[[Scene, int, Settings], RowPrefetcher]
 
     def prepare(self, scene: Scene, settings: Settings) -> None:
-        """Order the rows."""
-        scene.ordered(settings.get("order", "raw"))
+        """Learn the order of the rows."""
+        scene.accesses(settings.get("order", "raw"))
 
     def replay(
         self,
@@ -53,20 +53,18 @@ class TableBaseline:
         report: Report = lambda done: None,
     ) -> Outcome:
         """Replay a scene."""
+        prefetcher = self.make(scene, tier.fast_rows, settings)
         order = settings.get("order", "raw")
-        stream = scene.ordered(order)
-        prefetcher = self.make(stream, tier.fast_rows, settings)
-        counts = run(stream, tier, prefetcher, count_from=count_from, report=report)
-        return Outcome(counts, prefetcher.nbytes + scene.order_bytes(order))
+        return replay(scene, order, tier, prefetcher, count_from=count_from, report=report)
 
 
-def _next_row(stream: Stream, fast_rows: int, settings: Settings) -> RowPrefetcher:
-    return NextRow(stream.rows, degree=settings["degree"])
+def _next_row(scene: Scene, fast_rows: int, settings: Settings) -> RowPrefetcher:
+    return NextRow(scene.stream.rows, degree=settings["degree"])
 
 
-def _co_occurrence(stream: Stream, fast_rows: int, settings: Settings) -> RowPrefetcher:
+def _co_occurrence(scene: Scene, fast_rows: int, settings: Settings) -> RowPrefetcher:
     return CoOccurrence(
-        min(settings["remembered"] * fast_rows, stream.rows),
+        _table_rows(scene, fast_rows, settings),
         partners=settings["partners"],
         window=settings["window"],
         across_samples=settings["across_samples"],
@@ -75,31 +73,35 @@ def _co_occurrence(stream: Stream, fast_rows: int, settings: Settings) -> RowPre
     )
 
 
-def _domino(stream: Stream, fast_rows: int, settings: Settings) -> RowPrefetcher:
-    remembered = min(settings["remembered"] * fast_rows, stream.rows)
+def _domino(scene: Scene, fast_rows: int, settings: Settings) -> RowPrefetcher:
+    rows = _table_rows(scene, fast_rows, settings)
     return Domino(
-        remembered,
+        rows,
         degree=settings["degree"],
         streams=settings["streams"],
         followers=settings["followers"],
-        history=_HISTORY * remembered,
+        history=_MISSES_PER_ROW * rows,
         all_accesses=settings["all_accesses"],
     )
 
 
-def _bingo(stream: Stream, fast_rows: int, settings: Settings) -> RowPrefetcher:
-    remembered = min(settings["remembered"] * fast_rows, stream.rows)
+def _bingo(scene: Scene, fast_rows: int, settings: Settings) -> RowPrefetcher:
     return Bingo(
-        stream.table_of,
+        scene.table_of(settings["order"]),
         region=settings["region"],
         active=max(1, int(settings["active_share"] * fast_rows)),
-        history=remembered,
+        history=_table_rows(scene, fast_rows, settings),
         voters=settings["voters"],
         votes=settings["votes"],
     )
 
 
-#: Settings start with the papers' values, or with the simplest.
+def _table_rows(scene: Scene, fast_rows: int, settings: Settings) -> int:
+    """Return the number of rows that a prefetcher's table holds."""
+    return int(min(settings["remembered"] * fast_rows, scene.stream.rows))
+
+
+#: The first value of each setting is the paper's, or the simplest.
 TABLE_BASELINES = (
     TableBaseline("next-row", {"degree": (1, 2, 4, 8), "order": ORDERS}, _next_row),
     TableBaseline(

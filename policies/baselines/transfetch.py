@@ -1,8 +1,8 @@
-"""TransFetch: a network that predicts the deltas after the last accesses, trained on the past.
+"""TransFetch: a network predicts the deltas to the next rows from the last accesses.
 
-Predictions depend on the accesses alone, not on the fast tier: they are computed before a replay,
-in batches, and the most probable deltas of each access are kept. A setting is the min probability
-of a prefetched row: the number of rows varies with the access.
+Predictions depend on the accesses alone, not on the fast tier. So they are computed before a
+replay, in batches; the most probable deltas of each access are kept. A setting is the min
+probability of a prefetched row: the number of rows varies with the access.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tieralloc.policies.baselines._native import Predicted
-from tieralloc.policies.baselines.baseline import Outcome, Report, Settings, Tier, run
-from tieralloc.policies.baselines.scene import ORDERS, Scene, Stream
+from tieralloc.policies.baselines.baseline import Outcome, Report, Settings, Tier, replay
+from tieralloc.policies.baselines.scene import ORDERS, Scene
 from tieralloc.policies.baselines.transfetch_model import HISTORY, DeltaNetwork, segment_count
 from tieralloc.policies.training import Settings as TrainingSettings
-from tieralloc.policies.training import train
+from tieralloc.policies.training import epoch_size, train
 
 from tieralloc._common.progress import Narration, unheard
 from tieralloc._common.torch import one_thread, torch
@@ -29,13 +29,13 @@ from tieralloc.policy.scripted import compile_module, load_module
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Max delta either way.
+#: Max absolute delta.
 REACH = 64
 
-#: Next accesses whose deltas are predicted.
+#: Number of next accesses whose deltas are predicted.
 WINDOW = 32
 
-#: Deltas kept per access, the most probable.
+#: Number of deltas kept per access, the most probable ones.
 KEPT = 16
 
 TRAINING = TrainingSettings(
@@ -48,29 +48,32 @@ TRAINING = TrainingSettings(
 )
 
 _MIN_ACCESSES = 200
-_BATCH = 8192  # accesses
+_BATCH_ACCESSES = 8192
 
 
-class DeltaLearner:
-    """Examples of the deltas after each access of a stream, and their loss.
+class DeltaTask:
+    """Trains a `DeltaNetwork` on the deltas after each access of a stream.
 
     Parameters
     ----------
-    stream : Stream
-        The accesses to learn from.
+    accesses : (n,) uint64
+        Training accesses.
+    table_of : (rows,) uint32
+        Table of each row.
     seed : int
         Random seed of the initial weights.
     """
 
-    def __init__(self, stream: Stream, seed: int) -> None:
+    def __init__(
+        self, accesses: NDArray[np.uint64], table_of: NDArray[np.uint32], seed: int
+    ) -> None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self._module = DeltaNetwork(
-                segment_count(stream.rows), int(stream.table_of.max()) + 1, REACH
+                segment_count(len(table_of)), int(table_of.max()) + 1, REACH
             )
-        self._windows = _Windows(stream)
-        numbers = stream.accesses.astype(np.int64)
-        self._after = _sliding(numbers, WINDOW + 1)
+        self._histories = _Histories(accesses, table_of)
+        self._next_accesses = _sliding(accesses.astype(np.int64), WINDOW + 1)
 
     @property
     def module(self) -> torch.nn.Module:
@@ -79,32 +82,32 @@ class DeltaLearner:
 
     @property
     def num_examples(self) -> int:
-        """Accesses that have `WINDOW` accesses after them."""
-        return len(self._after)
+        """Number of accesses with `WINDOW` accesses after them."""
+        return len(self._next_accesses)
 
     def loss(self, examples: torch.Tensor) -> torch.Tensor:
         """Return the mean over examples of the summed cross entropy of their deltas."""
-        logits = self._module(*self._windows.of(examples))
-        after = self._after[examples]
+        logits = self._module(*self._histories[examples])
+        rows = self._next_accesses[examples]
         return torch.nn.functional.binary_cross_entropy_with_logits(
-            logits, delta_bitmaps(after[:, 0], after[:, 1:]), reduction="sum"
+            logits, delta_bitmaps(rows[:, 0], rows[:, 1:]), reduction="sum"
         ) / len(examples)
 
     def measure(self) -> float:
-        """Return 0: settings are tested by replays."""
+        """Return 0: the number of epochs is fixed."""
         return 0.0
 
 
-def delta_bitmaps(rows: torch.Tensor, after: torch.Tensor) -> torch.Tensor:
-    """Mark the deltas from rows, (n,), to the next ones, (n, w), in (n, 2 * REACH) of 0 and 1.
+def delta_bitmaps(rows: torch.Tensor, next_rows: torch.Tensor) -> torch.Tensor:
+    """Return the deltas from rows, (n,), to the next rows, (n, w), as bits, (n, 2 * REACH) float.
 
-    A negative delta ``d`` is at place ``d + REACH``, a positive one at ``d + REACH - 1``.
+    A negative delta ``d`` is bit ``d + REACH``, a positive one bit ``d + REACH - 1``.
     """
-    deltas = after - rows[:, None]
-    known = (deltas != 0) & (deltas.abs() <= REACH)
-    places = torch.where(known, deltas + REACH - (deltas > 0).long(), 2 * REACH)
-    marks = torch.zeros(len(rows), 2 * REACH + 1)
-    return marks.scatter_(1, places, 1.0)[:, :-1]
+    deltas = next_rows - rows[:, None]
+    is_in_reach = (deltas != 0) & (deltas.abs() <= REACH)
+    bits = torch.where(is_in_reach, deltas + REACH - (deltas > 0).long(), 2 * REACH)
+    bitmaps = torch.zeros(len(rows), 2 * REACH + 1)
+    return bitmaps.scatter_(1, bits, 1.0)[:, :-1]
 
 
 def _sliding(values: NDArray[np.int64], length: int) -> torch.Tensor:
@@ -112,22 +115,20 @@ def _sliding(values: NDArray[np.int64], length: int) -> torch.Tensor:
     return torch.from_numpy(values).unfold(0, length, 1)
 
 
-class _Windows:
-    """The last accesses at each access of a stream."""
+class _Histories:
+    """Rows and tables of the last `HISTORY` accesses at each access of a stream."""
 
-    def __init__(self, stream: Stream) -> None:
-        numbers = stream.accesses.astype(np.int64)
-        tables = stream.table_of[stream.accesses].astype(np.int64)
-        nothing = int(stream.table_of.max()) + 1
-        self._rows = self._padded(numbers, 0)
-        self._tables = self._padded(tables, nothing)
+    def __init__(self, accesses: NDArray[np.uint64], table_of: NDArray[np.uint32]) -> None:
+        tables = table_of[accesses].astype(np.int64)
+        self._rows = self._padded(accesses.astype(np.int64), 0)
+        self._tables = self._padded(tables, int(table_of.max()) + 1)
 
     @staticmethod
-    def _padded(values: NDArray[np.int64], before: int) -> torch.Tensor:
-        padded = np.concatenate([np.full(HISTORY - 1, before), values])
+    def _padded(values: NDArray[np.int64], padding: int) -> torch.Tensor:
+        padded = np.concatenate([np.full(HISTORY - 1, padding), values])
         return _sliding(padded, HISTORY)
 
-    def of(self, accesses: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor]:
+    def __getitem__(self, accesses: torch.Tensor | slice) -> tuple[torch.Tensor, torch.Tensor]:
         return self._rows[accesses], self._tables[accesses]
 
 
@@ -138,13 +139,13 @@ class Predictions:
     Parameters
     ----------
     rows : (n, KEPT) uint64
-        The most probable first.
+        Predicted rows, by descending probability.
     probabilities : (n, KEPT) float32
-        0 for a row that does not exist.
+        Their probabilities; 0 for a row out of range.
     seconds : float
         CPU seconds of all predictions.
     model_bytes : int
-        Bytes of the compiled network.
+        Size of the compiled network in bytes.
     """
 
     rows: NDArray[np.uint64]
@@ -155,7 +156,7 @@ class Predictions:
     def choose(
         self, begin: int, end: int, least_chance: float, degree: int
     ) -> tuple[NDArray[np.uint64], NDArray[np.uint64]]:
-        """Return rows to prefetch after accesses `begin` to `end - 1`, for `Predicted.append`."""
+        """Return the arguments of `Predicted.append` for accesses `begin` to `end - 1`."""
         is_chosen = self.probabilities[begin:end, :degree] >= least_chance
         offsets = np.append(0, np.cumsum(is_chosen.sum(axis=1))).astype(np.uint64)
         return np.ascontiguousarray(self.rows[begin:end, :degree][is_chosen]), offsets
@@ -163,12 +164,12 @@ class Predictions:
 
 @dataclass
 class TransFetch:
-    """The baseline. It keeps the predictions of each scene.
+    """The TransFetch baseline. It caches the predictions of each scene.
 
     Parameters
     ----------
     checkpoints : path, optional
-        Folder of finished trainings, which are not repeated.
+        Folder of checkpoints; finished trainings are loaded from it.
     progress : callable
         Opens a progress bar for a training.
     training : Settings
@@ -193,7 +194,7 @@ class TransFetch:
     )
 
     def prepare(self, scene: Scene, settings: Settings) -> None:
-        """Train, and predict."""
+        """Train and predict."""
         self.predict(scene, settings["order"])
 
     @one_thread()
@@ -211,69 +212,71 @@ class TransFetch:
         predictions = self.predict(scene, order)
         prefetcher = Predicted(all_accesses=settings["all_accesses"])
 
-        def append(begin: int, end: int) -> None:
+        def append_predictions(begin: int, end: int) -> None:
             prefetcher.append(
                 *predictions.choose(begin, end, settings["least_chance"], settings["degree"])
             )
 
-        counts = run(
-            scene.ordered(order),
+        outcome = replay(
+            scene,
+            order,
             tier,
             prefetcher,
             count_from=count_from,
             report=report,
-            before=append,
+            before_batch=append_predictions,
         )
         nbytes = predictions.model_bytes + scene.order_bytes(order)
-        return Outcome(counts, nbytes, predictions.seconds)
+        return replace(outcome, nbytes=nbytes, predict_seconds=predictions.seconds)
 
     @one_thread()
     def predict(self, scene: Scene, order: str) -> Predictions:
-        """Train on the accesses to learn from, unless done before; predict the whole scene."""
-        key = (fingerprint(scene.stream.accesses), scene.learned, scene.seed, order)
+        """Return the predictions for all accesses of a scene; train on its training accesses."""
+        key = (fingerprint(scene.stream.accesses), scene.num_training, scene.seed, order)
         if key not in self._predictions:
             compiled = self._train(scene, order)
-            self._predictions[key] = predict(compiled, scene.ordered(order))
+            self._predictions[key] = predict(compiled, scene.accesses(order), scene.table_of(order))
         return self._predictions[key]
 
     def _train(self, scene: Scene, order: str) -> bytes:
-        if scene.learned < _MIN_ACCESSES:
+        if scene.num_training < _MIN_ACCESSES:
             raise ValueError(
-                f"there are {scene.learned} accesses to learn from, expected at least"
-                f" {_MIN_ACCESSES}"
+                f"num_training: expected at least {_MIN_ACCESSES} training accesses, got"
+                f" {scene.num_training}"
             )
-        past = scene.ordered(order).until(scene.learned)
-        learner = DeltaLearner(past, scene.seed)
+        accesses = scene.accesses(order)[: scene.num_training]
+        task = DeltaTask(accesses, scene.table_of(order), scene.seed)
         settings = replace(self.training, seed=scene.seed)
-        identity = fingerprint(past.accesses)
+        trace = fingerprint(accesses)
         checkpoint = None
         if self.checkpoints is not None:
-            checkpoint = self.checkpoints / f"{self.name}-{order}-{identity[:12]}.pt"
-        total = settings.epochs * min(settings.epoch_examples or 0, learner.num_examples)
+            checkpoint = self.checkpoints / f"{self.name}-{order}-{trace[:12]}.pt"
+        total = settings.epochs * epoch_size(task, settings)
         with self.progress(f"training: {self.name}, {order} ids", total, "accesses") as narrate:
-            task = f"{self.name}, {identity}, reach {REACH}, window {WINDOW}"
-            train(learner, settings, checkpoint=checkpoint, task=task, report=narrate)
-        return compile_module(learner.module)
+            identity = f"{self.name}, {trace}, reach {REACH}, window {WINDOW}"
+            train(task, settings, checkpoint=checkpoint, identity=identity, report=narrate)
+        return compile_module(task.module)
 
 
-def predict(compiled: bytes, stream: Stream) -> Predictions:
-    """Predict the rows after each access of a stream with a compiled network."""
+def predict(
+    compiled: bytes, accesses: NDArray[np.uint64], table_of: NDArray[np.uint32]
+) -> Predictions:
+    """Return the predictions of a compiled network after each access."""
     module = load_module(compiled, TransFetch.name)
     began = time.process_time()
-    total = len(stream.accesses)
+    total = len(accesses)
     rows = np.empty((total, KEPT), dtype=np.uint64)
     probabilities = np.empty((total, KEPT), dtype=np.float32)
-    windows = _Windows(stream)
-    numbers = torch.from_numpy(stream.accesses.astype(np.int64))
+    histories = _Histories(accesses, table_of)
+    accessed = torch.from_numpy(accesses.astype(np.int64))
     with torch.inference_mode():
-        for begin in range(0, total, _BATCH):
-            part = slice(begin, begin + _BATCH)
-            top = module(*windows.of(part)).sigmoid().topk(KEPT)
-            places = top.indices
-            deltas = places - REACH + (places >= REACH).long()
-            next_rows = numbers[part, None] + deltas
-            exist = (next_rows >= 0) & (next_rows < stream.rows)
-            rows[part] = torch.where(exist, next_rows, 0).numpy()
-            probabilities[part] = torch.where(exist, top.values, 0).numpy()
+        for begin in range(0, total, _BATCH_ACCESSES):
+            batch = slice(begin, begin + _BATCH_ACCESSES)
+            top = module(*histories[batch]).sigmoid().topk(KEPT)
+            deltas = top.indices - REACH + (top.indices >= REACH).long()
+            next_rows = accessed[batch, None] + deltas
+            in_range = (next_rows >= 0) & (next_rows < len(table_of))
+            rows[batch] = torch.where(in_range, next_rows, 0).numpy()
+            probabilities[batch] = torch.where(in_range, top.values, 0).numpy()
     seconds = time.process_time() - began
     return Predictions(rows, probabilities, seconds, len(compiled))

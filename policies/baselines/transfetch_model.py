@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tieralloc._common.torch import torch
 
-#: Accesses of the network's input, the last one included.
+#: Accesses per input of the network, the current one included.
 HISTORY = 9
 
 #: Bits of a segment of a row's number.
@@ -12,25 +12,25 @@ SEGMENT_BITS = 6
 
 
 def segment_count(rows: int) -> int:
-    """Return the segments of a row's number."""
+    """Return the number of segments of a row number below `rows`."""
     return max(1, -(-max(rows - 1, 1).bit_length() // SEGMENT_BITS))
 
 
 class DeltaNetwork(torch.nn.Module):
-    """Predicts the probability of each delta among the next accesses from the last accesses.
+    """Predicts the probability of each delta to the next rows from the last accesses.
 
     TransFetch (Zhang, Srivastava, Nori, Kannan and Prasanna, Computing Frontiers 2022): row numbers
     are cut into segments, each embedded; attention over the accesses; one sigmoid output per delta,
-    for any number of next rows. The row's table stands for the paper's program counter.
+    for any number of next rows. The row's table replaces the paper's program counter.
 
     Parameters
     ----------
     segments, tables : int
-        Segments of a row's number; number of tables.
+        Number of segments of a row number; number of tables.
     reach : int
         Deltas are -reach to reach, without 0.
     width, heads, layers : int
-        Size of the attention.
+        Embedding width, heads per layer and number of layers of the attention.
     """
 
     def __init__(
@@ -45,14 +45,14 @@ class DeltaNetwork(torch.nn.Module):
         super().__init__()
         self.segments = segments
         self.segment = torch.nn.Embedding(segments << SEGMENT_BITS, width)
-        self.table = torch.nn.Embedding(tables + 1, width)  # one more: before the first access
+        self.table = torch.nn.Embedding(tables + 1, width)  # the last one is padding
         self.place = torch.nn.Parameter(torch.zeros(HISTORY, width))
         self.layers = torch.nn.ModuleList(_Layer(width, heads) for _ in range(layers))
         self.norm = torch.nn.LayerNorm(width)
         self.head = torch.nn.Linear(2 * width, 2 * reach)
         for embedding in (self.segment, self.table):
             torch.nn.init.normal_(embedding.weight, std=0.3)
-        torch.nn.init.constant_(self.head.bias, -4.0)  # most deltas are absent
+        torch.nn.init.constant_(self.head.bias, -4.0)  # few deltas occur
 
     def forward(self, rows: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
         """Return logits.
@@ -60,7 +60,7 @@ class DeltaNetwork(torch.nn.Module):
         Parameters
         ----------
         rows, tables : (n, HISTORY) int64
-            Accessed rows, the last one last, and their tables.
+            Accessed rows in order, and their tables.
 
         Returns
         -------
@@ -69,7 +69,7 @@ class DeltaNetwork(torch.nn.Module):
         hidden = self.table(tables) + self.place
         for segment in range(self.segments):
             value = (rows >> (6 * segment)) & 63
-            hidden = hidden + self.segment(value + 64 * segment)
+            hidden = hidden + self.segment(value + 64 * segment)  # 64 = 1 << SEGMENT_BITS
         for layer in self.layers:
             hidden = layer(hidden)
         hidden = self.norm(hidden)

@@ -1,4 +1,4 @@
-"""Chooses a baseline's settings by replays of the end of the training half."""
+"""Chooses the settings of a baseline by replays of the end of the training accesses."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
     from tieralloc.policies.baselines.baseline import Baseline, Settings, Tier
     from tieralloc.policies.baselines.scene import Scene
 
-#: The share of the accesses to learn from that settings are tested on.
+#: Share of the training accesses that settings are tested on.
 TEST_SHARE = 0.2
 
-_PASSES = 2
+_MAX_PASSES = 2
 
 
 @dataclass
@@ -24,11 +24,11 @@ class Tuned:
     Parameters
     ----------
     settings : dict
-        The best ones.
+        The best settings.
     miss_ratio : float
-        Theirs, on the accesses tested on.
+        Their miss ratio on the test accesses.
     tried : list of (dict, float)
-        All settings tried, in order, and their miss ratios.
+        All settings tested, in order, and their miss ratios.
     """
 
     settings: Settings
@@ -37,7 +37,7 @@ class Tuned:
 
 
 def defaults(baseline: Baseline) -> Settings:
-    """Return the settings that tuning starts with."""
+    """Return the default settings, with which tuning starts."""
     return {name: values[0] for name, values in baseline.choices.items()}
 
 
@@ -48,45 +48,46 @@ def tune(
     *,
     report: Callable[[int], Any] = lambda tried: None,
 ) -> Tuned:
-    """Choose settings by coordinate descent: each in turn, the others as they are, twice.
+    """Choose settings by coordinate descent: two passes over the settings, one at a time.
 
     Parameters
     ----------
     baseline : Baseline
         The baseline to tune.
     scene : Scene
-        The accesses to learn from alone; settings are tested on what follows its own `learned`
-        accesses.
+        Settings are tested on the accesses after its training accesses.
     tier : Tier
-        The tier to tune for.
+        The fast tier to tune for.
     report : callable
-        Called with 1 for each setting tried.
+        Called with 1 after each test.
 
     Raises
     ------
     ValueError
-        For no accesses to test on.
+        If there are no accesses to test on.
     """
-    if scene.learned >= len(scene.stream.accesses):
-        raise ValueError("there are no accesses to test settings on, expected one or more")
-    known: dict[str, float] = {}
+    if scene.num_training >= len(scene.stream.accesses):
+        raise ValueError(
+            f"num_training: expected fewer than the {len(scene.stream.accesses)} accesses of the"
+            f" scene, got {scene.num_training}"
+        )
+    miss_ratios: dict[str, float] = {}
     tried: list[tuple[Settings, float]] = []
 
     def test(settings: Settings) -> float:
         key = json.dumps(settings, sort_keys=True)
-        if key not in known:
-            counts = baseline.replay(scene, tier, settings, count_from=scene.learned).counts
-            known[key] = counts["on_demand_fetches"] / counts["lookups"]
-            tried.append((settings, known[key]))
+        if key not in miss_ratios:
+            counts = baseline.replay(scene, tier, settings, count_from=scene.num_training).counts
+            miss_ratios[key] = counts["on_demand_fetches"] / counts["lookups"]
+            tried.append((settings, miss_ratios[key]))
             report(1)
-        return known[key]
+        return miss_ratios[key]
 
     best = defaults(baseline)
-    for _ in range(_PASSES):
-        before = best
+    for _ in range(_MAX_PASSES):
+        previous = best
         for name, values in baseline.choices.items():
-            # The first of equals.
-            best = min(({**best, name: value} for value in values), key=test)
-        if best == before:
+            best = min(({**best, name: value} for value in values), key=test)  # ties: the first
+        if best == previous:
             break
     return Tuned(best, test(best), tried)

@@ -1,6 +1,6 @@
-"""`recmg`: our own learned policy, the default.
+"""`recmg`, the default learned policy: one model of each kind for every capacity.
 
-A small perceptron predicts when a row is used next, from its history (`tieralloc._bindings`,
-``policy/learned_policy.hpp``). One model serves every capacity: the core weighs a use within each
-horizon by how long rows stay at that capacity.
+A small perceptron predicts the next use of a row from its history (`tieralloc._bindings`,
+``policy/learned_policy.hpp``). The core weights a use within each horizon by the eviction age of
+LRU at the capacity.
 """

@@ -1,4 +1,8 @@
-"""Context tables: their row identifies what a sample is about, such as a user or a session."""
+"""Context tables: their row identifies the subject of a sample, such as a user or a session.
+
+A table is a context if its row tends to be the same in two samples that share a row of another
+table. The measure is P(same) log(P(same) ÷ P(same by chance)), in nats.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from tieralloc._bindings import MAX_CONTEXTS, next_uses
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_PAIRS = 1 << 15
+_MAX_PAIRS = 1 << 15
 _MIN_INFORMATION = 0.05  # nats
 
 
@@ -21,7 +25,7 @@ def find_contexts(
     table_starts: NDArray[np.uint64],
     seed: int,
 ) -> list[int]:
-    """Find the tables whose row is the same when a row comes back, more often than by chance.
+    """Return the context tables, the most informative first.
 
     Parameters
     ----------
@@ -37,14 +41,14 @@ def find_contexts(
     Returns
     -------
     list of int
-        Numbers of up to `MAX_CONTEXTS` tables, the most informative first.
+        Numbers of up to `MAX_CONTEXTS` tables.
     """
     num_tables = len(table_starts) - 1
     if num_tables == 1:
         return []
     tables = np.searchsorted(table_starts, accesses, side="right") - 1
     samples = np.repeat(np.arange(len(sample_lengths)), sample_lengths)
-    pairs = _returns(accesses, samples, int(table_starts[-1]), seed)
+    pairs = _draw_reuses(accesses, samples, int(table_starts[-1]), seed)
     information = []
     for table in range(num_tables):
         others = tables[pairs[0]] != table
@@ -54,15 +58,15 @@ def find_contexts(
     return [int(table) for table in order[:MAX_CONTEXTS] if information[table] > _MIN_INFORMATION]
 
 
-def _returns(
+def _draw_reuses(
     accesses: NDArray[np.uint64], samples: NDArray[np.int64], rows: int, seed: int
 ) -> NDArray[np.int64]:
     """Draw accesses and the next ones to the same rows, in other samples, (2, pairs)."""
     following = next_uses(accesses, rows).astype(np.int64)
     earlier = np.flatnonzero(following < len(accesses))
     earlier = earlier[samples[earlier] != samples[following[earlier]]]
-    if len(earlier) > _PAIRS:
-        earlier = np.random.default_rng(seed).choice(earlier, _PAIRS, replace=False)
+    if len(earlier) > _MAX_PAIRS:
+        earlier = np.random.default_rng(seed).choice(earlier, _MAX_PAIRS, replace=False)
     return np.stack([earlier, following[earlier]])
 
 
@@ -72,7 +76,7 @@ def _first_rows(
     chosen: NDArray[np.bool_],
     num_samples: int,
 ) -> NDArray[np.int64]:
-    """Find the first row of each sample among chosen accesses; -1 where there is none."""
+    """Return the first row of each sample among the chosen accesses; -1 if there is none."""
     firsts = np.full(num_samples, -1, dtype=np.int64)
     positions = np.flatnonzero(chosen)[::-1]
     firsts[samples[positions]] = accesses[positions].view(np.int64)
@@ -80,7 +84,7 @@ def _first_rows(
 
 
 def _information(firsts: NDArray[np.int64], pairs: NDArray[np.int64]) -> float:
-    """Tell how much more often than by chance a table has one row in both samples of a pair."""
+    """Return the information of a table about pairs of samples; see the module."""
     before, after = firsts[pairs]
     if not (before >= 0).any():
         return 0.0

@@ -1,4 +1,4 @@
-"""Scales of time: the intervals that are predicted, the horizons that may count, eviction ages."""
+"""Time scales of `recmg` in accesses: predicted intervals, horizons, eviction ages of LRU."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-#: Upper ends of the intervals that the prefetch model predicts, from the end of the sample on: the
-#: first is the rest of the sample. The core counts uses up to `PREFETCH_HORIZON`.
+#: Upper ends of the intervals of the prefetch model, counted from the end of the sample. The first
+#: interval is the remainder of the sample. The core counts uses up to `PREFETCH_HORIZON`.
 PREFETCH_INTERVALS = [0, *(1 << power for power in range(4, 14))]
 
 _POWERS = [1 << power for power in range(5, 31)]
 
 
 def intervals_for(accesses: int) -> list[int]:
-    """Return the upper ends of the intervals to learn from so many accesses: up to half of them."""
+    """Return upper ends of the caching model's intervals: up to half of the training accesses."""
     return _up_to_half(_POWERS, accesses)
 
 
 def horizons_for(accesses: int) -> list[int]:
-    """Return the horizons of a use that may count, up to half of the accesses learned from."""
+    """Return the horizons within which the core counts uses: up to half of the accesses."""
     return _up_to_half([32, 128, 512, *_POWERS[5:]], accesses)
 
 
@@ -35,21 +35,23 @@ def _up_to_half(ascending: list[int], accesses: int) -> list[int]:
 def eviction_ages(
     accesses: NDArray[np.uint64], rows: int, count_from: int
 ) -> list[tuple[int, float]]:
-    """Measure after how many accesses LRU evicts, at capacities of 1, 2, 4 … up to all rows.
+    """Return the eviction age of LRU at capacities of 1, 2, 4 … up to all rows.
+
+    The eviction age is the number of accesses after which LRU evicts: capacity ÷ miss ratio.
 
     Parameters
     ----------
     accesses : (n,) uint64
         Rows below `rows`.
     rows : int
-        Rows of all tables.
+        Number of rows of all tables.
     count_from : int
         First access that counts.
 
     Returns
     -------
     list of (int, float)
-        Capacities and ages: capacity ÷ miss ratio.
+        Capacities and eviction ages.
     """
     distinct = count_distinct(accesses, rows)
     ages = []

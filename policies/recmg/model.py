@@ -1,10 +1,10 @@
-"""The caching model: from the features of a row to the hazards of its next use."""
+"""The network of both models of `recmg`: from the features of a row to hazards of its next use."""
 
 from __future__ import annotations
 
 from tieralloc._common.torch import torch
 
-#: Features are clamped to so many standard deviations around their mean.
+#: Features are clamped to this number of standard deviations around their mean.
 BOUND = 6.0
 
 _TABLE_DIM = 8
@@ -13,25 +13,25 @@ _MIN_DEVIATION = 1e-4  # a feature that varies less is ignored
 
 
 class HazardModel(torch.nn.Module):
-    """Predicts the chance of a use within each interval of time, given none before.
+    """Predicts the probability of a use within each interval of time, given none before.
 
     The graph is that of ``_core/policy/network.hpp``, which evaluates it natively.
 
     Parameters
     ----------
     num_tables : int
-        Tables; the first feature is the number of the row's.
+        Number of tables; the first feature is the number of the row's table.
     mean, deviation : (F,) float32
-        Of the features to learn from.
+        Mean and standard deviation of the training features.
     num_intervals : int
-        Intervals.
+        Number of intervals.
     """
 
     def __init__(
         self, num_tables: int, mean: torch.Tensor, deviation: torch.Tensor, num_intervals: int
     ) -> None:
         super().__init__()
-        self.bound = BOUND  # attributes, so that TorchScript finds them
+        self.bound = BOUND  # attributes: TorchScript reads no module constants
         self.last_table = num_tables - 1
         is_constant = deviation < _MIN_DEVIATION
         scale = torch.where(is_constant, 0.0, 1 / deviation.masked_fill(is_constant, 1))
@@ -55,5 +55,5 @@ class HazardModel(torch.nn.Module):
         return logits
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
-        """Return the chance of a use within each interval, (n, intervals), for (n, F) float32."""
+        """Return the probability of a use in each interval, (n, intervals), for (n, F) float32."""
         return torch.sigmoid(self.logits(features))

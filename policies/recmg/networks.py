@@ -1,8 +1,8 @@
-"""From trained modules to networks that the core runs: natively, or by torch.
+"""Loads modules as networks of the core: native, or run by torch.
 
-The core evaluates the graph of `HazardModel` itself. A module is such a graph if it has exactly its
-parameters and gives the same probabilities as the native network, on examples and on random
-features. Any other module is run by torch, one batch at a time, which is slower.
+The core evaluates the graph of `HazardModel` natively. A module counts as that graph if it has
+exactly the same parameters, and the same outputs as the native network on training examples and on
+random features. torch runs any other module, one batch at a time, which is slower.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tieralloc.policy.scripted import load_module
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: The core's name of each parameter of `HazardModel`, and its dimensions.
+#: By parameter of `HazardModel`: its name in the core, its number of dimensions.
 _PARAMETERS = {
     "mean": ("mean", 1),
     "scale": ("scale", 1),
@@ -38,7 +38,7 @@ _RANDOM_ROWS = 256
 
 
 def native_network(state: Mapping[str, torch.Tensor]) -> Network | None:
-    """Return the native network of a `HazardModel`'s parameters; None for other parameters."""
+    """Return the native network of a `HazardModel`'s parameters, or None for other parameters."""
     if state.keys() != _PARAMETERS.keys():
         return None
     weights: dict[str, Any] = {"bound": BOUND}
@@ -48,27 +48,29 @@ def native_network(state: Mapping[str, torch.Tensor]) -> Network | None:
         weights[core_name] = state[name].detach().numpy()
     try:
         return Network(weights)
-    except ValueError:  # the sizes contradict each other
+    except ValueError:  # contradictory sizes
         return None
 
 
 def load_network(directory: PolicyDirectory, name: str, *, width: int, outputs: int) -> Network:
-    """Load a model of a policy directory.
+    """Return the network of a model of a policy directory.
+
+    Loading runs code of the directory: load only policies that you trust.
 
     Parameters
     ----------
     directory : PolicyDirectory
-        It is a program: load those only whose maker you trust.
+        The directory.
     name : str
-        Of the model, and of the array with features that it saw in training.
+        Name of the model, and of the array with some of its training features.
     width, outputs : int
-        Features and probabilities of a row.
+        Features and probabilities per row.
 
     Raises
     ------
     ValueError
-        Naming the directory, for a model that cannot be loaded, fails, or does not return finite
-        probabilities of that shape.
+        If the model cannot be loaded, fails, or does not return finite probabilities of the
+        expected shape. The message names the directory.
     """
     try:
         features = _check_examples(directory.arrays.get(name), name, width)
@@ -79,10 +81,12 @@ def load_network(directory: PolicyDirectory, name: str, *, width: int, outputs: 
 
 def _check_examples(array: NDArray[Any] | None, name: str, width: int) -> NDArray[np.float32]:
     if array is None or array.dtype != np.float32 or array.ndim != 2 or array.shape[1] != width:
-        got = "none" if array is None else f"{array.dtype} of shape {array.shape}"
+        got = "no array" if array is None else f"{array.dtype} of shape {array.shape}"
         raise ValueError(f"array {name!r}: expected float32 of shape (n, {width}), got {got}")
     if not len(array) or not np.isfinite(array).all():
-        raise ValueError(f"array {name!r}: expected rows of finite numbers")
+        raise ValueError(
+            f"array {name!r}: expected one or more rows of finite numbers, got {len(array)} rows"
+        )
     return array
 
 
@@ -92,7 +96,7 @@ def _make_network(
     state = module.state_dict()
     for parameter, values in state.items():
         if not torch.isfinite(values).all():
-            raise ValueError(f"model {name!r}: {parameter} holds NaN or infinity")
+            raise ValueError(f"model {name!r}: {parameter} must be finite, got NaN or inf")
 
     @on_one_thread
     def run(features: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -104,14 +108,14 @@ def _make_network(
     expected = _probabilities(run, name, features, outputs)
     network = native_network(state)
     if network is not None:
-        found = network.evaluate(features)
-        if found.shape == expected.shape and np.abs(found - expected).max() <= _TOLERANCE:
+        actual = network.evaluate(features)
+        if actual.shape == expected.shape and np.abs(actual - expected).max() <= _TOLERANCE:
             return network
     return Network(run, features=features.shape[1], outputs=outputs)
 
 
 def _random_features(examples: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Draw features within twice the range of some examples."""
+    """Return random features, within twice the range of the examples."""
     low, high = examples.min(axis=0), examples.max(axis=0)
     spread = (high - low) / 2
     random = np.random.default_rng(0).uniform(
@@ -123,18 +127,21 @@ def _random_features(examples: NDArray[np.float32]) -> NDArray[np.float32]:
 def _probabilities(
     run: Any, name: str, features: NDArray[np.float32], outputs: int
 ) -> NDArray[np.float32]:
-    """Run a module; raise ValueError if it fails or returns no probabilities."""
+    """Return the outputs of a module; raise ValueError if it fails or they are no probabilities."""
     try:
-        found: NDArray[np.float32] = run(features)
+        probabilities: NDArray[np.float32] = run(features)
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
-        raise ValueError(f"model {name!r} fails: {reason}") from error
+        raise ValueError(f"model {name!r}: forward failed: {reason}") from error
     expected = (len(features), outputs)
-    if found.shape != expected or found.dtype != np.float32:
+    if probabilities.shape != expected or probabilities.dtype != np.float32:
         raise ValueError(
-            f"model {name!r}: expected float32 of shape {expected}, got {found.dtype} of shape"
-            f" {found.shape}"
+            f"model {name!r}: expected float32 of shape {expected}, got {probabilities.dtype} of"
+            f" shape {probabilities.shape}"
         )
-    if not ((found >= 0) & (found <= 1)).all():
-        raise ValueError(f"model {name!r}: expected probabilities, got {found.min()} and more")
-    return found
+    if not ((probabilities >= 0) & (probabilities <= 1)).all():
+        raise ValueError(
+            f"model {name!r}: expected probabilities from 0 to 1, got {probabilities.min()} to"
+            f" {probabilities.max()}"
+        )
+    return probabilities

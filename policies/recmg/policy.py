@@ -1,4 +1,4 @@
-"""A trained `recmg`: from its directory to the model that a store and the simulator run."""
+"""The trained `recmg` policy: loads its directory, makes the model for stores and the simulator."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tieralloc.policies.directory import LoadedPolicy, checking
 from tieralloc.policies.recmg.horizons import PREFETCH_INTERVALS
 from tieralloc.policies.recmg.networks import load_network
 
@@ -25,28 +26,26 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from tieralloc.trace import Trace
-
 POLICY = "recmg"
 
 FEATURES = FeatureSpec("row history", ROW_FEATURES_VERSION, len(row_feature_names()))
 
-#: Of a candidate for prefetching.
+#: Number of features of a prefetch candidate.
 CANDIDATE_WIDTH = FEATURES.width + len(candidate_feature_names())
 
 
 @dataclass(frozen=True)
 class Scales:
-    """What a model knows beside its networks.
+    """The parameters of a model beside its networks.
 
     Parameters
     ----------
     intervals : sequence of int
         Upper ends of the intervals of the caching network, in accesses, ascending.
     horizons : sequence of int
-        Accesses within which a use may count, ascending.
+        Horizons within which the core counts uses, in accesses, ascending.
     eviction_ages : sequence of (int, float)
-        Capacities, ascending, and after how many accesses LRU evicts there.
+        Capacities, ascending, and the accesses after which LRU evicts at each.
     contexts : sequence of int
         Numbers of context tables.
     """
@@ -58,18 +57,18 @@ class Scales:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], num_tables: int) -> Scales:
-        """Read the settings of a manifest.
+        """Parse the settings of a manifest.
 
         Raises
         ------
         ValueError
-            Naming a setting that is missing or invalid.
+            If a setting is missing or invalid. The message names it.
         """
         scales = cls(
-            _read(settings, "intervals", "whole numbers", _whole),
-            _read(settings, "horizons", "whole numbers", _whole),
-            _read(settings, "eviction_ages", "pairs of a capacity and an age", _age),
-            _read(settings, "contexts", "numbers of tables", _whole),
+            _parse_list(settings, "intervals", "whole numbers", _parse_uint32),
+            _parse_list(settings, "horizons", "whole numbers", _parse_uint32),
+            _parse_list(settings, "eviction_ages", "pairs of a capacity and an age", _parse_age),
+            _parse_list(settings, "contexts", "numbers of tables", _parse_uint32),
         )
         capacities = [rows for rows, _ in scales.eviction_ages]
         _check_ascending("intervals", scales.intervals)
@@ -87,13 +86,13 @@ class Scales:
         return scales
 
     def model(self, caching: Network, prefetch: Network | None = None) -> LearnedModel:
-        """Make the model of these networks."""
+        """Return the model of these networks."""
         return LearnedModel(
             caching, prefetch, prefetch_intervals=PREFETCH_INTERVALS, **asdict(self)
         )
 
 
-def _read(
+def _parse_list(
     settings: Mapping[str, Any], name: str, expected: str, parse: Callable[[Any], Any]
 ) -> list[Any]:
     if not isinstance(settings.get(name), list):
@@ -104,15 +103,15 @@ def _read(
         raise ValueError(f"{name} must be {expected}, got {settings[name]}") from error
 
 
-def _whole(value: Any) -> int:
+def _parse_uint32(value: Any) -> int:
     if not isinstance(value, int) or not 0 <= value < 1 << 32:
         raise TypeError
     return value
 
 
-def _age(value: Any) -> tuple[int, float]:
+def _parse_age(value: Any) -> tuple[int, float]:
     rows, age = value
-    return _whole(rows), float(age)
+    return _parse_uint32(rows), float(age)
 
 
 def _check_ascending(name: str, values: Sequence[int]) -> None:
@@ -120,19 +119,19 @@ def _check_ascending(name: str, values: Sequence[int]) -> None:
         raise ValueError(f"{name} must ascend, got {list(values)}")
 
 
-class RecmgPolicy:
-    """The trained policy; made by `load`.
+class RecmgPolicy(LoadedPolicy):
+    """The trained `recmg` policy, as `load` returns it.
 
     Parameters
     ----------
     name : str
-        Its name in records.
+        Name in records.
     directory : PolicyDirectory
-        Where it comes from.
+        The directory it was loaded from.
     model : LearnedModel
-        What a store and the simulator run.
+        The model that stores and the simulator run.
     network_kind : str
-        What evaluates the caching network: an instruction set, or "torch".
+        Evaluator of the caching network: an instruction set, or "torch".
     """
 
     #: Whether the prefetch network is used, if the directory holds one.
@@ -141,33 +140,30 @@ class RecmgPolicy:
     def __init__(
         self, name: str, directory: PolicyDirectory, model: LearnedModel, network_kind: str
     ) -> None:
-        self.name = name
-        self.directory = directory
+        super().__init__(name, directory)
         self.model = model
         self.network_kind = network_kind
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], name: str = POLICY) -> Self:
-        """Read a directory that `tieralloc train` made.
+        """Load a policy directory that `tieralloc train` wrote.
 
-        Its models are programs: load those only whose maker you trust.
+        Loading runs code of the directory: load only policies that you trust.
 
         Raises
         ------
         ValueError
-            Where it holds no such policy, one of other features, or a damaged one.
+            If the directory holds another policy, other features, or damaged files.
         OSError
-            Where it cannot be read.
+            If the directory cannot be read.
         """
         directory = read_policy(path)
         directory.check_fits(POLICY, FEATURES)
         manifest = directory.manifest
-        try:
+        with checking(directory):
             scales = Scales.of(manifest.settings, len(manifest.tables))
             if "caching" not in directory.models:
                 raise ValueError(f"models must have caching, got {sorted(directory.models)}")
-        except ValueError as error:
-            raise ValueError(f"{directory.path}: invalid {POLICY} policy: {error}") from error
         caching = load_network(
             directory, "caching", width=FEATURES.width, outputs=len(scales.intervals)
         )
@@ -179,17 +175,11 @@ class RecmgPolicy:
         return cls(name, directory, scales.model(caching, prefetch), caching.kind)
 
     def model_for(self, fast_rows: int, accesses: NDArray[np.uint64] | None = None) -> LearnedModel:
-        """Return the model for a fast tier of so many rows: one serves all."""
+        """Return the model, which is the same for every fast tier."""
         return self.model
-
-    def check(self, trace: Trace) -> None:
-        """Refuse a trace of other tables than those trained on, with a ValueError."""
-        self.directory.check_tables(
-            list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True))
-        )
 
 
 class RecmgCachingPolicy(RecmgPolicy):
-    """The same without the prefetch network."""
+    """`RecmgPolicy` without the prefetch network."""
 
     prefetches = False

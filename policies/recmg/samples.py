@@ -1,4 +1,4 @@
-"""What the models learn from: rows at moments of the past, and when each was used next."""
+"""Training samples: features of rows at past accesses, and the distance to their next use."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ from tieralloc.trace.stream import Stream, count_distinct
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: Shares of the distinct rows that the histories remember: a small fast tier remembers few rows,
-#: and its features are those of a short memory.
-REMEMBERED = (1.0, 0.2, 0.03)
+#: Shares of the distinct rows that the sampled histories hold. A small fast tier keeps the history
+#: of few rows; its features differ from those of a full history.
+HISTORY_SHARES = (1.0, 0.2, 0.03)
 
-_PER_ACCESS, _MAX_SAMPLES = 3, 1 << 20
+_SAMPLES_PER_ACCESS, _MAX_SAMPLES = 3, 1 << 20
 _MAX_CANDIDATES = 1 << 19
-_SKIPPED = 0.1  # of the accesses: at first all rows are new
+_SKIPPED = 0.1  # share of the accesses: first accesses of rows dominate at the start
 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Features of rows, and their next use.
+    """Features of rows, and the distances to their next use.
 
     Parameters
     ----------
     features : (n, F) float32
-        As `tieralloc._bindings` names them: `row_feature_names`, then of candidates
+        In the order of `tieralloc._bindings.row_feature_names`, then, for prefetch candidates, of
         `candidate_feature_names`.
     times : (n,) int64
-        Accesses observed by then, ascending.
+        Number of accesses observed before the sample, ascending.
     distances : (n,) int64
-        Accesses to the row's next one, for a candidate from the end of the sample: 0 where that
-        is in the sample. Beyond all accesses where there is none.
+        Accesses until the next use of the row, larger than all accesses if there is none. For a
+        candidate, counted from the end of the sample; 0 if the next use is in the sample.
     """
 
     features: torch.Tensor
@@ -45,25 +45,25 @@ class Samples:
     distances: torch.Tensor
 
     def until(self, end: int) -> Samples:
-        """Return the samples drawn at access `end` or before."""
+        """Return the samples drawn at access `end` or earlier."""
         n = int(torch.searchsorted(self.times, end, right=True))
         return Samples(self.features[:n], self.times[:n], self.distances[:n])
 
 
 def draw_samples(stream: Stream, contexts: Sequence[int], seed: int) -> Samples:
-    """Draw rows that may be resident, a third of the samples per history of `REMEMBERED`.
+    """Draw rows that may be resident, in equal numbers for each of `HISTORY_SHARES`.
 
     Parameters
     ----------
     stream : Stream
-        Accesses.
+        Training accesses.
     contexts : sequence of int
         Numbers of context tables.
     seed : int
         Random seed.
     """
-    count = min(_PER_ACCESS * len(stream.accesses), _MAX_SAMPLES) // len(REMEMBERED)
-    return _joined(
+    count = min(_SAMPLES_PER_ACCESS * len(stream.accesses), _MAX_SAMPLES) // len(HISTORY_SHARES)
+    return _sorted_by_time(
         draw_row_samples(
             stream.accesses,
             stream.lengths,
@@ -74,14 +74,14 @@ def draw_samples(stream: Stream, contexts: Sequence[int], seed: int) -> Samples:
             count=count,
             seed=seed + number,
         )
-        for number, remembered in enumerate(_remembered(stream))
+        for number, remembered in enumerate(_history_rows(stream))
     )
 
 
 def draw_candidates(stream: Stream, contexts: Sequence[int], seed: int) -> Samples:
-    """Draw candidates for prefetching; parameters as for `draw_samples`."""
-    count = min(len(stream.accesses), _MAX_CANDIDATES) // len(REMEMBERED)
-    return _joined(
+    """Draw prefetch candidates; parameters as for `draw_samples`."""
+    count = min(len(stream.accesses), _MAX_CANDIDATES) // len(HISTORY_SHARES)
+    return _sorted_by_time(
         draw_candidate_samples(
             stream.accesses,
             stream.lengths,
@@ -93,19 +93,20 @@ def draw_candidates(stream: Stream, contexts: Sequence[int], seed: int) -> Sampl
             count=count,
             seed=seed + number,
         )
-        for number, remembered in enumerate(_remembered(stream))
+        for number, remembered in enumerate(_history_rows(stream))
     )
 
 
-def _remembered(stream: Stream) -> list[int]:
+def _history_rows(stream: Stream) -> list[int]:
+    """Return the number of rows that each sampled history holds."""
     distinct = count_distinct(stream.accesses, stream.rows)
-    return [max(1, int(share * distinct)) for share in REMEMBERED]
+    return [max(1, int(share * distinct)) for share in HISTORY_SHARES]
 
 
-def _joined(
-    parts: Iterable[tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.uint32]]],
+def _sorted_by_time(
+    draws: Iterable[tuple[NDArray[np.float32], NDArray[np.uint32], NDArray[np.uint32]]],
 ) -> Samples:
-    features, times, distances = (np.concatenate(part) for part in zip(*parts, strict=True))
+    features, times, distances = (np.concatenate(column) for column in zip(*draws, strict=True))
     order = np.argsort(times, kind="stable")
     return Samples(
         torch.from_numpy(features[order]),

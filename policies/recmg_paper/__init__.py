@@ -1,7 +1,6 @@
-"""`recmg-paper`: the two models of RecMG (HPCA 2025) as the paper has them, for reference.
+"""`recmg-paper`: the two models of RecMG (HPCA 2025) as in the paper, for reference.
 
-A chunk of 15 accesses goes in. The caching model says of each whether its row is worth keeping,
-taught by what Belady's optimal replacement keeps; the prefetch model emits five points of the id
-space, taught by the rows that OPT still misses in the 15 accesses that follow, with a Chamfer
-distance. What a chunk decides takes effect after it.
+The input is a chunk of 15 accesses. The caching model predicts for each access whether OPT keeps
+its row. The prefetch model emits five points of the id space; its loss is the Chamfer distance to
+the rows that OPT misses in the next 15 accesses. Decisions on a chunk take effect after it.
 """

@@ -1,4 +1,4 @@
-"""What the models are told of an access stream, and what they decide."""
+"""Inputs of the paper's models from an access stream, and their decisions."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tieralloc.policy.directory import FeatureSpec
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    #: From rows to what is kept and what is prefetched.
+    #: From the rows of whole chunks to keep flags, one per row, and prefetched rows, per chunk.
     Decide: TypeAlias = Callable[[NDArray[np.uint64]], tuple[NDArray[np.bool_], NDArray[np.uint64]]]
 
-#: Of each access: its position in the id space, the number of its table.
+#: Features of an access: its position in the id space, the number of its table.
 FEATURES = FeatureSpec("recmg-paper", version=1, width=2)
 
-_BATCH = 1024  # chunks
+_BATCH_CHUNKS = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,7 @@ class Inputs:
     Parameters
     ----------
     positions : (chunks, CHUNK) float32
-        In the id space.
+        Positions in the id space.
     tables : (chunks, CHUNK) int64
         Numbers of the tables.
     """
@@ -45,7 +45,7 @@ class Inputs:
     def of(
         cls, accesses: NDArray[np.uint64], first_rows: NDArray[np.int64], space: IdSpace
     ) -> Inputs:
-        """Compute the inputs of a stream whose tables begin at `first_rows`."""
+        """Return the inputs of a stream; table ``t`` begins at row ``first_rows[t]``."""
         whole = accesses[: len(accesses) // CHUNK * CHUNK]
         positions = space.positions[whole].astype(np.float32)
         tables = np.searchsorted(first_rows, whole.astype(np.int64), side="right") - 1
@@ -61,27 +61,27 @@ class Inputs:
         return Inputs(self.positions[chunks], self.tables[chunks])
 
     def batches(self) -> Iterator[Inputs]:
-        """Iterate over chunks in order, as many at a time as suit a model."""
-        return (self[at : at + _BATCH] for at in range(0, len(self), _BATCH))
+        """Iterate over the chunks in order, in batches."""
+        return (self[at : at + _BATCH_CHUNKS] for at in range(0, len(self), _BATCH_CHUNKS))
 
 
 def decide_keep(model: torch.nn.Module, inputs: Inputs) -> NDArray[np.bool_]:
-    """Ask the caching model which accesses' rows are worth keeping, (chunks * CHUNK,) bool."""
+    """Return the keep flags of the caching model, (chunks * CHUNK,) bool."""
     with torch.inference_mode():
-        bits = [model(batch.positions, batch.tables) > 0 for batch in inputs.batches()]
-    return np.concatenate([np.empty(0, dtype=bool), *(batch.numpy().ravel() for batch in bits)])
+        flags = [model(batch.positions, batch.tables) > 0 for batch in inputs.batches()]
+    return np.concatenate([np.empty(0, dtype=bool), *(batch.numpy().ravel() for batch in flags)])
 
 
 def decide_prefetches(model: torch.nn.Module, inputs: Inputs, space: IdSpace) -> NDArray[np.uint64]:
-    """Ask the prefetch model what to fetch after each chunk, (chunks, POINTS) uint64."""
+    """Return the rows to prefetch after each chunk, (chunks, POINTS) uint64."""
     with torch.inference_mode():
         points = [model(batch.positions, batch.tables).numpy() for batch in inputs.batches()]
-    nothing = np.empty((0, POINTS), dtype=np.float32)
-    return space.nearest(np.concatenate([nothing, *points]))
+    empty = np.empty((0, POINTS), dtype=np.float32)
+    return space.nearest(np.concatenate([empty, *points]))
 
 
-def known(keep: NDArray[np.bool_], prefetches: NDArray[np.uint64]) -> Decide:
-    """Return a function that gives decisions made before, as the chunks of their stream come."""
+def precomputed(keep: NDArray[np.bool_], prefetches: NDArray[np.uint64]) -> Decide:
+    """Return a function that returns precomputed decisions, chunk by chunk, in order."""
     chunks = 0
 
     def decide(rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
@@ -93,20 +93,20 @@ def known(keep: NDArray[np.bool_], prefetches: NDArray[np.uint64]) -> Decide:
 
 
 def external_model(decide: Decide, eviction_speed: int, **options: Any) -> ExternalModel:
-    """Make what a store or the simulator runs of decisions.
+    """Return the model that a store or the simulator runs.
 
     The decisions on a chunk take effect after its last access.
 
     Parameters
     ----------
     decide : callable
-        From the rows of whole chunks to what `decide_keep` and `decide_prefetches` return.
+        From the rows of whole chunks to the results of `decide_keep` and `decide_prefetches`.
     eviction_speed, options
         As for `tieralloc._bindings.ExternalModel`.
     """
 
-    def flat(rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
+    def flattened(rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
         keep, prefetches = decide(rows)
         return keep, prefetches.ravel()
 
-    return ExternalModel(flat, chunk=CHUNK, eviction_speed=eviction_speed, **options)
+    return ExternalModel(flattened, chunk=CHUNK, eviction_speed=eviction_speed, **options)

@@ -1,12 +1,12 @@
-"""The two models: small encoder-decoder LSTMs with attention, about 30,000 weights each."""
+"""The two models of the paper: encoder-decoder LSTMs with attention, about 30,000 weights each."""
 
 from __future__ import annotations
 
 from tieralloc._common.torch import torch
 
-#: Accesses of a chunk.
+#: Accesses per chunk.
 CHUNK = 15
-#: Points that the prefetch model emits for a chunk.
+#: Points that the prefetch model emits per chunk.
 POINTS = 5
 
 _HIDDEN = 50
@@ -14,14 +14,14 @@ _TABLE_DIM = 8
 
 
 class ChunkEncoder(torch.nn.Module):
-    """Reads a chunk: the accesses' positions in the id space, standardised, and their tables.
+    """Encodes a chunk: standardised positions of its accesses in the id space, and their tables.
 
     Parameters
     ----------
     num_tables : int
-        Tables there are.
+        Number of tables.
     mean, deviation : float
-        Of the positions of the accesses that are learned from.
+        Mean and standard deviation of the positions of the training accesses.
     """
 
     def __init__(self, num_tables: int, mean: float, deviation: float) -> None:
@@ -34,28 +34,28 @@ class ChunkEncoder(torch.nn.Module):
     def forward(
         self, positions: torch.Tensor, tables: torch.Tensor
     ) -> tuple[torch.Tensor, tuple[torch.Tensor, torch.Tensor]]:
-        """Return what is known at each access, (batch, CHUNK, hidden), and the last state."""
+        """Return the hidden state of each access, (batch, CHUNK, hidden), and the last state."""
         standard = (positions - self.mean) / self.deviation
         inputs = torch.cat([standard.unsqueeze(2), self.tables(tables)], dim=2)
-        read, state = self.lstm(inputs)
-        return read, state
+        encoded, state = self.lstm(inputs)
+        return encoded, state
 
 
 class Attention(torch.nn.Module):
-    """Adds to each step of a decoder what of the chunk concerns it (Luong's general attention)."""
+    """Luong's general attention of decoder steps over an encoded chunk."""
 
     def __init__(self) -> None:
         super().__init__()
         self.key = torch.nn.Linear(_HIDDEN, _HIDDEN, bias=False)
 
-    def forward(self, steps: torch.Tensor, read: torch.Tensor) -> torch.Tensor:
+    def forward(self, steps: torch.Tensor, encoded: torch.Tensor) -> torch.Tensor:
         """Return (batch, steps, 2 * hidden) for steps (batch, steps, hidden)."""
-        weights = torch.softmax(torch.bmm(steps, self.key(read).transpose(1, 2)), dim=2)
-        return torch.cat([steps, torch.bmm(weights, read)], dim=2)
+        weights = torch.softmax(torch.bmm(steps, self.key(encoded).transpose(1, 2)), dim=2)
+        return torch.cat([steps, torch.bmm(weights, encoded)], dim=2)
 
 
 class CachingModel(torch.nn.Module):
-    """Says of each access of a chunk whether its row is worth keeping.
+    """Predicts for each access of a chunk whether OPT keeps its row.
 
     Parameters
     ----------
@@ -76,18 +76,18 @@ class CachingModel(torch.nn.Module):
         Parameters
         ----------
         positions : (batch, CHUNK) float32
-            In the id space.
+            Positions in the id space.
         tables : (batch, CHUNK) int64
             Numbers of the tables.
         """
-        read, state = self.encoder(positions, tables)
-        steps, _ = self.decoder(read, state)
-        logits: torch.Tensor = self.head(self.attention(steps, read)).squeeze(2)
+        encoded, state = self.encoder(positions, tables)
+        steps, _ = self.decoder(encoded, state)
+        logits: torch.Tensor = self.head(self.attention(steps, encoded)).squeeze(2)
         return logits
 
 
 class PrefetchModel(torch.nn.Module):
-    """Emits points of the id space near which rows will be missed.
+    """Predicts the positions of the next missed rows in the id space.
 
     Parameters
     ----------
@@ -98,18 +98,18 @@ class PrefetchModel(torch.nn.Module):
     def __init__(self, num_tables: int, mean: float, deviation: float) -> None:
         super().__init__()
         self.encoder = ChunkEncoder(num_tables, mean, deviation)
-        self.num_points = POINTS  # where TorchScript finds it
+        self.num_points = POINTS  # an attribute: TorchScript reads no module constants
         self.decoder = torch.nn.LSTM(1, _HIDDEN, batch_first=True)
         self.attention = Attention()
         self.head = torch.nn.Linear(2 * _HIDDEN, 1)
 
     def forward(self, positions: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
-        """Return points in (0, 1), (batch, POINTS), for what `CachingModel` takes."""
-        read, state = self.encoder(positions, tables)
+        """Return points in (0, 1), (batch, POINTS), for the inputs of `CachingModel`."""
+        encoded, state = self.encoder(positions, tables)
         point = positions[:, -1:]
         points: list[torch.Tensor] = []
         for _ in range(self.num_points):
             step, state = self.decoder(point.unsqueeze(2), state)
-            point = torch.sigmoid(self.head(self.attention(step, read))).squeeze(2)
+            point = torch.sigmoid(self.head(self.attention(step, encoded))).squeeze(2)
             points.append(point)
         return torch.cat(points, dim=1)

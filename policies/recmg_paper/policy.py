@@ -1,4 +1,4 @@
-"""The trained policy, read from its directory, simulated and served."""
+"""The trained `recmg-paper` policy: loads its directory, makes models for stores and simulator."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
+from tieralloc.policies.directory import LoadedPolicy, checking
 from tieralloc.policies.ids import IdSpace
 from tieralloc.policies.recmg_paper import decisions
 from tieralloc.policies.recmg_paper.decisions import Inputs, decide_keep, decide_prefetches
@@ -22,60 +23,55 @@ from tieralloc.policy.scripted import load_module
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tieralloc.trace import Trace
-
 POLICY = "recmg-paper"
 
 
 @dataclass(frozen=True, eq=False)
 class Models:
-    """The models of a capacity, and the eviction speed that goes with them."""
+    """The models of a capacity, and their eviction speed."""
 
     caching: torch.nn.Module
     prefetch: torch.nn.Module
     eviction_speed: int
 
 
-class PaperPolicy:
-    """What the paper's models decide, and its simulation; made by `load`.
+class PaperPolicy(LoadedPolicy):
+    """The trained `recmg-paper` policy, as `load` returns it.
 
     Parameters
     ----------
     name : str
-        What records call it.
+        Name in records.
+    directory : PolicyDirectory
+        The directory it was loaded from.
+    space : IdSpace
+        Order of all rows.
+    models : dict of int to Models
+        Models by their capacity in rows.
     """
 
     def __init__(
         self, name: str, directory: PolicyDirectory, space: IdSpace, models: dict[int, Models]
     ) -> None:
-        self.name = name
-        self.directory = directory
+        super().__init__(name, directory)
         self._space = space
         self._models = models
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], name: str = POLICY) -> PaperPolicy:
-        """Read a directory that `tieralloc train --policy recmg-paper` made.
+        """Load a policy directory that `tieralloc train --policy recmg-paper` wrote.
 
-        Its models are programs: load those only whose maker you trust.
-
-        Raises
-        ------
-        ValueError
-            Where it holds no such policy, one of other features, or a damaged one.
-        OSError
-            Where it cannot be read.
+        Trust and errors as for `tieralloc.policies.recmg.policy.RecmgPolicy.load`.
         """
         directory = read_policy(path)
         directory.check_fits(POLICY, decisions.FEATURES)
         settings = directory.manifest.settings
         models = {}
-        try:
+        with checking(directory):
             space = IdSpace(directory.arrays["order"])
             if settings["chunk"] != CHUNK:
                 raise ValueError(
-                    f"{directory.path} is for chunks of {settings['chunk']} accesses, expected"
-                    f" {CHUNK}: train it anew"
+                    f"chunk must be {CHUNK}, got {settings['chunk']}; train the policy again"
                 )
             for capacity in directory.manifest.capacities:
                 rows = capacity.fast_rows
@@ -84,41 +80,35 @@ class PaperPolicy:
                     load_module(directory.models[f"prefetch-{rows}"], f"prefetch-{rows}"),
                     int(settings["eviction_speeds"][str(rows)]),
                 )
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{directory.path} is no sound {POLICY}: {error!r}") from error
-        if not models:
-            raise ValueError(f"{directory.path} was trained for no capacity")
-        rows = sum(rows for _, rows in directory.manifest.tables)
-        if not np.array_equal(np.sort(space.order), np.arange(rows)):
-            raise ValueError(f"{directory.path} has no order of {rows} rows")
+            if not models:
+                raise ValueError("capacities must not be empty")
+            rows = sum(rows for _, rows in directory.manifest.tables)
+            if not np.array_equal(np.sort(space.order), np.arange(rows)):
+                raise ValueError(
+                    f"order must hold each of {rows} rows once, got {len(space.order)} entries"
+                )
         return cls(name, directory, space, models)
-
-    def check(self, trace: Trace) -> None:
-        """Refuse a trace of other tables than those trained on, with a ValueError."""
-        self.directory.check_tables(
-            list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True))
-        )
 
     @property
     def rows(self) -> int:
-        """Rows of all tables."""
+        """Number of rows of all tables."""
         return len(self._space.order)
 
     def models(self, capacity: int) -> Models:
-        """Return the models of the capacity nearest to this one."""
+        """Return the models trained for the nearest capacity, by the ratio of the capacities."""
         trained = min(self._models, key=lambda rows: abs(math.log(rows / capacity)))
         return self._models[trained]
 
     @property
     def table_starts(self) -> NDArray[np.int64]:
-        """First row of each table, and the number of all rows; (tables + 1,)."""
+        """First row of each table, then the number of all rows, (tables + 1,) int64."""
         sizes = [rows for _, rows in self.directory.manifest.tables]
         return np.cumsum([0, *sizes], dtype=np.int64)
 
     def decide(
         self, models: Models, accesses: NDArray[np.uint64]
     ) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
-        """Compute the decisions of models, as `decide_keep` and `decide_prefetches` do."""
+        """Return the results of `decide_keep` and `decide_prefetches` for accesses."""
         inputs = Inputs.of(accesses, self.table_starts[:-1], self._space)
         keep = decide_keep(models.caching, inputs)
         return keep, decide_prefetches(models.prefetch, inputs, self._space)
@@ -126,19 +116,19 @@ class PaperPolicy:
     def model_for(
         self, fast_rows: int, accesses: NDArray[np.uint64] | None = None
     ) -> ExternalModel:
-        """Return what a store runs: the models of the capacity nearest to this one.
+        """Return the model of the capacity nearest to a fast tier.
 
         Parameters
         ----------
         fast_rows : int
             Rows of the fast tier.
         accesses : (n,) uint64, optional
-            All that it will observe, if known: the models decide on many chunks at a time then.
+            All future accesses, if known. Decisions on them are then computed at once, in batches.
         """
         models = self.models(fast_rows)
         decide = on_one_thread(partial(self.decide, models))
         return decisions.external_model(
-            decide if accesses is None else decisions.known(*decide(accesses)),
+            decide if accesses is None else decisions.precomputed(*decide(accesses)),
             models.eviction_speed,
             table_starts=self.table_starts,
             nbytes=self._space.order.nbytes + self._space.positions.nbytes,

@@ -1,4 +1,4 @@
-"""A trace whose caching is easy to learn: one table's rows come back, the other's never do."""
+"""A trace whose caching is easy to learn: rows of the table hot return, those of cold never."""
 
 import numpy as np
 

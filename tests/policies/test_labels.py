@@ -10,20 +10,20 @@ from tieralloc._bindings import belady
 
 
 def brute_force(accesses, capacity):
-    """Which accesses miss, and whose row is there until it is used next."""
+    """Return the misses, and the accesses whose row stays until its next use."""
 
     def use_after(row, position):
         rest = accesses[position + 1 :]
         return position + 1 + rest.index(row) if row in rest else len(accesses)
 
-    held, missed, kept = {}, [], [False] * len(accesses)  # by row: its last access
+    last_access, missed, kept = {}, [], [False] * len(accesses)  # last_access: of resident rows
     for position, row in enumerate(accesses):
-        missed.append(row not in held)
-        if row in held:
-            kept[held[row]] = True
-        elif len(held) == capacity:
-            del held[max(held, key=lambda other: use_after(other, position))]
-        held[row] = position
+        missed.append(row not in last_access)
+        if row in last_access:
+            kept[last_access[row]] = True
+        elif len(last_access) == capacity:
+            del last_access[max(last_access, key=lambda other: use_after(other, position))]
+        last_access[row] = position
     return missed, kept
 
 
@@ -35,13 +35,13 @@ def as_array(accesses):
 
 
 @given(streams, st.integers(1, 10))
-def test_labels_are_what_a_brute_force_belady_does(accesses, capacity):
+def test_opt_labels_match_brute_force_belady(accesses, capacity):
     labels = opt_labels(as_array(accesses), 9, capacity)
     assert (labels.missed.tolist(), labels.kept.tolist()) == brute_force(accesses, capacity)
 
 
 @given(streams, st.integers(1, 10))
-def test_labels_add_up_to_the_counts_of_opt(accesses, capacity):
+def test_opt_labels_add_up_to_belady_counts(accesses, capacity):
     labels = opt_labels(as_array(accesses), 9, capacity)
     counts = belady(as_array(accesses), 9, capacity)
     assert labels.missed.sum() == counts["on_demand_fetches"]
@@ -49,7 +49,7 @@ def test_labels_add_up_to_the_counts_of_opt(accesses, capacity):
 
 
 @given(streams)
-def test_next_uses_are_the_next_accesses_to_the_row(accesses):
+def test_next_uses_match_brute_force(accesses):
     expected = [
         next((i for i in range(at + 1, len(accesses)) if accesses[i] == row), len(accesses))
         for at, row in enumerate(accesses)
@@ -58,7 +58,7 @@ def test_next_uses_are_the_next_accesses_to_the_row(accesses):
 
 
 @given(streams, st.integers(1, 9), st.integers(1, 5), st.integers(1, 9))
-def test_windows_hold_each_missed_row_once_in_order(accesses, capacity, chunk, window):
+def test_miss_windows_hold_each_missed_row_once_in_order(accesses, capacity, chunk, window):
     stream = as_array(accesses)
     missed = opt_labels(stream, 9, capacity).missed
     windows = miss_windows(stream, missed, chunk, window)
@@ -67,10 +67,10 @@ def test_windows_hold_each_missed_row_once_in_order(accesses, capacity, chunk, w
     for number, end in enumerate(ends):
         coming = range(end, min(end + window, len(accesses)))
         expected = dict.fromkeys(accesses[position] for position in coming if missed[position])
-        assert windows.of(number).tolist() == list(expected)
+        assert windows.after(number).tolist() == list(expected)
 
 
-def test_bad_arguments_are_named():
+def test_labels_invalid_argument_raises():
     stream = as_array([0, 5])
     with pytest.raises(IndexError, match=r"access 1: .* expected below 5, got 5"):
         opt_labels(stream, 5, 1)
@@ -78,7 +78,7 @@ def test_bad_arguments_are_named():
         next_uses(stream, 5)
     with pytest.raises(ValueError, match="capacity of at least 1"):
         opt_labels(stream, 6, 0)
-    with pytest.raises(ValueError, match="window 0, expected at least 1"):
+    with pytest.raises(ValueError, match="window: expected at least 1, got 0"):
         miss_windows(stream, np.ones(2, bool), 15, 0)
-    with pytest.raises(ValueError, match="labels are of 3 accesses, expected 2"):
+    with pytest.raises(ValueError, match="missed: expected 2 labels, got 3"):
         miss_windows(stream, np.ones(3, bool), 15, 15)

@@ -29,27 +29,27 @@ def sets_of_points(draw):
 
 
 def padded(targets, dim):
-    """With junk for padding, which nothing may look at."""
+    """Return padded targets and their mask; the padding is not 0, so that its use shows."""
     present = torch.zeros(len(targets), 6, dtype=torch.bool)
     values = torch.full((len(targets), 6, dim), 0.123, dtype=torch.float64)
-    for number, some in enumerate(targets):
-        present[number, : len(some)] = True
-        for place, target in enumerate(some):
+    for number, members in enumerate(targets):
+        present[number, : len(members)] = True
+        for place, target in enumerate(members):
             values[number, place] = torch.tensor(target)
     return values, present
 
 
 @given(sets_of_points())
-def test_chamfer_distance_is_what_its_definition_says(drawn):
+def test_chamfer_distance_matches_its_definition(drawn):
     points, targets = drawn
     values, present = padded(targets, len(points[0][0]))
-    found = chamfer_distance(torch.tensor(points, dtype=torch.float64), values, present)
+    distance = chamfer_distance(torch.tensor(points, dtype=torch.float64), values, present)
     pairs = [pair for pair in zip(points, targets, strict=True) if pair[1]]
     expected = sum(by_definition(*pair) for pair in pairs) / len(pairs) if pairs else 0
-    assert float(found) == pytest.approx(expected, abs=1e-12)
+    assert float(distance) == pytest.approx(expected, abs=1e-12)
 
 
-def test_the_gradient_of_chamfer_distance_is_whole():
+def test_chamfer_distance_gradient_is_complete():
     torch.manual_seed(0)
     points = torch.randn(3, 5, 2, dtype=torch.float64, requires_grad=True)
     targets = torch.randn(3, 4, 2, dtype=torch.float64, requires_grad=True)
@@ -60,13 +60,13 @@ def test_the_gradient_of_chamfer_distance_is_whole():
 
     assert torch.autograd.gradcheck(loss, (points, targets))
     loss(points, targets).backward()
-    # Every point is drawn somewhere; padding and sets without targets are not.
+    # Each point has a gradient, except in sets without targets; padding has none.
     assert (points.grad[:2] != 0).all()
     assert (points.grad[2] == 0).all()
     assert ((targets.grad != 0).all(dim=2) == present).all()
 
 
-def test_sets_without_targets_teach_nothing():
+def test_chamfer_distance_sets_without_targets_are_ignored():
     points = torch.rand(2, 5, 1, requires_grad=True)
     loss = chamfer_distance(points, torch.rand(2, 3, 1), torch.zeros(2, 3, dtype=torch.bool))
     loss.backward()
@@ -74,7 +74,7 @@ def test_sets_without_targets_teach_nothing():
     assert (points.grad == 0).all()
 
 
-def test_descending_it_moves_points_onto_the_targets():
+def test_chamfer_distance_descent_reaches_targets():
     torch.manual_seed(1)
     points = torch.rand(1, 3, 1, requires_grad=True)
     targets = torch.tensor([[[0.1], [0.5], [0.9]]])

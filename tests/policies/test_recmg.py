@@ -11,13 +11,13 @@ from paper_support import hot_and_cold
 
 torch = pytest.importorskip("torch")
 
-from tieralloc.policies.recmg.learning import train_caching, train_policy  # noqa: E402
 from tieralloc.policies.recmg.policy import (  # noqa: E402
     CANDIDATE_WIDTH,
     FEATURES,
     RecmgCachingPolicy,
     RecmgPolicy,
 )
+from tieralloc.policies.recmg.training import train_caching, train_policy  # noqa: E402
 
 from tieralloc._bindings import LearnedModel, Simulator  # noqa: E402
 from tieralloc.policy.directory import read_policy, write_policy  # noqa: E402
@@ -88,12 +88,12 @@ def same_models(one, other):
     return torch.equal(*chances)
 
 
-def test_it_learns_which_table_returns(trace, tmp_path):
+def test_recmg_learns_table_of_returning_rows(trace, tmp_path):
     train_policy(trace, tmp_path, [0.03], seed=1)
     assert gap_closed(trace, RecmgPolicy.load(tmp_path), 0.03) > 0.8
 
 
-def test_it_learns_which_rows_return_at_any_capacity(tmp_path):
+def test_recmg_learns_returning_rows_at_any_capacity(tmp_path):
     trace = one_table()
     train_policy(trace, tmp_path, [0.03])
     policy = RecmgPolicy.load(tmp_path)
@@ -101,7 +101,7 @@ def test_it_learns_which_rows_return_at_any_capacity(tmp_path):
     assert gap_closed(trace, policy, 0.015) > 0.25
 
 
-def test_it_misses_less_than_lru_on_a_generated_trace(tmp_path):
+def test_recmg_generated_trace_misses_less_than_lru(tmp_path):
     trace = generate(num_samples=4000, seed=3)
     manifest = train_policy(trace, tmp_path, [0.05, 0.2], seed=1)
     for metrics in manifest.metrics["validation"]:
@@ -114,7 +114,7 @@ def test_it_misses_less_than_lru_on_a_generated_trace(tmp_path):
         assert one["miss_ratio"] < other["miss_ratio"]
 
 
-def test_the_manifest_describes_the_training(trace, trained):
+def test_manifest_describes_the_training(trace, trained):
     directory = read_policy(trained)
     manifest = directory.manifest
     assert (manifest.policy, manifest.features, manifest.seed) == ("recmg", FEATURES, 1)
@@ -132,7 +132,7 @@ def test_the_manifest_describes_the_training(trace, trained):
     assert not (trained / ".checkpoints").exists()
 
 
-def test_training_is_reproducible_by_its_seed(trace, trained, tmp_path):
+def test_train_policy_same_seed_gives_same_models(trace, trained, tmp_path):
     train_policy(trace, tmp_path / "same", **SMALL)
     train_policy(trace, tmp_path / "other", **{**SMALL, "seed": 2})
     assert same_models(trained, tmp_path / "same")
@@ -140,7 +140,7 @@ def test_training_is_reproducible_by_its_seed(trace, trained, tmp_path):
     assert read_policy(tmp_path / "same").manifest == read_policy(trained).manifest
 
 
-def test_training_sees_nothing_of_what_follows(trace, trained, tmp_path):
+def test_train_policy_ignores_accesses_after_until(trace, trained, tmp_path):
     indices = trace.indices.copy()
     later = slice(400, 800)  # of the hot table
     indices[later] = hot_and_cold(800, seed=5).indices[later]
@@ -152,7 +152,7 @@ def test_training_sees_nothing_of_what_follows(trace, trained, tmp_path):
 
 
 @pytest.mark.parametrize("steps", [1, 250, 400])
-def test_interrupted_training_continues_and_ends_the_same(trace, trained, tmp_path, steps):
+def test_interrupted_training_resumes_to_the_same_models(trace, trained, tmp_path, steps):
     seen = 0
 
     @contextmanager
@@ -174,7 +174,7 @@ def test_interrupted_training_continues_and_ends_the_same(trace, trained, tmp_pa
     assert same_models(tmp_path, trained)
 
 
-def test_the_bar_of_each_part_is_filled(trace, tmp_path):
+def test_progress_bar_of_each_run_is_completed(trace, tmp_path):
     bars = []
 
     @contextmanager
@@ -194,16 +194,16 @@ def test_the_bar_of_each_part_is_filled(trace, tmp_path):
     ("change", "message"),
     [
         ({"until": 0}, "until is 0"),
-        ({"until": 0.01}, "has 40 accesses to learn from, expected at least 200"),
+        ({"until": 0.01}, "expected at least 200 training accesses, got 40"),
         ({"fast_fractions": [2]}, "fast_fraction is 2"),
     ],
 )
-def test_invalid_arguments_of_training_are_named(trace, tmp_path, change, message):
+def test_train_policy_invalid_argument_raises(trace, tmp_path, change, message):
     with pytest.raises(ValueError, match=message):
         train_policy(trace, tmp_path, **{**SMALL, **change})
 
 
-def test_the_caching_model_alone_can_be_trained(trace):
+def test_train_caching_misses_less_than_lru(trace):
     model = train_caching(trace, until=0.5, seed=1)
     assert isinstance(model, LearnedModel)
     stream = Stream.of(trace)
@@ -214,7 +214,7 @@ def test_the_caching_model_alone_can_be_trained(trace):
 
 
 @pytest.mark.parametrize("name", ["recmg", "recmg-caching"])
-def test_a_loaded_policy_has_what_a_store_needs(trace, trained, name):
+def test_load_policy_returns_name_model_and_directory(trace, trained, name):
     policy = load_policy(name, str(trained))
     assert policy.name == name
     assert policy.model_for(100) is policy.model
@@ -224,7 +224,7 @@ def test_a_loaded_policy_has_what_a_store_needs(trace, trained, name):
     assert isinstance(policy, RecmgCachingPolicy if name == "recmg-caching" else RecmgPolicy)
 
 
-def test_pieces_count_as_the_whole(trace, trained, monkeypatch):
+def test_run_simulator_in_batches_counts_as_in_one(trace, trained, monkeypatch):
     policy = RecmgPolicy.load(trained)
     done = []
     monkeypatch.setattr("tieralloc.policy.simulator._PIECE", 90)
@@ -238,7 +238,7 @@ def test_pieces_count_as_the_whole(trace, trained, monkeypatch):
     assert pieces.counts == whole.counts
 
 
-def test_it_keeps_within_its_bytes_or_says_how_many_it_needs(trace, trained):
+def test_policy_bytes_stay_below_max_bytes_or_raise(trace, trained):
     model = RecmgPolicy.load(trained).model
     stream = Stream.of(trace)
     nbytes = run_simulator(stream, model, 100).policy_bytes
@@ -249,7 +249,7 @@ def test_it_keeps_within_its_bytes_or_says_how_many_it_needs(trace, trained):
         run_simulator(stream, model, 100, max_bytes=1000)
 
 
-def test_a_trace_of_other_tables_is_refused(trained):
+def test_simulate_trace_of_other_tables_raises(trained):
     policy = RecmgPolicy.load(trained)
     with pytest.raises(ValueError, match="'cold' of 3200 rows as number 1, got 'cold' of 400"):
         simulate(hot_and_cold(num_samples=100), ["lru", policy], [0.1])
@@ -277,13 +277,13 @@ def test_a_trace_of_other_tables_is_refused(trained):
         ({"contexts": ["user"]}, "contexts must be numbers of tables"),
     ],
 )
-def test_invalid_settings_are_named_with_their_directory(copy, changes, message):
+def test_load_invalid_setting_raises(copy, changes, message):
     edit_settings(copy, **changes)
     with pytest.raises(ValueError, match=f"{copy}: invalid recmg policy: {message}"):
         RecmgPolicy.load(copy)
 
 
-def test_a_model_of_other_intervals_is_refused(copy):
+def test_load_model_of_other_intervals_raises(copy):
     edit_settings(copy, intervals=[32, 64])
     with pytest.raises(ValueError, match=f"{copy}: model 'caching': expected float32 of shape"):
         RecmgPolicy.load(copy)
@@ -297,21 +297,21 @@ def test_a_model_of_other_intervals_is_refused(copy):
         ({"format_version": 1}, "manifest.json: format version 1 is of an older tieralloc; train"),
     ],
 )
-def test_a_directory_of_another_kind_is_refused(copy, change, message):
+def test_load_directory_of_another_kind_raises(copy, change, message):
     path = copy / "manifest.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | change))
     with pytest.raises(ValueError, match=message):
         RecmgPolicy.load(copy)
 
 
-def test_a_directory_without_its_model_or_features_is_refused(trained, tmp_path):
-    found = read_policy(trained)
-    write_policy(tmp_path, found.manifest, {}, found.arrays)
+def test_load_without_model_or_features_raises(trained, tmp_path):
+    directory = read_policy(trained)
+    write_policy(tmp_path, directory.manifest, {}, directory.arrays)
     with pytest.raises(ValueError, match="invalid recmg policy: models must have caching"):
         RecmgPolicy.load(tmp_path)
-    write_policy(tmp_path, found.manifest, {"caching": b"noise"}, found.arrays)
+    write_policy(tmp_path, directory.manifest, {"caching": b"noise"}, directory.arrays)
     with pytest.raises(ValueError, match=f"{tmp_path}: model 'caching' cannot be loaded"):
         RecmgPolicy.load(tmp_path)
-    write_policy(tmp_path, found.manifest, found.models, {})
+    write_policy(tmp_path, directory.manifest, directory.models, {})
     with pytest.raises(ValueError, match=f"{tmp_path}: array 'caching': expected float32"):
         RecmgPolicy.load(tmp_path)

@@ -1,4 +1,4 @@
-"""Models of recmg as the core runs them: natively where the graph is known, else by torch."""
+"""Networks of recmg in the core: native for the graph of HazardModel, else run by torch."""
 
 import io
 import zipfile
@@ -31,7 +31,7 @@ def hazard_model(seed=0, num_tables=3, width=WIDTH, outputs=OUTPUTS):
 
 
 class Shallow(torch.nn.Module):
-    """A graph that the core does not know."""
+    """A graph without a native network."""
 
     def __init__(self, width: int = WIDTH, outputs: int = OUTPUTS, scale: float = 1.0):
         super().__init__()
@@ -43,7 +43,7 @@ class Shallow(torch.nn.Module):
 
 
 class Squared(HazardModel):
-    """The parameters of the known graph, and another graph."""
+    """The parameters of HazardModel with another graph."""
 
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(self.logits(features)) ** 2
@@ -55,7 +55,7 @@ def load(module, examples=EXAMPLES):
     return load_network(directory, "caching", width=WIDTH, outputs=OUTPUTS)
 
 
-def test_the_known_graph_runs_natively():
+def test_load_network_hazard_model_runs_natively():
     module = hazard_model()
     network = load(module)
     assert network.kind != "torch"
@@ -72,9 +72,7 @@ def test_the_known_graph_runs_natively():
     outputs=st.integers(1, 20),
     spread=st.floats(0.1, 100),
 )
-def test_the_native_network_computes_what_torchscript_does(
-    seed, num_tables, width, outputs, spread
-):
+def test_native_network_matches_torchscript(seed, num_tables, width, outputs, spread):
     module = hazard_model(seed, num_tables, width, outputs)
     scripted = torch.jit.load(io.BytesIO(compile_module(module)))
     network = native_network(scripted.state_dict())
@@ -86,7 +84,7 @@ def test_the_native_network_computes_what_torchscript_does(
     assert np.abs(network.evaluate(features) - expected).max() < 1e-4
 
 
-def test_an_unknown_graph_runs_by_torch_and_stats_say_so():
+def test_load_network_other_graph_runs_by_torch():
     module = Shallow().eval()
     network = load(module)
     assert network.kind == "torch"
@@ -103,7 +101,7 @@ def test_an_unknown_graph_runs_by_torch_and_stats_say_so():
 
 
 @pytest.mark.parametrize("change", ["other outputs", "frozen", "other name", "other dimensions"])
-def test_what_is_not_the_known_graph_runs_by_torch(change):
+def test_load_network_similar_graph_runs_by_torch(change):
     module = hazard_model()
     archive = compile_module(module)
     if change == "other outputs":
@@ -122,7 +120,7 @@ def test_what_is_not_the_known_graph_runs_by_torch(change):
     assert load(archive).kind == "torch"
 
 
-def test_sizes_that_contradict_each_other_are_no_native_network():
+def test_native_network_contradictory_sizes_returns_none():
     state = dict(hazard_model().state_dict())
     state["layers.2.bias"] = state["layers.2.bias"][:-1]
     assert native_network(state) is None
@@ -139,38 +137,41 @@ def with_nan(module, parameter, value):
     [
         (
             lambda: with_nan(hazard_model(), "tables.weight", float("nan")),
-            "tables.weight holds NaN",
+            "tables.weight must be finite",
         ),
         (
             lambda: with_nan(hazard_model(), "layers.4.bias", float("inf")),
-            "layers.4.bias holds NaN",
+            "layers.4.bias must be finite",
         ),
-        (lambda: with_nan(Shallow(), "layer.weight", float("nan")), "layer.weight holds NaN"),
-        (lambda: Shallow(width=WIDTH - 1), "model 'caching' fails: "),
-        (lambda: hazard_model(width=WIDTH + 1), "model 'caching' fails: "),
+        (
+            lambda: with_nan(Shallow(), "layer.weight", float("nan")),
+            "layer.weight must be finite",
+        ),
+        (lambda: Shallow(width=WIDTH - 1), "model 'caching': forward failed: "),
+        (lambda: hazard_model(width=WIDTH + 1), "model 'caching': forward failed: "),
         (lambda: hazard_model(outputs=3), r"expected float32 of shape \(296, 4\), got .*3\)"),
         (lambda: Shallow(outputs=5), r"expected float32 of shape \(296, 4\), got .*5\)"),
         (lambda: Shallow(scale=float("nan")), "expected probabilities"),
         (lambda: Shallow(scale=3.0), "expected probabilities"),
         (lambda: Shallow(scale=-1.0), "expected probabilities"),
-        (lambda: Shallow().double(), "model 'caching' fails: "),
+        (lambda: Shallow().double(), "model 'caching': forward failed: "),
         (lambda: b"noise", "model 'caching' cannot be loaded by torch"),
     ],
 )
-def test_an_invalid_model_is_refused_by_its_directory(module, message):
-    made = module()
+def test_load_network_invalid_model_raises(module, message):
+    model = module()
     with pytest.raises(ValueError, match=f"/policy: .*{message}"):
-        load(made if isinstance(made, bytes) else made.eval())
+        load(model if isinstance(model, bytes) else model.eval())
 
 
-def test_a_truncated_archive_is_refused():
+def test_load_network_truncated_archive_raises():
     archive = compile_module(hazard_model())
     for size in range(0, len(archive) - 1, len(archive) // 40):
         with pytest.raises(ValueError, match="/policy: model 'caching' cannot be loaded by torch"):
             load(archive[:size])
 
 
-def test_an_archive_without_its_code_or_weights_is_refused():
+def test_load_network_archive_without_code_or_weights_raises():
     archive = zipfile.ZipFile(io.BytesIO(compile_module(hazard_model())))
     for left_out in ("code", "data"):
         buffer = io.BytesIO()
@@ -193,14 +194,14 @@ def test_an_archive_without_its_code_or_weights_is_refused():
         np.full_like(EXAMPLES, np.inf),
     ],
 )
-def test_invalid_examples_are_refused(examples):
+def test_load_network_invalid_examples_raise(examples):
     arrays = {} if examples is None else {"caching": examples}
     directory = PolicyDirectory(Path("/policy"), None, {}, arrays)
     with pytest.raises(ValueError, match="/policy: array 'caching': expected "):
         load_network(directory, "caching", width=WIDTH, outputs=OUTPUTS)
 
 
-def test_a_failure_of_a_callable_is_that_of_the_simulation():
+def test_simulator_network_failure_raises():
     def fail(features):
         raise ValueError("no answer")
 

@@ -1,4 +1,4 @@
-"""`recmg-paper` from a trace to its directory and back: what it learns, and what it refuses."""
+"""`recmg-paper` from a trace to its directory and back: decisions, training, loading."""
 
 import json
 import shutil
@@ -19,9 +19,9 @@ from tieralloc.policies.recmg_paper.decisions import (  # noqa: E402
     decide_keep,
     decide_prefetches,
 )
-from tieralloc.policies.recmg_paper.learning import train_policy  # noqa: E402
 from tieralloc.policies.recmg_paper.models import CHUNK, CachingModel, PrefetchModel  # noqa: E402
 from tieralloc.policies.recmg_paper.policy import PaperPolicy  # noqa: E402
+from tieralloc.policies.recmg_paper.training import train_policy  # noqa: E402
 
 from tieralloc._bindings import Simulator  # noqa: E402
 from tieralloc.policy.directory import read_policy, write_policy  # noqa: E402
@@ -29,7 +29,7 @@ from tieralloc.policy.simulator import run_simulator  # noqa: E402
 from tieralloc.tools.simulate import simulate  # noqa: E402
 from tieralloc.trace.stream import Stream  # noqa: E402
 
-FRACTION = 0.003  # 48 rows, of which 40 are worth it
+FRACTION = 0.003  # 48 rows; the hot table has 40
 SMALL = {"fast_fractions": [0.1], "epochs": 3, "seed": 1}
 
 
@@ -52,13 +52,13 @@ def small_trace():
 
 @pytest.fixture(scope="module")
 def small(small_trace, tmp_path_factory):
-    """What training comes to where it is not disturbed."""
+    """The policy directory of an uninterrupted training."""
     directory = tmp_path_factory.mktemp("policies") / "small"
     train_policy(small_trace, directory, **SMALL)
     return read_policy(directory)
 
 
-def test_inputs_are_of_whole_chunks_in_order():
+def test_inputs_hold_whole_chunks_in_order():
     space = IdSpace(np.array([2, 0, 3, 1], dtype=np.uint64))
     accesses = np.array([0, 1, 2, 3] * 8, dtype=np.uint64)
     inputs = Inputs.of(accesses, np.array([0, 3]), space)
@@ -67,32 +67,32 @@ def test_inputs_are_of_whole_chunks_in_order():
     assert inputs.tables[1, :4].tolist() == [1, 0, 0, 0]  # accesses 15 to 18
 
 
-def test_decisions_do_not_depend_on_how_chunks_are_batched(monkeypatch):
+def test_decisions_do_not_depend_on_batch_size(monkeypatch):
     torch.manual_seed(0)
     space = IdSpace(np.random.default_rng(0).permutation(200).astype(np.uint64))
     accesses = np.random.default_rng(1).integers(0, 200, 700).astype(np.uint64)
     inputs = Inputs.of(accesses, np.array([0, 100]), space)
     models = CachingModel(2, 0.5, 0.3), PrefetchModel(2, 0.5, 0.3)
-    keep, ahead = decide_keep(models[0], inputs), decide_prefetches(models[1], inputs, space)
-    assert (len(keep), ahead.shape) == (690, (46, 5))
-    monkeypatch.setattr(decisions, "_BATCH", 7)
+    keep, prefetches = decide_keep(models[0], inputs), decide_prefetches(models[1], inputs, space)
+    assert (len(keep), prefetches.shape) == (690, (46, 5))
+    monkeypatch.setattr(decisions, "_BATCH_CHUNKS", 7)
     assert (decide_keep(models[0], inputs) == keep).mean() > 0.99
-    assert (decide_prefetches(models[1], inputs, space) == ahead).mean() > 0.99
+    assert (decide_prefetches(models[1], inputs, space) == prefetches).mean() > 0.99
 
 
 @pytest.mark.parametrize("piece", [40, 1000])
-def test_known_decisions_count_as_a_naive_buffer(piece):
+def test_precomputed_decisions_count_as_oracle(piece):
     rng = np.random.default_rng(2)
     accesses = rng.integers(0, 100, 1000).astype(np.uint64)
-    keep, ahead = rng.random(990) < 0.5, rng.integers(0, 100, (66, 3)).astype(np.uint64)
-    model = decisions.external_model(decisions.known(keep, ahead), 1)
+    keep, prefetches = rng.random(990) < 0.5, rng.integers(0, 100, (66, 3)).astype(np.uint64)
+    model = decisions.external_model(decisions.precomputed(keep, prefetches), 1)
     simulator = Simulator(model, 20, 100, count_from=400)
     for begin in range(0, 1000, piece):
         simulator.run(accesses[begin : begin + piece])
     assert simulator.counts == priority_oracle.replay(
         accesses.tolist(),
         keep.tolist(),
-        ahead.tolist(),
+        prefetches.tolist(),
         chunk=CHUNK,
         capacity=20,
         eviction_speed=1,
@@ -100,17 +100,17 @@ def test_known_decisions_count_as_a_naive_buffer(piece):
     )
 
 
-def test_simulator_counts_as_a_naive_buffer_after_the_models(small_trace, small):
+def test_simulator_trained_models_count_as_oracle(small_trace, small):
     policy = PaperPolicy.load(small.path)
     capacity = small.manifest.capacities[0].fast_rows
     accesses, models = small_trace.accesses(), policy.models(capacity)
-    keep, ahead = policy.decide(models, accesses)
+    keep, prefetches = policy.decide(models, accesses)
     model = policy.model_for(capacity, accesses)
     counts = run_simulator(Stream.of(small_trace), model, capacity, count_from=2003).counts
     assert counts == priority_oracle.replay(
         accesses.tolist(),
         keep.tolist(),
-        ahead.tolist(),
+        prefetches.tolist(),
         chunk=CHUNK,
         capacity=capacity,
         eviction_speed=models.eviction_speed,
@@ -119,7 +119,7 @@ def test_simulator_counts_as_a_naive_buffer_after_the_models(small_trace, small)
     assert counts["prefetches_issued"] > 0
 
 
-def test_it_learns_which_rows_come_back(trace, trained):
+def test_paper_policy_learns_returning_rows(trace, trained):
     policy = PaperPolicy.load(trained)
     lru, learned, opt = simulate(trace, ["lru", policy, "opt"], [FRACTION])
     assert [lru["policy"], learned["policy"]] == ["lru", "recmg-paper"]
@@ -131,7 +131,7 @@ def test_it_learns_which_rows_come_back(trace, trained):
     assert learned["prefetches_issued"] > learned["prefetches_useful"] >= 0
 
 
-def test_the_manifest_says_what_was_done(trace, trained):
+def test_manifest_describes_the_training(trace, trained):
     manifest = read_policy(trained).manifest
     assert manifest.policy == "recmg-paper"
     assert manifest.tables == [("hot", 40), ("cold", 16000)]
@@ -143,7 +143,7 @@ def test_the_manifest_says_what_was_done(trace, trained):
     assert not (trained / ".checkpoints").exists()
 
 
-def test_nothing_is_learned_from_what_comes_after(small_trace, small, tmp_path):
+def test_train_policy_ignores_accesses_after_until(small_trace, small, tmp_path):
     indices = small_trace.indices.copy()
     indices[400:800] = hot_and_cold(800, seed=5).indices[
         400:800
@@ -157,7 +157,7 @@ def test_nothing_is_learned_from_what_comes_after(small_trace, small, tmp_path):
 
 
 @pytest.mark.parametrize("steps", [2, 4, 8])
-def test_interrupted_training_goes_on_and_ends_the_same(small_trace, small, tmp_path, steps):
+def test_interrupted_training_resumes_to_the_same_metrics(small_trace, small, tmp_path, steps):
     seen = 0
 
     @contextmanager
@@ -178,7 +178,7 @@ def test_interrupted_training_goes_on_and_ends_the_same(small_trace, small, tmp_
     assert manifest.metrics == small.manifest.metrics
 
 
-def test_an_untrained_capacity_takes_the_models_of_the_nearest(trace, trained):
+def test_model_for_untrained_capacity_is_the_nearest(trace, trained):
     policy = PaperPolicy.load(trained)
     for fraction, nearest in ((0.004, 48), (0.2, 320)):  # 64 and 3208 rows
         models = {nearest: policy._models[nearest]}
@@ -186,13 +186,13 @@ def test_an_untrained_capacity_takes_the_models_of_the_nearest(trace, trained):
         assert simulate(trace, [policy], [fraction]) == simulate(trace, [alone], [fraction])
 
 
-def test_another_trace_is_refused_where_its_tables_differ(trained):
+def test_simulate_trace_of_other_tables_raises(trained):
     policy = PaperPolicy.load(trained)
     with pytest.raises(ValueError, match="'cold' of 16000 rows as number 1, got 'cold' of 400"):
         simulate(hot_and_cold(num_samples=100), ["lru", policy], [0.1])
 
 
-def test_it_knows_what_it_has_learned_from(trace, trained):
+def test_has_seen_training_accesses_only(trace, trained):
     directory = PaperPolicy.load(trained).directory
     assert directory.has_seen(trace.accesses(), 9999)
     assert not directory.has_seen(trace.accesses(), 10000)
@@ -200,43 +200,43 @@ def test_it_knows_what_it_has_learned_from(trace, trained):
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
-        ({"chunk": 16}, "is for chunks of 16 accesses, expected 15"),
-        ({}, "no sound recmg-paper: KeyError.'chunk'"),
+        ({"chunk": 16}, "invalid recmg-paper policy: chunk must be 15, got 16; train"),
+        ({}, "invalid recmg-paper policy: KeyError.'chunk'"),
         ({"chunk": 15, "eviction_speeds": {}}, "KeyError.'48'"),
-        ({"chunk": 15, "eviction_speeds": None}, "no sound recmg-paper: TypeError"),
+        ({"chunk": 15, "eviction_speeds": None}, "invalid recmg-paper policy: TypeError"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused(trained, tmp_path, settings, told):
+def test_load_invalid_setting_raises(trained, tmp_path, settings, message):
     directory = shutil.copytree(trained, tmp_path / "copy")
     manifest = json.loads((directory / "manifest.json").read_text())
     (directory / "manifest.json").write_text(json.dumps(manifest | {"settings": settings}))
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         PaperPolicy.load(directory)
 
 
-def test_an_order_of_other_rows_and_noise_for_a_model_are_refused(trained, tmp_path):
-    found = read_policy(trained)
-    order = found.arrays["order"].copy()
+def test_load_invalid_order_or_model_raises(trained, tmp_path):
+    directory = read_policy(trained)
+    order = directory.arrays["order"].copy()
     order[0] = order[1]
-    write_policy(tmp_path / "order", found.manifest, found.models, {"order": order})
-    with pytest.raises(ValueError, match="has no order of 16040 rows"):
+    write_policy(tmp_path / "order", directory.manifest, directory.models, {"order": order})
+    with pytest.raises(ValueError, match="order must hold each of 16040 rows once"):
         PaperPolicy.load(tmp_path / "order")
-    models = {**found.models, "caching-48": b"noise"}
-    write_policy(tmp_path / "model", found.manifest, models, found.arrays)
+    models = {**directory.models, "caching-48": b"noise"}
+    write_policy(tmp_path / "model", directory.manifest, models, directory.arrays)
     with pytest.raises(ValueError, match="model 'caching-48' cannot be loaded"):
         PaperPolicy.load(tmp_path / "model")
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"until": 0}, "until is 0"),
-        ({"until": 0.01}, "has 40 accesses to learn from, expected at least 150"),
+        ({"until": 0.01}, "expected at least 150 training accesses, got 40"),
         ({"fast_fractions": [2]}, "fast_fraction is 2"),
     ],
 )
-def test_bad_arguments_are_named(small_trace, tmp_path, change, told):
-    with pytest.raises(ValueError, match=told):
+def test_train_policy_invalid_argument_raises(small_trace, tmp_path, change, message):
+    with pytest.raises(ValueError, match=message):
         train_policy(small_trace, tmp_path, **{"fast_fractions": [0.1], **change})

@@ -1,4 +1,4 @@
-"""The paper's models: shapes, that nothing is cut from the gradient, and their compiled twins."""
+"""The models of the paper: shapes, gradients, and equality with their compiled form."""
 
 import pytest
 
@@ -28,17 +28,17 @@ def chunks(number, seed=0):
     return positions, torch.randint(0, 3, (number, CHUNK), generator=generator)
 
 
-def test_a_chunk_gives_as_much_as_the_paper_says(model):
+def test_model_has_shape_and_size_of_the_paper(model):
     assert model(*chunks(7)).shape == (7, OUTPUTS[type(model)])
     assert 20_000 < sum(parameter.numel() for parameter in model.parameters()) < 50_000
 
 
-def test_points_lie_in_the_id_space():
+def test_prefetch_model_points_lie_in_the_id_space():
     points = PrefetchModel(3, 0.4, 0.2)(*chunks(100))
     assert ((points > 0) & (points < 1)).all()
 
 
-def test_each_weight_and_each_access_has_a_say(model):
+def test_model_depends_on_each_weight_and_access(model):
     positions, tables = chunks(50)
     positions.requires_grad_()
     model(positions, tables).sum().backward()
@@ -48,7 +48,7 @@ def test_each_weight_and_each_access_has_a_say(model):
     assert (positions.grad != 0).any(dim=0).all()
 
 
-def test_chunks_of_a_batch_do_not_meet(model):
+def test_model_chunks_of_a_batch_are_independent(model):
     positions, tables = chunks(6)
     with torch.inference_mode():
         together = model(positions, tables)
@@ -56,7 +56,7 @@ def test_chunks_of_a_batch_do_not_meet(model):
     assert torch.allclose(together, alone, atol=1e-5)
 
 
-def test_the_compiled_model_is_the_model(model):
+def test_compiled_model_equals_the_module(model):
     loaded = load_module(compile_module(model), "model")
     model.eval()
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""`recmg-paper` in a store: the decisions of its model, and what comes of them."""
+"""`recmg-paper` in a store, stepped and in the background, against the simulator."""
 
 import threading
 import time
@@ -9,8 +9,8 @@ from paper_support import hot_and_cold
 
 torch = pytest.importorskip("torch")
 
-from tieralloc.policies.recmg_paper.learning import train_policy  # noqa: E402
 from tieralloc.policies.recmg_paper.models import CHUNK  # noqa: E402
+from tieralloc.policies.recmg_paper.training import train_policy  # noqa: E402
 
 from tieralloc._bindings import Simulator  # noqa: E402
 from tieralloc.policy.registry import load_policy  # noqa: E402
@@ -52,12 +52,12 @@ def use(store, policy, fast_rows, in_background):
     )
 
 
-def test_loaded_policy_has_its_name_and_directory(policy):
+def test_load_policy_returns_name_and_directory(policy):
     assert policy.name == "recmg-paper"
     assert policy.directory.manifest.policy == "recmg-paper"
 
 
-def test_model_counts_about_the_same_chunk_by_chunk_and_on_known_accesses(trace, policy):
+def test_model_for_known_accesses_counts_as_chunk_by_chunk(trace, policy):
     simulator = Simulator(
         policy.model_for(FAST_ROWS), FAST_ROWS, policy.rows, table_starts=policy.table_starts
     )
@@ -67,19 +67,19 @@ def test_model_counts_about_the_same_chunk_by_chunk_and_on_known_accesses(trace,
     assert torch.get_num_threads() == threads
     known = policy.model_for(FAST_ROWS, accesses)
     counted = run_simulator(Stream.of(trace), known, FAST_ROWS).counts
-    found = simulator.counts
-    assert found["lookups"] == counted["lookups"] == len(accesses)
-    assert found["prefetches_issued"] > 0
+    counts = simulator.counts
+    assert counts["lookups"] == counted["lookups"] == len(accesses)
+    assert counts["prefetches_issued"] > 0
     # Batches of another size round differently.
-    assert found["hits"] == pytest.approx(counted["hits"], rel=0.01)
+    assert counts["hits"] == pytest.approx(counted["hits"], rel=0.01)
 
 
-def test_model_of_other_tables_is_refused(policy):
+def test_simulator_model_of_other_tables_raises(policy):
     with pytest.raises(ValueError, match="table 0: expected 40 rows, got 6040"):
         Simulator(policy.model_for(FAST_ROWS), FAST_ROWS, 6040)
 
 
-def test_store_stepped_fetches_about_what_the_simulator_counts(trace, policy, make_store):
+def test_stepped_store_fetches_as_the_simulator(trace, policy, make_store):
     store = store_of(make_store, trace, 300)
     use(store, policy, 300, in_background=False)
     assert trace.num_tables * 3 <= CHUNK

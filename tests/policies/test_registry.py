@@ -19,18 +19,18 @@ def trained(request, tmp_path_factory):
     return f"{request.param}:{directory}"
 
 
-def test_other_policies_stay_names():
+def test_with_learned_keeps_other_names():
     assert with_learned(["lru", "opt", "lru:x"]) == ["lru", "opt", "lru:x"]
 
 
-def test_a_learned_policy_goes_by_its_name_and_two_by_their_directories(trained):
+def test_with_learned_names_two_of_a_kind_by_directory(trained):
     assert with_learned(["lru", trained])[1].name == trained.partition(":")[0]
     again = f"{trained}/."
     assert [policy.name for policy in with_learned([trained, again])] == [trained, again]
 
 
 @pytest.mark.parametrize("name", learned_names())
-def test_a_learned_policy_needs_its_directory(tmp_path, name):
+def test_with_learned_without_directory_raises(tmp_path, name):
     for spec in (name, f"{name}:"):
         with pytest.raises(
             ValueError, match=f"tieralloc train T --out DIR, then name it {name}:DIR"
@@ -41,14 +41,16 @@ def test_a_learned_policy_needs_its_directory(tmp_path, name):
         with_learned([f"{name}:{tmp_path}"])
 
 
-def test_every_learned_policy_has_a_trainer_and_an_unknown_one_is_named():
-    with pytest.raises(ValueError, match="'lru' is unknown; known are recmg, recmg-paper"):
+def test_trainer_unknown_policy_raises():
+    with pytest.raises(
+        ValueError, match="policy 'lru': unknown learned policy; expected one of recmg,"
+    ):
         trainer("lru")
     pytest.importorskip("torch")
     assert all(callable(trainer(name)) for name in learned_names())
 
 
-def test_without_torch_it_says_what_to_install(monkeypatch):
+def test_trainer_without_torch_raises(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [name for name in sys.modules if name.startswith("tieralloc.policies.recmg")]:
         monkeypatch.delitem(sys.modules, name)
@@ -59,7 +61,7 @@ def test_without_torch_it_says_what_to_install(monkeypatch):
 
 
 @pytest.mark.parametrize("name", learned_names())
-def test_training_takes_one_thread_and_leaves_torch_its_own(tmp_path, name):
+def test_training_uses_one_thread_and_restores_torch(tmp_path, name):
     torch = pytest.importorskip("torch")
     from paper_support import hot_and_cold
 

@@ -1,4 +1,4 @@
-"""The training loop on a small problem: reproducible, resumable, stopped by the measure."""
+"""The training loop on a small problem: reproducible, resumable, with early stopping."""
 
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ SETTINGS = Settings(epochs=6, batch_size=16, learning_rate=0.05, seed=1)
 
 
 class Line:
-    """Learns y = 2x - 1 with a module that draws at random while it trains."""
+    """Learns y = 2x - 1 with a module that has dropout."""
 
     def __init__(self, measures=None):
         torch.manual_seed(0)
@@ -43,42 +43,42 @@ class Line:
         return float(((self.module(self.x) - (2 * self.x - 1)) ** 2).mean())
 
 
-def state_of(learner):
-    return [parameter.detach().clone() for parameter in learner.module.parameters()]
+def state_of(task):
+    return [parameter.detach().clone() for parameter in task.module.parameters()]
 
 
 def same(states, others):
     return all(torch.equal(a, b) for a, b in zip(states, others, strict=True))
 
 
-def test_it_learns():
+def test_train_reduces_loss_and_metric():
     epochs = train(Line(), SETTINGS)
     assert epochs[-1].measure < epochs[0].measure / 4
     assert epochs[-1].loss < epochs[0].loss / 4
 
 
-def test_each_epoch_goes_over_each_example_once_in_another_order():
-    learner = Line()
-    train(learner, SETTINGS)
-    per_epoch = len(learner.seen) // SETTINGS.epochs
+def test_epoch_holds_each_example_once_in_random_order():
+    task = Line()
+    train(task, SETTINGS)
+    per_epoch = len(task.seen) // SETTINGS.epochs
     orders = [
-        torch.cat(learner.seen[at : at + per_epoch]).tolist()
-        for at in range(0, len(learner.seen), per_epoch)
+        torch.cat(task.seen[at : at + per_epoch]).tolist()
+        for at in range(0, len(task.seen), per_epoch)
     ]
     assert len({tuple(order) for order in orders}) == SETTINGS.epochs
     assert all(sorted(order) == list(range(100)) for order in orders)
 
 
-def test_a_shorter_epoch_draws_its_examples_anew():
-    learner = Line()
+def test_short_epochs_draw_different_examples():
+    task = Line()
     settings = replace(SETTINGS, epoch_examples=10)
-    assert epoch_size(learner, settings) == 10
-    train(learner, settings)
-    assert [len(batch) for batch in learner.seen] == [10] * SETTINGS.epochs
-    assert len({row for batch in learner.seen for row in batch.tolist()}) > 30
+    assert epoch_size(task, settings) == 10
+    train(task, settings)
+    assert [len(batch) for batch in task.seen] == [10] * SETTINGS.epochs
+    assert len({row for batch in task.seen for row in batch.tolist()}) > 30
 
 
-def test_the_seed_decides_everything_and_other_draws_go_on():
+def test_train_depends_on_seed_and_restores_generator():
     first, again, other = Line(), Line(), Line()
     torch.manual_seed(7)
     train(first, SETTINGS)
@@ -92,7 +92,7 @@ def test_the_seed_decides_everything_and_other_draws_go_on():
 
 
 @pytest.mark.parametrize("steps", [0, 1, 7, 8, 20, 41])
-def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tmp_path, steps):
+def test_resumed_run_equals_uninterrupted_run(tmp_path, steps):
     whole = Line()
     epochs = train(whole, SETTINGS)
     path = tmp_path / "training" / "line.pt"
@@ -105,24 +105,24 @@ def test_a_resumed_run_ends_as_one_that_was_not_interrupted(tmp_path, steps):
         done += 1
 
     with pytest.raises(KeyboardInterrupt):
-        train(Line(), SETTINGS, checkpoint=path, task="line", report=interrupt)
+        train(Line(), SETTINGS, checkpoint=path, identity="line", report=interrupt)
     resumed = Line()
     examples = []
-    found = train(
+    resumed_epochs = train(
         resumed,
         SETTINGS,
         checkpoint=path,
-        task="line",
+        identity="line",
         report=lambda done, state: examples.append(done),
     )
-    assert found == epochs
+    assert resumed_epochs == epochs
     assert same(state_of(resumed), state_of(whole))
     assert sum(examples) == 100 * SETTINGS.epochs
     steps_per_epoch = 7
     assert len(resumed.seen) == steps_per_epoch * (SETTINGS.epochs - steps // steps_per_epoch)
 
 
-def test_a_finished_run_is_not_run_again(tmp_path):
+def test_finished_run_is_loaded_from_its_checkpoint(tmp_path):
     first, again = Line(), Line()
     train(first, SETTINGS, checkpoint=tmp_path / "line.pt")
     train(again, SETTINGS, checkpoint=tmp_path / "line.pt")
@@ -130,24 +130,24 @@ def test_a_finished_run_is_not_run_again(tmp_path):
     assert same(state_of(first), state_of(again))
 
 
-@pytest.mark.parametrize("change", [{"task": "curve"}, {"settings": replace(SETTINGS, seed=5)}])
-def test_another_tasks_checkpoint_is_no_beginning(tmp_path, change):
+@pytest.mark.parametrize("change", [{"identity": "curve"}, {"settings": replace(SETTINGS, seed=5)}])
+def test_checkpoint_of_another_identity_is_ignored(tmp_path, change):
     path = tmp_path / "line.pt"
-    train(Line(), SETTINGS, checkpoint=path, task="line")
-    learner = Line()
-    arguments = {"settings": SETTINGS, "task": "line", **change}
-    train(learner, checkpoint=path, **arguments)
-    assert len(learner.seen) == 7 * SETTINGS.epochs
+    train(Line(), SETTINGS, checkpoint=path, identity="line")
+    task = Line()
+    arguments = {"settings": SETTINGS, "identity": "line", **change}
+    train(task, checkpoint=path, **arguments)
+    assert len(task.seen) == 7 * SETTINGS.epochs
 
 
-def test_training_ends_when_the_measure_gets_no_better_and_keeps_the_best():
-    learner = Line(measures=[5, 4, 4.5, 3, 3, 3.5, 9, 1])
-    epochs = train(learner, replace(SETTINGS, epochs=8, patience=3))
-    assert [entry.measure for entry in epochs] == [5, 4, 4.5, 3, 3, 3.5, 9]
-    assert same(state_of(learner), learner.states[3])
+def test_train_stops_early_and_keeps_best_weights():
+    task = Line(measures=[5, 4, 4.5, 3, 3, 3.5, 9, 1])
+    epochs = train(task, replace(SETTINGS, epochs=8, patience=3))
+    assert [epoch.measure for epoch in epochs] == [5, 4, 4.5, 3, 3, 3.5, 9]
+    assert same(state_of(task), task.states[3])
 
 
-def test_a_cycle_of_the_learning_rate_rises_and_falls_to_nothing_and_can_be_resumed(tmp_path):
+def test_one_cycle_rate_rises_then_falls_and_resumes(tmp_path):
     settings = replace(SETTINGS, one_cycle=True)
     rates = [settings.rate_at(progress / 100) for progress in range(101)]
     assert max(rates) == rates[10] == settings.learning_rate
@@ -169,39 +169,39 @@ def test_a_cycle_of_the_learning_rate_rises_and_falls_to_nothing_and_can_be_resu
     assert same(state_of(resumed), state_of(whole))
 
 
-def test_without_measures_all_epochs_are_done_and_the_last_is_kept():
-    learner = Line(measures=[])  # which raises where it is asked
-    said = []
+def test_unmeasured_train_runs_all_epochs_and_keeps_last():
+    task = Line(measures=[])  # measuring would raise
+    states = []
     epochs = train(
-        learner, replace(SETTINGS, measured=False), report=lambda _, state: said.append(state)
+        task, replace(SETTINGS, measured=False), report=lambda _, state: states.append(state)
     )
-    assert [entry.measure for entry in epochs] == [0.0] * SETTINGS.epochs
-    assert "validation" not in said[-1]
+    assert [epoch.measure for epoch in epochs] == [0.0] * SETTINGS.epochs
+    assert "validation" not in states[-1]
     other = Line()
     train(other, replace(SETTINGS, patience=99))
     assert len(other.states) == SETTINGS.epochs
-    assert same(state_of(learner), other.states[-1])
+    assert same(state_of(task), other.states[-1])
 
 
-def test_progress_tells_loss_and_measure():
-    said = []
+def test_report_states_loss_and_metric():
+    states = []
     train(
-        Line([0.5, 0.25]), replace(SETTINGS, epochs=2), report=lambda _, state: said.append(state)
+        Line([0.5, 0.25]), replace(SETTINGS, epochs=2), report=lambda _, state: states.append(state)
     )
-    assert "validation" not in said[0]
-    assert said[0].startswith("loss ")
-    assert said[-1].endswith("validation 0.5000, best 0.5000")
+    assert "validation" not in states[0]
+    assert states[0].startswith("loss ")
+    assert states[-1].endswith("validation 0.5000, best 0.5000")
 
 
-def test_a_loss_that_is_not_finite_ends_training():
-    learner = Line()
-    learner.x[3] = float("nan")
-    with pytest.raises(ValueError, match="loss became nan"):
-        train(learner, SETTINGS)
+def test_train_loss_not_finite_raises():
+    task = Line()
+    task.x[3] = float("nan")
+    with pytest.raises(ValueError, match="loss: expected a finite number, got nan"):
+        train(task, SETTINGS)
 
 
-def test_nothing_to_learn_from_is_refused():
-    learner = Line()
-    learner.x = learner.x[:0]
-    with pytest.raises(ValueError, match="no training examples"):
-        train(learner, SETTINGS)
+def test_train_without_examples_raises():
+    task = Line()
+    task.x = task.x[:0]
+    with pytest.raises(ValueError, match="num_examples: expected at least 1 training example"):
+        train(task, SETTINGS)

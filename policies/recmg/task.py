@@ -1,4 +1,4 @@
-"""Learning the hazards of the next use from samples."""
+"""The training task of `recmg`: hazards of the next use, from samples."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from tieralloc.policies.recmg.samples import Samples
 from tieralloc._common.torch import torch
 
 
-class HazardLearner:
-    """Trains a `HazardModel` on the samples before an access, and on nothing after it.
+class HazardTask:
+    """Trains a `HazardModel` on the samples before access `end`, and uses nothing after it.
 
-    A sample is at risk in an interval if its row was not used before it, and if the interval ends
-    at `end` or before. The loss is the mean cross entropy over the intervals at risk.
+    A sample is at risk in an interval if its row was not used before the interval, and the interval
+    ends at `end` or before. The loss is the mean cross entropy over the intervals at risk.
 
     Parameters
     ----------
     samples : Samples
-        Those until `end` count.
+        Samples drawn after `end` are ignored.
     intervals : sequence of int
         Upper ends, in accesses, ascending.
     num_tables : int
-        Tables.
+        Number of tables.
     end : int
-        Access.
+        Number of training accesses.
     seed : int
-        Random seed of the untrained model.
+        Random seed of the initial weights.
     """
 
     def __init__(
@@ -39,25 +39,27 @@ class HazardLearner:
             torch.manual_seed(seed)
             self.module = HazardModel(num_tables, mean, deviation, len(intervals))
         ends = torch.tensor(intervals)
-        used_in = torch.searchsorted(ends, known.distances)  # one past the last: in none
-        num_seen = torch.searchsorted(ends, end - known.times, right=True)
-        # One row a sample: memory latency dominates the drawing of a batch.
-        self._examples = torch.column_stack([known.features, used_in, num_seen])
-        self._numbers = torch.arange(len(intervals), dtype=torch.float32)
+        # The interval of the next use; len(intervals) if it is in none.
+        use_interval = torch.searchsorted(ends, known.distances)
+        num_observed = torch.searchsorted(ends, end - known.times, right=True)
+        # One row per sample: memory latency dominates the drawing of a batch.
+        self._examples = torch.column_stack([known.features, use_interval, num_observed])
+        self._interval_numbers = torch.arange(len(intervals), dtype=torch.float32)
 
     @property
     def num_examples(self) -> int:
-        """Samples to learn from."""
+        """Number of training samples."""
         return len(self._examples)
 
     def loss(self, examples: torch.Tensor) -> torch.Tensor:
-        """Return the mean cross entropy over the intervals in which some samples are at risk."""
+        """Return the mean cross entropy over the intervals in which the samples are at risk."""
         batch = self._examples.index_select(0, examples)
-        features, used_in, num_seen = batch[:, :-2], batch[:, -2:-1], batch[:, -1:]
-        at_risk = ((self._numbers <= used_in) & (self._numbers < num_seen)).float()
+        features, use_interval, num_observed = batch[:, :-2], batch[:, -2:-1], batch[:, -1:]
+        numbers = self._interval_numbers
+        at_risk = ((numbers <= use_interval) & (numbers < num_observed)).float()
         losses = torch.nn.functional.binary_cross_entropy_with_logits(
             self.module.logits(features),
-            (self._numbers == used_in).float(),
+            (numbers == use_interval).float(),
             weight=at_risk,
             reduction="sum",
         )

@@ -1,19 +1,20 @@
-"""Training of `recmg` on a trace: from accesses to a policy directory.
+"""Trains `recmg` on a trace and writes its policy directory.
 
-The models first learn from 80 % of the accesses, for 30 % of the epochs, and are measured on the
-rest, for the metrics of the manifest. Then they learn from the start from all of the accesses.
+Two runs, each from new weights: on the first 80 % of the accesses for 30 % of the epochs, whose
+miss ratios on the other 20 % are the metrics of the manifest; then on all accesses for all epochs,
+whose models are written.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tieralloc.policies.directory import PolicyOutput, miss_ratio, reference_miss_ratios
 from tieralloc.policies.recmg.contexts import find_contexts
 from tieralloc.policies.recmg.horizons import (
     PREFETCH_INTERVALS,
@@ -21,27 +22,20 @@ from tieralloc.policies.recmg.horizons import (
     horizons_for,
     intervals_for,
 )
-from tieralloc.policies.recmg.learner import HazardLearner
 from tieralloc.policies.recmg.model import HazardModel
 from tieralloc.policies.recmg.networks import native_network
 from tieralloc.policies.recmg.policy import FEATURES, POLICY, Scales
 from tieralloc.policies.recmg.samples import draw_candidates, draw_samples
+from tieralloc.policies.recmg.task import HazardTask
 from tieralloc.policies.training import Settings, train
 
-from tieralloc._bindings import LearnedModel, Network, belady
-from tieralloc._common.files import check_writable
+from tieralloc._bindings import LearnedModel, Network
 from tieralloc._common.progress import Narration, unheard
-from tieralloc.policy.directory import (
-    Capacity,
-    Manifest,
-    TrainingTrace,
-    fingerprint,
-    write_policy,
-)
+from tieralloc.policy.directory import Capacity, Manifest, fingerprint
 from tieralloc.policy.planned import PREFETCH_COST
 from tieralloc.policy.scripted import compile_module
 from tieralloc.policy.simulator import run_simulator
-from tieralloc.trace.stream import Stream, count_distinct, fast_rows
+from tieralloc.trace.stream import Stream
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -57,14 +51,13 @@ SETTINGS = Settings(
     measured=False,
 )
 
-_VALIDATED = 0.2  # of the accesses
-_VALIDATION_EPOCHS = 0.3  # of the epochs
+_VALIDATION_SHARE = 0.2  # of the accesses
+_VALIDATION_EPOCHS = 0.3  # share of the epochs
+_PREFETCH_EPOCHS = 0.5  # share of the epochs
 _MIN_ACCESSES = 200
-_MIN_STEPS = 100  # of an epoch
-_EXAMPLES = 256
-_PREFETCH_EPOCHS = 0.5  # of the epochs
 _MIN_CANDIDATES = 1000
-_CHECKPOINTS = ".checkpoints"
+_MIN_STEPS_PER_EPOCH = 100
+_NUM_EXAMPLES = 256
 
 
 def train_policy(
@@ -79,101 +72,76 @@ def train_policy(
 ) -> Manifest:
     """Train the policy and write its directory.
 
-    If it was interrupted, it continues from the last epoch when it is called with the same
-    arguments again.
+    Called again with the same arguments, an interrupted training resumes after its last epoch.
 
     Parameters
     ----------
     trace : Trace
-        What to learn from.
+        Training trace.
     directory : str or path
-        Where to write.
+        Directory to write; created if it does not exist.
     fast_fractions : list of float
-        Capacities to measure, as fractions of the distinct rows of the whole trace, rounded down.
-        The policy serves any other as well.
+        Capacities to validate at, as fractions of the distinct rows of the whole trace, rounded
+        down. The policy supports any capacity.
     until : float
-        Share of the accesses to learn from, in (0, 1].
+        Share of the accesses to train on, in (0, 1].
     seed : int
         Random seed.
     epochs : int
-        Epochs.
+        Number of epochs.
     progress : callable
-        Opens a bar for each part of the training.
+        Opens a progress bar for each training run.
 
     Returns
     -------
     Manifest
-        Of the directory. Its metrics are, for each capacity, miss ratios of the last 20 % of the
-        accesses learned from: lru, opt, and caching and prefetching (both models) after training
-        on the first 80 % for 30 % of the epochs. A trace whose samples have next to no two rows
-        gives no prefetch model.
+        Manifest of the directory. Its metrics are, for each capacity, miss ratios of the last 20 %
+        of the training accesses: lru, opt, caching (caching model alone), prefetching (both
+        models). There is no prefetch model if the samples give fewer than 1000 candidates.
 
     Raises
     ------
     ValueError
-        For a fraction out of range, or too few accesses to learn from.
+        If a fraction is out of range, or there are too few training accesses.
     OSError
-        Where something cannot be written.
+        If a file cannot be written.
     """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    check_writable(directory / "manifest.json")  # now rather than after minutes
-    course = _Course(
+    output = PolicyOutput(trace, directory, fast_fractions)
+    trainer = _Trainer(
         trace,
         until,
         replace(SETTINGS, epochs=epochs, seed=seed),
-        checkpoints=directory / _CHECKPOINTS,
+        checkpoints=output.checkpoints,
         progress=progress,
     )
-    distinct = count_distinct(trace.accesses(), course.stream.rows)
-    capacities = [Capacity(fraction, fast_rows(fraction, distinct)) for fraction in fast_fractions]
-    metrics = course.validate(capacities)
-    trained = course.train_until(course.num_accesses, "all accesses")
-    manifest = Manifest(
-        policy=POLICY,
-        features=FEATURES,
-        tables=list(zip(trace.table_names, trace.num_embeddings.tolist(), strict=True)),
-        trace=TrainingTrace(trace.name, course.fingerprint, course.num_accesses),
-        capacities=capacities,
+    validation = trainer.validate(output.capacities)
+    trained = trainer.train_until(trainer.num_accesses, "all accesses")
+    return output.write(
+        POLICY,
+        FEATURES,
+        num_accesses=trainer.num_accesses,
         seed=seed,
         settings={**asdict(trained.scales), "epochs": epochs},
-        metrics={"validation": metrics},
+        validation=validation,
+        models={name: compile_module(module) for name, module in trained.modules.items()},
+        arrays=trainer.examples(),
     )
-    models = {name: compile_module(module) for name, module in trained.modules.items()}
-    write_policy(directory, manifest, models, course.examples())
-    shutil.rmtree(directory / _CHECKPOINTS, ignore_errors=True)
-    return manifest
 
 
 def train_caching(
     trace: Trace, *, until: float, seed: int = 0, settings: Settings = SETTINGS
 ) -> LearnedModel:
-    """Train the caching model alone and write nothing.
+    """Train and return a model without a prefetch network; write nothing.
 
-    Parameters
-    ----------
-    trace, until, seed
-        As for `train_policy`.
-    settings : Settings
-        Of the training.
-
-    Returns
-    -------
-    LearnedModel
-        Without a prefetch network.
-
-    Raises
-    ------
-    ValueError
-        As `train_policy`.
+    Parameters and errors as for `train_policy`, with `settings` of the training loop.
     """
-    course = _Course(trace, until, replace(settings, seed=seed), prefetches=False)
-    return course.train_until(course.num_accesses, "all accesses").model()
+    trainer = _Trainer(trace, until, replace(settings, seed=seed), prefetches=False)
+    return trainer.train_until(trainer.num_accesses, "all accesses").model()
 
 
 @dataclass(frozen=True, eq=False)
 class _Trained:
-    """Modules by name, and the scales that they were trained with."""
+    """Trained modules by name, and their scales."""
 
     modules: Mapping[str, HazardModel]
     scales: Scales
@@ -186,12 +154,12 @@ class _Trained:
 
     def _network(self, name: str) -> Network:
         network = native_network(self.modules[name].state_dict())
-        assert network is not None  # it is a HazardModel, and finite
+        assert network is not None  # a HazardModel has the parameters of the native network
         return network
 
 
-class _Course:
-    """Training on a trace, until one access or another."""
+class _Trainer:
+    """Trains the models on a first part of the accesses of a trace, of any length."""
 
     def __init__(
         self,
@@ -206,8 +174,8 @@ class _Course:
         self.stream = Stream.of(trace, until)
         if self.num_accesses < _MIN_ACCESSES:
             raise ValueError(
-                f"trace {trace.name!r} has {self.num_accesses} accesses to learn from, expected at"
-                f" least {_MIN_ACCESSES}"
+                f"trace {trace.name!r}: expected at least {_MIN_ACCESSES} training accesses, got"
+                f" {self.num_accesses}"
             )
         self.fingerprint = fingerprint(trace.accesses())
         stream = self.stream
@@ -227,76 +195,72 @@ class _Course:
         return len(self.stream.accesses)
 
     def examples(self) -> dict[str, NDArray[np.float32]]:
-        """Return some features that each model learns from, by its name."""
+        """Return some training features of each model, by its name."""
         examples = {}
         for name, samples in self._samples.items():
-            chosen = np.linspace(0, len(samples.features) - 1, _EXAMPLES).astype(np.int64)
+            chosen = np.linspace(0, len(samples.features) - 1, _NUM_EXAMPLES).astype(np.int64)
             examples[name] = samples.features.numpy()[chosen]
         return examples
 
     def validate(self, capacities: Sequence[Capacity]) -> list[dict[str, Any]]:
-        """Train on the first part of the accesses; measure miss ratios on the rest."""
-        end = int(self.num_accesses * (1 - _VALIDATED))
+        """Train on the first 80 % of the accesses; return miss ratios of the rest."""
+        end = int(self.num_accesses * (1 - _VALIDATION_SHARE))
         trained = self.train_until(end, "validation", share=_VALIDATION_EPOCHS)
         stream = self.stream
         metrics = []
         for capacity in capacities:
             rows = capacity.fast_rows
-            counts = {
-                "lru": run_simulator(stream, "lru", rows, count_from=end).counts,
-                "opt": belady(stream.accesses, stream.rows, rows, count_from=end),
-                "caching": run_simulator(
-                    stream, trained.model(prefetches=False), rows, count_from=end
-                ).counts,
-            }
+            ratios = reference_miss_ratios(stream, rows, count_from=end)
+            caching = run_simulator(stream, trained.model(prefetches=False), rows, count_from=end)
+            ratios["caching"] = miss_ratio(caching.counts)
             if "prefetch" in trained.modules:
-                counts["prefetching"] = run_simulator(
+                both = run_simulator(
                     stream, trained.model(), rows, count_from=end, prefetch_cost=PREFETCH_COST
-                ).counts
-            ratios = {name: c["on_demand_fetches"] / c["lookups"] for name, c in counts.items()}
+                )
+                ratios["prefetching"] = miss_ratio(both.counts)
             metrics.append(asdict(capacity) | ratios)
         return metrics
 
-    def train_until(self, end: int, what: str, *, share: float = 1.0) -> _Trained:
-        """Train on the accesses before one, for a share of the epochs; `what` names the run."""
+    def train_until(self, end: int, run: str, *, share: float = 1.0) -> _Trained:
+        """Train on the first `end` accesses, for a share of the epochs; `run` names the run."""
         stream = self.stream
         ages = eviction_ages(stream.accesses[:end], stream.rows, count_from=end // 2)
         scales = Scales(intervals_for(end), horizons_for(end), ages, self._contexts)
         modules = {
-            "caching": self._train("caching", scales.intervals, end, f"caching, {what}", share)
+            "caching": self._train("caching", scales.intervals, end, f"caching, {run}", share)
         }
         if "prefetch" in self._samples:
             modules["prefetch"] = self._train(
-                "prefetch", PREFETCH_INTERVALS, end, f"prefetch, {what}", share * _PREFETCH_EPOCHS
+                "prefetch", PREFETCH_INTERVALS, end, f"prefetch, {run}", share * _PREFETCH_EPOCHS
             )
         return _Trained(modules, scales)
 
     def _train(
-        self, name: str, intervals: Sequence[int], end: int, what: str, share: float
+        self, name: str, intervals: Sequence[int], end: int, run: str, share: float
     ) -> HazardModel:
-        """Train one of the models on the accesses before `end`."""
-        learner = HazardLearner(
+        """Train one model on the first `end` accesses."""
+        task = HazardTask(
             self._samples[name],
             intervals,
             num_tables=self.stream.num_tables,
             end=end,
             seed=self._settings.seed,
         )
-        max_batch = max(1, learner.num_examples // _MIN_STEPS)
+        max_batch = max(1, task.num_examples // _MIN_STEPS_PER_EPOCH)
         settings = replace(
             self._settings,
             epochs=max(1, int(share * self._settings.epochs)),
             batch_size=min(self._settings.batch_size, max_batch),
         )
-        file = what.replace(", ", "-").replace(" ", "-")
+        file = run.replace(", ", "-").replace(" ", "-")
         with self._progress(
-            f"training: {what}", settings.epochs * learner.num_examples, "samples"
+            f"training: {run}", settings.epochs * task.num_examples, "samples"
         ) as report:
             train(
-                learner,
+                task,
                 settings,
                 checkpoint=None if self._checkpoints is None else self._checkpoints / f"{file}.pt",
-                task=f"{POLICY}, {file}, {end} of {self.fingerprint}",
+                identity=f"{POLICY}, {file}, {end} of {self.fingerprint}",
                 report=report,
             )
-        return learner.module.eval()
+        return task.module.eval()

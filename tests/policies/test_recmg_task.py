@@ -1,4 +1,4 @@
-"""What the caching model of recmg learns from, and its loss, against plain Python."""
+"""The training samples, scales and loss of recmg, against plain Python."""
 
 from math import log
 
@@ -15,9 +15,10 @@ from tieralloc.policies.recmg.horizons import (  # noqa: E402
     horizons_for,
     intervals_for,
 )
-from tieralloc.policies.recmg.learner import HazardLearner  # noqa: E402
 from tieralloc.policies.recmg.model import HazardModel  # noqa: E402
-from tieralloc.policies.recmg.samples import REMEMBERED, Samples, draw_samples  # noqa: E402
+from tieralloc.policies.recmg.samples import HISTORY_SHARES, Samples, draw_samples  # noqa: E402
+from tieralloc.policies.recmg.task import HazardTask  # noqa: E402
+
 from tieralloc.trace.stream import Stream, first_lengths  # noqa: E402
 
 FEATURES = 5
@@ -52,39 +53,37 @@ def plain_loss(probabilities, times, distances, intervals, end):
     num_intervals=st.integers(1, 4),
     end=st.integers(100, 320),
 )
-def test_the_loss_is_that_of_plain_python(drawn, num_intervals, end):
+def test_hazard_loss_matches_plain_python(drawn, num_intervals, end):
     times, distances = map(list, zip(*sorted(drawn), strict=True))
     intervals = [32, 64, 128, 256][:num_intervals]
     known = [number for number, time in enumerate(times) if time <= end]
     assume(len(known) > 1)
-    learner = HazardLearner(samples_of(times, distances), intervals, num_tables=2, end=end, seed=0)
-    assert learner.num_examples == len(known)
+    task = HazardTask(samples_of(times, distances), intervals, num_tables=2, end=end, seed=0)
+    assert task.num_examples == len(known)
     chosen = torch.tensor(known[::2])
     with torch.inference_mode():
-        chances = learner.module(samples_of(times, distances).features[chosen]).double()
-        loss = float(learner.loss(chosen))
+        chances = task.module(samples_of(times, distances).features[chosen]).double()
+        loss = float(task.loss(chosen))
     expected = plain_loss(
         chances.tolist(), [times[i] for i in chosen], [distances[i] for i in chosen], intervals, end
     )
     assert loss == pytest.approx(expected, rel=1e-4, abs=1e-6)
 
 
-def test_uses_after_the_end_do_not_matter():
+def test_hazard_loss_ignores_uses_after_the_end():
     times, end = [10, 20, 30, 90], 100
     losses = []
     for distances in ([5, 70, NEVER_AGAIN, 40], [5, 75, 99, NEVER_AGAIN]):
-        learner = HazardLearner(
-            samples_of(times, distances), [32, 64], num_tables=2, end=end, seed=0
-        )
-        losses.append(float(learner.loss(torch.arange(4)).detach()))
+        task = HazardTask(samples_of(times, distances), [32, 64], num_tables=2, end=end, seed=0)
+        losses.append(float(task.loss(torch.arange(4)).detach()))
     assert losses[0] == losses[1]
 
 
-def test_samples_come_from_three_histories_in_order():
+def test_draw_samples_of_three_histories_ascend_in_time():
     rows = np.random.default_rng(0).integers(0, 300, 3000).astype(np.uint64)
     stream = Stream(rows, np.full(1000, 3, np.uint32), np.array([0, 300], np.uint64))
     samples = draw_samples(stream, [], seed=0)
-    assert len(samples.features) == 9000 // len(REMEMBERED) * len(REMEMBERED)
+    assert len(samples.features) == 9000 // len(HISTORY_SHARES) * len(HISTORY_SHARES)
     assert (samples.times.diff() >= 0).all()
     assert samples.times.min() > 300
     again = draw_samples(stream, [], seed=0)
@@ -108,7 +107,7 @@ def test_eviction_ages_are_those_of_lru():
     assert ages[128] == 128 * 2000
 
 
-def test_constant_features_and_outliers_are_harmless():
+def test_hazard_model_ignores_constants_and_clamps_outliers():
     mean, deviation = torch.zeros(FEATURES), torch.ones(FEATURES)
     deviation[2] = 0
     model = HazardModel(2, mean, deviation, 3).eval()
@@ -124,7 +123,7 @@ def test_constant_features_and_outliers_are_harmless():
     assert torch.isfinite(model(features)).all()
 
 
-def test_a_table_that_repeats_with_returning_rows_is_a_context():
+def test_find_contexts_returns_tables_that_repeat():
     rng = np.random.default_rng(0)
     users = rng.integers(0, 50, 3000)
     items = users * 4 + rng.integers(0, 4, 3000)  # a user's own
@@ -138,7 +137,7 @@ def test_a_table_that_repeats_with_returning_rows_is_a_context():
     assert find_contexts(once, np.array([450], dtype=np.uint32), starts, 0) == []
 
 
-def test_the_last_sample_is_cut_short():
+def test_first_lengths_cut_the_last_sample_short():
     assert first_lengths(np.array([2, 0, 3, 4]), 4).tolist() == [2, 0, 2]
     assert first_lengths(np.array([2, 0, 3, 4]), 5).tolist() == [2, 0, 3]
     assert first_lengths(np.array([2, 0, 3, 4]), 9).tolist() == [2, 0, 3, 4]
