@@ -193,9 +193,9 @@ def test_the_bar_of_each_part_is_filled(trace, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"until": 0}, "until is 0"),
+        ({"until": 0}, "until: expected above 0"),
         ({"until": 0.01}, "has 40 accesses to learn from, expected at least 200"),
-        ({"fast_fractions": [2]}, "fast_fraction is 2"),
+        ({"fast_fractions": [2]}, "fast_fraction: .* got 2"),
     ],
 )
 def test_invalid_arguments_of_training_are_named(trace, tmp_path, change, message):

@@ -232,9 +232,9 @@ def test_an_order_of_other_rows_and_noise_for_a_model_are_refused(trained, tmp_p
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"until": 0}, "until is 0"),
+        ({"until": 0}, "until: expected above 0"),
         ({"until": 0.01}, "has 40 accesses to learn from, expected at least 150"),
-        ({"fast_fractions": [2]}, "fast_fraction is 2"),
+        ({"fast_fractions": [2]}, "fast_fraction: .* got 2"),
     ],
 )
 def test_bad_arguments_are_named(small_trace, tmp_path, change, told):

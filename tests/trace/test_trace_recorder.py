@@ -126,7 +126,7 @@ def test_a_call_that_cannot_be_is_refused_and_not_recorded(tables, indices, offs
 def test_a_row_that_the_table_does_not_have_is_named_by_the_trace():
     recorder = two_tables()
     recorder.add([0], [10], [0, 1])
-    with pytest.raises(ValueError, match="indices hold 10 in table 'a', expected 0 to 9"):
+    with pytest.raises(ValueError, match="indices: expected 0 to 9 in table 'a', got 10"):
         recorder.trace()
 
 

@@ -1,4 +1,4 @@
-"""Access traces: what samples look up, recorded, read, written, generated."""
+"""Access traces: record, read, write and generate the lookups of samples."""
 
 from tieralloc.trace.formats import FORMATS, Format, read, write
 from tieralloc.trace.popularity import (
