@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gzip
 import io
@@ -16,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from tieralloc._common.files import replacing
 from tieralloc.trace.trace import Trace, starts_of
 
 if TYPE_CHECKING:
@@ -135,15 +135,8 @@ def write(trace: Trace, path: str | os.PathLike[str], format: str | None = None)
         raise ValueError(
             f"{path}: unknown suffix of a trace file; expected one of {_all_suffixes()}"
         )
-    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
-    try:
-        with partial.open("xb") as file:
-            trace_format.write(trace, file)
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
+    with replacing(path) as file:
+        trace_format.write(trace, file)
 
 
 def _format_by_name(name: str) -> Format:
