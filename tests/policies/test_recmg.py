@@ -227,7 +227,7 @@ def test_a_loaded_policy_has_what_a_store_needs(trace, trained, name):
 def test_pieces_count_as_the_whole(trace, trained, monkeypatch):
     policy = RecmgPolicy.load(trained)
     done = []
-    monkeypatch.setattr("tieralloc.policy.simulator._PIECE", 90)
+    monkeypatch.setattr("tieralloc.policy.simulator._BATCH_SAMPLES", 90)
     stream = Stream.of(trace)
     options = {"count_from": 2000, "prefetch_cost": PREFETCH_COST}
     pieces = run_simulator(stream, policy.model, 100, report=done.append, **options)
@@ -251,7 +251,7 @@ def test_it_keeps_within_its_bytes_or_says_how_many_it_needs(trace, trained):
 
 def test_a_trace_of_other_tables_is_refused(trained):
     policy = RecmgPolicy.load(trained)
-    with pytest.raises(ValueError, match="'cold' of 3200 rows as number 1, got 'cold' of 400"):
+    with pytest.raises(ValueError, match="'cold' of 3200 rows as table 1, got 'cold' of 400"):
         simulate(hot_and_cold(num_samples=100), ["lru", policy], [0.1])
 
 
@@ -292,8 +292,11 @@ def test_a_model_of_other_intervals_is_refused(copy):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"policy": "recmg-paper"}, "holds policy 'recmg-paper', expected 'recmg'"),
-        ({"features": {"name": "row history", "version": 0, "width": 1}}, "of version 0, expected"),
+        ({"policy": "recmg-paper"}, "expected policy 'recmg', got 'recmg-paper'"),
+        (
+            {"features": {"name": "row history", "version": 0, "width": 1}},
+            "got .row history. of version 0",
+        ),
         ({"format_version": 1}, "manifest.json: format version 1 is of an older tieralloc; train"),
     ],
 )
@@ -310,7 +313,7 @@ def test_a_directory_without_its_model_or_features_is_refused(trained, tmp_path)
     with pytest.raises(ValueError, match="invalid recmg policy: models must have caching"):
         RecmgPolicy.load(tmp_path)
     write_policy(tmp_path, found.manifest, {"caching": b"noise"}, found.arrays)
-    with pytest.raises(ValueError, match=f"{tmp_path}: model 'caching' cannot be loaded"):
+    with pytest.raises(ValueError, match=f"{tmp_path}: model 'caching': torch cannot load"):
         RecmgPolicy.load(tmp_path)
     write_policy(tmp_path, found.manifest, found.models, {})
     with pytest.raises(ValueError, match=f"{tmp_path}: array 'caching': expected float32"):

@@ -154,7 +154,7 @@ def with_nan(module, parameter, value):
         (lambda: Shallow(scale=3.0), "expected probabilities"),
         (lambda: Shallow(scale=-1.0), "expected probabilities"),
         (lambda: Shallow().double(), "model 'caching' fails: "),
-        (lambda: b"noise", "model 'caching' cannot be loaded by torch"),
+        (lambda: b"noise", "model 'caching': torch cannot load it"),
     ],
 )
 def test_an_invalid_model_is_refused_by_its_directory(module, message):
@@ -166,7 +166,7 @@ def test_an_invalid_model_is_refused_by_its_directory(module, message):
 def test_a_truncated_archive_is_refused():
     archive = compile_module(hazard_model())
     for size in range(0, len(archive) - 1, len(archive) // 40):
-        with pytest.raises(ValueError, match="/policy: model 'caching' cannot be loaded by torch"):
+        with pytest.raises(ValueError, match="/policy: model 'caching': torch cannot load it"):
             load(archive[:size])
 
 
@@ -178,7 +178,7 @@ def test_an_archive_without_its_code_or_weights_is_refused():
             for name in archive.namelist():
                 if left_out not in name.split("/")[1]:
                     partial.writestr(name, archive.read(name))
-        with pytest.raises(ValueError, match="/policy: model 'caching' cannot be loaded by torch"):
+        with pytest.raises(ValueError, match="/policy: model 'caching': torch cannot load it"):
             load(buffer.getvalue())
 
 
