@@ -395,7 +395,7 @@ def test_a_bar_shows_what_takes_longer_than_a_second(monkeypatch):
         done(50)
         assert terminal.text == ""
     terminal.text = ""
-    monkeypatch.setattr(_progress, "_PATIENCE", 1e-9)
+    monkeypatch.setattr(_progress, "_DELAY", 1e-9)
     with _progress.bar("replaying", 100, "rows") as done:
         while terminal.text == "":  # tqdm draws ten times a second
             done(0)
@@ -409,7 +409,7 @@ def test_a_bar_shows_what_takes_longer_than_a_second(monkeypatch):
 def test_a_narrated_bar_says_how_it_goes(monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    monkeypatch.setattr(_progress, "_PATIENCE", 1e-9)
+    monkeypatch.setattr(_progress, "_DELAY", 1e-9)
     with _progress.narrated("training", 100, "chunks") as report:
         while "loss 0.5" not in terminal.text:
             report(0, "loss 0.5")
@@ -420,7 +420,7 @@ def test_a_narrated_bar_says_how_it_goes(monkeypatch):
 def test_work_that_cannot_say_how_far_it_is_shows_its_time(monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    monkeypatch.setattr(_progress, "_PATIENCE", 0.01)
+    monkeypatch.setattr(_progress, "_DELAY", 0.01)
     with _progress.waiting("generating"):
         while "generating (00:00)" not in terminal.text:
             time.sleep(0.01)
@@ -432,7 +432,7 @@ def test_without_a_terminal_or_tqdm_there_is_no_bar(monkeypatch, capsys, absent)
     if absent == "tqdm":
         monkeypatch.setattr(sys, "stderr", terminal := Terminal())
         monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr(_progress, "_PATIENCE", 0)
+    monkeypatch.setattr(_progress, "_DELAY", 0)
     with _progress.bar("replaying", 100, "rows") as done, _progress.waiting("drawing"):
         done(50)
     with _progress.narrated("training", 100, "chunks") as report:
