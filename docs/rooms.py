@@ -92,9 +92,9 @@ def mermaid(graph: Graph) -> str:
 def drawn(page: str) -> str:
     """Return the text of the page with its drawings made from the code."""
     for name, graph in (("package", package_graph()), ("core", core_graph())):
-        begin, end = f"<!-- rooms: {name} -->\n", "\n<!-- end -->"
+        begin, end = f"<!-- rooms: {name} -->\n", "<!-- end -->"
         before, _, rest = page.partition(begin)
-        page = before + begin + mermaid(graph) + end + rest.partition(end)[2]
+        page = f"{before}{begin}{mermaid(graph)}\n{end}{rest.partition(end)[2]}"
     return page
 
 
