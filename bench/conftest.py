@@ -8,7 +8,12 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--quick", action="store_true", help="small tables: times mean nothing")
+    parser.addoption("--quick", action="store_true", help="each once, small, as with no benchmark")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("quick"):
+        config.option.benchmark_disable = True
 
 
 def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
@@ -18,5 +23,4 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 @pytest.fixture(scope="session")
 def is_quick(request: pytest.FixtureRequest) -> bool:
     """Whether times do not count, so that small tables do."""
-    options = request.config
-    return bool(options.getoption("quick") or options.getoption("benchmark_disable"))
+    return bool(request.config.getoption("benchmark_disable"))

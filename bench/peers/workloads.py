@@ -155,7 +155,8 @@ class Dataset:
         """Return the rows of a batch, numbered across tables."""
         first_rows = np.cumsum((0, *self.table_rows[:-1]))
         table_ends = batch.offsets[:: self.bag_count(batch)]
-        return batch.indices + np.repeat(first_rows, np.diff(table_ends))
+        rows: NDArray[np.int64] = batch.indices + np.repeat(first_rows, np.diff(table_ends))
+        return rows
 
 
 def pool(rows: NDArray[np.float32], offsets: NDArray[np.int64]) -> NDArray[np.float32]:

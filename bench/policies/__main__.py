@@ -31,8 +31,7 @@ NAME = "policies"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code, 1 where a count cannot be trusted."""
     given = sys.argv[1:] if arguments is None else list(arguments)
-    parser = _parser()
-    options = parser.parse_args(given)
+    options = _parser().parse_args(given)
     if options.show:
         print(tables.page(kept_result(options, NAME)["records"]))
         return 0

@@ -94,7 +94,7 @@ def measure_case(
 
 def keep(study: Study, records: Sequence[Record], given: Sequence[str], out: Path | None) -> None:
     """Print the table, and write the result file into a directory, if one is given."""
-    head = about(public_command(f"policies.{study.name}", given))
+    head = about(public_command(study.module, given))
     content = rounded({**head, **to_columns(records)})
     if out is not None:
         write_json(out / f"{study.name}.json", content)

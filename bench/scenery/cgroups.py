@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -32,7 +32,7 @@ class Cgroup:
     CgroupRefusedError
     """
 
-    def __init__(self, controller: str, files: dict[int, tuple[str, ...]]) -> None:
+    def __init__(self, controller: str, files: Mapping[int, tuple[str, ...]]) -> None:
         mounts, own = (Path(f"/proc/self/{name}").read_text() for name in ("mountinfo", "cgroup"))
         self.version, parents = find_parents(mounts, own, controller)
         self._own = parents[0]
@@ -141,9 +141,10 @@ def find_parents(mountinfo: str, own_cgroups: str, controller: str) -> tuple[int
         kind, _, options = after.split(maxsplit=2)
         if kind == "cgroup2" or (kind == "cgroup" and controller in options.split(",")):
             version, key = (2, "") if kind == "cgroup2" else (1, controller)
-            path = paths.get(key, root)
+            path_of_own = paths.get(key, root)
             # In a container the path of the kernel can lie outside of the mount.
-            own = mount / path.relative_to(root) if path.is_relative_to(root) else mount
+            is_below = path_of_own.is_relative_to(root)
+            own = mount / path_of_own.relative_to(root) if is_below else mount
             found[version] = [own] if version == 1 or own == mount else [own, own.parent]
     if not found:
         raise CgroupRefusedError("no cgroup file system is mounted")

@@ -1,5 +1,5 @@
 # distutils: language = c++
-"""Baseline prefetchers, and the core's simulator of a fast tier with one of them."""
+"""Baseline prefetchers, and the simulator of a fast tier with one of them."""
 
 from libc.stdint cimport uint32_t, uint64_t
 from libcpp cimport bool as c_bool
@@ -11,77 +11,47 @@ from libcpp.vector cimport vector
 import numpy as np
 
 
-cdef extern from "<span>" namespace "std" nogil:
-    cdef cppclass RowSpan "std::span<const tieralloc::RowId>":
-        RowSpan()
-        RowSpan(const uint64_t* first, size_t count)
-
-    cdef cppclass WordSpan "std::span<const std::uint32_t>":
-        WordSpan()
-        WordSpan(const uint32_t* first, size_t count)
+from tieralloc._bindings.arguments cimport word_vector
+from tieralloc._bindings.core.base cimport RowSpan
+from tieralloc._bindings.core.eviction cimport EvictionConfig, EvictionPolicy
+from tieralloc._bindings.core.sim cimport c_Simulator
+from tieralloc._bindings.spans cimport row_span, word_span
+from tieralloc._bindings.statistics cimport counts_dict
 
 
-cdef extern from "eviction/policy.hpp" namespace "tieralloc" nogil:
-    cdef cppclass EvictionPolicy:
-        pass
-
-    cdef cppclass EvictionConfig:
-        uint32_t capacity
-        uint32_t slots
-        uint64_t seed
-
-
-cdef extern from "sim/simulator.hpp" namespace "tieralloc" nogil:
-    cdef struct Counts:
-        uint64_t lookups
-        uint64_t hits
-        uint64_t on_demand_fetches
-        uint64_t evictions
-        uint64_t prefetches_issued
-        uint64_t prefetches_useful
-        uint64_t prefetches_late
-        uint64_t prefetches_useless
-
-    cdef cppclass c_Simulator "tieralloc::Simulator":
-        c_Simulator(unique_ptr[EvictionPolicy] policy, const EvictionConfig& config, uint64_t rows,
-                    uint64_t count_from, uint64_t prefetch_lag) except +
-        void run(RowSpan accesses, WordSpan sample_lengths) except +
-        Counts counts()
-
-
-cdef extern from "row_prefetcher.hpp" namespace "tieralloc" nogil:
-    cdef enum class Found "tieralloc::Found":
+cdef extern from "row_prefetcher.hpp" namespace "tieralloc::baselines" nogil:
+    cdef enum class AccessResult "tieralloc::baselines::AccessResult":
         on_demand
         prefetched
         resident
 
-    cdef cppclass c_RowPrefetcher "tieralloc::RowPrefetcher":
+    cdef cppclass c_RowPrefetcher "tieralloc::baselines::RowPrefetcher":
         void begin_sample()
-        void observe(uint64_t row, Found found, vector[uint64_t]& prefetches) except +
+        void observe(uint64_t row, AccessResult result, vector[uint64_t]& prefetches) except +
         void evicted(uint64_t row)
         size_t bytes()
 
 
-cdef extern from "next_row.hpp" namespace "tieralloc" nogil:
-    cdef cppclass c_NextRow "tieralloc::NextRow"(c_RowPrefetcher):
+cdef extern from "next_row.hpp" namespace "tieralloc::baselines" nogil:
+    cdef cppclass c_NextRow "tieralloc::baselines::NextRow"(c_RowPrefetcher):
         c_NextRow(uint32_t degree, uint64_t rows) except +
 
 
-cdef extern from "co_occurrence.hpp" namespace "tieralloc" nogil:
-    cdef cppclass CoOccurrenceSettings:
+cdef extern from "co_occurrence_prefetcher.hpp" namespace "tieralloc::baselines" nogil:
+    cdef struct CoOccurrenceSettings:
         uint32_t rows
         uint32_t partners
         uint32_t window
         c_bool across_samples
-        double least_share
+        double min_share
         uint32_t degree
 
-    cdef cppclass c_CoOccurrence "tieralloc::CoOccurrence"(c_RowPrefetcher):
+    cdef cppclass c_CoOccurrence "tieralloc::baselines::CoOccurrencePrefetcher"(c_RowPrefetcher):
         c_CoOccurrence(const CoOccurrenceSettings& settings) except +
 
 
-cdef extern from "domino.hpp" namespace "tieralloc" nogil:
-    cdef cppclass DominoSettings:
+cdef extern from "domino.hpp" namespace "tieralloc::baselines" nogil:
+    cdef struct DominoSettings:
         uint32_t degree
         uint32_t streams
         uint32_t rows
@@ -89,78 +59,82 @@ cdef extern from "domino.hpp" namespace "tieralloc" nogil:
         uint32_t history
         c_bool all_accesses
 
-    cdef cppclass c_Domino "tieralloc::Domino"(c_RowPrefetcher):
+    cdef cppclass c_Domino "tieralloc::baselines::Domino"(c_RowPrefetcher):
         c_Domino(const DominoSettings& settings) except +
 
 
-cdef extern from "bingo.hpp" namespace "tieralloc" nogil:
-    cdef cppclass BingoSettings:
+cdef extern from "bingo.hpp" namespace "tieralloc::baselines" nogil:
+    cdef struct BingoSettings:
         uint32_t region
         uint32_t active
         uint32_t history
         uint32_t voters
         double votes
 
-    cdef cppclass c_Bingo "tieralloc::Bingo"(c_RowPrefetcher):
+    cdef cppclass c_Bingo "tieralloc::baselines::Bingo"(c_RowPrefetcher):
         c_Bingo(const BingoSettings& settings, vector[uint32_t] table_of) except +
 
 
-cdef extern from "predicted.hpp" namespace "tieralloc" nogil:
-    cdef cppclass c_Predicted "tieralloc::Predicted"(c_RowPrefetcher):
+cdef extern from "predicted.hpp" namespace "tieralloc::baselines" nogil:
+    cdef cppclass c_Predicted "tieralloc::baselines::Predicted"(c_RowPrefetcher):
         c_Predicted(c_bool all_accesses)
         void append(RowSpan rows, RowSpan offsets) except +
 
 
-cdef extern from "prefetching_policy.hpp" namespace "tieralloc" nogil:
+cdef extern from "prefetching_policy.hpp" namespace "tieralloc::baselines" nogil:
     unique_ptr[EvictionPolicy] make_prefetching_policy(
         string name, const EvictionConfig& config, shared_ptr[c_RowPrefetcher] prefetcher) except +
 
 
-_FOUND = {"on_demand": Found.on_demand, "prefetched": Found.prefetched, "resident": Found.resident}
-
-
-cdef RowSpan _rows(const uint64_t[::1] rows) noexcept:
-    return RowSpan() if rows.shape[0] == 0 else RowSpan(&rows[0], rows.shape[0])
+_RESULTS = {
+    "on_demand": AccessResult.on_demand,
+    "prefetched": AccessResult.prefetched,
+    "resident": AccessResult.resident,
+}
 
 
 cdef class RowPrefetcher:
-    """Chooses rows to prefetch from what each access found. For one thread at a time.
+    """Base class of prefetchers, which choose rows to prefetch after each access.
 
-    One of `NextRow`, `CoOccurrence`, `Domino`, `Bingo` or `Predicted`.
+    The subclasses are `NextRow`, `CoOccurrence`, `Domino`, `Bingo` and `Predicted`. An object may
+    be used by one thread at a time.
     """
 
     cdef shared_ptr[c_RowPrefetcher] _prefetcher
 
     cdef c_RowPrefetcher* _get(self) except NULL:
         if self._prefetcher.get() == NULL:
-            raise TypeError("RowPrefetcher is abstract, expected a subclass such as Domino")
+            raise TypeError("RowPrefetcher: abstract class; expected a subclass such as Domino")
         return self._prefetcher.get()
 
     def begin_sample(self):
         """Start the next sample."""
         self._get().begin_sample()
 
-    def observe(self, uint64_t row, str found):
-        """Observe an access; return the rows to prefetch, in order, as a list.
+    def observe(self, uint64_t row, str result):
+        """Observe an access; return the list of rows to prefetch, in order.
 
         Parameters
         ----------
         row : int
             Below 2**48.
-        found : str
-            "on_demand" for a row that was not resident, "prefetched" for the first use of a
-            prefetched row, else "resident".
+        result : str
+            "on_demand" for an on-demand fetch, "prefetched" for the first use of a prefetched row,
+            "resident" for any other hit.
 
         Raises
         ------
         ValueError
-            For another `found`.
+            For another `result`.
+        IndexError
+            For a row out of range, if the prefetcher has a number of rows.
         """
-        if found not in _FOUND:
-            raise ValueError(f"found is {found!r}, expected one of {', '.join(_FOUND)}")
+        if result not in _RESULTS:
+            raise ValueError(f"result: unknown; expected one of {', '.join(_RESULTS)}, "
+                             f"got {result!r}")
         cdef vector[uint64_t] prefetches
-        cdef int what = _FOUND[found]
-        self._get().observe(row, <Found> what, prefetches)
+        cdef int number = _RESULTS[result]
+        self._get().observe(row, <AccessResult> number, prefetches)
         return list(prefetches)
 
     def evicted(self, uint64_t row):
@@ -169,19 +143,19 @@ cdef class RowPrefetcher:
 
     @property
     def nbytes(self):
-        """Bytes of memory allocated."""
+        """Bytes of memory."""
         return self._get().bytes()
 
 
 cdef class NextRow(RowPrefetcher):
-    """Prefetches the rows whose numbers follow (tagged sequential prefetching, Smith 1982).
+    """Tagged sequential prefetching (Smith 1982): prefetches the rows with the next numbers.
 
     Parameters
     ----------
     rows : int
         Rows are numbered 0 to ``rows - 1``.
     degree : int
-        Rows to prefetch, at least 1.
+        Rows prefetched per trigger, at least 1.
 
     Raises
     ------
@@ -199,9 +173,9 @@ cdef class CoOccurrence(RowPrefetcher):
     Parameters
     ----------
     rows : int
-        Max rows remembered, at least 1; the least recently accessed is dropped.
+        Max rows with partners, at least 1; the least recently accessed one is dropped.
     partners : int
-        Max per row; the least counted, then least recent, is dropped.
+        Max partners per row; of the lowest counts the least recent one is dropped.
     window : int
         Max accesses between partners.
     across_samples : bool
@@ -219,33 +193,28 @@ cdef class CoOccurrence(RowPrefetcher):
 
     def __cinit__(self, uint32_t rows, *, uint32_t partners=16, uint32_t window=8,
                   bint across_samples=False, double least_share=0.05, uint32_t degree=8):
-        cdef CoOccurrenceSettings settings
-        settings.rows = rows
-        settings.partners = partners
-        settings.window = window
-        settings.across_samples = across_samples
-        settings.least_share = least_share
-        settings.degree = degree
-        self._prefetcher.reset(<c_RowPrefetcher*> new c_CoOccurrence(settings))
+        self._prefetcher.reset(<c_RowPrefetcher*> new c_CoOccurrence(CoOccurrenceSettings(
+            rows=rows, partners=partners, window=window, across_samples=across_samples,
+            min_share=least_share, degree=degree)))
 
 
 cdef class Domino(RowPrefetcher):
-    """Replays the misses that followed the last two before (Domino, HPCA 2018).
+    """Temporal prefetching (Domino, HPCA 2018): replays what followed the last two misses before.
 
     Parameters
     ----------
     rows : int
-        Max rows in the index, at least 1; the least recently updated is dropped.
+        Max rows in the index, at least 1; the least recently updated one is dropped.
     degree : int
-        Max unused rows of a stream.
+        Max unused rows per stream.
     streams : int
-        Max streams; the least recently used is replaced.
+        Max streams; the least recently used one is replaced.
     followers : int
-        Max per row in the index, the most recent ones.
+        Max followers per row in the index, the most recent ones.
     history : int
-        Max misses kept.
+        Max misses in the history.
     all_accesses : bool
-        Whether hits are recorded as misses are.
+        Whether hits count as misses.
 
     Raises
     ------
@@ -255,18 +224,13 @@ cdef class Domino(RowPrefetcher):
 
     def __cinit__(self, uint32_t rows, *, uint32_t degree=4, uint32_t streams=4,
                   uint32_t followers=3, uint32_t history=1 << 20, bint all_accesses=False):
-        cdef DominoSettings settings
-        settings.rows = rows
-        settings.degree = degree
-        settings.streams = streams
-        settings.followers = followers
-        settings.history = history
-        settings.all_accesses = all_accesses
-        self._prefetcher.reset(<c_RowPrefetcher*> new c_Domino(settings))
+        self._prefetcher.reset(<c_RowPrefetcher*> new c_Domino(DominoSettings(
+            rows=rows, degree=degree, streams=streams, followers=followers, history=history,
+            all_accesses=all_accesses)))
 
 
 cdef class Bingo(RowPrefetcher):
-    """Prefetches the rows of a region that were used together before (Bingo, HPCA 2019).
+    """Spatial prefetching (Bingo, HPCA 2019): the rows of a region that were used together before.
 
     Parameters
     ----------
@@ -275,13 +239,13 @@ cdef class Bingo(RowPrefetcher):
     region : int
         Rows of a region: a power of two, 2 to 64.
     active : int
-        Max regions that accumulate a footprint; the least recently used one ends.
+        Max regions with an open generation; the generation of the least recently used one ends.
     history : int
-        Max footprints kept; the least recently recorded is dropped.
+        Max footprints; the least recently recorded one is dropped.
     voters : int
         Max footprints of a short event that vote, the most recent ones.
     votes : float
-        Min share of votes to prefetch a row; above 1 short events are not used.
+        Min share of votes to prefetch a row; above 1, short events are not used.
 
     Raises
     ------
@@ -292,25 +256,22 @@ cdef class Bingo(RowPrefetcher):
     def __cinit__(self, table_of, *, uint32_t region=32, uint32_t active=64,
                   uint32_t history=1 << 14, uint32_t voters=16, double votes=0.2):
         cdef const uint32_t[::1] tables = np.ascontiguousarray(table_of, dtype=np.uint32)
-        cdef BingoSettings settings
-        settings.region = region
-        settings.active = active
-        settings.history = history
-        settings.voters = voters
-        settings.votes = votes
         cdef vector[uint32_t] copied
         if tables.shape[0] > 0:
             copied.assign(&tables[0], &tables[0] + tables.shape[0])
-        self._prefetcher.reset(<c_RowPrefetcher*> new c_Bingo(settings, move(copied)))
+        self._prefetcher.reset(<c_RowPrefetcher*> new c_Bingo(BingoSettings(
+            region=region, active=active, history=history, voters=voters, votes=votes),
+            move(copied)))
 
 
 cdef class Predicted(RowPrefetcher):
-    """Prefetches rows that were predicted before the replay, access by access.
+    """Prefetches rows that were predicted before the replay, per access.
 
     Parameters
     ----------
     all_accesses : bool
-        Whether after every access; else after on-demand fetches and first uses of prefetched rows.
+        Whether to prefetch after every access; else only after on-demand fetches and first uses of
+        prefetched rows.
     """
 
     def __cinit__(self, *, bint all_accesses):
@@ -329,23 +290,23 @@ cdef class Predicted(RowPrefetcher):
         Raises
         ------
         ValueError
-            For offsets that do not ascend from 0 to m; nothing is appended.
+            For offsets that do not ascend from 0 to m; nothing is appended then.
         """
-        (<c_Predicted*> self._prefetcher.get()).append(_rows(rows), _rows(offsets))
+        (<c_Predicted*> self._prefetcher.get()).append(row_span(rows), row_span(offsets))
 
 
 cdef class PrefetchingSimulator:
-    """Replays accesses through an eviction policy and a prefetcher with no bytes behind them.
+    """Simulates a fast tier with an eviction policy and a prefetcher.
 
-    After each access the prefetcher gets the row and what the access found. The rows that it returns
-    are prefetched into the same tier, unless they are resident or in flight.
+    The prefetcher observes each access with its result. The rows that it chooses are prefetched
+    into the same tier, unless they are resident or in flight.
 
     Parameters
     ----------
     policy, capacity, rows, count_from, seed, prefetch_lag
-        As for `tieralloc._core.Simulator`.
+        As for `tieralloc._bindings.Simulator`.
     prefetcher : RowPrefetcher
-        It keeps what it learned before, and learns on here.
+        Keeps its state, and updates it here.
 
     Raises
     ------
@@ -364,10 +325,10 @@ cdef class PrefetchingSimulator:
         config.slots = capacity
         config.seed = seed
         prefetcher._get()
-        cdef unique_ptr[EvictionPolicy] made = make_prefetching_policy(
+        cdef unique_ptr[EvictionPolicy] eviction_policy = make_prefetching_policy(
             policy.encode(), config, prefetcher._prefetcher)
-        self._simulator.reset(new c_Simulator(move(made), config, rows, count_from,
-                                             prefetch_lag))
+        self._simulator.reset(new c_Simulator(
+            move(eviction_policy), config, rows, count_from, prefetch_lag))
 
     def run(self, const uint64_t[::1] rows not None, sample_lengths):
         """Replay the next samples of the stream.
@@ -382,28 +343,24 @@ cdef class PrefetchingSimulator:
         Raises
         ------
         IndexError
-            For a row out of range; nothing is replayed. For a prefetched row out of range; the
-            accesses until then stay replayed.
+            For a row out of range; nothing is replayed then. For a prefetched row out of range; the
+            accesses before it remain replayed.
         ValueError
-            For lengths that do not add up; nothing is replayed.
+            For lengths that do not add up; nothing is replayed then.
         RuntimeError
-            While another thread runs this simulator, or for an access without predicted rows.
+            If another thread runs this simulator, or for an access without predicted rows.
         """
         cdef const uint32_t[::1] lengths = np.ascontiguousarray(sample_lengths, dtype=np.uint32)
-        cdef RowSpan accesses = _rows(rows)
-        cdef WordSpan samples
-        if lengths.shape[0] > 0:
-            samples = WordSpan(&lengths[0], lengths.shape[0])
         if self._running:
-            raise RuntimeError("this simulator is running in another thread")
+            raise RuntimeError("simulator: busy; expected one thread at a time")
         self._running = True
         try:
             with nogil:
-                self._simulator.get().run(accesses, samples)
+                self._simulator.get().run(row_span(rows), word_span(lengths))
         finally:
             self._running = False
 
     @property
     def counts(self):
-        """Counts so far, as those of `tieralloc._core.Simulator`."""
-        return self._simulator.get().counts()
+        """Counts so far, as those of `tieralloc._bindings.Simulator`."""
+        return counts_dict(self._simulator.get().counts())

@@ -100,7 +100,7 @@ def test_run_decide_interrupted_raises_keyboard_interrupt():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"eviction_speed": 255}, "eviction_speed is 255"),
+        ({"eviction_speed": 255}, "eviction_speed: .* got 255"),
         ({"chunk": 0}, "chunk: expected at least 1 access, got 0"),
         ({"table_starts": [0, 11]}, "table 0: expected 11 rows, got 10"),
         ({"table_starts": [0, 8, 4]}, "table_starts: expected to ascend from 0"),

@@ -72,9 +72,9 @@ def test_windows_hold_each_missed_row_once_in_order(accesses, capacity, chunk, w
 
 def test_bad_arguments_are_named():
     stream = as_array([0, 5])
-    with pytest.raises(IndexError, match="access 1 is of row 5, expected below 5"):
+    with pytest.raises(IndexError, match=r"access 1: .* expected below 5, got 5"):
         opt_labels(stream, 5, 1)
-    with pytest.raises(IndexError, match="row 5"):
+    with pytest.raises(IndexError, match="got 5"):
         next_uses(stream, 5)
     with pytest.raises(ValueError, match="capacity of at least 1"):
         opt_labels(stream, 6, 0)

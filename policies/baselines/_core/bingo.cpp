@@ -1,3 +1,4 @@
+// bingo.cpp: records footprints of regions and predicts them.
 #include "bingo.hpp"
 
 #include <algorithm>
@@ -7,14 +8,14 @@
 #include <string>
 #include <utility>
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 namespace {
 
 const BingoSettings& checked(const BingoSettings& settings) {
   check_setting("region", settings.region, 2, 64);
-  if (!is_power_of_two(settings.region)) {
-    throw std::invalid_argument("region is " + std::to_string(settings.region) +
-                                ", expected a power of two");
+  if (!std::has_single_bit(settings.region)) {
+    throw std::invalid_argument("region: invalid; expected a power of two, got " +
+                                std::to_string(settings.region));
   }
   check_setting("active", settings.active, 1, 1u << 31);
   check_setting("history", settings.history, 1, 1u << 31);
@@ -45,10 +46,10 @@ std::size_t Bingo::bytes() const {
          SlotLists::bytes(settings_.history, tables_in(table_of_) * settings_.region);
 }
 
-void Bingo::observe(RowId row, Found, std::vector<RowId>& prefetches) {
+void Bingo::observe(RowId row, AccessResult, std::vector<RowId>& prefetches) {
   if (row >= table_of_.size()) {
-    throw std::out_of_range("row is " + std::to_string(row) + ", expected below " +
-                            std::to_string(table_of_.size()));
+    throw std::out_of_range("row: out of range; expected below " +
+                            std::to_string(table_of_.size()) + ", got " + std::to_string(row));
   }
   const RowId region = row / settings_.region;
   Entry active = active_.find(region);
@@ -75,12 +76,16 @@ void Bingo::evicted(RowId row) {
 
 /// The footprint of the longest matching event.
 std::uint64_t Bingo::predict(RowId trigger) const {
-  const Entry same = history_.find(trigger);
-  if (same != KeyQueue<RowId>::kNoEntry) return footprints_[same];
-  if (settings_.votes > 1) return 0;
+  const Entry long_event = history_.find(trigger);
+  if (long_event != KeyQueue<RowId>::kNoEntry) return footprints_[long_event];
+  return settings_.votes > 1 ? 0 : vote(short_event(trigger));
+}
+
+/// The rows in a share of the last footprints of a short event.
+std::uint64_t Bingo::vote(std::uint32_t short_event) const {
   std::array<std::uint32_t, 64> votes{};
   std::uint32_t voters = 0;
-  for (Slot entry = by_short_event_.back(short_event(trigger));
+  for (Slot entry = by_short_event_.back(short_event);
        entry != kNoSlot && voters < settings_.voters; entry = by_short_event_.prev(entry)) {
     ++voters;
     for (std::uint64_t left = footprints_[entry]; left != 0; left &= left - 1) {
@@ -96,7 +101,7 @@ std::uint64_t Bingo::predict(RowId trigger) const {
   return footprint;
 }
 
-/// Ends a generation. A footprint of its trigger alone predicts nothing and is dropped.
+/// Ends a generation and records its footprint, unless that has the trigger alone.
 void Bingo::end(Entry active) {
   const Generation ended = generations_[active];
   active_.erase(active);
@@ -116,4 +121,4 @@ void Bingo::end(Entry active) {
   by_short_event_.push_back(short_event(ended.trigger), entry);
 }
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -1,13 +1,14 @@
-// bingo.hpp: spatial prefetching: the rows of a region that were used together before.
+// bingo.hpp: Bingo, a spatial prefetcher (Bakhshalipour, Shakerinava, Lotfi-Kamran and
+// Sarbazi-Azad, HPCA 2019): prefetches the rows of a region that were used together before.
 //
-// Bingo (Bakhshalipour, Shakerinava, Lotfi-Kamran and Sarbazi-Azad, HPCA 2019). A region has
-// `region` consecutive rows. From its first access until one of its used rows is evicted it
-// accumulates a footprint, the set of its accessed rows, kept in the history by its trigger, the
-// first row. When a region starts again, the footprint of the longest matching event is prefetched:
-// that of the same trigger (long event), else the rows that a share of the last footprints with the
-// same place in a region and the same table contain (short event). The row's table stands for the
-// paper's program counter. One history serves both events, as in the paper, and is fully
-// associative here. Not for concurrent use.
+//   first access to a region of consecutive rows: its row is the trigger of a new generation
+//     long event: if the history has the trigger, prefetch its footprint
+//     short event: else, of the last footprints with the trigger's table and place in its region,
+//                  prefetch the rows that a share of them contain
+//   further accesses: add the row to the generation's footprint
+//   eviction of a row of the footprint: end the generation; record the footprint by its trigger
+// The row's table stands for the paper's program counter. One history serves both events, as in the
+// paper; here it is fully associative. Not for concurrent use.
 #pragma once
 
 #include <vector>
@@ -16,7 +17,7 @@
 #include "eviction/slot_lists.hpp"
 #include "row_prefetcher.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
 struct BingoSettings {
   std::uint32_t region = 32;  ///< rows: a power of two, at most 64
@@ -32,9 +33,9 @@ class Bingo final : public RowPrefetcher {
   /// range.
   Bingo(const BingoSettings& settings, std::vector<std::uint32_t> table_of);
 
-  void observe(RowId row, Found found, std::vector<RowId>& prefetches) override;
+  void observe(RowId row, AccessResult result, std::vector<RowId>& prefetches) override;
   void evicted(RowId row) override;
-  /// Without `table_of`, which the caller has as well.
+  /// Without `table_of`, a copy of the caller's.
   std::size_t bytes() const override;
 
  private:
@@ -49,15 +50,16 @@ class Bingo final : public RowPrefetcher {
   }
   std::uint64_t bit_of(RowId row) const { return std::uint64_t{1} << row % settings_.region; }
   std::uint64_t predict(RowId trigger) const;
+  std::uint64_t vote(std::uint32_t short_event) const;
   void end(Entry active);
 
   BingoSettings settings_;
   std::vector<std::uint32_t> table_of_;
   KeyQueue<RowId> active_;                 ///< regions
-  std::vector<Generation> generations_;    ///< by entry of that
-  KeyQueue<RowId> history_;                ///< triggers: the long events
-  std::vector<std::uint64_t> footprints_;  ///< by entry of that
-  SlotLists by_short_event_;               ///< entries of that, most recent last
+  std::vector<Generation> generations_;    ///< by entry of active_
+  KeyQueue<RowId> history_;                ///< triggers
+  std::vector<std::uint64_t> footprints_;  ///< by entry of history_
+  SlotLists by_short_event_;               ///< entries of history_, the most recent last
 };
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -1,8 +1,9 @@
+// domino.cpp: records misses and replays them.
 #include "domino.hpp"
 
 #include <algorithm>
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 namespace {
 
 const DominoSettings& checked(const DominoSettings& settings) {
@@ -31,44 +32,52 @@ std::size_t Domino::bytes() const {
          streams_.size() * (sizeof(Stream) + settings_.degree * sizeof(RowId));
 }
 
-void Domino::observe(RowId row, Found found, std::vector<RowId>& prefetches) {
-  if (found == Found::resident && !settings_.all_accesses) return;
+void Domino::observe(RowId row, AccessResult result, std::vector<RowId>& prefetches) {
+  if (result == AccessResult::resident && !settings_.all_accesses) return;
   if (!advance(row, prefetches)) look_up(row, prefetches);
   record(row);
 }
 
-/// Advances the stream that predicted the row; false if none did.
+/// Advances the stream that predicted the row; false if no stream did.
 bool Domino::advance(RowId row, std::vector<RowId>& prefetches) {
   for (Stream& stream : streams_) {
     auto& predicted = stream.predicted;
-    const auto found = std::find(predicted.begin(), predicted.end(), row);
-    if (found == predicted.end()) continue;
-    predicted.erase(predicted.begin(), found + 1);  // skipped rows are dropped
+    const auto place = std::find(predicted.begin(), predicted.end(), row);
+    if (place == predicted.end()) continue;
+    predicted.erase(predicted.begin(), place + 1);  // skipped rows are dropped
     replay(stream, prefetches);
     return true;
   }
   return false;
 }
 
+/// Starts a stream after the last two misses; without one, prefetches the row's last follower.
 void Domino::look_up(RowId row, std::vector<RowId>& prefetches) {
-  if (const Follower* of_last = last_ == kNoRow ? nullptr : followers_of(last_)) {
-    const auto found =
-        std::find_if(of_last, of_last + settings_.followers,
-                     [row](const Follower& follower) { return follower.row == row; });
-    if (found != of_last + settings_.followers && is_kept(found->at)) {
-      Stream& stream =
-          *std::min_element(streams_.begin(), streams_.end(),
-                            [](const Stream& a, const Stream& b) { return a.used < b.used; });
-      stream.predicted.clear();
-      stream.next = found->at + 1;
-      replay(stream, prefetches);
-      return;
-    }
+  const Follower* const pair = find_pair(row);
+  if (pair != nullptr && is_kept(pair->at)) {
+    Stream& stream =
+        *std::min_element(streams_.begin(), streams_.end(),
+                          [](const Stream& a, const Stream& b) { return a.used < b.used; });
+    stream.predicted.clear();
+    stream.next = pair->at + 1;
+    replay(stream, prefetches);
+    return;
   }
   const Follower* followers = followers_of(row);
   if (followers != nullptr && followers->row != kNoRow) prefetches.push_back(followers->row);
 }
 
+/// The row as a follower of the last miss; null if the index does not have the pair.
+const Domino::Follower* Domino::find_pair(RowId row) {
+  const Follower* const first = last_ == kNoRow ? nullptr : followers_of(last_);
+  if (first == nullptr) return nullptr;
+  const Follower* const end = first + settings_.followers;
+  const Follower* const pair =
+      std::find_if(first, end, [row](const Follower& follower) { return follower.row == row; });
+  return pair == end ? nullptr : pair;
+}
+
+/// Prefetches the stream's next rows until `degree` of them are unused.
 void Domino::replay(Stream& stream, std::vector<RowId>& prefetches) {
   stream.used = recorded_ + 1;
   while (stream.predicted.size() < settings_.degree && stream.next < recorded_ &&
@@ -79,18 +88,12 @@ void Domino::replay(Stream& stream, std::vector<RowId>& prefetches) {
   }
 }
 
+/// Appends the row to the history, and adds it to the followers of the last miss.
 void Domino::record(RowId row) {
   if (last_ != kNoRow) {
-    Entry entry = index_.find(last_);
-    if (entry != KeyQueue<RowId>::kNoEntry) {
-      index_.renew(entry);
-    } else {
-      if (index_.full()) index_.pop();
-      entry = index_.push(last_);
-      std::fill_n(&followers_[std::size_t{entry} * settings_.followers], settings_.followers,
-                  Follower{});
-    }
+    const auto [entry, is_new] = index_.renew_or_push(last_);
     Follower* const first = &followers_[std::size_t{entry} * settings_.followers];
+    if (is_new) std::fill_n(first, settings_.followers, Follower{});
     Follower* const last = first + settings_.followers - 1;
     Follower* const place =
         std::find_if(first, last, [row](const Follower& follower) { return follower.row == row; });
@@ -101,11 +104,11 @@ void Domino::record(RowId row) {
   last_ = row;
 }
 
-/// Null where the row is not in the index.
+/// The followers of a row; null if the row is not in the index.
 Domino::Follower* Domino::followers_of(RowId row) {
   const Entry entry = index_.find(row);
   if (entry == KeyQueue<RowId>::kNoEntry) return nullptr;
   return &followers_[std::size_t{entry} * settings_.followers];
 }
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -1,19 +1,20 @@
-// next_row.hpp: prefetches the rows whose numbers follow.
+// next_row.hpp: tagged sequential prefetching (Smith, "Cache memories", Computing Surveys 1982).
 //
-// Tagged sequential prefetching (Smith, "Cache memories", Computing Surveys 1982): an on-demand
-// fetch, and the first use of a prefetched row, prefetch the next rows. Not for concurrent use.
+//   on-demand fetch, or first use of a prefetched row: prefetch the rows with the next numbers
+// Not for concurrent use.
 #pragma once
 
 #include "row_prefetcher.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
 class NextRow final : public RowPrefetcher {
  public:
-  /// Prefetches `degree` of rows 0 … rows-1. Throws std::invalid_argument for a degree of 0.
+  /// Prefetches up to `degree` rows, of rows 0 … rows-1. Throws std::invalid_argument for a degree
+  /// out of range.
   NextRow(std::uint32_t degree, std::uint64_t rows);
 
-  void observe(RowId row, Found found, std::vector<RowId>& prefetches) override;
+  void observe(RowId row, AccessResult result, std::vector<RowId>& prefetches) override;
   std::size_t bytes() const override { return sizeof(*this); }
 
  private:
@@ -21,4 +22,4 @@ class NextRow final : public RowPrefetcher {
   std::uint64_t rows_;
 };
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

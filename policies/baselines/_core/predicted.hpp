@@ -1,7 +1,7 @@
-// predicted.hpp: prefetches rows predicted before the replay, access by access.
+// predicted.hpp: prefetches rows that were predicted before the replay, per access.
 //
-// For models that are evaluated in batches: their predictions depend on the accesses alone, not on
-// the fast tier. Not for concurrent use.
+// For models evaluated in batches, whose predictions depend on the accesses alone and not on the
+// fast tier. Not for concurrent use.
 #pragma once
 
 #include <span>
@@ -9,22 +9,23 @@
 
 #include "row_prefetcher.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
 class Predicted final : public RowPrefetcher {
  public:
-  /// Prefetches after every access, or only after those that found no row in use.
+  /// Prefetches after every access, or only after on-demand fetches and first uses of prefetched
+  /// rows.
   explicit Predicted(bool all_accesses) : all_accesses_(all_accesses) {}
 
-  /// Appends the predicted rows of the next accesses: of access `i` those from `offsets[i]` to
-  /// `offsets[i + 1]`. Throws std::invalid_argument, nothing appended, for offsets that do not
-  /// ascend from 0 to the number of rows.
+  /// Appends the predicted rows of the next accesses: access `i` has those from `offsets[i]` to
+  /// `offsets[i + 1]`. Throws std::invalid_argument for offsets that do not ascend from 0 to the
+  /// number of rows; nothing is appended then.
   void append(std::span<const RowId> rows, std::span<const std::uint64_t> offsets);
 
   /// Throws std::runtime_error for an access without predicted rows.
-  void observe(RowId row, Found found, std::vector<RowId>& prefetches) override;
+  void observe(RowId row, AccessResult result, std::vector<RowId>& prefetches) override;
 
-  /// Without the predicted rows: a model could compute them when they are needed.
+  /// Without the predicted rows, which a model could compute on demand.
   std::size_t bytes() const override { return sizeof(*this); }
 
  private:
@@ -34,4 +35,4 @@ class Predicted final : public RowPrefetcher {
   std::size_t at_ = 0;  ///< the next access
 };
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -1,3 +1,4 @@
+// prefetching_policy.cpp: forwards accesses to the prefetcher and evictions to both.
 #include "prefetching_policy.hpp"
 
 #include <utility>
@@ -5,7 +6,7 @@
 
 #include "eviction/planner.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 namespace {
 
 class PrefetchingPolicy final : public EvictionPolicy, public Planner {
@@ -28,8 +29,8 @@ class PrefetchingPolicy final : public EvictionPolicy, public Planner {
 
   void touch(std::span<const Slot> slots) override {
     for (const Slot slot : slots) {
-      found_ = std::exchange(resident_[slot].is_unused_prefetch, false) ? Found::prefetched
-                                                                        : Found::resident;
+      const bool is_first_use = std::exchange(resident_[slot].is_unused_prefetch, false);
+      result_ = is_first_use ? AccessResult::prefetched : AccessResult::resident;
     }
     policy_->touch(slots);
   }
@@ -54,7 +55,7 @@ class PrefetchingPolicy final : public EvictionPolicy, public Planner {
   void observe(std::span<const RowId> rows) override {
     prefetches_.clear();
     for (const RowId row : rows) {
-      prefetcher_->observe(row, std::exchange(found_, Found::on_demand), prefetches_);
+      prefetcher_->observe(row, std::exchange(result_, AccessResult::on_demand), prefetches_);
     }
   }
 
@@ -71,9 +72,9 @@ class PrefetchingPolicy final : public EvictionPolicy, public Planner {
 
   std::unique_ptr<EvictionPolicy> policy_;
   std::shared_ptr<RowPrefetcher> prefetcher_;
-  std::vector<Resident> resident_;  ///< by slot
-  Found found_ = Found::on_demand;  ///< by the access that the next observe() is of
-  std::vector<RowId> prefetches_;   ///< not taken yet
+  std::vector<Resident> resident_;                 ///< by slot
+  AccessResult result_ = AccessResult::on_demand;  ///< of the access that observe() gets next
+  std::vector<RowId> prefetches_;                  ///< not taken yet
 };
 
 }  // namespace
@@ -85,4 +86,4 @@ std::unique_ptr<EvictionPolicy> make_prefetching_policy(std::string_view name,
                                              std::move(prefetcher));
 }
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -1,7 +1,7 @@
 // prefetching_policy.hpp: an eviction policy with a prefetcher as its planner.
 //
-// After each access the prefetcher gets the row and what the access found, and the policy hands its
-// rows to the tier. Prefetched rows take slots in the same tier. Not for concurrent use.
+// The prefetcher observes each access with its result; the rows that it chooses are prefetched into
+// the same tier. Not for concurrent use.
 #pragma once
 
 #include <memory>
@@ -9,12 +9,12 @@
 #include "eviction/policy.hpp"
 #include "row_prefetcher.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
-/// Makes an eviction policy as make_eviction_policy does, with a prefetcher that may have learned
-/// before.
+/// Makes a named eviction policy with a prefetcher, which keeps its state. Throws as
+/// make_eviction_policy does.
 std::unique_ptr<EvictionPolicy> make_prefetching_policy(std::string_view name,
                                                         const EvictionConfig& config,
                                                         std::shared_ptr<RowPrefetcher> prefetcher);
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

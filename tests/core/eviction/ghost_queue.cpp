@@ -1,4 +1,4 @@
-// ghost_queue.cpp: GhostQueue against a std::deque that is searched.
+// ghost_queue.cpp: GhostQueue against std::deque.
 #include "eviction/ghost_queue.hpp"
 
 #include <algorithm>
@@ -11,7 +11,7 @@ namespace {
 
 using tieralloc::GhostQueue;
 
-TEST(ghosts_are_remembered_in_order_up_to_a_length) {
+TEST(ghost_queue_random_calls_match_deque) {
   for (std::uint32_t length : {1u, 2u, 5u, 64u, 100u}) {
     std::mt19937_64 random(length);
     GhostQueue queue(length);
@@ -35,7 +35,7 @@ TEST(ghosts_are_remembered_in_order_up_to_a_length) {
   }
 }
 
-TEST(rows_below_two_to_the_32_are_their_own_ghosts) {
+TEST(ghost_queue_keys_of_small_rows_are_the_rows) {
   CHECK_EQ(GhostQueue::key_of(0xFFFFFFFFu), 0xFFFFFFFFu);
   CHECK_EQ(GhostQueue::key_of(12345), 12345);
   CHECK(GhostQueue::key_of(std::uint64_t{1} << 32) != GhostQueue::key_of(0));

@@ -1,4 +1,4 @@
-// naive.cpp: five policies on std::list and std::deque.
+// naive.cpp: eviction policies on std::list and std::deque.
 #include "eviction/naive.hpp"
 
 #include <algorithm>
@@ -13,7 +13,7 @@ using tieralloc::kNoRow;
 using tieralloc::RowId;
 
 struct NaiveLru final : NaivePolicy {
-  std::list<RowId> rows;  // the most recent last
+  std::list<RowId> rows;  // least recent first
   void insert(RowId row) override { rows.push_back(row); }
   void touch(RowId row) override {
     rows.remove(row);
@@ -43,12 +43,12 @@ struct NaiveLfu final : NaivePolicy {
     }
   }
   RowId evict() override {
-    const auto least = std::min_element(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
+    const auto victim = std::min_element(rows.begin(), rows.end(), [](const Row& a, const Row& b) {
       return a.frequency != b.frequency ? a.frequency < b.frequency : a.last_access < b.last_access;
     });
-    if (least == rows.end()) return kNoRow;
-    const RowId row = least->row;
-    rows.erase(least);
+    if (victim == rows.end()) return kNoRow;
+    const RowId row = victim->row;
+    rows.erase(victim);
     return row;
   }
   void remove(RowId row) override {
@@ -67,29 +67,29 @@ void erase_row(Rows& rows, RowId row) {
 }
 
 template <typename Rows>
-bool count_hit(Rows& rows, RowId row, int most) {
+bool count_hit(Rows& rows, RowId row, int max) {
   for (Counted& held : rows) {
     if (held.row != row) continue;
-    held.hits = std::min(held.hits + 1, most);
+    held.hits = std::min(held.hits + 1, max);
     return true;
   }
   return false;
 }
 
 struct NaiveClock final : NaivePolicy {
-  std::deque<Counted> face;  // the hand at the front
-  void insert(RowId row) override { face.push_back({row, 0}); }
-  void touch(RowId row) override { count_hit(face, row, 1); }
+  std::deque<Counted> ring;  // the hand is at the front
+  void insert(RowId row) override { ring.push_back({row, 0}); }
+  void touch(RowId row) override { count_hit(ring, row, 1); }
   RowId evict() override {
-    while (!face.empty()) {
-      const Counted candidate = face.front();
-      face.pop_front();
+    while (!ring.empty()) {
+      const Counted candidate = ring.front();
+      ring.pop_front();
       if (candidate.hits == 0) return candidate.row;
-      face.push_back({candidate.row, 0});
+      ring.push_back({candidate.row, 0});
     }
     return kNoRow;
   }
-  void remove(RowId row) override { erase_row(face, row); }
+  void remove(RowId row) override { erase_row(ring, row); }
 };
 
 struct NaiveSieve final : NaivePolicy {
@@ -123,7 +123,7 @@ struct NaiveS3Fifo final : NaivePolicy {
   std::size_t small_size, main_size, ghost_size;
   std::deque<Counted> small, main;  // the oldest first
   std::deque<RowId> ghosts;
-  bool evicted_yet = false;
+  bool has_evicted = false;
 
   explicit NaiveS3Fifo(std::uint32_t capacity)
       : small_size(std::max<std::size_t>(1, capacity / 10)),
@@ -132,17 +132,17 @@ struct NaiveS3Fifo final : NaivePolicy {
 
   void insert(RowId row) override {
     const auto ghost = std::find(ghosts.begin(), ghosts.end(), row);
-    const bool remembered = ghost != ghosts.end();
-    if (remembered) ghosts.erase(ghost);
+    const bool is_ghost = ghost != ghosts.end();
+    if (is_ghost) ghosts.erase(ghost);
     shorten_ghosts();
-    const bool overfull = !evicted_yet && small.size() >= small_size;
-    (remembered || overfull ? main : small).push_back({row, 0});
+    const bool is_small_full = !has_evicted && small.size() >= small_size;
+    (is_ghost || is_small_full ? main : small).push_back({row, 0});
   }
   void touch(RowId row) override {
     if (!count_hit(small, row, 3)) count_hit(main, row, 3);
   }
   RowId evict() override {
-    evicted_yet = true;
+    has_evicted = true;
     if (main.size() <= main_size) {
       while (!small.empty()) {
         const Counted oldest = small.front();

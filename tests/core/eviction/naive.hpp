@@ -1,5 +1,5 @@
-// naive.hpp: the eviction policies once more, from their papers, in the most obvious way: lists of
-// rows that are searched from end to end.
+// naive.hpp: naive implementations of the eviction policies, after their papers, with linear
+// search.
 #pragma once
 
 #include <cstdint>
@@ -12,9 +12,9 @@ struct NaivePolicy {
   virtual ~NaivePolicy() = default;
   virtual void insert(tieralloc::RowId row) = 0;
   virtual void touch(tieralloc::RowId row) = 0;
-  virtual tieralloc::RowId evict() = 0;  ///< kNoRow where there is none
+  virtual tieralloc::RowId evict() = 0;  ///< kNoRow if there is no row
   virtual void remove(tieralloc::RowId row) = 0;
 };
 
-/// Null for a policy that has no deterministic oracle.
+/// Null for a policy that is not deterministic.
 std::unique_ptr<NaivePolicy> make_naive_policy(const std::string& name, std::uint32_t capacity);

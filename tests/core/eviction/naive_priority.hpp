@@ -1,5 +1,5 @@
-// naive_priority.hpp: the buffer of priorities once more, in the most obvious way: a list in the
-// order in which rows got their priorities, all of which is counted down and searched.
+// naive_priority.hpp: a naive implementation of PriorityPolicy: a list of rows in the order in
+// which they got their priorities, with linear search and decrements.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// policies.cpp: every eviction policy against its naive twin, and what holds of all of them.
+// policies.cpp: eviction policies against naive implementations, and properties of all policies.
 #include <algorithm>
 #include <cmath>
 #include <map>
@@ -16,7 +16,7 @@ namespace {
 
 using namespace tieralloc;
 
-/// A policy with the slots and rows around it, and its twin.
+/// A policy with its slots and rows, beside the naive implementation.
 class Driver {
  public:
   Driver(const std::string& name, std::uint32_t capacity, std::uint32_t spares)
@@ -45,11 +45,11 @@ class Driver {
     naive_->insert(row);
   }
 
-  /// Hits of several rows at once, in order, a slot among them that holds nothing.
-  void touch_some(std::mt19937_64& random) {
+  /// Notifies of hits of several rows, in order, and of a slot that the policy does not hold.
+  void touch_several(std::mt19937_64& random) {
     std::vector<Slot> slots;
     for (int i = 0; i < 8 && !slot_of_.empty(); ++i) {
-      const RowId row = some_row(random);
+      const RowId row = random_row(random);
       slots.push_back(slot_of_[row]);
       naive_->touch(row);
     }
@@ -71,7 +71,7 @@ class Driver {
 
   void remove(std::mt19937_64& random) {
     if (slot_of_.empty()) return;
-    const RowId row = some_row(random);
+    const RowId row = random_row(random);
     policy_->remove(slot_of_[row]);
     naive_->remove(row);
     forget(row);
@@ -79,7 +79,7 @@ class Driver {
 
   void move(std::mt19937_64& random) {
     if (slot_of_.empty() || free_.empty()) return;
-    const RowId row = some_row(random);
+    const RowId row = random_row(random);
     const Slot from = slot_of_[row];
     const Slot to = free_.front();
     policy_->move(from, to);
@@ -91,7 +91,7 @@ class Driver {
   }
 
  private:
-  RowId some_row(std::mt19937_64& random) {
+  RowId random_row(std::mt19937_64& random) {
     return std::next(slot_of_.begin(), static_cast<std::ptrdiff_t>(random() % slot_of_.size()))
         ->first;
   }
@@ -111,7 +111,7 @@ class Driver {
   std::map<Slot, RowId> row_in_;
 };
 
-/// Few rows often, many rows now and then, and now and then a scan.
+/// A skewed distribution, interrupted by scans.
 RowId skewed_row(std::mt19937_64& random, std::uint32_t capacity, std::size_t step) {
   if (step / 300 % 4 == 3) return 1000000 + step;
   const double uniform = std::uniform_real_distribution<double>(0.0, 1.0)(random);
@@ -125,9 +125,9 @@ void compare_with_naive(const std::string& name) {
       Driver driver(name, capacity, 3);
       for (std::size_t step = 0; step < 4000; ++step) {
         driver.access(skewed_row(random, capacity, step));
-        // The second run keeps to what a simulation does; the others pin, drop and update, too.
+        // The second run makes the calls of a simulation only; the others make all calls.
         if (seed == 1) continue;
-        if (random() % 10 == 0) driver.touch_some(random);
+        if (random() % 10 == 0) driver.touch_several(random);
         if (random() % 20 == 0) driver.move(random);
         if (random() % 40 == 0) driver.remove(random);
         if (random() % 60 == 0) driver.evict();
@@ -140,23 +140,23 @@ void compare_with_naive(const std::string& name) {
   }
 }
 
-TEST(lru_evicts_what_its_naive_twin_does) {
+TEST(lru_random_calls_match_naive) {
   compare_with_naive("lru");
 }
-TEST(lfu_evicts_what_its_naive_twin_does) {
+TEST(lfu_random_calls_match_naive) {
   compare_with_naive("lfu");
 }
-TEST(clock_evicts_what_its_naive_twin_does) {
+TEST(clock_random_calls_match_naive) {
   compare_with_naive("clock");
 }
-TEST(sieve_evicts_what_its_naive_twin_does) {
+TEST(sieve_random_calls_match_naive) {
   compare_with_naive("sieve");
 }
-TEST(s3fifo_evicts_what_its_naive_twin_does) {
+TEST(s3fifo_random_calls_match_naive) {
   compare_with_naive("s3fifo");
 }
 
-TEST(every_policy_but_random_has_a_naive_twin) {
+TEST(policies_except_random_have_a_naive_implementation) {
   for (const std::string& name : eviction_policy_names()) {
     CHECK_EQ(make_naive_policy(name, 10) == nullptr, name == "random");
   }
@@ -173,14 +173,14 @@ std::vector<Slot> random_victims(std::uint64_t seed) {
   return victims;
 }
 
-TEST(random_evicts_everything_once_and_repeats_itself_by_seed) {
+TEST(random_evictions_are_a_permutation_by_seed) {
   const std::vector<Slot> victims = random_victims(1);
   CHECK_EQ(std::set<Slot>(victims.begin(), victims.end()).size(), victims.size());
   CHECK(victims == random_victims(1));
   CHECK(victims != random_victims(2));
 }
 
-TEST(random_evicts_all_rows_about_as_often) {
+TEST(random_evictions_are_uniform) {
   constexpr std::uint32_t kSlots = 16;
   constexpr int kRounds = 16000;
   const auto policy =
@@ -192,11 +192,11 @@ TEST(random_evicts_all_rows_about_as_often) {
     ++evicted[victim];
     policy->insert(victim, 0);
   }
-  // 1000 each, standard deviation 31.
+  // The mean is 1000, the standard deviation 31.
   for (int count : evicted) CHECK(count > 800 && count < 1200);
 }
 
-TEST(random_forgets_what_is_removed_and_follows_what_moves) {
+TEST(random_after_remove_and_move_evicts_held_slots) {
   const auto policy = make_eviction_policy("random", {.capacity = 3, .slots = 5, .seed = 1});
   for (Slot slot : {0u, 1u, 2u}) policy->insert(slot, slot);
   policy->remove(1);
@@ -206,7 +206,7 @@ TEST(random_forgets_what_is_removed_and_follows_what_moves) {
   CHECK_EQ(policy->evict(), kNoSlot);
 }
 
-TEST(policies_say_how_much_memory_they_take) {
+TEST(policies_allocate_their_stated_bytes) {
   for (const std::string& name : eviction_policy_names()) {
     for (std::uint32_t capacity : {1u, 7u, 100u, 5000u}) {
       const EvictionConfig config{.capacity = capacity, .slots = capacity + 9};
@@ -217,20 +217,20 @@ TEST(policies_say_how_much_memory_they_take) {
   }
 }
 
-TEST(a_policy_is_refused_by_name_or_size) {
+TEST(policies_with_invalid_name_or_size_throw) {
   const EvictionConfig one{.capacity = 1, .slots = 1};
   CHECK_THROWS(std::invalid_argument, make_eviction_policy("fifo", one),
                "'fifo' is unknown; known are lru, lfu, clock, sieve, s3fifo, random");
   CHECK_THROWS(std::invalid_argument, eviction_policy_bytes("", one), "''");
   CHECK_THROWS(std::invalid_argument, make_eviction_policy("lru", {.capacity = 0, .slots = 1}),
-               "capacity of at least 1 row, got 0");
+               "capacity: too small; expected at least 1 row, got 0");
   CHECK_THROWS(std::invalid_argument, make_eviction_policy("lru", {.capacity = 2, .slots = 1}),
-               "got 1");
+               "slots: out of range; expected 2 to 2147483646, got 1");
 }
 
-/// Hits come from other threads at any time, of slots that are changing hands. They may sway who
-/// leaves, but every row that came leaves once.
-void hit_while_rows_come_and_go(const std::string& name) {
+/// Other threads notify of hits on any slot at any time. They may change the choice of victims, but
+/// every inserted row is evicted exactly once.
+void check_concurrent_hits(const std::string& name) {
   constexpr std::uint32_t kCapacity = 50;
   constexpr std::uint32_t kSlots = kCapacity + 8;
   const auto policy = make_eviction_policy(name, {.capacity = kCapacity, .slots = kSlots});
@@ -275,8 +275,8 @@ void hit_while_rows_come_and_go(const std::string& name) {
   threads.join();
 }
 
-TEST(hits_run_beside_evictions_without_a_lock) {
-  for (const std::string& name : eviction_policy_names()) hit_while_rows_come_and_go(name);
+TEST(policies_with_concurrent_hits_evict_each_row_once) {
+  for (const std::string& name : eviction_policy_names()) check_concurrent_hits(name);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// priority.cpp: the policy of priorities against its naive twin.
+// priority.cpp: PriorityPolicy against a naive implementation.
 #include "eviction/priority.hpp"
 
 #include <map>
@@ -12,7 +12,7 @@ namespace {
 
 using namespace tieralloc;
 
-TEST(priorities_decide_who_leaves_as_in_the_naive_twin) {
+TEST(priority_policy_random_calls_match_naive) {
   constexpr std::uint32_t kSlots = 40;
   for (std::uint32_t speed : {0u, 1u, 4u, 254u}) {
     std::mt19937_64 random(speed);
@@ -65,23 +65,24 @@ TEST(priorities_decide_who_leaves_as_in_the_naive_twin) {
   }
 }
 
-TEST(a_row_that_nobody_raises_leaves_after_those_that_came_with_less) {
+TEST(priority_policy_evicts_in_order_of_decayed_priority) {
   PriorityPolicy policy({.capacity = 4, .slots = 4}, 2);
   for (Slot slot : {0u, 1u, 2u, 3u}) policy.insert(slot, slot);
   policy.set_priority(0, 3);
   policy.set_priority(2, 0);
   CHECK_EQ(policy.evict(), 2);
-  CHECK_EQ(policy.evict(), 1);  // those of priority 2 have fallen to 0
-  policy.insert(1, 9);          // priority 2, where row 0 has fallen to 1
+  CHECK_EQ(policy.evict(), 1);  // priorities have decayed from 2 to 0
+  policy.insert(1, 9);          // priority 2; that of slot 0 has decayed from 3 to 1
   CHECK_EQ(policy.evict(), 3);
   CHECK_EQ(policy.evict(), 0);
   CHECK_EQ(policy.evict(), 1);
   CHECK_EQ(policy.evict(), kNoSlot);
 }
 
-TEST(an_eviction_speed_beyond_the_highest_is_refused) {
+TEST(priority_policy_too_high_eviction_speed_throws) {
   const EvictionConfig config{.capacity = 1, .slots = 1};
-  CHECK_THROWS(std::invalid_argument, PriorityPolicy(config, 255), "eviction_speed is 255");
+  CHECK_THROWS(std::invalid_argument, PriorityPolicy(config, 255),
+               "eviction_speed: too high; expected at most 254, got 255");
 }
 
 }  // namespace

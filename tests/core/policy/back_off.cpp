@@ -1,4 +1,4 @@
-// back_off.cpp: waits double up to their bound.
+// back_off.cpp: waits double up to the maximum.
 #include "policy/back_off.hpp"
 
 #include "check.hpp"

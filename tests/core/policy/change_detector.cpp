@@ -1,4 +1,4 @@
-// change_detector.cpp: when a cumulative sum reaches its threshold.
+// change_detector.cpp: when the cumulative sum reaches the threshold.
 #include "policy/change_detector.hpp"
 
 #include <algorithm>
@@ -11,7 +11,7 @@ namespace {
 
 using namespace tieralloc;
 
-TEST(change_detector_ignores_the_past_below_zero) {
+TEST(change_detector_sum_never_falls_below_zero) {
   ChangeDetector detector;
   for (int i = 0; i < 1000; ++i) CHECK(!detector.add(-1, 3));
   CHECK_EQ(detector.sum(), 0);
@@ -22,7 +22,7 @@ TEST(change_detector_ignores_the_past_below_zero) {
   CHECK_EQ(detector.sum(), 0);
 }
 
-TEST(change_detector_equals_the_worst_suffix) {
+TEST(change_detector_sum_is_the_max_suffix_sum) {
   SplitMix64 random(1);
   std::vector<double> differences;
   ChangeDetector detector;

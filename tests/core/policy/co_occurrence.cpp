@@ -1,4 +1,4 @@
-// co_occurrence.cpp: CoOccurrence against counts in std containers.
+// co_occurrence.cpp: CoOccurrence against counts in standard containers.
 #include "policy/co_occurrence.hpp"
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace {
 using namespace tieralloc;
 using Record = CoOccurrence::Record;
 
-/// Counts of rows that have kPartners partners at most.
+/// Naive counts, for rows with at most kPartners partners.
 class Naive {
  public:
   void begin_sample() { recent_.clear(); }
@@ -54,7 +54,7 @@ std::map<RowId, std::uint32_t> as_map(const Record& record) {
   return times;
 }
 
-TEST(co_occurrence_agrees_with_a_naive_model) {
+TEST(co_occurrence_random_accesses_match_naive) {
   constexpr RowId kStep = (kMaxPartnerRow - 1) / CoOccurrence::kPartners;
   for (std::uint64_t seed = 0; seed < 5; ++seed) {
     std::mt19937_64 random(seed);
@@ -75,7 +75,7 @@ TEST(co_occurrence_agrees_with_a_naive_model) {
   }
 }
 
-TEST(co_occurrence_makes_partners_of_cold_accesses_only) {
+TEST(co_occurrence_counts_cold_partners_only) {
   CoOccurrence pairs(100);
   pairs.begin_sample();
   pairs.observe(1, false);
@@ -110,7 +110,7 @@ TEST(co_occurrence_halves_counts) {
   }
 }
 
-TEST(co_occurrence_replaces_the_partners_counted_least) {
+TEST(co_occurrence_replaces_partners_of_the_lowest_count) {
   CoOccurrence pairs(1000);
   const auto observe_with = [&](RowId partner) {
     pairs.begin_sample();
@@ -128,7 +128,7 @@ TEST(co_occurrence_replaces_the_partners_counted_least) {
   for (RowId partner = 50 - 31; partner < 50; ++partner) CHECK(times.contains(partner));
 }
 
-TEST(co_occurrence_of_more_rows_than_it_remembers_is_bounded) {
+TEST(co_occurrence_beyond_its_capacity_is_bounded) {
   for (const std::uint32_t capacity : {0u, 1u, 2u, 7u, 64u}) {
     const std::size_t before = faults::allocated_bytes();
     CoOccurrence pairs(capacity);

@@ -1,4 +1,4 @@
-// curve.cpp: curves against the formula at the head of curve.hpp, in double.
+// curve.cpp: curves against the formula in curve.hpp, in double precision.
 #include "policy/curve.hpp"
 
 #include <algorithm>
@@ -21,7 +21,7 @@ Accesses powers_of_four(std::uint32_t first, std::size_t count) {
   return powers;
 }
 
-/// F(t): linear up to the first knot, then in log t between knots, constant beyond the last one.
+/// F(t): linear up to the first knot, then in log t between knots, constant after the last one.
 class Uses {
  public:
   Uses(const Accesses& intervals, const std::vector<float>& hazards) {
@@ -55,7 +55,7 @@ constexpr double kAge = 300000;
 
 struct Bench {
   Accesses intervals = powers_of_four(16, 9);
-  Horizons horizons = weigh_horizons(powers_of_four(64, 8), kAge);
+  Horizons horizons = make_horizons(powers_of_four(64, 8), kAge);
   CurveMap map{intervals, horizons, kAge};
 
   std::vector<float> draw_hazards(std::mt19937_64& random) const {
@@ -68,7 +68,7 @@ struct Bench {
     return hazards;
   }
 
-  /// The weighted gain after d accesses without a use, and the chance of that.
+  /// Numerator and denominator of the value after d accesses without a use.
   std::pair<double, double> gain_and_survival(const Uses& used, double d) const {
     double gain = 0;
     for (std::size_t i = 0; i < horizons.accesses.size(); ++i) {
@@ -78,7 +78,7 @@ struct Bench {
   }
 };
 
-/// Accesses after which a curve has a point.
+/// The points of a curve, in accesses.
 Accesses points() {
   Accesses points{0};
   const int first = std::max(6, static_cast<int>(std::floor(std::log2(kAge))) - 9) + 1;
@@ -86,7 +86,7 @@ Accesses points() {
   return points;
 }
 
-TEST(curve_points_agree_with_the_formula) {
+TEST(curve_points_match_the_formula) {
   const Bench bench;
   std::mt19937_64 random(1);
   int compared = 0;
@@ -154,7 +154,7 @@ TEST(curve_of_extreme_hazards_stays_within_bounds) {
   }
 }
 
-TEST(curve_map_refuses_wrong_intervals) {
+TEST(curve_map_with_invalid_intervals_throws) {
   const Horizons horizons{{64}, {1}};
   CHECK_THROWS(std::invalid_argument, CurveMap({}, horizons, 100),
                "intervals: expected 1 to 36, got 0");
@@ -165,7 +165,7 @@ TEST(curve_map_refuses_wrong_intervals) {
   CurveMap(many, horizons, 100);
 }
 
-TEST(curve_outcome_weighs_horizons_in_time) {
+TEST(curve_outcome_is_the_weight_of_met_horizons) {
   const CurveMap map(Accesses{10, 100}, {{10, 50, 200}, {0.25f, 0.5f, 0.25f}}, 1000);
   CHECK_EQ(map.outcome(1), 1);
   CHECK_EQ(map.outcome(10), 1);
@@ -173,15 +173,15 @@ TEST(curve_outcome_weighs_horizons_in_time) {
   CHECK_EQ(map.outcome(50), 0.75f);
   CHECK_EQ(map.outcome(51), 0.25f);
   CHECK_EQ(map.outcome(201), 0);
-  CHECK_EQ(map.longest(), 200);
+  CHECK_EQ(map.max_horizon(), 200);
   const CurveMap light(Accesses{10}, {{10, 50, 200}, {0.25f, 0.73f, 0.02f}}, 1000);
-  CHECK_EQ(light.longest(), 50);
+  CHECK_EQ(light.max_horizon(), 50);
 }
 
 TEST(horizon_weights_peak_near_a_sixth_of_the_age) {
   const Accesses accesses = powers_of_four(64, 8);
   for (double age : {1.0, 500.0, 6.0 * 1024, 1e6, 1e12}) {
-    const Horizons horizons = weigh_horizons(accesses, age);
+    const Horizons horizons = make_horizons(accesses, age);
     CHECK(horizons.accesses == accesses);
     const double sum = std::accumulate(horizons.weights.begin(), horizons.weights.end(), 0.0);
     CHECK(std::abs(sum - 1) < 1e-5);

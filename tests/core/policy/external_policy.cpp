@@ -1,4 +1,4 @@
-// external_policy.cpp: when decisions from outside take effect, and which are refused.
+// external_policy.cpp: effects of external decisions, and errors.
 #include "policy/external_policy.hpp"
 
 #include <algorithm>
@@ -89,7 +89,7 @@ TEST(external_policy_takes_effect_when_applied) {
   CHECK_EQ(bench.policy.evict(), kNoSlot);
 }
 
-TEST(external_policy_hands_prefetches_on_once) {
+TEST(external_policy_take_prefetches_empties_them) {
   Bench bench(1);
   bench.observe({1});
   bench.answer = {{0}, {7, 5, 7}};
@@ -102,19 +102,19 @@ TEST(external_policy_hands_prefetches_on_once) {
   CHECK(rows.empty());
 }
 
-TEST(external_policy_refuses_a_wrong_number_of_decisions) {
+TEST(external_policy_wrong_number_of_decisions_throws) {
   Bench bench(2);
   bench.insert(1);
   bench.observe({1, 1, 1, 1, 1});
   bench.answer.keep = {1, 0, 1};
   CHECK_THROWS(std::runtime_error, bench.step(), "decisions: expected 4, got 3");
   bench.answer.keep = {1, 0, 1, 0};
-  bench.step();  // asked again
+  bench.step();  // calls `decide` again
   CHECK_EQ(bench.asked.size(), 2);
   CHECK(bench.asked[0] == bench.asked[1]);
 }
 
-TEST(external_policy_passes_errors_on) {
+TEST(external_policy_errors_of_decide_propagate) {
   const auto throws = [](auto) -> ExternalDecisions { throw std::runtime_error("no model"); };
   ExternalPolicy policy({.capacity = 1, .slots = 1}, one_table(1), {.decide = throws});
   const FakeTier tier(1);
@@ -122,7 +122,7 @@ TEST(external_policy_passes_errors_on) {
   CHECK_THROWS(std::runtime_error, policy.evaluate(tier), "no model");
 }
 
-TEST(external_policy_refuses_invalid_arguments) {
+TEST(external_policy_with_invalid_arguments_throws) {
   const auto make = [](ExternalOptions options) {
     options.decide = [](auto) { return ExternalDecisions{}; };
     return ExternalPolicy({.capacity = 4, .slots = 4}, {{0, 6, 10}, {2, 0}}, options).bytes();
@@ -142,7 +142,7 @@ TEST(external_policy_refuses_invalid_arguments) {
                "policy_bytes: expected at least " + std::to_string(bytes));
 }
 
-TEST(external_policy_has_its_share_of_the_models_bytes) {
+TEST(external_policy_bytes_include_its_share_of_the_model) {
   const auto bytes = [](const TierTables& tables, std::vector<RowId> starts) {
     return ExternalPolicy({.capacity = 4, .slots = 4}, tables,
                           {.decide = {}, .table_starts = std::move(starts), .model_bytes = 1500})
@@ -152,8 +152,8 @@ TEST(external_policy_has_its_share_of_the_models_bytes) {
   CHECK_EQ(alone - bytes({{0, 6, 10}, {2, 0}}, {0, 4, 9, 15}), 500);
 }
 
-/// A tier of tables 2 and 0 of three, of which `decide` numbers the rows in their order.
-TEST(external_policy_numbers_rows_across_tables) {
+/// The tier has tables 2 and 0; `decide` numbers the rows of tables 0, 1 and 2 in order.
+TEST(external_policy_translates_rows_across_tables) {
   std::vector<RowId> asked;
   const auto decide = [&](std::span<const RowId> rows) {
     asked.assign(rows.begin(), rows.end());
@@ -171,14 +171,14 @@ TEST(external_policy_numbers_rows_across_tables) {
   CHECK(prefetches == (std::vector<RowId>{9, 0, 5}));  // row 5 is of table 1
 }
 
-TEST(external_policy_refuses_prefetches_of_no_row) {
+TEST(external_policy_prefetch_out_of_range_throws) {
   Bench bench(1);
   bench.observe({1});
   bench.answer = {{0}, {9, 10}};
   CHECK_THROWS(std::runtime_error, bench.step(), "prefetches: expected rows below 10, got 10");
 }
 
-TEST(external_policy_simulated_agrees_with_a_naive_cache) {
+TEST(external_policy_simulation_matches_naive_cache) {
   constexpr std::uint32_t kCapacity = 40;
   const auto keeps = [](RowId row) { return row % 3 == 0; };
   for (const std::uint32_t chunk : {1u, 7u, 64u}) {
@@ -214,7 +214,7 @@ TEST(external_policy_simulated_agrees_with_a_naive_cache) {
   }
 }
 
-TEST(external_policy_prefetches_in_a_simulation) {
+TEST(external_policy_simulation_prefetches) {
   const auto decide = [](std::span<const RowId> rows) {
     ExternalDecisions decisions{std::vector<std::uint8_t>(rows.size()), {}};
     for (const RowId row : rows) decisions.prefetches.push_back((row + 1) % 100);

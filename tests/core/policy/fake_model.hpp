@@ -1,4 +1,4 @@
-// fake_model.hpp: a model whose network is a function, and a tier without bytes to run policies on.
+// fake_model.hpp: a model with a function as network, and a tier without bytes.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@
 #include "policy/learned_policy.hpp"
 #include "policy/model.hpp"
 
-/// From a row's features to the hazard of all its intervals.
+/// Maps a row's features to the hazard of all its intervals.
 using Hazard = std::function<float(const float* features)>;
 
 class FakeNetwork final : public tieralloc::Network {
@@ -41,7 +41,7 @@ class FakeNetwork final : public tieralloc::Network {
   std::uint32_t features_;
 };
 
-/// A model of rows that LRU keeps for four times as many accesses as it has slots.
+/// A model for which the eviction age of LRU is four times the capacity.
 inline std::shared_ptr<tieralloc::PolicyModel> fake_model(Hazard hazard) {
   auto model = std::make_shared<tieralloc::PolicyModel>();
   for (std::uint32_t end = 16; end <= 1 << 20; end *= 4) {
@@ -54,7 +54,7 @@ inline std::shared_ptr<tieralloc::PolicyModel> fake_model(Hazard hazard) {
   return model;
 }
 
-/// Has a model prefetch; three of the network's intervals end by the horizon.
+/// Adds a prefetch network to a model; three of its intervals end by the horizon.
 inline void add_prefetching(tieralloc::PolicyModel& model, Hazard hazard) {
   constexpr std::uint32_t kHorizon = tieralloc::kPrefetchHorizon;
   model.prefetch_intervals = {0, 64, kHorizon, 2 * kHorizon};
@@ -63,7 +63,7 @@ inline void add_prefetching(tieralloc::PolicyModel& model, Hazard hazard) {
   };
 }
 
-/// The more recently and often a row was accessed, the likelier its next use.
+/// A hazard that grows with the recency and the number of accesses.
 inline float usual_hazard(const float* features) {
   const float recency = features[6], count = features[10];
   return std::clamp(std::exp2(count - recency) * 0.5f, 1e-4f, 0.9f);
@@ -73,12 +73,12 @@ inline float constant_hazard(const float*) {
   return 0.1f;
 }
 
-/// A table of so many rows.
+/// A single table.
 inline tieralloc::TierTables one_table(tieralloc::RowId rows) {
   return {{0, rows}, {0}};
 }
 
-/// As many tables as rows, so that a network may read the row from its first feature.
+/// A table per row, so that the first feature of a row is its number.
 inline tieralloc::HistoryConfig table_per_row(std::uint32_t rows) {
   tieralloc::HistoryConfig config;
   for (std::uint32_t row = 0; row <= rows; ++row) config.table_starts.push_back(row);
@@ -86,13 +86,13 @@ inline tieralloc::HistoryConfig table_per_row(std::uint32_t rows) {
   return config;
 }
 
-/// Row numbers below `rows`, the lower ones oftener: half of them among an eighth of the rows.
+/// Draws a row below `rows`: half of the draws are among an eighth of the rows, recursively.
 inline tieralloc::RowId skewed_row(std::mt19937_64& random, std::uint64_t rows) {
   while (random() % 2 == 0 && rows > 8) rows /= 8;
   return random() % rows;
 }
 
-/// Slots and their rows, as a policy sees them.
+/// The slots of a tier and their rows.
 class FakeTier final : public tieralloc::TierView {
  public:
   explicit FakeTier(tieralloc::Slot slots) : row_in_(slots, tieralloc::kNoRow) {
@@ -117,7 +117,7 @@ class FakeTier final : public tieralloc::TierView {
     return slot;
   }
 
-  /// Frees a slot that must hold a row.
+  /// Frees a slot that holds a row, and returns the row.
   tieralloc::RowId take_out(tieralloc::Slot slot) {
     CHECK(slot < row_in_.size() && row_in_[slot] != tieralloc::kNoRow);
     const tieralloc::RowId row = std::exchange(row_in_[slot], tieralloc::kNoRow);
@@ -126,7 +126,7 @@ class FakeTier final : public tieralloc::TierView {
     return row;
   }
 
-  /// Moves a row to a free slot, which is returned.
+  /// Moves a row to a free slot, and returns the slot.
   tieralloc::Slot move(tieralloc::Slot from) {
     const tieralloc::Slot to = free_.back();
     free_.back() = from;

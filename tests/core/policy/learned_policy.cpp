@@ -1,4 +1,4 @@
-// learned_policy.cpp: switches between the learned policy and simple ones, its reserve and bytes.
+// learned_policy.cpp: switches between policies, reserve, stats and bytes.
 #include "policy/learned_policy.hpp"
 
 #include <algorithm>
@@ -21,8 +21,8 @@ constexpr std::uint32_t kCapacity = 800;
 constexpr std::uint32_t kRows = 4000;
 constexpr RowId kLoop = 1600;
 
-/// A network that knows which half of a loop to keep, if it is useful.
-struct Teacher {
+/// A network that predicts a high value for a part of a loop while it is useful.
+struct LoopNetwork {
   bool is_useful = true;
 
   Hazard hazard() {
@@ -67,7 +67,7 @@ struct Bench {
 
   void evict() { tier.take_out(policy.evict()); }
 
-  /// Has the policy observe the accesses since the last time.
+  /// Observes the accesses since the last call.
   void observe() {
     for (const RowId& row : accesses) {
       policy.begin_sample();
@@ -95,10 +95,10 @@ struct Bench {
   }
 };
 
-/// Accesses that a useless network loses against every simple policy.
-void leave_learned(Bench& bench, Teacher& teacher, std::size_t step) {
+/// Makes the network useless, and accesses rows until a simple policy is active.
+void leave_learned(Bench& bench, LoopNetwork& network, std::size_t step) {
   std::mt19937_64 random(1);
-  teacher.is_useful = false;
+  network.is_useful = false;
   for (int i = 0; i < 400000 && bench.policy.stats().active == "learned"; ++i) {
     bench.access(skewed_row(random, kRows));
     if (i % step == 0) bench.step();
@@ -106,8 +106,8 @@ void leave_learned(Bench& bench, Teacher& teacher, std::size_t step) {
   CHECK(bench.policy.stats().active != "learned");
 }
 
-void return_to_learned(Bench& bench, Teacher& teacher, std::size_t step) {
-  teacher.is_useful = true;
+void return_to_learned(Bench& bench, LoopNetwork& network, std::size_t step) {
+  network.is_useful = true;
   for (int i = 0; i < 400000 && bench.policy.stats().active != "learned"; ++i) {
     bench.access(i % kLoop);
     if (i % step == 0) bench.step();
@@ -117,34 +117,34 @@ void return_to_learned(Bench& bench, Teacher& teacher, std::size_t step) {
 
 TEST(learned_policy_keeps_residents_over_switches) {
   for (std::size_t step : {1u, 100u}) {
-    Teacher teacher;
-    Bench bench(teacher.hazard());
+    LoopNetwork network;
+    Bench bench(network.hazard());
     for (int round = 0; round < 2; ++round) {
-      leave_learned(bench, teacher, step);
+      leave_learned(bench, network, step);
       CHECK(bench.tier.slots().size() + kCapacity / 32 >= kCapacity);
-      return_to_learned(bench, teacher, step);
+      return_to_learned(bench, network, step);
       CHECK(bench.tier.slots().size() + kCapacity / 32 >= kCapacity);
     }
     CHECK(bench.policy.stats().switches >= 4);
     bench.check_residents();
-    leave_learned(bench, teacher, step);
+    leave_learned(bench, network, step);
     bench.check_residents();
   }
 }
 
 TEST(learned_policy_switched_twice_in_a_step_works) {
-  Teacher teacher;
-  Bench bench(teacher.hazard());
+  LoopNetwork network;
+  Bench bench(network.hazard());
   std::mt19937_64 random(2);
   for (int i = 0; i < 20000; ++i) {
     bench.access(skewed_row(random, kRows));
     if (i % 50 == 0) bench.step();
   }
   CHECK_EQ(bench.policy.stats().active, "learned");
-  teacher.is_useful = false;
+  network.is_useful = false;
   for (int i = 0; i < 400000; ++i) bench.accesses.push_back(skewed_row(random, kRows));
   bench.observe();
-  teacher.is_useful = true;
+  network.is_useful = true;
   for (int i = 0; i < 400000; ++i) bench.accesses.push_back(static_cast<RowId>(i) % kLoop);
   bench.step();
   CHECK(bench.policy.stats().switches >= 2);
@@ -152,16 +152,15 @@ TEST(learned_policy_switched_twice_in_a_step_works) {
   bench.check_residents();
 }
 
-TEST(learned_policy_while_simple_evicts_as_the_simple_one) {
-  // Hits reach the simple policy through the accesses that are observed.
-  Teacher teacher;
-  Bench bench(teacher.hazard());
-  leave_learned(bench, teacher, 1);
-  teacher.is_useful = false;
+TEST(learned_policy_notifies_the_simple_policy_of_hits) {
+  LoopNetwork network;
+  Bench bench(network.hazard());
+  leave_learned(bench, network, 1);
+  network.is_useful = false;
   std::mt19937_64 random(3);
   int hits = 0, hot_hits = 0;
   for (int i = 0; i < 40000; ++i) {
-    // A row that is hit all the time stays, whichever simple policy is active.
+    // No simple policy evicts a row that is hit on every other access.
     hits += bench.access(skewed_row(random, kRows)) ? 1 : 0;
     hot_hits += bench.access(7) ? 1 : 0;
     bench.step();
@@ -172,12 +171,12 @@ TEST(learned_policy_while_simple_evicts_as_the_simple_one) {
 }
 
 TEST(learned_policy_moves_and_removes_in_every_state) {
-  Teacher teacher;
-  Bench bench(teacher.hazard());
+  LoopNetwork network;
+  Bench bench(network.hazard());
   std::mt19937_64 random(4);
   for (int round = 0; round < 4; ++round) {
-    if (round % 2 == 1) leave_learned(bench, teacher, 20);
-    if (round == 2) return_to_learned(bench, teacher, 20);
+    if (round % 2 == 1) leave_learned(bench, network, 20);
+    if (round == 2) return_to_learned(bench, network, 20);
     for (int i = 0; i < 3000; ++i) {
       const Slot slot = bench.tier.find_slot(random() % kRows);
       if (slot == kNoSlot) continue;
@@ -195,9 +194,9 @@ TEST(learned_policy_moves_and_removes_in_every_state) {
 }
 
 TEST(learned_policy_without_selection_never_switches) {
-  Teacher teacher;
-  teacher.is_useful = false;
-  Bench bench(teacher.hazard(), kCapacity, 0, {.selects = false});
+  LoopNetwork network;
+  network.is_useful = false;
+  Bench bench(network.hazard(), kCapacity, 0, {.selects = false});
   std::mt19937_64 random(5);
   for (int i = 0; i < 100000; ++i) {
     bench.access(skewed_row(random, kRows));
@@ -252,7 +251,7 @@ TEST(learned_policy_stats_lag_by_a_bounded_number) {
   CHECK_EQ(stats.miss_ratios.back().first, "learned");
 }
 
-TEST(learned_policy_avoided_compares_with_the_best_simple_one) {
+TEST(learned_policy_avoided_refers_to_the_best_simple_policy) {
   LearnedStats stats;
   CHECK(stats.avoided() == (std::pair<std::string, double>{"", 0.0}));
   stats.miss_ratios = {{"s3fifo", 0.5}, {"lru", 0.4}, {"learned", 0.3}};
@@ -262,13 +261,13 @@ TEST(learned_policy_avoided_compares_with_the_best_simple_one) {
   CHECK(std::abs(stats.avoided().second + 0.2) < 1e-9);
 }
 
-/// What the largest simple policy takes more than the ranking, whose memory is given up for it.
+/// Bytes of the largest simple policy beyond those that the ranking releases for it.
 std::size_t largest_simple_policy(const EvictionConfig& config) {
-  std::size_t largest = ValueRanking::retired_bytes(config);
-  for (const std::string& name : LearnedPolicy::simple_policies()) {
+  std::size_t largest = ValueRanking::slot_bytes(config);
+  for (const std::string& name : simple_policies()) {
     largest = std::max(largest, eviction_policy_bytes(name, config));
   }
-  return largest - ValueRanking::retired_bytes(config);
+  return largest - ValueRanking::slot_bytes(config);
 }
 
 void check_bytes(std::uint32_t capacity, bool prefetches, bool selects) {
@@ -282,7 +281,7 @@ void check_bytes(std::uint32_t capacity, bool prefetches, bool selects) {
   auto taken = static_cast<double>(faults::allocated_bytes() - before);
   const auto stated = static_cast<double>(policy->bytes());
   CHECK_EQ(policy->bytes(), LearnedPolicy::bytes(config, *model, tables, options));
-  // A simple policy is not there yet; a miniature takes whole pages.
+  // No simple policy is allocated yet; a miniature takes whole pages.
   if (selects) taken += static_cast<double>(largest_simple_policy(config));
   CHECK(taken < 1.01 * stated + 8000 + (selects ? 4 * 4096 : 0));
   CHECK(taken > 0.9 * stated);
@@ -300,26 +299,26 @@ TEST(learned_policy_bytes_cover_what_is_allocated) {
 TEST(learned_policy_bytes_cover_an_active_simple_policy) {
   const EvictionConfig config{.capacity = 20000, .slots = 20100};
   constexpr RowId kAll = 400000;
-  // Rows accessed recently and often are worth least.
+  // Rows accessed recently and often have the lowest value.
   const auto useless = [](const float* features) { return 1.0f - usual_hazard(features); };
-  const auto held = [] { return faults::allocated_bytes() - faults::freed_bytes(); };
-  const std::size_t before = held();
+  const auto live_bytes = [] { return faults::allocated_bytes() - faults::freed_bytes(); };
+  const std::size_t before = live_bytes();
   auto policy = std::make_unique<LearnedPolicy>(config, fake_model(useless), one_table(kAll),
                                                 LearnedOptions{});
   const LearnedPolicy& learned = *policy;
-  const std::size_t alone = held() - before;
+  const std::size_t initial_bytes = live_bytes() - before;
   Simulator simulator(std::move(policy), config, kAll);
-  const std::size_t beside = held() - before - alone;
+  const std::size_t simulator_bytes = live_bytes() - before - initial_bytes;
   std::mt19937_64 random(1);
   while (learned.stats().active == "learned") {
     for (int i = 0; i < 1000; ++i) simulator.access(skewed_row(random, kAll));
     CHECK(simulator.counts().lookups < 5'000'000);
   }
-  const auto taken = static_cast<double>(held() - before - beside);
+  const auto taken = static_cast<double>(live_bytes() - before - simulator_bytes);
   CHECK(taken < 1.01 * static_cast<double>(learned.bytes()) + 8000 + 4 * 4096);
 }
 
-TEST(learned_policy_takes_so_many_bytes_a_row_unless_said) {
+TEST(learned_policy_default_bytes_are_per_row) {
   const auto model = fake_model(usual_hazard);
   const auto bytes = [&](std::uint32_t capacity) {
     const EvictionConfig config{.capacity = capacity, .slots = capacity + 100};
@@ -333,12 +332,12 @@ TEST(learned_policy_takes_so_many_bytes_a_row_unless_said) {
   CHECK(bytes(1'000'000) <= 512'000'000 && bytes(1'000'000) > 511'000'000);
 }
 
-TEST(learned_policy_remembers_as_many_rows_as_fit) {
+TEST(learned_policy_max_bytes_limit_its_bytes) {
   const EvictionConfig config{.capacity = 1000, .slots = 1100};
   const TierTables tables = one_table(100000);
   const auto model = fake_model(usual_hazard);
-  const auto bytes = [&](std::size_t most) {
-    return LearnedPolicy(config, model, tables, {.max_bytes = most}).bytes();
+  const auto bytes = [&](std::size_t max_bytes) {
+    return LearnedPolicy(config, model, tables, {.max_bytes = max_bytes}).bytes();
   };
   const std::size_t wanted = bytes(0);
   CHECK_EQ(bytes(wanted), wanted);
@@ -352,26 +351,26 @@ TEST(learned_policy_remembers_as_many_rows_as_fit) {
   const std::string begin = "policy_bytes: expected at least ";
   CHECK_EQ(message.find(begin), 0);
   CHECK(message.ends_with(" for a fast tier of 1000 rows, got 1"));
-  const std::size_t least = std::stoul(message.substr(begin.size()));
-  CHECK(least < wanted);
-  CHECK_THROWS(std::invalid_argument, bytes(least - 1), std::to_string(least));
+  const std::size_t min_bytes = std::stoul(message.substr(begin.size()));
+  CHECK(min_bytes < wanted);
+  CHECK_THROWS(std::invalid_argument, bytes(min_bytes - 1), std::to_string(min_bytes));
   std::size_t last = 0;
-  for (std::size_t most = least; most < wanted; most += 97) {
-    const std::size_t got = bytes(most);
-    CHECK(got <= most && got + 2000 >= most && got >= last);
+  for (std::size_t max_bytes = min_bytes; max_bytes < wanted; max_bytes += 97) {
+    const std::size_t got = bytes(max_bytes);
+    CHECK(got <= max_bytes && got + 2000 >= max_bytes && got >= last);
     last = got;
   }
-  const auto rate = [&](std::size_t most) {
-    return LearnedPolicy(config, model, tables, {.max_bytes = most}).stats().sample_rate;
+  const auto rate = [&](std::size_t max_bytes) {
+    return LearnedPolicy(config, model, tables, {.max_bytes = max_bytes}).stats().sample_rate;
   };
-  CHECK(rate(wanted) > 0.24 && rate(least) < 0.07);
+  CHECK(rate(wanted) > 0.24 && rate(min_bytes) < 0.07);
 }
 
 TEST(learned_policy_finds_the_context_tables_of_its_tier) {
   const auto model = fake_model(usual_hazard);
   model->contexts = {4, 9};
   const EvictionConfig config{.capacity = 100, .slots = 100};
-  // Table 9 is the second one here; table 4 is in another tier.
+  // Table 9 is the tier's second table; table 4 is in another tier.
   const TierTables tables{{0, 50, 200}, {1, 9}};
   LearnedPolicy policy(config, model, tables, {});
   policy.begin_sample();
@@ -381,17 +380,17 @@ TEST(learned_policy_finds_the_context_tables_of_its_tier) {
         LearnedPolicy::bytes(config, *none, tables, {}));
 }
 
-TEST(learned_policy_beats_lru_in_a_loop_it_knows) {
-  Teacher teacher;
+TEST(learned_policy_beats_lru_in_a_learned_loop) {
+  LoopNetwork network;
   const EvictionConfig config{.capacity = kCapacity, .slots = kCapacity};
-  Simulator learned(make_learned(fake_model(teacher.hazard()), {})(config, tables_of_rows(kRows)),
+  Simulator learned(make_learned(fake_model(network.hazard()), {})(config, tables_of_rows(kRows)),
                     config, kRows, 100000);
   for (int i = 0; i < 200000; ++i) learned.access(i % kLoop);
-  // Of the loop's 1600 rows about 700 are kept.
+  // About 700 of the loop's 1600 rows stay resident.
   CHECK(learned.counts().hits > 40000);
 }
 
-TEST(make_learned_refuses_a_network_of_other_sizes) {
+TEST(make_learned_with_wrong_network_sizes_throws) {
   const auto model = fake_model(usual_hazard);
   model->intervals.pop_back();
   CHECK_THROWS(std::invalid_argument,

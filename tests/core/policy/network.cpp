@@ -1,4 +1,4 @@
-// network.cpp: native networks of every instruction set of this machine against a double reference.
+// network.cpp: native networks of all instruction sets of this machine against double precision.
 #include "policy/network.hpp"
 
 #include <algorithm>
@@ -90,7 +90,8 @@ Doubles evaluate_in_double(const NetworkWeights& weights, const float* features)
   return h;
 }
 
-/// Probabilities of all rows. Both arrays end where their memory ends, for AddressSanitizer.
+/// Probabilities of all rows. The arrays have no spare capacity, so that AddressSanitizer finds
+/// accesses beyond them.
 std::vector<float> evaluate(Network& network, const std::vector<float>& features) {
   const std::size_t rows = features.size() / network.features();
   std::vector<float> probabilities(rows * network.outputs(), -1.0f);
@@ -281,9 +282,9 @@ TEST(network_uses_the_best_instruction_set) {
   CHECK_THROWS(std::invalid_argument, make_native_network(weights, "sse9"), ", got sse9");
 }
 
-/// The message with which weights are refused after a change.
+/// The error message for changed weights.
 template <typename Change>
-std::string refusal(Change change) {
+std::string error_of(Change change) {
   std::mt19937_64 random(13);
   NetworkWeights weights = draw_weights(kTypical, random);
   change(weights);
@@ -292,46 +293,46 @@ std::string refusal(Change change) {
   } catch (const std::invalid_argument& error) {
     return error.what();
   }
-  return "not refused";
+  return "no error";
 }
 
-TEST(network_refuses_sizes_that_are_too_small) {
+TEST(network_with_too_small_sizes_throws) {
   using W = NetworkWeights;
-  CHECK_EQ(refusal([](W& w) { w.features = 1; }),
+  CHECK_EQ(error_of([](W& w) { w.features = 1; }),
            "features: too small; expected at least 2, got 1");
-  CHECK_EQ(refusal([](W& w) { w.tables = 0; }), "tables: too small; expected at least 1, got 0");
-  CHECK_EQ(refusal([](W& w) { w.embedding_dim = 0; }),
+  CHECK_EQ(error_of([](W& w) { w.tables = 0; }), "tables: too small; expected at least 1, got 0");
+  CHECK_EQ(error_of([](W& w) { w.embedding_dim = 0; }),
            "embedding_dim: too small; expected at least 1, got 0");
-  CHECK_EQ(refusal([](W& w) { w.first = 0; }), "first: too small; expected at least 1, got 0");
-  CHECK_EQ(refusal([](W& w) { w.second = 0; }), "second: too small; expected at least 1, got 0");
-  CHECK_EQ(refusal([](W& w) { w.outputs = 0; }), "outputs: too small; expected at least 1, got 0");
+  CHECK_EQ(error_of([](W& w) { w.first = 0; }), "first: too small; expected at least 1, got 0");
+  CHECK_EQ(error_of([](W& w) { w.second = 0; }), "second: too small; expected at least 1, got 0");
+  CHECK_EQ(error_of([](W& w) { w.outputs = 0; }), "outputs: too small; expected at least 1, got 0");
 }
 
-TEST(network_refuses_contradicting_sizes) {
+TEST(network_with_inconsistent_sizes_throws) {
   using W = NetworkWeights;
-  const auto check_refused = [](std::vector<float> W::* field, const std::string& expected) {
-    CHECK_EQ(refusal([&](W& w) { (w.*field).push_back(0); }), expected);
+  const auto check_error = [](std::vector<float> W::* field, const std::string& expected) {
+    CHECK_EQ(error_of([&](W& w) { (w.*field).push_back(0); }), expected);
   };
-  check_refused(&W::mean, "mean: wrong number of values; expected 16 (1 x 16), got 17");
-  check_refused(&W::scale, "scale: wrong number of values; expected 16 (1 x 16), got 17");
-  check_refused(&W::embedding, "embedding: wrong number of values; expected 208 (26 x 8), got 209");
-  check_refused(&W::w1, "w1: wrong number of values; expected 768 (32 x 24), got 769");
-  check_refused(&W::b1, "b1: wrong number of values; expected 32 (1 x 32), got 33");
-  check_refused(&W::w2, "w2: wrong number of values; expected 512 (16 x 32), got 513");
-  check_refused(&W::b2, "b2: wrong number of values; expected 16 (1 x 16), got 17");
-  check_refused(&W::w3, "w3: wrong number of values; expected 208 (13 x 16), got 209");
-  check_refused(&W::b3, "b3: wrong number of values; expected 13 (1 x 13), got 14");
+  check_error(&W::mean, "mean: wrong number of values; expected 16 (1 x 16), got 17");
+  check_error(&W::scale, "scale: wrong number of values; expected 16 (1 x 16), got 17");
+  check_error(&W::embedding, "embedding: wrong number of values; expected 208 (26 x 8), got 209");
+  check_error(&W::w1, "w1: wrong number of values; expected 768 (32 x 24), got 769");
+  check_error(&W::b1, "b1: wrong number of values; expected 32 (1 x 32), got 33");
+  check_error(&W::w2, "w2: wrong number of values; expected 512 (16 x 32), got 513");
+  check_error(&W::b2, "b2: wrong number of values; expected 16 (1 x 16), got 17");
+  check_error(&W::w3, "w3: wrong number of values; expected 208 (13 x 16), got 209");
+  check_error(&W::b3, "b3: wrong number of values; expected 13 (1 x 13), got 14");
 }
 
-TEST(network_refuses_values_that_are_not_finite) {
+TEST(network_with_infinite_weights_throws) {
   using W = NetworkWeights;
-  CHECK_EQ(refusal([](W& w) { w.w2[7] = kNan; }),
+  CHECK_EQ(error_of([](W& w) { w.w2[7] = kNan; }),
            "w2[7]: not finite; expected a finite number, got nan");
-  CHECK_EQ(refusal([](W& w) { w.b3[12] = -kInfinity; }),
+  CHECK_EQ(error_of([](W& w) { w.b3[12] = -kInfinity; }),
            "b3[12]: not finite; expected a finite number, got -inf");
-  CHECK_EQ(refusal([](W& w) { w.bound = 0; }),
+  CHECK_EQ(error_of([](W& w) { w.bound = 0; }),
            "bound: invalid; expected a finite number above 0, got 0");
-  CHECK_EQ(refusal([](W& w) { w.bound = kInfinity; }),
+  CHECK_EQ(error_of([](W& w) { w.bound = kInfinity; }),
            "bound: invalid; expected a finite number above 0, got inf");
 }
 

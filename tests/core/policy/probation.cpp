@@ -1,4 +1,4 @@
-// probation.cpp: how the number of prefetched rows that may stay adapts to hits.
+// probation.cpp: adaptation of the probationary segment's size to hits.
 #include "policy/probation.hpp"
 
 #include "check.hpp"
@@ -10,42 +10,43 @@ using namespace tieralloc;
 TEST(probation_target_rises_by_uses_of_old_rows) {
   Probation probation(4096);
   CHECK_EQ(probation.target(), 256);
-  CHECK_EQ(probation.old(), 64);
-  probation.note_old_use();
+  CHECK_EQ(probation.num_old(), 64);
+  probation.record_old_use();
   CHECK_EQ(probation.target(), 260);
-  for (int i = 0; i < 1000; ++i) probation.note_old_use();
+  for (int i = 0; i < 1000; ++i) probation.record_old_use();
   CHECK_EQ(probation.target(), 2048);
-  CHECK_EQ(probation.old(), 512);
+  CHECK_EQ(probation.num_old(), 512);
 }
 
 TEST(probation_target_falls_by_hits_of_low_rows) {
   Probation probation(4096);
-  probation.note_low_hit(1);
+  probation.record_low_hit(1);
   CHECK_EQ(probation.target(), 252);
-  for (int i = 0; i < 4; ++i) probation.note_low_hit(0.25f);
+  for (int i = 0; i < 4; ++i) probation.record_low_hit(0.25f);
   CHECK_EQ(probation.target(), 248);
-  probation.note_low_hit(0);
+  probation.record_low_hit(0);
   CHECK_EQ(probation.target(), 248);
-  for (int i = 0; i < 1000; ++i) probation.note_low_hit(1);
+  for (int i = 0; i < 1000; ++i) probation.record_low_hit(1);
   CHECK_EQ(probation.target(), 64);
 }
 
-TEST(probation_lets_none_stay_until_another_one_comes) {
+TEST(probation_drained_has_no_target_until_a_prefetch) {
   Probation probation(4096);
-  probation.note_prefetch();
+  probation.record_prefetch();
   CHECK_EQ(probation.target(), 256);
-  probation.empty();
+  probation.drain();
   CHECK_EQ(probation.target(), 0);
-  probation.note_prefetch();
+  probation.record_prefetch();
   CHECK_EQ(probation.target(), 64);
 }
 
-TEST(probation_of_a_small_tier_lets_one_stay) {
+TEST(probation_of_a_small_tier_has_a_target_of_one) {
   for (const std::uint32_t capacity : {1u, 2u, 3u}) {
     Probation probation(capacity);
-    for (int i = 0; i < 9; ++i) i % 2 == 0 ? probation.note_old_use() : probation.note_low_hit(1);
+    for (int i = 0; i < 9; ++i)
+      i % 2 == 0 ? probation.record_old_use() : probation.record_low_hit(1);
     CHECK_EQ(probation.target(), 1);
-    CHECK_EQ(probation.old(), 1);
+    CHECK_EQ(probation.num_old(), 1);
   }
 }
 

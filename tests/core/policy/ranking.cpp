@@ -1,4 +1,4 @@
-// ranking.cpp: Ranking against lists that are searched.
+// ranking.cpp: Ranking against lists with linear search.
 #include "policy/ranking.hpp"
 
 #include <algorithm>
@@ -12,7 +12,7 @@ namespace {
 
 using namespace tieralloc;
 
-TEST(ranking_agrees_with_a_naive_model) {
+TEST(ranking_random_moves_match_naive) {
   constexpr Slot kSlots = 30;
   for (std::uint32_t buckets : {3u, 128u}) {
     std::mt19937_64 random(buckets);
@@ -46,8 +46,10 @@ TEST(ranking_agrees_with_a_naive_model) {
         CHECK_EQ(ranking.share_among_lowest(bucket, count),
                  static_cast<float>(among) / static_cast<float>(size));
       }
-      CHECK_EQ(ranking.is_prefetched(slot), to == Ranking::kYoung || to == Ranking::kOld);
-      for (const Ranking::Place place : {Ranking::kWaits, Ranking::kYoung, Ranking::kOld}) {
+      CHECK_EQ(ranking.is_prefetched(slot),
+               to == Ranking::kNewPrefetch || to == Ranking::kOldPrefetch);
+      for (const Ranking::Place place :
+           {Ranking::kUnevaluated, Ranking::kNewPrefetch, Ranking::kOldPrefetch}) {
         const std::list<Slot>& slots = naive[place];
         CHECK_EQ(ranking.size(place), slots.size());
         CHECK_EQ(ranking.first(place), slots.empty() ? kNoSlot : slots.front());
@@ -56,10 +58,10 @@ TEST(ranking_agrees_with_a_naive_model) {
   }
 }
 
-TEST(ranking_of_no_slot_is_empty) {
+TEST(ranking_without_slots_is_empty) {
   const Ranking ranking(5);
   CHECK_EQ(ranking.lowest(), kNoSlot);
-  CHECK_EQ(ranking.first(Ranking::kWaits), kNoSlot);
+  CHECK_EQ(ranking.first(Ranking::kUnevaluated), kNoSlot);
   for (Slot slot = 0; slot < 5; ++slot) CHECK(!ranking.holds(slot));
 }
 

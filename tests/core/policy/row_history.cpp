@@ -1,4 +1,4 @@
-// row_history.cpp: features against a std::map of what was seen of each row.
+// row_history.cpp: features against a std::map of all accesses.
 #include "policy/row_history.hpp"
 
 #include <algorithm>
@@ -36,11 +36,11 @@ Features features_of(const RowHistory& history, RowId row) {
   return features;
 }
 
-/// Everything that was seen, at full precision.
+/// All accesses, at full precision.
 class NaiveHistory {
  public:
   explicit NaiveHistory(const HistoryConfig& config) : config_(config) {
-    known_.resize(config.table_starts.size() - 1, 0.5);
+    known_share_.resize(config.table_starts.size() - 1, 0.5);
   }
 
   void begin_sample() { ++sample_; }
@@ -48,34 +48,34 @@ class NaiveHistory {
   void observe(RowId row) {
     ++now_;
     const std::size_t table = table_of(row);
-    known_[table] += ((rows_.contains(row) ? 1.0 : 0.0) - known_[table]) * 0.002;
-    Seen& seen = rows_[row];
-    if (seen.accesses.empty() || seen.sample != sample_) ++seen.samples;
-    seen.accesses.push_back(now_);
-    seen.sample = sample_;
-    contexts_[sample_][table] = {gap(seen, 0), seen.samples};
+    known_share_[table] += ((rows_.contains(row) ? 1.0 : 0.0) - known_share_[table]) * 0.002;
+    Accesses& row_accesses = rows_[row];
+    if (row_accesses.accesses.empty() || row_accesses.sample != sample_) ++row_accesses.samples;
+    row_accesses.accesses.push_back(now_);
+    row_accesses.sample = sample_;
+    contexts_[sample_][table] = {gap(row_accesses, 0), row_accesses.samples};
   }
 
   /// Checks features of a row; returns the error of its decayed counts.
   double check(RowId row, const Features& got) const {
     const std::size_t table = table_of(row);
     CHECK_EQ(got[kTable], config_.table_numbers[table]);
-    CHECK(std::abs(got[kTableKnown] - known_[table]) < 1e-3);
-    const auto found = rows_.find(row);
-    if (found == rows_.end()) {
+    CHECK(std::abs(got[kTableKnown] - known_share_[table]) < 1e-3);
+    const auto entry = rows_.find(row);
+    if (entry == rows_.end()) {
       check_unknown(got);
       return 0;
     }
-    const Seen& seen = found->second;
-    CHECK_EQ(got[kInSample], seen.sample == sample_ ? 1 : 0);
-    for (std::size_t i = 0; i < 3; ++i) check_gap(got[kGap + i], gap(seen, i));
-    CHECK(std::abs(got[kAge] - std::log2(1.0 + now_ - seen.accesses.back())) < 2e-3);
-    CHECK(std::abs(got[kSamples] - std::log2(1.0 + std::min(seen.samples, 255u))) < 2e-3);
-    CHECK(std::abs(got[kLifetime] - std::log2(1.0 + now_ - seen.accesses.front())) < 1);
-    check_contexts(seen, table, &got[kContext]);
+    const Accesses& row_accesses = entry->second;
+    CHECK_EQ(got[kInSample], row_accesses.sample == sample_ ? 1 : 0);
+    for (std::size_t i = 0; i < 3; ++i) check_gap(got[kGap + i], gap(row_accesses, i));
+    CHECK(std::abs(got[kAge] - std::log2(1.0 + now_ - row_accesses.accesses.back())) < 2e-3);
+    CHECK(std::abs(got[kSamples] - std::log2(1.0 + std::min(row_accesses.samples, 255u))) < 2e-3);
+    CHECK(std::abs(got[kLifetime] - std::log2(1.0 + now_ - row_accesses.accesses.front())) < 1);
+    check_contexts(row_accesses, table, &got[kContext]);
     double error = 0;
     for (std::size_t i = 0; i < 3; ++i) {
-      const double off = std::abs(got[kDecayed + i] - decayed(seen, i));
+      const double off = std::abs(got[kDecayed + i] - decayed(row_accesses, i));
       CHECK(off < 1.2);
       error += off / 3;
     }
@@ -86,7 +86,7 @@ class NaiveHistory {
   static constexpr std::uint32_t kNoGap = 0;
   static constexpr std::uint32_t kRememberedSamples = 64;
 
-  struct Seen {
+  struct Accesses {
     std::vector<std::uint32_t> accesses;
     std::uint32_t sample = 0, samples = 0;
   };
@@ -100,10 +100,10 @@ class NaiveHistory {
     return table;
   }
 
-  /// The i-th last time between accesses.
-  static std::uint32_t gap(const Seen& seen, std::size_t i) {
-    if (seen.accesses.size() < i + 2) return kNoGap;
-    return seen.accesses.rbegin()[i] - seen.accesses.rbegin()[i + 1];
+  /// The i-th last gap between accesses.
+  static std::uint32_t gap(const Accesses& row_accesses, std::size_t i) {
+    if (row_accesses.accesses.size() < i + 2) return kNoGap;
+    return row_accesses.accesses.rbegin()[i] - row_accesses.accesses.rbegin()[i + 1];
   }
 
   static void check_gap(float got, std::uint32_t gap) {
@@ -126,11 +126,11 @@ class NaiveHistory {
     CHECK(std::abs(got[1]) < 2e-3);
   }
 
-  void check_contexts(const Seen& seen, std::size_t table, const float* got) const {
-    const auto sample = contexts_.find(seen.sample);
+  void check_contexts(const Accesses& row_accesses, std::size_t table, const float* got) const {
+    const auto sample = contexts_.find(row_accesses.sample);
     for (std::size_t i = 0; i < kContexts; ++i, got += 2) {
       const bool is_known = i < config_.contexts.size() && config_.contexts[i] != table &&
-                            sample_ - seen.sample < kRememberedSamples &&
+                            sample_ - row_accesses.sample < kRememberedSamples &&
                             sample->second.contains(config_.contexts[i]);
       if (!is_known) {
         check_no_context(got);
@@ -142,19 +142,19 @@ class NaiveHistory {
     }
   }
 
-  double decayed(const Seen& seen, std::size_t i) const {
+  double decayed(const Accesses& row_accesses, std::size_t i) const {
     const double half_life = std::array{2048.0, 16384.0, 262144.0}[i];
     double count = 1e-3;
-    for (const std::uint32_t access : seen.accesses) {
+    for (const std::uint32_t access : row_accesses.accesses) {
       count += std::exp2(-static_cast<double>(now_ - access) / half_life);
     }
     return std::log2(count);
   }
 
   const HistoryConfig config_;
-  std::map<RowId, Seen> rows_;
+  std::map<RowId, Accesses> rows_;
   std::map<std::uint32_t, std::map<std::size_t, Context>> contexts_;
-  std::vector<double> known_;
+  std::vector<double> known_share_;
   std::uint32_t now_ = 0, sample_ = 0;
 };
 
@@ -168,7 +168,7 @@ HistoryConfig three_tables() {
   return config;
 }
 
-TEST(row_history_features_agree_with_a_map) {
+TEST(row_history_features_match_a_map) {
   for (std::uint64_t seed = 0; seed < 4; ++seed) {
     const HistoryConfig config = three_tables();
     std::mt19937_64 random(seed);
@@ -194,7 +194,7 @@ TEST(row_history_features_agree_with_a_map) {
   }
 }
 
-TEST(row_history_in_the_midst_of_a_sample_knows_its_rows) {
+TEST(row_history_features_within_a_sample_match_a_map) {
   const HistoryConfig config = three_tables();
   RowHistory history(config);
   NaiveHistory naive(config);
@@ -213,7 +213,7 @@ TEST(row_history_in_the_midst_of_a_sample_knows_its_rows) {
   }
 }
 
-TEST(row_history_writes_rows_as_one_by_one) {
+TEST(row_history_batch_features_equal_single_ones) {
   RowHistory history(three_tables());
   std::mt19937_64 random(4);
   std::vector<RowId> rows;
@@ -243,24 +243,25 @@ TEST(row_history_counts_up_to_255_samples) {
   CHECK_EQ(history.now(), 3000);
 }
 
-/// The records of one bucket, of which the one of least merit is replaced.
+/// Naive records of one bucket; a new row replaces the one of the lowest merit.
 class NaiveBucket {
  public:
   void begin_sample() { ++sample_; }
 
   void observe(RowId row) {
     ++now_;
-    auto found = std::find_if(records_.begin(), records_.end(),
-                              [&](const Record& record) { return record.row == row; });
-    if (found == records_.end()) found = replace(row);
-    if (found->sample != sample_) found->samples = std::min(found->samples + 1, std::uint64_t{255});
-    found->sample = sample_;
-    found->last = now_;
+    auto record = std::find_if(records_.begin(), records_.end(),
+                               [&](const Record& each) { return each.row == row; });
+    if (record == records_.end()) record = replace(row);
+    if (record->sample != sample_)
+      record->samples = std::min(record->samples + 1, std::uint64_t{255});
+    record->sample = sample_;
+    record->last = now_;
   }
 
-  bool knows(RowId row) const {
+  bool contains(RowId row) const {
     return std::any_of(records_.begin(), records_.end(),
-                       [&](const Record& record) { return record.row == row; });
+                       [&](const Record& each) { return each.row == row; });
   }
 
  private:
@@ -286,7 +287,7 @@ class NaiveBucket {
   std::uint64_t now_ = 0, sample_ = 0;
 };
 
-TEST(row_history_replaces_the_record_of_least_merit) {
+TEST(row_history_replaces_the_record_of_the_lowest_merit) {
   HistoryConfig config;
   config.table_starts = {0, 12};
   config.remembered = 4;
@@ -303,14 +304,14 @@ TEST(row_history_replaces_the_record_of_least_merit) {
         history.observe(row);
         naive.observe(row);
         for (RowId other = 0; other < 12; ++other) {
-          CHECK_EQ(features_of(history, other)[kAge] < kNever - 1, naive.knows(other));
+          CHECK_EQ(features_of(history, other)[kAge] < kNever - 1, naive.contains(other));
         }
       }
     }
   }
 }
 
-TEST(row_history_of_the_most_rows_works) {
+TEST(row_history_of_the_max_number_of_rows_works) {
   HistoryConfig config;
   config.table_starts = {0, kNoRow - 1};
   config.remembered = 1000;
@@ -348,9 +349,9 @@ TEST(row_history_names_its_features) {
   CHECK_EQ(names[kContext], "context_0_gap");
 }
 
-/// The message with which a configuration is refused after a change.
+/// The error message for a changed configuration.
 template <typename Change>
-std::string refusal(Change change) {
+std::string error_of(Change change) {
   HistoryConfig config = three_tables();
   change(config);
   try {
@@ -358,24 +359,24 @@ std::string refusal(Change change) {
   } catch (const std::invalid_argument& error) {
     return error.what();
   }
-  return "not refused";
+  return "no error";
 }
 
-TEST(row_history_refuses_wrong_configurations) {
+TEST(row_history_with_invalid_configuration_throws) {
   using H = HistoryConfig;
   const std::string starts = "table_starts: expected to ascend from 0";
   for (const std::vector<RowId>& wrong :
        {std::vector<RowId>{}, {0}, {0, 40, 30, 140, 300}, {5, 40, 60, 140, 300}}) {
-    CHECK_EQ(refusal([&](H& config) { config.table_starts = wrong; }).find(starts), 0);
+    CHECK_EQ(error_of([&](H& config) { config.table_starts = wrong; }).find(starts), 0);
   }
-  CHECK_EQ(refusal([](H& config) { config.table_starts.assign(65537, 0); }).find(starts), 0);
-  CHECK_EQ(refusal([](H& config) { config.table_numbers.pop_back(); }),
+  CHECK_EQ(error_of([](H& config) { config.table_starts.assign(65537, 0); }).find(starts), 0);
+  CHECK_EQ(error_of([](H& config) { config.table_numbers.pop_back(); }),
            "table_numbers: expected 4, got 3");
-  CHECK_EQ(refusal([](H& config) { config.contexts = {0, 4}; }),
+  CHECK_EQ(error_of([](H& config) { config.contexts = {0, 4}; }),
            "contexts: expected tables below 4, got 4");
-  CHECK_EQ(refusal([](H& config) { config.contexts = {0, 1, 2, 3, 0}; }),
+  CHECK_EQ(error_of([](H& config) { config.contexts = {0, 1, 2, 3, 0}; }),
            "contexts: expected at most 4, got 5");
-  CHECK_EQ(refusal([](H& config) { config.remembered = 0; }),
+  CHECK_EQ(error_of([](H& config) { config.remembered = 0; }),
            "remembered: expected at least 1 row, got 0");
 }
 

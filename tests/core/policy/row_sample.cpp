@@ -1,4 +1,4 @@
-// row_sample.cpp: a sample has its stated share of rows, and always the same ones.
+// row_sample.cpp: share of the sampled rows, and determinism.
 #include "policy/row_sample.hpp"
 
 #include <cstdlib>
@@ -11,13 +11,13 @@ using namespace tieralloc;
 
 TEST(row_sample_has_its_share_of_rows) {
   const RowSample sample(100'000, 2048, 7), same(100'000, 2048, 7), other(100'000, 2048, 8);
-  int found = 0, differ = 0;
+  int sampled = 0, differ = 0;
   for (RowId row = 0; row < 1'000'000; ++row) {
-    found += sample.contains(row);
+    sampled += sample.contains(row);
     differ += sample.contains(row) != other.contains(row);
     CHECK_EQ(sample.contains(row), same.contains(row));
   }
-  CHECK(std::abs(found - 20'480) < 700);
+  CHECK(std::abs(sampled - 20'480) < 700);
   CHECK(differ > 35'000);
 }
 

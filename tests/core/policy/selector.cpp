@@ -1,4 +1,4 @@
-// selector.cpp: which policy becomes active, and by when.
+// selector.cpp: choice of the active policy, and bounds on its delay.
 #include "policy/selector.hpp"
 
 #include <algorithm>
@@ -36,18 +36,18 @@ struct Bench {
         model(*trained, history(), kCapacity),
         selector(model, kCapacity, kMiniature, kRows, std::move(simple), 5) {}
 
-  /// True where the active policy changed.
+  /// True if the active policy changed.
   bool access(RowId row) {
     model.begin_sample();
     model.observe(row);
-    return selector.samples(row) && selector.access(row);
+    return selector.is_sampled(row) && selector.access(row);
   }
 };
 
-TEST(selector_begins_with_the_learned_policy) {
+TEST(selector_starts_with_the_learned_policy) {
   Bench bench(usual_hazard);
-  CHECK(bench.selector.learned_is_active());
-  CHECK_EQ(bench.selector.policies(), 4);
+  CHECK(bench.selector.is_learned_active());
+  CHECK_EQ(bench.selector.num_policies(), 4);
   CHECK_EQ(bench.selector.sample_rate(), 0.25);
   CHECK_EQ(bench.selector.name(1), "lru");
   CHECK(bench.selector.miss_ratios() == std::vector<double>(4));
@@ -56,17 +56,17 @@ TEST(selector_begins_with_the_learned_policy) {
 TEST(selector_in_a_loop_never_activates_lru) {
   Bench bench(constant_hazard, {"lru"});
   for (int i = 0; i < 300000; ++i) CHECK(!bench.access(i % (2 * kCapacity)));
-  CHECK(bench.selector.learned_is_active());
+  CHECK(bench.selector.is_learned_active());
   CHECK_EQ(bench.selector.miss_ratios()[0], 1);
 }
 
-/// Misses of each policy, simulated apart from the selector.
+/// Misses of each policy, simulated without the selector.
 struct Misses {
   std::vector<std::string> simple{"s3fifo", "lru", "sieve"};
   std::shared_ptr<PolicyModel> trained;
   RowModel model;
   std::vector<std::unique_ptr<Simulator>> simulators;
-  std::vector<RowId> sampled;  ///< and not simulated yet
+  std::vector<RowId> sampled;  ///< not simulated yet
 
   explicit Misses(Hazard hazard)
       : trained(fake_model(std::move(hazard))), model(*trained, history(), kCapacity) {
@@ -99,7 +99,7 @@ struct Misses {
 TEST(selector_leaves_a_useless_network_within_the_bound) {
   constexpr double kBound = 3 * Selector::kThreshold;
   for (std::uint64_t seed = 0; seed < 3; ++seed) {
-    // Rows accessed recently and often are worth least.
+    // Rows accessed recently and often have the lowest value.
     const auto useless = [](const float* features) { return 1.0f - usual_hazard(features); };
     Bench bench(useless);
     Misses misses(useless);
@@ -108,14 +108,14 @@ TEST(selector_leaves_a_useless_network_within_the_bound) {
     for (int i = 0; i < 500000 && !has_switched; ++i) {
       const RowId row = skewed_row(random, kRows);
       has_switched = bench.access(row);
-      misses.access(row, bench.selector.samples(row));
+      misses.access(row, bench.selector.is_sampled(row));
       for (std::size_t policy = 0; policy < 3; ++policy) {
         const double excess = misses.of(3) - misses.of(policy) * (1 + Selector::kMargin);
         CHECK(excess < kBound + Selector::kBatch);
       }
     }
     CHECK(has_switched);
-    CHECK(!bench.selector.learned_is_active());
+    CHECK(!bench.selector.is_learned_active());
     CHECK_EQ(bench.selector.switches(), 1);
   }
 }
@@ -125,22 +125,21 @@ TEST(selector_returns_to_a_useful_network_within_the_bound) {
   const auto hazard = [&](const float* features) {
     return is_useful ? usual_hazard(features) : 1.0f - usual_hazard(features);
   };
-  // A loop, of which a good ranking keeps a part: LRU misses all.
   Bench bench(hazard, {"lru"});
   std::mt19937_64 random(1);
-  for (RowId i = 0; i < 500000 && bench.selector.learned_is_active(); ++i) {
+  for (RowId i = 0; i < 500000 && bench.selector.is_learned_active(); ++i) {
     bench.access((i / 4 + random() % 800) % kRows);  // a window that advances
   }
-  CHECK(!bench.selector.learned_is_active());
+  CHECK(!bench.selector.is_learned_active());
   is_useful = true;
   const std::uint64_t sampled = bench.selector.sampled();
   std::uint64_t accesses = 0;
-  while (!bench.selector.learned_is_active() && accesses < 500000) {
+  while (!bench.selector.is_learned_active() && accesses < 500000) {
     bench.access(accesses++ % (2 * kCapacity));
   }
-  CHECK(bench.selector.learned_is_active());
+  CHECK(bench.selector.is_learned_active());
   CHECK_EQ(bench.selector.switches(), 2);
-  // LRU misses all, the network half of the accesses once its rows are those of the loop.
+  // LRU misses all accesses; the network misses half once the loop's rows are resident.
   CHECK(bench.selector.sampled() - sampled < 2 * Selector::kThreshold + 10 * kMiniature);
 }
 
@@ -150,7 +149,7 @@ TEST(selector_counts_sampled_accesses) {
   std::uint64_t sampled = 0;
   for (int i = 0; i < 20000; ++i) {
     const RowId row = random() % kRows;
-    sampled += bench.selector.samples(row) ? 1 : 0;
+    sampled += bench.selector.is_sampled(row) ? 1 : 0;
     bench.access(row);
   }
   CHECK_EQ(bench.selector.sampled(), sampled);
@@ -165,7 +164,7 @@ TEST(selector_of_a_tiny_tier_samples_all_rows) {
     Selector selector(model, capacity, Selector::miniature_rows(capacity), kRows, {"lru"}, 0);
     CHECK_EQ(selector.sample_rate(), 1);
     for (RowId row = 0; row < 1000; ++row) {
-      CHECK(selector.samples(row % 40));
+      CHECK(selector.is_sampled(row % 40));
       model.observe(row % 40);
       selector.access(row % 40);
     }

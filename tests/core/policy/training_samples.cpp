@@ -1,4 +1,4 @@
-// training_samples.cpp: samples against naive computations from the accesses.
+// training_samples.cpp: samples against a naive replay of the accesses.
 #include "policy/training_samples.hpp"
 
 #include <algorithm>
@@ -43,7 +43,7 @@ struct Stream {
   }
 };
 
-TEST(training_samples_agree_with_the_accesses) {
+TEST(training_samples_of_rows_match_the_accesses) {
   for (std::uint64_t seed = 0; seed < 5; ++seed) {
     const Stream stream(seed);
     const HistoryConfig config = table_per_row(kRows);
@@ -55,7 +55,7 @@ TEST(training_samples_agree_with_the_accesses) {
       std::size_t observed = 0, sample = 0, left = 0;
       for (std::size_t i = 0; i < count; ++i) {
         const std::uint32_t time = drawn.times[i];
-        // Spread evenly: the first access by which so many are due.
+        // Evenly spread: the first access by which sample i is due.
         const double accesses = static_cast<double>(stream.rows.size() - first);
         CHECK_EQ(time, first + std::ceil(static_cast<double>(i + 1) * accesses /
                                          static_cast<double>(count)));
@@ -70,7 +70,7 @@ TEST(training_samples_agree_with_the_accesses) {
         const auto begin = stream.rows.begin();
         CHECK(std::find(begin, begin + time, row) != begin + time);
         const auto next = std::find(begin + time, stream.rows.end(), row);
-        // The access at `time - 1` is the last one; the next one is at least 1 away.
+        // The access at `time - 1` is the last observed one.
         const auto distance = static_cast<std::uint32_t>(next - begin) - (time - 1);
         CHECK_EQ(drawn.distances[i], next == stream.rows.end() ? kNeverAgain : distance);
         CHECK(drawn.distances[i] >= 1);
@@ -84,7 +84,7 @@ TEST(training_samples_agree_with_the_accesses) {
 }
 
 TEST(training_samples_have_log_uniform_ages) {
-  // No row returns, so a row's age is the time since its only access.
+  // Every row has one access, so that a row's age is the time since it.
   constexpr std::uint32_t kAccesses = 1 << 14;
   std::vector<RowId> rows;
   for (RowId row = 0; row < kAccesses; ++row) rows.push_back(row);
@@ -113,7 +113,7 @@ TEST(training_samples_depend_on_the_seed_alone) {
   CHECK(one.features != other.features);
 }
 
-TEST(training_samples_refuse_wrong_arguments) {
+TEST(training_samples_with_invalid_arguments_throw) {
   const Stream stream(1);
   Drawn drawn(10);
   const auto draw = [&](std::uint32_t rows, std::span<const std::uint32_t> lengths,
@@ -122,7 +122,7 @@ TEST(training_samples_refuse_wrong_arguments) {
   };
   CHECK_THROWS(std::invalid_argument, draw(kRows, stream.lengths, stream.rows.size()),
                "first: expected below " + std::to_string(stream.rows.size()));
-  CHECK_THROWS(std::invalid_argument, draw(kRows, std::array{5u}, 0), "sample_lengths add up to 5");
+  CHECK_THROWS(std::invalid_argument, draw(kRows, std::array{5u}, 0), "sample_lengths: wrong sum");
   CHECK_THROWS(std::out_of_range, draw(10, stream.lengths, 0), "expected below 10");
   HistoryConfig wrong = table_per_row(kRows);
   wrong.remembered = 0;
@@ -141,7 +141,7 @@ std::size_t draw_candidates(const Stream& stream, std::size_t first, std::uint64
                                 stream.lengths, first, seed, drawn.span());
 }
 
-TEST(training_samples_of_candidates_agree_with_the_accesses) {
+TEST(training_samples_of_candidates_match_the_accesses) {
   for (std::uint64_t seed = 0; seed < 3; ++seed) {
     const Stream stream(seed, 3000, kCandidateRows);
     for (const std::size_t room : {1u, 50u, 1000u}) {
@@ -150,27 +150,27 @@ TEST(training_samples_of_candidates_agree_with_the_accesses) {
       const std::size_t count = draw_candidates(stream, first, seed, drawn);
       CHECK(count <= room && count + 2 > room);
       RowHistory history(table_per_row(kCandidateRows));
-      Candidates candidates(kPartners);
-      std::vector<Candidates::Candidate> found;
+      Candidates generator(kPartners);
+      std::vector<Candidates::Candidate> candidates;
       std::size_t at = 0, sample = 0;
       const auto begin = stream.rows.begin();
       for (const std::uint32_t length : stream.lengths) {
         history.begin_sample();
-        candidates.begin_sample();
+        generator.begin_sample();
         for (const std::size_t end = at + length; at < end;) {
-          found.clear();
-          candidates.observe(stream.rows[at], history.observe(stream.rows[at]), found);
+          candidates.clear();
+          generator.observe(stream.rows[at], history.observe(stream.rows[at]), candidates);
           ++at;
-          auto candidate = found.begin();
+          auto candidate = candidates.begin();
           for (; sample < count && drawn.times[sample] == at; ++sample, ++candidate) {
             CHECK(at > first);
-            // Never more than are due.
+            // At most the number due.
             CHECK((sample + 1) * (stream.rows.size() - first) <= room * (at - first));
             const RowId row = drawn.row(sample);
-            // In the order in which they are found.
-            candidate = std::find_if(candidate, found.end(),
+            // In the order of the candidates.
+            candidate = std::find_if(candidate, candidates.end(),
                                      [row](const auto& other) { return other.row == row; });
-            CHECK(candidate != found.end());
+            CHECK(candidate != candidates.end());
             std::array<float, kCandidateFeatures> features;
             Candidates::write_features(history, {&*candidate, 1}, features.data());
             CHECK(std::equal(features.begin(), features.end(),
@@ -197,9 +197,9 @@ TEST(training_samples_of_candidates_depend_on_the_seed_alone) {
   CHECK(one.features != other.features);
 }
 
-/// Pairs of rows that come twice: the candidate of the second time was last accessed long before,
-/// or within the sample.
-TEST(training_samples_of_candidates_prefer_those_accessed_long_ago) {
+/// Each pair of rows is accessed twice. The second time, the partner of the first row was last
+/// accessed long before, the partner of the second row within the sample.
+TEST(training_samples_of_candidates_prefer_old_accesses) {
   constexpr std::uint32_t kPairs = 4096;
   std::vector<RowId> rows;
   for (RowId i = 0; i < 4 * kPairs; ++i) rows.push_back(i % (2 * kPairs));
@@ -209,16 +209,16 @@ TEST(training_samples_of_candidates_prefer_those_accessed_long_ago) {
                                                    lengths, 0, 1, drawn.span());
   std::size_t long_ago = 0, recent = 0;
   for (std::size_t i = 0; i < count; ++i) {
-    // Whether the candidate of the pair comes later in the sample.
+    // Whether the candidate is accessed later in the sample.
     const bool is_next = drawn.distances[i] == 0;
     ++(is_next ? long_ago : recent);
   }
-  // 0.15 of the former, 0.15 / 13 of the latter, which each pair gives twice.
+  // 0.15 of the former, one per pair; 0.15 / 13 of the latter, two per pair.
   CHECK(std::abs(static_cast<double>(long_ago) - 0.15 * kPairs) < 90);
   CHECK(std::abs(static_cast<double>(recent) - 2 * 0.15 / 13 * kPairs) < 40);
 }
 
-TEST(training_samples_of_candidates_refuse_wrong_arguments) {
+TEST(training_samples_of_candidates_with_invalid_arguments_throw) {
   const Stream stream(1, 400, kCandidateRows);
   Drawn drawn(10, kCandidateFeatures);
   CHECK_THROWS(std::invalid_argument, draw_candidates(stream, stream.rows.size(), 0, drawn),

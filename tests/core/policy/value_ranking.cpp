@@ -1,4 +1,4 @@
-// value_ranking.cpp: what ValueRanking evicts, with networks that give rows the values of a test.
+// value_ranking.cpp: victims of ValueRanking, with functions as networks.
 #include "policy/value_ranking.hpp"
 
 #include <random>
@@ -13,7 +13,7 @@ namespace {
 
 using namespace tieralloc;
 
-/// A row's number modulo 8 is its group; each has half the hazard of the next.
+/// A row's group is its number modulo 8; a group has half the hazard of the next one.
 float hazard_by_group(const float* features) {
   return std::ldexp(0.5f, static_cast<int>(features[0]) % 8 - 8);
 }
@@ -63,7 +63,7 @@ struct Bench {
     const Slot slot = ranking.evict();
     return slot == kNoSlot ? kNoRow : tier.take_out(slot);
   }
-  /// Rows up to `count`, observed once, evaluated.
+  /// Inserts, observes and evaluates rows 0 … count-1.
   void fill(RowId count) {
     for (RowId row = 0; row < count; ++row) {
       insert(row);
@@ -89,20 +89,20 @@ TEST(value_ranking_of_equal_values_evicts_the_oldest) {
   for (RowId row = 0; row < 48; ++row) CHECK_EQ(bench.evict(), row);
 }
 
-TEST(value_ranking_keeps_marked_rows_until_evaluated) {
+TEST(value_ranking_keeps_hit_rows_until_evaluated) {
   Bench bench(48);
   bench.fill(48);
   for (RowId row : {0, 8, 16}) bench.touch(row);  // of the lowest group
-  for (int i = 0; i < 45; ++i) CHECK(bench.evict() % 8 != 0 || bench.ranking.held_rows() > 42);
-  CHECK_EQ(bench.ranking.held_rows(), 3);
+  for (int i = 0; i < 45; ++i) CHECK(bench.evict() % 8 != 0 || bench.ranking.num_rows() > 42);
+  CHECK_EQ(bench.ranking.num_rows(), 3);
   for (RowId row : {0, 8, 16}) CHECK(bench.tier.is_resident(row));
 }
 
-TEST(value_ranking_evaluates_marked_rows_again) {
+TEST(value_ranking_evaluates_hit_rows_again) {
   Bench bench(48);
   bench.fill(48);
   for (RowId row = 0; row < 48; ++row) bench.touch(row);
-  CHECK_EQ(bench.evict(), 0);  // all wait: the one that has waited longest
+  CHECK_EQ(bench.evict(), 0);  // all rows are unevaluated, row 0 for the longest time
   bench.step();
   CHECK_EQ(bench.ranking.evaluations(), 48 + 47);
   for (std::size_t i = 0; i < 47; ++i) CHECK_EQ(bench.evict() % 8, (i + 1) / 6);
@@ -122,10 +122,10 @@ TEST(value_ranking_evicts_rows_during_their_evaluation) {
   std::set<RowId> evicted;
   for (int i = 0; i < 20; ++i) evicted.insert(bench.evict());
   CHECK_EQ(evicted.size(), 20);
-  // Their slots get other rows, which the step's results do not concern.
+  // The results of the step do not apply to the rows that reuse the slots.
   for (RowId row = 100; row < 110; ++row) bench.insert(row);
   bench.apply();
-  CHECK_EQ(bench.ranking.held_rows(), 38);
+  CHECK_EQ(bench.ranking.num_rows(), 38);
   for (int i = 0; i < 28; ++i) CHECK(bench.evict() < 48);
   for (RowId row = 100; row < 110; ++row) CHECK_EQ(bench.evict(), row);
 }
@@ -154,11 +154,11 @@ TEST(value_ranking_keeps_its_order_over_moves) {
     bench.ranking.move(from, bench.tier.move(from));
     CHECK(!bench.ranking.holds(from));
   }
-  CHECK_EQ(bench.ranking.held_rows(), 48);
+  CHECK_EQ(bench.ranking.num_rows(), 48);
   std::vector<RowId> evicted;
   for (RowId row = bench.evict(); row != kNoRow; row = bench.evict()) evicted.push_back(row);
   CHECK_EQ(evicted.size(), 48);
-  CHECK_EQ(evicted.back(), 1);  // its mark moved with it
+  CHECK_EQ(evicted.back(), 1);  // its reference bit has moved with it
   evicted.pop_back();
   for (std::size_t i = 0; i < evicted.size(); ++i) {
     CHECK_EQ(evicted[i] % 8, i < 11 ? i / 6 : (i + 1) / 6);
@@ -175,14 +175,14 @@ TEST(value_ranking_reports_saturated_slots) {
   bench.touch(5);
   CHECK_EQ(bench.ranking.find_saturated({&slot, 1}, &place), 1);
   CHECK_EQ(place, 0);
-  CHECK(bench.ranking.take_mark(slot));
-  CHECK(!bench.ranking.take_mark(slot));
+  CHECK(bench.ranking.clear_reference_bit(slot));
+  CHECK(!bench.ranking.clear_reference_bit(slot));
   CHECK(bench.observer.slots == std::vector<Slot>{slot});
   CHECK_EQ(bench.ranking.find_saturated({&slot, 1}, &place), 0);
 }
 
 TEST(value_ranking_reevaluates_as_values_rise) {
-  // Values fall with a row's age: an old curve is out of date, a touched row's rises again.
+  // Values fall with a row's age; those of hit rows rise again.
   Bench bench(64, 0, usual_hazard);
   bench.fill(64);
   const std::uint64_t before = bench.ranking.evaluations();
@@ -211,7 +211,7 @@ TEST(value_ranking_never_evicts_a_slot_it_does_not_hold) {
         const Slot slot = bench.tier.find_slot(row);
         switch (random() % 12) {
           case 0:
-            CHECK_EQ(bench.evict() == kNoRow, bench.ranking.held_rows() == 0 && slot == kNoSlot &&
+            CHECK_EQ(bench.evict() == kNoRow, bench.ranking.num_rows() == 0 && slot == kNoSlot &&
                                                   bench.tier.slots().empty());
             break;
           case 1:
@@ -240,22 +240,22 @@ TEST(value_ranking_never_evicts_a_slot_it_does_not_hold) {
             if (bench.tier.slots().size() == capacity) bench.evict();
             random() % 4 == 0 ? bench.insert_prefetched(row) : bench.insert(row);
         }
-        CHECK_EQ(bench.ranking.held_rows(), bench.tier.slots().size());
+        CHECK_EQ(bench.ranking.num_rows(), bench.tier.slots().size());
       }
       for (Slot slot = 0; slot < capacity + 8; ++slot) {
         CHECK_EQ(bench.ranking.holds(slot), bench.tier.row_in(slot) != kNoRow);
       }
-      std::vector<Slot> retired;
-      retired.reserve(capacity);
+      std::vector<Slot> released_slots;
+      released_slots.reserve(capacity);
       const std::size_t before = faults::freed_bytes();
-      bench.ranking.retire([&](Slot slot) { retired.push_back(slot); });
+      bench.ranking.release_slots([&](Slot slot) { released_slots.push_back(slot); });
       const EvictionConfig config{.capacity = capacity, .slots = capacity + 8};
-      CHECK(faults::freed_bytes() >= before + ValueRanking::retired_bytes(config));
-      const std::set<Slot> released(retired.begin(), retired.end());
-      CHECK_EQ(retired.size(), bench.tier.slots().size());
-      CHECK_EQ(released.size(), retired.size());
+      CHECK(faults::freed_bytes() >= before + ValueRanking::slot_bytes(config));
+      const std::set<Slot> released(released_slots.begin(), released_slots.end());
+      CHECK_EQ(released_slots.size(), bench.tier.slots().size());
+      CHECK_EQ(released.size(), released_slots.size());
       for (Slot slot : released) CHECK(bench.tier.row_in(slot) != kNoRow);
-      CHECK_EQ(bench.ranking.held_rows(), 0);
+      CHECK_EQ(bench.ranking.num_rows(), 0);
     }
   }
 }
@@ -272,8 +272,8 @@ TEST(value_ranking_takes_memory_only_at_construction) {
   }
 }
 
-/// A tier of 256 rows, 96 of them asked for, and 20 prefetched ones from row 200 on; the target is
-/// 16 rows.
+/// A tier of 256 rows with 96 rows inserted on demand, and 20 prefetched ones from row 200 on. The
+/// target of the probationary segment is 16 rows.
 struct PrefetchBench : Bench {
   PrefetchBench() : Bench(256, 8, hazard_by_group, true) {
     fill(96);
@@ -295,12 +295,12 @@ TEST(value_ranking_evicts_prefetched_rows_over_the_target) {
   bench.check_outcomes(0, 0);
   std::vector<RowId> evicted;
   for (RowId row = bench.evict(); row != kNoRow; row = bench.evict()) evicted.push_back(row);
-  CHECK_EQ(evicted.size(), 96 - 24 + 16);  // they are evicted in the end
+  CHECK_EQ(evicted.size(), 96 - 24 + 16);  // prefetched rows are evicted last
 }
 
-TEST(value_ranking_evicts_prefetched_rows_first_once_none_may_stay) {
+TEST(value_ranking_drained_evicts_prefetched_rows_first) {
   PrefetchBench bench;
-  bench.ranking.empty_probation();
+  bench.ranking.drain_probation();
   for (RowId row = 200; row < 220; ++row) CHECK_EQ(bench.evict(), row);
   CHECK(bench.evict() < 96);
 }
@@ -312,32 +312,32 @@ TEST(value_ranking_keeps_used_prefetched_rows) {
     bench.touch(row);
   }
   CHECK_EQ(bench.evict(), 201);
-  CHECK(bench.evict() < 96);  // late uses have raised the target to 18
+  CHECK(bench.evict() < 96);  // uses of old rows have raised the target to 18
   bench.check_outcomes(2, 0);
   bench.check_outcomes(0, 0);
-  // They are ordinary rows: prefetched ones are evicted before them.
+  // Used rows are ordinary rows: prefetched rows are evicted before them.
   for (RowId row = 300; row < 350; ++row) bench.insert_prefetched(row);
   for (int i = 0; i < 49; ++i) CHECK(bench.evict() >= 203);
   CHECK(bench.tier.is_resident(200) && bench.tier.is_resident(202));
-  CHECK_EQ(bench.ranking.held_rows(), 95 + 2 + 18);
+  CHECK_EQ(bench.ranking.num_rows(), 95 + 2 + 18);
 }
 
-TEST(value_ranking_finds_used_prefetched_rows_by_its_hand) {
+TEST(value_ranking_hand_finds_used_prefetched_rows) {
   PrefetchBench bench;
   for (RowId row = 210; row < 215; ++row) bench.touch(row);
-  for (int i = 0; i < 20; ++i) bench.evict();  // 16 of which owe the hand 16 visits each
+  for (int i = 0; i < 20; ++i) bench.evict();  // 16 of them cause visits of the hand
   bench.step();
   bench.check_outcomes(5, 0);
 }
 
-TEST(value_ranking_estimates_displaced_hits_by_hits_of_low_rows) {
+TEST(value_ranking_hits_of_low_rows_estimate_displaced_hits) {
   PrefetchBench bench;
   for (int i = 0; i < 4; ++i) bench.evict();  // 16 prefetched rows are left
-  bench.touch(0);  // one of the 12 rows of the lowest value, 8 of which count
+  bench.touch(0);  // one of the 12 rows of the lowest value; 8 rows count
   bench.touch(7);  // one of the highest
   bench.evict();
-  const double slot_is_worth = 1.0 / 12;
-  bench.check_outcomes(0, slot_is_worth * (96 - 4) * std::log(112.0 / 96));
+  const double hits_per_slot = 1.0 / 12;
+  bench.check_outcomes(0, hits_per_slot * (96 - 4) * std::log(112.0 / 96));
   bench.step();
   bench.check_outcomes(0, 0);
 }
@@ -360,7 +360,7 @@ TEST(value_ranking_probation_rows_keep_their_order_over_moves) {
   CHECK(bench.evict() < 96);
 }
 
-TEST(row_model_refuses_a_network_of_other_sizes) {
+TEST(row_model_with_wrong_network_sizes_throws) {
   const auto model = fake_model(constant_hazard);
   model->caching = [] { return std::make_unique<FakeNetwork>(constant_hazard, 3); };
   CHECK_THROWS(std::invalid_argument, RowModel(*model, table_per_row(10), 10),

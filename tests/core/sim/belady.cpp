@@ -1,5 +1,4 @@
-// belady.cpp: OPT against a search through all choices, and against a plain scan for the farthest
-// next use.
+// belady.cpp: OPT against exhaustive search, and against a linear scan for the farthest next use.
 #include "sim/belady.hpp"
 
 #include <algorithm>
@@ -13,39 +12,39 @@ namespace {
 
 using namespace tieralloc;
 
-/// The fewest misses from `position` on, whatever is evicted: all choices tried.
+/// The min number of misses over all choices of victims, by exhaustive search.
 class Search {
  public:
   Search(std::span<const RowId> trace, std::size_t capacity) : trace_(trace), capacity_(capacity) {}
 
-  std::uint64_t fewest_misses(std::size_t position = 0, std::set<RowId> resident = {}) {
+  std::uint64_t min_misses(std::size_t position = 0, std::set<RowId> resident = {}) {
     if (position == trace_.size()) return 0;
     const auto key = std::make_pair(position, resident);
-    const auto known = known_.find(key);
-    if (known != known_.end()) return known->second;
+    const auto solved = solved_.find(key);
+    if (solved != solved_.end()) return solved->second;
     const RowId row = trace_[position];
-    std::uint64_t fewest;
+    std::uint64_t min;
     if (resident.contains(row)) {
-      fewest = fewest_misses(position + 1, resident);
+      min = min_misses(position + 1, resident);
     } else if (resident.size() < capacity_) {
       resident.insert(row);
-      fewest = 1 + fewest_misses(position + 1, resident);
+      min = 1 + min_misses(position + 1, resident);
     } else {
-      fewest = ~std::uint64_t{0};
+      min = ~std::uint64_t{0};
       for (RowId victim : std::set<RowId>(resident)) {
         std::set<RowId> after = resident;
         after.erase(victim);
         after.insert(row);
-        fewest = std::min(fewest, 1 + fewest_misses(position + 1, after));
+        min = std::min(min, 1 + min_misses(position + 1, after));
       }
     }
-    return known_[key] = fewest;
+    return solved_[key] = min;
   }
 
  private:
   std::span<const RowId> trace_;
   std::size_t capacity_;
-  std::map<std::pair<std::size_t, std::set<RowId>>, std::uint64_t> known_;
+  std::map<std::pair<std::size_t, std::set<RowId>>, std::uint64_t> solved_;
 };
 
 std::vector<RowId> random_trace(std::mt19937_64& random, std::size_t length, std::uint64_t rows) {
@@ -54,14 +53,14 @@ std::vector<RowId> random_trace(std::mt19937_64& random, std::size_t length, std
   return trace;
 }
 
-TEST(no_choice_of_victims_misses_less_than_opt) {
+TEST(belady_misses_match_exhaustive_search) {
   std::mt19937_64 random(1);
   for (int trial = 0; trial < 150; ++trial) {
     const std::uint64_t rows = 2 + random() % 5;
     const auto capacity = static_cast<std::uint32_t>(1 + random() % 4);
     const std::vector<RowId> trace = random_trace(random, 5 + random() % 12, rows);
     const Counts counts = belady(trace, rows, capacity);
-    CHECK_EQ(counts.on_demand_fetches, Search(trace, capacity).fewest_misses());
+    CHECK_EQ(counts.on_demand_fetches, Search(trace, capacity).min_misses());
     CHECK_EQ(counts.hits + counts.on_demand_fetches, trace.size());
   }
 }
@@ -94,7 +93,7 @@ Counts scan(std::span<const RowId> trace, std::size_t capacity, std::uint64_t co
   return counts;
 }
 
-TEST(opt_counts_what_a_scan_for_the_farthest_next_use_does) {
+TEST(belady_counts_match_linear_scan) {
   std::mt19937_64 random(2);
   for (std::uint32_t capacity : {1u, 2u, 7u, 20u, 59u, 60u, 100u}) {
     const std::vector<RowId> trace = random_trace(random, 1500, 60);
@@ -109,7 +108,7 @@ TEST(opt_counts_what_a_scan_for_the_farthest_next_use_does) {
   }
 }
 
-TEST(labels_add_up_to_what_opt_counts_and_a_kept_row_is_hit_next) {
+TEST(opt_labels_add_up_to_counts) {
   std::mt19937_64 random(3);
   for (std::uint32_t capacity : {1u, 7u, 20u, 59u, 60u, 100u}) {
     const std::vector<RowId> trace = random_trace(random, 1500, 60);
@@ -125,7 +124,7 @@ TEST(labels_add_up_to_what_opt_counts_and_a_kept_row_is_hit_next) {
   }
 }
 
-TEST(next_uses_are_where_a_scan_finds_them) {
+TEST(next_uses_match_linear_scan) {
   std::mt19937_64 random(4);
   const std::vector<RowId> trace = random_trace(random, 500, 60);
   std::vector<std::uint32_t> next(trace.size());
@@ -135,14 +134,15 @@ TEST(next_uses_are_where_a_scan_finds_them) {
   }
 }
 
-TEST(opt_of_nothing_is_nothing) {
+TEST(belady_of_no_access_counts_nothing) {
   CHECK_EQ(belady({}, 10, 1).lookups, 0);
 }
 
-TEST(opt_refuses_no_capacity_and_rows_out_of_range) {
+TEST(belady_with_invalid_arguments_throws) {
   const std::vector<RowId> trace{0, 5};
   CHECK_THROWS(std::invalid_argument, belady(trace, 6, 0), "capacity of at least 1 row, got 0");
-  CHECK_THROWS(std::out_of_range, belady(trace, 5, 1), "access 1 is of row 5, expected below 5");
+  CHECK_THROWS(std::out_of_range, belady(trace, 5, 1),
+               "access 1: row out of range; expected below 5, got 5");
 }
 
 }  // namespace

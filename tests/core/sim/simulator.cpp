@@ -1,4 +1,4 @@
-// simulator.cpp: the counts of a replay, against a cache of std containers.
+// simulator.cpp: counts of replays against a naive cache of standard containers.
 #include "sim/simulator.hpp"
 
 #include <algorithm>
@@ -24,7 +24,7 @@ std::vector<RowId> random_trace(std::uint64_t seed, std::size_t length, std::uin
   return trace;
 }
 
-/// By hand, with the naive policy of the name.
+/// Counts of a naive cache.
 Counts replay(const std::string& policy, std::span<const RowId> trace, std::uint32_t capacity,
               std::uint64_t count_from) {
   const auto naive = make_naive_policy(policy, capacity);
@@ -60,7 +60,7 @@ std::unique_ptr<EvictionPolicy> policy_for(const std::string& name, std::uint32_
   return make_eviction_policy(name, {.capacity = capacity, .slots = capacity});
 }
 
-TEST(a_simulation_counts_what_a_naive_cache_does) {
+TEST(simulator_counts_match_naive_cache) {
   const std::vector<RowId> trace = random_trace(1, 6000, 200);
   for (const char* name : {"lru", "lfu", "clock", "sieve", "s3fifo"}) {
     for (std::uint32_t capacity : {1u, 10u, 50u, 199u, 200u, 300u}) {
@@ -72,7 +72,7 @@ TEST(a_simulation_counts_what_a_naive_cache_does) {
   }
 }
 
-TEST(a_stream_in_pieces_counts_as_a_whole_one) {
+TEST(simulator_run_in_pieces_counts_as_one_run) {
   const std::vector<RowId> trace = random_trace(2, 3000, 100);
   for (std::uint64_t count_from : {0u, 1u, 999u, 1000u, 1500u, 3000u, 5000u}) {
     Simulator simulator(policy_for("lru", 20), {.capacity = 20, .slots = 20}, 100, count_from);
@@ -82,14 +82,15 @@ TEST(a_stream_in_pieces_counts_as_a_whole_one) {
   }
 }
 
-TEST(a_wrong_row_is_named_and_nothing_replayed) {
+TEST(simulator_row_out_of_range_throws_before_the_replay) {
   Simulator simulator(policy_for("lru", 2), {.capacity = 2, .slots = 2}, 10);
   const std::vector<RowId> wrong{1, 2, 10, 3};
-  CHECK_THROWS(std::out_of_range, simulator.run(wrong), "access 2 is of row 10, expected below 10");
+  CHECK_THROWS(std::out_of_range, simulator.run(wrong),
+               "access 2: row out of range; expected below 10, got 10");
   CHECK_EQ(simulator.counts().lookups, 0);
 }
 
-/// Lru, but for rows of odd numbers, which are served past the tier.
+/// LRU with bypass of odd rows.
 class EvenRowsOnly final : public EvictionPolicy {
  public:
   explicit EvenRowsOnly(std::uint32_t capacity) : lru_(policy_for("lru", capacity)) {}
@@ -104,7 +105,7 @@ class EvenRowsOnly final : public EvictionPolicy {
   std::unique_ptr<EvictionPolicy> lru_;
 };
 
-TEST(rows_that_a_policy_does_not_admit_take_no_place) {
+TEST(simulator_bypassed_rows_take_no_slot) {
   Simulator simulator(std::make_unique<EvenRowsOnly>(2), {.capacity = 2, .slots = 2}, 10);
   const std::vector<RowId> trace{0, 2, 1, 1, 3, 0, 2, 4, 2, 0};
   simulator.run(trace);
@@ -113,11 +114,11 @@ TEST(rows_that_a_policy_does_not_admit_take_no_place) {
   CHECK_EQ(simulator.counts().evictions, 2);
 }
 
-TEST(a_prefetched_row_is_a_hit_unless_it_is_evicted_before) {
+TEST(simulator_prefetched_rows_hit_until_evicted) {
   Simulator simulator(policy_for("lru", 2), {.capacity = 2, .slots = 2}, 10);
-  const std::vector<RowId> ahead{1, 2, 2, 3}, used{3, 3, 1};
-  simulator.prefetch(ahead);  // of which 3 evicts 1
-  simulator.run(used);        // of which 1 evicts 2
+  const std::vector<RowId> prefetched{1, 2, 2, 3}, used{3, 3, 1};
+  simulator.prefetch(prefetched);  // 3 evicts 1
+  simulator.run(used);             // 1 evicts 2
   CHECK_EQ(simulator.counts().prefetches_issued, 3);
   CHECK_EQ(simulator.counts().prefetches_useful, 1);
   CHECK_EQ(simulator.counts().prefetches_useless, 2);
@@ -128,12 +129,12 @@ TEST(a_prefetched_row_is_a_hit_unless_it_is_evicted_before) {
   CHECK_EQ(simulator.counts().prefetches_issued, 3);
 }
 
-TEST(a_row_asked_for_while_in_flight_is_fetched_on_demand) {
+TEST(simulator_late_prefetch_is_an_on_demand_fetch) {
   Simulator simulator(policy_for("lru", 9), {.capacity = 9, .slots = 9}, 10, 0, 2);
-  const std::vector<RowId> ahead{1, 2}, twice{1}, used{5, 1, 2, 1};
-  simulator.prefetch(ahead);
-  simulator.prefetch(twice);
-  simulator.run(used);  // 1 is one access too early, 2 is there
+  const std::vector<RowId> prefetched{1, 2}, again{1}, used{5, 1, 2, 1};
+  simulator.prefetch(prefetched);
+  simulator.prefetch(again);
+  simulator.run(used);  // 1 is used one access before it arrives, 2 when it has arrived
   CHECK_EQ(simulator.counts().prefetches_issued, 2);
   CHECK_EQ(simulator.counts().prefetches_late, 1);
   CHECK_EQ(simulator.counts().prefetches_useful, 1);
@@ -141,7 +142,7 @@ TEST(a_row_asked_for_while_in_flight_is_fetched_on_demand) {
   CHECK_EQ(simulator.counts().hits, 2);
 }
 
-TEST(a_row_that_is_asked_for_again_after_a_late_prefetch_arrives_when_the_second_one_does) {
+TEST(simulator_prefetch_after_a_late_one_has_its_own_arrival) {
   Simulator simulator(policy_for("lru", 1), {.capacity = 1, .slots = 1}, 10, 0, 3);
   const std::vector<RowId> one{1}, other{2};
   simulator.prefetch(one);  // to arrive before access 3
@@ -157,25 +158,25 @@ TEST(a_row_that_is_asked_for_again_after_a_late_prefetch_arrives_when_the_second
   CHECK_EQ(simulator.counts().prefetches_useful, 1);
 }
 
-TEST(prefetches_of_the_warming_are_not_counted) {
+TEST(simulator_prefetches_of_the_warm_up_are_not_counted) {
   Simulator simulator(policy_for("lru", 9), {.capacity = 9, .slots = 9}, 10, 2);
-  const std::vector<RowId> ahead{1}, later{2}, used{3, 1};
-  simulator.prefetch(ahead);
+  const std::vector<RowId> early{1}, later{2}, used{3, 1};
+  simulator.prefetch(early);
   simulator.run(used);
   simulator.prefetch(later);
   CHECK_EQ(simulator.counts().prefetches_issued, 1);
   CHECK_EQ(simulator.counts().prefetches_useful, 0);
 }
 
-TEST(a_prefetched_row_that_the_policy_does_not_admit_takes_no_place) {
+TEST(simulator_bypassed_prefetched_rows_take_no_slot) {
   Simulator simulator(std::make_unique<EvenRowsOnly>(2), {.capacity = 2, .slots = 2}, 10);
-  const std::vector<RowId> ahead{1, 2};
-  simulator.prefetch(ahead);
+  const std::vector<RowId> prefetched{1, 2};
+  simulator.prefetch(prefetched);
   CHECK(!simulator.is_resident(1));
   CHECK(simulator.is_resident(2));
 }
 
-/// The same by calls: hits touch first, then what is missing comes in.
+/// Counts of a naive cache by calls: it notifies of all hits, then inserts the missed rows.
 Counts replay_calls(const std::string& policy, std::span<const RowId> trace,
                     const std::vector<std::vector<std::uint32_t>>& calls, std::uint32_t capacity) {
   const auto naive = make_naive_policy(policy, capacity);
@@ -210,7 +211,7 @@ Counts replay_calls(const std::string& policy, std::span<const RowId> trace,
   return counts;
 }
 
-TEST(a_simulation_of_calls_counts_what_a_naive_cache_does) {
+TEST(simulator_counts_of_calls_match_naive_cache) {
   for (const std::string name : {"lru", "s3fifo", "sieve"}) {
     for (const std::size_t samples : {1u, 3u, 40u}) {
       std::mt19937_64 random(samples);
@@ -230,7 +231,7 @@ TEST(a_simulation_of_calls_counts_what_a_naive_cache_does) {
   }
 }
 
-TEST(a_simulation_ends_a_call_with_a_piece) {
+TEST(simulator_run_ends_with_a_shorter_call) {
   Simulator simulator(policy_for("lru", 2), {.capacity = 2, .slots = 2}, 10, 0, 0,
                       {.samples = 2, .table_starts = {0, 10}});
   const std::vector<RowId> rows{1, 2, 1};
@@ -240,7 +241,7 @@ TEST(a_simulation_ends_a_call_with_a_piece) {
   CHECK_EQ(simulator.counts().on_demand_fetches, 2);
   CHECK_EQ(simulator.counts().hits, 2);
   CHECK_THROWS(std::invalid_argument, simulator.run(rows),
-               "sample_lengths: expected, for calls of 2 samples; got none");
+               "sample_lengths: missing; expected lengths for calls of 2 samples, got none");
   CHECK_EQ(simulator.counts().lookups, 4);
 }
 

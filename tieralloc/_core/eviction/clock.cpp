@@ -1,61 +1,59 @@
 // clock.cpp: CLOCK, second chance (Corbató, "A paging experiment with the Multics system", 1968).
 //
-// The clock face is a list whose front the hand points at: a marked row loses its mark and goes to
-// the back, the first one without leaves.
-#include "eviction/marks.hpp"
+//   insert: append the row with a clear reference bit
+//   hit:    set the reference bit
+//   evict:  while the bit of the row at the hand is set: clear it and advance the hand
+//           evict the row at the hand
+// The ring is a list with the hand at its front; to advance the hand, the front row moves to the
+// back.
+#include "eviction/reference_bits.hpp"
 #include "eviction/registry.hpp"
 #include "eviction/slot_lists.hpp"
 
 namespace tieralloc {
 namespace {
 
-class Clock final : public EvictionPolicy {
+class Clock final : public ReferenceBitPolicy {
  public:
-  explicit Clock(const EvictionConfig& config) : face_(config.slots, 1), marks_(config, 1) {}
+  explicit Clock(const EvictionConfig& config)
+      : ReferenceBitPolicy(config, 1), ring_(config.slots, 1) {}
 
   static std::size_t bytes(const EvictionConfig& config) {
-    return SlotLists::bytes(config.slots, 1) + Marks::bytes(config.slots);
-  }
-
-  bool touch_is_concurrent() const override { return true; }
-  void touch(std::span<const Slot> slots) override { marks_.raise(slots); }
-  std::size_t find_saturated(std::span<const Slot> slots, std::uint32_t* places) const override {
-    return marks_.find_saturated(slots, places);
+    return SlotLists::bytes(config.slots, 1) + ReferenceBits::bytes(config.slots);
   }
 
   void insert(Slot slot, RowId) override {
-    marks_.clear(slot);
-    face_.push_back(0, slot);
-    ++held_;
+    reference_bits_.clear(slot);
+    ring_.push_back(0, slot);
+    ++num_slots_;
   }
 
   Slot evict() override {
-    // Hits beside this call can mark rows as fast as it clears them: one round is enough.
-    for (std::uint32_t chances = held_; chances > 0; --chances) {
-      const Slot candidate = face_.front(0);
-      if (!marks_.lower(candidate)) break;
-      face_.erase(candidate);
-      face_.push_back(0, candidate);
+    // Concurrent hits can set bits as fast as this loop clears them: one revolution at most.
+    for (std::uint32_t chances = num_slots_; chances > 0; --chances) {
+      const Slot candidate = ring_.front(0);
+      if (!reference_bits_.decrement(candidate)) break;
+      ring_.erase(candidate);
+      ring_.push_back(0, candidate);
     }
-    const Slot victim = face_.front(0);
+    const Slot victim = ring_.front(0);
     if (victim != kNoSlot) remove(victim);
     return victim;
   }
 
   void remove(Slot slot) override {
-    face_.erase(slot);
-    --held_;
+    ring_.erase(slot);
+    --num_slots_;
   }
 
   void move(Slot from, Slot to) override {
-    face_.move(from, to);
-    marks_.set(to, marks_.get(from));
+    ring_.move(from, to);
+    reference_bits_.set(to, reference_bits_.get(from));
   }
 
  private:
-  SlotLists face_;
-  Marks marks_;
-  std::uint32_t held_ = 0;
+  SlotLists ring_;
+  std::uint32_t num_slots_ = 0;
 };
 
 }  // namespace

@@ -1,7 +1,7 @@
-// ghost_queue.hpp: the last rows to leave, in order and without their bytes.
+// ghost_queue.hpp: keys of the most recently evicted rows, oldest first.
 //
-// Bounded, every call expected O(1). A row is kept as a key of 32 bits: below 2^32 rows its own
-// number, beyond that folded, so that two rows rarely pass for one another. Not for concurrent use.
+// A key has 32 bits: the row's number if that is below 2^32, else a fold of it, which two rows
+// rarely share. Memory is bounded; every call is expected O(1). Not for concurrent use.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,7 @@ class GhostQueue {
 
   static Key key_of(RowId row) { return static_cast<Key>(row ^ (row >> 32)); }
 
-  /// Remembers `length` keys, and one more between a push and the next take.
+  /// Holds `length` keys, and one more between a push and the next take.
   explicit GhostQueue(std::uint32_t length) : queue_(length + 1) {}
 
   static std::size_t bytes(std::uint32_t length) { return KeyQueue<Key>::bytes(length + 1); }
@@ -28,12 +28,12 @@ class GhostQueue {
     queue_.push(key);
   }
 
-  /// Whether the queue holds `key`, which then leaves it. Room for a row is made before it is asked
-  /// after: the key pushed for that does not push this one out.
+  /// Removes `key`; false if the queue does not hold it. An insertion evicts before it takes its
+  /// key: the key pushed by that eviction does not push this one out.
   bool take(Key key) {
-    const bool held = queue_.take(key);
+    const bool is_ghost = queue_.take(key);
     trim();
-    return held;
+    return is_ghost;
   }
 
  private:

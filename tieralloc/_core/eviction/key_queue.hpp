@@ -1,11 +1,12 @@
-// key_queue.hpp: keys in order, with removal from the middle.
+// key_queue.hpp: a first-in first-out queue of keys with lookup and removal by key.
 //
-// A first-in first-out queue of bounded length in memory taken once, every call expected O(1). A
-// key may be in it more than once. Not for concurrent use.
+// All memory is allocated at construction; every call is expected O(1). A key may be in the queue
+// more than once. Not for concurrent use.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <utility>
 #include <vector>
 
 #include "base/types.hpp"
@@ -16,11 +17,11 @@ namespace tieralloc {
 template <typename Key>
 class KeyQueue {
  public:
-  /// Where a key lies as long as it is in the queue, below the length.
+  /// The place of a key while it is in the queue, below the length.
   using Entry = std::uint32_t;
   static constexpr Entry kNoEntry = kNoSlot;
 
-  /// Holds `length` keys.
+  /// Holds up to `length` keys.
   explicit KeyQueue(std::uint32_t length)
       : order_(length, kLists), keys_(length), chain_(length), chain_heads_(length, kNoEntry) {
     for (Entry entry = 0; entry < length; ++entry) order_.push_back(kFree, entry);
@@ -37,7 +38,7 @@ class KeyQueue {
 
   bool contains(Key key) const { return find(key) != kNoEntry; }
 
-  /// Where a key lies, of several the last one pushed; kNoEntry where there is none.
+  /// The entry of a key, the last one pushed if there are several; kNoEntry if there is none.
   Entry find(Key key) const {
     Entry entry = chain_heads_[chain_of(key)];
     while (entry != kNoEntry && keys_[entry] != key) entry = chain_[entry];
@@ -57,16 +58,28 @@ class KeyQueue {
     return entry;
   }
 
-  /// Makes a key the newest one.
+  /// Makes an entry the newest one.
   void renew(Entry entry) {
     order_.erase(entry);
     order_.push_back(kQueue, entry);
   }
 
-  /// Where the oldest key lies. Not for an empty queue.
+  /// Renews the entry of a key, or pushes the key, popping the oldest one if the queue is full. The
+  /// second value is true if the key was pushed.
+  std::pair<Entry, bool> renew_or_push(Key key) {
+    const Entry entry = find(key);
+    if (entry != kNoEntry) {
+      renew(entry);
+      return {entry, false};
+    }
+    if (full()) pop();
+    return {push(key), true};
+  }
+
+  /// The entry of the oldest key. Not for an empty queue.
   Entry oldest() const { return order_.front(kQueue); }
 
-  /// Takes the oldest key out. Not for an empty queue.
+  /// Removes the oldest key. Not for an empty queue.
   Key pop() {
     const Entry entry = oldest();
     const Key key = keys_[entry];
@@ -74,7 +87,7 @@ class KeyQueue {
     return key;
   }
 
-  /// Takes out the key that lies there.
+  /// Removes an entry.
   void erase(Entry entry) {
     Entry* link = &chain_heads_[chain_of(keys_[entry])];
     while (*link != entry) link = &chain_[*link];
@@ -84,7 +97,7 @@ class KeyQueue {
     --size_;
   }
 
-  /// Takes one of these keys out; false where there is none.
+  /// Removes one occurrence of a key; false if there is none.
   bool take(Key key) {
     const Entry entry = find(key);
     if (entry == kNoEntry) return false;
@@ -103,7 +116,7 @@ class KeyQueue {
   std::uint32_t size_ = 0;
   SlotLists order_;                 ///< of entries, not slots
   std::vector<Key> keys_;           ///< by entry
-  std::vector<Entry> chain_;        ///< by entry: the next one of the same hash
+  std::vector<Entry> chain_;        ///< by entry: the next entry of the same hash
   std::vector<Entry> chain_heads_;  ///< by hash
 };
 

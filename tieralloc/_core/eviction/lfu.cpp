@@ -1,10 +1,11 @@
-// lfu.cpp: least frequently used, among equals the least recently used.
+// lfu.cpp: least frequently used, ties broken by least recently used (Shah, Mitra and Matani, "An
+// O(1) algorithm for implementing the LFU cache eviction scheme", 2010).
 //
-// Rows of one frequency share a bucket, a list in the order of their last hits; the buckets in use
-// form a list in ascending frequency, so that a hit moves a row to the next bucket or to a new one
-// right after its own (Shah, Mitra and Matani, "An O(1) algorithm for implementing the LFU cache
-// eviction scheme", 2010). There are never more buckets in use than rows, nor than slots while one
-// row is between two.
+//   insert: append the row to the bucket of frequency 1
+//   hit:    move the row to the bucket of the next frequency, created if it does not exist
+//   evict:  evict the first row of the bucket of the lowest frequency
+// A bucket is the list of the rows of one frequency in the order of their last hits. The buckets in
+// use form a list in ascending frequency. Their number never exceeds the number of slots.
 #include <limits>
 
 #include "eviction/registry.hpp"
@@ -106,9 +107,9 @@ class Lfu final : public EvictionPolicy {
     buckets_.push_front(kFree, bucket);
   }
 
-  SlotLists rows_;     ///< a list a bucket
-  SlotLists buckets_;  ///< of buckets, not slots
-  std::vector<Bucket> bucket_of_;
+  SlotLists rows_;                        ///< a list per bucket
+  SlotLists buckets_;                     ///< of buckets, not slots
+  std::vector<Bucket> bucket_of_;         ///< by slot
   std::vector<std::uint32_t> frequency_;  ///< by bucket
 };
 

@@ -1,4 +1,4 @@
-// lru.cpp: least recently used. The list runs from the least to the most recent hit.
+// lru.cpp: least recently used. The list is in the order of the last hits, the most recent last.
 #include "eviction/registry.hpp"
 #include "eviction/slot_lists.hpp"
 

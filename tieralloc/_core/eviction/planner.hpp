@@ -1,12 +1,12 @@
-// planner.hpp: what a policy that decides ahead of need does between lookups.
+// planner.hpp: the interface of the work that an eviction policy does between lookups.
 //
-// A store's background thread and the simulator drive a planner step by step: collect, begin_sample
-// and observe for each sample, evaluate, apply, then evictions down to the reserve, then
-// take_prefetches. The simulator makes a step after each access, a store one after each drained
-// batch of accesses.
+// A store's background thread and the simulator run a planner in steps:
+//   collect; begin_sample and observe for each sample; evaluate; apply
+//   evict rows until `reserve` slots are free; take_prefetches
+// The simulator runs a step after each access, a store after each drained batch of accesses.
 //
-// Concurrency: one thread at a time makes a step. Its calls marked "owner" are serialised with the
-// calls of the EvictionPolicy; the others may run beside them.
+// Concurrency: one thread at a time runs a step. Calls marked "owner" are serialised with the calls
+// of the EvictionPolicy; the other calls may run beside those.
 #pragma once
 
 #include <span>
@@ -16,14 +16,14 @@
 
 namespace tieralloc {
 
-/// The tier that a policy decides for.
+/// A read-only view of the policy's tier.
 class TierView {
  public:
   virtual ~TierView() = default;
 
   virtual bool is_resident(RowId row) const = 0;
 
-  /// Owner: the slot of a row, kNoSlot where it is not resident.
+  /// Owner: the slot of a row; kNoSlot if it is not resident.
   virtual Slot find_slot(RowId row) const = 0;
 
   /// Owner: the row in a slot that the policy holds.
@@ -34,13 +34,13 @@ class Planner {
  public:
   virtual ~Planner() = default;
 
-  /// Owner: finds the rows to evaluate. True where more are left than one step takes.
+  /// Owner: collects rows to evaluate. True if rows are left for another step.
   virtual bool collect(const TierView& tier) {
     (void)tier;
     return false;
   }
 
-  /// The accesses that follow are of the next sample.
+  /// Starts the next sample.
   virtual void begin_sample() {}
 
   virtual void observe(std::span<const RowId> rows) { (void)rows; }
@@ -50,13 +50,13 @@ class Planner {
   /// Owner: puts the decisions into effect.
   virtual void apply(const TierView& tier) { (void)tier; }
 
-  /// Owner: slots to keep free, so that a miss evicts nothing.
+  /// Owner: slots to keep free, so that a miss need not evict.
   virtual Slot reserve() const { return 0; }
 
-  /// Appends the rows to prefetch, the most wanted first.
+  /// Appends the rows to prefetch, in order of priority.
   virtual void take_prefetches(std::vector<RowId>& rows) { (void)rows; }
 
-  /// DRAM that it takes, with its policy.
+  /// Bytes of DRAM of the planner and its policy.
   virtual std::size_t bytes() const { return 0; }
 };
 

@@ -1,10 +1,10 @@
-// policy.hpp: what decides which resident row leaves the fast tier.
+// policy.hpp: the interface of eviction policies, which choose the victims of the fast tier.
 //
-// A policy sees slots and row numbers only, never bytes: the store and the simulator run the same
-// objects. Every call is O(1), amortised.
+// A policy handles slots and row numbers only, never bytes: the store and the simulator run the
+// same objects. Every call is O(1), amortised.
 //
-// Concurrency: the owner serialises all calls, with one exception. Where `touch_is_concurrent()`
-// holds, `touch` and `find_saturated` may run in any number of threads beside each other and beside
+// Concurrency: the owner serialises all calls, with one exception. If `touch_is_concurrent()` is
+// true, `touch` and `find_saturated` may run in any number of threads beside each other and beside
 // any other call.
 #pragma once
 
@@ -20,7 +20,8 @@
 
 namespace tieralloc {
 
-/// Told, inside a call to its policy, that a slot is saturated no more.
+/// Notified by a policy, inside a call to it, that a slot is no longer saturated: access
+/// notifications of it are needed again.
 class SaturationObserver {
  public:
   virtual ~SaturationObserver() = default;
@@ -28,12 +29,10 @@ class SaturationObserver {
 };
 
 struct EvictionConfig {
-  std::uint32_t capacity;  ///< most rows resident at a time, what ratios such as S3-FIFO's small
-                           ///< queue are taken of
-  std::uint32_t
-      slots;  ///< slots are 0 … slots-1; at least `capacity`, the rest are spares in transit
-  std::uint64_t seed = 0;                  ///< for policies that draw at random
-  SaturationObserver* observer = nullptr;  ///< null: nobody relies on find_saturated
+  std::uint32_t capacity;  ///< max resident rows; ratios such as S3-FIFO's small queue refer to it
+  std::uint32_t slots;     ///< slots are 0 … slots-1; at least `capacity`, to allow for spare slots
+  std::uint64_t seed = 0;  ///< random seed
+  SaturationObserver* observer = nullptr;  ///< null: find_saturated is not used
 };
 
 class Planner;
@@ -42,29 +41,29 @@ class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
 
-  /// What the policy does between lookups (planner.hpp), alive as long as it; null: nothing.
+  /// The policy's planner (planner.hpp), owned by the policy; null if it has none.
   virtual Planner* planner() { return nullptr; }
 
-  /// `row` became resident in `slot`, which the policy does not hold.
+  /// Inserts `row`, now resident in `slot`, a slot that the policy does not hold.
   virtual void insert(Slot slot, RowId row) = 0;
 
-  /// As `insert`, for a row that was fetched ahead and that nobody has asked for yet.
+  /// As `insert`, for a prefetched row that no lookup has used yet.
   virtual void insert_prefetched(Slot slot, RowId row) { insert(slot, row); }
 
-  /// Hits, in the order of access. Slots that the policy does not hold (pinned, leaving) are passed
-  /// over.
+  /// Access notification: hits on `slots`, in order of access. Slots that the policy does not hold
+  /// (pinned, being evicted) are ignored.
   virtual void touch(std::span<const Slot> slots) = 0;
 
-  /// Chooses the row to leave and forgets it; kNoSlot where the policy holds none.
+  /// Chooses a victim and removes it; kNoSlot if the policy holds no slot.
   virtual Slot evict() = 0;
 
-  /// Forgets a held slot that leaves for another reason: pinned, dropped by its owner.
+  /// Removes a held slot for another reason than eviction: it is pinned, or its owner drops it.
   virtual void remove(Slot slot) = 0;
 
-  /// The row in `from` lives in `to` from now on, and keeps its standing.
+  /// Moves the row in slot `from` to slot `to`, with its place in the eviction order.
   virtual void move(Slot from, Slot to) = 0;
 
-  /// Whether a row just missed deserves a slot; false serves it past the fast tier (bypass).
+  /// Whether to admit a missed row; false bypasses the fast tier.
   virtual bool admits(RowId row) {
     (void)row;
     return true;
@@ -72,10 +71,10 @@ class EvictionPolicy {
 
   virtual bool touch_is_concurrent() const { return false; }
 
-  /// Finds the slots of which touches change nothing, from now until the observer is told: then
-  /// nobody needs to tell them. Writes their places in `slots` to `places`, which has room for all,
-  /// and returns how many there are. May run wherever a concurrent `touch` may, whose races it
-  /// shares: an error of one in an estimate.
+  /// Finds saturated slots: until the observer is notified, the caller may omit access
+  /// notifications of them, because those change nothing. Writes their positions in `slots` to
+  /// `places`, which has room for all, and returns their number. Concurrent calls are allowed, and
+  /// race, as for `touch`.
   virtual std::size_t find_saturated(std::span<const Slot> slots, std::uint32_t* places) const {
     (void)slots;
     (void)places;
@@ -83,14 +82,15 @@ class EvictionPolicy {
   }
 };
 
-/// Names that make_eviction_policy knows, in the order they are listed to users.
+/// Names that make_eviction_policy accepts, in the order of the user documentation.
 std::vector<std::string> eviction_policy_names();
 
-/// Throws std::invalid_argument naming the known policies where `name` is none of them.
+/// Throws std::invalid_argument for an unknown name, naming the known ones, and for an invalid
+/// configuration.
 std::unique_ptr<EvictionPolicy> make_eviction_policy(std::string_view name,
                                                      const EvictionConfig& config);
 
-/// Bytes of memory that the named policy takes for `config`, known before it is made.
+/// Bytes of memory of the named policy for `config`; throws as make_eviction_policy does.
 std::size_t eviction_policy_bytes(std::string_view name, const EvictionConfig& config);
 
 }  // namespace tieralloc

@@ -8,10 +8,10 @@ namespace tieralloc {
 namespace {
 
 std::uint32_t checked(std::uint32_t eviction_speed) {
-  if (eviction_speed <= PriorityPolicy::kMostEvictionSpeed) return eviction_speed;
-  throw std::invalid_argument("eviction_speed is " + std::to_string(eviction_speed) +
-                              ", expected at most " +
-                              std::to_string(PriorityPolicy::kMostEvictionSpeed));
+  if (eviction_speed <= PriorityPolicy::kMaxEvictionSpeed) return eviction_speed;
+  throw std::invalid_argument("eviction_speed: too high; expected at most " +
+                              std::to_string(PriorityPolicy::kMaxEvictionSpeed) + ", got " +
+                              std::to_string(eviction_speed));
 }
 
 }  // namespace
@@ -29,7 +29,7 @@ void PriorityPolicy::set_priority(Slot slot, std::uint32_t priority) {
 
 void PriorityPolicy::insert(Slot slot, RowId) {
   append(slot, eviction_speed_);
-  ++held_;
+  ++num_slots_;
 }
 
 void PriorityPolicy::touch(std::span<const Slot> slots) {
@@ -39,7 +39,7 @@ void PriorityPolicy::touch(std::span<const Slot> slots) {
 }
 
 Slot PriorityPolicy::evict() {
-  if (held_ == 0) return kNoSlot;
+  if (num_slots_ == 0) return kNoSlot;
   while (rows_.empty(lowest_)) lowest_ = (lowest_ + 1) % levels();
   const Slot victim = rows_.front(lowest_);
   remove(victim);
@@ -48,7 +48,7 @@ Slot PriorityPolicy::evict() {
 
 void PriorityPolicy::remove(Slot slot) {
   rows_.erase(slot);
-  --held_;
+  --num_slots_;
 }
 
 void PriorityPolicy::move(Slot from, Slot to) {

@@ -1,10 +1,12 @@
-// priority.hpp: rows leave by priorities that somebody else sets (RecMG, HPCA 2025: the buffer).
+// priority.hpp: evicts rows by priorities that its caller sets (the buffer of RecMG, HPCA 2025).
 //
-// Priorities are 0 … eviction_speed + 1, and the lowest goes first, of equal ones what got its
-// priority first. Whenever no row of priority 0 is left, all priorities fall by one: a row that
-// nobody raises leaves after as many such rounds as its priority says. A new row, and one that is
-// hit, has `eviction_speed` until more is known of it. No call looks at more than a row and the
-// priorities there are.
+//   insert: priority = eviction_speed
+//   hit:    priority = max(priority, eviction_speed)
+//   set:    priority = min(priority, eviction_speed + 1)
+//   evict:  while no row has priority 0: decrement all priorities
+//           evict the row of priority 0 that got its priority first
+// The lists of rows by priority form a ring; a decrement of all priorities advances its start. A
+// call takes O(1), an eviction at most O(eviction_speed).
 #pragma once
 
 #include <cstdint>
@@ -17,19 +19,19 @@ namespace tieralloc {
 
 class PriorityPolicy final : public EvictionPolicy {
  public:
-  static constexpr std::uint32_t kMostEvictionSpeed = 254;
+  static constexpr std::uint32_t kMaxEvictionSpeed = 254;
 
-  /// Throws std::invalid_argument for an eviction speed that is higher.
+  /// Throws std::invalid_argument for an eviction speed above kMaxEvictionSpeed.
   PriorityPolicy(const EvictionConfig& config, std::uint32_t eviction_speed);
 
   static std::size_t bytes(const EvictionConfig& config) {
-    return SlotLists::bytes(config.slots, kMostEvictionSpeed + 2) +
+    return SlotLists::bytes(config.slots, kMaxEvictionSpeed + 2) +
            config.slots * sizeof(std::uint8_t);
   }
 
   std::uint32_t highest() const { return eviction_speed_ + 1; }
 
-  /// Of a slot that is held, and up to the highest there is; others are passed over, or cut short.
+  /// Sets the priority of a held slot, clamped to `highest()`; ignores other slots.
   void set_priority(Slot slot, std::uint32_t priority);
 
   void insert(Slot slot, RowId row) override;
@@ -44,8 +46,8 @@ class PriorityPolicy final : public EvictionPolicy {
   void append(Slot slot, std::uint32_t priority);
 
   std::uint32_t eviction_speed_;
-  std::uint32_t lowest_ = 0;  ///< the list of priority 0; each further one is the next, in a circle
-  std::uint32_t held_ = 0;
+  std::uint32_t lowest_ = 0;  ///< list of priority 0; that of priority p is p lists further, modulo
+  std::uint32_t num_slots_ = 0;
   SlotLists rows_;
   std::vector<std::uint8_t> list_of_;  ///< by slot
 };

@@ -1,4 +1,4 @@
-// random.cpp: any resident row, all equally likely.
+// random.cpp: evicts a resident row chosen uniformly at random.
 #include "base/split_mix.hpp"
 #include "eviction/registry.hpp"
 
@@ -7,8 +7,8 @@ namespace {
 
 class Random final : public EvictionPolicy {
  public:
-  explicit Random(const EvictionConfig& config) : random_(config.seed), position_(config.slots) {
-    held_.reserve(config.slots);
+  explicit Random(const EvictionConfig& config) : random_(config.seed), position_of_(config.slots) {
+    slots_.reserve(config.slots);
   }
 
   static std::size_t bytes(const EvictionConfig& config) {
@@ -19,34 +19,34 @@ class Random final : public EvictionPolicy {
   void touch(std::span<const Slot>) override {}
 
   void insert(Slot slot, RowId) override {
-    position_[slot] = static_cast<std::uint32_t>(held_.size());
-    held_.push_back(slot);
+    position_of_[slot] = static_cast<std::uint32_t>(slots_.size());
+    slots_.push_back(slot);
   }
 
   Slot evict() override {
-    if (held_.empty()) return kNoSlot;
-    const Slot victim = held_[random_.below(static_cast<std::uint32_t>(held_.size()))];
+    if (slots_.empty()) return kNoSlot;
+    const Slot victim = slots_[random_.below(static_cast<std::uint32_t>(slots_.size()))];
     remove(victim);
     return victim;
   }
 
   void remove(Slot slot) override {
-    const Slot last = held_.back();
-    held_.pop_back();
-    if (last != slot) place(last, position_[slot]);
+    const Slot last = slots_.back();
+    slots_.pop_back();
+    if (last != slot) place(last, position_of_[slot]);
   }
 
-  void move(Slot from, Slot to) override { place(to, position_[from]); }
+  void move(Slot from, Slot to) override { place(to, position_of_[from]); }
 
  private:
   void place(Slot slot, std::uint32_t position) {
-    held_[position] = slot;
-    position_[slot] = position;
+    slots_[position] = slot;
+    position_of_[slot] = position;
   }
 
   SplitMix64 random_;
-  std::vector<Slot> held_;               ///< in no order
-  std::vector<std::uint32_t> position_;  ///< by slot, in held_
+  std::vector<Slot> slots_;                 ///< held slots, in no order
+  std::vector<std::uint32_t> position_of_;  ///< by slot: its position in slots_
 };
 
 }  // namespace

@@ -1,3 +1,4 @@
+// registry.cpp: finds an eviction policy by its name and checks its configuration.
 #include "eviction/registry.hpp"
 
 #include <array>
@@ -8,30 +9,27 @@ namespace {
 
 constexpr std::array kKinds{&kLru, &kLfu, &kClock, &kSieve, &kS3Fifo, &kRandom};
 
-/// The lists keep their heads in the same numbering as the slots, LFU one a slot.
+/// SlotLists number their list heads after the slots, and LFU has one list per slot.
 constexpr std::uint32_t kMaxSlots = (kNoSlot - 2) / 2;
 
 const PolicyKind& find_kind(std::string_view name) {
   for (const PolicyKind* kind : kKinds) {
     if (name == kind->name) return *kind;
   }
-  std::string message = "eviction policy '" + std::string(name) + "' is unknown; known are";
-  const char* separator = " ";
+  std::string known;
   for (const PolicyKind* kind : kKinds) {
-    message += separator + std::string(kind->name);
-    separator = ", ";
+    known += (known.empty() ? "" : ", ") + std::string(kind->name);
   }
-  throw std::invalid_argument(message);
+  throw std::invalid_argument("policy '" + std::string(name) + "' is unknown; known are " + known);
 }
 
 void check(const EvictionConfig& config) {
   if (config.capacity < 1) {
-    throw std::invalid_argument("an eviction policy needs a capacity of at least 1 row, got 0");
+    throw std::invalid_argument("capacity: too small; expected at least 1 row, got 0");
   }
   if (config.slots < config.capacity || config.slots > kMaxSlots) {
-    throw std::invalid_argument("an eviction policy for " + std::to_string(config.capacity) +
-                                " rows needs as many slots or more, up to " +
-                                std::to_string(kMaxSlots) + ", got " +
+    throw std::invalid_argument("slots: out of range; expected " + std::to_string(config.capacity) +
+                                " to " + std::to_string(kMaxSlots) + ", got " +
                                 std::to_string(config.slots));
   }
 }

@@ -1,6 +1,6 @@
-// registry.hpp: how a policy makes itself known.
+// registry.hpp: the list of eviction policies.
 //
-// A policy is a file of its own that defines its PolicyKind; registry.cpp lists them.
+// Each policy has a file of its own, which defines its PolicyKind; registry.cpp lists them all.
 #pragma once
 
 #include <cstddef>
@@ -16,8 +16,8 @@ struct PolicyKind {
   std::size_t (*bytes)(const EvictionConfig& config);
 };
 
-/// The kind of a policy class with a constructor from EvictionConfig and a static `bytes` that
-/// says what an object takes beyond itself.
+/// The kind of a policy class with a constructor from EvictionConfig and a static `bytes`, the
+/// bytes that an object allocates.
 template <typename Policy>
 constexpr PolicyKind policy_kind(const char* name) {
   return {name,

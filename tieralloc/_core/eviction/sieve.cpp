@@ -1,39 +1,38 @@
 // sieve.cpp: SIEVE (Zhang et al., "SIEVE is simpler than LRU", NSDI 2024, algorithm 1).
 //
-// A queue from the oldest to the newest row, and a hand that walks it in that direction and starts
-// over at the end: a visited row loses its mark and stays where it is, the first one without
-// leaves.
-#include "eviction/marks.hpp"
+//   insert: append the row to the queue with a clear reference bit
+//   hit:    set the reference bit
+//   evict:  while the bit of the row at the hand is set:
+//             clear it and advance the hand towards the newest row, from there to the oldest
+//           evict the row at the hand; the hand stays at the next one
+// Unlike in CLOCK, a row with a set bit keeps its place in the queue.
+#include "eviction/reference_bits.hpp"
 #include "eviction/registry.hpp"
 #include "eviction/slot_lists.hpp"
 
 namespace tieralloc {
 namespace {
 
-class Sieve final : public EvictionPolicy {
+class Sieve final : public ReferenceBitPolicy {
  public:
-  explicit Sieve(const EvictionConfig& config) : queue_(config.slots, 1), marks_(config, 1) {}
+  explicit Sieve(const EvictionConfig& config)
+      : ReferenceBitPolicy(config, 1), queue_(config.slots, 1) {}
 
   static std::size_t bytes(const EvictionConfig& config) {
-    return SlotLists::bytes(config.slots, 1) + Marks::bytes(config.slots);
-  }
-
-  bool touch_is_concurrent() const override { return true; }
-  void touch(std::span<const Slot> slots) override { marks_.raise(slots); }
-  std::size_t find_saturated(std::span<const Slot> slots, std::uint32_t* places) const override {
-    return marks_.find_saturated(slots, places);
+    return SlotLists::bytes(config.slots, 1) + ReferenceBits::bytes(config.slots);
   }
 
   void insert(Slot slot, RowId) override {
-    marks_.clear(slot);
+    reference_bits_.clear(slot);
     queue_.push_back(0, slot);
-    ++held_;
+    ++num_slots_;
   }
 
   Slot evict() override {
     Slot candidate = or_oldest(hand_);
-    // Hits beside this call can mark rows as fast as it clears them: one round is enough.
-    for (std::uint32_t chances = held_; chances > 0 && marks_.lower(candidate); --chances) {
+    // Concurrent hits can set bits as fast as this loop clears them: one revolution at most.
+    for (std::uint32_t chances = num_slots_; chances > 0; --chances) {
+      if (!reference_bits_.decrement(candidate)) break;
       candidate = or_oldest(queue_.next(candidate));
     }
     if (candidate == kNoSlot) return kNoSlot;
@@ -45,22 +44,22 @@ class Sieve final : public EvictionPolicy {
   void remove(Slot slot) override {
     if (slot == hand_) hand_ = queue_.next(slot);
     queue_.erase(slot);
-    --held_;
+    --num_slots_;
   }
 
   void move(Slot from, Slot to) override {
     if (from == hand_) hand_ = to;
     queue_.move(from, to);
-    marks_.set(to, marks_.get(from));
+    reference_bits_.set(to, reference_bits_.get(from));
   }
 
  private:
   Slot or_oldest(Slot slot) const { return slot != kNoSlot ? slot : queue_.front(0); }
 
-  SlotLists queue_;
-  Marks marks_;
-  Slot hand_ = kNoSlot;  ///< kNoSlot: past the newest, the next walk starts at the oldest
-  std::uint32_t held_ = 0;
+  SlotLists queue_;  ///< oldest row first
+  Slot hand_ =
+      kNoSlot;  ///< kNoSlot: beyond the newest row, so the next search starts at the oldest
+  std::uint32_t num_slots_ = 0;
 };
 
 }  // namespace

@@ -1,7 +1,7 @@
-// slot_lists.hpp: circular doubly linked lists of slots that share one pair of links a slot.
+// slot_lists.hpp: circular doubly linked lists of slots, with one pair of links per slot.
 //
-// A slot is in one list at a time or in none. All links are made at construction; every call is
-// O(1). Not for concurrent use.
+// A slot is in one list or in none. All memory is allocated at construction; every call is O(1).
+// Not for concurrent use.
 #pragma once
 
 #include <cassert>
@@ -15,7 +15,7 @@ namespace tieralloc {
 
 class SlotLists {
  public:
-  using List = std::uint32_t;  ///< which list, from 0
+  using List = std::uint32_t;  ///< number of a list, from 0
 
   SlotLists(std::uint32_t slots, std::uint32_t lists)
       : slots_(slots), links_(std::size_t{slots} + lists, Link{kNoSlot, kNoSlot}) {
@@ -29,7 +29,7 @@ class SlotLists {
   bool contains(Slot slot) const { return links_[slot].next != kNoSlot; }
   bool empty(List list) const { return links_[slots_ + list].next == slots_ + list; }
 
-  /// First and last of a list; kNoSlot where it is empty.
+  /// First and last slot of a list; kNoSlot if it is empty.
   Slot front(List list) const { return slot_or_none(links_[slots_ + list].next); }
   Slot back(List list) const { return slot_or_none(links_[slots_ + list].prev); }
 
@@ -40,18 +40,18 @@ class SlotLists {
   void push_front(List list, Slot slot) { link(slot, slots_ + list, links_[slots_ + list].next); }
   void push_back(List list, Slot slot) { link(slot, links_[slots_ + list].prev, slots_ + list); }
 
-  /// Puts `slot`, which is in no list, right after `before`, which is in one.
+  /// Inserts `slot`, which is in no list, right after `before`, which is in a list.
   void insert_after(Slot before, Slot slot) { link(slot, before, links_[before].next); }
 
   void erase(Slot slot) {
     assert(contains(slot));
-    const Link gone = links_[slot];
-    links_[gone.prev].next = gone.next;
-    links_[gone.next].prev = gone.prev;
+    const Link removed = links_[slot];
+    links_[removed.prev].next = removed.next;
+    links_[removed.next].prev = removed.prev;
     links_[slot] = {kNoSlot, kNoSlot};
   }
 
-  /// `to`, which is in no list, takes the place of `from`.
+  /// Replaces `from` in its list by `to`, which is in no list.
   void move(Slot from, Slot to) {
     const Slot before = links_[from].prev;
     erase(from);
@@ -74,7 +74,7 @@ class SlotLists {
   }
 
   std::uint32_t slots_;
-  std::vector<Link> links_;  ///< a link a slot, then the head of each list
+  std::vector<Link> links_;  ///< one per slot, then one per list: its head
 };
 
 }  // namespace tieralloc

@@ -1,7 +1,9 @@
-// back_off.hpp: how long to leave alone what did not pay.
+// back_off.hpp: exponential back-off of an attempt that fails.
 //
-// Each failure waits twice as long as the one before, up to a bound; a success starts over. So what
-// never pays costs a bounded and falling share of what it would cost. Not for concurrent use.
+//   failure: wait; the next wait is twice as long, up to a maximum
+//   success: the next wait is the minimum again
+// A probe that always fails thus takes a bounded and decreasing share of the time. Not for
+// concurrent use.
 #pragma once
 
 #include <algorithm>
@@ -11,22 +13,22 @@ namespace tieralloc {
 
 class BackOff {
  public:
-  BackOff(std::uint64_t shortest, std::uint64_t longest)
-      : shortest_(shortest), longest_(longest), next_(shortest) {}
+  BackOff(std::uint64_t min_wait, std::uint64_t max_wait)
+      : min_wait_(min_wait), max_wait_(max_wait), next_wait_(min_wait) {}
 
-  /// How long to wait after one more failure.
+  /// Returns the wait after a failure.
   std::uint64_t fail() {
-    const std::uint64_t wait = next_;
-    next_ = std::min(2 * next_, longest_);
+    const std::uint64_t wait = next_wait_;
+    next_wait_ = std::min(2 * next_wait_, max_wait_);
     return wait;
   }
 
-  void succeed() { next_ = shortest_; }
+  void succeed() { next_wait_ = min_wait_; }
 
  private:
-  std::uint64_t shortest_;
-  std::uint64_t longest_;
-  std::uint64_t next_;
+  std::uint64_t min_wait_;
+  std::uint64_t max_wait_;
+  std::uint64_t next_wait_;
 };
 
 }  // namespace tieralloc

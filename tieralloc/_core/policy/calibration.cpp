@@ -1,3 +1,4 @@
+// calibration.cpp: matches accesses with predictions and updates the offsets.
 #include "policy/calibration.hpp"
 
 #include <algorithm>
@@ -10,7 +11,7 @@ namespace tieralloc {
 namespace {
 
 constexpr float kDecay = 1 - 1.0f / 4000;  // per outcome
-constexpr float kPrior = 5;                // outcomes, as predicted
+constexpr float kPrior = 5;                // outcomes assumed to have come true
 
 std::size_t ring_size(std::uint32_t capacity) {
   return std::bit_ceil(std::clamp<std::size_t>(capacity / 8, 64, 1 << 14));
@@ -29,7 +30,7 @@ std::size_t Calibration::place_of(RowId row) const {
   return SplitMix64::mix(row) & (places_.size() - 1);
 }
 
-void Calibration::predict(RowId row, Value value, std::uint32_t elapsed, std::uint32_t now) {
+void Calibration::add_prediction(RowId row, Value value, std::uint32_t elapsed, std::uint32_t now) {
   Place& place = places_[place_of(row)];
   if (place != kNoPlace || end_ - begin_ == ring_.size()) return;
   place = end_;
@@ -38,23 +39,23 @@ void Calibration::predict(RowId row, Value value, std::uint32_t elapsed, std::ui
                                         static_cast<std::uint16_t>(value), 0};
 }
 
-void Calibration::note_use(RowId row, Place& place, std::uint32_t now) {
+void Calibration::record_use(RowId row, Place& place, std::uint32_t now) {
   Prediction& prediction = ring_[place & (ring_.size() - 1)];
   if (prediction.row != row || prediction.at == now) return;
   prediction.outcome = map_.outcome(now - prediction.at);
   place = kNoPlace;
 }
 
-void Calibration::settle(std::uint32_t now) {
-  while (begin_ != end_ && now - ring_[begin_ & (ring_.size() - 1)].at > map_.longest()) {
-    settle_oldest();
+void Calibration::expire(std::uint32_t now) {
+  while (begin_ != end_ && now - ring_[begin_ & (ring_.size() - 1)].at > map_.max_horizon()) {
+    expire_oldest();
   }
 }
 
-void Calibration::settle_oldest() {
+void Calibration::expire_oldest() {
   const Prediction& prediction = ring_[begin_ & (ring_.size() - 1)];
-  float& outcome = outcomes_[prediction.cell];
-  float& predicted = predictions_[prediction.cell];
+  float& outcome = outcome_sums_[prediction.cell];
+  float& predicted = prediction_sums_[prediction.cell];
   outcome = outcome * kDecay + prediction.outcome;
   predicted = predicted * kDecay +
               std::exp2(static_cast<float>(prediction.value) / kValuesPerOctave + kLowestValue);

@@ -1,12 +1,16 @@
-// calibration.hpp: corrects predicted values by outcomes.
+// calibration.hpp: corrects predicted values by observed outcomes.
 //
-// Some residents' values are noted as predictions. Each comes out by the row's next access, or by
-// the time after which a use counts for nothing. By octaves of the value and of the time since its
-// evaluation, outcomes and predictions are summed, both decayed by half per some thousand outcomes;
-// values are multiplied by their ratio from then on. This is what makes a model survive popularity
-// that shifts. Bounded, all memory taken at construction; each call O(1), amortised.
+//   add_prediction(row): append (row, value) to a ring, if it has room
+//   observe(row):        the outcome of the row's prediction = CurveMap::outcome(accesses since)
+//   expire:              for predictions older than the longest horizon (no access: outcome 0):
+//                          outcomes[cell] and predictions[cell] += theirs, both decayed
+//                          offset[cell] = log2(outcomes[cell] ÷ predictions[cell])
+//   corrected(value):    value + offset[cell]; values are logarithms
+// A cell is an octave of the value and an octave of the time since the evaluation. Calibration lets
+// a model follow shifts of popularity after its training.
 //
-// Concurrency: not for concurrent use, but `corrected` may run beside all other calls.
+// All memory is allocated at construction; every call is O(1), amortised. Not for concurrent use,
+// except that `corrected` may run beside all other calls.
 #pragma once
 
 #include <array>
@@ -22,29 +26,29 @@ namespace tieralloc {
 
 class Calibration {
  public:
-  /// Of a tier of `capacity` rows.
+  /// For a tier of `capacity` rows.
   Calibration(const CurveMap& map, std::uint32_t capacity);
 
   static std::size_t bytes(std::uint32_t capacity);
 
-  /// A value, corrected; `elapsed` accesses after the row's evaluation.
+  /// Returns a value corrected by outcomes, `elapsed` accesses after the row's evaluation.
   Value corrected(Value value, std::uint32_t elapsed) const {
     const auto sum = static_cast<std::int32_t>(value) +
                      offsets_[cell_of(value, elapsed)].load(std::memory_order_relaxed);
     return static_cast<Value>(sum < 0 ? 0 : sum > std::int32_t{kMaxValue} ? kMaxValue : sum);
   }
 
-  /// Notes what is predicted of a row at access `now`, if there is room.
-  void predict(RowId row, Value value, std::uint32_t elapsed, std::uint32_t now);
+  /// Records a row's value at access `now` as a prediction, if there is room.
+  void add_prediction(RowId row, Value value, std::uint32_t elapsed, std::uint32_t now);
 
-  /// An access to a row at access `now`.
+  /// Observes access number `now`.
   void observe(RowId row, std::uint32_t now) {
     Place& place = places_[place_of(row)];
-    if (place != kNoPlace) note_use(row, place, now);
+    if (place != kNoPlace) record_use(row, place, now);
   }
 
-  /// Settles predictions whose time is over.
-  void settle(std::uint32_t now);
+  /// Evaluates predictions older than the longest horizon.
+  void expire(std::uint32_t now);
 
  private:
   using Place = std::uint32_t;
@@ -65,15 +69,15 @@ class Calibration {
     return (octave - 1) * kValues + value / kValuesPerOctave;
   }
   std::size_t place_of(RowId row) const;
-  void note_use(RowId row, Place& place, std::uint32_t now);
-  void settle_oldest();
+  void record_use(RowId row, Place& place, std::uint32_t now);
+  void expire_oldest();
 
   const CurveMap& map_;
-  std::vector<Prediction> ring_;  ///< the oldest first, from begin_ to end_
-  std::vector<Place> places_;     ///< by row's hash: in the ring, of a prediction not used yet
+  std::vector<Prediction> ring_;  ///< from begin_ to end_, the oldest first
+  std::vector<Place> places_;     ///< by row's hash: the place of its open prediction in the ring
   Place begin_ = 0, end_ = 0;
-  std::array<float, kElapsed * kValues> outcomes_{};
-  std::array<float, kElapsed * kValues> predictions_{};
+  std::array<float, kElapsed * kValues> outcome_sums_{};
+  std::array<float, kElapsed * kValues> prediction_sums_{};
   std::array<std::atomic<std::int16_t>, kElapsed * kValues> offsets_{};
 };
 

@@ -1,8 +1,9 @@
-// change_detector.hpp: finds when a difference, noisy from one observation to the next, has begun.
+// change_detector.hpp: CUSUM change detector (Page, "Continuous inspection schemes", Biometrika
+// 1954).
 //
-// A cumulative sum (CUSUM: Page, "Continuous inspection schemes", Biometrika 1954): differences are
-// added up, never below 0. However far below 0 they were before, a change is found once it has cost
-// the threshold. Not for concurrent use.
+//   sum = max(0, sum + difference); report a change if sum >= threshold
+// Because the sum never falls below 0, a change is reported once it adds up to the threshold,
+// whatever the differences were before. Not for concurrent use.
 #pragma once
 
 #include <algorithm>
@@ -11,7 +12,7 @@ namespace tieralloc {
 
 class ChangeDetector {
  public:
-  /// True once the sum has reached the threshold.
+  /// Adds a difference; true if the sum has reached the threshold.
   bool add(double difference, double threshold) {
     sum_ = std::max(0.0, sum_ + difference);
     return sum_ >= threshold;

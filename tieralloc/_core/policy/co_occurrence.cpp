@@ -1,3 +1,4 @@
+// co_occurrence.cpp: finds and updates records.
 #include "policy/co_occurrence.hpp"
 
 #include <algorithm>
@@ -39,16 +40,16 @@ const CoOccurrence::Place& CoOccurrence::bucket_of(RowId row) const {
 CoOccurrence::Record& CoOccurrence::record_of(RowId row) {
   const std::uint32_t tag = tag_of(row);
   Place* const bucket = const_cast<Place*>(&bucket_of(row));
-  Record* worst = &bucket->record;
+  Record* victim = &bucket->record;
   for (std::size_t way = 0; way < kWays; ++way) {
     Record& record = bucket[way].record;
     if (record.tag_ == tag) return record;
-    const std::uint64_t age = now_ - record.last_, other = now_ - worst->last_;
-    if (age * worst->accesses_ > other * record.accesses_) worst = &record;
+    const std::uint64_t age = now_ - record.last_, other = now_ - victim->last_;
+    if (age * victim->accesses_ > other * record.accesses_) victim = &record;
   }
-  *worst = Record{};
-  worst->tag_ = tag;
-  return *worst;
+  *victim = Record{};
+  victim->tag_ = tag;
+  return *victim;
 }
 
 const CoOccurrence::Record& CoOccurrence::observe(RowId row, bool is_cold) {
@@ -80,7 +81,7 @@ void CoOccurrence::Record::count(RowId partner) {
   if (size_ < kPartners) {
     place = size_++;
   } else {
-    place = least_counted();
+    place = min_count_partner();
     next_ = static_cast<std::uint8_t>((place + 1) % kPartners);
   }
   bottom_[place] = static_cast<std::uint8_t>(partner);
@@ -89,12 +90,12 @@ void CoOccurrence::Record::count(RowId partner) {
   times_[place] = 1;
 }
 
-/// Looks at eight of the lowest bytes at a time.
+/// Compares eight of the lowest bytes at a time.
 std::uint32_t CoOccurrence::Record::find(RowId partner) const {
   constexpr std::uint64_t kOnes = 0x0101010101010101u, kHighs = 0x8080808080808080u;
   for (std::uint32_t first = 0; first < size_; first += 8) {
     const std::uint64_t differences = word_at(&bottom_[first]) ^ (partner & 0xFF) * kOnes;
-    // The high bit of each byte that is 0; and, rarely, of one above such a byte.
+    // The high bit of each byte that is 0 and, rarely, of a byte above it.
     std::uint64_t equal = (differences - kOnes) & ~differences & kHighs;
     for (; equal != 0; equal &= equal - 1) {
       const std::uint32_t place = first + static_cast<std::uint32_t>(std::countr_zero(equal)) / 8;
@@ -104,12 +105,12 @@ std::uint32_t CoOccurrence::Record::find(RowId partner) const {
   return kPartners;
 }
 
-/// Of those counted least, the next in a circle.
-std::uint32_t CoOccurrence::Record::least_counted() const {
-  std::uint8_t least = kMaxTimes;
-  for (const std::uint8_t times : times_) least = std::min(least, times);
+/// The next partner, round-robin, among those with the lowest count.
+std::uint32_t CoOccurrence::Record::min_count_partner() const {
+  std::uint8_t min_times = kMaxTimes;
+  for (const std::uint8_t times : times_) min_times = std::min(min_times, times);
   std::uint32_t place = next_;
-  while (times_[place] != least) place = (place + 1) % kPartners;
+  while (times_[place] != min_times) place = (place + 1) % kPartners;
   return place;
 }
 

@@ -1,11 +1,15 @@
-// co_occurrence.hpp: which rows are accessed in the same samples as a row.
+// co_occurrence.hpp: counts which rows are accessed together in samples.
 //
-// A record of 256 bytes per row counts its accesses and, of up to kPartners other rows, how often
-// they came within kWindow accesses of it in a sample. Only cold accesses make a partner: those to
-// rows that had not been accessed recently, and may have to be fetched. Where both counters of a
-// record are at their most, all are halved. Records lie in buckets of two, by hash; a new row takes
-// the place of the record with the longest time since its access per access. Two rows with equal
-// tags share a record: an error in an estimate. Every call is O(1). Not for concurrent use.
+//   observe(row):
+//     for each of the last kWindow accesses of the sample, to another row:
+//       if that access was cold: count it as a partner of the row
+//       if this access is cold:  count the row as a partner of that one
+//     count the row's access; at kMaxAccesses halve all counts of its record
+// Only cold accesses make a partner: those to rows not accessed recently, which a prefetch could
+// fetch. A record takes 256 bytes; it holds the row's accesses and up to kPartners partners. A new
+// partner replaces one with the lowest count. Records lie in buckets of two, by the row's hash; a
+// new row replaces the record with the most time since its access per access. Rows with equal tags
+// share a record: an error in an estimate. Every call is O(1). Not for concurrent use.
 #pragma once
 
 #include <array>
@@ -18,7 +22,7 @@
 
 namespace tieralloc {
 
-/// Rows that a CoOccurrence takes are below this.
+/// Rows observed by a CoOccurrence must be below this.
 inline constexpr RowId kMaxPartnerRow = RowId{1} << 48;
 
 class CoOccurrence {
@@ -26,8 +30,8 @@ class CoOccurrence {
   static constexpr std::size_t kPartners = 32;
   static constexpr std::size_t kWindow = 8;
 
-  /// What is known of a row: its accesses, and its partners in no order. A search for a partner
-  /// reads one cache line and, where that may be the one, another.
+  /// The accesses of a row and its partners, in no order. A search for a partner reads one cache
+  /// line, and another one if the lowest byte of a partner matches.
   class Record {
    public:
     std::uint32_t accesses() const { return accesses_; }
@@ -35,7 +39,7 @@ class CoOccurrence {
     RowId row(std::uint32_t partner) const {
       return RowId{top_[partner]} << 40 | RowId{middle_[partner]} << 8 | bottom_[partner];
     }
-    /// How often it came with the row, as far as the row's accesses count.
+    /// Accesses of the partner near the row, decayed as the row's accesses are.
     std::uint32_t times(std::uint32_t partner) const { return times_[partner]; }
 
    private:
@@ -44,27 +48,27 @@ class CoOccurrence {
     void count(RowId partner);
     void halve();
     std::uint32_t find(RowId partner) const;
-    std::uint32_t least_counted() const;
+    std::uint32_t min_count_partner() const;
 
     std::uint32_t tag_ = 0;  ///< of the row; 0: no row
     std::uint32_t last_ = 0;
     std::uint16_t accesses_ = 0;
     std::uint8_t size_ = 0;
-    std::uint8_t next_ = 0;  ///< where the search for a partner to replace begins
+    std::uint8_t next_ = 0;                         ///< first partner considered for replacement
     std::array<std::uint8_t, kPartners> bottom_{};  ///< bits of the partners' rows
     std::array<std::uint8_t, kPartners> times_{};
     std::array<std::uint8_t, kPartners> top_{};
     std::array<std::uint32_t, kPartners> middle_{};
   };
 
-  /// Remembers at least so many rows.
+  /// Holds records of at least `capacity` rows.
   explicit CoOccurrence(std::uint32_t capacity);
 
   static std::size_t bytes(std::uint32_t capacity);
 
   void begin_sample() { position_ = 0; }
 
-  /// An access to a row, cold or not. Returns what is known of it, this access included, until the
+  /// Observes an access, cold or not. Returns the row's record, with this access, valid until the
   /// next call.
   const Record& observe(RowId row, bool is_cold);
 

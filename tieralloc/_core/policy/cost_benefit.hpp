@@ -1,11 +1,11 @@
-// cost_benefit.hpp: whether a learned policy should pause, because it costs more than it saves.
+// cost_benefit.hpp: cost-benefit controller: pauses a learned policy that costs more than it saves.
 //
-//   saved = seconds that calls waited for the slow tier * share of fetches that it avoids beyond
-//           the best simple policy
-//   cost  = CPU seconds of the policy * kSecondsPerCpuSecond
-// It is judged window by window of accesses, but not by the first one after a start, in which it
-// learns what it missed. A pause lasts a number of windows, by exponential back-off. Not for
-// concurrent use.
+//   at the end of each window of lookups:
+//     saved = seconds that calls waited for the slow tier * share of the fetches of the best simple
+//             policy that the learned policy avoids
+//     cost  = CPU seconds of the policy * kSecondsPerCpuSecond
+//     if saved < cost: pause for a number of windows, by exponential back-off
+// The first window after a start warms the policy up and is ignored. Not for concurrent use.
 #pragma once
 
 #include <algorithm>
@@ -17,33 +17,33 @@ namespace tieralloc {
 
 class CostBenefit {
  public:
-  /// Lookups of a window.
+  /// Min lookups per window.
   static constexpr std::uint64_t kWindow = 1 << 18;
-  /// Seconds of serving lost per CPU second of a thread beside it: cores share memory and caches.
+  /// Serving seconds lost per CPU second of a background thread: cores share memory and caches.
   static constexpr double kSecondsPerCpuSecond = 0.25;
 
   struct Usage {
     std::uint64_t lookups = 0;
-    double waited = 0;  ///< seconds, of all calls together
-    double cpu = 0;     ///< seconds, of the policy
+    double waited = 0;  ///< seconds of all calls together
+    double cpu = 0;     ///< seconds of the policy
   };
 
-  /// Begins a window that is not judged.
+  /// Starts a warm-up window.
   void begin(const Usage& now) {
     begin_ = now;
-    learns_ = true;
+    is_warm_up_ = true;
   }
 
   bool is_due(const Usage& now) const { return now.lookups - begin_.lookups >= kWindow; }
 
-  /// Ends a window; returns for how many lookups to pause, 0 to go on. `avoided` is the share of
-  /// the fetches that the policy avoids beyond the best simple one.
-  std::uint64_t judge(const Usage& now, double avoided) {
+  /// Ends a window; returns the lookups to pause for, 0 for no pause. `avoided` is the share of the
+  /// fetches of the best simple policy that the learned policy avoids.
+  std::uint64_t end_window(const Usage& now, double avoided) {
     const Usage before = begin_;
-    const bool learned = learns_;
+    const bool was_warm_up = is_warm_up_;
     begin_ = now;
-    learns_ = false;
-    if (learned || now.lookups < before.lookups || now.waited < before.waited) return 0;
+    is_warm_up_ = false;
+    if (was_warm_up || now.lookups < before.lookups || now.waited < before.waited) return 0;
     spent_ = now.cpu - before.cpu;
     saved_ = (now.waited - before.waited) * std::max(0.0, avoided);
     if (saved_ >= spent_ * kSecondsPerCpuSecond) {
@@ -61,7 +61,7 @@ class CostBenefit {
  private:
   BackOff back_off_{16, 2048};  // windows
   Usage begin_;
-  bool learns_ = true;
+  bool is_warm_up_ = true;
   double saved_ = 0;
   double spent_ = 0;
   std::uint64_t pauses_ = 0;

@@ -1,3 +1,4 @@
+// curve.cpp: precomputes the curve map, and evaluates curves.
 #include "policy/curve.hpp"
 
 #include <algorithm>
@@ -9,12 +10,12 @@
 namespace tieralloc {
 namespace {
 
-constexpr double kCentre = 1.0 / 6;       // of the eviction age
-constexpr double kSpread = 1.2;           // horizons
-constexpr std::size_t kExtrapolated = 4;  // knots beyond the last interval, each twice as far
-constexpr float kLeastSurvival = 1e-3f;
-constexpr float kLeastGain = 1e-7f;
-constexpr double kCounted = 0.97;  // weight of the horizons up to the longest
+constexpr double kCentre = 1.0 / 6;       // of the horizon weights, in eviction ages
+constexpr double kSpread = 1.2;           // standard deviation of the weights, in horizons
+constexpr std::size_t kExtrapolated = 4;  // knots after the last interval, at twice the distance
+constexpr float kMinSurvival = 1e-3f;
+constexpr float kMinGain = 1e-7f;
+constexpr double kCountedWeight = 0.97;  // min weight of the horizons up to the longest one
 
 double interpolate(double x, std::span<const double> xs, std::span<const double> ys) {
   const auto after = std::upper_bound(xs.begin(), xs.end(), x);
@@ -24,11 +25,11 @@ double interpolate(double x, std::span<const double> xs, std::span<const double>
   return ys[i - 1] + (ys[i] - ys[i - 1]) * (x - xs[i - 1]) / (xs[i] - xs[i - 1]);
 }
 
-Floats4 at_least(Floats4 values, float least) {
-  return values > least ? values : Floats4{} + least;
+Floats4 max_of(Floats4 values, float min) {
+  return values > min ? values : Floats4{} + min;
 }
 
-/// Adds `scale` times the weights with which F(t) is interpolated from its knots.
+/// Calls add(knot, share) for each knot from which F(t) is interpolated.
 template <typename Add>
 void for_knots(std::span<const double> knots, double t, Add add) {
   if (t <= 0) return;
@@ -49,7 +50,7 @@ void for_knots(std::span<const double> knots, double t, Add add) {
 
 }  // namespace
 
-Horizons weigh_horizons(std::span<const std::uint32_t> accesses, double eviction_age) {
+Horizons make_horizons(std::span<const std::uint32_t> accesses, double eviction_age) {
   std::vector<double> logs, places;
   for (const std::uint32_t horizon : accesses) {
     places.push_back(static_cast<double>(logs.size()));
@@ -78,55 +79,59 @@ double eviction_age(std::span<const std::pair<std::uint32_t, double>> ages, doub
 
 CurveMap::CurveMap(std::span<const std::uint32_t> intervals, const Horizons& horizons,
                    double eviction_age)
-    : given_(intervals.size()), knots_(intervals.size() + kExtrapolated), horizons_(horizons) {
-  if (intervals.empty() || knots_ > kMaxKnots) {
+    : num_intervals_(intervals.size()),
+      num_knots_(intervals.size() + kExtrapolated),
+      horizons_(horizons) {
+  if (intervals.empty() || num_knots_ > kMaxKnots) {
     throw std::invalid_argument("intervals: expected 1 to " +
                                 std::to_string(kMaxKnots - kExtrapolated) + ", got " +
                                 std::to_string(intervals.size()));
   }
-  std::vector<double> knots(intervals.begin(), intervals.end());
-  while (knots.size() < knots_) knots.push_back(2 * knots.back());
   // The points reach a few times beyond the age at which rows are evicted.
   shift_ = static_cast<std::uint32_t>(std::max(6.0, std::floor(std::log2(eviction_age)) - 9));
-  for (auto* table : {&gained_, &lost_}) {
+  for (auto* table : {&gain_of_, &survival_of_}) {
     for (Points& points : *table) points.fill(Floats4{});
   }
-  for (std::size_t point = 0; point < kCurvePoints; ++point) {
-    const double d = point == 0 ? 0 : std::ldexp(1.0, static_cast<int>(shift_ + point));
-    for_knots(knots, d, [&](std::size_t knot, double share) {
-      lost_[knot][point / 4][point % 4] -= static_cast<float>(share);
-      gained_[knot][point / 4][point % 4] -= static_cast<float>(share);
-    });
-    for (std::size_t i = 0; i < horizons.accesses.size(); ++i) {
-      for_knots(knots, d + horizons.accesses[i], [&](std::size_t knot, double share) {
-        gained_[knot][point / 4][point % 4] += horizons.weights[i] * static_cast<float>(share);
-      });
-    }
-  }
+  std::vector<double> knots(intervals.begin(), intervals.end());
+  while (knots.size() < num_knots_) knots.push_back(2 * knots.back());
+  for (std::size_t point = 0; point < kCurvePoints; ++point) fill_point(knots, point);
   double sum = 0;
-  for (std::size_t i = 0; i < horizons.accesses.size() && sum <= kCounted; ++i) {
+  for (std::size_t i = 0; i < horizons.accesses.size() && sum <= kCountedWeight; ++i) {
     sum += horizons.weights[i];
-    longest_ = horizons.accesses[i];
+    max_horizon_ = horizons.accesses[i];
+  }
+}
+
+/// Adds the contribution of each knot to the gain and the survival at a point.
+void CurveMap::fill_point(std::span<const double> knots, std::size_t point) {
+  const double d = point == 0 ? 0 : std::ldexp(1.0, static_cast<int>(shift_ + point));
+  for_knots(knots, d, [&](std::size_t knot, double share) {
+    survival_of_[knot][point / 4][point % 4] -= static_cast<float>(share);
+    gain_of_[knot][point / 4][point % 4] -= static_cast<float>(share);
+  });
+  for (std::size_t i = 0; i < horizons_.accesses.size(); ++i) {
+    for_knots(knots, d + horizons_.accesses[i], [&](std::size_t knot, double share) {
+      gain_of_[knot][point / 4][point % 4] += horizons_.weights[i] * static_cast<float>(share);
+    });
   }
 }
 
 Curve CurveMap::make(const float* hazards, std::uint32_t at) const {
-  Points gained{}, survival{};
+  Points gain{}, survival{};
   float left = 1, hazard = 0;
-  for (std::size_t knot = 0; knot < knots_; ++knot) {
-    if (knot < given_) hazard = hazards[knot];
+  for (std::size_t knot = 0; knot < num_knots_; ++knot) {
+    if (knot < num_intervals_) hazard = hazards[knot];
     left *= 1 - hazard;
     const float used = 1 - left;
-    for (std::size_t i = 0; i < gained.size(); ++i) {
-      gained[i] += used * gained_[knot][i];
-      survival[i] += used * lost_[knot][i];
+    for (std::size_t i = 0; i < gain.size(); ++i) {
+      gain[i] += used * gain_of_[knot][i];
+      survival[i] += used * survival_of_[knot][i];
     }
   }
   Curve curve{.at = at};
-  for (std::size_t i = 0; i < gained.size(); ++i) {
-    const Floats4 left_then = at_least(1 + survival[i], kLeastSurvival);
-    const Floats4 worth = at_least(gained[i], kLeastGain) / left_then;
-    const Floats4 codes = (fast_log2(worth) - kLowestValue) * kCodesPerOctave + 0.5f;
+  for (std::size_t i = 0; i < gain.size(); ++i) {
+    const Floats4 value = max_of(gain[i], kMinGain) / max_of(1 + survival[i], kMinSurvival);
+    const Floats4 codes = (fast_log2(value) - kLowestValue) * kCodesPerOctave + 0.5f;
     for (std::size_t j = 0; j < 4; ++j) {
       curve.codes[4 * i + j] = static_cast<std::uint8_t>(std::clamp(codes[j], 0.0f, 255.0f));
     }

@@ -1,3 +1,4 @@
+// external_policy.cpp: translates row numbers and applies external decisions.
 #include "policy/external_policy.hpp"
 
 #include <algorithm>
@@ -23,7 +24,7 @@ ExternalPolicy::ExternalPolicy(const EvictionConfig& config, const TierTables& t
       bytes_(sizeof(ExternalPolicy) + PriorityPolicy::bytes(config)) {
   if (options_.chunk < 1) throw std::invalid_argument("chunk: expected at least 1 access, got 0");
   check_tables();
-  bytes_ += share_of_model();
+  bytes_ += model_bytes_share();
   if (options_.max_bytes == 0 || bytes_ <= options_.max_bytes) return;
   throw std::invalid_argument("policy_bytes: expected at least " + std::to_string(bytes_) +
                               " for a fast tier of " + std::to_string(config.capacity) +
@@ -43,8 +44,8 @@ void ExternalPolicy::check_tables() const {
   }
 }
 
-/// Tiers share a model's memory by their rows.
-std::size_t ExternalPolicy::share_of_model() const {
+/// The tier's share of the model's memory, in proportion to its rows.
+std::size_t ExternalPolicy::model_bytes_share() const {
   const std::vector<RowId>& starts = options_.table_starts;
   if (starts.empty() || starts.back() == 0) return options_.model_bytes;
   const double share = static_cast<double>(tables_.starts.back()) / starts.back();
@@ -52,35 +53,35 @@ std::size_t ExternalPolicy::share_of_model() const {
 }
 
 void ExternalPolicy::observe(std::span<const RowId> rows) {
-  pending_.insert(pending_.end(), rows.begin(), rows.end());
+  undecided_.insert(undecided_.end(), rows.begin(), rows.end());
 }
 
 void ExternalPolicy::evaluate(const TierView&) {
-  const std::size_t whole = pending_.size() / options_.chunk * options_.chunk;
+  const std::size_t whole = undecided_.size() / options_.chunk * options_.chunk;
   if (whole == 0) return;
-  decisions_ = options_.decide(number_externally(std::span(pending_).first(whole)));
+  decisions_ = options_.decide(to_external_rows(std::span(undecided_).first(whole)));
   if (decisions_.keep.size() != whole) {
     throw std::runtime_error("decisions: expected " + std::to_string(whole) + ", got " +
                              std::to_string(decisions_.keep.size()));
   }
-  number_as_tier(decisions_.prefetches);
-  decided_ = whole;
+  to_tier_rows(decisions_.prefetches);
+  num_decided_ = whole;
 }
 
-/// Numbers the tier's rows as `decide` does; valid until the next call.
-std::span<const RowId> ExternalPolicy::number_externally(std::span<const RowId> rows) {
+/// Translates rows of the tier to the row numbers of `decide`; valid until the next call.
+std::span<const RowId> ExternalPolicy::to_external_rows(std::span<const RowId> rows) {
   if (options_.table_starts.empty()) return rows;
-  numbered_.clear();
+  external_rows_.clear();
   for (const RowId row : rows) {
     const auto table = table_of(tables_.starts, row);
-    numbered_.push_back(row - tables_.starts[table] +
-                        options_.table_starts[tables_.numbers[table]]);
+    external_rows_.push_back(row - tables_.starts[table] +
+                             options_.table_starts[tables_.numbers[table]]);
   }
-  return numbered_;
+  return external_rows_;
 }
 
-/// The reverse; omits rows of other tiers' tables.
-void ExternalPolicy::number_as_tier(std::vector<RowId>& rows) const {
+/// Translates row numbers of `decide` to rows of the tier; omits rows of other tiers' tables.
+void ExternalPolicy::to_tier_rows(std::vector<RowId>& rows) const {
   const bool same = options_.table_starts.empty();
   const std::vector<RowId>& starts = same ? tables_.starts : options_.table_starts;
   const RowId end = starts.empty() ? 0 : starts.back();
@@ -100,13 +101,14 @@ void ExternalPolicy::number_as_tier(std::vector<RowId>& rows) const {
 }
 
 void ExternalPolicy::apply(const TierView& tier) {
-  for (std::size_t i = 0; i < decided_; ++i) {
-    const Slot slot = tier.find_slot(pending_[i]);
+  for (std::size_t i = 0; i < num_decided_; ++i) {
+    const Slot slot = tier.find_slot(undecided_[i]);
     if (slot == kNoSlot) continue;
     rows_.set_priority(slot, decisions_.keep[i] != 0 ? rows_.highest() : rows_.highest() - 1);
   }
-  pending_.erase(pending_.begin(), pending_.begin() + static_cast<std::ptrdiff_t>(decided_));
-  decided_ = 0;
+  undecided_.erase(undecided_.begin(),
+                   undecided_.begin() + static_cast<std::ptrdiff_t>(num_decided_));
+  num_decided_ = 0;
 }
 
 void ExternalPolicy::take_prefetches(std::vector<RowId>& rows) {

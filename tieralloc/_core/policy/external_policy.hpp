@@ -1,11 +1,13 @@
-// external_policy.hpp: a policy whose decisions come from outside, late: a model that torch runs.
+// external_policy.hpp: a policy with decisions from an external function, such as a torch model.
 //
-// The planner hands whole chunks of accesses to a function; for each access it answers whether the
-// row gets the highest priority or the ordinary one, and for each chunk which rows to prefetch.
-// Decisions take effect when they are there. Rows are evicted by PriorityPolicy. The function may
-// number rows across all tables of a store, of which a tier has some.
+//   observe:  append the accesses
+//   evaluate: call `decide` with all whole chunks of accesses; it returns a decision per access
+//             (highest or default priority) and rows to prefetch
+//   apply:    set the priorities of the rows that are still resident
+// PriorityPolicy evicts. The function may number rows across all tables of a store, while a tier
+// has some of the tables.
 //
-// Concurrency: as EvictionPolicy and Planner say.
+// Concurrency: as EvictionPolicy and Planner.
 #pragma once
 
 #include <cstdint>
@@ -19,29 +21,29 @@
 
 namespace tieralloc {
 
-/// What is decided of some chunks of accesses.
+/// Decisions on chunks of accesses.
 struct ExternalDecisions {
   std::vector<std::uint8_t> keep;  ///< per access: not 0 for the highest priority
-  std::vector<RowId> prefetches;   ///< the most wanted first
+  std::vector<RowId> prefetches;   ///< in order of priority
 };
 
-/// Decides on whole chunks; throws where it cannot.
+/// Decides on whole chunks; throws on failure.
 using DecideExternally = std::function<ExternalDecisions(std::span<const RowId> rows)>;
 
 struct ExternalOptions {
-  std::uint32_t eviction_speed = 0;  ///< as PriorityPolicy has it
+  std::uint32_t eviction_speed = 0;  ///< of PriorityPolicy
   std::uint32_t chunk = 1;           ///< accesses
   DecideExternally decide = {};
-  /// By which `decide` numbers rows: those of table t from [t] to [t + 1]; empty: as the tier does.
+  /// Row numbers of `decide`: table t has those from [t] to [t + 1]; empty: as those of the tier.
   std::vector<RowId> table_starts = {};
-  std::size_t model_bytes = 0;  ///< that `decide` takes, for all tables
-  std::size_t max_bytes = 0;    ///< that a tier's policy may take with its share; 0: any number
+  std::size_t model_bytes = 0;  ///< memory of `decide`, for all tables
+  std::size_t max_bytes = 0;    ///< of a tier's policy with its share of the model; 0: no limit
 };
 
 class ExternalPolicy final : public EvictionPolicy, public Planner {
  public:
-  /// Throws std::invalid_argument for a chunk of 0, for tables of other sizes than `table_starts`
-  /// says, where `max_bytes` are too few, or as PriorityPolicy does.
+  /// Throws std::invalid_argument for a chunk of 0, for tables of other sizes than in
+  /// `table_starts`, for too few `max_bytes`, and as PriorityPolicy does.
   ExternalPolicy(const EvictionConfig& config, const TierTables& tables, ExternalOptions options);
 
   Planner* planner() override { return this; }
@@ -52,8 +54,8 @@ class ExternalPolicy final : public EvictionPolicy, public Planner {
   void move(Slot from, Slot to) override { rows_.move(from, to); }
 
   void observe(std::span<const RowId> rows) override;
-  /// Throws std::runtime_error for decisions on another number of accesses or prefetches of rows of
-  /// no table, and what `decide` throws.
+  /// Throws std::runtime_error for a wrong number of decisions and for prefetched rows out of
+  /// range, and the exceptions of `decide`.
   void evaluate(const TierView& tier) override;
   void apply(const TierView& tier) override;
   void take_prefetches(std::vector<RowId>& rows) override;
@@ -61,20 +63,21 @@ class ExternalPolicy final : public EvictionPolicy, public Planner {
 
  private:
   void check_tables() const;
-  std::size_t share_of_model() const;
-  std::span<const RowId> number_externally(std::span<const RowId> rows);
-  void number_as_tier(std::vector<RowId>& rows) const;
+  std::size_t model_bytes_share() const;
+  std::span<const RowId> to_external_rows(std::span<const RowId> rows);
+  void to_tier_rows(std::vector<RowId>& rows) const;
 
   PriorityPolicy rows_;
   TierTables tables_;
   ExternalOptions options_;
   std::size_t bytes_;
-  std::vector<RowId> pending_;  ///< accesses that nothing is decided of yet
-  std::vector<RowId> numbered_;
-  std::size_t decided_ = 0;  ///< of these, those of this step's decisions
+  std::vector<RowId> undecided_;  ///< accesses without applied decisions
+  std::vector<RowId> external_rows_;
+  std::size_t num_decided_ = 0;  ///< undecided accesses with decisions of this step
   ExternalDecisions decisions_;
 };
 
+/// Returns a function that makes an external policy for each tier.
 MakePolicy make_external(ExternalOptions options);
 
 }  // namespace tieralloc

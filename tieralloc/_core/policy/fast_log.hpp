@@ -1,4 +1,4 @@
-// fast_log.hpp: logarithms and powers to base 2, to some thousandths, in loops that vectorise.
+// fast_log.hpp: approximate logarithms and powers to base 2, vectorisable.
 #pragma once
 
 #include <bit>
@@ -6,7 +6,7 @@
 
 namespace tieralloc {
 
-/// Of a positive, normal number, to 0.001.
+/// Logarithm of a positive, normal number, with an error below 0.001.
 inline float fast_log2(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   const auto exponent = static_cast<float>(static_cast<std::int32_t>(bits >> 23) - 127);
@@ -14,8 +14,8 @@ inline float fast_log2(float x) {
   return exponent + (-2.153620718f + m * (3.047884161f + m * (-1.051875031f + m * 0.158248615f)));
 }
 
-/// 2 to the power of a number up to 0, to one part in 5000, and nearer 0 nearer to it: what decays
-/// in many small steps decays as in one. Powers below -60 are as -60.
+/// 2 to the power of x <= 0, with a relative error below 1/5000 that vanishes at 0: a product of
+/// many small steps equals one large step. Powers below -60 are as -60.
 inline float fast_exp2(float x) {
   x = x > -60.0f ? x : -60.0f;
   const std::int32_t below = static_cast<std::int32_t>(x) - 1;
@@ -24,7 +24,7 @@ inline float fast_exp2(float x) {
   return std::bit_cast<float>((below + 127) << 23) * power;
 }
 
-/// 2 to the power of a number from -60 to 60.
+/// 2 to the power of x from -60 to 60.
 inline float fast_exp2_any(float x) {
   x = x > -60.0f ? x : -60.0f;
   const auto floor = static_cast<std::int32_t>(x + 128.0f) - 128;

@@ -1,27 +1,27 @@
-// learned_policy.hpp: the learned policy, as a store and the simulator run it.
+// learned_policy.hpp: the learned policy of a tier, the same object in a store and in the
+// simulator.
 //
-// It is made of
-//   RowModel      history, network and calibration: what each row is worth
-//   ValueRanking  evicts the resident of the lowest present value
-//   Prefetcher    chooses rows to fetch before a lookup asks for them
-//   Selector      miniature simulations of it and of simple policies: which one is active
-// While a simple policy is active it holds the rows instead of the ranking; hits reach it through
-// the accesses that are observed.
+// Its parts:
+//   RowModel      history, network and calibration: the present value of each row
+//   ValueRanking  evicts the row with the lowest value
+//   Prefetcher    chooses rows to prefetch
+//   Selector      chooses the active policy, this one or a simple one, by miniature simulations
+// While a simple policy is active, it holds the rows instead of the ranking. It is then notified of
+// hits in `apply`, from the observed accesses.
 //
-// Concurrency: as EvictionPolicy and Planner say; `touch` is concurrent. `stats` may run beside a
-// step.
+// Concurrency: as EvictionPolicy and Planner; `touch` is concurrent. `stats` may run beside a step.
 #pragma once
 
-#include <array>
-#include <atomic>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "eviction/planner.hpp"
 #include "eviction/policy.hpp"
 #include "policy/model.hpp"
+#include "policy/policy_memory.hpp"
 #include "policy/prefetcher.hpp"
 #include "policy/selector.hpp"
 #include "policy/value_ranking.hpp"
@@ -29,42 +29,32 @@
 namespace tieralloc {
 
 struct LearnedStats {
-  std::string active;             ///< "learned", or the simple policy
-  std::string network;            ///< what runs it: an instruction set, or "torch"
+  std::string active;             ///< "learned", or the name of the active simple policy
+  std::string network;            ///< an instruction set, or "torch"
   std::uint64_t observed = 0;     ///< accesses
   std::uint64_t evaluations = 0;  ///< rows
   std::uint64_t switches = 0;
-  std::uint64_t sampled = 0;
+  std::uint64_t sampled = 0;  ///< accesses
   double sample_rate = 0;
   PrefetchStats prefetching;
-  std::vector<std::pair<std::string, double>> miss_ratios;  ///< estimated; the learned one's last
+  std::vector<std::pair<std::string, double>> miss_ratios;  ///< estimates; the learned policy last
 
-  /// The best simple policy, and the share of fetches that the learned one avoids beyond it; "" and
-  /// 0 where nothing is known.
+  /// The best simple policy, and the share of its fetches that the learned policy avoids; "" and 0
+  /// without estimates.
   std::pair<std::string, double> avoided() const;
 };
 
 class LearnedPolicy final : public EvictionPolicy, public Planner {
  public:
-  /// How much is remembered.
-  struct Memory {
-    HistoryConfig history;
-    std::uint32_t partners = 0;   ///< rows whose partners are known
-    std::uint32_t miniature = 0;  ///< rows of each miniature simulation
-  };
-
   /// Throws std::invalid_argument for a model that does not fit the tables or the features, and for
-  /// too few bytes, naming how many are needed.
+  /// too few bytes, naming the number needed.
   LearnedPolicy(const EvictionConfig& config, std::shared_ptr<const PolicyModel> model,
                 const TierTables& tables, const LearnedOptions& options);
   ~LearnedPolicy() override;
 
-  /// DRAM of one, its networks aside; throws as the constructor does.
+  /// Bytes of DRAM without the networks; throws as the constructor does.
   static std::size_t bytes(const EvictionConfig& config, const PolicyModel& model,
                            const TierTables& tables, const LearnedOptions& options);
-
-  /// The simple policies that may become active.
-  static std::vector<std::string> simple_policies() { return {"s3fifo", "lru", "sieve"}; }
 
   Planner* planner() override { return this; }
   void insert(Slot slot, RowId row) override;
@@ -91,25 +81,27 @@ class LearnedPolicy final : public EvictionPolicy, public Planner {
 
  private:
   LearnedPolicy(const EvictionConfig& config, std::shared_ptr<const PolicyModel> model,
-                const TierTables& tables, const LearnedOptions& options, const Memory& memory);
+                const TierTables& tables, const LearnedOptions& options,
+                const PolicyMemory& memory);
 
-  void touch_simple(const TierView& tier);
+  void notify_simple_of_hits(const TierView& tier);
   void switch_policy(const TierView& tier);
   void update_reserve();
   void publish_stats();
 
-  std::shared_ptr<const PolicyModel> trained_;
+  std::shared_ptr<const PolicyModel> policy_model_;
   EvictionConfig config_;
   std::size_t bytes_;
-  RowModel model_;
-  std::unique_ptr<Prefetcher> prefetcher_;  ///< null: nothing is prefetched
+  RowModel row_model_;
+  std::unique_ptr<Prefetcher> prefetcher_;  ///< null: no prefetching
   ValueRanking ranking_;
-  std::unique_ptr<Selector> selector_;      ///< null: the learned policy alone
-  std::unique_ptr<EvictionPolicy> simple_;  ///< active, and holds the rows; null: the ranking does
-  bool switches_ = false;                   ///< the selector has chosen another one
-  std::vector<RowId> accesses_;             ///< of this step, while a simple policy is active
+  std::unique_ptr<Selector> selector_;  ///< null: the learned policy is always active
+  std::unique_ptr<EvictionPolicy>
+      simple_;                      ///< the active simple policy; null: the ranking is active
+  bool is_switch_pending_ = false;  ///< the selector has chosen another policy
+  std::vector<RowId> accesses_;     ///< of this step, while a simple policy is active
   std::uint64_t observed_ = 0;
-  std::uint64_t published_ = 0;  ///< observed when stats were published last
+  std::uint64_t published_ = 0;  ///< `observed_` when stats were published last
   Slot reserve_ = 0;
   std::uint32_t inserted_ = 0;   ///< since the last step
   float inserted_per_step_ = 0;  ///< decayed maximum
@@ -117,7 +109,7 @@ class LearnedPolicy final : public EvictionPolicy, public Planner {
   LearnedStats stats_;
 };
 
-/// Makes learned policies of a model, one per tier.
+/// Returns a function that makes a learned policy for each tier from one model.
 MakePolicy make_learned(std::shared_ptr<const PolicyModel> model, const LearnedOptions& options);
 
 }  // namespace tieralloc

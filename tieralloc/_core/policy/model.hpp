@@ -1,6 +1,6 @@
-// model.hpp: a trained policy, as the core runs it.
+// model.hpp: a trained policy model and its options.
 //
-// Concurrency: immutable once made; shared by the policies that run it.
+// Concurrency: immutable after construction; policies share a model.
 #pragma once
 
 #include <cstdint>
@@ -19,28 +19,29 @@ struct PolicyModel {
   using MakeNetwork = std::function<std::unique_ptr<Network>()>;
 
   MakeNetwork caching;   ///< from a row's features to its hazards, one per interval
-  MakeNetwork prefetch;  ///< from a candidate's features to its hazards; none: no prefetching
+  MakeNetwork prefetch;  ///< from a candidate's features to its hazards; empty: no prefetching
   std::vector<std::uint32_t> intervals;  ///< upper ends in accesses, ascending
-  /// The same of the prefetch network, from the end of the sample on; the first, 0, is its rest.
+  /// Intervals of the prefetch network, from the end of the sample; the first one, 0, is the rest
+  /// of the sample.
   std::vector<std::uint32_t> prefetch_intervals;
-  std::vector<std::uint32_t> horizons;  ///< of a use that may count, in accesses, ascending
+  std::vector<std::uint32_t> horizons;                          ///< of uses, in accesses, ascending
   std::vector<std::pair<std::uint32_t, double>> eviction_ages;  ///< of LRU, by capacity, ascending
   std::vector<std::uint32_t> contexts;                          ///< numbers of context tables
 };
 
-/// The tables whose rows share a tier.
+/// The tables that share a tier.
 struct TierTables {
   std::vector<RowId> starts;           ///< table t has the tier's rows from [t] to [t + 1]
-  std::vector<std::uint32_t> numbers;  ///< by which the model knows them
+  std::vector<std::uint32_t> numbers;  ///< numbers of the tables in the model
 };
 
-/// Makes a policy for a tier. Throws std::invalid_argument for tables that it does not fit.
+/// Makes a policy for a tier. Throws std::invalid_argument for tables that do not fit the model.
 using MakePolicy =
     std::function<std::unique_ptr<EvictionPolicy>(const EvictionConfig&, const TierTables&)>;
 
 struct LearnedOptions {
-  /// That the policy may take beside the tier; 0: 128 for each of its rows, and 384 for partners
-  /// where it prefetches, or 2 MiB and 64 MiB if that is more.
+  /// Max bytes of the policy, without the tier. 0: 128 per row of the tier, at least 2 MiB; with
+  /// prefetching also 384 per row, at least 64 MiB.
   std::size_t max_bytes = 0;
   double prefetch_cost = 0;    ///< of a prefetched row, as a share of an on-demand fetch
   bool selects = true;         ///< whether simple policies may become active

@@ -1,7 +1,7 @@
 // network.cpp: checks weights, packs them for the kernels, and chooses the instruction set.
 //
-// Packing pads every width to whole vectors with zeros, transposes the weights to (in, out), and
-// adds the embedding's part of the first layer to its bias: one bias per table.
+// Packing pads every width with zeros to whole vectors, transposes the weights to (in, out), and
+// adds the embedding's part of the first layer to its bias, so that there is one bias per table.
 #include "policy/network.hpp"
 
 #include <cmath>
@@ -27,11 +27,11 @@ struct Layer {
   std::size_t in_stride;
   const float* weights;  ///< inputs x width
   const float* bias;
-  std::size_t bias_stride;  ///< 0: all rows have the same
+  std::size_t bias_stride;  ///< 0: all rows have the same bias
   float* out;               ///< rows x width
 };
 
-/// The bias of the first layer is its output's memory, which holds the biases of the rows' tables.
+/// The bias of the first layer is its output memory, initialised to the biases of the rows' tables.
 struct PackedNetwork {
   std::size_t features;
   std::size_t outputs;
@@ -86,7 +86,7 @@ struct Isa {
   void (*evaluate)(const PackedNetwork&, const float*, std::size_t, float*);
 };
 
-/// The best first.
+/// Instruction sets of this machine, the best first.
 std::vector<Isa> supported_isas() {
   std::vector<Isa> isas;
 #ifdef TIERALLOC_X86_VARIANTS
@@ -179,7 +179,7 @@ class NativeNetwork final : public Network {
 
   std::size_t pad(std::size_t width) const { return round_up(width, isa_.lanes); }
 
-  /// Zeros.
+  /// Allocates zeros.
   float* allocate(std::size_t count) {
     memory_.emplace_back(new (kAlignment) float[count]());
     bytes_ += count * sizeof(float);
@@ -192,7 +192,7 @@ class NativeNetwork final : public Network {
     return copy;
   }
 
-  /// The first `inputs` columns of (outputs, columns) as (inputs, width).
+  /// Transposes the first `inputs` columns of (outputs, columns) to (inputs, width).
   float* allocate_transposed(const std::vector<float>& weights, std::size_t outputs,
                              std::size_t inputs) {
     const std::size_t columns = weights.size() / outputs;

@@ -1,4 +1,4 @@
-// network.hpp: inference of a small perceptron on the CPU, for learned policies.
+// network.hpp: inference of a small multilayer perceptron on the CPU.
 //
 //   t = clamp(f[0], 0, tables - 1)                     the row's table
 //   x = clamp((f[1:] - mean) * scale, -bound, bound)
@@ -11,8 +11,8 @@
 // Precision: float32. p is within 1e-4 of the same graph in double, tested for layers that keep the
 // magnitude of their inputs; sums of large terms that cancel lose more.
 // A row's probabilities do not depend on the other rows of the call.
-// Concurrency: an object holds the scratch memory of evaluate, so it serves one thread at a time.
-// Cost: evaluate allocates nothing and takes O(rows x weights).
+// Concurrency: one thread at a time, because an object owns the scratch memory of `evaluate`.
+// Cost: `evaluate` allocates nothing and takes O(rows x weights).
 #pragma once
 
 #include <cstddef>
@@ -57,12 +57,12 @@ class Network {
   virtual std::size_t bytes() const = 0;
 };
 
-/// A network that the core evaluates with the best instruction set of this machine. Throws
-/// std::invalid_argument, naming the field, for sizes that contradict each other and for values
-/// that are not finite.
+/// Makes a native network for the best instruction set of this machine. Throws
+/// std::invalid_argument, naming the field, for inconsistent sizes and for values that are not
+/// finite.
 std::unique_ptr<Network> make_native_network(const NetworkWeights& weights);
 
-/// The same with the instruction set `kind`, one of native_network_kinds().
+/// Makes a native network for the instruction set `kind`, one of native_network_kinds().
 std::unique_ptr<Network> make_native_network(const NetworkWeights& weights, std::string_view kind);
 
 /// Instruction sets that this machine supports, the best first: of "avx512", "avx2" and "plain" on

@@ -1,109 +1,58 @@
-// prefetcher.hpp: which rows to fetch before a lookup asks for them.
+// prefetcher.hpp: chooses rows to prefetch, and throttles itself if that does not pay.
 //
-// Candidates are the partners of the row accessed last (co_occurrence.hpp) that are not resident
-// and were not prefetched recently. A network gives each, in batches, the chance to be used in the
-// rest of the sample, and the chance to be used within kPrefetchHorizon accesses after it. Those
-// whose chance reaches the threshold are prefetched. Where the rows of a sample are looked up
-// together, none can be prefetched for the rest of it: only uses after it count.
+//   observe:  gather the candidates of the accessed row (candidates.hpp)
+//   evaluate: drop candidates that are resident or were chosen within kPrefetchHorizon accesses
+//             chance = chance of a use in the rest of the sample or within kPrefetchHorizon
+//             accesses
+//                      after it, by the network, in batches
+//             choose the candidates with chance * calibration >= prefetch cost
+// If the rows of a sample are looked up together, a prefetch cannot help in the rest of the sample:
+// only uses after it count.
 //
-// Throttle, directed by feedback: chances count for as much less as prefetched rows were used less
-// than predicted. What prefetching saves is added up,
-//     prefetched rows used - hits displaced - cost * prefetches - a little for each candidate,
-// and where that falls, prefetching pauses for a while, by exponential back-off. In a pause one
-// sample in kLearnEvery is learned from, so that it costs next to nothing.
+// Feedback (after Srinath et al., "Feedback directed prefetching", HPCA 2007):
+//   calibration = uses of prefetched rows ÷ predicted uses, at most 1, both decayed
+//   gain = used rows - displaced hits - cost * prefetches - kScoringCost * scored candidates
+// A change detector adds up the losses (-gain). At its threshold prefetching is throttled for a
+// number of accesses, by exponential back-off. Meanwhile one sample in kProbeEvery is observed, so
+// that the counts stay fresh at little cost.
 //
-// Concurrency: one thread at a time. Memory is bounded, taken at construction.
+// Concurrency: one thread at a time. All memory is allocated at construction.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "eviction/planner.hpp"
 #include "policy/back_off.hpp"
+#include "policy/candidates.hpp"
 #include "policy/change_detector.hpp"
-#include "policy/co_occurrence.hpp"
 #include "policy/model.hpp"
 #include "policy/row_history.hpp"
 
 namespace tieralloc {
 
-/// Accesses after the sample within which a prefetched row should be used.
-inline constexpr std::uint32_t kPrefetchHorizon = 512;
-
-/// Features of a candidate: those of its row, and of how it came to be one.
-inline constexpr std::size_t kCandidateFeatures = kRowFeatures + 6;
-
-/// Names of the features beyond the row's, in their order.
-std::vector<std::string> candidate_feature_names();
-
-/// Rows that may be worth a prefetch, with what the network is told of them.
-class Candidates {
- public:
-  struct Candidate {
-    RowId row;
-    float share;       ///< of the accessed row's accesses it came with
-    float times;       ///< it came
-    float accesses;    ///< of the accessed row, as far as the times count
-    float votes;       ///< rows of the sample whose partner it is
-    float confidence;  ///< sum of their shares
-    float position;    ///< of the access in its sample
-  };
-
-  explicit Candidates(std::uint32_t remembered);
-
-  static std::size_t bytes(std::uint32_t remembered);
-
-  void begin_sample();
-
-  /// An access, so many after the row's last one; adds its candidates to `found`: for a cold
-  /// access, the partners that came often enough. One that is there already, for an access of the
-  /// same sample, is replaced.
-  void observe(RowId row, std::uint32_t since, std::vector<Candidate>& found);
-
-  /// Writes kCandidateFeatures features per candidate.
-  static void write_features(const RowHistory& history, std::span<const Candidate> candidates,
-                             float* features);
-
- private:
-  static constexpr std::size_t kVotes = 256;
-  struct Vote {
-    RowId row = kNoRow;
-    std::uint32_t sample = 0;
-    std::uint32_t votes = 0;
-    float confidence = 0;
-    std::uint32_t found = 0;  ///< its place among those found
-  };
-
-  Vote& vote(RowId row, float share);
-
-  CoOccurrence pairs_;
-  std::vector<Vote> votes_;  ///< of this sample, by the row's hash
-  std::uint32_t sample_ = 0;
-  std::uint32_t position_ = 0;
-};
-
-/// What came of prefetched rows.
+/// Outcomes of prefetched rows.
 struct PrefetchOutcomes {
   std::uint32_t used = 0;
-  double displaced = 0;  ///< hits, about, that were lost because prefetched rows take slots
+  double displaced = 0;  ///< estimated hits lost because prefetched rows occupy slots
 };
 
 struct PrefetchStats {
-  bool pauses = false;  ///< now
-  std::uint64_t pauses_begun = 0;
+  bool is_throttled = false;  ///< now
+  std::uint64_t throttles = 0;
   std::uint64_t scored = 0;  ///< candidates
   std::uint64_t chosen = 0;
   std::uint64_t used = 0;
-  double displaced = 0;    ///< hits, about, that were lost for it
-  double calibration = 1;  ///< what chances are multiplied by
+  double displaced = 0;    ///< estimated hits lost to prefetched rows
+  double calibration = 1;  ///< factor of predicted chances
 };
 
 class Prefetcher {
  public:
-  /// Of a tier of `capacity` rows; `remembered` are the rows whose partners are known.
+  /// For a tier of `capacity` rows; counts the partners of up to `remembered` rows. Throws
+  /// std::invalid_argument for a network of other sizes.
   Prefetcher(const PolicyModel& model, std::uint32_t capacity, std::uint32_t remembered,
              const LearnedOptions& options);
 
@@ -112,15 +61,16 @@ class Prefetcher {
   void begin_sample();
   void observe(RowId row, std::uint32_t since);
 
-  /// Scores the candidates gathered since the last call, and chooses.
+  /// Scores the candidates gathered since the last call, and chooses rows.
   void evaluate(const RowHistory& history, const TierView& tier);
 
+  /// Moves the chosen rows to `rows`.
   void take(std::vector<RowId>& rows);
 
-  /// Learns from outcomes; true where prefetching pauses from now on.
-  bool note(const PrefetchOutcomes& outcomes);
+  /// Updates calibration and gain; true if prefetching is throttled from now on.
+  bool record_outcomes(const PrefetchOutcomes& outcomes);
 
-  bool is_paused() const { return paused_ > 0; }
+  bool is_throttled() const { return throttled_ > 0; }
 
   const PrefetchStats& stats() const { return stats_; }
 
@@ -138,25 +88,25 @@ class Prefetcher {
 
   Candidates candidates_;
   std::unique_ptr<Network> network_;
-  std::uint32_t first_interval_;  ///< that counts
-  std::uint32_t intervals_;       ///< those up to the horizon
-  double cost_;
+  std::uint32_t first_interval_;  ///< first interval whose uses count
+  std::uint32_t num_intervals_;   ///< intervals up to the horizon
+  double cost_;                   ///< of a prefetch, as a share of an on-demand fetch
   std::vector<Candidate> gathered_;
   std::vector<float> features_;
   std::vector<float> hazards_;
-  std::vector<Recent> recent_;  ///< prefetched, by the row's hash
+  std::vector<Recent> recent_;  ///< recently chosen rows, by hash
   std::vector<RowId> chosen_;
-  std::uint32_t now_ = 0;
+  std::uint32_t now_ = 0;  ///< accesses, in wrapping arithmetic
   std::uint32_t sample_ = 0;
-  bool learns_ = true;  ///< from this sample
-  float promised_ = 0;  ///< sum of the chances of what was prefetched, decayed
-  float kept_ = 0;      ///< of these, those used, decayed
-  double max_loss_;     ///< misses, before a pause
-  ChangeDetector loss_;
+  bool is_observing_ = true;  ///< this sample; false for most samples while throttled
+  float predicted_uses_ = 0;  ///< sum of the chances of chosen rows, decayed
+  float actual_uses_ = 0;     ///< used prefetched rows, decayed
+  double max_loss_;           ///< threshold of the change detector, in misses
+  ChangeDetector loss_detector_;
   BackOff back_off_;
-  std::uint64_t paused_ = 0;  ///< accesses that the pause lasts
-  double gained_ = 0;         ///< since the last pause
-  double spent_ = 0;          ///< since the last outcomes
+  std::uint64_t throttled_ = 0;  ///< accesses left
+  double net_gain_ = 0;          ///< since the last throttling, bounded
+  double spent_ = 0;             ///< cost since the last outcomes
   PrefetchStats stats_;
 };
 

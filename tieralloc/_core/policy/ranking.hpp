@@ -1,8 +1,7 @@
-// ranking.hpp: slots in buckets by their present value, the lowest bucket first.
+// ranking.hpp: keeps slots in buckets by their present value.
 //
-// A slot is in a bucket, or waits for its evaluation, or is in the probationary segment, or is
-// being evaluated, or is not held. All memory is taken at construction; every call is O(1). Not for
-// concurrent use.
+// A slot is in a bucket, unevaluated, in the probationary segment, in evaluation, or not held. All
+// memory is allocated at construction; every call is O(1). Not for concurrent use.
 #pragma once
 
 #include <array>
@@ -17,13 +16,13 @@ namespace tieralloc {
 
 class Ranking {
  public:
-  /// A slot's place: a bucket below kBuckets, or one of those that follow.
+  /// The place of a slot: a bucket below kBuckets, or one of the constants below.
   using Place = std::uint8_t;
   static constexpr std::uint32_t kBuckets = 128;
-  static constexpr Place kWaits = kBuckets;
-  static constexpr Place kYoung = kBuckets + 1;  ///< prefetched, and the older ones of these
-  static constexpr Place kOld = kBuckets + 2;
-  static constexpr Place kEvaluated = kBuckets + 3;
+  static constexpr Place kUnevaluated = kBuckets;
+  static constexpr Place kNewPrefetch = kBuckets + 1;  ///< new part of the probationary segment
+  static constexpr Place kOldPrefetch = kBuckets + 2;  ///< old part of the probationary segment
+  static constexpr Place kInEvaluation = kBuckets + 3;
   static constexpr Place kNotHeld = kBuckets + 4;
 
   explicit Ranking(std::uint32_t slots) : lists_(slots, kLists), place_of_(slots, kNotHeld) {}
@@ -36,13 +35,13 @@ class Ranking {
   bool holds(Slot slot) const { return place_of_[slot] != kNotHeld; }
   bool is_ranked(Slot slot) const { return place_of_[slot] < kBuckets; }
   bool is_prefetched(Slot slot) const {
-    return place_of_[slot] == kYoung || place_of_[slot] == kOld;
+    return place_of_[slot] == kNewPrefetch || place_of_[slot] == kOldPrefetch;
   }
 
   void move(Slot slot, Place to) {
     const Place from = place_of_[slot];
     if (from == to) return;
-    if (from < kLists) take_out(slot, from);
+    if (from < kLists) erase(slot, from);
     place_of_[slot] = to;
     if (to >= kLists) return;
     lists_.push_back(to, slot);
@@ -50,7 +49,7 @@ class Ranking {
     if (to < kBuckets) used_[to / 64] |= std::uint64_t{1} << to % 64;
   }
 
-  /// The slot that has been longest in the lowest bucket; kNoSlot where all are empty.
+  /// The slot that has been longest in the lowest bucket; kNoSlot if all buckets are empty.
   Slot lowest() const {
     for (std::uint32_t i = 0; i < used_.size(); ++i) {
       if (used_[i] == 0) continue;
@@ -59,11 +58,11 @@ class Ranking {
     return kNoSlot;
   }
 
-  /// The slot that has been longest at a listed place; kNoSlot where there is none.
+  /// The slot that has been longest at a listed place; kNoSlot if there is none.
   Slot first(Place place) const { return lists_.front(place); }
   std::uint32_t size(Place place) const { return sizes_[place]; }
 
-  /// The share of a bucket's slots that are among so many of the lowest value.
+  /// The share of a bucket's slots that is among the `count` slots of the lowest value.
   float share_among_lowest(Place bucket, std::uint32_t count) const {
     for (Place lower = 0; lower < bucket; ++lower) {
       if (sizes_[lower] >= count) return 0;
@@ -76,7 +75,7 @@ class Ranking {
  private:
   static constexpr std::uint32_t kLists = kBuckets + 3;
 
-  void take_out(Slot slot, Place from) {
+  void erase(Slot slot, Place from) {
     lists_.erase(slot);
     if (--sizes_[from] == 0 && from < kBuckets) {
       used_[from / 64] &= ~(std::uint64_t{1} << from % 64);

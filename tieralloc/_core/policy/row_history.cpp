@@ -1,3 +1,4 @@
+// row_history.cpp: updates records and writes features.
 #include "policy/row_history.hpp"
 
 #include <algorithm>
@@ -10,12 +11,12 @@
 namespace tieralloc {
 namespace {
 
-constexpr Floats4 kDecay{-1.0f / 2048, -1.0f / 16384, -1.0f / 262144, 0};  // log2, an access
-constexpr float kLeastCount = 1e-3f;    // added before logarithms
-constexpr float kForget = 0.002f;       // of a table's mean, an access
-constexpr float kNoTime = 16777214.0f;  // log2(1 + x) is kNever
+constexpr Floats4 kDecay{-1.0f / 2048, -1.0f / 16384, -1.0f / 262144, 0};  // log2 per access
+constexpr float kCountOffset = 1e-3f;     // added to counts before logarithms
+constexpr float kTableDecay = 0.002f;     // of a table's known_share, per access
+constexpr float kNeverAge = 16777214.0f;  // log2(1 + kNeverAge) is kNever
 
-// Logarithms of times, and of decayed counts from 2^kLowestCount on, in 8 bits.
+// 8-bit codes of logarithms: of times, and of decayed counts of at least 2^kLowestCount.
 constexpr float kTimeCode = 10;
 constexpr float kCountCode = 10;
 constexpr float kLowestCount = -10;
@@ -27,7 +28,7 @@ std::uint8_t encode(float code) {
 float decode_time(std::uint8_t code) {
   return static_cast<float>(code) * (1 / kTimeCode);
 }
-/// The fourth is 0.
+/// The fourth count is not used.
 Floats4 decode_counts(const std::array<std::uint8_t, 3>& codes) {
   const Ints4 integers{codes[0], codes[1], codes[2], 0};
   return __builtin_convertvector(integers, Floats4) * (1 / kCountCode) + kLowestCount;
@@ -42,7 +43,7 @@ std::size_t contexts_for(const HistoryConfig& config) {
   return std::bit_ceil(std::clamp<std::size_t>(config.samples, 64, 1 << 15));
 }
 
-/// Never 0.
+/// A tag of the row; never 0, which marks an empty record.
 std::uint16_t tag_of(std::uint64_t hash) {
   return static_cast<std::uint16_t>((hash >> 40) | 1);
 }
@@ -75,17 +76,17 @@ void check(const HistoryConfig& config) {
 
 std::vector<std::string> row_feature_names() {
   std::vector<std::string> names{
-      // The number of the table; whether its last sample goes on; the share of the table's last
-      // accesses that were to known rows.
+      // Number of the table; 1 if the row was accessed in the current sample; share of the table's
+      // recent accesses to rows with a record.
       "table", "in_sample", "table_known",
-      // log2(1 + value): its last times between accesses; accesses since the last one; samples it
-      // was in; accesses since its first one.
+      // log2(1 + value): the last gaps between accesses; accesses since the last one; samples with
+      // the row; accesses since the first one.
       "gap_0", "gap_1", "gap_2", "age", "samples", "lifetime",
-      // log2(0.001 + count) of its accesses, each halved after so many accesses.
+      // log2(0.001 + count): access counts with half-lives of this many accesses.
       "decayed_2048", "decayed_16384", "decayed_262144"};
   for (std::size_t i = 0; i < kContexts; ++i) {
-    // log2(1 + value) of the row that its last sample had in a context table: the time between its
-    // last two accesses, and the samples that it was in.
+    // log2(1 + value) of the context row in the row's last sample: its last gap between accesses;
+    // samples with it.
     names.push_back("context_" + std::to_string(i) + "_gap");
     names.push_back("context_" + std::to_string(i) + "_samples");
   }
@@ -138,29 +139,32 @@ RowHistory::Record& RowHistory::find_or_replace(RowId row, bool& is_new) {
   const std::uint16_t tag = tag_of(SplitMix64::mix(row));
   auto& records = const_cast<Bucket&>(bucket_of(row)).records;
   is_new = false;
-  Record* worst = &records[0];
+  Record* victim = &records[0];
   const auto merit = [](const Record& of) { return std::uint64_t{of.samples} * of.samples; };
   for (Record& record : records) {
     if (record.tag == tag) return record;
-    // An empty record has no merit, and is replaced before all others.
-    if (age(record) * merit(*worst) > age(*worst) * merit(record)) worst = &record;
+    // An empty record has a merit of 0 and is replaced first.
+    if (age(record) * merit(*victim) > age(*victim) * merit(record)) victim = &record;
   }
   is_new = true;
-  *worst = Record{.tag = tag};
-  worst->gaps.fill(kNeverCode);
-  return *worst;
+  *victim = Record{.tag = tag};
+  victim->gaps.fill(kNeverCode);
+  return *victim;
 }
 
-std::uint32_t RowHistory::table_of(RowId row) const {
-  if (last_table_ != kNoTable && row >= table_starts_[last_table_] &&
-      row < table_starts_[last_table_ + 1]) {
-    return last_table_;
-  }
+std::uint32_t RowHistory::find_table(RowId row) const {
   const auto after = std::upper_bound(table_starts_.begin(), table_starts_.end(), row);
   return static_cast<std::uint32_t>(after - table_starts_.begin() - 1);
 }
 
-/// Uniform in 0 ... 1: added before a code is cut off to a whole number.
+/// As find_table; most accesses are to the same table as the one before.
+std::uint32_t RowHistory::table_of_access(RowId row) const {
+  const bool is_last_table = last_table_ != kNoTable && row >= table_starts_[last_table_] &&
+                             row < table_starts_[last_table_ + 1];
+  return is_last_table ? last_table_ : find_table(row);
+}
+
+/// Uniform in [0, 1): added to a code before truncation, for stochastic rounding.
 float RowHistory::dither() const {
   return static_cast<float>(now_ * 0x9E3779B1u >> 8) * 0x1p-24f;
 }
@@ -169,12 +173,12 @@ std::uint32_t RowHistory::observe(RowId row) {
   ++now_;
   bool is_new = false;
   Record& record = find_or_replace(row, is_new);
-  last_table_ = table_of(row);
+  last_table_ = table_of_access(row);
   Table& table = tables_[last_table_];
-  table.known += ((is_new ? 0.0f : 1.0f) - table.known) * kForget;
+  table.known_share += ((is_new ? 0.0f : 1.0f) - table.known_share) * kTableDecay;
   const std::uint32_t since = is_new ? ~0u : age(record);
   const float gap = is_new ? 0 : static_cast<float>(since);
-  if (!is_new) note_return(record, gap);
+  if (!is_new) record_gap(record, gap);
   if ((is_new || record.sample != sample_) && record.samples < 0xFF) ++record.samples;
   Floats4 counts = fast_exp2_any(decode_counts(record.decayed) + gap * kDecay);
   counts = is_new ? Floats4{} + 1.0f : counts + 1.0f;
@@ -189,8 +193,8 @@ std::uint32_t RowHistory::observe(RowId row) {
   return since;
 }
 
-/// Notes the time since the row's last access.
-void RowHistory::note_return(Record& record, float gap) {
+/// Records the gap since the row's last access.
+void RowHistory::record_gap(Record& record, float gap) {
   std::copy_backward(record.gaps.begin(), record.gaps.end() - 1, record.gaps.end());
   record.gaps[0] = encode(std::min(fast_log2(1 + gap) * kTimeCode + 0.5f, float{kNeverCode}));
   const float lifetime = fast_exp2_any(decode_time(record.lifetime)) + gap;
@@ -208,36 +212,35 @@ void RowHistory::write_features(std::span<const RowId> rows, float* features) co
 void RowHistory::write_row(RowId row, float* features) const {
   static constexpr Record kUnknown{.gaps = {kNeverCode, kNeverCode, kNeverCode},
                                    .lifetime = kNeverCode};
-  const Record* found = find(row);
-  const Record& record = found != nullptr ? *found : kUnknown;
-  const auto after = std::upper_bound(table_starts_.begin(), table_starts_.end(), row);
-  const auto table = static_cast<std::uint32_t>(after - table_starts_.begin() - 1);
-  const float age = found != nullptr ? static_cast<float>(this->age(record)) : kNoTime;
+  const Record* known = find(row);
+  const Record& record = known != nullptr ? *known : kUnknown;
+  const std::uint32_t table = find_table(row);
+  const float age = known != nullptr ? static_cast<float>(this->age(record)) : kNeverAge;
   *features++ = tables_[table].number;
-  *features++ = found != nullptr && record.sample == sample_ ? 1.0f : 0.0f;
-  *features++ = tables_[table].known;
+  *features++ = known != nullptr && record.sample == sample_ ? 1.0f : 0.0f;
+  *features++ = tables_[table].known_share;
   for (const std::uint8_t gap : record.gaps) *features++ = decode_time(gap);
   *features++ = fast_log2(1 + age);
   *features++ = fast_log2(1 + static_cast<float>(record.samples));
   *features++ =
-      found != nullptr ? fast_log2(fast_exp2_any(decode_time(record.lifetime)) + age) : kNever;
+      known != nullptr ? fast_log2(fast_exp2_any(decode_time(record.lifetime)) + age) : kNever;
   Floats4 counts = fast_exp2_any(decode_counts(record.decayed) + age * kDecay);
-  counts = fast_log2((found != nullptr ? counts : Floats4{}) + kLeastCount);
+  counts = fast_log2((known != nullptr ? counts : Floats4{}) + kCountOffset);
   for (std::size_t i = 0; i < kDecayed; ++i) *features++ = counts[i];
-  write_context(found, tables_[table].context, features);
+  write_context(known, tables_[table].context, features);
 }
 
-/// `own` is the context that the row's table is, which tells nothing of it.
+/// `own` is the context of the row's own table, which has no information on the row.
 void RowHistory::write_context(const Record* record, std::uint32_t own, float* features) const {
   const Context* context = nullptr;
   if (record != nullptr && !contexts_.empty()) {
-    const Context& held = contexts_[record->sample & (contexts_.size() - 1)];
-    if (held.sample == record->sample) context = &held;
+    const Context& entry = contexts_[record->sample & (contexts_.size() - 1)];
+    if (entry.sample == record->sample) context = &entry;
   }
   for (std::size_t i = 0; i < kContexts; ++i) {
-    const bool tells = context != nullptr && i != own;
-    *features++ = tells ? decode_time(context->gaps[i]) : kNever;
-    *features++ = tells ? fast_log2(1 + static_cast<float>(context->samples[i])) : 0;
+    const bool is_informative = context != nullptr && i != own;
+    *features++ = is_informative ? decode_time(context->gaps[i]) : kNever;
+    *features++ = is_informative ? fast_log2(1 + static_cast<float>(context->samples[i])) : 0;
   }
 }
 

@@ -1,3 +1,4 @@
+// row_model.cpp: feeds accesses to the history and the calibration, and evaluates rows.
 #include "policy/row_model.hpp"
 
 #include <algorithm>
@@ -7,7 +8,7 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::uint32_t kSettleEvery = 32;  // accesses
+constexpr std::uint32_t kExpireEvery = 32;  // accesses
 
 std::unique_ptr<Network> make_network(const PolicyModel& model) {
   std::unique_ptr<Network> network = model.caching();
@@ -22,7 +23,7 @@ std::unique_ptr<Network> make_network(const PolicyModel& model) {
 
 CurveMap make_map(const PolicyModel& model, std::uint32_t capacity) {
   const double age = eviction_age(model.eviction_ages, capacity);
-  return CurveMap(model.intervals, weigh_horizons(model.horizons, age), age);
+  return CurveMap(model.intervals, make_horizons(model.horizons, age), age);
 }
 
 }  // namespace
@@ -44,7 +45,7 @@ std::uint32_t RowModel::observe(RowId row) {
   const std::uint32_t now = history_.now();
   now_.store(now, std::memory_order_relaxed);
   calibration_.observe(row, now);
-  if (now % kSettleEvery == 0) calibration_.settle(now);
+  if (now % kExpireEvery == 0) calibration_.expire(now);
   return since;
 }
 
@@ -62,7 +63,7 @@ void RowModel::evaluate(std::span<const RowId> rows, std::vector<Curve>& curves)
 Value RowModel::predict(RowId row, const Curve& curve) {
   const std::uint32_t now = history_.now();
   const Value value = map_.value(curve, now);
-  calibration_.predict(row, value, now - curve.at, now);
+  calibration_.add_prediction(row, value, now - curve.at, now);
   return calibration_.corrected(value, now - curve.at);
 }
 

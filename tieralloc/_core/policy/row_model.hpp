@@ -1,8 +1,7 @@
-// row_model.hpp: what is known of rows, and what follows from it: history, network, calibration.
+// row_model.hpp: estimates the value of rows: history, network, curves and calibration.
 //
-// Concurrency: one thread at a time, a policy's planner; but `value` may run beside it under the
-// lock of the tier that the planner applies its decisions under (a value may then be an access
-// old).
+// Concurrency: one thread at a time, that of the planner, except `value`. `value` may run beside
+// calls other than `predict`, and may then use the access counter of the previous access.
 #pragma once
 
 #include <atomic>
@@ -19,27 +18,26 @@ namespace tieralloc {
 
 class RowModel {
  public:
-  /// Rows are evaluated in batches of so many.
-  static constexpr std::size_t kBatch = 24;
+  static constexpr std::size_t kBatch = 24;  ///< rows evaluated together
 
   RowModel(const PolicyModel& model, const HistoryConfig& history, std::uint32_t capacity);
 
   static std::size_t bytes(const HistoryConfig& history, std::uint32_t capacity);
 
   void begin_sample() { history_.begin_sample(); }
-  /// As RowHistory::observe.
+  /// Observes an access; returns as RowHistory::observe does.
   std::uint32_t observe(RowId row);
 
-  /// Appends the curve of each row, evaluated as of the last access.
+  /// Appends the curve of each row, as of the last access.
   void evaluate(std::span<const RowId> rows, std::vector<Curve>& curves);
 
-  /// A row's value, corrected by outcomes.
+  /// A row's present value, corrected by the calibration.
   Value value(const Curve& curve) const {
     const std::uint32_t now = now_.load(std::memory_order_relaxed);
     return calibration_.corrected(map_.value(curve, now), now - curve.at);
   }
 
-  /// The same, and notes it as a prediction of the row.
+  /// Returns the value, and records it as a prediction for the calibration.
   Value predict(RowId row, const Curve& curve);
 
   const RowHistory& history() const { return history_; }

@@ -1,8 +1,9 @@
-// row_sample.hpp: a sample of rows by their hash, for small shadows of a tier.
+// row_sample.hpp: samples rows by their hash, for miniature simulations (SHARDS: Waldspurger et
+// al., "Efficient MRC construction with SHARDS", FAST 2015).
 //
-// All accesses to a row are in the sample or none is, so that a tier of the sampled rows alone, as
-// much smaller as the sample is, misses about as the whole one does (SHARDS: Waldspurger et al.,
-// "Efficient MRC construction with SHARDS", FAST 2015).
+//   a row is in the sample if hash(row) <= rate * 2^64
+// All accesses to a row are sampled, or none. A tier of the sampled rows, scaled down by the rate,
+// therefore has about the miss ratio of the whole tier.
 #pragma once
 
 #include <algorithm>
@@ -16,17 +17,17 @@ namespace tieralloc {
 
 class RowSample {
  public:
-  /// Of the rows of a tier of so many, at least 1, about as many as a shadow of `most` has room
-  /// for.
-  RowSample(std::uint64_t capacity, std::uint32_t most, std::uint64_t seed)
-      : rate_(std::min(1.0, static_cast<double>(most) / static_cast<double>(capacity))),
+  /// Samples at the rate max_rows ÷ capacity, at most 1: for a miniature of `max_rows` rows of a
+  /// tier of `capacity` rows, at least 1.
+  RowSample(std::uint64_t capacity, std::uint32_t max_rows, std::uint64_t seed)
+      : rate_(std::min(1.0, static_cast<double>(max_rows) / static_cast<double>(capacity))),
         threshold_(rate_ < 1 ? static_cast<std::uint64_t>(std::ldexp(rate_, 64))
                              : ~std::uint64_t{0}),
         salt_(SplitMix64::mix(seed + 0x9E3779B97F4A7C15u)) {}
 
   bool contains(RowId row) const { return SplitMix64::mix(row ^ salt_) <= threshold_; }
 
-  /// The share of rows that are in it.
+  /// Share of the rows in the sample.
   double rate() const { return rate_; }
 
  private:

@@ -1,3 +1,4 @@
+// selector.cpp: replays sampled accesses in the miniatures and compares their misses.
 #include "policy/selector.hpp"
 
 #include <algorithm>
@@ -9,9 +10,9 @@
 namespace tieralloc {
 namespace {
 
-constexpr double kDecay = 1 - 1.0 / 512;  // of miss ratios, a batch
+constexpr double kDecay = 1 - 1.0 / 512;  // of misses and accesses, per batch
 constexpr std::uint32_t kMinRows = 64;    // of a miniature
-constexpr double kChangeover = 3;         // times the threshold, for a simple policy
+constexpr double kSimpleFactor = 3;       // of the threshold, for a simple policy
 
 }  // namespace
 
@@ -24,11 +25,11 @@ Selector::Selector(RowModel& model, std::uint32_t capacity, std::uint32_t miniat
                    std::vector<std::string> simple, std::uint64_t seed)
     : simple_(std::move(simple)),
       sample_(capacity, miniature, seed),
-      leads_(simple_.size() + 1),
+      change_detectors_(simple_.size() + 1),
       misses_(simple_.size() + 1),
-      missed_(simple_.size() + 1),
+      batch_misses_(simple_.size() + 1),
       active_(simple_.size()) {
-  accesses_.reserve(kBatch);
+  batch_.reserve(kBatch);
   const EvictionConfig config{.capacity = miniature, .slots = miniature, .seed = seed};
   for (const std::string& name : simple_) {
     miniatures_.emplace_back(make_eviction_policy(name, config), config, rows);
@@ -48,39 +49,43 @@ std::size_t Selector::bytes(std::uint32_t miniature, RowId rows,
 
 bool Selector::access(RowId row) {
   ++sampled_;
-  accesses_.push_back(row);
-  if (accesses_.size() < kBatch) return false;
-  const bool switches = simulate();
-  accesses_.clear();
-  return switches;
+  batch_.push_back(row);
+  if (batch_.size() < kBatch) return false;
+  const bool has_switched = simulate();
+  batch_.clear();
+  return has_switched;
 }
 
+/// Simulates the batch in one miniature after another; true if the active policy changed.
 bool Selector::simulate() {
-  // Until the miniatures are full all miss alike.
-  const bool are_full = miniatures_.back().counts().evictions > 0;
-  weight_ = weight_ * kDecay + kBatch;
+  // Until the miniatures are full, all policies miss alike.
+  const bool is_full = miniatures_.back().counts().evictions > 0;
+  accesses_ = accesses_ * kDecay + kBatch;
   for (std::size_t i = 0; i < miniatures_.size(); ++i) {
-    missed_[i] = 0;
+    batch_misses_[i] = 0;
     for (std::uint32_t access = 0; access < kBatch; ++access) {
-      if (!miniatures_[i].access(accesses_[access])) missed_[i] |= 1u << access;
+      if (!miniatures_[i].access(batch_[access])) batch_misses_[i] |= 1u << access;
     }
-    misses_[i] = misses_[i] * kDecay + std::popcount(missed_[i]);
+    misses_[i] = misses_[i] * kDecay + std::popcount(batch_misses_[i]);
   }
-  bool switches = false;
-  for (std::uint32_t access = 0; are_full && access < kBatch; ++access) {
-    switches |= decide(access);
+  bool has_switched = false;
+  for (std::uint32_t access = 0; is_full && access < kBatch; ++access) {
+    has_switched |= compare(access);
   }
-  return switches;
+  return has_switched;
 }
 
-/// Adds up the leads; the first to reach its threshold becomes active.
-bool Selector::decide(std::uint32_t access) {
-  const auto missed = [&](std::size_t policy) { return (missed_[policy] >> access & 1) != 0; };
-  const double now = missed(active_) ? 1 : 0;
-  for (std::size_t i = 0; i < leads_.size(); ++i) {
+/// Updates the change detectors by one access; true if the active policy changed.
+bool Selector::compare(std::uint32_t access) {
+  const auto is_miss = [&](std::size_t policy) {
+    return (batch_misses_[policy] >> access & 1) != 0;
+  };
+  const double active_misses = is_miss(active_) ? 1 : 0;
+  for (std::size_t i = 0; i < change_detectors_.size(); ++i) {
     if (i == active_) continue;
-    const double threshold = kThreshold * (i < simple_.size() ? kChangeover : 1);
-    if (!leads_[i].add(now - (missed(i) ? 1 + kMargin : 0), threshold)) continue;
+    const double threshold = kThreshold * (i < simple_.size() ? kSimpleFactor : 1);
+    const double difference = active_misses - (is_miss(i) ? 1 + kMargin : 0);
+    if (!change_detectors_[i].add(difference, threshold)) continue;
     switch_to(i);
     return true;
   }
@@ -90,12 +95,12 @@ bool Selector::decide(std::uint32_t access) {
 void Selector::switch_to(std::size_t policy) {
   active_ = policy;
   ++switches_;
-  for (ChangeDetector& lead : leads_) lead.reset();
+  for (ChangeDetector& detector : change_detectors_) detector.reset();
 }
 
 std::vector<double> Selector::miss_ratios() const {
   std::vector<double> ratios(misses_);
-  for (double& ratio : ratios) ratio = weight_ > 0 ? ratio / weight_ : 0;
+  for (double& ratio : ratios) ratio = accesses_ > 0 ? ratio / accesses_ : 0;
   return ratios;
 }
 

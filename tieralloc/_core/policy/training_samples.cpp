@@ -1,3 +1,4 @@
+// training_samples.cpp: replays a trace and draws samples from it.
 #include "policy/training_samples.hpp"
 
 #include <algorithm>
@@ -7,14 +8,14 @@
 #include <vector>
 
 #include "base/split_mix.hpp"
-#include "policy/prefetcher.hpp"
+#include "policy/candidates.hpp"
 #include "sim/belady.hpp"
 #include "sim/simulator.hpp"
 
 namespace tieralloc {
 namespace {
 
-/// Log-uniform in 0 … below - 1.
+/// Draws an age from 0 … below - 1, log-uniformly.
 std::uint64_t draw_age(SplitMix64& random, std::uint64_t below) {
   constexpr std::uint32_t kSteps = 1u << 31;
   const double uniform = (random.below(kSteps) + 0.5) / kSteps;
@@ -22,14 +23,14 @@ std::uint64_t draw_age(SplitMix64& random, std::uint64_t below) {
   return std::min(static_cast<std::uint64_t>(age), below - 1);
 }
 
-/// Samples that should have been drawn by access `at`.
-std::size_t due(std::size_t at, std::size_t first, std::size_t accesses, std::size_t room) {
+/// Number of samples due by access `at`.
+std::size_t num_due(std::size_t at, std::size_t first, std::size_t accesses, std::size_t room) {
   if (at < first) return 0;
   const auto share = static_cast<unsigned __int128>(room) * (at + 1 - first);
   return static_cast<std::size_t>(share / (accesses - first));
 }
 
-/// A stream of accesses, and what comes of each row.
+/// A stream of accesses with the history and the next use of each row.
 class Stream {
  public:
   Stream(const HistoryConfig& config, std::span<const RowId> rows,
@@ -46,8 +47,8 @@ class Stream {
     last_.resize(history_.rows(), kNeverAgain);
   }
 
-  /// Calls `begin_sample()`, and `access(at, since, end)` once access number `at` was observed, of
-  /// a sample that lasts until before `end`.
+  /// Calls `begin_sample()` for each sample, and `access(at, since, end)` after access number `at`
+  /// is observed, in a sample that ends before access `end`.
   template <typename Begin, typename Access>
   void run(Begin begin_sample, Access access) {
     std::size_t at = 0;
@@ -65,7 +66,7 @@ class Stream {
   const RowHistory& history() const { return history_; }
   /// The row's last access; kNeverAgain before its first one.
   std::uint32_t last(RowId row) const { return last_[row]; }
-  /// From access `at` to the row's next one; 0 where that is not after it.
+  /// Accesses from access `at` to the row's next one; 0 if that is not after `at`.
   std::uint32_t distance(std::size_t at, RowId row) const {
     const std::uint32_t use = next_[last_[row]];
     if (use == rows_.size()) return kNeverAgain;
@@ -76,16 +77,17 @@ class Stream {
   RowHistory history_;
   std::span<const RowId> rows_;
   std::span<const std::uint32_t> sample_lengths_;
-  std::vector<std::uint32_t> next_;  ///< use, by access
-  std::vector<std::uint32_t> last_;  ///< access, by row
+  std::vector<std::uint32_t> next_;  ///< by access: the next access of its row
+  std::vector<std::uint32_t> last_;  ///< by row: its last access
 };
 
-/// Whether a candidate whose last access was so long ago is drawn.
+/// Whether to draw a candidate last accessed `age` accesses ago.
 bool is_drawn(SplitMix64& random, std::uint32_t age) {
-  constexpr double kLongAgo = 13;    // log2 of accesses
-  constexpr double kOfThose = 0.15;  // share drawn of rows accessed longer ago
+  constexpr double kMaxShare = 0.15;  // drawn of candidates of the age 2^kMaxAgeLog2 and above
+  constexpr double kMaxAgeLog2 = 13;
   constexpr std::uint32_t kSteps = 1u << 31;
-  return random.below(kSteps) < kOfThose * std::min(1.0, std::log2(1.0 + age) / kLongAgo) * kSteps;
+  const double share = kMaxShare * std::min(1.0, std::log2(1.0 + age) / kMaxAgeLog2);
+  return random.below(kSteps) < share * kSteps;
 }
 
 }  // namespace
@@ -97,7 +99,7 @@ void draw_row_samples(const HistoryConfig& config, std::span<const RowId> rows,
   SplitMix64 random(seed);
   std::size_t drawn = 0;
   const auto draw = [&](std::size_t at, std::uint32_t, std::size_t) {
-    for (; drawn < due(at, first, rows.size(), samples.times.size()); ++drawn) {
+    for (; drawn < num_due(at, first, rows.size(), samples.times.size()); ++drawn) {
       const RowId row = rows[at - draw_age(random, at + 1)];
       stream.history().write_features({&row, 1}, &samples.features[drawn * kRowFeatures]);
       samples.times[drawn] = static_cast<std::uint32_t>(at + 1);
@@ -112,17 +114,17 @@ std::size_t draw_candidate_samples(const HistoryConfig& config, std::uint32_t pa
                                    std::span<const std::uint32_t> sample_lengths, std::size_t first,
                                    std::uint64_t seed, const TrainingSamples& samples) {
   Stream stream(config, rows, sample_lengths, first);
-  Candidates candidates(partners);
-  std::vector<Candidates::Candidate> found;
+  Candidates generator(partners);
+  std::vector<Candidates::Candidate> candidates;
   SplitMix64 random(seed);
   std::size_t drawn = 0;
   const auto draw = [&](std::size_t at, std::uint32_t since, std::size_t end) {
-    found.clear();
-    candidates.observe(rows[at], since, found);
-    const std::size_t most = due(at, first, rows.size(), samples.times.size());
-    for (const Candidates::Candidate& candidate : found) {
+    candidates.clear();
+    generator.observe(rows[at], since, candidates);
+    const std::size_t max_drawn = num_due(at, first, rows.size(), samples.times.size());
+    for (const Candidates::Candidate& candidate : candidates) {
       const std::uint32_t last = stream.last(candidate.row);
-      if (drawn >= most || last == kNeverAgain) continue;
+      if (drawn >= max_drawn || last == kNeverAgain) continue;
       if (!is_drawn(random, static_cast<std::uint32_t>(at) - last)) continue;
       Candidates::write_features(stream.history(), {&candidate, 1},
                                  &samples.features[drawn * kCandidateFeatures]);
@@ -130,7 +132,7 @@ std::size_t draw_candidate_samples(const HistoryConfig& config, std::uint32_t pa
       samples.distances[drawn++] = stream.distance(end - 1, candidate.row);
     }
   };
-  stream.run([&] { candidates.begin_sample(); }, draw);
+  stream.run([&] { generator.begin_sample(); }, draw);
   return drawn;
 }
 

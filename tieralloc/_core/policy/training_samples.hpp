@@ -1,4 +1,11 @@
-// training_samples.hpp: rows at moments of the past, what was known of them, and their next use.
+// training_samples.hpp: draws training samples from a trace: features of rows and their next uses.
+//
+//   draw_row_samples: n samples, evenly spread over the accesses from `first` on
+//     each is a row accessed a number of accesses ago; the logarithm of that number is uniform
+//   draw_candidate_samples: candidates for prefetching (candidates.hpp) of these accesses
+//     each is drawn with a probability that grows with the time since its last access, because rows
+//     not accessed for long are not resident
+// Both observe all accesses in a RowHistory and write features as of the sample's access.
 #pragma once
 
 #include <cstdint>
@@ -9,27 +16,26 @@
 
 namespace tieralloc {
 
-/// Stands for a row that is not accessed again.
+/// The distance to the next access of a row that is not accessed again.
 inline constexpr std::uint32_t kNeverAgain = 0xFFFFFFFFu;
 
 struct TrainingSamples {
   std::span<float> features;           ///< kRowFeatures or kCandidateFeatures per sample
-  std::span<std::uint32_t> times;      ///< accesses observed by then
-  std::span<std::uint32_t> distances;  ///< accesses to the row's next one
+  std::span<std::uint32_t> times;      ///< accesses observed before the sample
+  std::span<std::uint32_t> distances;  ///< accesses until the row's next access
 };
 
-/// Observes accesses and draws samples on the way, as many as there is room for, spread evenly over
-/// the accesses from `first` on. Each is of a row whose access was some accesses ago; the logarithm
-/// of how many is uniform. Throws, nothing drawn, as RowHistory, check_lengths and check_rows do,
-/// and std::invalid_argument for a `first` that is not below the accesses.
+/// Draws as many samples of rows as `samples` has room for. Throws as RowHistory, check_lengths and
+/// check_rows do, and std::invalid_argument for a `first` that is not below the number of accesses;
+/// nothing is drawn then.
 void draw_row_samples(const HistoryConfig& history, std::span<const RowId> rows,
                       std::span<const std::uint32_t> sample_lengths, std::size_t first,
                       std::uint64_t seed, const TrainingSamples& samples);
 
-/// The same of candidates for prefetching (prefetcher.hpp), some of those that each access gives:
-/// the longer ago a candidate was accessed the more likely it is drawn, for such rows are not
-/// resident. Distances are from the sample's last access; 0: the next access is in the sample.
-/// `partners` are the rows whose partners are remembered. Returns how many were drawn.
+/// Draws samples of candidates, at most as many as `samples` has room for, and returns their
+/// number. Distances count from the last access of the sample that has the candidate; 0: the next
+/// access is in this sample. `partners` is the number of rows whose partners are counted. Throws as
+/// draw_row_samples does.
 std::size_t draw_candidate_samples(const HistoryConfig& history, std::uint32_t partners,
                                    std::span<const RowId> rows,
                                    std::span<const std::uint32_t> sample_lengths, std::size_t first,

@@ -1,18 +1,21 @@
-// value_ranking.hpp: evicts the row of the lowest present value.
+// value_ranking.hpp: evicts the row with the lowest present value.
 //
-//   insert: the row waits for its evaluation
-//   touch:  marks the slot; its value is out of date
-//   collect: for each eviction since the last step a hand visits kSweep slots:
-//              marked: the row waits for its evaluation; else: moves to the bucket of its value now
-//   evaluate, apply: once a batch of rows waits, they get curves and move to their buckets
-//   evict:  the oldest slot of the lowest bucket, unless it is marked or its value has risen
-// Prefetched rows are in a probationary segment until a lookup uses them; the oldest is evicted
-// first where it is larger than its target (probation.hpp).
+//   insert:   the row is unevaluated
+//   hit:      set the slot's reference bit: its value is out of date
+//   collect:  for each eviction since the last step, advance a hand by kVisitsPerEviction slots:
+//               bit set: clear it; the row is unevaluated
+//               else: move the slot to the bucket of its present value
+//             if a batch of rows is unevaluated, collect them for evaluation
+//   evaluate: compute the curves of the collected rows
+//   apply:    move their slots to the buckets of their values
+//   evict:    evict the oldest slot of the lowest bucket; first recheck its reference bit and value
+// Prefetched rows are in a probationary segment until a lookup uses them. While the segment is
+// larger than its target (probation.hpp), its oldest row is the victim.
 //
-// The policy and the planner of it are one object. A RowModel is shared with other rankings, whose
-// planner step observes for all of them.
+// Policy and planner are one object. Several rankings can share a RowModel; the planner step of one
+// of them then observes accesses for all.
 //
-// Concurrency: as EvictionPolicy and Planner say; `touch` is concurrent.
+// Concurrency: as EvictionPolicy and Planner; `touch` is concurrent.
 #pragma once
 
 #include <algorithm>
@@ -20,9 +23,9 @@
 #include <utility>
 #include <vector>
 
-#include "eviction/marks.hpp"
 #include "eviction/planner.hpp"
 #include "eviction/policy.hpp"
+#include "eviction/reference_bits.hpp"
 #include "policy/prefetcher.hpp"
 #include "policy/probation.hpp"
 #include "policy/ranking.hpp"
@@ -30,25 +33,20 @@
 
 namespace tieralloc {
 
-class ValueRanking final : public EvictionPolicy, public Planner {
+class ValueRanking final : public ReferenceBitPolicy, public Planner {
  public:
-  /// `predicts`: whether values are noted as predictions, to calibrate by. `prefetches`: whether
-  /// there is a probationary segment.
-  ValueRanking(const EvictionConfig& config, RowModel& model, bool predicts,
+  /// `calibrates`: whether values are recorded as predictions for the model's calibration.
+  /// `prefetches`: whether there is a probationary segment.
+  ValueRanking(const EvictionConfig& config, RowModel& model, bool calibrates,
                bool prefetches = false);
 
   static std::size_t bytes(const EvictionConfig& config, bool prefetches);
-  /// Of these, those that it gives up as it retires.
-  static std::size_t retired_bytes(const EvictionConfig& config);
+  /// The part of `bytes` that release_slots frees.
+  static std::size_t slot_bytes(const EvictionConfig& config);
 
   Planner* planner() override { return this; }
   void insert(Slot slot, RowId row) override;
   void insert_prefetched(Slot slot, RowId row) override;
-  bool touch_is_concurrent() const override { return true; }
-  void touch(std::span<const Slot> slots) override { marks_.raise(slots); }
-  std::size_t find_saturated(std::span<const Slot> slots, std::uint32_t* places) const override {
-    return marks_.find_saturated(slots, places);
-  }
   Slot evict() override;
   void remove(Slot slot) override;
   void move(Slot from, Slot to) override;
@@ -58,35 +56,35 @@ class ValueRanking final : public EvictionPolicy, public Planner {
   void apply(const TierView& tier) override;
 
   bool holds(Slot slot) const { return ranking_.holds(slot); }
-  /// Takes back the mark of a slot; false where it has none.
-  bool take_mark(Slot slot) { return marks_.lower(slot); }
-  std::uint32_t held_rows() const { return held_; }
+  /// Clears the reference bit of a slot; false if it is clear already.
+  bool clear_reference_bit(Slot slot) { return reference_bits_.decrement(slot); }
+  std::uint32_t num_rows() const { return num_rows_; }
   std::uint64_t evaluations() const { return evaluations_; }
-  /// Owner: what came of prefetched rows since the last call.
+  /// Owner: outcomes of prefetched rows since the last call.
   PrefetchOutcomes take_outcomes() { return std::exchange(outcomes_, {}); }
-  /// Owner: prefetched rows that are not used are evicted first, until others come.
-  void empty_probation() { probation_->empty(); }
+  /// Owner: sets the target of the probationary segment to 0, until the next prefetch.
+  void drain_probation() { probation_->drain(); }
 
-  /// Owner: calls `visit(slot)` for all slots held, about in ascending order of value, and gives
-  /// them up, and the memory that goes with slots but for their marks.
+  /// Owner: removes all slots, calling `visit(slot)` for each in about ascending order of value,
+  /// and frees the memory per slot except reference bits.
   template <typename Visit>
-  void retire(Visit visit);
-  /// Owner: takes that memory again.
-  void resume();
+  void release_slots(Visit visit);
+  /// Owner: allocates that memory again.
+  void allocate_slots();
 
  private:
-  /// Rows that a step evaluates at most.
+  /// Max rows evaluated per step.
   static constexpr std::size_t kMaxEvaluated = 10 * RowModel::kBatch;
 
   static Ranking::Place bucket_of(Value value) {
     return static_cast<Ranking::Place>(std::min<Value>(value >> 9, Ranking::kBuckets - 1));
   }
   void visit(Slot slot, const TierView& tier);
-  std::uint32_t prefetched() const {
-    return ranking_.size(Ranking::kYoung) + ranking_.size(Ranking::kOld);
+  std::uint32_t num_prefetched() const {
+    return ranking_.size(Ranking::kNewPrefetch) + ranking_.size(Ranking::kOldPrefetch);
   }
-  void use_prefetched(Slot slot);
-  void use_ranked(Slot slot);
+  void promote_prefetched(Slot slot);
+  void requeue_hit(Slot slot);
   float displaced_by(Ranking::Place bucket) const;
   Slot prefetched_victim();
   Slot ranked_victim();
@@ -94,27 +92,26 @@ class ValueRanking final : public EvictionPolicy, public Planner {
   void advance_hand() { hand_ = hand_ + 1 == slots_ ? 0 : hand_ + 1; }
 
   RowModel& model_;
-  const bool predicts_;
+  const bool calibrates_;
   const Slot slots_;
-  const std::uint32_t min_batch_;  ///< rows that wait before they are evaluated
-  Marks marks_;                    ///< 1: accessed since it was evaluated
+  const std::uint32_t min_batch_;  ///< unevaluated rows that start an evaluation
   Ranking ranking_;
   std::vector<Curve> curves_;             ///< by slot
-  std::unique_ptr<Probation> probation_;  ///< null: nothing is prefetched
-  std::vector<Slot> batch_;               ///< evaluated in this step
-  std::vector<RowId> rows_;               ///< of the batch
-  std::vector<Curve> evaluated_;
-  std::uint64_t owed_ = 0;  ///< slots that the hand has yet to visit
+  std::unique_ptr<Probation> probation_;  ///< null: no prefetching
+  std::vector<Slot> batch_slots_;         ///< collected in this step
+  std::vector<RowId> batch_rows_;
+  std::vector<Curve> batch_curves_;
+  std::uint64_t pending_visits_ = 0;  ///< of the hand
   Slot hand_ = 0;
-  std::uint32_t held_ = 0;
+  std::uint32_t num_rows_ = 0;
   std::uint32_t visits_ = 0;
   std::uint64_t evaluations_ = 0;
   PrefetchOutcomes outcomes_;
 };
 
 template <typename Visit>
-void ValueRanking::retire(Visit visit) {
-  while (held_ > 0) {
+void ValueRanking::release_slots(Visit visit) {
+  while (num_rows_ > 0) {
     Slot slot = ranking_.lowest();
     if (slot == kNoSlot) slot = unranked_victim();
     remove(slot);
@@ -122,9 +119,9 @@ void ValueRanking::retire(Visit visit) {
   }
   ranking_ = Ranking(0);
   curves_ = std::vector<Curve>();
-  batch_.clear();
-  evaluated_.clear();
-  owed_ = 0;
+  batch_slots_.clear();
+  batch_curves_.clear();
+  pending_visits_ = 0;
 }
 
 }  // namespace tieralloc

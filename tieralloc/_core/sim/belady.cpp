@@ -1,3 +1,4 @@
+// belady.cpp: OPT on the positions of next uses.
 #include "sim/belady.hpp"
 
 #include <limits>
@@ -15,11 +16,11 @@ constexpr Position kNever = std::numeric_limits<Position>::max();
 
 void check_length(std::size_t accesses) {
   if (accesses < kNever) return;
-  throw std::invalid_argument("opt takes fewer than " + std::to_string(kNever) + " accesses, got " +
-                              std::to_string(accesses));
+  throw std::invalid_argument("accesses: too many for opt; expected fewer than " +
+                              std::to_string(kNever) + ", got " + std::to_string(accesses));
 }
 
-/// Writes `never` where a row is not used again.
+/// Writes the position of each access's next use; `never` if the row is not used again.
 void find_next_uses(std::span<const RowId> accesses, std::uint64_t rows, Position never,
                     std::span<Position> next) {
   std::vector<Position> soonest(rows, never);
@@ -29,8 +30,8 @@ void find_next_uses(std::span<const RowId> accesses, std::uint64_t rows, Positio
   }
 }
 
-/// The residents, each known by the position of its next use alone: no two share one, and an access
-/// is a hit where its own position is among them.
+/// The resident rows, identified by the positions of their next uses. These are unique, and an
+/// access is a hit if its own position is among them.
 class Residents {
  public:
   explicit Residents(std::size_t accesses) : used_again_(accesses) {}
@@ -46,7 +47,7 @@ class Residents {
     }
   }
 
-  /// Whether the row used at `now` is one of them; it leaves.
+  /// Removes the row used at position `now`; false if it is not resident.
   bool take(Position now) {
     if (!used_again_.contains(now)) return false;
     used_again_.erase(now);
@@ -59,7 +60,7 @@ class Residents {
     if (never_used_again_ > 0) {
       --never_used_again_;
     } else {
-      used_again_.erase(used_again_.greatest());
+      used_again_.erase(used_again_.max());
     }
   }
 
@@ -69,22 +70,26 @@ class Residents {
   std::uint64_t size_ = 0;
 };
 
-/// Calls visit(position, hit, evicted) at each access, the positions of next uses being known.
+/// Calls visit(position, is_hit, has_evicted) at each access. `next` are the positions of next
+/// uses.
 template <typename Visit>
 void run_opt(std::span<const Position> next, std::uint32_t capacity, Visit visit) {
   Residents residents(next.size());
   for (std::size_t i = 0; i < next.size(); ++i) {
-    const bool hit = residents.take(static_cast<Position>(i));
-    const bool full = residents.size() == capacity;  // which a hit, having left, does not find it
-    if (full) residents.evict_farthest();
-    visit(i, hit, full);
+    const bool is_hit = residents.take(static_cast<Position>(i));
+    const bool is_full = residents.size() == capacity;  // false after a hit
+    if (is_full) residents.evict_farthest();
+    visit(i, is_hit, is_full);
     residents.insert(next[i]);
   }
 }
 
 std::vector<Position> checked_next_uses(std::span<const RowId> accesses, std::uint64_t rows,
                                         std::uint32_t capacity) {
-  if (capacity < 1) throw std::invalid_argument("opt needs a capacity of at least 1 row, got 0");
+  if (capacity < 1) {
+    throw std::invalid_argument(
+        "capacity: too small; expected a capacity of at least 1 row, got 0");
+  }
   check_length(accesses.size());
   check_rows(accesses, rows);
   std::vector<Position> next(accesses.size());

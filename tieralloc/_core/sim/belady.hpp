@@ -1,11 +1,10 @@
-// belady.hpp: the fewest on-demand fetches that any policy can reach (OPT).
+// belady.hpp: OPT, the min number of on-demand fetches of any eviction policy (Belady, "A study of
+// replacement algorithms for a virtual-storage computer", IBM Systems Journal 1966).
 //
-// Evicts the resident whose next use is farthest (Belady, "A study of replacement algorithms for a
-// virtual-storage computer", 1966). Every missed row is inserted, as under the other policies: the
-// newcomer itself is never bypassed, even where it is needed last. With bypass there would be
-// slightly fewer misses; the figures published for libCacheSim's Belady are without.
-//
-// What it does at each access is what learned policies are taught by.
+//   miss: if the tier is full, evict the resident row with the farthest next use; insert the row
+// OPT inserts every missed row, as the other policies do, even if its next use is farthest. With
+// bypass it would miss slightly less; published results of libCacheSim's Belady have no bypass.
+// Learned policies are trained on OPT's decisions.
 #pragma once
 
 #include <cstdint>
@@ -16,20 +15,20 @@
 
 namespace tieralloc {
 
-/// Counts from access `count_from` on. Takes O(n log n) time with a logarithm to base 64, and about
-/// 4.2 bytes an access and 4 a row of memory. Throws as check_rows does, and std::invalid_argument
-/// for a capacity of 0 or for 2^32-1 accesses or more.
+/// Returns the counts from access `count_from` on. Takes O(n log64 n) time, and 4.2 bytes of memory
+/// per access and 4 per row. Throws as check_rows does, and std::invalid_argument for a capacity of
+/// 0 or for 2^32-1 accesses or more.
 Counts belady(std::span<const RowId> accesses, std::uint64_t rows, std::uint32_t capacity,
               std::uint64_t count_from = 0);
 
-/// What OPT does at each access: whether it `missed` (1) or hit (0), and whether the row is `kept`
-/// until its next use (1), which no row is that has none. The spans are as long as the stream.
-/// Takes what belady takes, and throws as it does, nothing written.
+/// Labels each access by OPT's decisions: `missed` is 1 for a miss and 0 for a hit; `kept` is 1 if
+/// the row stays resident until its next use, 0 if it does not or has no next use. The spans are as
+/// long as the stream. Complexity and errors as for belady; nothing is written on an error.
 void opt_labels(std::span<const RowId> accesses, std::uint64_t rows, std::uint32_t capacity,
                 std::span<std::uint8_t> missed, std::span<std::uint8_t> kept);
 
-/// The position of the next access to the same row; the length of the stream where there is none.
-/// Throws as belady does, nothing written.
+/// Writes the position of the next access to the same row; the length of the stream if there is
+/// none. Throws as belady does; nothing is written on an error.
 void next_uses(std::span<const RowId> accesses, std::uint64_t rows,
                std::span<std::uint32_t> positions);
 

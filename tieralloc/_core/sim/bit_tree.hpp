@@ -1,7 +1,7 @@
-// bit_tree.hpp: a set of numbers below a bound that knows its greatest.
+// bit_tree.hpp: a set of numbers below a bound, with its maximum.
 //
-// A bitmap under bitmaps that say which words below them are not empty: every call takes a step a
-// level, log64 of the bound.
+// Levels of bitmaps: a bit of level i + 1 is set if word i of the level below is not 0. A call
+// takes one step per level: log64 of the bound. Not for concurrent use.
 #pragma once
 
 #include <bit>
@@ -26,9 +26,9 @@ class BitTree {
   void insert(std::size_t number) {
     for (auto& level : levels_) {
       std::uint64_t& word = level[number / 64];
-      const bool known_above = word != 0;
+      const bool is_known_above = word != 0;
       word |= std::uint64_t{1} << (number % 64);
-      if (known_above) return;
+      if (is_known_above) return;
       number /= 64;
     }
   }
@@ -42,8 +42,8 @@ class BitTree {
     }
   }
 
-  /// Of a set that is not empty.
-  std::size_t greatest() const {
+  /// The largest number. Not for an empty set.
+  std::size_t max() const {
     assert(levels_.back()[0] != 0);
     std::size_t number = 0;
     for (auto level = levels_.rbegin(); level != levels_.rend(); ++level) {
@@ -53,7 +53,7 @@ class BitTree {
   }
 
  private:
-  std::vector<std::vector<std::uint64_t>> levels_;  ///< the numbers first, one word last
+  std::vector<std::vector<std::uint64_t>> levels_;  ///< from the numbers to a single word
 };
 
 }  // namespace tieralloc

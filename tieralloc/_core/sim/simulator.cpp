@@ -1,3 +1,4 @@
+// simulator.cpp: replays accesses one by one or call by call.
 #include "sim/simulator.hpp"
 
 #include <algorithm>
@@ -8,25 +9,26 @@
 namespace tieralloc {
 
 void check_rows(std::span<const RowId> accesses, std::uint64_t rows) {
-  const auto wrong =
+  const auto invalid =
       std::find_if(accesses.begin(), accesses.end(), [rows](RowId row) { return row >= rows; });
-  if (wrong == accesses.end()) return;
-  throw std::out_of_range("access " + std::to_string(wrong - accesses.begin()) + " is of row " +
-                          std::to_string(*wrong) + ", expected below " + std::to_string(rows));
+  if (invalid == accesses.end()) return;
+  throw std::out_of_range("access " + std::to_string(invalid - accesses.begin()) +
+                          ": row out of range; expected below " + std::to_string(rows) + ", got " +
+                          std::to_string(*invalid));
 }
 
 void check_lengths(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths) {
   const auto total =
       std::accumulate(sample_lengths.begin(), sample_lengths.end(), std::uint64_t{0});
   if (total == rows.size()) return;
-  throw std::invalid_argument("sample_lengths add up to " + std::to_string(total) + ", expected " +
-                              std::to_string(rows.size()));
+  throw std::invalid_argument("sample_lengths: wrong sum; expected " + std::to_string(rows.size()) +
+                              ", got " + std::to_string(total));
 }
 
 namespace {
 
-/// Leaves the first of equal rows. Most often there are none, which is told by sorting faster than
-/// by a set.
+/// Removes all but the first of equal rows. Repeated rows are rare: sorting a copy finds out faster
+/// than a set.
 void drop_repeated(std::vector<RowId>& rows) {
   std::vector<RowId> sorted(rows);
   std::ranges::sort(sorted);
@@ -72,23 +74,24 @@ void Simulator::run(std::span<const RowId> accesses,
   while (!sample_lengths.empty()) {
     const auto lengths = sample_lengths.first(std::min(calls_.samples, sample_lengths.size()));
     const auto rows = std::accumulate(lengths.begin(), lengths.end(), std::size_t{0});
-    serve(accesses.subspan(at, rows), lengths);
+    run_call(accesses.subspan(at, rows), lengths);
     at += rows;
     sample_lengths = sample_lengths.subspan(lengths.size());
   }
 }
 
-/// A call of these samples.
-void Simulator::serve(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths) {
+/// Simulates a call of these samples.
+void Simulator::run_call(std::span<const RowId> rows,
+                         std::span<const std::uint32_t> sample_lengths) {
   const auto table_of = [this](RowId row) {
     return std::upper_bound(calls_.table_starts.begin(), calls_.table_starts.end(), row);
   };
   call_rows_.assign(rows.begin(), rows.end());
   std::stable_sort(call_rows_.begin(), call_rows_.end(),
                    [&](RowId a, RowId b) { return table_of(a) < table_of(b); });
-  if (!flights_.empty()) land_prefetches();
+  if (!arrivals_.empty()) complete_prefetches();
   missed_.clear();
-  is_missed_.clear();
+  missed_set_.clear();
   for (const RowId row : call_rows_) {
     if (!look_up(row)) missed_.push_back(row);
     ++now_;
@@ -107,15 +110,15 @@ void Simulator::serve(std::span<const RowId> rows, std::span<const std::uint32_t
 
 void Simulator::run(std::span<const RowId> accesses) {
   if (calls_.samples > 0) {
-    throw std::invalid_argument("sample_lengths: expected, for calls of " +
-                                std::to_string(calls_.samples) + " samples; got none");
+    throw std::invalid_argument("sample_lengths: missing; expected lengths for calls of " +
+                                std::to_string(calls_.samples) + " samples, got none");
   }
   check_rows(accesses, rows_);
   for (const RowId row : accesses) access(row);
 }
 
 bool Simulator::access(RowId row) {
-  if (!flights_.empty()) land_prefetches();
+  if (!arrivals_.empty()) complete_prefetches();
   const bool hit = look_up(row);
   if (!hit) admit(row, false);
   ++now_;
@@ -123,9 +126,9 @@ bool Simulator::access(RowId row) {
   return hit;
 }
 
-/// False where the row is to be fetched on demand.
+/// False if the row must be fetched on demand.
 bool Simulator::look_up(RowId row) {
-  Counts& counts = counted();
+  Counts& counts = active_counts();
   ++counts.lookups;
   const Entry entry = index_->find(row);
   if (entry != kAbsent) {
@@ -137,8 +140,8 @@ bool Simulator::look_up(RowId row) {
     policy_->touch({&slot, 1});
     return true;
   }
-  if (calls_.samples > 0 && !is_missed_.insert(row).second) {
-    ++counts.hits;  // the call fetches it already
+  if (calls_.samples > 0 && !missed_set_.insert(row).second) {
+    ++counts.hits;  // the call has missed it before, and fetches it once
     return true;
   }
   ++counts.on_demand_fetches;
@@ -148,7 +151,7 @@ bool Simulator::look_up(RowId row) {
 
 template <typename Observe>
 void Simulator::step(Observe observe) {
-  wanted_.clear();
+  prefetches_.clear();
   bool more = false;
   do {
     const bool first = !more;
@@ -157,9 +160,9 @@ void Simulator::step(Observe observe) {
     planner_->evaluate(*this);
     planner_->apply(*this);
     while (resident_ + planner_->reserve() > capacity_) evict();
-    planner_->take_prefetches(wanted_);
+    planner_->take_prefetches(prefetches_);
   } while (more);
-  if (!wanted_.empty()) prefetch(wanted_);
+  if (!prefetches_.empty()) prefetch(prefetches_);
 }
 
 void Simulator::prefetch(std::span<const RowId> rows) {
@@ -169,25 +172,25 @@ void Simulator::prefetch(std::span<const RowId> rows) {
     if (!is_resident(row) && !in_flight_.contains(row)) issued_.push_back(row);
   }
   drop_repeated(issued_);
-  counted().prefetches_issued += issued_.size();
+  active_counts().prefetches_issued += issued_.size();
   for (const RowId row : issued_) {
     if (prefetch_lag_ == 0) {
       admit(row, true);
       continue;
     }
     in_flight_[row] = now_ + prefetch_lag_;
-    flights_.emplace_back(row, now_ + prefetch_lag_);
+    arrivals_.emplace_back(row, now_ + prefetch_lag_);
   }
-  land_prefetches();
+  complete_prefetches();
 }
 
-void Simulator::land_prefetches() {
-  while (!flights_.empty() && flights_.front().second <= now_) {
-    const auto [row, arrival] = flights_.front();
-    flights_.pop_front();
-    const auto flight = in_flight_.find(row);
-    if (flight == in_flight_.end() || flight->second != arrival) continue;  // came late
-    in_flight_.erase(flight);
+void Simulator::complete_prefetches() {
+  while (!arrivals_.empty() && arrivals_.front().second <= now_) {
+    const auto [row, arrival] = arrivals_.front();
+    arrivals_.pop_front();
+    const auto in_flight = in_flight_.find(row);
+    if (in_flight == in_flight_.end() || in_flight->second != arrival) continue;  // it was late
+    in_flight_.erase(in_flight);
     admit(row, true);
   }
 }
@@ -217,8 +220,8 @@ void Simulator::evict() {
   const Slot slot = policy_->evict();
   const RowId row = row_in_[slot];
   --resident_;
-  if (is_prefetched(index_->erase(row))) ++counted().prefetches_useless;
-  ++counted().evictions;
+  if (is_prefetched(index_->erase(row))) ++active_counts().prefetches_useless;
+  ++active_counts().evictions;
   free_.push_back(slot);
 }
 

@@ -1,13 +1,15 @@
-// simulator.hpp: a fast tier without bytes, through which accesses are replayed.
+// simulator.hpp: replays accesses through a fast tier without bytes.
 //
-// Counts what a store with the same policy would, served by one thread: a hit touches; a miss
-// fetches on demand and, where the policy admits the row, takes a free slot or one evicted for it.
-// It is served one access at a time, or by calls of some samples each: their rows are looked up
-// table by table, and those that are missing are fetched together, each once. After each access, or
-// call, the policy's planner makes a step: what is simulated is the policy object that serves. A
-// prefetched row takes a slot when it arrives.
+// The counts are those of a store with the same policy and one caller:
+//   hit:  notify the policy
+//   miss: fetch on demand; if the policy admits the row, insert it, evicting a row if no slot is
+//   free
+// Accesses are replayed one by one, or by calls of several samples. A call looks up its rows table
+// by table, then fetches each missed row once. After each access or call the planner of the policy
+// runs a step. A prefetched row takes a slot when it arrives. The simulated policy is the object
+// that a store runs.
 //
-// Concurrency: not for concurrent use. An access costs what the index and the policy cost.
+// Concurrency: not for concurrent use. An access takes the time of the index and the policy.
 #pragma once
 
 #include <cstdint>
@@ -33,86 +35,86 @@ struct Counts {
   std::uint64_t evictions = 0;
   std::uint64_t prefetches_issued = 0;
   std::uint64_t prefetches_useful = 0;   ///< used before they were evicted
-  std::uint64_t prefetches_late = 0;     ///< asked for while in flight: an on-demand fetch as well
+  std::uint64_t prefetches_late = 0;     ///< looked up while in flight: also an on-demand fetch
   std::uint64_t prefetches_useless = 0;  ///< evicted unused
 };
 
-/// Throws std::out_of_range naming the first row that is not below `rows`, and its position.
+/// Throws std::out_of_range for a row that is not below `rows`, naming the first one and its
+/// position.
 void check_rows(std::span<const RowId> accesses, std::uint64_t rows);
 
-/// How a simulated store is served.
+/// How the caller of the simulated store batches samples.
 struct Calls {
-  std::size_t samples = 0;            ///< of a call; 0: one access at a time
+  std::size_t samples = 0;            ///< per call; 0: one access at a time
   std::vector<RowId> table_starts{};  ///< table t has the rows from [t] to [t + 1]
 };
 
-/// Throws std::invalid_argument where lengths of samples do not add up to the rows.
+/// Throws std::invalid_argument if the lengths of samples do not add up to the number of rows.
 void check_lengths(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
 
 class Simulator final : private TierView {
  public:
-  /// `policy` is empty and made for `config`; rows are numbered 0 … rows-1. Accesses count from
-  /// number `count_from` of the whole stream on, what precedes warms the tier. A prefetched row is
-  /// in flight for `prefetch_lag` accesses. Slots are used in turn, as a store with as many slots
-  /// uses them.
+  /// `policy` is empty and made for `config`; rows are numbered 0 … rows-1. Accesses before number
+  /// `count_from` of the stream warm the tier and are not counted. A prefetched row is in flight
+  /// for `prefetch_lag` accesses. Slots are used in the order of a store with as many slots.
   Simulator(std::unique_ptr<EvictionPolicy> policy, const EvictionConfig& config,
             std::uint64_t rows, std::uint64_t count_from = 0, std::uint64_t prefetch_lag = 0,
             Calls calls = {});
 
-  /// Replays the next samples of the stream; the last call may have fewer than others. Throws as
-  /// check_lengths and check_rows do, nothing replayed.
+  /// Replays the next samples of the stream; the last call may have fewer samples. Throws as
+  /// check_lengths and check_rows do; nothing is replayed then.
   void run(std::span<const RowId> accesses, std::span<const std::uint32_t> sample_lengths);
 
-  /// The same one access at a time, all being of one sample that goes on. Throws
-  /// std::invalid_argument if the store is simulated by calls.
+  /// Replays accesses one by one; they continue the current sample. Throws as check_rows does, and
+  /// std::invalid_argument if the simulator replays calls.
   void run(std::span<const RowId> accesses);
 
-  /// One access to a row below `rows`; true for a hit.
+  /// Replays one access to a row below `rows`; true for a hit.
   bool access(RowId row);
 
-  /// Prefetches those of the rows that are neither resident nor in flight, as one batch; throws as
-  /// check_rows does, nothing issued.
+  /// Prefetches rows as one batch, except resident rows and rows in flight. Throws as check_rows
+  /// does; nothing is issued then.
   void prefetch(std::span<const RowId> rows);
 
   bool is_resident(RowId row) const override { return index_->find(row) != kAbsent; }
 
   const Counts& counts() const { return counts_; }
 
-  /// DRAM of one beside its policy, without prefetches in flight.
+  /// Bytes of DRAM, without the policy and prefetches in flight.
   static std::size_t bytes(const EvictionConfig& config, std::uint64_t rows);
 
  private:
   Slot find_slot(RowId row) const override;
   RowId row_in(Slot slot) const override { return row_in_[slot]; }
 
-  Counts& counted() { return now_ >= count_from_ ? counts_ : uncounted_; }
-  void serve(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
+  Counts& active_counts() { return now_ >= count_from_ ? counts_ : uncounted_; }
+  void run_call(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
   bool look_up(RowId row);
   template <typename Observe>
   void step(Observe observe);
-  void land_prefetches();
+  void complete_prefetches();
   void admit(RowId row, bool prefetched);
   void evict();
 
   std::unique_ptr<EvictionPolicy> policy_;
-  Planner* planner_;  ///< the policy's; null: none
+  Planner* planner_;  ///< null: the policy has none
   std::unique_ptr<RowIndex> index_;
   std::uint64_t rows_;
   std::uint32_t capacity_;
   std::uint32_t resident_ = 0;
-  std::vector<RowId> row_in_;
-  std::deque<Slot> free_;  ///< the first one is the next to be taken
+  std::vector<RowId> row_in_;  ///< by slot
+  std::deque<Slot> free_;      ///< the next one to use first
   std::uint64_t count_from_;
   std::uint64_t prefetch_lag_;
-  std::uint64_t now_ = 0;                                ///< accesses so far
-  std::deque<std::pair<RowId, std::uint64_t>> flights_;  ///< rows and when they arrive, in order
-  std::unordered_map<RowId, std::uint64_t> in_flight_;   ///< of these, those not asked for since
-  std::vector<RowId> wanted_;                            ///< to prefetch
+  std::uint64_t now_ = 0;                                 ///< accesses so far
+  std::deque<std::pair<RowId, std::uint64_t>> arrivals_;  ///< prefetched rows, in order of arrival
+  std::unordered_map<RowId, std::uint64_t> in_flight_;    ///< arrivals, without late prefetches
+  std::vector<RowId> prefetches_;                         ///< of the planner's step
   std::vector<RowId> issued_;
   Calls calls_;
-  std::vector<RowId> call_rows_;  ///< table by table
-  std::vector<RowId> missed_;     ///< by the call
-  std::unordered_set<RowId> is_missed_;
+  std::vector<RowId> call_rows_;  ///< of the call, table by table
+  std::vector<RowId> missed_;     ///< of the call, in order
+  std::unordered_set<RowId> missed_set_;
   Counts counts_;
   Counts uncounted_;
 };

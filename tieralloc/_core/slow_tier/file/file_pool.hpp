@@ -1,9 +1,8 @@
 // file_pool.hpp: a slow pool in a file.
 //
-// Reads bypass the kernel's page cache (O_DIRECT) where the file system lets them, and drop what
-// they brought in behind them where it does not. Writes go through the page cache and are dropped
-// behind in turn; the kernel keeps the two coherent. The file is locked against a second writer for
-// as long as the pool lives.
+// Reads bypass the kernel's page cache (O_DIRECT) if the file system permits it; else their pages
+// are dropped afterwards. Writes use the page cache, and `drop_caches` drops their pages; the
+// kernel keeps both coherent. The file is locked against other writers while the pool lives.
 #pragma once
 
 #include <atomic>
@@ -18,19 +17,19 @@
 namespace tieralloc {
 
 struct FilePoolOptions {
-  std::string engine = "auto";  ///< a name that make_fetch_engine knows
-  bool direct = true;           ///< bypass the page cache where the file system lets it
-  bool reserve = true;  ///< take disk blocks for a table when it is made, not when rows are written
-  unsigned queue_depth = 256;  ///< reads of one call under way at a time
+  std::string engine = "auto";  ///< a name for make_fetch_engine
+  bool direct = true;           ///< bypass the page cache if possible
+  bool reserve = true;          ///< reserve disk blocks of a table when it is created
+  unsigned queue_depth = 256;   ///< reads of one call in flight
 };
 
 class FilePool final : public SlowPool {
  public:
-  /// Makes a new file; SystemFailure with EEXIST where there is one.
+  /// Creates a file. Throws SystemFailure, with EEXIST if the file exists.
   static std::unique_ptr<FilePool> create(const std::string& path, const FilePoolOptions& options);
 
-  /// Opens a file that `create` made. SystemFailure, or std::invalid_argument where it is not such
-  /// a file, is truncated or of a newer version; nothing is changed then.
+  /// Opens a file. Throws SystemFailure, or std::invalid_argument if it is no tieralloc file, is
+  /// truncated or has a newer version. A failure changes nothing.
   static std::unique_ptr<FilePool> open(const std::string& path, const FilePoolOptions& options);
 
   ~FilePool() override;
@@ -49,8 +48,8 @@ class FilePool final : public SlowPool {
   std::uint64_t cached_bytes() const override;
 
  private:
-  // Direct reads of 4 KiB suit every device whose logical block is 512 or 4096 bytes.
-  static constexpr std::size_t kBlock = 4096;
+  // Valid for direct reads of devices with logical blocks of 512 or 4096 bytes.
+  static constexpr std::size_t kBlock = kPage;
 
   FilePool(std::string path, int fd, const FilePoolOptions& options);
 
@@ -62,13 +61,14 @@ class FilePool final : public SlowPool {
 
   const std::string path_;
   const FilePoolOptions options_;
-  const int fd_;                       ///< buffered: header and rows are written through it
-  int read_fd_ = -1;                   ///< direct where possible
-  std::atomic<std::uint64_t> end_{0};  ///< of the last table, which the file must reach
-  std::atomic<int> lost_{0};           ///< errno of a write that drop_caches saw fail, for `sync`
-  mutable std::mutex mutex_;           ///< of the directory
+  const int fd_;                       ///< buffered, for writes of header and rows
+  int read_fd_ = -1;                   ///< direct if possible
+  std::atomic<std::uint64_t> end_{0};  ///< of the last table: the file is at least as long
+  std::atomic<int> lost_{0};  ///< errno of a failed write that drop_caches found, for `sync`
+  mutable std::mutex mutex_;  ///< of the directory
   file_format::Directory directory_;
-  std::uint64_t directory_at_ = file_format::kSuperblockBytes;  ///< a superblock that holds it
+  std::uint64_t directory_at_ =
+      file_format::kSuperblockBytes;  ///< offset of a superblock that contains it
   std::unique_ptr<FetchEngine> engine_;
 };
 
