@@ -1,7 +1,7 @@
-"""Draws the rooms of the code and the dependencies between them, as Mermaid, from the code itself.
+"""Draw the rooms of the code and their dependencies, from the code, as Mermaid.
 
-``python docs/rooms.py`` rewrites the drawings in docs/architecture.md; the tests check that they
-are up to date. A dependency that follows from others is left out.
+``python docs/rooms.py`` updates the drawings in docs/architecture.md; a test checks that they are
+up to date. Dependencies that follow from others are omitted.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Graph = dict[str, set[str]]
 
 
 def core_graph() -> Graph:
-    """Rooms of the C++ core, each with the rooms that its files include."""
+    """Return the rooms of the C++ core, each with the rooms that it includes."""
     graph: Graph = {room.name: set() for room in CORE.iterdir() if room.is_dir()}
     for path in sorted(CORE.rglob("*.[hci]*")):
         room = path.relative_to(CORE).parts[0]
@@ -30,7 +30,7 @@ def core_graph() -> Graph:
 
 
 def package_graph() -> Graph:
-    """Rooms and modules of the package, each with those that it imports, types aside."""
+    """Return the rooms of the package, each with the rooms that it imports, except for types."""
     graph: Graph = {}
     for root, prefix in (
         (ROOT / "tieralloc", "tieralloc"),
@@ -41,7 +41,7 @@ def package_graph() -> Graph:
             room = _room(parts)
             if room:
                 graph.setdefault(room, set()).update(set(_imported_rooms(path)) - {room})
-    return {room: {each for each in uses if each in graph} for room, uses in graph.items()}
+    return {room: targets & graph.keys() for room, targets in graph.items()}
 
 
 def _imported_rooms(path: Path) -> Iterator[str]:
@@ -61,40 +61,40 @@ def _room(parts: tuple[str, ...]) -> str:
 
 
 def reduced(graph: Graph) -> Graph:
-    """Leave out dependencies that follow from others."""
+    """Return the graph without dependencies that follow from others."""
 
-    def reach(room: str, without: str | None = None) -> set[str]:
-        seen: set[str] = set()
-        pending = [each for each in graph[room] if each != without]
+    def reachable(room: str, without: str) -> set[str]:
+        reached: set[str] = set()
+        pending = [target for target in graph[room] if target != without]
         while pending:
-            each = pending.pop()
-            if each not in seen:
-                seen.add(each)
-                pending += graph[each]
-        return seen
+            target = pending.pop()
+            if target not in reached:
+                reached.add(target)
+                pending += graph[target]
+        return reached
 
     return {
-        room: {each for each in uses if each not in reach(room, without=each)}
-        for room, uses in graph.items()
+        room: {target for target in targets if target not in reachable(room, without=target)}
+        for room, targets in graph.items()
     }
 
 
 def mermaid(graph: Graph) -> str:
     """Return a drawing of a graph."""
     edges = [
-        f"  {room} --> {each}"
-        for room, uses in sorted(reduced(graph).items())
-        for each in sorted(uses)
+        f"  {room} --> {target}"
+        for room, targets in sorted(reduced(graph).items())
+        for target in sorted(targets)
     ]
     return "\n".join(["```mermaid", "flowchart TD", *edges, "```"])
 
 
 def drawn(page: str) -> str:
-    """Return the text of the page with its drawings made from the code."""
+    """Return the text of the page with new drawings."""
     for name, graph in (("package", package_graph()), ("core", core_graph())):
-        begin, end = f"<!-- rooms: {name} -->\n", "\n<!-- end -->"
-        before, _, rest = page.partition(begin)
-        page = before + begin + mermaid(graph) + end + rest.partition(end)[2]
+        begin, end = f"<!-- rooms: {name} -->\n", "<!-- end -->"
+        before, _, after = page.partition(begin)
+        page = f"{before}{begin}{mermaid(graph)}\n{end}{after.partition(end)[2]}"
     return page
 
 

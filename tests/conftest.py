@@ -1,4 +1,4 @@
-"""Fixtures that every test may use, and how hypothesis draws."""
+"""Fixtures of all tests, and the settings of hypothesis."""
 
 import os
 from pathlib import Path
@@ -7,12 +7,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from support import StoreMaker, real_folder
 
-# Before torch is loaded, which reads it: the models are small, and on a busy machine their threads
-# wait for each other most of the time.
+# torch reads this when it is imported. The models are small: on a busy machine, several threads
+# mostly wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-# The same examples in every run: what fails in CI fails on a desk. `--hypothesis-profile=search`
-# looks for new ones.
+# The same examples in every run, so that a failure in CI can be repeated. Run with
+# `--hypothesis-profile=search` for new examples.
 settings.register_profile(
     "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
@@ -24,13 +24,13 @@ settings.load_profile("repeatable")
 
 @pytest.fixture
 def folder():
-    """An empty folder on a file system that bypasses the page cache, where there is one."""
+    """Return an empty folder, on a file system with O_DIRECT if there is one."""
     with real_folder() as path:
         yield path
 
 
 @pytest.fixture
 def make_store(folder: Path):
-    """Make stores that are closed when the test ends: `make_store(fast_rows=8, ...)`."""
+    """Return a StoreMaker, which closes its stores at the end: `make_store(fast_rows=8, ...)`."""
     with StoreMaker(folder) as maker:
         yield maker

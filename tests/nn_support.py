@@ -1,4 +1,4 @@
-"""Common parts of the tests of torch modules: rows, calls, and comparison bit for bit."""
+"""Helpers of the tests of torch modules: rows, calls, and bitwise comparison."""
 
 from dataclasses import dataclass
 
@@ -18,6 +18,7 @@ def random_rows(rows, dim, dtype=torch.float32, seed=0):
 
 
 def same_bits(one, other):
+    """Return whether two tensors are equal bit for bit, in dtype and in shape."""
     return (one.dtype, one.shape) == (other.dtype, other.shape) and torch.equal(
         one.detach().contiguous().view(torch.uint8), other.detach().contiguous().view(torch.uint8)
     )
@@ -37,28 +38,25 @@ class BagCall:
 
 @st.composite
 def bag_calls(draw, rows, dtype, *, weighted=False, include_last_offset=False, bags=None):
-    """Draw calls of one or two dimensions, also empty ones and ones with empty bags."""
-    number = draw(st.integers(0, 12)) if bags is None else bags
+    """Draw calls with one- or two-dimensional input, also empty calls and empty bags."""
+    num_bags = draw(st.integers(0, 12)) if bags is None else bags
     integer = st.sampled_from([torch.int32, torch.int64])
     row = st.integers(0, rows - 1)
     # torch itself fails on bags of no rows in two dimensions.
     if draw(st.booleans()):
         length = draw(st.integers(1, 8))
-        lines = draw(
-            st.lists(
-                st.lists(row, min_size=length, max_size=length), min_size=number, max_size=number
-            )
-        )
-        input = torch.tensor(lines, dtype=draw(integer)).reshape(number, length)
+        bag = st.lists(row, min_size=length, max_size=length)
+        indices = draw(st.lists(bag, min_size=num_bags, max_size=num_bags))
+        input = torch.tensor(indices, dtype=draw(integer)).reshape(num_bags, length)
         offsets = None
     else:
-        lengths = draw(st.lists(st.integers(0, 8), min_size=number, max_size=number))
+        lengths = draw(st.lists(st.integers(0, 8), min_size=num_bags, max_size=num_bags))
         total = sum(lengths)
         input = torch.tensor(
             draw(st.lists(row, min_size=total, max_size=total)), dtype=draw(integer)
         )
-        ends = [sum(lengths[:i]) for i in range(number + include_last_offset)]
-        offsets = torch.tensor(ends, dtype=draw(integer))
+        starts = [sum(lengths[:i]) for i in range(num_bags + include_last_offset)]
+        offsets = torch.tensor(starts, dtype=draw(integer))
     weights = None
     if weighted:
         seed = draw(st.integers(0, 1000))

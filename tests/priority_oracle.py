@@ -1,8 +1,8 @@
-"""A fast tier that follows decisions on chunks, in the most obvious way (RecMG's buffer)."""
+"""A naive model of a fast tier that follows decisions on chunks (RecMG's buffer)."""
 
 
 class PriorityBuffer:
-    """Rows and priorities, in the order in which rows got them; all counted down and searched."""
+    """Rows and priorities, in the order of the last change; eviction searches all rows."""
 
     def __init__(self, eviction_speed):
         self._speed = eviction_speed
@@ -40,13 +40,13 @@ COUNTS = (
 
 
 def replay(accesses, keep, prefetches, *, chunk, capacity, eviction_speed, count_from=0):
-    """Count as `tieralloc._bindings.Simulator` does.
+    """Return the counts of `tieralloc._bindings.Simulator`.
 
-    `keep` has a flag per access of whole chunks, `prefetches` the rows of each chunk. Decisions
-    take effect after the last access of their chunk.
+    `keep` has one flag per access of the complete chunks, `prefetches` the rows per chunk. A
+    decision takes effect after the last access of its chunk.
     """
     buffer, unused = PriorityBuffer(eviction_speed), set()
-    warm, counted = dict.fromkeys(COUNTS, 0), dict.fromkeys(COUNTS, 0)
+    warm_up, counted = dict.fromkeys(COUNTS, 0), dict.fromkeys(COUNTS, 0)
 
     def admit(row, counts):
         if len(buffer) == capacity:
@@ -57,7 +57,7 @@ def replay(accesses, keep, prefetches, *, chunk, capacity, eviction_speed, count
         buffer.insert(row)
 
     for i, row in enumerate(accesses):
-        counts = warm if i < count_from else counted
+        counts = warm_up if i < count_from else counted
         counts["lookups"] += 1
         if row in buffer:
             counts["hits"] += 1
@@ -72,9 +72,9 @@ def replay(accesses, keep, prefetches, *, chunk, capacity, eviction_speed, count
         for j in range(i + 1 - chunk, i + 1):
             if accesses[j] in buffer:
                 buffer.set(accesses[j], eviction_speed + bool(keep[j]))
-        counts = warm if i + 1 < count_from else counted
-        for wanted in [r for r in dict.fromkeys(prefetches[i // chunk]) if r not in buffer]:
+        counts = warm_up if i + 1 < count_from else counted
+        for prefetched in [r for r in dict.fromkeys(prefetches[i // chunk]) if r not in buffer]:
             counts["prefetches_issued"] += 1
-            admit(wanted, counts)
-            unused.add(wanted)
+            admit(prefetched, counts)
+            unused.add(prefetched)
     return counted

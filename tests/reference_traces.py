@@ -1,4 +1,4 @@
-"""Real traces, where they lie beside the checkout."""
+"""Real traces in a folder next to the checkout, or in $TIERALLOC_TRACES."""
 
 import os
 from pathlib import Path
@@ -15,5 +15,5 @@ TRACES = Path(
 def reference(name):
     path = TRACES / f"{name}.npz"
     if not path.exists():
-        pytest.skip(f"the reference traces are not in {TRACES} (TIERALLOC_TRACES says where)")
+        pytest.skip(f"{path}: no such trace; set TIERALLOC_TRACES to the folder of the traces")
     return read(path)

@@ -1,4 +1,4 @@
-"""What the tests of stores share: stores that end with their test, a model of pooling, children."""
+"""Helpers of the tests of stores: temporary stores, a naive model of pooling, child processes."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 
 
 def bypasses_page_cache(folder):
-    """Whether files in `folder` can be opened with O_DIRECT."""
+    """Return whether files in `folder` can be opened with O_DIRECT."""
     with tempfile.NamedTemporaryFile(dir=folder) as probe:
         try:
             os.close(os.open(probe.name, os.O_RDONLY | os.O_DIRECT))
@@ -29,16 +29,16 @@ def bypasses_page_cache(folder):
 
 @contextmanager
 def real_folder():
-    """Lend a folder that is removed afterwards, with O_DIRECT where any usual place has it."""
-    usual = [tempfile.gettempdir(), "/var/tmp", os.getcwd()]
-    places = [place for place in usual if os.access(place, os.W_OK)]
-    chosen = next(filter(bypasses_page_cache, places), places[0])
-    with tempfile.TemporaryDirectory(prefix="tieralloc-test-", dir=chosen) as path:
+    """Create a temporary folder, with O_DIRECT if a usual parent folder has it."""
+    candidates = [tempfile.gettempdir(), "/var/tmp", os.getcwd()]
+    parents = [folder for folder in candidates if os.access(folder, os.W_OK)]
+    parent = next(filter(bypasses_page_cache, parents), parents[0])
+    with tempfile.TemporaryDirectory(prefix="tieralloc-test-", dir=parent) as path:
         yield Path(path)
 
 
 class StoreMaker:
-    """Makes and opens stores in a folder and closes them in the end."""
+    """Creates and opens stores in a folder, and closes them at the end."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -72,9 +72,9 @@ class StoreMaker:
 
 @contextmanager
 def new_store(**options):
-    """Lend a store of its own: what hypothesis, whose examples share fixtures, needs.
+    """Create a store for one example of hypothesis, because examples share fixtures.
 
-    Where memory passes for a disk the hundreds of them do not wait for one.
+    It is in memory if possible: hundreds of examples would wait for a disk.
     """
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="tieralloc-test-", dir=memory) as folder:
@@ -88,13 +88,13 @@ def path_of(store):
 
 
 def numbered_rows(rows, dim, dtype="float32", first=0):
-    """Rows that tell each other apart: row r is r, r + 1/4, r + 1/2, r + 3/4, r, …"""
+    """Return distinct rows: row r is r, r + 1/4, r + 1/2, r + 3/4, r, …"""
     values = np.arange(first, first + rows)[:, None] + np.arange(dim)[None, :] % 4 / 4
     return stored(values, dtype)
 
 
 def stored(values, dtype):
-    """Values as a table of `dtype` keeps them: bfloat16 as the uint16 of its bits."""
+    """Return values as a table of `dtype` stores them; bfloat16 as uint16 bits."""
     if dtype != "bfloat16":
         return np.asarray(values).astype(dtype)
     bits = np.asarray(values, dtype=np.float32).view(np.uint32).astype(np.uint64)
@@ -102,17 +102,17 @@ def stored(values, dtype):
 
 
 def widened(array, dtype):
-    """Values of a table of `dtype` as numbers to reckon with: float32, or float64 for its own."""
+    """Return rows of a table of `dtype` as float64 for float64, otherwise as float32."""
     if dtype == "bfloat16":
         return (array.astype(np.uint32) << 16).view(np.float32)
     return array.astype(np.float64 if dtype == "float64" else np.float32)
 
 
 def pooled(rows, bags, mode, weights=None, padding_idx=None):
-    """Pool as torch.nn.functional.embedding_bag does, an element at a time in order.
+    """Return the result of torch.nn.functional.embedding_bag, pooled row by row in order.
 
-    `rows` are a table's, of float32 or float64; `bags` are lists of indices, `weights` lists of
-    one weight an index.
+    `rows` are all rows of a table, float32 or float64; `bags` are lists of indices; `weights`
+    are lists with one weight per index.
     """
     result = np.zeros((len(bags), rows.shape[1]), rows.dtype)
     for b, bag in enumerate(bags):
@@ -131,7 +131,7 @@ def pooled(rows, bags, mode, weights=None, padding_idx=None):
 
 
 def ends_of(bags):
-    """Offsets of bags, the end of the last one included."""
+    """Return the offsets of bags, including the end of the last one."""
     return np.cumsum([0, *map(len, bags)])
 
 
@@ -140,11 +140,11 @@ def flat(bags):
 
 
 def run_python(code, *arguments, flags=(), before=(), **options):
-    """Run code in a fresh interpreter, with this tieralloc; returns what it did."""
-    place = str(Path(ta.__file__).parent.parent)
+    """Run code in a new interpreter with this tieralloc; return the completed process."""
+    root = str(Path(ta.__file__).parent.parent)
     return subprocess.run(
         [*before, sys.executable, *flags, "-c", textwrap.dedent(code), *map(str, arguments)],
-        env=os.environ | {"PYTHONPATH": place},
+        env=os.environ | {"PYTHONPATH": root},
         capture_output=True,
         text=True,
         timeout=60,

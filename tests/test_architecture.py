@@ -1,4 +1,4 @@
-"""docs/architecture.md agrees with the code: files, functions and drawings."""
+"""docs/architecture.md matches the code: files, functions and drawings."""
 
 import importlib.util
 import re
@@ -19,37 +19,39 @@ def rooms():
     return module
 
 
-def place_of(name):
+def path_of(name):
     in_root = name.startswith(("tieralloc/", "policies/", "docs/", "README"))
     return ROOT / name if in_root else ROOT / "tieralloc" / "_core" / name
 
 
 @pytest.mark.parametrize("name", sorted(set(re.findall(rf"`([\w/]+\.{SUFFIXES})`", PAGE))))
 def test_named_file_exists(name):
-    if "/" not in name and not place_of(name).exists():
+    if "/" not in name and not path_of(name).exists():
         name = f"tieralloc/{name}"
-    assert place_of(name).is_file()
+    assert path_of(name).is_file()
 
 
 @pytest.mark.parametrize(("name", "function"), STEPS)
 def test_named_function_is_in_its_file(name, function):
-    assert re.search(rf"\b{function}\(", place_of(name).read_text())
+    assert re.search(rf"\b{function}\(", path_of(name).read_text())
 
 
-def test_steps_of_a_lookup_are_named():
+def test_steps_of_lookup_have_file_and_function():
     lookup = PAGE.partition("## One lookup")[2].partition("\n## ")[0]
     assert len(re.findall(r"^\| \d+\.", lookup, re.MULTILINE)) >= 10
     assert len(STEPS) == len(re.findall(r"^\| \d+\.", PAGE, re.MULTILINE))
 
 
-def test_drawings_are_those_of_the_code():
+def test_drawings_match_code():
     assert rooms().drawn(PAGE) == PAGE
 
 
 @pytest.mark.parametrize("graph", ["core_graph", "package_graph"])
-def test_rooms_have_no_circle(graph):
-    uses = getattr(rooms(), graph)()
-    while uses:
-        leaves = {room for room, needed in uses.items() if not needed}
-        assert leaves, f"a circle among {sorted(uses)}"
-        uses = {room: needed - leaves for room, needed in uses.items() if room not in leaves}
+def test_rooms_have_no_cycle(graph):
+    dependencies = getattr(rooms(), graph)()
+    while dependencies:
+        leaves = {room for room, targets in dependencies.items() if not targets}
+        assert leaves, f"a cycle among {sorted(dependencies)}"
+        dependencies = {
+            room: targets - leaves for room, targets in dependencies.items() if room not in leaves
+        }

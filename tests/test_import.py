@@ -1,4 +1,4 @@
-"""What importing the package takes."""
+"""The modules that an import of the package loads."""
 
 import sys
 
@@ -11,15 +11,15 @@ def modules_after(statement):
     return set(run.stdout.split())
 
 
-def test_import_brings_what_serving_needs_and_no_more():
+def test_import_loads_only_modules_for_serving():
     modules = modules_after("import tieralloc; tieralloc.TieredStore")
     assert "numpy" in modules
     assert "tieralloc.policies.baselines" not in modules
-    spared = {"torch", "matplotlib", "tqdm", "psutil", "pandas", "scipy", "hypothesis"}
-    assert not modules & spared
+    optional = {"torch", "matplotlib", "tqdm", "psutil", "pandas", "scipy", "hypothesis"}
+    assert not modules & optional
 
 
-def test_serving_brings_no_torch_either(folder):
+def test_serving_loads_no_torch(folder):
     modules = modules_after(
         f"""
 import tieralloc as ta
@@ -31,30 +31,30 @@ with ta.TieredStore({str(folder / "new.tier")!r}, fast_rows=8) as store:
     assert not modules & {"torch", "matplotlib", "tqdm", "tieralloc.nn", "tieralloc.trace"}
 
 
-def test_what_is_listed_can_be_had_and_the_rest_is_an_attribute_error():
+def test_package_attributes_are_listed_others_raise():
     run = run_python(
         """
         import tieralloc as ta
-        listed = [name for name in ta.__all__ if name != "nn"]  # which needs torch
+        listed = [name for name in ta.__all__ if name != "nn"]  # nn needs torch
         assert set(ta.__all__) <= set(dir(ta))
         print(*[type(getattr(ta, name)).__name__ for name in listed])
         try:
-            ta.no_such_thing
+            ta.no_such_name
         except AttributeError as error:
             print(error)
         """
     )
     kinds, error = run.stdout.splitlines()
     assert set(kinds.split()) <= {"type", "module", "function"}
-    assert error == "module 'tieralloc' has no attribute 'no_such_thing'"
+    assert error == "module 'tieralloc' has no attribute 'no_such_name'"
 
 
-def test_it_is_the_package_of_this_tree():
+def test_run_python_imports_this_package():
     run = run_python("import tieralloc; print(tieralloc.__file__)")
     assert run.stdout.strip() == sys.modules["tieralloc"].__file__
 
 
-def test_without_torch_learned_policies_say_what_to_install():
+def test_policies_without_torch_name_the_extra_to_install():
     run = run_python(
         """
         import sys
@@ -69,7 +69,7 @@ def test_without_torch_learned_policies_say_what_to_install():
     assert "pip install 'tieralloc[torch]'" in run.stdout
 
 
-def test_policies_live_under_the_name_of_the_package():
+def test_policies_are_imported_as_tieralloc_policies():
     modules = modules_after("import tieralloc as ta; ta.policies")
     assert "tieralloc.policies" in modules
     assert not modules & {"policies", "torch"}

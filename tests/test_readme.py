@@ -1,4 +1,4 @@
-"""What the README shows must run as printed."""
+"""The code and the commands in README.md run as printed."""
 
 import importlib.util
 import re
@@ -12,13 +12,13 @@ README = Path(__file__).parent.parent / "README.md"
 BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-def test_it_has_a_quick_start_one_with_slow_memory_and_one_with_torch():
+def test_readme_has_examples_of_file_memory_and_torch():
     assert [("import torch" in block) for block in BLOCKS] == [False, False, True]
     assert [("NumaNode" in block) for block in BLOCKS] == [False, True, False]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=["quick start", "slow memory", "torch"])
-def test_code_runs_as_printed(block, tmp_path):
+def test_readme_code_runs_as_printed(block, tmp_path):
     if "import torch" in block and importlib.util.find_spec("torch") is None:
         pytest.skip("torch is not installed")
     result = subprocess.run(
@@ -28,10 +28,10 @@ def test_code_runs_as_printed(block, tmp_path):
     assert bool(list(tmp_path.glob("*.tier"))) == (".tier" in block)
 
 
-def test_commands_it_lists_exist():
-    named = set(re.findall(r"`tieralloc (\w+)", README.read_text()))
-    shown = subprocess.run(
+def test_readme_commands_exist():
+    commands = set(re.findall(r"`tieralloc (\w+)", README.read_text()))
+    text = subprocess.run(
         [sys.executable, "-m", "tieralloc", "--help"], capture_output=True, text=True, check=True
     ).stdout
-    assert named
-    assert all(re.search(rf"^\s+{name}\b", shown, re.MULTILINE) for name in named)
+    assert commands
+    assert all(re.search(rf"^\s+{name}\b", text, re.MULTILINE) for name in commands)

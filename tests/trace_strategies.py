@@ -1,4 +1,4 @@
-"""Hypothesis strategies for traces, small ones with every kind of emptiness."""
+"""Hypothesis strategies for small traces, including empty bags, samples and tables."""
 
 import numpy as np
 from hypothesis import strategies as st
@@ -22,7 +22,7 @@ def traces(draw, max_tables=4, max_samples=8, max_length=4, max_rows=6):
 
 
 def trace_of_bags(bags, rows):
-    """The trace of lists of indices, ``bags[table][sample]``."""
+    """Return the trace of lists of indices, ``bags[table][sample]``."""
     lengths = np.array([[len(bag) for bag in table] for table in bags], dtype=np.int32)
     indices = [index for table in bags for bag in table for index in bag]
     names = [f"table {number}" for number in range(len(bags))]
@@ -30,7 +30,7 @@ def trace_of_bags(bags, rows):
 
 
 def bags_of_trace(trace):
-    """The reverse of `trace_of_bags`, straight from the definition of the layout."""
+    """Return the bags of a trace, computed from the definition of its layout."""
     bounds, samples = trace.offsets.tolist(), trace.num_samples
     indices = trace.indices.tolist()
     return [

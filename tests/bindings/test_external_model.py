@@ -16,17 +16,17 @@ def rows(*numbers):
     return np.array(numbers, dtype=np.uint64)
 
 
-def keep_none(given):
-    return np.zeros(len(given), bool), NONE
+def keep_none(accesses):
+    return np.zeros(len(accesses), bool), NONE
 
 
 def model_of(keep, prefetches, *, chunk, eviction_speed):
-    """A model that answers what was decided before, chunk after chunk."""
+    """Return a model with fixed decisions, chunk after chunk."""
     decisions = iter(zip(np.reshape(keep, (-1, chunk)), prefetches, strict=True))
     return ExternalModel(lambda _: next(decisions), chunk=chunk, eviction_speed=eviction_speed)
 
 
-def test_simulator_kept_rows_stay_and_prefetched_rows_hit():
+def test_simulator_keeps_rows_and_prefetched_rows_hit():
     model = model_of([1, 0, 0, 0], [NONE, rows(5, 7)], chunk=2, eviction_speed=0)
     simulator = Simulator(model, 2, 10)
     simulator.run(rows(1, 2, 3, 1, 7))
@@ -49,12 +49,12 @@ def test_simulator_counts_equal_a_naive_buffer(chunk, capacity, eviction_speed):
     model = model_of(keep, prefetches, chunk=chunk, eviction_speed=eviction_speed)
     count_from = 0 if capacity == 30 else int(rng.integers(500, 700))
     simulator = Simulator(model, capacity, 100, count_from=count_from)
-    for piece in np.split(accesses, [1, 100, 104, 900]):
-        simulator.run(piece)
+    for part in np.split(accesses, [1, 100, 104, 900]):
+        simulator.run(part)
     assert simulator.counts == priority_oracle.replay(
         accesses.tolist(),
         keep.tolist(),
-        [wanted.tolist() for wanted in prefetches],
+        [rows.tolist() for rows in prefetches],
         chunk=chunk,
         capacity=capacity,
         eviction_speed=eviction_speed,
@@ -62,34 +62,34 @@ def test_simulator_counts_equal_a_naive_buffer(chunk, capacity, eviction_speed):
     )
 
 
-def test_decide_gets_each_whole_chunk_once():
-    given = []
+def test_decide_gets_each_complete_chunk_once():
+    chunks = []
 
     def decide(chunk):
-        given.append(chunk.tolist())
+        chunks.append(chunk.tolist())
         return keep_none(chunk)
 
     Simulator(ExternalModel(decide, chunk=3, eviction_speed=1), 4, 10).run(rows(*range(8)))
-    assert given == [[0, 1, 2], [3, 4, 5]]
+    assert chunks == [[0, 1, 2], [3, 4, 5]]
 
 
 @pytest.mark.parametrize(
     ("decide", "message"),
     [
-        (lambda given: (np.ones(1, bool), NONE), "decisions: expected 2, got 1"),
-        (lambda given: (np.ones(2, bool), rows(10)), "expected rows below 10, got 10"),
-        (lambda given: 1 / 0, "ZeroDivisionError: division by zero"),
-        (lambda given: None, "TypeError"),
+        (lambda chunk: (np.ones(1, bool), NONE), "decisions: expected 2, got 1"),
+        (lambda chunk: (np.ones(2, bool), rows(10)), "expected rows below 10, got 10"),
+        (lambda chunk: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda chunk: None, "TypeError"),
     ],
 )
-def test_decide_fails_raises_runtime_error(decide, message):
+def test_run_decide_fails_raises_runtime_error(decide, message):
     simulator = Simulator(ExternalModel(decide, chunk=2, eviction_speed=1), 4, 10)
     with pytest.raises(RuntimeError, match=message):
         simulator.run(rows(1, 2))
 
 
-def test_decide_interrupted_interrupts_the_caller():
-    def decide(given):
+def test_run_decide_interrupted_raises_keyboard_interrupt():
+    def decide(chunk):
         raise KeyboardInterrupt
 
     simulator = Simulator(ExternalModel(decide, chunk=2, eviction_speed=1), 4, 10)
@@ -107,30 +107,31 @@ def test_decide_interrupted_interrupts_the_caller():
         ({"table_starts": [1, 10]}, "table_starts: expected to ascend from 0"),
     ],
 )
-def test_invalid_options_are_refused(change, message):
+def test_simulator_invalid_options_raises(change, message):
     options = {"chunk": 2, "eviction_speed": 1, **change}
     with pytest.raises(ValueError, match=message):
         Simulator(ExternalModel(keep_none, **options), 2, 10)
 
 
-def test_max_bytes_limit_policy_and_model():
+def test_simulator_max_bytes_limits_policy_and_model():
     model = ExternalModel(keep_none, chunk=2, eviction_speed=1, nbytes=100_000)
-    taken = Simulator(model, 2, 10).policy_bytes
-    assert taken > 100_000
-    assert Simulator(model, 2, 10, max_bytes=taken).policy_bytes == taken
-    with pytest.raises(ValueError, match=f"policy_bytes: expected at least {taken} for a fast"):
-        Simulator(model, 2, 10, max_bytes=taken - 1)
+    policy_bytes = Simulator(model, 2, 10).policy_bytes
+    assert policy_bytes > 100_000
+    assert Simulator(model, 2, 10, max_bytes=policy_bytes).policy_bytes == policy_bytes
+    message = f"policy_bytes: expected at least {policy_bytes} for a fast"
+    with pytest.raises(ValueError, match=message):
+        Simulator(model, 2, 10, max_bytes=policy_bytes - 1)
 
 
 @pytest.mark.parametrize("in_background", [False, True])
-def test_store_decide_sees_accesses_and_prefetches_arrive(make_store, in_background):
+def test_store_decide_gets_accesses_and_prefetches_rows(make_store, in_background):
     store = make_store(fast_rows=16)
     store.create_table("only", 100, 4)
     decided = threading.Event()
 
-    def decide(given):
+    def decide(chunk):
         decided.set()
-        return np.ones(len(given), bool), given + np.uint64(50)
+        return np.ones(len(chunk), bool), chunk + np.uint64(50)
 
     model = ExternalModel(decide, chunk=2, eviction_speed=1, table_starts=[0, 100])
     use(store, model, in_background)
@@ -146,14 +147,14 @@ def test_store_decide_sees_accesses_and_prefetches_arrive(make_store, in_backgro
 
 
 def test_store_rows_are_numbered_across_tiers(make_store):
-    """Tables of two dims have a tier each; decisions go by the numbers of all tables."""
+    """Tables of two dims are in two tiers; decisions use row numbers across all tables."""
     store = make_store(fast_rows=32)
     for name, count, dim in (("a", 10, 4), ("b", 20, 32), ("c", 30, 4)):
         store.create_table(name, count, dim)
-    given = []
+    accesses = []
 
     def decide(chunk):
-        given.extend(chunk.tolist())
+        accesses.extend(chunk.tolist())
         return np.ones(len(chunk), bool), chunk + np.uint64(1)
 
     starts = [0, 10, 30, 60]
@@ -163,17 +164,17 @@ def test_store_rows_are_numbered_across_tiers(make_store):
     for name, row in (("a", 9), ("b", 19), ("c", 5)):
         store.table(name).lookup(np.array([row]))
     store._core.step_policy()
-    assert sorted(given) == [9, 29, 35]
-    # Of 10, 30 and 36, the first two are rows of another tier's table.
+    assert sorted(accesses) == [9, 29, 35]
+    # Of the prefetches 10, 30 and 36, the first two are rows of tables in another tier.
     assert store.stats().prefetches_issued == 1
     store.table("c").lookup(np.array([6]))
     assert store.stats().prefetches_useful == 1
 
 
-def test_store_decide_fails_simple_policy_takes_over(make_store):
+def test_store_decide_fails_switches_to_simple_policy(make_store):
     store = make_store(fast_rows=4)
     store.create_table("only", 100, 4)
-    model = ExternalModel(lambda given: 1 / 0, chunk=1, eviction_speed=1)
+    model = ExternalModel(lambda chunk: 1 / 0, chunk=1, eviction_speed=1)
     use(store, model, in_background=True)
     store.embedding_bag(np.arange(50), np.array([0, 50]))
     wait_until(lambda: store._core.policy_stats()["state"] != "running")
@@ -184,9 +185,9 @@ def test_store_decide_fails_simple_policy_takes_over(make_store):
     assert store.stats().evictions > 0
 
 
-def wait_until(is_so):
+def wait_until(condition):
     deadline = time.monotonic() + 20
-    while not is_so():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
 

@@ -1,4 +1,4 @@
-"""The binding of the simulator; tests/core has the model of it."""
+"""The binding of the simulator; tests/core compares the simulator with a naive model."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ def rows(*numbers):
     return np.array(numbers, dtype=np.uint64)
 
 
-def test_any_policy_takes_prefetches():
+def test_prefetch_with_simple_policy_counts_prefetches():
     simulator = Simulator("lru", 2, 10, prefetch_lag=1)
     simulator.prefetch(rows(1, 2))
     simulator.run(rows(1, 2))
@@ -20,14 +20,14 @@ def test_any_policy_takes_prefetches():
         simulator.prefetch(rows(10))
 
 
-def test_a_simple_policy_has_no_planner():
+def test_simulator_simple_policy_has_no_policy_stats():
     simulator = Simulator("lru", 2, 10)
     simulator.run(rows(1, 2, 3), [2, 1])
     assert simulator.counts["evictions"] == 1
     assert (simulator.policy_bytes, simulator.policy_stats) == (0, None)
 
 
-def test_lengths_that_do_not_add_up_are_refused():
+def test_run_lengths_of_other_sum_raises():
     simulator = Simulator("lru", 2, 10)
     with pytest.raises(ValueError, match="lengths"):
         simulator.run(rows(1, 2, 3), [2])

@@ -1,4 +1,4 @@
-"""Samples to train on, against a naive search of the accesses."""
+"""Training samples, against a naive search of the accesses."""
 
 import numpy as np
 import pytest
@@ -23,11 +23,11 @@ def draw(accesses, lengths=None, **options):
 
 
 def times_of(num_accesses, first, count):
-    """After how many accesses each sample is drawn: evenly spread."""
+    """Return the number of accesses before each sample: evenly spread."""
     times = []
-    for at in range(first, num_accesses):
-        due = count * (at + 1 - first) // (num_accesses - first)
-        times += [at + 1] * (due - len(times))
+    for access in range(first, num_accesses):
+        num_samples = count * (access + 1 - first) // (num_accesses - first)
+        times += [access + 1] * (num_samples - len(times))
     return times
 
 
@@ -45,7 +45,7 @@ def distance_of(accesses, row, time):
     seed=st.integers(0, 5),
     count=st.integers(0, 60),
 )
-def test_times_and_distances_match_a_naive_search(lengths, data, seed, count):
+def test_samples_match_a_naive_search(lengths, data, seed, count):
     n = sum(lengths)
     accesses = data.draw(st.lists(st.integers(0, 11), min_size=n, max_size=n))
     first = data.draw(st.integers(0, n - 1))
@@ -60,7 +60,7 @@ def test_times_and_distances_match_a_naive_search(lengths, data, seed, count):
         assert distance == distance_of(accesses, row, time)
 
 
-def test_ages_are_spread_over_all_octaves():
+def test_samples_have_ages_of_all_octaves():
     rows = np.arange(1 << 12)
     features, _, _ = draw_row_samples(
         uint64(rows), [len(rows)], [0, len(rows)], remembered=1 << 16, first=4000, count=3000
@@ -70,7 +70,7 @@ def test_ages_are_spread_over_all_octaves():
     assert octaves.max() < 1.3 * 3000 / 12
 
 
-def test_the_seed_alone_decides_the_samples():
+def test_samples_depend_on_seed_only():
     accesses = list(range(12)) * 20
     one, same, other = (draw(accesses, count=200, seed=seed) for seed in (1, 1, 2))
     assert all(np.array_equal(a, b) for a, b in zip(one, same, strict=True))
@@ -88,6 +88,6 @@ def test_the_seed_alone_decides_the_samples():
         ({"accesses": [0, 1, 12]}, IndexError, "12"),
     ],
 )
-def test_invalid_arguments_are_named(options, error, message):
+def test_draw_invalid_arguments_raises(options, error, message):
     with pytest.raises(error, match=message):
         draw(**{"accesses": [0, 1, 2], **options})

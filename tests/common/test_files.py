@@ -1,4 +1,4 @@
-"""Output files that are whole or not there, and where files live."""
+"""Output files, written completely or not at all; file systems and directories of files."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from tieralloc._common.files import check_writable, replacing, temporary_directo
 from tieralloc.tools.disk import can_reserve, default_directory, direct_read_us, file_system_of
 
 
-def test_a_file_appears_when_it_is_whole(tmp_path):
+def test_replacing_shows_file_only_after_success(tmp_path):
     with replacing(tmp_path / "file") as file:
         file.write(b"half")
         assert not (tmp_path / "file").exists()
@@ -20,26 +20,26 @@ def test_a_file_appears_when_it_is_whole(tmp_path):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_it_has_the_mode_that_open_would_give_it(tmp_path):
-    former = os.umask(0o027)
+def test_replacing_gives_file_mode_of_open(tmp_path):
+    old_mask = os.umask(0o027)
     try:
         with replacing(tmp_path / "file") as file:
             file.write(b"x")
     finally:
-        os.umask(former)
+        os.umask(old_mask)
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
 
 
-def test_a_failure_leaves_what_was_there(tmp_path):
-    (tmp_path / "file").write_text("former")
+def test_replacing_fails_keeps_old_file(tmp_path):
+    (tmp_path / "file").write_text("old")
     file = replacing(tmp_path / "file")
     file.__enter__().write(b"new")
     assert file.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None) is False
-    assert (tmp_path / "file").read_text() == "former"
+    assert (tmp_path / "file").read_text() == "old"
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_full_disk_is_named_with_the_file(tmp_path):
+def test_replacing_on_full_disk_raises_with_path(tmp_path):
     (tmp_path / "full").symlink_to("/dev/full")
     with (
         pytest.raises(OSError, match=r"No space left on device: '.*/full'"),
@@ -48,8 +48,8 @@ def test_a_full_disk_is_named_with_the_file(tmp_path):
         file.write(b"x")
 
 
-def test_a_link_stays_a_link(tmp_path):
-    (tmp_path / "target").write_text("former")
+def test_replacing_link_replaces_its_target(tmp_path):
+    (tmp_path / "target").write_text("old")
     (tmp_path / "link").symlink_to(tmp_path / "target")
     with replacing(tmp_path / "link") as file:
         file.write(b"new")
@@ -57,39 +57,39 @@ def test_a_link_stays_a_link(tmp_path):
     assert (tmp_path / "target").read_text() == "new"
 
 
-def test_a_pipe_is_written_to(tmp_path):
+def test_replacing_pipe_writes_to_it(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    read = []
-    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_bytes()))
+    received = []
+    reader = threading.Thread(target=lambda: received.append((tmp_path / "pipe").read_bytes()))
     reader.start()
     with replacing(tmp_path / "pipe") as file:
-        file.write(b"through")
+        file.write(b"content")
     reader.join()
-    assert read == [b"through"]
+    assert received == [b"content"]
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
-def test_what_could_not_be_written_is_refused_beforehand(tmp_path):
+def test_check_writable_of_unwritable_path_raises(tmp_path):
     (tmp_path / "file").write_text("")
     check_writable(tmp_path / "file")
     check_writable(tmp_path / "new")
     with pytest.raises(IsADirectoryError):
         check_writable(tmp_path)
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        check_writable(tmp_path / "nowhere" / "file")
+    with pytest.raises(FileNotFoundError, match="missing"):
+        check_writable(tmp_path / "missing" / "file")
     with pytest.raises(NotADirectoryError):
         check_writable(tmp_path / "file" / "file")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_directory_that_we_may_not_write_is_refused(tmp_path):
+def test_check_writable_without_permission_raises(tmp_path):
     tmp_path.chmod(0o500)
     with pytest.raises(PermissionError):
         check_writable(tmp_path / "file")
 
 
-@pytest.mark.parametrize("where", ["made", "filled", "removed"])
-def test_a_temporary_directory_goes_whenever_a_signal_comes(tmp_path, monkeypatch, where):
+@pytest.mark.parametrize("moment", ["creation", "use", "removal"])
+def test_temporary_directory_interrupted_is_removed(tmp_path, monkeypatch, moment):
     def interrupted(call):
         def wrapper(*arguments, **options):
             monkeypatch.undo()
@@ -99,54 +99,53 @@ def test_a_temporary_directory_goes_whenever_a_signal_comes(tmp_path, monkeypatc
         return wrapper
 
     def use():
-        with temporary_directory(tmp_path) as made:
-            (made / "file").write_text("x")
-            if where == "filled":
+        with temporary_directory(tmp_path) as directory:
+            (directory / "file").write_text("x")
+            if moment == "use":
                 raise KeyboardInterrupt
 
-    if where == "made":
+    if moment == "creation":
         monkeypatch.setattr("pathlib.Path.mkdir", interrupted(Path.mkdir))
-    if where == "removed":
-        # As if the signal came when half of it was gone.
+    if moment == "removal":
+        # The signal arrives when the directory is partly removed.
         monkeypatch.setattr("shutil.rmtree", interrupted(lambda path: (path / "file").unlink()))
     with pytest.raises(KeyboardInterrupt):
         use()
     assert not list(tmp_path.iterdir())
 
 
-def test_the_kernels_own_file_systems_are_known():
+def test_file_system_of_kernel_directories_has_kind():
     assert file_system_of("/proc/self").kind == "proc"
     assert file_system_of("/sys/kernel").kind == "sysfs"
     assert not file_system_of("/proc").in_memory
 
 
-def test_a_directory_is_on_the_mount_that_is_nearest(tmp_path):
-    found = file_system_of(tmp_path)
-    assert tmp_path.resolve().is_relative_to(found.mount_point)
-    assert os.stat(found.mount_point).st_dev == os.stat(tmp_path).st_dev
+def test_file_system_of_directory_is_nearest_mount(tmp_path):
+    file_system = file_system_of(tmp_path)
+    assert tmp_path.resolve().is_relative_to(file_system.mount_point)
+    assert os.stat(file_system.mount_point).st_dev == os.stat(tmp_path).st_dev
 
 
-def test_tmpdir_is_obeyed(monkeypatch, tmp_path):
+def test_default_directory_with_tmpdir_is_tmpdir(monkeypatch, tmp_path):
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setattr("tempfile.tempdir", None)
     assert default_directory() == tmp_path
 
 
-def test_without_tmpdir_a_disk_is_preferred(monkeypatch):
+def test_default_directory_without_tmpdir_is_on_disk(monkeypatch):
     monkeypatch.delenv("TMPDIR", raising=False)
-    chosen = default_directory()
-    if file_system_of(chosen).in_memory:
-        pytest.skip("there is no disk here")
+    if file_system_of(default_directory()).in_memory:
+        pytest.skip("no usual directory is on a disk")
     monkeypatch.setattr("tempfile.tempdir", "/dev/shm")
     assert not file_system_of(default_directory()).in_memory
 
 
-def test_the_disk_is_probed_with_real_reads(tmp_path):
+def test_direct_read_us_times_reads_or_raises_as_open(tmp_path):
     with (tmp_path / "probe").open("w+b") as file:
         reserved = can_reserve(file.fileno(), 1 << 20)
         assert os.fstat(file.fileno()).st_blocks * 512 >= (1 << 20) * reserved
         try:
             assert direct_read_us(file.fileno()) > 0
-        except OSError as refused:
-            with pytest.raises(OSError, match=re.escape(refused.strerror)):
+        except OSError as error:
+            with pytest.raises(OSError, match=re.escape(error.strerror)):
                 os.open(tmp_path / "probe", os.O_RDONLY | os.O_DIRECT)

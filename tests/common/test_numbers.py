@@ -1,4 +1,4 @@
-"""Sizes as people write them."""
+"""Sizes: parse_size and format_size."""
 
 import re
 
@@ -24,7 +24,7 @@ UNITS = {
 
 
 @given(st.integers(1, 1 << 80))
-def test_a_number_of_bytes_is_itself(size):
+def test_parse_size_of_bytes_is_unchanged(size):
     assert parse_size(size, "size") == size
     assert parse_size(str(size), "size") == size
 
@@ -35,7 +35,7 @@ def test_a_number_of_bytes_is_itself(size):
     st.sampled_from([str, str.lower, str.upper]),
     st.sampled_from(["", " ", "  "]),
 )
-def test_units_are_exact_whatever_their_case(number, unit, case, space):
+def test_parse_size_with_unit_in_any_case_is_exact(number, unit, case, space):
     text = f"{space}{number}{space}{case(unit)}{space}"
     assert parse_size(text, "size") == number * UNITS[unit]
 
@@ -50,42 +50,44 @@ def test_units_are_exact_whatever_their_case(number, unit, case, space):
         ("0.29kB", 290),
     ],
 )
-def test_a_decimal_is_taken_as_it_is_written(text, size):
+def test_parse_size_of_decimal_is_exact(text, size):
     assert parse_size(text, "size") == size
 
 
 @pytest.mark.parametrize("size", [np.int32(7), np.uint64(7)])
-def test_integers_of_numpy_are_integers(size):
+def test_parse_size_accepts_numpy_integers(size):
     assert parse_size(size, "size") == 7
 
 
 @pytest.mark.parametrize(
     "text", ["", "MiB", "-1", "1e3", "64 Mib ytes", "1,5GB", "1.GB", ".5GB", "inf", "nan", "0x10"]
 )
-def test_what_is_no_size_is_refused_by_name(text):
-    with pytest.raises(ValueError, match=re.escape(f"cache is {text!r}, expected bytes or a size")):
+def test_parse_size_invalid_string_raises(text):
+    message = f"cache: expected bytes, or a size as '64MiB' or '1.5GB', got {text!r}"
+    with pytest.raises(ValueError, match=re.escape(message)):
         parse_size(text, "cache")
 
 
 @pytest.mark.parametrize("size", [0, -5, "0", "0.0GiB", "0.3"])
-def test_nothing_is_no_size(size):
-    with pytest.raises(ValueError, match=re.escape(f"cache is {size!r}, expected above zero")):
+def test_parse_size_below_one_byte_raises(size):
+    message = f"cache: expected at least 1 byte, got {size!r}"
+    with pytest.raises(ValueError, match=re.escape(message)):
         parse_size(size, "cache")
 
 
 @pytest.mark.parametrize("size", [1.5, None, b"1", [1]])
-def test_other_types_are_refused_by_name(size):
+def test_parse_size_other_type_raises(size):
     kind = type(size).__name__
-    with pytest.raises(TypeError, match=f"cache is of type {kind}, expected int or str"):
+    with pytest.raises(TypeError, match=f"cache: expected int or str, got {kind}"):
         parse_size(size, "cache")
 
 
-def test_a_size_of_hundreds_of_digits_is_a_number_like_any_other():
+def test_parse_size_of_hundreds_of_digits_is_exact():
     assert parse_size("9" * 400, "size") == int("9" * 400)
 
 
 @given(st.integers(0, 1 << 60))
-def test_what_is_written_reads_back_to_its_last_digit(size):
+def test_format_size_is_parsed_back_to_its_last_digit(size):
     text = format_size(size)
     if size == 0:
         assert text == "0 B"

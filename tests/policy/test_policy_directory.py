@@ -1,4 +1,4 @@
-"""Policy directories: written whole, read as written, refused where they do not fit."""
+"""Policy directories: written atomically, read back unchanged, checked against their use."""
 
 import hashlib
 import json
@@ -46,38 +46,38 @@ def edit(directory, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
-def test_what_is_written_is_read(written):
-    found = read_policy(written)
-    assert found.manifest == MANIFEST
-    assert found.models == MODELS
-    assert found.arrays.keys() == ARRAYS.keys()
+def test_read_policy_returns_written_policy(written):
+    policy = read_policy(written)
+    assert policy.manifest == MANIFEST
+    assert policy.models == MODELS
+    assert policy.arrays.keys() == ARRAYS.keys()
     for name, array in ARRAYS.items():
-        assert found.arrays[name].tolist() == array.tolist()
-    found.check_fits("recmg", FEATURES)
-    found.check_tables([("item", 100), ("user", 20)])
+        assert policy.arrays[name].tolist() == array.tolist()
+    policy.check_fits("recmg", FEATURES)
+    policy.check_tables([("item", 100), ("user", 20)])
 
 
-def test_another_policy_takes_the_place_of_the_former_and_of_its_files_only(written):
+def test_write_policy_replaces_only_files_of_old_policy(written):
     (written / "notes.txt").write_text("mine")
     write_policy(written, replace(MANIFEST, seed=4), {"caching-5": b"three"}, {})
-    found = read_policy(written)
-    assert (found.manifest.seed, found.models) == (4, {"caching-5": b"three"})
+    policy = read_policy(written)
+    assert (policy.manifest.seed, policy.models) == (4, {"caching-5": b"three"})
     assert len(list(written.iterdir())) == 4  # the manifest, a model, the arrays, the notes
 
 
-def test_a_failed_write_leaves_the_former_policy(written, monkeypatch):
+def test_write_policy_invalid_argument_keeps_old_policy(written, monkeypatch):
     before = sorted(path.name for path in written.iterdir())
     with pytest.raises(ValueError, match="Out of range float"):
         write_policy(written, replace(MANIFEST, metrics={"x": float("nan")}), {}, {})
-    with pytest.raises(ValueError, match="'bad' holds objects"):
+    with pytest.raises(ValueError, match="'bad': expected numbers or strings, got objects"):
         write_policy(written, MANIFEST, {}, {"bad": np.array([{}])})
-    with pytest.raises(ValueError, match=r"'\.\./up' has no plain name"):
+    with pytest.raises(ValueError, match=r"models: expected names .* got '\.\./up'"):
         write_policy(written, MANIFEST, {"../up": b""}, {})
     assert sorted(path.name for path in written.iterdir()) == before
     assert read_policy(written).models == MODELS
 
 
-def test_a_disk_that_fails_at_the_manifest_leaves_the_former_policy(written, monkeypatch):
+def test_write_policy_fails_at_manifest_keeps_old_policy(written, monkeypatch):
     from tieralloc.policy import directory as policy_directory
 
     def failing(path):
@@ -89,88 +89,88 @@ def test_a_disk_that_fails_at_the_manifest_leaves_the_former_policy(written, mon
     monkeypatch.setattr(policy_directory, "replacing", failing)
     with pytest.raises(OSError, match="No space left"):
         write_policy(written, replace(MANIFEST, seed=9), {"caching-5": b"new"}, {})
-    found = read_policy(written)
-    assert (found.manifest, found.models) == (MANIFEST, MODELS)
+    policy = read_policy(written)
+    assert (policy.manifest, policy.models) == (MANIFEST, MODELS)
 
 
 @pytest.mark.parametrize(
-    ("policy", "features", "told"),
+    ("policy", "features", "message"),
     [
-        ("recmg-paper", FEATURES, "holds policy 'recmg', expected 'recmg-paper'"),
-        ("recmg", replace(FEATURES, name="ids"), "features 'gaps' of version 2, expected 'ids'"),
-        ("recmg", replace(FEATURES, version=3), "of version 2, expected 'gaps' of version 3"),
-        ("recmg", replace(FEATURES, width=8), "rows of 7 features, expected 8"),
+        ("recmg-paper", FEATURES, "expected policy 'recmg-paper', got 'recmg'"),
+        ("recmg", replace(FEATURES, name="ids"), "features 'ids' of version 2, got 'gaps'"),
+        ("recmg", replace(FEATURES, version=3), "of version 3, got 'gaps' of version 2"),
+        ("recmg", replace(FEATURES, width=8), "expected 8 features per row, got 7"),
     ],
 )
-def test_a_policy_that_does_not_fit_is_refused(written, policy, features, told):
-    with pytest.raises(ValueError, match=told):
+def test_check_fits_mismatch_raises(written, policy, features, message):
+    with pytest.raises(ValueError, match=message):
         read_policy(written).check_fits(policy, features)
 
 
 @pytest.mark.parametrize(
-    ("tables", "told"),
+    ("tables", "message"),
     [
-        ([("item", 100)], "is for 2 tables, got 1"),
-        ([("item", 100), ("user", 21)], "'user' of 20 rows as number 1, got 'user' of 21"),
-        ([("user", 20), ("item", 100)], "'item' of 100 rows as number 0, got 'user' of 20"),
+        ([("item", 100)], "expected 2 tables, got 1"),
+        ([("item", 100), ("user", 21)], "'user' of 20 rows as table 1, got 'user' of 21"),
+        ([("user", 20), ("item", 100)], "'item' of 100 rows as table 0, got 'user' of 20"),
     ],
 )
-def test_other_tables_are_refused(written, tables, told):
-    with pytest.raises(ValueError, match=told):
+def test_check_tables_mismatch_raises(written, tables, message):
+    with pytest.raises(ValueError, match=message):
         read_policy(written).check_tables(tables)
 
 
 @pytest.mark.parametrize(
-    ("changes", "told"),
+    ("changes", "message"),
     [
-        ({"format_version": 3}, "format version 3, expected 2"),
+        ({"format_version": 3}, "expected format version 2, got 3"),
         (
             {"format_version": 1},
             r"manifest\.json: format version 1 is of an older tieralloc; train the policy again:"
             " tieralloc train T --out DIR",
         ),
-        ({"format_version": None}, "format version None"),
-        ({"policy": 5}, "no sound manifest.*5 where a string"),
-        ({"seed": -1}, "-1 where a whole number"),
-        ({"seed": True}, "True where a whole number"),
-        ({"features": {}}, "no sound manifest: KeyError"),
-        ({"tables": 3}, "no sound manifest"),
-        ({"models": []}, "no sound manifest"),
-        ({"models": {"m": {"file": "../manifest.json", "sha256": ""}}}, "name of a file"),
-        ({"models": {"m": {"file": "manifest.json", "sha256": ""}}}, "is damaged"),
+        ({"format_version": None}, "expected format version 2, got None"),
+        ({"policy": 5}, "invalid manifest: expected a string, got 5"),
+        ({"seed": -1}, "invalid manifest: expected a non-negative integer, got -1"),
+        ({"seed": True}, "invalid manifest: expected a non-negative integer, got True"),
+        ({"features": {}}, "invalid manifest: missing 'name'"),
+        ({"tables": 3}, "invalid manifest"),
+        ({"models": []}, "invalid manifest"),
+        ({"models": {"m": {"file": "../manifest.json", "sha256": ""}}}, "expected a plain file"),
+        ({"models": {"m": {"file": "manifest.json", "sha256": ""}}}, "manifest.json: damaged"),
     ],
 )
-def test_an_unsound_manifest_is_refused(written, changes, told):
+def test_read_policy_invalid_manifest_raises(written, changes, message):
     edit(written, **changes)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         read_policy(written)
 
 
-def test_what_is_no_policy_directory_is_told(tmp_path):
-    with pytest.raises(ValueError, match=r"has no manifest\.json.*tieralloc train"):
+def test_read_policy_other_directory_raises(tmp_path):
+    with pytest.raises(ValueError, match=r"no manifest\.json; .*tieralloc train"):
         read_policy(tmp_path)
     with pytest.raises(FileNotFoundError):
-        read_policy(tmp_path / "nowhere")
+        read_policy(tmp_path / "missing")
     (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match="is no JSON"):
+    with pytest.raises(ValueError, match="invalid JSON"):
         read_policy(tmp_path)
     (tmp_path / "manifest.json").write_text("[]")
-    with pytest.raises(ValueError, match="format version None"):
+    with pytest.raises(ValueError, match="expected format version 2, got None"):
         read_policy(tmp_path)
 
 
-def test_any_damaged_byte_of_a_model_or_of_the_arrays_is_noticed(written):
+def test_read_policy_damaged_file_raises(written):
     for path in written.iterdir():
         if path.name == "manifest.json":
             continue
-        whole = path.read_bytes()
-        path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-        with pytest.raises(ValueError, match=f"{path.name} is damaged"):
+        content = path.read_bytes()
+        path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        with pytest.raises(ValueError, match=f"{path.name}: damaged"):
             read_policy(written)
-        path.write_bytes(whole)
+        path.write_bytes(content)
 
 
-def test_arrays_with_pickles_are_not_read(written, tmp_path):
+def test_read_policy_arrays_with_pickles_raises(written, tmp_path):
     hostile = written / "hostile.npz"
     np.savez(hostile, bad=np.array([{}], dtype=object))
     digest = hashlib.sha256(hostile.read_bytes()).hexdigest()
@@ -180,7 +180,7 @@ def test_arrays_with_pickles_are_not_read(written, tmp_path):
 
 
 @given(any_arrays(np.uint64, st.integers(0, 20)), st.data())
-def test_a_fingerprint_tells_streams_apart(accesses, data):
+def test_fingerprint_differs_between_streams(accesses, data):
     assert fingerprint(accesses) == fingerprint(accesses.copy())
     assert fingerprint(accesses) == hashlib.sha256(accesses.astype("<u8").tobytes()).hexdigest()
     if len(accesses):

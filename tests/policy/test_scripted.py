@@ -1,4 +1,4 @@
-"""Models as bytes: compiled, loaded, the same."""
+"""Models as bytes: a loaded model computes the same as its module."""
 
 import warnings
 
@@ -10,7 +10,7 @@ from tieralloc.policy.scripted import compile_module, load_module  # noqa: E402
 
 
 class Branching(torch.nn.Module):
-    """What tracing would not keep: control flow, and state that is no parameter."""
+    """A module with control flow and a buffer, which tracing would lose."""
 
     def __init__(self):
         super().__init__()
@@ -25,10 +25,10 @@ class Branching(torch.nn.Module):
         return -result
 
 
-def test_a_loaded_model_computes_what_the_module_does():
+def test_load_module_computes_same_as_module():
     module = Branching()
     loaded = load_module(compile_module(module), "branching")
-    assert module.training  # as it was
+    assert module.training  # unchanged
     module.eval()
     with torch.inference_mode():
         for _ in range(20):
@@ -36,12 +36,12 @@ def test_a_loaded_model_computes_what_the_module_does():
             assert torch.equal(loaded(values), module(values))
 
 
-def test_nothing_is_said_of_what_is_deprecated():
+def test_compile_and_load_module_raise_no_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_module(compile_module(Branching()), "branching")
 
 
-def test_noise_is_no_model():
-    with pytest.raises(ValueError, match="model 'caching' cannot be loaded by torch"):
-        load_module(b"noise", "caching")
+def test_load_module_invalid_bytes_raises():
+    with pytest.raises(ValueError, match="model 'caching': torch cannot load it"):
+        load_module(b"invalid", "caching")

@@ -1,4 +1,4 @@
-"""torch on one thread: by the threads of the process, for a main thread of four."""
+"""torch on one thread: the number of threads in the process, if the main thread uses four."""
 
 import textwrap
 
@@ -27,11 +27,11 @@ SETUP = """
         return len(os.listdir("/proc/self/task"))
 
     def in_thread(function):
-        found = []
-        thread = threading.Thread(target=lambda: found.append(function()))
+        results = []
+        thread = threading.Thread(target=lambda: results.append(function()))
         thread.start()
         thread.join()
-        return found[0]
+        return results[0]
 
     def count_new_tasks(begin, call):
         def body():
@@ -51,8 +51,8 @@ def measure(code):
     return done.stdout.split()
 
 
-def test_background_thread_of_torch_alone_wakes_workers():
-    """What the others are measured against: a number that was set too early does not hold."""
+def test_background_thread_by_torch_only_wakes_workers():
+    """The baseline: torch discards a number of threads that is set too early."""
     code = """
         def begin():
             torch.set_num_threads(1)
@@ -62,13 +62,13 @@ def test_background_thread_of_torch_alone_wakes_workers():
     assert measure(code) == ["3"]
 
 
-def test_background_thread_kept_alone_wakes_no_workers():
+def test_background_thread_on_one_thread_wakes_no_workers():
     assert measure("print(count_new_tasks(keep_one_thread, forward))") == ["0"]
     code = "print(count_new_tasks(lambda: None, on_one_thread(forward)))"
     assert measure(code) == ["0"]
 
 
-def test_main_thread_in_scope_wakes_no_workers():
+def test_main_thread_in_one_thread_wakes_no_workers():
     code = """
         before = count_tasks()
         with one_thread():
@@ -84,7 +84,7 @@ def test_main_thread_in_scope_wakes_no_workers():
 
 
 @pytest.mark.parametrize("call", ["keep_one_thread()", "on_one_thread(forward)()"])
-def test_other_threads_keep_their_numbers(call):
+def test_one_thread_leaves_other_threads_unchanged(call):
     code = f"""
         go, done = threading.Event(), threading.Event()
         old = []
@@ -111,7 +111,7 @@ def test_other_threads_keep_their_numbers(call):
     assert measure(code) == ["1", "4", "4", "4", "4"]
 
 
-def test_number_for_threads_to_come_survives_a_scope():
+def test_one_thread_keeps_number_for_new_threads():
     code = """
         def body():
             with one_thread():

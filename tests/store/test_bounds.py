@@ -222,7 +222,7 @@ REFUSED = {
     "padding_idx float": (
         lambda s, t: t.embedding_bag([1], [0], padding_idx=1.5),
         TypeError,
-        "padding_idx is of type float, expected int",
+        "padding_idx: expected int, got float",
     ),
     "one padding_idx for two tables": (
         lambda s, t: s.embedding_bag([1, 2], [0, 1, 2], padding_idx=1),
@@ -357,7 +357,7 @@ REFUSED = {
     "load between rows": (
         lambda s, t: t.load(ones, start=1.5),
         TypeError,
-        "start is of type float, expected int",
+        "start: expected int, got float",
     ),
     "load a number": (
         lambda s, t: t.load(5),

@@ -20,7 +20,7 @@ OPTIONS = {
     "fast_rows 0": ({"fast_rows": 0}, ValueError, "fast_rows is 0, expected 1 to "),
     "fast_rows 2**31": ({"fast_rows": 1 << 31}, ValueError, "fast_rows is 2147483648, expected at"),
     "fast_rows 2**63": ({"fast_rows": 1 << 63}, ValueError, "fast_rows is 9223372036854775808, ex"),
-    "fast_rows float": ({"fast_rows": 1.5}, TypeError, "fast_rows is of type float, expected int"),
+    "fast_rows float": ({"fast_rows": 1.5}, TypeError, "fast_rows: expected int, got float"),
     "policy": ({"policy": "fifo"}, ValueError, "'fifo' is unknown; known are lru, lfu, clock"),
     "policy None": ({"policy": None}, TypeError, "policy"),
     "engine": ({"engine": "aio"}, ValueError, "engine 'aio', expected one of auto, io_uring, pr"),
@@ -30,13 +30,13 @@ OPTIONS = {
     "queue_depth": ({"queue_depth": 4097}, ValueError, "queue_depth is 4097, expected 1 to 4096"),
     "prefetch_threads": ({"prefetch_threads": 33}, ValueError, "is 33, expected 1 to 32"),
     "seed": ({"seed": -1}, ValueError, "seed is -1, expected 0 to 18446744073709551615"),
-    "seed float": ({"seed": 0.5}, TypeError, "seed is of type float, expected int"),
+    "seed float": ({"seed": 0.5}, TypeError, "seed: expected int, got float"),
 }
 BYTES = {
     "too small": (16383, ValueError, "fast_bytes is 16383, expected at least 16384: one row"),
-    "zero": (0, ValueError, "fast_bytes is 0, expected above zero"),
-    "no size": ("64 MeB", ValueError, "fast_bytes is '64 MeB', expected bytes or a size such as"),
-    "no number": (1.5, TypeError, "fast_bytes is of type float, expected int or str"),
+    "zero": (0, ValueError, "fast_bytes: expected at least 1 byte, got 0"),
+    "no size": ("64 MeB", ValueError, "fast_bytes: expected bytes, or a size as"),
+    "no number": (1.5, TypeError, "fast_bytes: expected int or str, got float"),
     "of a cluster": ("1000TiB", MemoryError, "would take 1099511627776000 bytes of DRAM; the mach"),
     "of a planet": (1 << 70, MemoryError, "fast_bytes is 1180591620717411303424, more than any"),
 }
@@ -198,7 +198,7 @@ def test_any_other_name_is_kept(make_store, name):
 SHAPES = {
     "no rows": ((0, 4), {}, ValueError, "num_embeddings is 0, expected 1 to 281474976710656"),
     "negative": ((-1, 4), {}, ValueError, "num_embeddings is -1, expected 1 to "),
-    "float rows": ((10.0, 4), {}, TypeError, "num_embeddings is of type float, expected int"),
+    "float rows": ((10.0, 4), {}, TypeError, "num_embeddings: expected int, got float"),
     "no dim": ((10, 0), {}, ValueError, "embedding_dim is 0, expected 1 to 1048576"),
     "wide": ((10, 1 << 40), {}, ValueError, "embedding_dim is 1099511627776, expected 1 to 1048"),
     "dtype": ((10, 4), {"dtype": "int8"}, ValueError, "dtype is 'int8', expected one of 'float32'"),

@@ -195,21 +195,21 @@ def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
         (["simulate", "TRACE", "--fast-fraction", "2"], 2, "2 is out of range"),
         (["simulate", "TRACE", "--fast-fraction", "nan"], 2, "'nan' is no finite number"),
         (["simulate", "TRACE", "--fast-fraction", "five"], 2, "'five' is no number"),
-        (["simulate", "TRACE", "--fast-fraction", "1e-9"], 2, "is less than one row"),
+        (["simulate", "TRACE", "--fast-fraction", "1e-9"], 2, "expected at least one of"),
         (["simulate", "TRACE", "--count-from", "1"], 2, "1 is out of range"),
         (["simulate", "TRACE", "--seed", "-1"], 2, "'-1' is no whole number"),
         (["simulate", "/nowhere.npz"], 1, "/nowhere.npz: No such file"),
         (["simulate", "/"], 1, "/: Is a directory"),
-        (["simulate", "EMPTY"], 2, "is empty, expected a trace"),
-        (["simulate", "NOISE"], 2, "is not a file of format npz"),
+        (["simulate", "EMPTY"], 2, "the file is empty; expected a trace"),
+        (["simulate", "NOISE"], 2, "expected format npz, got other"),
         (["simulate", "TRACE", "--json", "/nowhere/f.json"], 1, "/nowhere: No such file"),
         (["simulate", "TRACE", "--json", "/"], 1, "/: Is a directory"),
-        (["simulate", "TRACE", "--policy", "recmg"], 2, "has to be trained first: run tieralloc"),
-        (["simulate", "TRACE", "--policy", "recmg:/"], 2, "/ has no manifest.json"),
+        (["simulate", "TRACE", "--policy", "recmg"], 2, "recmg has no directory; expected"),
+        (["simulate", "TRACE", "--policy", "recmg:/"], 2, "/: no manifest.json; expected"),
         (["simulate", "TRACE", "--policy", "recmg:/nowhere"], 1, "No such file"),
         (["train", "TRACE"], 2, "required: --out"),
         (["train", "TRACE", "--out", "OUT", "--policy", "lru"], 2, "invalid choice: 'lru'"),
-        (["train", "TRACE", "--out", "OUT", "--until", "0"], 2, "until is 0"),
+        (["train", "TRACE", "--out", "OUT", "--until", "0"], 2, "until: expected above 0"),
         (["train", "TRACE", "--out", "EMPTY"], 1, "File exists"),
         (["simulate", "TRACE", "--plot", "f.xls"], 2, "f.xls has a suffix of no image format"),
         (["replay", "TRACE", "--policy", "opt"], 2, "'opt' knows the future"),
@@ -231,8 +231,8 @@ def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
         (["generate"], 2, "required: --out"),
         (["generate", "--out", "t.xls"], 2, "t.xls has a suffix of no trace format"),
         (["generate", "--out", "/nowhere/t.npz"], 1, "/nowhere: No such file"),
-        (["generate", "--out", "t.npz", "--drift", "3"], 2, "drift is 3.0"),
-        (["generate", "--out", "t.npz", "--num-embeddings", "5"], 2, "num_embeddings is 5"),
+        (["generate", "--out", "t.npz", "--drift", "3"], 2, "drift: expected 0 to 1, got 3.0"),
+        (["generate", "--out", "t.npz", "--num-embeddings", "5"], 2, "expected at least"),
         (["doctor", "/nowhere"], 1, "/nowhere: No such file"),
     ],
 )
@@ -395,7 +395,7 @@ def test_a_bar_shows_what_takes_longer_than_a_second(monkeypatch):
         done(50)
         assert terminal.text == ""
     terminal.text = ""
-    monkeypatch.setattr(_progress, "_PATIENCE", 1e-9)
+    monkeypatch.setattr(_progress, "_DELAY", 1e-9)
     with _progress.bar("replaying", 100, "rows") as done:
         while terminal.text == "":  # tqdm draws ten times a second
             done(0)
@@ -409,7 +409,7 @@ def test_a_bar_shows_what_takes_longer_than_a_second(monkeypatch):
 def test_a_narrated_bar_says_how_it_goes(monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    monkeypatch.setattr(_progress, "_PATIENCE", 1e-9)
+    monkeypatch.setattr(_progress, "_DELAY", 1e-9)
     with _progress.narrated("training", 100, "chunks") as report:
         while "loss 0.5" not in terminal.text:
             report(0, "loss 0.5")
@@ -420,7 +420,7 @@ def test_a_narrated_bar_says_how_it_goes(monkeypatch):
 def test_work_that_cannot_say_how_far_it_is_shows_its_time(monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    monkeypatch.setattr(_progress, "_PATIENCE", 0.01)
+    monkeypatch.setattr(_progress, "_DELAY", 0.01)
     with _progress.waiting("generating"):
         while "generating (00:00)" not in terminal.text:
             time.sleep(0.01)
@@ -432,7 +432,7 @@ def test_without_a_terminal_or_tqdm_there_is_no_bar(monkeypatch, capsys, absent)
     if absent == "tqdm":
         monkeypatch.setattr(sys, "stderr", terminal := Terminal())
         monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr(_progress, "_PATIENCE", 0)
+    monkeypatch.setattr(_progress, "_DELAY", 0)
     with _progress.bar("replaying", 100, "rows") as done, _progress.waiting("drawing"):
         done(50)
     with _progress.narrated("training", 100, "chunks") as report:

@@ -136,11 +136,11 @@ def test_a_capacity_is_rounded_down_but_not_for_want_of_binary_digits(distinct, 
     ("change", "told"),
     [
         ({"policies": ["lru", "lur"]}, "'lur' is unknown; known are lru,"),
-        ({"fast_fractions": [0]}, "fast_fraction is 0, expected above 0"),
-        ({"fast_fractions": [1.5]}, "fast_fraction is 1.5"),
-        ({"fast_fractions": [1e-9]}, "less than one row"),
-        ({"count_from": 1}, "count_from is 1, expected"),
-        ({"count_from": -0.1}, "count_from is -0.1"),
+        ({"fast_fractions": [0]}, "fast_fraction: expected above 0 .* got 0"),
+        ({"fast_fractions": [1.5]}, "fast_fraction: .* got 1.5"),
+        ({"fast_fractions": [1e-9]}, "expected at least one of"),
+        ({"count_from": 1}, "count_from: expected .* got 1"),
+        ({"count_from": -0.1}, "count_from: .* got -0.1"),
     ],
 )
 def test_bad_arguments_are_named(trace, change, told):

@@ -1,4 +1,4 @@
-"""Real traces, where they lie beside the checkout: what libCacheSim measured on them."""
+"""Real traces: their sizes, and miss ratios against libCacheSim's."""
 
 import pytest
 from reference_traces import reference
@@ -8,7 +8,7 @@ from tieralloc.tools.simulate import simulate
 POLICIES = ("lru", "clock", "s3fifo", "sieve", "opt")
 FAST_FRACTIONS = (0.01, 0.05, 0.1, 0.2)
 
-# Miss ratios of the second half, one access at a time, by fast fraction in the order of POLICIES.
+# Miss ratios of the second half, access by access: one row per fast fraction, in POLICIES order.
 LIBCACHESIM = {
     "trivago": (
         (0.2490, 0.2487, 0.2857, 0.2793, 0.2015),
@@ -23,12 +23,12 @@ LIBCACHESIM = {
         (0.4791, 0.4718, 0.4113, 0.4138, 0.2384),
     ),
 }
-# What is known of each trace: samples, lookups, distinct rows.
+# Samples, lookups and distinct rows of each trace.
 SIZES = {"trivago": (100_003, 926_249, 125_134), "diginetica": (70_756, 579_478, 38_970)}
 
 
 @pytest.mark.parametrize("name", SIZES)
-def test_reference_traces_are_read_whole(name):
+def test_read_reference_trace_has_known_size(name):
     trace = reference(name)
     distinct = len(set(trace.accesses().tolist()))
     assert (trace.num_samples, trace.num_lookups, distinct) == SIZES[name]
@@ -36,12 +36,12 @@ def test_reference_traces_are_read_whole(name):
 
 
 @pytest.mark.parametrize("name", LIBCACHESIM)
-def test_the_simulator_misses_as_libcachesim_does(name):
+def test_simulate_reference_trace_misses_as_libcachesim(name):
     records = simulate(reference(name), POLICIES, FAST_FRACTIONS)
-    found = {(r["policy"], r["fast_fraction"]): round(r["miss_ratio"], 4) for r in records}
+    miss_ratios = {(r["policy"], r["fast_fraction"]): round(r["miss_ratio"], 4) for r in records}
     expected = {
         (policy, fraction): miss_ratio
         for fraction, row in zip(FAST_FRACTIONS, LIBCACHESIM[name], strict=True)
         for policy, miss_ratio in zip(POLICIES, row, strict=True)
     }
-    assert found == expected
+    assert miss_ratios == expected

@@ -11,8 +11,8 @@ from trace_strategies import bags_of_trace, trace_of_bags, traces
 from tieralloc.trace import Trace
 
 
-def sound(**changes):
-    """The arguments of a sound trace of tables a (3 rows) and b (2 rows), but for some."""
+def arguments_of_trace(**changes):
+    """Return valid arguments of a trace of tables a (3 rows) and b (2 rows), with changes."""
     arguments = {
         "indices": np.array([0, 2, 1, 1]),
         "offsets": np.array([0, 2, 2, 3, 4]),
@@ -24,7 +24,7 @@ def sound(**changes):
 
 
 @given(traces())
-def test_accesses_are_sample_by_sample_table_by_table_and_in_the_order_of_the_bag(trace):
+def test_accesses_are_ordered_by_sample_table_and_position(trace):
     bags = bags_of_trace(trace)
     first_row = [sum(trace.num_embeddings.tolist()[:table]) for table in range(trace.num_tables)]
     expected = [
@@ -42,7 +42,7 @@ def test_accesses_are_sample_by_sample_table_by_table_and_in_the_order_of_the_ba
 @given(traces(), st.integers(1, 10))
 def test_batches_are_the_bags_of_consecutive_samples(trace, batch_size):
     bags = bags_of_trace(trace)
-    found = [[] for _ in bags]
+    batched = [[] for _ in bags]
     sizes = []
     for indices, offsets in trace.batches(batch_size):
         assert indices.dtype == offsets.dtype == np.int64
@@ -51,35 +51,35 @@ def test_batches_are_the_bags_of_consecutive_samples(trace, batch_size):
         assert (offsets[0], offsets[-1]) == (0, len(indices))
         for table in range(trace.num_tables):
             bounds = offsets[table * samples : (table + 1) * samples + 1]
-            found[table] += [indices[a:b].tolist() for a, b in itertools.pairwise(bounds)]
-    assert found == bags
+            batched[table] += [indices[a:b].tolist() for a, b in itertools.pairwise(bounds)]
+    assert batched == bags
     assert all(size == batch_size for size in sizes[:-1])
     assert sum(sizes) == trace.num_samples
 
 
-def test_a_batch_size_below_one_is_refused_before_the_first_batch():
-    with pytest.raises(ValueError, match="batch_size is 0, expected at least 1"):
-        Trace(**sound()).batches(0)
+def test_batches_of_size_zero_raises_before_first_batch():
+    with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
+        Trace(**arguments_of_trace()).batches(0)
 
 
 @given(traces(), st.data())
-def test_samples_are_the_bags_asked_for_and_nothing_else(trace, data):
+def test_samples_returns_only_requested_bags(trace, data):
     begin = data.draw(st.integers(0, trace.num_samples))
     end = data.draw(st.integers(begin, trace.num_samples))
-    piece = trace.samples(begin, end)
-    assert bags_of_trace(piece) == [table[begin:end] for table in bags_of_trace(trace)]
-    assert piece.num_embeddings.tolist() == trace.num_embeddings.tolist()
-    assert (piece.table_names, piece.name) == (trace.table_names, trace.name)
+    part = trace.samples(begin, end)
+    assert bags_of_trace(part) == [table[begin:end] for table in bags_of_trace(trace)]
+    assert part.num_embeddings.tolist() == trace.num_embeddings.tolist()
+    assert (part.table_names, part.name) == (trace.table_names, trace.name)
 
 
 @pytest.mark.parametrize(("begin", "end"), [(-1, 1), (1, 0), (0, 3)])
-def test_samples_beyond_the_trace_are_refused(begin, end):
-    with pytest.raises(ValueError, match=f"samples {begin} to {end} asked for"):
-        Trace(**sound()).samples(begin, end)
+def test_samples_out_of_range_raises(begin, end):
+    with pytest.raises(ValueError, match=f"samples: .* got begin {begin} and end {end}"):
+        Trace(**arguments_of_trace()).samples(begin, end)
 
 
 @given(traces(), st.data())
-def test_sample_of_access_is_the_first_to_begin_at_or_after_it(trace, data):
+def test_sample_of_access_is_first_to_begin_at_or_after_it(trace, data):
     access = data.draw(st.integers(0, trace.num_lookups))
     sample = trace.sample_of_access(access)
     begins = [trace.samples(0, before).num_lookups for before in range(trace.num_samples)]
@@ -87,24 +87,24 @@ def test_sample_of_access_is_the_first_to_begin_at_or_after_it(trace, data):
     assert sample == (late[0] if late else trace.num_samples)
 
 
-def test_sample_of_access_beyond_the_trace_is_refused():
-    trace = Trace(**sound())
+def test_sample_of_access_out_of_range_raises():
+    trace = Trace(**arguments_of_trace())
     for access in (-1, trace.num_lookups + 1):
-        with pytest.raises(ValueError, match=f"access {access} asked for"):
+        with pytest.raises(ValueError, match=f"access: expected 0 to 4, got {access}"):
             trace.sample_of_access(access)
 
 
 @given(traces())
-def test_offsets_follow_from_lengths(trace):
+def test_from_lengths_computes_offsets(trace):
     again = Trace.from_lengths(
         trace.indices, trace.lengths, trace.table_names, trace.num_embeddings, trace.name
     )
     assert again.offsets.tolist() == trace.offsets.tolist()
 
 
-def test_arrays_have_the_dtypes_promised_whatever_integers_were_given():
+def test_trace_of_other_integers_has_documented_dtypes():
     trace = Trace(
-        **sound(
+        **arguments_of_trace(
             indices=np.array([0, 2, 1, 1], dtype=np.uint8),
             offsets=np.array([0, 2, 2, 3, 4], dtype=np.int32),
             lengths=np.array([[2, 0], [1, 1]], dtype=np.int64),
@@ -114,58 +114,61 @@ def test_arrays_have_the_dtypes_promised_whatever_integers_were_given():
     assert trace.lengths.dtype == np.int32
 
 
-def test_arrays_of_a_trace_cannot_be_written_to():
-    trace = Trace(**sound())
+def test_trace_arrays_are_read_only():
+    trace = Trace(**arguments_of_trace())
     for array in (trace.indices, trace.offsets, trace.lengths, trace.num_embeddings):
         with pytest.raises(ValueError, match="read-only"):
             array[...] = 0
 
 
-def test_a_callers_array_stays_writeable():
+def test_trace_leaves_array_of_caller_writeable():
     indices = np.array([0, 2, 1, 1])
-    Trace(**sound(indices=indices))
+    Trace(**arguments_of_trace(indices=indices))
     indices[0] = 1
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"indices": np.array([0.0, 2.0, 1.0, 1.0])}, "indices are of dtype float64"),
-        ({"indices": np.array([[0, 2], [1, 1]])}, r"indices have shape \(2, 2\)"),
-        ({"indices": np.array([0, 3, 1, 1])}, "indices hold 3 in table 'a', expected 0 to 2"),
-        ({"indices": np.array([0, 2, 1, -1])}, "indices hold -1 in table 'b', expected 0 to 1"),
-        ({"indices": np.array([0, 2, 1])}, "offsets run from 0 to 4, expected 0 to 3"),
+        (
+            {"indices": np.array([0.0, 2.0, 1.0, 1.0])},
+            "indices: expected integers, got dtype float64",
+        ),
+        ({"indices": np.array([[0, 2], [1, 1]])}, r"indices: expected 1 .* got shape \(2, 2\)"),
+        ({"indices": np.array([0, 3, 1, 1])}, "indices: expected 0 to 2 in table 'a', got 3"),
+        ({"indices": np.array([0, 2, 1, -1])}, "indices: expected 0 to 1 in table 'b', got -1"),
+        ({"indices": np.array([0, 2, 1])}, "offsets: expected 0 to 3, .* got 0 to 4"),
         (
             {"indices": np.array([0, 2, 1, 2**63], dtype=np.uint64)},
-            "indices range from 0 to 9223372036854775808, expected int64",
+            "indices: expected values of int64, got 0 to 9223372036854775808",
         ),
-        ({"offsets": np.array([0, 2, 2, 3])}, "offsets are 4, expected 5"),
-        ({"offsets": np.array([1, 2, 2, 3, 4])}, "offsets run from 1 to 4"),
-        ({"offsets": np.array([0, 3, 2, 3, 4])}, "bag 0 runs from offset 0 to 3, expected 2"),
-        ({"lengths": np.array([2, 0, 1, 1])}, r"lengths have shape \(4,\)"),
-        ({"lengths": np.array([[2, 0], [2, 1]])}, "bag 2 runs from offset 2 to 3, expected 2"),
-        ({"lengths": np.array([[3, -1], [1, 1]])}, "lengths hold -1, expected none below 0"),
-        ({"lengths": np.array([[2, 0, 1, 1]])}, "lengths are of 1 tables, expected 2"),
-        ({"lengths": np.array([[2**31, 0], [1, 1]])}, "lengths range from 0 to 2147483648"),
-        ({"table_names": ["a", "a"]}, "table_names hold 'a' more than once"),
-        ({"table_names": ["a"]}, "lengths are of 2 tables, expected 1"),
-        ({"table_names": []}, "table_names are empty"),
-        ({"num_embeddings": np.array([3, 0])}, "num_embeddings of table 'b' is 0"),
-        ({"num_embeddings": np.array([3])}, "num_embeddings are of 1 tables, expected 2"),
-        ({"num_embeddings": np.array([2**62, 2**62])}, "num_embeddings add up to"),
+        ({"offsets": np.array([0, 2, 2, 3])}, "offsets: expected 5, .* got 4"),
+        ({"offsets": np.array([1, 2, 2, 3, 4])}, "offsets: expected 0 to 4, .* got 1 to 4"),
+        ({"offsets": np.array([0, 3, 2, 3, 4])}, "bag 0: expected 2 .* got offsets 0 to 3"),
+        ({"lengths": np.array([2, 0, 1, 1])}, r"lengths: expected 2 .* got shape \(4,\)"),
+        ({"lengths": np.array([[2, 0], [2, 1]])}, "bag 2: expected 2 .* got offsets 2 to 3"),
+        ({"lengths": np.array([[3, -1], [1, 1]])}, "lengths: expected at least 0, got -1"),
+        ({"lengths": np.array([[2, 0, 1, 1]])}, "lengths: expected 2 tables, .* got 1"),
+        ({"lengths": np.array([[2**31, 0], [1, 1]])}, "lengths: .* int32, got 0 to 2147483648"),
+        ({"table_names": ["a", "a"]}, "table_names: .* got 'a' repeatedly"),
+        ({"table_names": ["a"]}, "lengths: expected 1 tables, .* got 2"),
+        ({"table_names": []}, "table_names: expected at least one table, got none"),
+        ({"num_embeddings": np.array([3, 0])}, "num_embeddings: .* got 0 for table 'b'"),
+        ({"num_embeddings": np.array([3])}, "num_embeddings: expected 2 tables, .* got 1"),
+        ({"num_embeddings": np.array([2**62, 2**62])}, "num_embeddings: expected a sum below 2"),
     ],
 )
-def test_what_contradicts_itself_is_refused(changes, message):
+def test_trace_of_invalid_arguments_raises(changes, message):
     with pytest.raises(ValueError, match=message):
-        Trace(**sound(**changes))
+        Trace(**arguments_of_trace(**changes))
 
 
-def test_lengths_below_zero_are_refused_before_offsets_are_made_of_them():
-    with pytest.raises(ValueError, match="lengths hold -1"):
+def test_from_lengths_negative_raises():
+    with pytest.raises(ValueError, match="lengths: expected at least 0, got -1"):
         Trace.from_lengths([0], [[2, -1]], ["a"], [1])
 
 
-def test_a_trace_may_have_no_samples():
+def test_trace_without_samples_is_empty():
     trace = trace_of_bags([[], []], [3, 4])
     assert (trace.num_tables, trace.num_samples, trace.num_lookups) == (2, 0, 0)
     assert len(trace.accesses()) == 0

@@ -1,1 +1,1 @@
-"""What several rooms use: sizes, files, progress, torch."""
+"""Helpers that several rooms share: sizes, files, progress, torch."""

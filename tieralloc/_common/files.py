@@ -1,4 +1,4 @@
-"""Output files that are whole or not there."""
+"""Output files, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import IO
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Raise the OSError that writing a file would end in, as far as can be told beforehand."""
+    """Raise the OSError that writing this file would raise, if it is foreseeable."""
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -28,13 +28,16 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """Open a file for writing that takes its name when it is whole, and is gone on a failure."""
+    """Open a temporary file that replaces `path` on success and is removed on failure.
+
+    A symbolic link stays a link to the new file. A pipe or a device is written directly.
+    """
     path = Path(path)
     if path.exists() and not path.is_file():  # a pipe or a device
         with naming(path), path.open("wb") as file:
             yield file
         return
-    target = path.resolve()  # so that a link stays a link
+    target = path.resolve()  # replace the target of a link, not the link
     partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         with naming(path):
@@ -47,7 +50,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def naming(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Name this file in an OSError that does not say of which file it is, as a write's does."""
+    """Add this path to an OSError without one, such as that of a write."""
     try:
         yield
     except OSError as error:
@@ -58,10 +61,10 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
 
 @contextmanager
 def temporary_directory(parent: str | os.PathLike[str]) -> Iterator[Path]:
-    """Make a directory that is removed with what is in it.
+    """Create a directory that is removed with its contents.
 
-    Unlike tempfile's, it is so even where a signal's handler raises at the worst moment: between
-    the making and the noting that it was made, or while it is being removed.
+    Unlike tempfile's, it is removed even if a signal handler raises directly after the creation,
+    or during the removal.
     """
     path = Path(parent) / f"tieralloc-{secrets.token_hex(8)}"
     try:

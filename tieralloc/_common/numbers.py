@@ -1,4 +1,4 @@
-"""Integers and sizes as callers write them."""
+"""Integers and sizes in arguments."""
 
 from __future__ import annotations
 
@@ -13,48 +13,48 @@ for _power, _letter in enumerate("kmgt", start=1):
     _UNITS[f"{_letter}ib"] = 1024**_power
 
 
-def as_integer(what: str, value: SupportsIndex, expected: str = "int") -> int:
-    """Return the integer that `value` stands for; TypeError, naming `what`, if it is none."""
+def as_integer(name: str, value: SupportsIndex, expected: str = "int") -> int:
+    """Return `value` as an int; TypeError for argument `name` if it is not an integer."""
     try:
         return operator.index(value)
     except TypeError:
-        raise TypeError(f"{what} is of type {type(value).__name__}, expected {expected}") from None
+        raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}") from None
 
 
-def parse_size(size: str | SupportsIndex, what: str) -> int:
-    """Bytes of a size given as a number of them or as a string.
+def parse_size(size: str | SupportsIndex, name: str) -> int:
+    """Return a size in bytes.
 
     Parameters
     ----------
     size : int or str
         Bytes, or a number with one of the units B, kB, MB, GB, TB (powers of 1000), KiB, MiB,
         GiB, TiB (powers of 1024), such as ``"64MiB"`` or ``"1.5 GB"``.
-    what : str
-        What the size is of, for the error.
+    name : str
+        Name of the argument in errors.
 
     Raises
     ------
     ValueError
-        For a string that is no size, or a size that is not above zero.
+        For an invalid string, or a size below 1 byte.
     TypeError
-        For anything but a string or an integer.
+        For another type than str or an integer.
     """
     if isinstance(size, str):
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", size.lower())
         if match is None or match[2] not in _UNITS:
             raise ValueError(
-                f"{what} is {size!r}, expected bytes or a size such as '64MiB' or '1.5GB'"
+                f"{name}: expected bytes, or a size as '64MiB' or '1.5GB', got {size!r}"
             )
         value = int(Fraction(match[1]) * _UNITS[match[2]])  # a float would round
     else:
-        value = as_integer(what, size, "int or str")
+        value = as_integer(name, size, "int or str")
     if value <= 0:
-        raise ValueError(f"{what} is {size!r}, expected above zero")
+        raise ValueError(f"{name}: expected at least 1 byte, got {size!r}")
     return value
 
 
 def format_size(size: float) -> str:
-    """Bytes as a person would read them, such as ``"64.0 MiB"``."""
+    """Return bytes in a readable unit, such as ``"64.0 MiB"``."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if round(abs(size), 1) < 1024:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"

@@ -1,4 +1,4 @@
-"""Progress on the terminal: by tqdm where it is installed, none where nobody watches."""
+"""Progress bars on the terminal, by tqdm; none without tqdm or without a terminal."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
-#: Called with the number of things done since the last call.
+#: Called with the number of units completed since the last call.
 Report = Callable[[int], object]
-#: Called with that number, and with how it goes in words.
+#: Called with that number and a status text.
 Narrate = Callable[[int, str], object]
 
-_PATIENCE = 1.0  # seconds without a sign of life
+_DELAY = 1.0  # seconds before a bar appears, and between updates of its time
 
 
 class Progress(Protocol):
-    """Opens a bar for a piece of work, such as `bar` or `silent`."""
+    """A function that opens a progress bar, such as `bar` or `silent`."""
 
     def __call__(self, what: str, total: int, unit: str) -> AbstractContextManager[Report]: ...
 
@@ -30,32 +30,32 @@ def silent(what: str, total: int, unit: str) -> Iterator[Report]:
 
 @contextmanager
 def bar(what: str, total: int, unit: str) -> Iterator[Report]:
-    """Show a bar on stderr while work goes on that takes longer than a second.
+    """Show a progress bar on stderr for work that takes longer than a second.
 
     Parameters
     ----------
     what : str
-        The work, in the words of a person.
+        Description of the work.
     total : int
-        Things to be done.
+        Number of units.
     unit : str
-        What these are.
+        Name of the units.
 
     Yields
     ------
     callable
-        To be called with the number of things done since its last call.
+        Call it with the number of units completed since its last call.
     """
-    made = _tqdm(desc=what, total=total, unit=f" {unit}", unit_scale=True, delay=_PATIENCE)
-    if made is None:
+    progress = _tqdm(desc=what, total=total, unit=f" {unit}", unit_scale=True, delay=_DELAY)
+    if progress is None:
         yield lambda _: None
         return
-    with made:
-        yield made.update
+    with progress:
+        yield progress.update
 
 
 class Narration(Protocol):
-    """Opens a bar that says how it goes, such as `narrated` or `unheard`."""
+    """A function that opens a progress bar with a status, such as `narrated` or `unheard`."""
 
     def __call__(self, what: str, total: int, unit: str) -> AbstractContextManager[Narrate]: ...
 
@@ -68,48 +68,48 @@ def unheard(what: str, total: int, unit: str) -> Iterator[Narrate]:
 
 @contextmanager
 def narrated(what: str, total: int, unit: str) -> Iterator[Narrate]:
-    """Show a bar as `bar` does, with words after it.
+    """Show a progress bar as `bar` does, with a status text.
 
     Yields
     ------
     callable
-        To be called with the number of things done since its last call, and the words.
+        Call it with the number of units completed since its last call, and the status text.
     """
-    made = _tqdm(desc=what, total=total, unit=f" {unit}", unit_scale=True, delay=_PATIENCE)
-    if made is None:
+    progress = _tqdm(desc=what, total=total, unit=f" {unit}", unit_scale=True, delay=_DELAY)
+    if progress is None:
         yield lambda done, state: None
         return
 
     def report(done: int, state: str) -> None:
-        made.set_postfix_str(state, refresh=False)
-        made.update(done)
+        progress.set_postfix_str(state, refresh=False)
+        progress.update(done)
 
-    with made:
+    with progress:
         yield report
 
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show the time that work takes which cannot say how far it is, once it exceeds a second."""
-    shown = _tqdm(desc=what, bar_format="{desc} ({elapsed})", delay=_PATIENCE)
-    if shown is None:
+    """Show the elapsed time of work without known progress, after the first second."""
+    progress = _tqdm(desc=what, bar_format="{desc} ({elapsed})", delay=_DELAY)
+    if progress is None:
         yield
         return
-    ended = threading.Event()
+    stop = threading.Event()
 
     def tick() -> None:
-        while not ended.wait(_PATIENCE):
-            shown.update()
+        while not stop.wait(_DELAY):
+            progress.update()
 
     ticker = threading.Thread(target=tick, daemon=True)
     ticker.start()
     try:
-        with shown:
+        with progress:
             yield
-            ended.set()
+            stop.set()
             ticker.join()
     finally:
-        ended.set()
+        stop.set()
 
 
 def _tqdm(**options: Any) -> Any:

@@ -1,8 +1,8 @@
-"""torch, or an error that says what to install; and torch on one thread.
+"""Import torch, or raise an error that names the package to install; run torch on one thread.
 
-torch keeps one number of threads per thread, and one for threads to come. `torch.set_num_threads`
-sets both. A thread takes up the latter at its first operation or query, and so discards a number
-that was set on it before: the functions here query first.
+torch has one number of threads per thread, and a default for new threads. `torch.set_num_threads`
+sets both. A thread adopts the default at its first operation or query, and then discards a number
+that was set before. The functions here therefore query first.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ T = TypeVar("T")
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Compute on the calling thread alone; decorates functions as well.
+    """Run torch on the calling thread only; also a decorator.
 
-    Models this small gain next to nothing from a second thread. Where its core has other work to
-    do they lose much: at every operation each thread waits for the last one, spinning. Other
-    threads keep their numbers of threads.
+    Models this small gain almost nothing from a second thread. On a busy core they lose much,
+    because each operation spins until its last thread finishes. Other threads keep their numbers
+    of threads.
     """
     threads = torch.get_num_threads()
     _set_own_threads(1)
@@ -43,18 +43,18 @@ def one_thread() -> Iterator[None]:
 
 
 def keep_one_thread() -> None:
-    """Compute on the calling thread alone from now on; other threads keep their numbers.
+    """Run torch on the calling thread only, from now on; other threads keep their numbers.
 
-    Cheap where that is so already.
+    Repeated calls are cheap.
     """
     _set_own_threads(1)
 
 
 def on_one_thread(function: Callable[P, T]) -> Callable[P, T]:
-    """Wrap what the core calls: it computes on the calling thread alone.
+    """Wrap a function that the core calls, so that torch runs on the calling thread only.
 
-    The main thread gets its number of threads back after each call. Any other thread keeps one, as
-    the background thread of a store should.
+    On the main thread, each call restores the number of threads. Another thread, such as the
+    background thread of a store, keeps the number one.
     """
 
     @functools.wraps(function)
@@ -70,16 +70,16 @@ def on_one_thread(function: Callable[P, T]) -> Callable[P, T]:
 
 def _set_own_threads(threads: int) -> None:
     """Set the number of threads of the calling thread only."""
-    if torch.get_num_threads() == threads:  # which takes up the number for threads to come
+    if torch.get_num_threads() == threads:  # the query adopts the default for new threads
         return
-    to_come = _in_new_thread(torch.get_num_threads)
+    default = _in_new_thread(torch.get_num_threads)
     torch.set_num_threads(threads)
-    _in_new_thread(lambda: torch.set_num_threads(to_come))
+    _in_new_thread(lambda: torch.set_num_threads(default))
 
 
 def _in_new_thread(function: Callable[[], Any]) -> Any:
-    found: list[Any] = []
-    thread = threading.Thread(target=lambda: found.append(function()))
+    results: list[Any] = []
+    thread = threading.Thread(target=lambda: results.append(function()))
     thread.start()
     thread.join()
-    return found[0]
+    return results[0]

@@ -416,7 +416,3 @@ def _common_dtype(tables: Sequence[Table]) -> torch.dtype:
     if torch.float64 in dtypes:
         raise ValueError(f"tables: expected float64 for all or none, got {dtypes}")
     return torch.float32
-
-
-def _call_if_present(features: Any, method: str) -> Any:
-    return getattr(features, method, lambda: None)()

@@ -1,1 +1,1 @@
-"""Learned policies: their directories, and their way into a store."""
+"""Learned policies: policy directories, loading, and starting them in a store."""

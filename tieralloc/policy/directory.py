@@ -1,12 +1,12 @@
-"""Policy directories: learned policies as files, a manifest that says what they are beside them.
+"""Policy directories: the files of a learned policy, with a manifest.
 
-``manifest.json`` names the compiled models and the file of arrays, each with its SHA-256; a file's
-name bears the hash of what is in it, and the manifest is replaced last. So a directory holds one
-whole policy at any time, the former or the new one.
+``manifest.json`` lists the compiled models and the file of arrays, each with its SHA-256. File
+names contain the hash of the content, and a write replaces the manifest last. A directory
+therefore contains one complete policy at any time: the old one or the new one.
 
-The models are TorchScript archives. Loading one can run code that its maker chose: take policy
-directories from those only whom you would take a program from. The hashes tell damage, not
-tampering. Nothing else here is executable: the manifest is JSON, the arrays hold no pickles.
+The models are TorchScript archives. Loading one can run code of its author: use only policy
+directories from sources that you trust to run programs. The hashes detect damage, not tampering.
+Nothing else is executable: the manifest is JSON, and arrays with pickles are refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tieralloc._common.files import replacing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: What directories are written in, and the only one that is read.
+#: The only format version that is written and read.
 FORMAT_VERSION = 2
 
 _MANIFEST = "manifest.json"
@@ -38,16 +38,16 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """What a model is told of an access.
+    """The input features of a model.
 
     Parameters
     ----------
     name : str
-        Which features: code that computes them goes by this name.
+        Identifies the code that computes the features.
     version : int
-        Raised whenever the same accesses come to give other values.
+        Increases whenever the same accesses give other values.
     width : int
-        Values a row of features has.
+        Number of features of a row.
     """
 
     name: str
@@ -57,16 +57,16 @@ class FeatureSpec:
 
 @dataclass(frozen=True)
 class TrainingTrace:
-    """What a policy was trained on.
+    """The training trace of a policy.
 
     Parameters
     ----------
     name : str
-        The trace's.
+        Name of the trace.
     fingerprint : str
-        Of all its accesses, as `fingerprint` gives it.
+        `fingerprint` of all its accesses.
     accesses : int
-        How many of them, from the first, were learned from.
+        Number of accesses used for training, from the first.
     """
 
     name: str
@@ -76,7 +76,7 @@ class TrainingTrace:
 
 @dataclass(frozen=True)
 class Capacity:
-    """A fast tier that a policy was trained for, and its share of the trace's distinct rows."""
+    """A fast tier in training: its rows, and their fraction of the trace's distinct rows."""
 
     fast_fraction: float
     fast_rows: int
@@ -84,26 +84,25 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a policy directory holds.
+    """The description of a policy in its directory.
 
     Parameters
     ----------
     policy : str
-        What the command line calls the policy.
+        Name of the policy on the command line.
     features : FeatureSpec
-        What its models are told.
+        Input features of the models.
     tables : sequence of (str, int)
-        Names and num_embeddings of the tables, in the order in which their rows are numbered.
+        Names and num_embeddings of the tables, in the order of the row numbers.
     trace : TrainingTrace
-        What it learned from.
     capacities : sequence of Capacity
-        What it was trained for.
+        The fast tiers in training.
     seed : int
-        Of its training.
+        Random seed of the training.
     settings : mapping
-        What else the policy needs to run, as JSON has it.
+        Other settings of the policy, in JSON types.
     metrics : mapping
-        What training measured, as JSON has it.
+        Metrics of the training, in JSON types.
     """
 
     policy: str
@@ -118,18 +117,16 @@ class Manifest:
 
 @dataclass(frozen=True, eq=False)
 class PolicyDirectory:
-    """A policy directory, read.
+    """The content of a policy directory.
 
     Parameters
     ----------
     path : path
-        Where it is.
     manifest : Manifest
-        What it holds.
     models : mapping of str to bytes
         Compiled models by name, not loaded yet.
     arrays : mapping of str to array
-        The other things learned.
+        Other results of the training.
     """
 
     path: Path
@@ -138,55 +135,57 @@ class PolicyDirectory:
     arrays: Mapping[str, NDArray[Any]]
 
     def check_fits(self, policy: str, features: FeatureSpec) -> None:
-        """Refuse a directory of another policy, or of other features than these.
+        """Check that the directory contains this policy with these features.
 
         Raises
         ------
         ValueError
-            Naming the directory, what it holds and what was expected.
+            If the policy or the features differ.
         """
-        found = self.manifest.features
+        actual = self.manifest.features
         if self.manifest.policy != policy:
             raise ValueError(
-                f"{self.path} holds policy {self.manifest.policy!r}, expected {policy!r}"
+                f"{self.path}: expected policy {policy!r}, got {self.manifest.policy!r}"
             )
-        if (found.name, found.version) != (features.name, features.version):
+        if (actual.name, actual.version) != (features.name, features.version):
             raise ValueError(
-                f"{self.path} needs features {found.name!r} of version {found.version}, expected"
-                f" {features.name!r} of version {features.version}: train it anew"
+                f"{self.path}: expected features {features.name!r} of version {features.version},"
+                f" got {actual.name!r} of version {actual.version}; train the policy again"
             )
-        if found.width != features.width:
+        if actual.width != features.width:
             raise ValueError(
-                f"{self.path} takes rows of {found.width} features, expected {features.width}:"
-                " train it anew"
+                f"{self.path}: expected {features.width} features per row, got {actual.width};"
+                " train the policy again"
             )
 
     def check_tables(self, tables: Sequence[tuple[str, int]]) -> None:
-        """Refuse tables other than those whose rows the policy knows.
+        """Check that these are the tables of the policy.
 
         Raises
         ------
         ValueError
-            Naming the directory and the first table that differs.
+            If a table differs; the message names the first one.
         """
-        known = list(self.manifest.tables)
-        if len(known) != len(tables):
-            raise ValueError(f"{self.path} is for {len(known)} tables, got {len(tables)}")
-        for number, (own, other) in enumerate(zip(known, tables, strict=True)):
-            if own != other:
+        expected = list(self.manifest.tables)
+        if len(expected) != len(tables):
+            raise ValueError(f"{self.path}: expected {len(expected)} tables, got {len(tables)}")
+        for number, ((name, rows), (other, other_rows)) in enumerate(
+            zip(expected, tables, strict=True)
+        ):
+            if (name, rows) != (other, other_rows):
                 raise ValueError(
-                    f"{self.path} is for a table {own[0]!r} of {own[1]} rows as number {number},"
-                    f" got {other[0]!r} of {other[1]}"
+                    f"{self.path}: expected a table {name!r} of {rows} rows as table {number}, got"
+                    f" {other!r} of {other_rows} rows"
                 )
 
     def has_seen(self, accesses: NDArray[np.uint64], first: int) -> bool:
-        """Whether the policy learned from accesses of this stream from number `first` on."""
+        """Return whether training used accesses of this stream from number `first` on."""
         trace = self.manifest.trace
         return first < trace.accesses and trace.fingerprint == fingerprint(accesses)
 
 
 def fingerprint(accesses: NDArray[np.uint64]) -> str:
-    """Return the SHA-256 of an access stream: of its rows as little-endian 64-bit integers."""
+    """Return the SHA-256 of an access stream, its rows as little-endian 64-bit integers."""
     return hashlib.sha256(np.ascontiguousarray(accesses, dtype="<u8").data).hexdigest()
 
 
@@ -201,25 +200,27 @@ def write_policy(
     Parameters
     ----------
     path : str or path
-        Made if it is not there. Files that are no part of a policy stay.
+        The directory is created if it does not exist. Files of other origin stay.
     manifest : Manifest
-        What it will hold.
     models : mapping of str to bytes
         Compiled models by name.
     arrays : mapping of str to array
-        Of numbers or strings.
+        Arrays of numbers or strings.
 
     Raises
     ------
     ValueError
-        For a name that is no plain file name, an array of objects, what JSON cannot hold.
+        For a model name that is not a plain file name, an array of objects, or a manifest that
+        JSON cannot represent.
     OSError
-        Where something cannot be written; the policy that was there still is.
+        If a file cannot be written; an existing policy stays unchanged.
     """
     path = Path(path)
     for name in models:
         if not _PLAIN_NAME.fullmatch(name):
-            raise ValueError(f"model {name!r} has no plain name, expected {_PLAIN_NAME.pattern}")
+            raise ValueError(
+                f"models: expected names that match {_PLAIN_NAME.pattern}, got {name!r}"
+            )
     contents = {name: (_file_name(name, data, "pt"), data) for name, data in models.items()}
     packed = _pack(arrays)
     document = {
@@ -231,35 +232,39 @@ def write_policy(
     text = json.dumps(document, indent=2, allow_nan=False) + "\n"
 
     path.mkdir(parents=True, exist_ok=True)
-    former = _files_named_in(path)
-    written = [*contents.values(), (document["arrays"]["file"], packed)]
-    for file_name, data in written:
+    old_files = _listed_files(path)
+    files = [*contents.values(), (document["arrays"]["file"], packed)]
+    for file_name, data in files:
         with replacing(path / file_name) as file:
             file.write(data)
     with replacing(path / _MANIFEST) as file:
         file.write(text.encode())
-    for file_name in former - {file_name for file_name, _ in written}:
+    for file_name in old_files - {file_name for file_name, _ in files}:
         (path / file_name).unlink(missing_ok=True)
 
 
 def read_policy(path: str | os.PathLike[str]) -> PolicyDirectory:
-    """Read a policy directory, running none of its code.
+    """Read a policy directory without running code from it.
 
     Raises
     ------
     ValueError
-        Where it holds no policy, one of another format version, or a damaged one.
+        If the directory has no policy, a damaged one, or one of another format version.
     OSError
-        Where something cannot be read.
+        If a file cannot be read.
     """
     path = Path(path)
     document = _read_document(path)
     try:
-        manifest = _manifest_of(document)
-        models = {_text(name): _read(path, entry) for name, entry in document["models"].items()}
-        packed = _read(path, document["arrays"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{path / _MANIFEST} is no sound manifest: {error!r}") from error
+        manifest = _parse_manifest(document)
+        models = {
+            _string(name): _read_file(path, entry) for name, entry in document["models"].items()
+        }
+        packed = _read_file(path, document["arrays"])
+    except KeyError as error:
+        raise ValueError(f"{path / _MANIFEST}: invalid manifest: missing {error}") from error
+    except (TypeError, AttributeError) as error:
+        raise ValueError(f"{path / _MANIFEST}: invalid manifest: {error}") from error
     with np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
         arrays = {name: loaded[name] for name in loaded}
     return PolicyDirectory(path, manifest, models, arrays)
@@ -272,57 +277,56 @@ def _read_document(path: Path) -> dict[str, Any]:
         if not path.is_dir():
             raise
         raise ValueError(
-            f"{path} has no {_MANIFEST}: it is no policy directory, or its training has not ended"
-            " (tieralloc train T --out DIR makes one)"
+            f"{path}: no {_MANIFEST}; expected a policy directory after its training: run tieralloc"
+            " train T --out DIR"
         ) from None
     try:
         document = json.loads(text)
     except ValueError as error:
-        raise ValueError(f"{path / _MANIFEST} is no JSON: {error}") from error
+        raise ValueError(f"{path / _MANIFEST}: invalid JSON: {error}") from error
     version = document.get("format_version") if isinstance(document, dict) else None
     if version == 1:
         raise ValueError(
             f"{path / _MANIFEST}: format version 1 is of an older tieralloc; train the policy"
             " again: tieralloc train T --out DIR"
         )
-    if version != FORMAT_VERSION:
+    if not isinstance(document, dict) or version != FORMAT_VERSION:
         raise ValueError(
-            f"{path / _MANIFEST} has format version {version!r}, expected {FORMAT_VERSION}"
+            f"{path / _MANIFEST}: expected format version {FORMAT_VERSION}, got {version!r}"
         )
-    assert isinstance(document, dict)
     return document
 
 
-def _manifest_of(document: Mapping[str, Any]) -> Manifest:
+def _parse_manifest(document: Mapping[str, Any]) -> Manifest:
     features, trace = document["features"], document["trace"]
     return Manifest(
-        policy=_text(document["policy"]),
+        policy=_string(document["policy"]),
         features=FeatureSpec(
-            _text(features["name"]), _whole(features["version"]), _whole(features["width"])
+            _string(features["name"]), _count(features["version"]), _count(features["width"])
         ),
-        tables=[(_text(name), _whole(rows)) for name, rows in document["tables"]],
+        tables=[(_string(name), _count(rows)) for name, rows in document["tables"]],
         trace=TrainingTrace(
-            _text(trace["name"]), _text(trace["fingerprint"]), _whole(trace["accesses"])
+            _string(trace["name"]), _string(trace["fingerprint"]), _count(trace["accesses"])
         ),
         capacities=[
-            Capacity(float(capacity["fast_fraction"]), _whole(capacity["fast_rows"]))
+            Capacity(float(capacity["fast_fraction"]), _count(capacity["fast_rows"]))
             for capacity in document["capacities"]
         ],
-        seed=_whole(document["seed"]),
+        seed=_count(document["seed"]),
         settings=dict(document["settings"]),
         metrics=dict(document["metrics"]),
     )
 
 
-def _text(value: Any) -> str:
+def _string(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError(f"{value!r} where a string is expected")
+        raise TypeError(f"expected a string, got {value!r}")
     return value
 
 
-def _whole(value: Any) -> int:
+def _count(value: Any) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-        raise TypeError(f"{value!r} where a whole number is expected")
+        raise TypeError(f"expected a non-negative integer, got {value!r}")
     return value
 
 
@@ -337,24 +341,24 @@ def _entry(file: str, data: bytes) -> dict[str, Any]:
 def _pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     for name, array in arrays.items():
         if array.dtype.hasobject:
-            raise ValueError(f"array {name!r} holds objects, expected numbers or strings")
+            raise ValueError(f"array {name!r}: expected numbers or strings, got objects")
     packed = io.BytesIO()
     np.savez_compressed(packed, **arrays)  # type: ignore[arg-type]
     return packed.getvalue()
 
 
-def _read(path: Path, entry: Mapping[str, Any]) -> bytes:
-    name = _text(entry["file"])
-    if not _PLAIN_NAME.fullmatch(name):  # so that no manifest leads out of its directory
-        raise TypeError(f"{name!r} where the name of a file is expected")
+def _read_file(path: Path, entry: Mapping[str, Any]) -> bytes:
+    name = _string(entry["file"])
+    if not _PLAIN_NAME.fullmatch(name):  # a path could lead out of the directory
+        raise TypeError(f"expected a plain file name, got {name!r}")
     data = (path / name).read_bytes()
     if hashlib.sha256(data).hexdigest() != entry["sha256"]:
-        raise ValueError(f"{path / name} is damaged: it is not what {_MANIFEST} says it is")
+        raise ValueError(f"{path / name}: damaged; its SHA-256 differs from {_MANIFEST}")
     return data
 
 
-def _files_named_in(path: Path) -> set[str]:
-    """Files of the policy that is in a directory, as far as they can be told."""
+def _listed_files(path: Path) -> set[str]:
+    """Return the files in the manifest of a directory; none for an invalid manifest."""
     try:
         document = json.loads((path / _MANIFEST).read_bytes())
         names = [entry["file"] for entry in [*document["models"].values(), document["arrays"]]]

@@ -1,8 +1,7 @@
-"""The learned policies by name, and how a trained one is loaded.
+"""The registry of learned policies: names and loaders.
 
-A policy is named ``NAME:DIR``, DIR being the directory that it was trained into. Its loader is the
-entry point NAME of the group ``tieralloc.policies``; other packages can add theirs. No loader is
-imported before its policy is asked for.
+``NAME:DIR`` is a policy with its directory. Its loader is the entry point NAME of the group
+``tieralloc.policies``; other packages can add entry points. A loader is imported at its first use.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ def _loaders() -> dict[str, EntryPoint]:
 
 
 def served_names() -> list[str]:
-    """Names of the learned policies that a store can run."""
+    """Return the names of the learned policies that a store can run."""
     return list(_loaders())
 
 
@@ -34,46 +33,47 @@ def load_policy(name: str, path: str, label: str | None = None) -> TrainedPolicy
     Parameters
     ----------
     name : str
-        Of the policy.
+        Name of the policy.
     path : str
         Its directory.
     label : str, optional
-        Its name in records; without it, `name`.
+        Its name in records. Default: `name`.
 
     Raises
     ------
     ValueError
-        For an unknown policy, or a directory that does not hold it.
+        For an unknown policy, or a directory without this policy.
     OSError
-        Where the directory cannot be read.
+        If the directory cannot be read.
     ImportError
-        Where torch is missing.
+        If torch is missing.
     """
     loaders = _loaders()
     if name not in loaders:
-        known = ", ".join(loaders)
-        raise ValueError(f"learned policy {name!r} is unknown; known are {known}")
+        raise ValueError(
+            f"policy: unknown learned policy {name!r}; expected one of {', '.join(loaders)}"
+        )
     policy: TrainedPolicy = loaders[name].load().load(path, label or name)
     return policy
 
 
 def with_learned(policies: Sequence[str]) -> list[str | TrainedPolicy]:
-    """Load the learned ones among policies; the others stay names.
+    """Return policies with every learned one loaded; simple ones stay names.
 
     Parameters
     ----------
     policies : sequence of str
-        ``NAME``, or ``NAME:DIR`` for a learned one. Records call it ``NAME``, or as it stands here
-        where there are several of the name.
+        ``NAME`` of a simple policy, or ``NAME:DIR`` of a learned one. `label_of` gives its name in
+        records.
 
     Raises
     ------
     ValueError
-        For a learned policy without its directory, or a directory that does not hold it.
+        For a learned policy without a directory, or a directory without the policy.
     OSError
-        Where a directory cannot be read.
+        If a directory cannot be read.
     ImportError
-        Where torch is missing.
+        If torch is missing.
     """
     return [
         _load(policy, label_of(policy, policies))
@@ -84,7 +84,7 @@ def with_learned(policies: Sequence[str]) -> list[str | TrainedPolicy]:
 
 
 def label_of(policy: str, policies: Sequence[str]) -> str:
-    """Return what records call one of some policies: ``NAME`` where no other has that name."""
+    """Return the label of a policy in records: ``NAME`` if it is unique, otherwise `policy`."""
     name = policy.partition(":")[0]
     names = [other.partition(":")[0] for other in policies]
     return name if names.count(name) == 1 else policy
@@ -94,7 +94,7 @@ def _load(policy: str, label: str) -> TrainedPolicy:
     name, _, directory = policy.partition(":")
     if not directory:
         raise ValueError(
-            f"policy {name} has to be trained first: run tieralloc train T --out DIR, then name it "
-            f"{name}:DIR"
+            f"policy: {name} has no directory; expected {name}:DIR, with DIR from tieralloc train T"
+            " --out DIR"
         )
     return load_policy(name, directory, label)

@@ -1,8 +1,7 @@
-"""Models as files: torch modules compiled to bytes, and loaded to be run without Python.
+"""Models as bytes: compile a torch module, and load it for inference without Python.
 
-All that knows TorchScript, which torch deprecates, is here, so that an exported program can take
-its place. Loading can run code that the maker of the bytes chose: no loader of TorchScript is safe
-from it.
+Only this module uses TorchScript, which torch deprecates, so that exported programs can replace
+it. Loading can run code of the author of the bytes, as in every TorchScript loader.
 """
 
 from __future__ import annotations
@@ -20,15 +19,15 @@ if TYPE_CHECKING:
 
 
 def compile_module(module: nn.Module) -> bytes:
-    """Compile a module for inference; it keeps its parameters by their names.
+    """Return a module compiled for inference; parameters keep their names.
 
-    The module itself stays as it is.
+    The module itself stays unchanged.
     """
     buffer = io.BytesIO()
     training = module.training
     module.eval()
     try:
-        with _deprecations_unsaid():
+        with _no_deprecation_warnings():
             torch.jit.save(torch.jit.script(module), buffer)
     finally:
         module.train(training)
@@ -36,24 +35,24 @@ def compile_module(module: nn.Module) -> bytes:
 
 
 def load_module(data: bytes, name: str) -> nn.Module:
-    """Load a compiled module, on the CPU.
+    """Return a compiled module on the CPU; `name` is the name of the model in errors.
 
     Raises
     ------
     ValueError
-        For what is none, by the name of the model.
+        For invalid bytes.
     """
     try:
-        with _deprecations_unsaid():
+        with _no_deprecation_warnings():
             loaded = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
             return cast("nn.Module", loaded)
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
-        raise ValueError(f"model {name!r} cannot be loaded by torch: {reason}") from error
+        raise ValueError(f"model {name!r}: torch cannot load it: {reason}") from error
 
 
 @contextmanager
-def _deprecations_unsaid() -> Iterator[None]:
+def _no_deprecation_warnings() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         yield

@@ -1,4 +1,4 @@
-"""Runs the core's simulator on a stream of accesses."""
+"""Run the core's simulator on an access stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tieralloc._bindings import PlannedModel
     from tieralloc.trace.stream import Stream
 
-_PIECE = 1 << 14  # samples
+_BATCH_SAMPLES = 1 << 14
 
 
 def run_simulator(
@@ -23,16 +23,15 @@ def run_simulator(
     samples_per_call: int = 0,
     **options: Any,
 ) -> Simulator:
-    """Simulate a policy on a stream; return the simulator, which has the counts.
+    """Simulate a policy on a stream; return the simulator with its counts.
 
     Parameters
     ----------
     stream : Stream
-        What to replay.
     policy, capacity, samples_per_call, options
-        As `Simulator` takes them.
+        Arguments of `Simulator`.
     report : callable
-        Called with the number of accesses just replayed.
+        Called after each batch with its number of accesses.
     """
     simulator = Simulator(
         policy,
@@ -42,10 +41,11 @@ def run_simulator(
         samples_per_call=samples_per_call,
         **options,
     )
-    piece = max(samples_per_call, 1) * max(1, _PIECE // max(samples_per_call, 1))
+    call_samples = max(samples_per_call, 1)
+    batch_samples = call_samples * max(1, _BATCH_SAMPLES // call_samples)  # whole calls
     begin = 0
-    for first in range(0, len(stream.lengths), piece):
-        lengths = stream.lengths[first : first + piece]
+    for first in range(0, len(stream.lengths), batch_samples):
+        lengths = stream.lengths[first : first + batch_samples]
         end = begin + int(lengths.sum())
         simulator.run(stream.accesses[begin:end], lengths)
         report(end - begin)

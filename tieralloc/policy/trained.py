@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TrainedPolicy(Protocol):
-    """A policy that was trained, as `tieralloc.policy.registry.load_policy` loads it."""
+    """A trained policy, loaded by `tieralloc.policy.registry.load_policy`."""
 
     @property
     def name(self) -> str:
@@ -25,11 +25,11 @@ class TrainedPolicy(Protocol):
         """Its files and manifest."""
 
     def check(self, trace: Trace) -> None:
-        """Raise ValueError for a trace that the policy does not fit."""
+        """Raise ValueError for a trace with tables that do not match the policy."""
 
     def model_for(self, fast_rows: int, accesses: NDArray[np.uint64] | None = None) -> PlannedModel:
         """Return the model for a fast tier of `fast_rows`.
 
-        `accesses` are those that it will observe, if they are known. They may speed its decisions
-        up; they change none of them.
+        `accesses` are the future accesses of the model, if known. A model may use them to compute
+        its decisions faster; they never change a decision.
         """

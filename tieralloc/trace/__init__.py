@@ -1,4 +1,4 @@
-"""Access traces: the bags that samples look up; read, written, generated."""
+"""Access traces: read, write and generate the lookups of samples."""
 
 from typing import TYPE_CHECKING
 

@@ -1,8 +1,7 @@
-"""Trace files: the formats that are read and written, each one reader and one writer."""
+"""Trace files: one reader and one writer per format, and the choice of the format."""
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import gzip
 import io
@@ -16,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
+from tieralloc._common.files import replacing
 from tieralloc.trace.trace import Trace, starts_of
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ PICKLE_MAGIC = b"\x80"
 
 _NPZ_ARRAYS = ("indices", "offsets", "lengths", "table_names", "num_embeddings")
 
-#: A request of libCacheSim's oracleGeneral. The next access counts requests from 1, -1 for never.
+#: A request of libCacheSim's oracleGeneral. `next_access` numbers requests from 1; -1 means none.
 ORACLE_GENERAL = np.dtype(
     [("time", "<u4"), ("object", "<u8"), ("size", "<u4"), ("next_access", "<i8")]
 )
@@ -36,22 +36,22 @@ ORACLE_GENERAL = np.dtype(
 
 @dataclass(frozen=True)
 class Format:
-    """How a kind of trace file is known, read and written.
+    """A trace file format: its name, its suffixes, its reader and its writer.
 
     Parameters
     ----------
     name : str
-        What users call it.
+        The name of the format in arguments and errors.
     suffixes : tuple of str
-        How the names of its files end, in lower case. The longest match decides.
+        Suffixes of its file names, in lower case. The longest match decides.
     read : callable
-        ``read(file, name) -> Trace``, of a file open for reading bytes. It may raise anything for
-        a file that is not of the format; `tieralloc.trace.read` names the file.
+        ``read(file, name) -> Trace``, from a file open for reading bytes. It may raise any
+        exception for invalid content; `tieralloc.trace.read` adds the path.
     write : callable
-        ``write(trace, file)``, into a file open for writing bytes.
+        ``write(trace, file)``, to a file open for writing bytes.
     recognises : callable, optional
-        ``recognises(path) -> bool``: whether the content bears the marks of this format. Without
-        it the format has no marks, and only a suffix or the caller can name it.
+        ``recognises(path) -> bool``: whether the content has the signature of this format. None
+        for a format without a signature: only the suffix or the caller selects it.
     """
 
     name: str
@@ -62,146 +62,143 @@ class Format:
 
 
 def read(path: str | os.PathLike[str], format: str | None = None) -> Trace:
-    """Read a trace, which is named as its file is, without the suffix.
+    """Read a trace file; the trace gets the file name without its suffix as name.
 
     Parameters
     ----------
     path : str or path
-        A file of one of `FORMATS`, known by its suffix, else by its content.
+        A file of one of `FORMATS`, determined by its suffix, otherwise by its content.
     format : str, optional
-        The name of the format, whatever the suffix.
+        The name of the format; overrides the suffix.
 
     Returns
     -------
     Trace
-        A ``.pt`` file holds no table sizes: each table gets as many rows as its highest index
-        needs. An oracleGeneral file holds neither tables nor samples: each request becomes a
-        sample, and the objects, in ascending order of their ids, the rows of one table.
+        A ``.pt`` file has no table sizes: each table gets one row more than its highest index.
+        An oracleGeneral file has neither tables nor samples: each request becomes a sample, and
+        the objects, in ascending order of their ids, become the rows of one table.
 
     Raises
     ------
     ValueError
-        Where the file is not a sound one of its format, or no format is known for it.
+        If the content is invalid, or the format is unknown.
     OSError
-        Where the file cannot be read.
+        If the file cannot be read.
     ImportError
-        Where a ``.pt`` file needs torch, which is not installed.
+        If a ``.pt`` file needs torch, which is not installed.
     """
     path = Path(path)
     with path.open("rb") as file:
         if not file.read(1):
-            raise ValueError(f"{path} is empty, expected a trace")
+            raise ValueError(f"{path}: the file is empty; expected a trace")
         file.seek(0)
-        chosen = _format_named(format) if format is not None else _format_of(path)
-        if chosen.recognises is not None and not chosen.recognises(path):
-            raise ValueError(f"{path} is not a file of format {chosen.name}, as its content shows")
+        trace_format = _format_by_name(format) if format is not None else _detect_format(path)
+        if trace_format.recognises is not None and not trace_format.recognises(path):
+            raise ValueError(f"{path}: expected format {trace_format.name}, got other content")
         try:
-            return chosen.read(file, _stem(path, chosen))
+            return trace_format.read(file, _stem(path, trace_format))
         except Exception as error:
-            # Decoders of hostile bytes raise nearly anything; an errno tells the disk's own errors,
-            # but for EINVAL: a seek to where the bytes point, before the file.
-            own = getattr(error, "errno", None) not in (None, errno.EINVAL)
-            if isinstance(error, ImportError) or own:
+            # Decoders raise almost any exception for invalid bytes. An errno marks I/O errors,
+            # except EINVAL: invalid bytes can request a seek to a negative position.
+            is_io_error = getattr(error, "errno", None) not in (None, errno.EINVAL)
+            if isinstance(error, ImportError) or is_io_error:
                 raise
-            raise _unsound(path, chosen, error) from error
+            raise _invalid_trace(path, trace_format, error) from error
 
 
 def write(trace: Trace, path: str | os.PathLike[str], format: str | None = None) -> None:
-    """Write a trace; a file that stands there already is replaced once the new one is whole.
+    """Write a trace file; replace an existing file atomically.
 
     Parameters
     ----------
     trace : Trace
-        What to write. Its name is not kept: a trace is named as its file.
+        The file does not contain its name; `read` derives the name from the path.
     path : str or path
-        Its suffix says the format.
+        The suffix determines the format.
     format : str, optional
-        The name of the format, whatever the suffix: ``npz`` keeps everything; ``pt`` and
-        ``pt.gz`` lose the names and sizes of the tables; ``oracleGeneral`` keeps the access
-        stream alone.
+        The name of the format; overrides the suffix. ``npz`` keeps everything; ``pt`` and
+        ``pt.gz`` lose the names and sizes of the tables; ``oracleGeneral`` keeps only the access
+        stream.
 
     Raises
     ------
     ValueError
-        Where no format is known for the suffix.
+        If no format has the suffix.
     OSError
-        Where the file cannot be written; what stood there still does.
+        If the file cannot be written; an existing file stays unchanged.
     ImportError
-        Where a ``.pt`` file needs torch, which is not installed.
+        If a ``.pt`` file needs torch, which is not installed.
     """
     path = Path(path)
-    chosen = _format_named(format) if format is not None else _format_of_suffix(path)
-    if chosen is None:
-        raise ValueError(f"{path} has a suffix of no trace format, expected {_known_suffixes()}")
-    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
-    try:
-        with partial.open("xb") as file:
-            chosen.write(trace, file)
-        partial.replace(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
+    trace_format = _format_by_name(format) if format is not None else _format_by_suffix(path)
+    if trace_format is None:
+        raise ValueError(
+            f"{path}: unknown suffix of a trace file; expected one of {_all_suffixes()}"
+        )
+    with replacing(path) as file:
+        trace_format.write(trace, file)
 
 
-def _format_named(name: str) -> Format:
+def _format_by_name(name: str) -> Format:
     if name not in FORMATS:
-        raise ValueError(f"trace format {name!r} is unknown; known are {', '.join(FORMATS)}")
+        raise ValueError(f"format: expected one of {', '.join(FORMATS)}, got {name!r}")
     return FORMATS[name]
 
 
-def _format_of_suffix(path: Path) -> Format | None:
+def _format_by_suffix(path: Path) -> Format | None:
     matches = [
-        (len(suffix), known)
-        for known in FORMATS.values()
-        for suffix in known.suffixes
+        (len(suffix), trace_format)
+        for trace_format in FORMATS.values()
+        for suffix in trace_format.suffixes
         if path.name.lower().endswith(suffix)
     ]
     return max(matches, key=lambda match: match[0])[1] if matches else None
 
 
-def _format_of(path: Path) -> Format:
-    by_suffix = _format_of_suffix(path)
+def _detect_format(path: Path) -> Format:
+    by_suffix = _format_by_suffix(path)
     if by_suffix is not None:
         return by_suffix
-    for known in FORMATS.values():
-        if known.recognises is not None and known.recognises(path):
-            return known
+    for trace_format in FORMATS.values():
+        if trace_format.recognises is not None and trace_format.recognises(path):
+            return trace_format
     raise ValueError(
-        f"{path} is of no known trace format, expected a name ending in {_known_suffixes()}"
+        f"{path}: unknown trace format; expected one of the suffixes {_all_suffixes()}"
     )
 
 
-def _known_suffixes() -> str:
-    return ", ".join(suffix for known in FORMATS.values() for suffix in known.suffixes)
+def _all_suffixes() -> str:
+    return ", ".join(
+        suffix for trace_format in FORMATS.values() for suffix in trace_format.suffixes
+    )
 
 
-def _stem(path: Path, chosen: Format) -> str:
-    for suffix in sorted(chosen.suffixes, key=len, reverse=True):
+def _stem(path: Path, trace_format: Format) -> str:
+    for suffix in sorted(trace_format.suffixes, key=len, reverse=True):
         if path.name.lower().endswith(suffix) and len(path.name) > len(suffix):
             return path.name[: -len(suffix)]
     return path.name
 
 
-def _unsound(path: Path, chosen: Format, error: Exception) -> ValueError:
+def _invalid_trace(path: Path, trace_format: Format, error: Exception) -> ValueError:
     reason = str(error).partition("\n")[0] or type(error).__name__
-    return ValueError(f"{path} is no sound trace of format {chosen.name}: {reason}")
+    return ValueError(f"{path}: invalid {trace_format.name} trace: {reason}")
 
 
-# npz: what tieralloc itself writes.
+# npz: tieralloc's own format.
 
 
 def _read_npz(file: IO[bytes], name: str) -> Trace:
     with np.load(file, allow_pickle=False) as arrays:
         missing = [array for array in _NPZ_ARRAYS if array not in arrays]
         if missing:
-            raise ValueError(f"has no {', '.join(missing)}, expected {', '.join(_NPZ_ARRAYS)}")
+            raise ValueError(f"missing {', '.join(missing)}; expected {', '.join(_NPZ_ARRAYS)}")
         values = {array: arrays[array] for array in _NPZ_ARRAYS}
     names = values["table_names"]
     if names.ndim != 1 or names.dtype.kind != "U":
         raise ValueError(
-            f"table_names are of dtype {names.dtype} and shape {names.shape}, expected strings in"
-            " one dimension"
+            f"table_names: expected a one-dimensional array of strings, got {names.dtype} of shape"
+            f" {names.shape}"
         )
     return Trace(**{**values, "table_names": names.tolist()}, name=name)
 
@@ -225,11 +222,11 @@ def _zip_members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # hostile bytes raise them all
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # invalid bytes raise each
         return []
 
 
-# Meta's tuple (indices, offsets, lengths) of tensors, table-major.
+# pt: Meta's tuple (indices, offsets, lengths) of tensors, table-major.
 
 
 def _torch() -> ModuleType:
@@ -245,10 +242,13 @@ def _torch() -> ModuleType:
 def _read_pt(file: IO[bytes], name: str) -> Trace:
     loaded = _torch().load(file, map_location="cpu", weights_only=True)
     if not isinstance(loaded, (tuple, list)) or len(loaded) != 3:
-        raise ValueError("holds no tuple of three, expected (indices, offsets, lengths)")
+        size = f" of {len(loaded)}" if isinstance(loaded, (tuple, list)) else ""
+        raise ValueError(
+            f"expected a tuple (indices, offsets, lengths), got a {type(loaded).__name__}{size}"
+        )
     indices, offsets, lengths = (_to_array(value) for value in loaded)
     if lengths.ndim != 2:
-        raise ValueError(f"lengths have shape {lengths.shape}, expected (T, B)")
+        raise ValueError(f"lengths: expected shape (T, B), got {lengths.shape}")
     table_starts = starts_of(lengths.sum(axis=1)).tolist()
     pieces = (indices[a:b] for a, b in itertools.pairwise(table_starts))
     rows = [int(piece.max(initial=0)) + 1 for piece in pieces]
@@ -258,16 +258,16 @@ def _read_pt(file: IO[bytes], name: str) -> Trace:
 
 def _to_array(value: Any) -> NDArray[Any]:
     if not isinstance(value, _torch().Tensor):
-        raise ValueError(f"holds a {type(value).__name__}, expected tensors")
+        raise ValueError(f"expected a tuple of tensors, got a {type(value).__name__} in it")
     array = np.asarray(value.numpy())
     if array.dtype.kind not in "iu":
-        raise ValueError(f"holds a tensor of dtype {array.dtype}, expected integers")
+        raise ValueError(f"expected tensors of integers, got {array.dtype}")
     return array
 
 
 def _write_pt(trace: Trace, file: IO[bytes] | gzip.GzipFile) -> None:
     torch = _torch()
-    # Copies: torch has no read-only tensors, and warns of arrays that are.
+    # Copies, because torch has no read-only tensors and warns about read-only arrays.
     arrays = (trace.indices, trace.offsets, trace.lengths)
     torch.save(tuple(torch.from_numpy(array.copy()) for array in arrays), file)
 
@@ -281,7 +281,7 @@ def _is_pt(path: Path) -> bool:
 
 def _read_pt_gz(file: IO[bytes], name: str) -> Trace:
     with gzip.GzipFile(fileobj=file) as unpacked:
-        # Whole: torch seeks to and fro, which costs gzip a start from the beginning.
+        # At once: torch seeks backwards, and gzip then decompresses from the beginning.
         return _read_pt(io.BytesIO(unpacked.read()), name)
 
 
@@ -295,22 +295,22 @@ def _is_gzip(path: Path) -> bool:
         return file.read(2) == GZIP_MAGIC
 
 
-# libCacheSim's oracleGeneral: the access stream alone, with each object's next access.
+# oracleGeneral of libCacheSim: only the access stream, with the next access of each object.
 
 
 def _read_oracle_general(file: IO[bytes], name: str) -> Trace:
     content = file.read()
     if len(content) % ORACLE_GENERAL.itemsize:
         raise ValueError(
-            f"is {len(content)} bytes long, expected a multiple of {ORACLE_GENERAL.itemsize}"
+            f"expected a multiple of {ORACLE_GENERAL.itemsize} bytes, got {len(content)}"
         )
     requests = np.frombuffer(content, dtype=ORACLE_GENERAL)
     next_access = requests["next_access"]
-    wrong = np.flatnonzero((next_access >= 0) & (next_access <= np.arange(len(requests))))
-    if len(wrong):
+    invalid = np.flatnonzero((next_access >= 0) & (next_access <= np.arange(len(requests))))
+    if len(invalid):
+        request = invalid[0]
         raise ValueError(
-            f"request {wrong[0]} has its next access at {next_access[wrong[0]]}, expected a later"
-            " one, or -1 for none"
+            f"request {request}: expected a later next access, or -1, got {next_access[request]}"
         )
     objects, rows = np.unique(requests["object"], return_inverse=True)
     lengths = np.ones((1, len(rows)), dtype=np.int32)
@@ -321,7 +321,7 @@ def _write_oracle_general(trace: Trace, file: IO[bytes]) -> None:
     accesses = trace.accesses()
     requests = np.zeros(len(accesses), dtype=ORACLE_GENERAL)
     per_sample = trace.lengths.sum(axis=0, dtype=np.int64)
-    # A clock that ticks once a sample, and objects of size 1, so that capacities count rows.
+    # Time counts samples; objects have size 1, so that capacities count rows.
     requests["time"] = np.repeat(np.arange(trace.num_samples), per_sample)
     requests["object"] = accesses
     requests["size"] = 1
@@ -330,18 +330,18 @@ def _write_oracle_general(trace: Trace, file: IO[bytes]) -> None:
 
 
 def _next_accesses(accesses: NDArray[np.uint64]) -> NDArray[np.int64]:
-    """Find the next access to the same row, counted from 1, or -1 where none follows."""
+    """Return the number of the next access to the same row, counted from 1, or -1 for none."""
     order = np.argsort(accesses, kind="stable")
-    again = accesses[order[:-1]] == accesses[order[1:]]
-    following = np.full(len(accesses), -1, dtype=np.int64)
-    following[order[:-1][again]] = order[1:][again] + 1
-    return following
+    is_same_row = accesses[order[:-1]] == accesses[order[1:]]
+    next_accesses = np.full(len(accesses), -1, dtype=np.int64)
+    next_accesses[order[:-1][is_same_row]] = order[1:][is_same_row] + 1
+    return next_accesses
 
 
-#: The formats by name. A further one is a reader, a writer and an entry here.
+#: The formats by name. A new format needs a reader, a writer and an entry here.
 FORMATS: dict[str, Format] = {
-    known.name: known
-    for known in (
+    trace_format.name: trace_format
+    for trace_format in (
         Format("npz", (".npz",), _read_npz, _write_npz, _is_npz),
         Format("pt", (".pt",), _read_pt, _write_pt, _is_pt),
         Format("pt.gz", (".pt.gz",), _read_pt_gz, _write_pt_gz, _is_gzip),

@@ -1,4 +1,4 @@
-"""Accesses in order, sample by sample."""
+"""The access stream of a trace, and fractions of it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Accesses of a trace.
+    """Accesses of a trace in time order, sample by sample.
 
     Parameters
     ----------
     accesses : (n,) uint64
         Rows, numbered across the tables.
     lengths : (B,) uint32
-        Accesses of each sample.
+        Number of accesses of each sample.
     table_starts : (T + 1,) uint64
         Table ``t`` has rows ``table_starts[t]`` to ``table_starts[t + 1] - 1``.
     """
@@ -34,15 +34,15 @@ class Stream:
 
     @classmethod
     def of(cls, trace: Trace, until: float = 1.0) -> Stream:
-        """Take the first accesses of a trace; the last sample may be cut short.
+        """Return the first share `until` of a trace's accesses; the last sample may be truncated.
 
         Raises
         ------
         ValueError
-            Where `until` is not in (0, 1].
+            If `until` is not in (0, 1].
         """
         if not 0 < until <= 1:
-            raise ValueError(f"until is {until}, expected above 0 and at most 1")
+            raise ValueError(f"until: expected above 0 and at most 1, got {until}")
         accesses = trace.accesses()
         end = len(accesses) if until == 1 else first_counted(len(accesses), until)
         lengths = first_lengths(trace.lengths.sum(axis=0, dtype=np.int64), end)
@@ -51,56 +51,57 @@ class Stream:
 
     @property
     def rows(self) -> int:
-        """Rows of all tables."""
+        """Number of rows of all tables."""
         return int(self.table_starts[-1])
 
     @property
     def num_tables(self) -> int:
-        """Tables."""
+        """Number of tables."""
         return len(self.table_starts) - 1
 
 
 def first_counted(num_accesses: int, count_from: float) -> int:
-    """Return the number of the access that counts first.
+    """Return the number of the first counted access.
 
     Raises
     ------
     ValueError
-        Where `count_from` is not in [0, 1).
+        If `count_from` is not in [0, 1).
     """
     if not 0 <= count_from < 1:
-        raise ValueError(f"count_from is {count_from}, expected at least 0 and below 1")
+        raise ValueError(f"count_from: expected at least 0 and below 1, got {count_from}")
     return math.floor(count_from * num_accesses)
 
 
 def first_lengths(lengths: NDArray[np.int64], accesses: int) -> NDArray[np.uint32]:
-    """Return the lengths of the samples of the first accesses, the last one cut short."""
+    """Return the sample lengths of the first `accesses` accesses; the last may be truncated."""
     ends = np.minimum(np.cumsum(lengths), accesses)
     samples = int(np.searchsorted(ends, accesses)) + 1
     return np.diff(ends, prepend=0)[:samples].astype(np.uint32)
 
 
 def fast_rows(fast_fraction: float, distinct_rows: int) -> int:
-    """Rows of a fast tier that holds a fraction of the distinct rows of a trace, rounded down.
+    """Return the fast rows for a fraction of the distinct rows of a trace, rounded down.
 
     Raises
     ------
     ValueError
-        Where the fraction is not in (0, 1], or less than one row.
+        If the fraction is not in (0, 1], or results in less than one row.
     """
     if not 0 < fast_fraction <= 1:
-        raise ValueError(f"fast_fraction is {fast_fraction}, expected above 0 and at most 1")
-    # A hair more, for what binary lacks: 0.29 of 100 rows would be 28.
+        raise ValueError(f"fast_fraction: expected above 0 and at most 1, got {fast_fraction}")
+    # The factor corrects binary rounding: without it, 0.29 of 100 rows is 28.
     rows = math.floor(fast_fraction * distinct_rows * (1 + 1e-12))
     if rows < 1:
         raise ValueError(
-            f"fast_fraction {fast_fraction} of {distinct_rows} distinct rows is less than one row"
+            f"fast_fraction: expected at least one of {distinct_rows} distinct rows, got"
+            f" {fast_fraction}"
         )
     return rows
 
 
 def count_distinct(accesses: NDArray[np.uint64], rows: int) -> int:
-    """Count the distinct rows among accesses to rows 0 to ``rows - 1``."""
+    """Return the number of distinct rows in accesses to rows 0 to ``rows - 1``."""
     seen = np.zeros(rows, dtype=bool)
     seen[accesses] = True
     return int(np.count_nonzero(seen))

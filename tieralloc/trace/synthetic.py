@@ -1,4 +1,8 @@
-"""Synthetic traces: a recommender's reuse histogram, its sessions and its drifting popularity."""
+"""Synthetic traces with a recommender's reuse histogram, sessions, topics and drift.
+
+The steps: draw bag lengths; draw the access count of each row from the reuse histogram; assign
+rows to tables; place the accesses of each row in bags. `generate` describes the model.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +14,10 @@ import numpy as np
 from tieralloc.trace.popularity import (
     META_REUSE_SHARES,
     UBIQUITOUS,
-    checked_shares,
+    assign_to_tables,
     draw_counts,
-    most_bags,
-    share_out,
+    max_row_accesses,
+    normalised_shares,
     table_sizes,
 )
 from tieralloc.trace.trace import Trace
@@ -22,18 +26,18 @@ if TYPE_CHECKING:
     from numpy.random import Generator
     from numpy.typing import NDArray
 
-#: Sessions that are under way at one time.
+#: Mean number of sessions at one time.
 _CONCURRENT_SESSIONS = 16
-#: Least width of the interval of topics, of all being 1, around which a row is looked up.
-_TOPIC_WIDTH = 0.01
-#: A transient row lives for between these shares of the trace.
+#: Min width of the topic interval of a row; topics range from 0 to 1.
+_MIN_TOPIC_WIDTH = 0.01
+#: Min and max lifetime of a transient row, as shares of the trace.
 _LIFETIME = (1 / 32, 1 / 2)
-#: Rounds of moving rows out of bags that hold them already.
-_ROUNDS_OF_PARTING = 4
+#: Max passes that move repeated rows out of a bag.
+_MAX_REPEAT_PASSES = 4
 
 
-class _Placing(NamedTuple):
-    """The knobs that say where the accesses of a row go."""
+class _Placement(NamedTuple):
+    """The parameters that determine the bags of a row's accesses."""
 
     session_length: float
     session_reuse: float
@@ -55,94 +59,95 @@ def generate(
     seed: int = 0,
     name: str = "synthetic",
 ) -> Trace:
-    """Generate a trace whose share of accesses by reuse factor is that of Meta's lookups.
+    """Generate a trace with the reuse histogram of Meta's lookups.
 
-    The reuse factor of a row is how often the whole trace accesses it. The number of accesses of
-    every row is drawn from the histogram first, so that the histogram holds by construction, and
-    the accesses are then laid into the bags so that sessions, topics and drift show.
+    The reuse factor of a row is its number of accesses in the whole trace. `generate` draws the
+    reuse factor of every row from the histogram, so the histogram holds by construction. It then
+    places the accesses in bags according to sessions, topics and drift.
 
-    **Scale.** The bins are not rescaled: a trace of fewer lookups is made like Meta's with a part
-    of the rows kept and every access of those, which leaves the histogram and the ratio of rows to
-    lookups (1 to 7) as they are. What cannot be then is a row accessed more often than there are
-    samples, or so often that its bin's share of the lookups does not make one row; the shares of
-    such bins go to the next lower bin that can exist, see `scaled_reuse_shares`. With the default
-    knobs all bins exist.
+    **Scale.** The bins are not rescaled. A smaller trace corresponds to Meta's with a sample of
+    the rows and all accesses to them. This preserves the histogram and the ratio of rows to
+    lookups (1 to 7). A small trace cannot have some bins, because a row has at most one access
+    per sample, and a bin has at least one row. Such a bin adds its share to the next lower bin
+    (see `scaled_reuse_shares`). With the default parameters all bins exist.
 
-    **Sessions.** A sample belongs to a session, and sessions interleave in time. A row accessed
-    again is so in the same session, in one of its next samples, with probability `session_reuse`.
-    Each session has a topic, and so has each row: a row's visits to sessions go to sessions close
-    to its topic with probability `topic_affinity`, so that rows of all tables recur together.
+    **Sessions.** Each sample belongs to a session; sessions interleave in time. With probability
+    `session_reuse`, the next access to a row is in one of the next samples of the same session.
+    Sessions and rows have topics. With probability `topic_affinity`, a row is accessed in a
+    session with a topic close to its own, so that rows of all tables recur together.
 
-    **Drift.** A share `drift` of the rows is transient, accessed only during a part of the trace,
-    between 1/32 and 1/2 of it. Rows found in more than 1/32 of the samples belong to no session,
-    topic or time, and nothing narrows a row so far that its samples could not hold it.
+    **Drift.** A share `drift` of the rows is transient: accessed only during 1/32 to 1/2 of the
+    trace. Rows in more than 1/32 of the samples belong to no session, topic or time. Every row
+    keeps a time and topic range with enough samples for its accesses.
 
     Parameters
     ----------
     num_tables, num_samples : int
         At least 1.
     mean_pooling_factor : float or (T,) sequence of float
-        Mean lookups of a bag, above 0. One number is the mean over the tables, which then range
-        over a factor of 16. Up to 1 a bag has one lookup or none, above 1 it has one or more,
+        Mean lookups per bag, above 0. One number is the mean over the tables, whose factors then
+        differ up to 16 times. Up to 1, a bag has no or one lookup; above 1, it has one or more,
         geometrically distributed.
     num_embeddings : int or (T,) sequence of int, optional
-        Rows, of all tables or of each. Without it half of each table's rows are never looked up.
+        Number of rows, of all tables together or per table. Default: twice the accessed rows of
+        each table.
     reuse_shares : (16,) sequence of float
         Share of the accesses for each bin of `REUSE_BIN_EDGES`; scaled to add up to 1.
     session_length : float
-        Mean samples of a session, at least 1.
+        Mean samples per session, at least 1.
     session_reuse, topic_affinity, drift : float
-        From 0, which turns each off, to 1; `session_reuse` below 1.
+        From 0 (off) to 1; `session_reuse` below 1.
     seed : int
-        The same arguments and seed give the same trace.
+        Random seed: the same arguments give the same trace.
     name : str
         The name of the trace.
 
     Returns
     -------
     Trace
-        Its rows are numbered in random order, as hashing would. A row may occur twice in a bag.
+        Rows are numbered in random order, as after hashing. A bag may repeat a row.
 
     Raises
     ------
     ValueError
-        For an argument out of its range, or tables too small for the rows that the lookups need.
+        For an argument out of range, or tables too small for the accessed rows.
     """
-    placing = _Placing(session_length, session_reuse, topic_affinity, drift)
-    _check_knobs(num_tables, num_samples, placing)
+    placement = _Placement(session_length, session_reuse, topic_affinity, drift)
+    _check_parameters(num_tables, num_samples, placement)
     rng = np.random.default_rng(seed)
     factors = _pooling_factors(mean_pooling_factor, num_tables, rng)
     lengths = _draw_lengths(factors, num_samples, rng)
-    counts = draw_counts(int(lengths.sum()), most_bags(lengths), checked_shares(reuse_shares), rng)
-    room = None if num_embeddings is None else np.asarray(num_embeddings, dtype=np.int64)
-    tables = share_out(counts, lengths, room, rng)
-    sizes = table_sizes(tables, room)
+    shares = normalised_shares(reuse_shares)
+    counts = draw_counts(int(lengths.sum()), max_row_accesses(lengths), shares, rng)
+    requested = None if num_embeddings is None else np.asarray(num_embeddings, dtype=np.int64)
+    tables = assign_to_tables(counts, lengths, requested, rng)
+    sizes = table_sizes(tables, requested)
 
     sessions = _Sessions.draw(num_samples, session_length, rng)
     indices = []
     for table, size, bag_lengths in zip(tables, sizes, lengths, strict=True):
-        placed = _place(table, bag_lengths, sessions, placing, rng)
-        indices.append(rng.permutation(size)[placed])
+        rows = _place(table, bag_lengths, sessions, placement, rng)
+        indices.append(rng.permutation(size)[rows])
     return Trace.from_lengths(
         np.concatenate(indices), lengths, [f"t{t}" for t in range(num_tables)], sizes, name
     )
 
 
-def _check_knobs(num_tables: int, num_samples: int, placing: _Placing) -> None:
-    for what, value in (
+def _check_parameters(num_tables: int, num_samples: int, placement: _Placement) -> None:
+    for name, value in (
         ("num_tables", num_tables),
         ("num_samples", num_samples),
-        ("session_length", placing.session_length),
+        ("session_length", placement.session_length),
     ):
         if not 1 <= value < np.inf:
-            raise ValueError(f"{what} is {value}, expected at least 1")
-    if not 0 <= placing.session_reuse < 1:
+            raise ValueError(f"{name}: expected at least 1, got {value}")
+    if not 0 <= placement.session_reuse < 1:
         raise ValueError(
-            f"session_reuse is {placing.session_reuse}, expected at least 0 and below 1"
+            f"session_reuse: expected at least 0 and below 1, got {placement.session_reuse}"
         )
-    for what, share in (("topic_affinity", placing.topic_affinity), ("drift", placing.drift)):
+    for name, share in (("topic_affinity", placement.topic_affinity), ("drift", placement.drift)):
         if not 0 <= share <= 1:
-            raise ValueError(f"{what} is {share}, expected 0 to 1")
+            raise ValueError(f"{name}: expected 0 to 1, got {share}")
 
 
 def _pooling_factors(
@@ -152,14 +157,18 @@ def _pooling_factors(
     if factors.ndim == 0:
         factors = factors * rng.permutation(_spread(num_tables))
     if factors.shape != (num_tables,):
-        raise ValueError(f"mean_pooling_factor has {factors.size} values, expected {num_tables}")
+        raise ValueError(
+            f"mean_pooling_factor: expected {num_tables} values, one per table, got {factors.size}"
+        )
     if not (factors > 0).all() or not np.isfinite(factors).all():
-        raise ValueError(f"mean_pooling_factor is {mean_pooling_factor}, expected above 0")
+        raise ValueError(
+            f"mean_pooling_factor: expected finite numbers above 0, got {mean_pooling_factor}"
+        )
     return factors
 
 
 def _spread(num_tables: int) -> NDArray[np.float64]:
-    """Multipliers over a factor of 16, of mean 1."""
+    """Return multipliers with mean 1; the largest is 16 times the smallest."""
     multipliers = 2 ** np.linspace(-2, 2, num_tables)
     return np.asarray(multipliers / multipliers.mean())
 
@@ -167,7 +176,7 @@ def _spread(num_tables: int) -> NDArray[np.float64]:
 def _draw_lengths(
     factors: NDArray[np.float64], num_samples: int, rng: Generator
 ) -> NDArray[np.int32]:
-    """Draw the lengths of the bags, (T, B)."""
+    """Draw the bag lengths, (T, B)."""
     lengths = np.empty((len(factors), num_samples), dtype=np.int32)
     for table, factor in enumerate(factors):
         if factor <= 1:
@@ -178,57 +187,61 @@ def _draw_lengths(
 
 
 class _Sessions(NamedTuple):
-    """The samples, ordered by epoch and, of each epoch, by topic; each session's in time order."""
+    """The samples, sorted by epoch, topic and time.
+
+    An epoch is an interval of session starts; within an epoch, sessions are sorted by topic.
+    """
 
     samples: NDArray[np.int64]  # (B,)
-    session: NDArray[np.int64]  # (B,) of each of those
-    epoch: NDArray[np.int64]  # (B,)
-    length: NDArray[np.int64]  # (S,) samples of each session
+    session: NDArray[np.int64]  # (B,) session of each sample
+    epoch: NDArray[np.int64]  # (B,) epoch of each sample
+    length: NDArray[np.int64]  # (S,) number of samples of each session
 
     @classmethod
     def draw(cls, num_samples: int, session_length: float, rng: Generator) -> _Sessions:
-        first = rng.random(num_samples) < 1 / session_length
-        first[0] = True
-        session = np.cumsum(first) - 1
+        is_first = rng.random(num_samples) < 1 / session_length
+        is_first[0] = True
+        session = np.cumsum(is_first) - 1
         num_sessions = int(session[-1]) + 1
         begin = np.sort(rng.random(num_sessions)) * num_samples
         elapsed = np.cumsum(rng.exponential(_CONCURRENT_SESSIONS, num_samples))
-        time = begin[session] + elapsed - elapsed[first][session]
+        time = begin[session] + elapsed - elapsed[is_first][session]
         sample = np.empty(num_samples, dtype=np.int64)
         sample[np.argsort(time)] = np.arange(num_samples)
 
-        # Few sessions cannot be told apart well by both: time gets half the say of topics.
+        # A trade-off between time and topic: an epoch has twice as many sessions as there are
+        # epochs, so topics are resolved twice as finely as time.
         num_epochs = round(np.sqrt(num_sessions / 2)) or 1
         epoch = np.arange(num_sessions) * num_epochs // num_sessions
         by_topic = np.lexsort((rng.random(num_sessions), epoch))
-        place = np.empty(num_sessions, dtype=np.int64)
-        place[by_topic] = np.arange(num_sessions)
-        order = np.argsort(place[session], kind="stable")
+        rank = np.empty(num_sessions, dtype=np.int64)
+        rank[by_topic] = np.arange(num_sessions)
+        order = np.argsort(rank[session], kind="stable")
         return cls(
             sample[order],
-            place[session][order],
+            rank[session][order],
             epoch[session][order],
             np.bincount(session)[by_topic],
         )
 
 
 class _Visits(NamedTuple):
-    """Runs of accesses of one row, each for one session."""
+    """Visits: runs of accesses to one row in one session, with the preferred time and topic."""
 
     row: NDArray[np.int64]
-    size: NDArray[np.int64]
-    time: NDArray[np.float64]  # of the trace, from 0 to 1
-    topic: NDArray[np.float64]  # from 0 to 1
+    size: NDArray[np.int64]  # accesses
+    time: NDArray[np.float64]  # 0 to 1, a share of the trace
+    topic: NDArray[np.float64]  # 0 to 1
 
 
 def _place(
     counts: NDArray[np.int64],
     lengths: NDArray[np.int32],
     sessions: _Sessions,
-    placing: _Placing,
+    placement: _Placement,
     rng: Generator,
 ) -> NDArray[np.int64]:
-    """Place the accesses of a table's rows into its bags: the row of each lookup, bag by bag."""
+    """Place the accesses to a table's rows in its bags; return the row of each lookup."""
     free = lengths.copy()
     counts = counts.copy()
     samples, rows = [], []
@@ -238,17 +251,17 @@ def _place(
         counts[row] -= len(bags)
         samples.append(bags)
         rows.append(np.full(len(bags), row))
-    visits = _draw_visits(counts, len(sessions.length), placing, rng)
-    seats = np.repeat(sessions.samples, free[sessions.samples])
-    samples.append(seats)
-    rows.append(_part_twins(_seat(visits, free, sessions, rng), seats))
+    visits = _draw_visits(counts, len(sessions.length), placement, rng)
+    free_samples = np.repeat(sessions.samples, free[sessions.samples])
+    samples.append(free_samples)
+    rows.append(_spread_repeats(_match_visits(visits, free, sessions, rng), free_samples))
     sample_of_lookup = np.concatenate(samples)
     order = np.lexsort((rng.random(len(sample_of_lookup)), sample_of_lookup))
     return np.concatenate(rows)[order]
 
 
 def _draw_bags(free: NDArray[np.int32], count: int, rng: Generator) -> NDArray[np.int64]:
-    """Draw different bags with free places, by how many they have; fewer where there are fewer."""
+    """Draw distinct bags, weighted by their free lookups; at most the number of non-full bags."""
     bags = np.flatnonzero(free)
     if count >= len(bags):
         return bags
@@ -257,46 +270,46 @@ def _draw_bags(free: NDArray[np.int32], count: int, rng: Generator) -> NDArray[n
 
 
 def _draw_visits(
-    counts: NDArray[np.int64], num_sessions: int, placing: _Placing, rng: Generator
+    counts: NDArray[np.int64], num_sessions: int, placement: _Placement, rng: Generator
 ) -> _Visits:
     num_rows, lookups = len(counts), int(counts.sum())
     row_of_lookup = np.repeat(np.arange(num_rows), counts)
     nth = np.arange(lookups) - np.repeat(np.cumsum(counts) - counts, counts)
-    # No longer than sessions are, or a bag would have to hold the row twice.
-    begins = rng.random(lookups) >= placing.session_reuse
-    begins |= nth % max(round(placing.session_length), 1) == 0
-    first = np.flatnonzero(begins)
+    # A visit longer than its session would repeat the row in a bag.
+    is_first = rng.random(lookups) >= placement.session_reuse
+    is_first |= nth % max(round(placement.session_length), 1) == 0
+    first = np.flatnonzero(is_first)
     row = row_of_lookup[first]
     size = np.diff(first, append=lookups)
 
-    # The share of the sessions that a row needs for its visits, with one other for each.
-    needed = np.minimum(2 * np.bincount(row, minlength=num_rows) / num_sessions, 1)
-    shortest, longest = _LIFETIME
-    lifetime = shortest * (longest / shortest) ** rng.random(num_rows)
-    lifetime[rng.random(num_rows) >= placing.drift] = 1
-    lifetime = np.maximum(lifetime, needed)
+    # The min share of the sessions for the visits of a row: two sessions per visit.
+    min_share = np.minimum(2 * np.bincount(row, minlength=num_rows) / num_sessions, 1)
+    min_lifetime, max_lifetime = _LIFETIME
+    lifetime = min_lifetime * (max_lifetime / min_lifetime) ** rng.random(num_rows)
+    lifetime[rng.random(num_rows) >= placement.drift] = 1
+    lifetime = np.maximum(lifetime, min_share)
     birth = rng.random(num_rows) * (1 - lifetime)
     time = birth[row] + lifetime[row] * rng.random(len(row))
 
-    width = np.clip(needed / lifetime, _TOPIC_WIDTH, 1)
+    width = np.clip(min_share / lifetime, _MIN_TOPIC_WIDTH, 1)
     centre = rng.random(num_rows)
     topic = (centre[row] + width[row] * (rng.random(len(row)) - 0.5)) % 1
-    stray = rng.random(len(row)) >= placing.topic_affinity
-    topic[stray] = rng.random(np.count_nonzero(stray))
+    is_off_topic = rng.random(len(row)) >= placement.topic_affinity
+    topic[is_off_topic] = rng.random(np.count_nonzero(is_off_topic))
     return _Visits(row, size, time, topic)
 
 
-def _seat(
+def _match_visits(
     visits: _Visits, free: NDArray[np.int32], sessions: _Sessions, rng: Generator
 ) -> NDArray[np.int64]:
-    """Seat the visits on the free places of the bags, in the order of `sessions`: a row for each.
+    """Match visits with the free lookups of the bags, in the order of `sessions`.
 
-    Both are put in one order of epoch and topic and matched rank by rank: a visit comes as close
-    to its time and topic as the room allows, and every place is filled.
+    Visits and free lookups are sorted by epoch and topic and matched by rank: every free lookup
+    gets a row, close to the time and topic of the visit.
     """
-    places = free[sessions.samples]
-    session = np.repeat(sessions.session, places)
-    epoch_ends = np.cumsum(np.bincount(sessions.epoch, weights=places))
+    num_free = free[sessions.samples]
+    session = np.repeat(sessions.session, num_free)
+    epoch_ends = np.cumsum(np.bincount(sessions.epoch, weights=num_free))
     by_time = np.argsort(visits.time)
     epoch = np.searchsorted(epoch_ends, np.cumsum(visits.size[by_time]) - 1, side="right")
     order = by_time[np.lexsort((visits.topic[by_time], epoch))]
@@ -304,18 +317,18 @@ def _seat(
     sizes = visits.size[order]
     visit = np.repeat(np.arange(len(order)), sizes)
     nth = np.arange(len(visit)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    # Within a session a visit begins anywhere and goes on sample by sample.
+    # A visit begins at a random sample of its session and continues sample by sample.
     spare = np.maximum(sessions.length[session] - sizes[visit], 0)
     step = rng.random(len(order))[visit] * spare + nth
     return visits.row[order][visit[np.lexsort((step, session))]]
 
 
-def _part_twins(rows: NDArray[np.int64], seats: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Move rows that a bag holds already to the next bags of such; a few are left in the end."""
+def _spread_repeats(rows: NDArray[np.int64], samples: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Rotate repeated rows between the bags that repeat a row; a few repeats remain."""
     rows = rows.copy()
-    for _ in range(_ROUNDS_OF_PARTING):
-        order = np.lexsort((rows, seats))
-        same = (np.diff(rows[order]) == 0) & (np.diff(seats[order]) == 0)
-        twins = np.sort(order[1:][same])
-        rows[twins] = np.roll(rows[twins], 1)
+    for _ in range(_MAX_REPEAT_PASSES):
+        order = np.lexsort((rows, samples))
+        is_repeat = (np.diff(rows[order]) == 0) & (np.diff(samples[order]) == 0)
+        repeats = np.sort(order[1:][is_repeat])
+        rows[repeats] = np.roll(rows[repeats], 1)
     return rows

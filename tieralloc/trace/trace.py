@@ -1,4 +1,4 @@
-"""The trace: the bags that samples looked up in time order, table-major, and its access stream."""
+"""The trace: the bags of all samples in time order, stored table-major, and its access stream."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What a recommender looked up, sample by sample in time order, laid out table-major.
+    """The lookups of a recommender: samples in time order, stored table-major.
 
-    Bag ``t * num_samples + b``, what sample ``b`` looks up in table ``t``, is
+    Bag ``t * num_samples + b`` has the lookups of sample ``b`` in table ``t``:
     ``indices[offsets[t * num_samples + b] : offsets[t * num_samples + b + 1]]``.
     The arrays of a trace are read-only.
 
     Parameters
     ----------
     indices : (nnz,) int64
-        Rows looked up, each below the `num_embeddings` of its table.
+        Rows, each below the `num_embeddings` of its table.
     offsets : (T * B + 1,) int64
-        Where each bag begins, ascending from 0; the last is ``nnz``.
+        Start of each bag, ascending from 0; the last element is ``nnz``.
     lengths : (T, B) int32
-        Lookups in each bag.
+        Number of lookups in each bag.
     table_names : (T,) list of str
         One or more, all different.
     num_embeddings : (T,) int64
-        Rows of each table, at least 1.
+        Number of rows of each table, at least 1.
     name : str
-        What reports call the trace.
+        Name of the trace in reports.
 
     Raises
     ------
     ValueError
-        For an array of another kind or shape, or where they contradict each other.
+        For an array of an invalid dtype or shape, or for arrays that contradict each other.
     """
 
     indices: NDArray[np.int64]
@@ -77,14 +77,14 @@ class Trace:
         num_embeddings: ArrayLike,
         name: str = "trace",
     ) -> Trace:
-        """Make a trace from its bags' lengths (T, B), from which the offsets follow."""
-        checked = _integers("lengths", lengths, np.int32, ndim=2)
-        if checked.size and checked.min() < 0:
-            raise ValueError(f"lengths hold {checked.min()}, expected none below 0")
+        """Create a trace from its bag lengths (T, B); the offsets are computed."""
+        bag_lengths = _integers("lengths", lengths, np.int32, ndim=2)
+        if bag_lengths.size and bag_lengths.min() < 0:
+            raise ValueError(f"lengths: expected at least 0, got {bag_lengths.min()}")
         return cls(
             np.asarray(indices),
-            starts_of(checked.ravel()),
-            checked,
+            starts_of(bag_lengths.ravel()),
+            bag_lengths,
             list(table_names),
             np.asarray(num_embeddings),
             name,
@@ -140,29 +140,29 @@ class Trace:
 
     @property
     def num_tables(self) -> int:
-        """Tables, T."""
+        """Number of tables, T."""
         return len(self.lengths)
 
     @property
     def num_samples(self) -> int:
-        """Samples, B: one bag of each table apiece."""
+        """Number of samples, B; each has one bag per table."""
         return int(self.lengths.shape[1])
 
     @property
     def num_lookups(self) -> int:
-        """Accesses of the whole trace, nnz."""
+        """Number of accesses, nnz."""
         return len(self.indices)
 
     @property
     def first_rows(self) -> NDArray[np.int64]:
-        """Where each table begins when the rows of all tables are numbered on, (T,) int64."""
+        """First row of each table if rows are numbered across the tables, (T,) int64."""
         return starts_of(self.num_embeddings)[:-1]
 
     def accesses(self) -> NDArray[np.uint64]:
         """Return the access stream: every lookup in time order, rows numbered across the tables.
 
-        Sample by sample in order; within a sample the tables in order; within a bag the indices
-        in order. Row ``i`` of table ``t`` is number ``first_rows[t] + i``.
+        The order is by sample, then table, then position in the bag. Row ``i`` of table ``t`` has
+        number ``first_rows[t] + i``.
 
         Returns
         -------
@@ -171,21 +171,21 @@ class Trace:
         sample_major = self.lengths.T.ravel()
         starts = starts_of(sample_major)[:-1]
         bag_starts = self.offsets[:-1].reshape(self.lengths.shape).T.ravel()
-        # Where in the table-major order each access of the sample-major order is found.
-        source = np.repeat(bag_starts - starts, sample_major)
-        source += np.arange(len(source))
-        per_table = self.lengths.sum(axis=1, dtype=np.int64)
-        rows = self.indices + np.repeat(self.first_rows, per_table)
-        accesses: NDArray[np.uint64] = rows[source].view(np.uint64)
+        # The table-major position of each access, in sample-major order.
+        positions = np.repeat(bag_starts - starts, sample_major)
+        positions += np.arange(len(positions))
+        table_lookups = self.lengths.sum(axis=1, dtype=np.int64)
+        rows = self.indices + np.repeat(self.first_rows, table_lookups)
+        accesses: NDArray[np.uint64] = rows[positions].view(np.uint64)
         return accesses
 
     def batches(self, batch_size: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Iterate over batches of consecutive samples, as ``store.embedding_bag`` takes them.
+        """Iterate over batches of consecutive samples, as arguments of ``store.embedding_bag``.
 
         Parameters
         ----------
         batch_size : int
-            Samples of a batch, at least 1; the last batch may have fewer.
+            Samples per batch, at least 1; the last batch may have fewer.
 
         Yields
         ------
@@ -197,10 +197,10 @@ class Trace:
         Raises
         ------
         ValueError
-            At once, for a batch size below 1.
+            For a batch size below 1, before the first batch.
         """
         if batch_size < 1:
-            raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+            raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
         return (
             self._gather(begin, min(begin + batch_size, self.num_samples))
             for begin in range(0, self.num_samples, batch_size)
@@ -216,8 +216,8 @@ class Trace:
         """
         if not 0 <= begin <= end <= self.num_samples:
             raise ValueError(
-                f"samples {begin} to {end} asked for, expected ascending, from 0 to"
-                f" {self.num_samples}"
+                f"samples: expected 0 <= begin <= end <= {self.num_samples}, got begin {begin} and"
+                f" end {end}"
             )
         indices, offsets = self._gather(begin, end)
         lengths = self.lengths[:, begin:end].copy()
@@ -226,8 +226,8 @@ class Trace:
     def sample_of_access(self, access: int) -> int:
         """Return the first sample that begins at or after access number `access`.
 
-        Accesses are numbered as in `accesses`. Where no sample begins so late it is
-        `num_samples`.
+        Accesses are numbered as in `accesses`. The result is `num_samples` if all samples begin
+        before `access`.
 
         Raises
         ------
@@ -235,15 +235,13 @@ class Trace:
             Unless ``0 <= access <= num_lookups``.
         """
         if not 0 <= access <= self.num_lookups:
-            raise ValueError(
-                f"access {access} asked for, expected at least 0 and at most {self.num_lookups}"
-            )
+            raise ValueError(f"access: expected 0 to {self.num_lookups}, got {access}")
         begins = starts_of(self.lengths.sum(axis=0, dtype=np.int64))[:-1]
         return int(np.searchsorted(begins, access, side="left"))
 
     def _gather(self, begin: int, end: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         tables, samples = self.lengths.shape
-        # In Python's ints: a slice for each table is all that a batch costs.
+        # As Python ints: one slice per table is the only cost of a batch.
         starts = self.offsets[[table * samples + begin for table in range(tables)]].tolist()
         ends = self.offsets[[table * samples + end for table in range(tables)]].tolist()
         indices = np.concatenate(
@@ -253,24 +251,24 @@ class Trace:
 
 
 def starts_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
-    """Where each of consecutive pieces of these lengths begins, and where the last one ends."""
+    """Return the start of each of consecutive pieces of these lengths, and the end of the last."""
     starts = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=starts[1:])
     return starts
 
 
-def _integers(what: str, values: ArrayLike, dtype: type[np.integer[Any]], ndim: int) -> Any:
-    """Return a read-only, contiguous view or conversion of an array of integers."""
+def _integers(name: str, values: ArrayLike, dtype: type[np.integer[Any]], ndim: int) -> Any:
+    """Return an array of integers as a read-only, contiguous array of `dtype`."""
     array = np.asarray(values)
     if array.dtype.kind not in "iu" and array.size:
-        raise ValueError(f"{what} are of dtype {array.dtype}, expected integers")
+        raise ValueError(f"{name}: expected integers, got dtype {array.dtype}")
     if array.ndim != ndim:
-        raise ValueError(f"{what} have shape {array.shape}, expected {ndim} dimension(s)")
+        raise ValueError(f"{name}: expected {ndim} dimension(s), got shape {array.shape}")
     limits = np.iinfo(dtype)
     if array.size and not np.can_cast(array.dtype, dtype):
         low, high = array.min(), array.max()
         if low < limits.min or high > limits.max:
-            raise ValueError(f"{what} range from {low} to {high}, expected {np.dtype(dtype)}")
+            raise ValueError(f"{name}: expected values of {np.dtype(dtype)}, got {low} to {high}")
     view = np.ascontiguousarray(array, dtype=dtype).view()
     view.flags.writeable = False
     return view
@@ -280,39 +278,42 @@ def _check_tables(
     names: list[str], lengths: NDArray[np.int32], num_embeddings: NDArray[np.int64]
 ) -> None:
     if not names:
-        raise ValueError("table_names are empty, expected one or more tables")
+        raise ValueError("table_names: expected at least one table, got none")
     if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"table_names hold {twice!r} more than once, expected each once")
-    for what, found in (("lengths", len(lengths)), ("num_embeddings", len(num_embeddings))):
-        if found != len(names):
-            raise ValueError(f"{what} are of {found} tables, expected {len(names)} as table_names")
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"table_names: expected each name once, got {repeated!r} repeatedly")
+    for argument, count in (("lengths", len(lengths)), ("num_embeddings", len(num_embeddings))):
+        if count != len(names):
+            raise ValueError(
+                f"{argument}: expected {len(names)} tables, as in table_names, got {count}"
+            )
     for name, rows in zip(names, num_embeddings.tolist(), strict=True):
         if rows < 1:
-            raise ValueError(f"num_embeddings of table {name!r} is {rows}, expected at least 1")
-    if sum(num_embeddings.tolist()) > np.iinfo(np.int64).max:
-        raise ValueError("num_embeddings add up to 2**63 or more rows, expected fewer")
+            raise ValueError(f"num_embeddings: expected at least 1, got {rows} for table {name!r}")
+    total = sum(num_embeddings.tolist())
+    if total > np.iinfo(np.int64).max:
+        raise ValueError(f"num_embeddings: expected a sum below 2**63, got {total}")
 
 
 def _check_bags(nnz: int, offsets: NDArray[np.int64], lengths: NDArray[np.int32]) -> None:
     if len(offsets) != lengths.size + 1:
         raise ValueError(
-            f"offsets are {len(offsets)}, expected {lengths.size + 1}: one a bag of lengths"
-            f" {lengths.shape}, and the end"
+            f"offsets: expected {lengths.size + 1}, for lengths of shape {lengths.shape}, got"
+            f" {len(offsets)}"
         )
     if offsets[0] != 0 or offsets[-1] != nnz:
         raise ValueError(
-            f"offsets run from {offsets[0]} to {offsets[-1]}, expected 0 to {nnz}, the number of"
-            " indices"
+            f"offsets: expected 0 to {nnz}, the number of indices, got {offsets[0]} to"
+            f" {offsets[-1]}"
         )
     if lengths.size and lengths.min() < 0:
-        raise ValueError(f"lengths hold {lengths.min()}, expected none below 0")
-    wrong = np.flatnonzero(np.diff(offsets) != lengths.ravel())
-    if len(wrong):
-        bag = int(wrong[0])
+        raise ValueError(f"lengths: expected at least 0, got {lengths.min()}")
+    differing = np.flatnonzero(np.diff(offsets) != lengths.ravel())
+    if len(differing):
+        bag = int(differing[0])
         raise ValueError(
-            f"bag {bag} runs from offset {offsets[bag]} to {offsets[bag + 1]}, expected"
-            f" {lengths.ravel()[bag]} lookups as in lengths"
+            f"bag {bag}: expected {lengths.ravel()[bag]} lookups, as in lengths, got offsets"
+            f" {offsets[bag]} to {offsets[bag + 1]}"
         )
 
 
@@ -325,7 +326,7 @@ def _check_indices(
     if len(indices) == 0:
         return
     for table, (name, rows) in enumerate(zip(names, num_embeddings.tolist(), strict=True)):
-        piece = indices[table_starts[table] : table_starts[table + 1]]
-        if len(piece) and (piece.min() < 0 or piece.max() >= rows):
-            offender = int(piece[(piece < 0) | (piece >= rows)][0])
-            raise ValueError(f"indices hold {offender} in table {name!r}, expected 0 to {rows - 1}")
+        part = indices[table_starts[table] : table_starts[table + 1]]
+        if len(part) and (part.min() < 0 or part.max() >= rows):
+            invalid = int(part[(part < 0) | (part >= rows)][0])
+            raise ValueError(f"indices: expected 0 to {rows - 1} in table {name!r}, got {invalid}")
