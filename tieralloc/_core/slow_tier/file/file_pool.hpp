@@ -2,8 +2,8 @@
 //
 // Reads bypass the kernel's page cache (O_DIRECT) where the file system lets them, and drop what
 // they brought in behind them where it does not. Writes go through the page cache and are dropped
-// behind in turn; the kernel keeps the two coherent. The file is locked against a second writer for
-// as long as the pool lives.
+// behind in turn; the kernel keeps the two coherent. The file is locked while the pool lives:
+// it has one writer, or any number of readers.
 #pragma once
 
 #include <atomic>
@@ -15,7 +15,17 @@
 #include "slow_tier/file/file_format.hpp"
 #include "slow_tier/slow_pool.hpp"
 
+struct stat;
+
 namespace tieralloc {
+
+/// As of Python's `open`.
+enum class FileMode {
+  read,    ///< "r": opens, to read; other readers may have it open
+  update,  ///< "r+": opens
+  append,  ///< "a": opens, or makes a missing file
+  write,   ///< "w": makes; replaces a store's file
+};
 
 struct FilePoolOptions {
   std::string engine = "auto";  ///< a name that make_fetch_engine knows
@@ -26,12 +36,19 @@ struct FilePoolOptions {
 
 class FilePool final : public SlowPool {
  public:
-  /// Makes a new file; SystemFailure with EEXIST where there is one.
+  /// Opens or makes a file. Each failure leaves the path as it was, so that a file is complete or
+  /// missing whenever the process ends. SystemFailure with EWOULDBLOCK if another store has it
+  /// open; std::invalid_argument if `write` would replace a file of another kind; else as `open`.
+  static std::unique_ptr<FilePool> open_as(FileMode mode, const std::string& path,
+                                           const FilePoolOptions& options);
+
+  /// Makes a file; SystemFailure with EEXIST if it exists.
   static std::unique_ptr<FilePool> create(const std::string& path, const FilePoolOptions& options);
 
-  /// Opens a file that `create` made. SystemFailure, or std::invalid_argument where it is not such
-  /// a file, is truncated or of a newer version; nothing is changed then.
-  static std::unique_ptr<FilePool> open(const std::string& path, const FilePoolOptions& options);
+  /// Opens a file that `create` made. SystemFailure, or std::invalid_argument if it is not such a
+  /// file, is truncated or of a newer version; nothing is changed then.
+  static std::unique_ptr<FilePool> open(const std::string& path, const FilePoolOptions& options,
+                                        bool read_only = false);
 
   ~FilePool() override;
 
@@ -48,21 +65,30 @@ class FilePool final : public SlowPool {
   std::uint64_t bytes() const override;
   std::uint64_t cached_bytes() const override;
 
+  /// Whether this pool made its file.
+  bool is_new() const { return is_new_; }
+
  private:
   // Direct reads of 4 KiB suit every device whose logical block is 512 or 4096 bytes.
   static constexpr std::size_t kBlock = 4096;
 
-  FilePool(std::string path, int fd, const FilePoolOptions& options);
+  FilePool(std::string path, int fd, const FilePoolOptions& options, bool read_only);
 
+  static std::unique_ptr<FilePool> replace(const std::string& path, const FilePoolOptions& options);
+  static std::unique_ptr<FilePool> make(const std::string& path, const std::string& target,
+                                        const FilePoolOptions& options, const struct stat* former);
+  void check_writable() const;
   std::uint64_t checked_size() const;
   void read_directory();
   void write_directory(const file_format::Directory& directory);
   void grow(std::uint64_t from, std::uint64_t to);
-  void start_engine();
+  void start_engine(const std::string& name);
 
   const std::string path_;
   const FilePoolOptions options_;
-  const int fd_;                       ///< buffered: header and rows are written through it
+  const int fd_;          ///< buffered: header and rows are written through it
+  const bool read_only_;  ///< writes are refused
+  bool is_new_ = false;
   int read_fd_ = -1;                   ///< direct where possible
   std::atomic<std::uint64_t> end_{0};  ///< of the last table, which the file must reach
   std::atomic<int> lost_{0};           ///< errno of a write that drop_caches saw fail, for `sync`
