@@ -14,7 +14,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 def test_it_has_a_quick_start_one_with_slow_memory_and_one_with_torch():
     assert [("import torch" in block) for block in BLOCKS] == [False, False, True]
-    assert [("NumaNode" in block) for block in BLOCKS] == [False, True, False]
+    assert [("NumaMemory" in block) for block in BLOCKS] == [False, True, False]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=["quick start", "slow memory", "torch"])

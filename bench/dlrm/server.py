@@ -95,7 +95,9 @@ class Server:
         contender = self._contender
         in_dram = contender.memory == "store in DRAM"
         simple = "lru" if in_dram or contender.trained else contender.caching
-        store = ta.TieredStore.open(path, fast_rows=rows if in_dram else fast_rows, policy=simple)
+        store = ta.TieredStore(
+            path, mode="r+", fast_rows=rows if in_dram else fast_rows, policy=simple
+        )
         self.store = store
         settings = self.requests.settings
         counts = self.requests.trace.num_embeddings.tolist()
@@ -110,10 +112,12 @@ class Server:
 
     def _use_policy(self, store: ta.TieredStore, policy: Path | None) -> None:
         contender = self._contender
-        if contender.own or contender.caching == "recmg":
-            store.use_policy(f"{contender.name}:{policy}", auto_pause=contender.auto_pause)
-            return
         assert policy is not None
+        if contender.own or contender.caching == "recmg":
+            store.use_policy(
+                ta.LearnedPolicy(policy, name=contender.name, auto_pause=contender.auto_pause)
+            )
+            return
         planned = PlannedPolicy(
             contender.name,
             PaperCachingPolicy.load(policy),

@@ -14,7 +14,7 @@ from itertools import pairwise
 from statistics import median
 from typing import Any
 
-from tieralloc.tiers import EmulatedMemory
+from tieralloc.tools.emulated import EmulatedMemory
 from tieralloc.tools.replay.replay import NO_FAST_TIER, replay
 from tieralloc.tools.report import align
 from tieralloc.trace import Trace
@@ -58,8 +58,7 @@ def run(
                 policies,
                 [fast_fraction],
                 embedding_dim=DIM,
-                slow=EmulatedMemory(extra),
-                admission=admission,
+                slow=EmulatedMemory(extra, promotion=admission),
             )
             base = _ns_per_lookup(served[0])
             for record in served:

@@ -24,10 +24,9 @@ def filled(
     size = 4 << 20 if smoke else latency.memory_bytes(pair.node)
     rows = size // (4 * dim)
     with ta.TieredStore(
-        slow=ta.NumaNode(pair.node),
+        slow=ta.NumaMemory(pair.node, promotion=admission),
         fast_rows=int(fast_share * rows),
         fast_node=pair.origin,
-        admission=admission,
     ) as store:
         table = store.create_table("bench", rows, dim)
         yield store, table, rows

@@ -118,7 +118,7 @@ def test_max_bytes_limit_policy_and_model():
     taken = Simulator(model, 2, 10).policy_bytes
     assert taken > 100_000
     assert Simulator(model, 2, 10, max_bytes=taken).policy_bytes == taken
-    with pytest.raises(ValueError, match=f"policy_bytes: expected at least {taken} for a fast"):
+    with pytest.raises(ValueError, match=f"memory: expected at least {taken} for a fast"):
         Simulator(model, 2, 10, max_bytes=taken - 1)
 
 

@@ -135,7 +135,13 @@ def test_a_second_log_and_a_closed_store_are_refused(store):
         store.close()
         with pytest.raises(ValueError, match="closed"):
             log.drain()
-    with pytest.raises(ValueError, match="capacity is 1099511627776"), store.access_log(1 << 40):
+    with (
+        pytest.raises(ValueError, match="capacity: expected 1 to 268435456, got"),
+        store.access_log(1 << 40),
+    ):
         pass
-    with pytest.raises(ValueError, match="capacity is 0"), store.access_log(0):
+    with (
+        pytest.raises(ValueError, match="capacity: expected 1 to 268435456, got"),
+        store.access_log(0),
+    ):
         pass

@@ -216,10 +216,12 @@ def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
         (["replay", "TRACE", "--batch-size", "0"], 2, "0 is out of range"),
         (["replay", "TRACE", "--batch-size", "1.5"], 2, "'1.5' is no whole number"),
         (["replay", "TRACE", "--threads", "0"], 2, "0 is out of range"),
-        (["replay", "TRACE", "--slow", "tape"], 2, "slow tier 'tape' is unknown, expected file"),
+        (["replay", "TRACE", "--slow", "tape"], 2, "slow tier 'tape': unknown; expected file"),
         (["replay", "TRACE", "--engine", "steam"], 2, "invalid choice: 'steam'"),
+        (["replay", "TRACE", "--promotion", "never"], 2, "--promotion: no effect with --slow file"),
+        (["replay", "TRACE", "--slow", "numa:0", "--engine", "pread"], 2, "--engine: no effect"),
         (["replay", "TRACE", "--dir", "/nowhere"], 1, "/nowhere: No such file"),
-        (["replay", "TRACE", "--embedding-dim", "5e6"], 2, "embedding_dim is 5000000"),
+        (["replay", "TRACE", "--embedding-dim", "5e6"], 2, "embedding_dim: expected 1 to"),
         (["replay", "TRACE", "--rate", "fast"], 2, "'fast' is no number"),
         (["replay", "TRACE", "--rate", "100,0"], 2, "0 is out of range, expected above 0"),
         (["replay", "TRACE", "--rate", ","], 2, "names nothing, expected rates"),
@@ -316,7 +318,7 @@ def test_the_module_is_the_command():
 
 def test_the_command_imports_nothing_heavy():
     code = (
-        "import sys, tieralloc.cli;"
+        "import sys, tieralloc.tools.cli.main;"
         "print(sorted({'torch', 'matplotlib', 'tqdm', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

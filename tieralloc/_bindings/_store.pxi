@@ -66,10 +66,17 @@ cdef extern from "slow_tier/file/file_pool.hpp" namespace "tieralloc" nogil:
         c_bool reserve
         unsigned queue_depth
 
-    unique_ptr[SlowPool] create_file_pool "tieralloc::FilePool::create"(
-        string path, FilePoolOptions options) except +raise_core_error
-    unique_ptr[SlowPool] open_file_pool "tieralloc::FilePool::open"(
-        string path, FilePoolOptions options) except +raise_core_error
+    cdef enum class FileMode "tieralloc::FileMode":
+        read
+        update
+        append
+        write
+
+    cdef cppclass FilePool(SlowPool):
+        c_bool is_new() const
+
+    unique_ptr[FilePool] open_file_pool "tieralloc::FilePool::open_as"(
+        FileMode mode, string path, FilePoolOptions options) except +raise_core_error
 
 
 cdef extern from "base/numa/placement.hpp" namespace "tieralloc" nogil:
@@ -310,6 +317,12 @@ cdef _ADMISSIONS = {
     "always": <int>AdmissionRule.always,
     "never": <int>AdmissionRule.never,
 }
+cdef _FILE_MODES = {
+    "r": <int>FileMode.read,
+    "r+": <int>FileMode.update,
+    "a": <int>FileMode.append,
+    "w": <int>FileMode.write,
+}
 cdef _BOUNDS = {"fatal": <int>BoundsCheck.fatal, "warning": <int>BoundsCheck.warning}
 
 
@@ -485,11 +498,12 @@ cdef class Store:
     ----------
     path : bytes or None
         The slow tier's file.
-    create : bool
-        Whether to make the file; else it is opened.
-    memory : tuple of (int, bool, float, int) or None
-        Without a file, memory as the slow tier: its node (-1: any) and whether the node is merely
-        preferred, extra latency a cache line in ns, and lines whose latencies pass at a time.
+    mode : {"r", "r+", "a", "w"}
+        As of `tieralloc.File`.
+    memory : tuple of (int, bool, bool, float, int) or None
+        Without a file, memory as the slow tier: its node (-1: any), whether the node is merely
+        preferred, whether it is an error that the kernel refuses to bind it, extra latency per
+        cache line in ns, and lines whose latencies overlap.
     fast_bytes, fast_rows : int
         One of them above 0; with `memory` both may be 0: no fast tier.
     policy : str
@@ -498,25 +512,24 @@ cdef class Store:
         "auto" or one of `fetch_engines`.
     direct, reserve : bool
         Bypass the page cache; take disk blocks when a table is made.
-    queue_depth, prefetch_threads, seed : int
-        Reads under way at a time, threads that prefetch, seed of policies that draw at random.
-    fast_node : int
-        Where the fast tier's memory lies; -1: anywhere.
-    strict : bool
-        Whether it is an error that the kernel refuses to bind memory.
+    queue_depth, prefetch_threads : int
+        Reads under way at a time, threads that prefetch.
+    fast_node : tuple of (int, bool, bool)
+        The fast tier's node, as the first three of `memory`.
     cpus : sequence of int
         Processors of background threads; none: those of the slow tier's node, or any.
-    admission : str
+    promotion : str
         "auto", "always" or "never".
     """
 
     cdef unique_ptr[c_Store] _store
     cdef vector[const c_Table*] _tables  # addresses stay; the GIL guards the list
 
-    def __cinit__(self, bytes path, *, bint create, memory, uint64_t fast_bytes,
+    def __cinit__(self, bytes path, *, str mode not None, memory, uint64_t fast_bytes,
                   uint64_t fast_rows, str policy not None, str engine not None, bint direct,
-                  bint reserve, unsigned queue_depth, unsigned prefetch_threads, uint64_t seed,
-                  int fast_node, bint strict, cpus, str admission not None):
+                  bint reserve, unsigned queue_depth, unsigned prefetch_threads,
+                  fast_node, cpus, str promotion not None):
+        cdef FileMode file_mode = <FileMode>_choice(_FILE_MODES, mode, "mode")
         cdef FilePoolOptions pool_options
         pool_options.engine = engine.encode()
         pool_options.direct = direct
@@ -526,38 +539,38 @@ cdef class Store:
         options.budget.bytes = fast_bytes
         options.budget.rows = fast_rows
         options.policy = policy.encode()
-        options.seed = seed
         options.prefetch_threads = prefetch_threads
-        options.fast_node.node = fast_node
-        options.fast_node.strict = strict
-        options.admission = <AdmissionRule>_choice(_ADMISSIONS, admission, "admission")
+        options.fast_node.node, options.fast_node.prefer, options.fast_node.strict = fast_node
+        options.admission = <AdmissionRule>_choice(_ADMISSIONS, promotion, "promotion")
         for cpu in cpus:
             options.cpus.push_back(cpu)
         cdef string c_path = b"" if path is None else path
         cdef MemoryPoolOptions memory_options
+        cdef unique_ptr[FilePool] file
         cdef unique_ptr[SlowPool] pool
+        cdef bint is_new = False
         cdef bint in_memory = memory is not None
         if in_memory:
             memory_options.request.node = memory[0]
             memory_options.request.prefer = memory[1]
-            memory_options.request.strict = strict
-            memory_options.extra_ns = memory[2]
-            memory_options.overlap = memory[3]
+            memory_options.request.strict = memory[2]
+            memory_options.extra_ns = memory[3]
+            memory_options.overlap = memory[4]
             options.budget.in_place = True
         options.budget.none = fast_bytes == 0 and fast_rows == 0
         with nogil:
             c_Store.check(options)  # before there is a file
             if in_memory:
                 pool.reset(new MemoryPool(memory_options))
-            elif create:
-                pool = create_file_pool(c_path, pool_options)
             else:
-                pool = open_file_pool(c_path, pool_options)
+                file = open_file_pool(file_mode, c_path, pool_options)
+                is_new = file.get().is_new()
+                pool.reset(file.release())
         try:
             with nogil:
                 self._store.reset(new c_Store(move(pool), options))
         except BaseException:
-            if create and not in_memory:
+            if is_new:
                 os.unlink(path)
             raise
         self._tables = self._store.get().tables()

@@ -21,6 +21,13 @@ def as_integer(what: str, value: SupportsIndex, expected: str = "int") -> int:
         raise TypeError(f"{what} is of type {type(value).__name__}, expected {expected}") from None
 
 
+def check_range(name: str, value: SupportsIndex, minimum: int, maximum: int) -> None:
+    """Raise ValueError, or TypeError, unless `value` is an integer in this range."""
+    number = as_integer(name, value)
+    if not minimum <= number <= maximum:
+        raise ValueError(f"{name}: expected {minimum} to {maximum}, got {number}")
+
+
 def parse_size(size: str | SupportsIndex, what: str) -> int:
     """Bytes of a size given as a number of them or as a string.
 

@@ -424,7 +424,7 @@ class TieredEmbeddingBag(_TableModule):
             bags.weights,
             bags.has_end,
             self.padding_idx,
-            out,
+            out=out,
         )
         return result
 

@@ -265,6 +265,15 @@ def read_policy(path: str | os.PathLike[str]) -> PolicyDirectory:
     return PolicyDirectory(path, manifest, models, arrays)
 
 
+def policy_name(path: str | os.PathLike[str]) -> str:
+    """Return the name of the policy in a directory; raises as `read_policy` does."""
+    document = _read_document(Path(path))
+    try:
+        return _text(document["policy"])
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{Path(path) / _MANIFEST} is no sound manifest: {error!r}") from error
+
+
 def _read_document(path: Path) -> dict[str, Any]:
     try:
         text = (path / _MANIFEST).read_bytes()

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tieralloc._bindings import eviction_policy_names
+from tieralloc.policy.directory import policy_name
+from tieralloc.policy.learned import LearnedPolicy
 from tieralloc.policy.registry import load_policy
 
 if TYPE_CHECKING:
     from tieralloc import _bindings
     from tieralloc.policy.trained import TrainedPolicy
+
+__all__ = ["FALLBACK", "PREFETCH_COST", "PlannedPolicy", "load_planned"]
 
 #: The simple policy beside a learned one that names none.
 FALLBACK = "s3fifo"
@@ -79,31 +84,34 @@ class PlannedPolicy:
         }
 
 
-def load_planned(
-    policy: str,
-    *,
-    max_bytes: int | None = None,
-    auto_pause: bool = True,
-    prefetch_cost: float | None = None,
-) -> PlannedPolicy:
-    """Read the directory of a policy ``NAME:DIR``, whose setting "fallback" names a simple policy.
+def load_planned(policy: str | LearnedPolicy) -> PlannedPolicy:
+    """Read the directory of a policy, whose setting "fallback" names a simple policy.
+
+    Parameters
+    ----------
+    policy : str or LearnedPolicy
+        ``NAME:DIR`` is short for ``LearnedPolicy(DIR, name=NAME)``.
 
     Raises
     ------
     ValueError
-        For an unknown name, a directory that does not hold the policy, or a cost outside [0, 1].
+        For an unknown name, or a directory that does not hold the policy.
     OSError
-        Where the directory cannot be read.
+        If the directory cannot be read.
     ImportError
-        Where torch is missing.
+        If torch is missing.
     """
-    name, _, path = policy.partition(":")
+    if isinstance(policy, str):
+        name, _, directory = policy.partition(":")
+        policy = LearnedPolicy(directory, name=name)
+    path = os.fspath(policy.directory)
+    name = policy_name(path) if policy.name is None else policy.name
     trained = load_policy(name, path)
     fallback = trained.directory.manifest.settings.get("fallback", FALLBACK)
     if fallback not in eviction_policy_names():
         known = ", ".join(eviction_policy_names())
         raise ValueError(f"{path}: fallback: expected one of {known}, got {fallback!r}")
-    cost = PREFETCH_COST if prefetch_cost is None else float(prefetch_cost)
-    if not 0 <= cost <= 1:
-        raise ValueError(f"prefetch_cost: expected 0 to 1, got {prefetch_cost!r}")
-    return PlannedPolicy(policy, trained, fallback, max_bytes, auto_pause, cost)
+    cost = PREFETCH_COST if policy.prefetch_cost is None else float(policy.prefetch_cost)
+    return PlannedPolicy(
+        f"{name}:{path}", trained, fallback, policy.memory_bytes, policy.auto_pause, cost
+    )

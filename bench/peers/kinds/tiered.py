@@ -38,9 +38,9 @@ class Tiered(Peer):
 
     def load(self) -> None:
         if self.budget is not None:
-            self.store = ta.TieredStore.open(self.path, fast_bytes=self.budget)
+            self.store = ta.TieredStore(self.path, mode="r+", fast_bytes=self.budget)
             return
-        self.store = ta.TieredStore.open(self.path, fast_rows=self._fast_rows)
+        self.store = ta.TieredStore(self.path, mode="r+", fast_rows=self._fast_rows)
         left = self._fast_rows
         for table in self.store.tables.values():
             for first in range(0, min(left, len(table)), _LOOKUP_ROWS):

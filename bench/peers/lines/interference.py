@@ -50,7 +50,7 @@ def _measure(bench: Bench, peer: Tiered) -> list[Finding]:
     hot, cold = np.split(order, [int(rows * PINNED_FRACTION)])
     seconds = max(MIN_SECONDS, 2 * settings.seconds)
     spare = int(rows * SPARE_FRACTION)
-    with ta.TieredStore.open(peer.path, fast_rows=len(hot) + spare) as store:
+    with ta.TieredStore(peer.path, mode="r+", fast_rows=len(hot) + spare) as store:
         (table,) = store.tables.values()
         table.pin(hot)
         table.lookup(cold[-spare:])  # no slot is free

@@ -90,7 +90,8 @@ class ColdRows:
 def _lookups(peer: Tiered, engine: str, cold: ColdRows, rows: int, seconds: float) -> float:
     """Rows a second of a store that was just opened, and missed every one of them."""
     assert peer.budget is not None
-    with ta.TieredStore.open(peer.path, fast_bytes=peer.budget, engine=engine) as store:
+    slow = ta.File(peer.path, mode="r+", engine=engine)
+    with ta.TieredStore(slow=slow, fast_bytes=peer.budget) as store:
         (table,) = store.tables.values()
         out = np.empty((rows, table.embedding_dim), dtype=np.float32)
         speed = _repeat(lambda: table.lookup(cold.take(rows), out=out), rows, seconds)

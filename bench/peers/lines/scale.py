@@ -162,13 +162,17 @@ def _dram(rows: int, store: ta.TieredStore, grown: int) -> Finding:
 
 
 def _make(path: Path, rows: int, bench: Bench) -> ta.TieredStore:
-    store = ta.TieredStore(path, fast_rows=bench.settings.scale_fast_rows, reserve=False)
+    store = ta.TieredStore(
+        slow=ta.File(path, reserve=False), fast_rows=bench.settings.scale_fast_rows
+    )
     store.create_table("scale", rows, bench.settings.dim)
     return store
 
 
 def _open(path: Path, bench: Bench) -> ta.TieredStore:
-    return ta.TieredStore.open(path, fast_rows=bench.settings.scale_fast_rows, reserve=False)
+    return ta.TieredStore(
+        slow=ta.File(path, mode="r+", reserve=False), fast_rows=bench.settings.scale_fast_rows
+    )
 
 
 def _hot_rows(rows: int, count: int) -> NDArray[np.int64]:

@@ -349,7 +349,7 @@ TEST(learned_policy_remembers_as_many_rows_as_fit) {
   } catch (const std::invalid_argument& error) {
     message = error.what();
   }
-  const std::string begin = "policy_bytes: expected at least ";
+  const std::string begin = "memory: expected at least ";
   CHECK_EQ(message.find(begin), 0);
   CHECK(message.ends_with(" for a fast tier of 1000 rows, got 1"));
   const std::size_t least = std::stoul(message.substr(begin.size()));

@@ -70,7 +70,7 @@ CallCell& CallGate::claim() {
 
 void CallGate::check_open() const {
   if (!closed()) return;
-  throw std::invalid_argument("the store is closed; open it again with TieredStore.open");
+  throw std::invalid_argument("the store is closed; open it again with TieredStore(path)");
 }
 
 void CallGate::announce(CallCell& cell) {

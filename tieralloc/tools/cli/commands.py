@@ -16,9 +16,10 @@ from tieralloc._common.progress import bar, narrated, waiting
 from tieralloc.policies.registry import trainer
 from tieralloc.policy.registry import with_learned
 from tieralloc.policy.trained import TrainedPolicy
-from tieralloc.tiers import parse_cpus, parse_slow
+from tieralloc.tiers import parse_cpus
 from tieralloc.tools import report
 from tieralloc.tools.disk import default_directory, file_system_of
+from tieralloc.tools.emulated import parse_slow
 from tieralloc.tools.replay.replay import SECONDS
 from tieralloc.tools.replay.replay import replay as replay_trace
 from tieralloc.tools.report import Record
@@ -109,9 +110,12 @@ def replay(arguments: argparse.Namespace) -> None:
     """``tieralloc replay``."""
     if arguments.seconds is not None and arguments.rate is None:
         raise ValueError("--seconds says how long calls arrive, which needs --rate")
-    slow = None if arguments.slow == "file" else parse_slow(arguments.slow)
-    if slow is None and arguments.admission != "auto":
-        raise ValueError("--admission goes with --slow numa:NODE or emulated:150ns")
+    in_file = arguments.slow == "file"
+    slow = None if in_file else parse_slow(arguments.slow, arguments.promotion)
+    if in_file and arguments.promotion != "auto":
+        raise ValueError("--promotion: no effect with --slow file; expected numa:N or emulated:Nns")
+    if not in_file and arguments.engine != "auto":
+        raise ValueError("--engine: no effect with a slow tier in memory; expected --slow file")
     _check_outputs(arguments)
     directory = _working_directory(arguments.dir) if slow is None else None
     made = _read(arguments.trace)
@@ -127,7 +131,6 @@ def replay(arguments: argparse.Namespace) -> None:
         seconds=SECONDS if arguments.seconds is None else arguments.seconds,
         engine=arguments.engine,
         slow=slow,
-        admission=arguments.admission,
         directory=directory,
         verify=arguments.verify,
         seed=arguments.seed,

@@ -272,11 +272,11 @@ def _add_replay(commands: _Commands) -> None:
         " (default: file)",
     )
     parser.add_argument(
-        "--admission",
+        "--promotion",
         choices=["auto", "always", "never"],
         default="auto",
-        help="with a slow tier in memory: which of the rows read there are copied (default: auto,"
-        " those that are worth it)",
+        help="with a slow tier in memory: which rows read there are copied to the fast tier"
+        " (default: auto, the rows that are worth it)",
     )
     parser.add_argument(
         "--engine",
