@@ -38,3 +38,8 @@ def trainer(name: str) -> Callable[..., Any]:
     from tieralloc._common.torch import one_thread
 
     return one_thread()(found)
+
+
+def trained_as(name: str) -> str:
+    """Return the policy whose directory a learned policy runs from, which may be its own."""
+    return {"recmg-caching": "recmg"}.get(name, name)

@@ -1,4 +1,4 @@
-"""What the tests of torch modules share: rows, calls, and comparison bit for bit."""
+"""Common parts of the tests of torch modules: rows, calls, and comparison bit for bit."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MODES = ("sum", "mean", "max")
 
 
-def rows_of(rows, dim, dtype=torch.float32, seed=0):
-    """Random rows, some elements of which are negative zeros."""
+def random_rows(rows, dim, dtype=torch.float32, seed=0):
+    """Return random rows with some negative zeros."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(rows, dim, generator=generator)
     weight[torch.rand(rows, dim, generator=generator) < 0.1] = -0.0
@@ -37,7 +37,7 @@ class BagCall:
 
 @st.composite
 def bag_calls(draw, rows, dtype, *, weighted=False, include_last_offset=False, bags=None):
-    """Calls of one or two dimensions, empty ones and ones with empty bags among them."""
+    """Draw calls of one or two dimensions, also empty ones and ones with empty bags."""
     number = draw(st.integers(0, 12)) if bags is None else bags
     integer = st.sampled_from([torch.int32, torch.int64])
     row = st.integers(0, rows - 1)

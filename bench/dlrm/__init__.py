@@ -1,1 +1,1 @@
-"""A DLRM served end to end, its embeddings in a store: what a policy is worth to who waits."""
+"""A DLRM served end to end with its embeddings in a store: the worth of a policy to a request."""

@@ -1,4 +1,4 @@
-"""Queued requests whose rows are fetched ahead: a server knows what is in its queue."""
+"""Prefetching of queued requests: a server knows the requests in its queue."""
 
 from __future__ import annotations
 
@@ -7,49 +7,33 @@ from collections.abc import Callable
 
 
 class Lookahead:
-    """Has the rows of each queued request fetched once, if few enough are before it.
+    """Prefetches the rows of each queued request once, by its number, in order.
 
-    May be called by the server and by who receives requests, at once.
-
-    Parameters
-    ----------
-    prefetch : callable
-        Has the rows of a request fetched, by its number.
-    ahead : int
-        How many requests behind the one that is being served are looked at.
-    first, end : int
-        The requests there are: `first` to ``end - 1``.
+    It does so when the request has arrived and is one of the next `queued` to be served.
+    Thread-safe: the server and the thread that receives requests call it.
     """
 
-    def __init__(self, prefetch: Callable[[int], object], ahead: int, first: int, end: int) -> None:
+    def __init__(self, prefetch: Callable[[int], object], queued: int, numbers: range) -> None:
         self._prefetch = prefetch
-        self._ahead = ahead
-        self._end = end
-        self._served = first
-        self._arrived = first
-        self._next = first
+        self._queued = queued
+        self._end = numbers.stop
+        self._serving = self._arrived = self._next = numbers.start
         self._lock = threading.Lock()
 
     def serving(self, number: int) -> None:
-        """Take note that a request is about to be served."""
-        with self._lock:
-            self._served = max(self._served, number)
-            due = self._due()
-        self._fetch(due)
+        """A request is about to be served."""
+        self._advance(serving=number)
 
     def arrived(self, count: int) -> None:
-        """Take note that the requests up to ``count - 1`` have arrived."""
+        """All requests up to ``count - 1`` have arrived."""
+        self._advance(arrived=count)
+
+    def _advance(self, serving: int = 0, arrived: int = 0) -> None:
         with self._lock:
-            self._arrived = max(self._arrived, count)
-            due = self._due()
-        self._fetch(due)
-
-    def _due(self) -> range:
-        begin = max(self._next, self._served + 1)
-        end = min(self._served + self._ahead + 1, self._arrived, self._end)
-        self._next = max(begin, end)
-        return range(begin, end)
-
-    def _fetch(self, due: range) -> None:
-        for number in due:
+            self._serving = max(self._serving, serving)
+            self._arrived = max(self._arrived, arrived)
+            begin = max(self._next, self._serving + 1)
+            end = min(self._serving + self._queued + 1, self._arrived, self._end)
+            self._next = max(begin, end)
+        for number in range(begin, end):
             self._prefetch(number)

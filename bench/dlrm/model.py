@@ -1,8 +1,7 @@
-"""The model: torchrec's DLRM over the tables of a trace, its weights the same each time."""
+"""The model: torchrec's DLRM over the tables of a trace, with the same weights in each process."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
@@ -12,22 +11,17 @@ from bench.dlrm.settings import BOTTOM_LAYERS, DENSE_FEATURES, TOP_LAYERS
 if TYPE_CHECKING:
     import tieralloc as ta
 
-#: Where the model has its embedding tables, and where these are beneath that.
+#: The submodule of the embedding tables.
 COLLECTION = "sparse_arch.embedding_bag_collection"
-
-#: Weights of the embeddings are multiples of this, few enough that sums of float32 are exact.
+#: Embedding weights are small multiples of this, so that float32 sums are exact.
 _STEP = 2.0**-12
 
 
 def refusal() -> str | None:
-    """Say what is missing to build the model; None where nothing is."""
-    if find_spec("torch") is None:
-        return "torch is not installed: pip install 'tieralloc[torch]'"
-    lacking = [name for name in ("torchrec", "fbgemm_gpu") if find_spec(name) is None]
+    """Return why the model cannot be built; None where it can."""
+    lacking = [name for name in ("torch", "torchrec", "fbgemm_gpu") if find_spec(name) is None]
     if lacking:
         return f"{' and '.join(lacking)} not installed; bench/README.md says how"
-    # Said at every first call of a model, and nothing that we could mend.
-    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     try:
         import torchrec.models.dlrm  # noqa: F401
     except (ImportError, OSError, AttributeError, RuntimeError) as error:
@@ -38,10 +32,7 @@ def refusal() -> str | None:
 def build(
     names: Sequence[str], rows: Sequence[int], embedding_dim: int, seed: int, *, empty: bool = False
 ) -> Any:
-    """Make the model of tables with these names and rows, one feature each.
-
-    With `empty` the embeddings have no values, and take no memory.
-    """
+    """Build the model of tables with these names and rows; `empty` embeddings take no memory."""
     import torch
     from torchrec.models.dlrm import DLRM
     from torchrec.modules.embedding_configs import EmbeddingBagConfig
@@ -62,12 +53,10 @@ def build(
         over_arch_layer_sizes=list(TOP_LAYERS),
     )
     generator = torch.Generator().manual_seed(seed)
-    dense = [
-        parameter for name, parameter in model.named_parameters() if not name.startswith(COLLECTION)
-    ]
     with torch.no_grad():
-        for parameter in dense:
-            parameter.uniform_(-0.05, 0.05, generator=generator)
+        for name, weights in model.named_parameters():
+            if not name.startswith(COLLECTION):
+                weights.uniform_(-0.05, 0.05, generator=generator)
         if not empty:
             for bag in model.get_submodule(COLLECTION).embedding_bags.values():
                 steps = torch.randint(-128, 129, bag.weight.shape, generator=generator)
@@ -76,7 +65,7 @@ def build(
 
 
 def put_into(model: Any, store: ta.TieredStore, names: Sequence[str], *, load: bool) -> Any:
-    """Convert a model; its tables have their own names in the store, as a policy knows them."""
+    """Convert a model; tables keep their names in the store, by which a policy knows them."""
     import tieralloc as ta
 
     paths = {f"{COLLECTION}.embedding_bags.{name}": name for name in names}

@@ -1,4 +1,4 @@
-"""What is asked for: the samples of a trace in batches, with dense features drawn beside them."""
+"""Requests: the samples of a trace in batches, with random dense features."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.dlrm.settings import DENSE_FEATURES, Settings
+from bench.scenery.traces import COUNT_FROM
 from tieralloc.trace.stream import count_distinct, first_counted
 
 if TYPE_CHECKING:
@@ -17,19 +18,10 @@ if TYPE_CHECKING:
 
     from tieralloc.trace import Trace
 
-#: The share of a trace that policies learn from, and that warms the fast tier.
-COUNT_FROM = 0.5
-
-
-def parts_of(numbers: range, count: int) -> list[range]:
-    """Part consecutive numbers evenly."""
-    bounds = np.linspace(numbers.start, numbers.stop, count + 1).astype(int).tolist()
-    return [range(a, b) for a, b in pairwise(bounds)]
-
 
 @dataclass(frozen=True)
 class Requests:
-    """The requests of a trace: those that warm the fast tier, and those that are counted."""
+    """The requests of a trace, (indices, offsets) each: warm-up, and those that are counted."""
 
     trace: Trace
     settings: Settings
@@ -41,30 +33,28 @@ class Requests:
 
     @cached_property
     def warm_up(self) -> list[Any]:
-        """Requests before that: (indices, offsets) each, the last ones if not all."""
+        """The last requests before the boundary, or all."""
         before = self.trace.samples(0, self.boundary)
-        batches = list(before.batches(self.settings.batch_size))
-        most = self.settings.most_requests
-        return batches if most is None else batches[-most:]
+        return list(before.batches(self.settings.batch_size))[-(self.settings.max_requests or 0) :]
 
     @cached_property
     def counted(self) -> list[Any]:
-        """Requests from there on, the last one left out if it is not whole."""
+        """The first requests from the boundary on, or all that are full."""
         after = self.trace.samples(self.boundary, self.trace.num_samples)
         size = self.settings.batch_size
-        batches = list(after.batches(size))[: after.num_samples // size]
-        return batches[: self.settings.most_requests]
+        full = list(after.batches(size))[: after.num_samples // size]
+        return full[: self.settings.max_requests]
 
     @cached_property
     def dense(self) -> NDArray[np.float32]:
         """Dense features of the counted requests, (requests, samples, features)."""
         shape = (len(self.counted), self.settings.batch_size, DENSE_FEATURES)
-        random = np.random.default_rng(self.settings.seed)
-        return random.random(shape, dtype=np.float32)
+        return np.random.default_rng(self.settings.seed).random(shape, dtype=np.float32)
 
     def segments(self) -> list[range]:
-        """Numbers of the counted requests that are served in one turn, for each turn."""
-        return parts_of(range(len(self.counted)), self.settings.segments)
+        """Return the numbers of the counted requests of each turn."""
+        bounds = np.linspace(0, len(self.counted), self.settings.turns + 1).astype(int).tolist()
+        return [range(begin, end) for begin, end in pairwise(bounds)]
 
     @cached_property
     def distinct_rows(self) -> int:
@@ -72,32 +62,33 @@ class Requests:
         return count_distinct(self.trace.accesses(), int(self.trace.num_embeddings.sum()))
 
     def unavoidable(self) -> dict[str, float]:
-        """Say what no cache avoids, of the counted requests.
+        """Count what no cache avoids.
 
         Returns
         -------
         dict
-            lookups; repeated: the share that a request asks for more than once, and finds the
-            second time; compulsory: the share that is asked for the first time in the trace.
+            requests; lookups; repeated: the share of lookups of a row that the same request has
+            looked up before; compulsory: the share that are the first of the trace.
         """
         seen = np.zeros(int(self.trace.num_embeddings.sum()), dtype=bool)
-        for rows in map(self._rows, self.warm_up):
-            seen[rows] = True
+        for batch in self.warm_up:
+            seen[self._rows(*batch)] = True
         lookups = repeated = compulsory = 0
-        for rows in map(self._rows, self.counted):
+        for batch in self.counted:
+            rows = self._rows(*batch)
             distinct = np.unique(rows)
             lookups += len(rows)
             repeated += len(rows) - len(distinct)
             compulsory += int((~seen[distinct]).sum())
             seen[distinct] = True
         return {
+            "requests": len(self.counted),
             "lookups": lookups,
             "repeated": repeated / lookups,
             "compulsory": compulsory / lookups,
         }
 
-    def _rows(self, batch: tuple[NDArray[np.int64], NDArray[np.int64]]) -> NDArray[np.int64]:
-        indices, offsets = batch
+    def _rows(self, indices: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
         tables = len(self.trace.table_names)
         of_table = np.diff(offsets[:: (len(offsets) - 1) // tables])
         return indices + np.repeat(self.trace.first_rows[:tables], of_table)

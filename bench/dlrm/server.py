@@ -1,135 +1,129 @@
-"""A server: one thread that runs the model on requests, one upon the other or as they arrive."""
+"""A server: one thread that runs the model on requests, back to back or as they arrive."""
 
 from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from tieralloc.policies.recmg_paper.decisions import Inputs, decide_keep
-from tieralloc.policies.recmg_paper.policy import Models, PaperPolicy
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
 import tieralloc as ta
-from bench.dlrm.contenders import Contender
+from bench.dlrm.baselines import LRU, Baseline
 from bench.dlrm.lookahead import Lookahead
 from bench.dlrm.model import COLLECTION, build, put_into
 from bench.dlrm.requests import Requests
-from bench.dlrm.served import Served
-from tieralloc.policy.planned import FALLBACK, PREFETCH_COST, PlannedPolicy
+from bench.dlrm.scene import Cores
 from tieralloc.tools.replay.arrivals import poisson_arrivals, wait_until
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-_LEAD_NS = 10_000_000  # from the start of who receives requests to time zero of arrivals
+_LEAD_NS = 10_000_000  # from the start of the receiving thread to time zero of arrivals
 _POLICY_THREAD = "tieralloc-plan"  # prefix of the names of the policy's threads
-_POLICY_START_S = 10.0  # at most, until its thread has its name
+_POLICY_START_S = 10.0  # max, until its thread has its name
+_COUNTS = (
+    *("lookups", "hits", "on_demand_fetches", "evictions"),
+    *("prefetches_issued", "prefetches_useful", "prefetches_late"),
+)
 
 
-class PaperCachingPolicy(PaperPolicy):
-    """`recmg-paper` without its prefetch model."""
+@dataclass(frozen=True)
+class Served:
+    """A turn: int64 nanoseconds of each request, CPU nanoseconds and counters of all."""
 
-    def decide(
-        self, models: Models, accesses: NDArray[np.uint64]
-    ) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:
-        """Compute which accesses' rows to keep; no row is prefetched."""
-        inputs = Inputs.of(accesses, self.table_starts[:-1], self._space)
-        return decide_keep(models.caching, inputs), np.empty(0, dtype=np.uint64)
+    due: NDArray[np.int64]  # its arrival; in a closed loop its beginning
+    begun: NDArray[np.int64]
+    ended: NDArray[np.int64]
+    prefetching: NDArray[np.int64]  # time in calls that prefetch queued requests
+    embedding: NDArray[np.int64]  # time in the embedding module
+    cpu_ns: dict[str, int]
+    counts: dict[str, int]  # since the warm-up
+
+
+def start_server(
+    requests: Requests,
+    baseline: Baseline,
+    directory: Path,
+    fast_rows: int,
+    policy: Path | None,
+    cores: Cores,
+) -> Server:
+    """Make a server in a process of its own, pinned to cores."""
+    os.sched_setaffinity(0, cores.all)  # threads inherit it
+    torch.set_num_threads(1)
+    # A warning at every first call of a model, about torchrec's own code.
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+    path = directory / f"{os.getpid()}.tier"
+    server = Server(requests, baseline, path, fast_rows, policy)
+    os.sched_setaffinity(0, cores.serving)
+    server.pin_policy(cores.policy)
+    return server
 
 
 class Server:
-    """Serves the requests of a trace with a contender.
+    """Serves the requests of a trace from a slow tier in a file, which is made.
 
-    Parameters
-    ----------
-    requests : Requests
-        Of which the server's trace and settings are.
-    contender : Contender
-        Who holds the rows.
-    path : path
-        The file of the slow tier, which is made.
-    fast_rows : int
-        Capacity of the fast tier.
-    policy : path or None
-        Directory of a learned policy.
+    `policy` is the directory of a learned policy, if the baseline has one.
     """
 
     def __init__(
         self,
         requests: Requests,
-        contender: Contender,
+        baseline: Baseline,
         path: Path,
         fast_rows: int,
         policy: Path | None,
     ) -> None:
-        self.requests = requests
-        self._contender = contender
-        made, settings = requests.trace, requests.settings
-        self._names = list(made.table_names)
-        rows = made.num_embeddings.tolist()
-        self._model = build(self._names, rows, settings.embedding_dim, settings.seed)
+        self._requests = requests
+        self._baseline = baseline
+        self._path = path
+        trace, settings = requests.trace, requests.settings
+        self._names = list(trace.table_names)
+        rows = trace.num_embeddings.tolist()
+        sizes = (self._names, rows, settings.embedding_dim, settings.seed)
+        self._model = build(*sizes)
         self.store: ta.TieredStore | None = None
-        if contender.memory != "torch in DRAM":
-            self._put_into_store(path, sum(rows), fast_rows, policy)
+        if baseline.memory != "torch in DRAM":
+            with ta.TieredStore(path, fast_rows=1) as store:
+                put_into(self._model, store, self._names, load=True)
+            is_in_dram = baseline.memory == "store in DRAM"
+            self.store = ta.TieredStore(
+                path,
+                mode="r+",
+                fast_rows=sum(rows) if is_in_dram else fast_rows,
+                policy=LRU if is_in_dram or baseline.trained else baseline.policy,
+            )
+            empty = build(*sizes, empty=True)
+            self._model = put_into(empty, self.store, self._names, load=False)
+            if is_in_dram:
+                for table in self.store.tables.values():
+                    table.prefetch(np.arange(table.num_embeddings))
+                    table.lookup(np.arange(table.num_embeddings))
+            elif baseline.trained:
+                assert policy is not None
+                self.store.use_policy(
+                    ta.LearnedPolicy(policy, name=baseline.policy, auto_pause=baseline.auto_pause)
+                )
         self._dense = torch.from_numpy(requests.dense)
-        self._embedding_ns = 0
-        self._began_ns = 0
-        self._warm_up_lookups = 0
+        self._embedding_ns = self._began_ns = self._warm_up_lookups = 0
         collection = self._model.get_submodule(COLLECTION)
         collection.register_forward_pre_hook(self._note_begin)
         collection.register_forward_hook(self._note_end)
 
-    def _put_into_store(self, path: Path, rows: int, fast_rows: int, policy: Path | None) -> None:
-        with ta.TieredStore(path, fast_rows=1) as store:
-            put_into(self._model, store, self._names, load=True)
-        contender = self._contender
-        in_dram = contender.memory == "store in DRAM"
-        simple = "lru" if in_dram or contender.trained else contender.caching
-        store = ta.TieredStore(
-            path, mode="r+", fast_rows=rows if in_dram else fast_rows, policy=simple
-        )
-        self.store = store
-        settings = self.requests.settings
-        counts = self.requests.trace.num_embeddings.tolist()
-        empty = build(self._names, counts, settings.embedding_dim, settings.seed, empty=True)
-        self._model = put_into(empty, store, self._names, load=False)
-        if in_dram:
-            for table in store.tables.values():
-                table.prefetch(np.arange(table.num_embeddings))
-                table.lookup(np.arange(table.num_embeddings))
-        elif contender.trained:
-            self._use_policy(store, policy)
-
-    def _use_policy(self, store: ta.TieredStore, policy: Path | None) -> None:
-        contender = self._contender
-        assert policy is not None
-        if contender.own or contender.caching == "recmg":
-            store.use_policy(
-                ta.LearnedPolicy(policy, name=contender.name, auto_pause=contender.auto_pause)
-            )
-            return
-        planned = PlannedPolicy(
-            contender.name,
-            PaperCachingPolicy.load(policy),
-            FALLBACK,
-            max_bytes=None,
-            auto_pause=contender.auto_pause,
-            prefetch_cost=PREFETCH_COST,
-        )
-        planned.start(store._core, store._rows_of_tables())
-
-    def pin_policy(self, cores: Sequence[int]) -> None:
-        """Have the policy's threads run on these cores alone."""
+    def pin_policy(self, cores: tuple[int, ...]) -> None:
+        """Pin the policy's threads to cores."""
         if self.store is None or self.store._core.policy_stats() is None:
             return
         deadline = time.monotonic() + _POLICY_START_S
@@ -141,9 +135,9 @@ class Server:
             os.sched_setaffinity(thread, cores)
 
     def warm(self) -> NDArray[np.float32]:
-        """Serve what comes before the counted requests; return the last scores, for comparison."""
+        """Serve the warm-up; return the last scores, which must be the same for all."""
         scores = np.empty(0, dtype=np.float32)
-        for batch in self.requests.warm_up:
+        for batch in self._requests.warm_up:
             scores = self._score(0, *batch).numpy().ravel().copy()
         if self.store is not None:
             self._warm_up_lookups = self.store.stats()["lookups"]
@@ -151,44 +145,44 @@ class Server:
         return scores
 
     def serve(self, numbers: range, rate: float | None) -> Served:
-        """Serve some counted requests: one upon the other, or as they arrive at a rate."""
-        arrivals = None if rate is None else self._arrivals(numbers, rate)
-        noted = np.zeros((5, len(numbers)), dtype=np.int64)
-        lookahead = Lookahead(self._prefetch, self._contender.ahead, numbers.start, numbers.stop)
-        with _uncollected():
-            before = self._cpu()
-            self._serve(numbers, arrivals, lookahead, noted)
-            after = self._cpu()
-        return Served(
-            *noted,
-            cpu_ns={name: after[name] - before[name] for name in after},
-            counts=self._counts(),
-        )
+        """Serve counted requests back to back, or with Poisson arrivals at a rate."""
+        arrivals = None
+        if rate is not None:
+            seed = self._requests.settings.seed + numbers.start
+            arrivals = poisson_arrivals(len(numbers), rate, seed)
+        times = np.zeros((5, len(numbers)), dtype=np.int64)
+        gc.collect()
+        gc.disable()
+        before = self._cpu()
+        try:
+            self._serve(numbers, arrivals, times)
+        finally:
+            gc.enable()
+        cpu = {name: max(0, now - before[name]) for name, now in self._cpu().items()}
+        stats = self.store.stats() if self.store else {}
+        return Served(*times, cpu, {name: stats[name] for name in _COUNTS if name in stats})
 
     def _serve(
-        self,
-        numbers: range,
-        arrivals: NDArray[np.int64] | None,
-        lookahead: Lookahead,
-        noted: NDArray[np.int64],
+        self, numbers: range, arrivals: NDArray[np.int64] | None, times: NDArray[np.int64]
     ) -> None:
+        lookahead = Lookahead(self._prefetch, self._baseline.queued, numbers)
         never = threading.Event()
-        start = perf_counter_ns() + (0 if arrivals is None else _LEAD_NS)
+        start = perf_counter_ns() + _LEAD_NS
         with self._receiving(numbers, arrivals, start, lookahead):
             for place, number in enumerate(numbers):
-                if arrivals is not None:
+                if arrivals is None:
+                    due = begun = perf_counter_ns()
                     lookahead.serving(number)
+                else:
+                    lookahead.serving(number)  # while the server is idle
                     due = start + int(arrivals[place])
                     wait_until(due, never)
-                begun = perf_counter_ns()
-                if arrivals is None:
-                    due = begun
-                    lookahead.serving(number)
-                hinted = perf_counter_ns()
+                    begun = perf_counter_ns()
+                prefetched = perf_counter_ns()
                 self._embedding_ns = 0
-                self._score(number, *self.requests.counted[number])
+                self._score(number, *self._requests.counted[number])
                 ended = perf_counter_ns()
-                noted[:, place] = due, begun, ended, hinted - begun, self._embedding_ns
+                times[:, place] = due, begun, ended, prefetched - begun, self._embedding_ns
 
     @contextmanager
     def _receiving(
@@ -198,19 +192,16 @@ class Server:
         start: int,
         lookahead: Lookahead,
     ) -> Iterator[None]:
-        """Tell the look-ahead of requests as they arrive, in a thread that takes them in."""
-        if arrivals is None:
+        """Announce requests as they arrive, in a thread of their own; in a closed loop at once."""
+        if arrivals is None or not self._baseline.queued:
             lookahead.arrived(numbers.stop)
-            yield
-            return
-        if not self._contender.ahead:
             yield
             return
         ended = threading.Event()
 
         def receive() -> None:
-            for place, number in enumerate(numbers):
-                left = start + int(arrivals[place]) - perf_counter_ns()
+            for number, arrival in zip(numbers, arrivals.tolist(), strict=True):
+                left = start + arrival - perf_counter_ns()
                 if left > 0 and ended.wait(left * 1e-9):
                     return
                 lookahead.arrived(number + 1)
@@ -223,9 +214,6 @@ class Server:
             ended.set()
             thread.join()
 
-    def _arrivals(self, numbers: range, rate: float) -> NDArray[np.int64]:
-        return poisson_arrivals(len(numbers), rate, self.requests.settings.seed + numbers.start)
-
     def _score(self, number: int, indices: NDArray[np.int64], offsets: NDArray[np.int64]) -> Any:
         """Run the model on a batch, with the dense features of a counted request."""
         features = KeyedJaggedTensor(
@@ -237,7 +225,7 @@ class Server:
 
     def _prefetch(self, number: int) -> None:
         assert self.store is not None
-        self.store.prefetch(*self.requests.counted[number])
+        self.store.prefetch(*self._requests.counted[number])
 
     def _note_begin(self, *_: Any) -> None:
         self._began_ns = perf_counter_ns()
@@ -246,72 +234,46 @@ class Server:
         self._embedding_ns += perf_counter_ns() - self._began_ns
 
     def _cpu(self) -> dict[str, int]:
-        """CPU time so far: of the thread that serves, of the policy's, and of all others."""
+        """Return the CPU time of the thread that serves, of the policy's, and of all others."""
         policy = sum(map(_thread_cpu_ns, _policy_threads()))
         serving = time.thread_time_ns()
-        others = max(0, time.process_time_ns() - serving - policy)
-        return {"serving": serving, "policy": policy, "fetching in the background": others}
-
-    def _counts(self) -> dict[str, int]:
-        if self.store is None:
-            return {}
-        stats = self.store.stats()
-        names = (
-            *("lookups", "hits", "on_demand_fetches", "evictions", "prefetches_issued"),
-            *("prefetches_useful", "prefetches_late", "prefetches_useless", "prefetches_dropped"),
-        )
-        return {name: stats[name] for name in names}
+        others = time.process_time_ns() - serving - policy
+        return {"serving": serving, "policy": policy, "background": others}
 
     def about(self) -> dict[str, Any]:
-        """Say what the store took and did in the end."""
+        """Return the DRAM in use and, with a learned policy, its state at the end."""
         if self.store is None:
-            rows = int(self.requests.trace.num_embeddings.sum())
-            return {"dram_bytes": rows * self.requests.settings.embedding_dim * 4}
-        stats = self.store.stats()
-        dram = dict(stats["dram_bytes"])
-        about = {
-            "dram_bytes": dram.pop("total"),
-            "dram": {name: size for name, size in dram.items() if size},
-            "slow_tier": f"{stats['slow_tier']['kind']}: {stats['slow_tier']['engine']}",
-            "read_us": stats["latency_ns"]["row_on_demand"]["p50"] / 1000,
-        }
-        policy = self.store._core.policy_stats()
+            rows = int(self._requests.trace.num_embeddings.sum())
+            return {"dram_bytes": rows * self._requests.settings.embedding_dim * 4}
+        stats, policy = self.store.stats(), self.store._core.policy_stats()
+        about: dict[str, Any] = {"dram_bytes": stats["dram_bytes"]["total"]}
         if policy is not None:
-            lookups = self._warm_up_lookups + stats["lookups"]
+            lookups = max(1, self._warm_up_lookups + stats["lookups"])
             about["policy_stats"] = {
-                **policy,
-                "accesses_dropped": stats["accesses_dropped"],
-                "observed_share": round(policy["accesses_observed"] / max(1, lookups), 4),
+                "state": policy["state"],
+                "active": list(dict.fromkeys(tier["active"] for tier in policy["tiers"])),
+                "observed_share": round(policy["accesses_observed"] / lookups, 4),
+                "lag": policy["policy_lag"]["mean"],
             }
         return about
 
     def close(self) -> None:
         if self.store is not None:
             self.store.close()
+        self._path.unlink(missing_ok=True)
 
 
 def _policy_threads() -> list[int]:
-    """Return the ids of the policy's threads, which the core makes."""
-    found = []
+    """Return the ids of the policy's threads, which the core starts."""
+    threads = []
     for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # it has just ended
             if (task / "comm").read_text().startswith(_POLICY_THREAD):
-                found.append(int(task.name))
-    return found
+                threads.append(int(task.name))
+    return threads
 
 
 def _thread_cpu_ns(thread: int) -> int:
     with contextlib.suppress(OSError):
-        # Nanoseconds on a core, as the scheduler counts them.
         return int(Path(f"/proc/self/task/{thread}/schedstat").read_text().split()[0])
     return 0
-
-
-@contextmanager
-def _uncollected() -> Iterator[None]:
-    gc.collect()
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()

@@ -1,229 +1,163 @@
-"""What was measured, as Markdown."""
+"""The Markdown page of a result file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.dlrm.contenders import IN_DRAM, LRU
+from bench.dlrm.baselines import IN_STORE, LRU
+from bench.scenery import tables
+from bench.scenery.turns import Spread
 from tieralloc._common.numbers import format_size
 from tieralloc.tools.report import microseconds, percent, rate
 
 Record = Mapping[str, Any]
 
-_NOTHING = "-"
-_IN_STORE = "all in DRAM, store"
-
 
 def markdown(content: Mapping[str, Any]) -> str:
     """Lay out the content of a result file."""
-    records = content["records"]
-    settings = content["settings"]
     parts = [
-        "# A DLRM served end to end",
+        f"# {content['title']}",
         "torchrec's DLRM, its embeddings in a store with a file as slow tier, served on the second"
         " half of each trace; the first half warms the fast tier, and trained the learned policies."
-        " Contenders take turns, segment by segment; ratios are of mean times of a request, turn by"
-        " turn: median and quartiles. `bench/README.md` says how to read this.",
-        _notes(content),
+        " Baselines take turns; ratios are of mean latencies, turn by turn: median and quartiles."
+        " CPU times are means of a request: of the thread that serves, of the policy's, of others."
+        " The last column has the active policy at the end, the share of accesses that the learned"
+        " one observed, and the number of accesses that it lags.",
+        _conditions(content),
     ]
-    for trace in dict.fromkeys(record["trace"] for record in records):
-        of_trace = [record for record in records if record["trace"] == trace]
-        parts += _of_trace(trace, of_trace, content["traces"].get(trace, {}), settings)
-    return "\n\n".join(part for part in parts if part) + "\n"
-
-
-def _notes(content: Mapping[str, Any]) -> str:
-    machine, settings = content["machine"], content["settings"]
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    others = [record["others_busy_cores"] for record in content["records"]]
-    lines = [
-        f"- Command: `{content['command']}`",
-        f"- Machine: {machine['machine']}; disk: {machine['disk']}",
-        f"- Packages: {packages}",
-        f"- Requests of {settings['batch_size']} samples, rows of {settings['embedding_dim']} x "
-        f"float32, {settings['segments']} turns; MLPs {settings['mlps']}",
-        *_slower_disk(settings["read_iops"]),
-        f"- Others took {min(others):.2f} to {max(others):.2f} cores meanwhile",
-    ]
-    lines += [f"- Not measured: {what}: {why}" for what, why in content["refused"].items()]
-    return "\n".join(lines)
-
-
-def _slower_disk(read_iops: int | None) -> list[str]:
-    if read_iops is None:
-        return []
-    return [f"- A cgroup has the disk serve {read_iops:,} reads a second at most"]
-
-
-def _of_trace(
-    trace: str, records: Sequence[Record], about: Mapping[str, Any], settings: Mapping[str, Any]
-) -> list[str]:
-    parts = [f"## {trace}"]
-    if about:
-        parts.append(
-            f"{about['lookups']:,} lookups counted, of which {about['repeated']:.1%} are of a row"
-            f" that the same request asks for before, and {about['compulsory']:.1%} of one that"
-            " the trace never asked for before: no cache has it, only what looks at the queue."
-        )
-    scenes = dict.fromkeys((r["fast_fraction"], r["placement"]) for r in records)
-    for fraction, placement in scenes:
-        own = [r for r in records if (r["fast_fraction"], r["placement"]) == (fraction, placement)]
-        closed = [record for record in own if record["loop"] == "closed"]
-        opened = [record for record in own if record["loop"] == "open"]
-        title = f"{percent(fraction)} of the rows in DRAM, {placement}"
+    scenes: dict[tuple[str, float, str], list[Record]] = {}
+    for record in content["records"]:
+        scene = record["trace"], record["fast_fraction"], record["placement"]
+        scenes.setdefault(scene, []).append(record)
+    shown = ""
+    for (trace, fraction, placement), records in scenes.items():
+        about = content["traces"][trace]
+        if trace != shown:
+            parts += [f"## {trace}", _unavoidable(about)]
+            shown = trace
+        closed = [record for record in records if record["loop"] == "closed"]
+        opened = [record for record in records if record["loop"] == "open"]
+        title = f"### {percent(fraction)} of the rows in DRAM, {placement}"
         if closed:
-            parts += [f"### {title}: closed loop", _closed(closed), "Where the time goes:"]
-            parts += [_shares(closed), _bounds(closed, about)]
+            parts += [f"{title}: closed loop", _table(_CLOSED, closed), bounds(closed, about)]
         if opened:
-            parts += [f"### {title}: open loop", _opened(opened)]
-    return parts
+            parts += [f"{title}: open loop", _table(_OPEN, opened)]
+    return "\n\n".join(part for part in parts if part)
 
 
-def _closed(records: Sequence[Record]) -> str:
-    head = [
-        "",
-        "miss ratio",
-        "fetches ÷ LRU",
-        "prefetched: used",
-        "late",
-        "requests/s",
-        "p50 ms",
-        "p99 ms",
-        "time ÷ LRU",
-        "DRAM",
+def _conditions(content: Mapping[str, Any]) -> str:
+    settings = content["settings"]
+    packages = ", ".join(f"{name} {version}" for name, version in content["packages"].items())
+    lines = [
+        f"Command: `{content['command']}`, commit {content['commit']}",
+        f"Machine: {content['machine']}; disk: {content['disk']}",
+        f"Packages: {packages}",
+        f"Requests of {settings['batch_size']} samples, rows of {settings['embedding_dim']} x "
+        f"float32, {settings['turns']} turns",
+        f"Other processes took up to {content['others_busy_cores']:.2f} cores",
     ]
-    base = _find(records, LRU)
-    rows = [
-        [
-            record["policy"],
-            f"{record['miss_ratio']:.4f}",
-            _over(record, base, lambda r: r["on_demand_fetches"]),
-            _of_issued(record, "prefetches_useful"),
-            _of_issued(record, "prefetches_late"),
-            rate(record["achieved_rate"]),
-            f"{record['latency_us']['p50'] / 1000:.2f}",
-            f"{record['latency_us']['p99'] / 1000:.2f}",
-            _spread(record["time_to_lru"]),
-            format_size(record["dram_bytes"]),
-        ]
-        for record in records
-    ]
-    return table(head, rows)
+    if settings["read_iops"] is not None:
+        lines.append(f"A cgroup limits the disk to {settings['read_iops']:,} reads per second")
+    lines += [f"Not measured: {what}: {why}" for what, why in content["refused"].items()]
+    return "\n".join(f"- {line}" for line in lines)
 
 
-def _shares(records: Sequence[Record]) -> str:
-    """Lay out the parts of a request's time, and of the CPU that it took, in µs."""
-    times = list(records[0]["time_us"])
-    takers = list(records[0]["cpu_us"])
-    head = ["µs a request", *times, *(f"CPU {taker}" for taker in takers), "policy lag", "active"]
-    rows = []
-    for record in records:
-        whole = sum(record["time_us"].values())
-        policy = record.get("policy_stats")
-        rows.append(
-            [
-                record["policy"],
-                *(
-                    f"{_us(record['time_us'][n])} ({record['time_us'][n] / whole:.0%})"
-                    for n in times
-                ),
-                *(_us(record["cpu_us"][name]) for name in takers),
-                f"{policy['policy_lag']['mean']:,.0f}" if policy else _NOTHING,
-                _active(policy),
-            ]
-        )
-    return table(head, rows)
+def _unavoidable(about: Mapping[str, Any]) -> str:
+    return (
+        f"{about['lookups']:,} lookups counted. {about['repeated']:.1%} of them repeat a row of the"
+        f" same request, {about['compulsory']:.1%} are the first of their row in the trace: no"
+        " cache has it, only a prefetch of the queue."
+    )
 
 
-def _active(policy: Mapping[str, Any] | None) -> str:
-    """Return which policy decides in the end, and which share of the accesses it observed."""
-    if policy is None:
-        return _NOTHING
-    active = "learned"
-    if policy["state"] != "running":
-        active = policy["state"]
-    elif policy["tiers"]:
-        active = ", ".join(dict.fromkeys(tier["active"] for tier in policy["tiers"]))
-    observed = policy["observed_share"]
-    return active + ("" if observed > 0.995 else f", observed {observed:.0%}")
+Column = tuple[str, Callable[[Record], str]]
 
 
-def _bounds(records: Sequence[Record], about: Mapping[str, Any]) -> str:
-    """Say what LRU's time is made of, and what is left of it where fewer rows are fetched."""
-    lru, dram = _find(records, LRU), _find(records, _IN_STORE)
-    if lru is None or dram is None or not lru["on_demand_fetches"]:
+def _table(columns: Sequence[Column], records: Sequence[Record]) -> str:
+    rows = [[record["policy"], *(cell(record) for _, cell in columns)] for record in records]
+    return tables.markdown(["", *(head for head, _ in columns)], rows)
+
+
+def _milliseconds(name: str) -> Callable[[Record], str]:
+    return lambda record: f"{record['latency_us'][name] / 1000:.2f}"
+
+
+def _of_issued(name: str) -> Callable[[Record], str]:
+    def cell(record: Record) -> str:
+        issued = record["prefetches_issued"]
+        return f"{record[name] / issued:.0%}" if issued else tables.NONE
+
+    return cell
+
+
+def _time_to_lru(record: Record) -> str:
+    value = record["time_to_lru"]
+    return tables.spread(value and Spread(**value), 3)
+
+
+def _cpu(name: str) -> Callable[[Record], str]:
+    return lambda record: microseconds(record["cpu_us"][name])
+
+
+def _policy(record: Record) -> str:
+    """Return the active policy at the end, the share of accesses that it observed, and its lag."""
+    stats = record.get("policy_stats")
+    if stats is None:
+        return tables.NONE
+    active = stats["state"]
+    if active == "running":
+        active = ", ".join(filter(None, stats["active"])) or "learned"
+    return f"{active}, {stats['observed_share']:.0%}, {stats['lag']:,.0f}"
+
+
+_LATENCY: tuple[Column, ...] = (
+    ("p50 ms", _milliseconds("p50")),
+    ("p99 ms", _milliseconds("p99")),
+    ("latency ÷ LRU", _time_to_lru),
+)
+_CLOSED: tuple[Column, ...] = (
+    ("miss ratio", lambda record: f"{record['miss_ratio']:.4f}"),
+    ("prefetches useful", _of_issued("prefetches_useful")),
+    ("late", _of_issued("prefetches_late")),
+    ("requests/s", lambda record: rate(record["achieved_rate"])),
+    *_LATENCY,
+    ("DRAM", lambda record: format_size(record["dram_bytes"])),
+    ("CPU serving, µs", _cpu("serving")),
+    ("policy", _cpu("policy")),
+    ("background", _cpu("background")),
+    ("active, observed, lag", _policy),
+)
+_OPEN: tuple[Column, ...] = (
+    ("offered/s", lambda record: rate(record["offered_rate"])),
+    *_LATENCY,
+    ("", lambda record: "saturated" if record["saturated"] else ""),
+)
+
+
+def bounds(records: Sequence[Record], about: Mapping[str, Any]) -> str:
+    """Say what LRU's time is made of, and what is left of it with fewer on-demand fetches."""
+    by_label = {record["policy"]: record for record in records}
+    if LRU not in by_label or IN_STORE not in by_label:
         return ""
-    fetches = lru["on_demand_fetches"] / lru["calls"]
-    hits = dram["time_us"]["embedding"]
+    lru, requests = by_label[LRU], about["requests"]
     whole = sum(lru["time_us"].values())
     rest = whole - lru["time_us"]["embedding"]
-    cost = (lru["time_us"]["embedding"] - hits) / fetches
-    lines = [
-        f"LRU's request takes {_us(whole)} µs: {_us(rest)} in MLPs and interaction, {_us(hits)} to"
-        f" pool rows that are there (as with all in DRAM), and {_us(whole - rest - hits)} for"
-        f" {fetches:,.0f} rows from the file, {cost:.1f} each."
+    hits = by_label[IN_STORE]["time_us"]["embedding"]
+    fetches = lru["on_demand_fetches"] / requests
+    cost = (whole - rest - hits) / max(1, fetches)
+    text = (
+        f"A request under LRU takes {microseconds(whole)} µs: {microseconds(rest)} outside of the"
+        f" embeddings, {microseconds(hits)} to pool resident rows, and the rest for {fetches:,.0f}"
+        f" rows from the file, {cost:.1f} each."
+    )
+    shares = {"only its compulsory misses": about["compulsory"], "no misses": 0.0}
+    opt = about.get("opt", {}).get(str(lru["fast_fraction"]))
+    if opt is not None:
+        shares[f"the misses of OPT, which does not prefetch ({opt:.4f} of lookups)"] = opt
+    lookups = about["lookups"] / requests
+    left = [
+        f"{(rest + hits + share * lookups * cost) / whole:.2f} with {what}"
+        for what, share in shares.items()
     ]
-    if about:
-        lookups = about["lookups"] / lru["calls"]
-        compulsory = about["compulsory"] * lookups
-        least = rest + hits + compulsory * cost
-        lines.append(
-            f"With no misses but the {compulsory:,.0f} compulsory ones it would take"
-            f" {least / whole:.2f} of that, with none {(rest + hits) / whole:.2f}."
-        )
-        opt = about.get("opt", {}).get(str(lru["fast_fraction"]))
-        if opt is not None:
-            share = (rest + hits + opt * lookups * cost) / whole
-            lines.append(
-                f"With the misses of OPT, which knows the future and fetches nothing ahead"
-                f" ({opt:.4f} of lookups): {share:.2f}."
-            )
-    return " ".join(lines)
-
-
-def _opened(records: Sequence[Record]) -> str:
-    head = ["", "offered/s", "p50 ms", "p99 ms", "max ms", "latency ÷ LRU", "most waiting", ""]
-    rows = [
-        [
-            record["policy"],
-            rate(record["offered_rate"]),
-            *(f"{record['latency_us'][name] / 1000:.2f}" for name in ("p50", "p99", "max")),
-            _spread(record["time_to_lru"]),
-            f"{record['backlog_max']:,}",
-            "saturated" if record["saturated"] else "",
-        ]
-        for record in sorted(records, key=lambda record: record["offered_rate"])
-    ]
-    return table(head, rows)
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out a table whose first column are names."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _find(records: Sequence[Record], label: str) -> Record | None:
-    return next((record for record in records if record["policy"] == label), None)
-
-
-def _over(record: Record, base: Record | None, value: Callable[[Record], float]) -> str:
-    if base is None or not value(base) or record["policy"] == IN_DRAM:
-        return _NOTHING
-    return f"{value(record) / value(base):.3f}"
-
-
-def _of_issued(record: Record, name: str) -> str:
-    issued = record["prefetches_issued"]
-    return f"{record[name] / issued:.0%}" if issued else _NOTHING
-
-
-def _spread(ratios: Mapping[str, float] | None) -> str:
-    if ratios is None:
-        return _NOTHING
-    return f"{ratios['median']:.3f} [{ratios['low']:.3f}, {ratios['high']:.3f}]"
-
-
-def _us(value: float) -> str:
-    return microseconds(value)
+    return f"{text} Left of that would be {'; '.join(left)}."

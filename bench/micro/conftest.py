@@ -1,4 +1,4 @@
-"""What the microbenchmarks share: where files go, table sizes, what a result tells beside times."""
+"""What the microbenchmarks share: directory, table sizes, and what a result has beside times."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from bench.machine import describe
-from bench.micro.known_table import FULL, SMOKE, KnownTable, Sizes, check_hit_ratio
+from bench.micro.known_table import FULL, SMALL, KnownTable, Sizes, check_hit_ratio
+from bench.scenery.about import about
 from tieralloc.tools.disk import default_directory
 
 
@@ -20,18 +19,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--bench-dir",
         type=Path,
         default=default_directory(),
-        help="where the slow tiers' files go while a benchmark runs (default: a disk, if any)",
+        help="where the files of slow tiers go (default: a disk, if any)",
     )
 
 
-def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    machine_info.pop("node", None)  # the host's name is nobody's business
-
-
 @pytest.fixture(scope="session")
-def sizes(request: pytest.FixtureRequest) -> Sizes:
-    """Small tables where times do not count."""
-    return SMOKE if request.config.getoption("benchmark_disable") else FULL
+def sizes(is_quick: bool) -> Sizes:
+    return SMALL if is_quick else FULL
 
 
 @pytest.fixture(scope="session")
@@ -41,32 +35,40 @@ def directory(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def make_known(directory: Path, sizes: Sizes) -> Iterator[Callable[[int], KnownTable]]:
-    """Make tables by width, one open at a time: tests of one width come after each other."""
-    open_now: dict[int, KnownTable] = {}
-
-    def path_of(dim: int) -> Path:
-        return directory / f"known{dim}.tier"
-
-    def close_all() -> None:
-        for dim in list(open_now):
-            known = open_now.pop(dim)
-            known.store.close()
-            path_of(dim).unlink()
-
-    def make(dim: int) -> KnownTable:
-        if dim not in open_now:
-            close_all()
-            open_now[dim] = KnownTable(path_of(dim), dim, sizes)
-        return open_now[dim]
-
-    yield make
-    close_all()
+def known(request: pytest.FixtureRequest, directory: Path, sizes: Sizes) -> Iterator[KnownTable]:
+    """A table of the embedding dim that a test is parametrized with, else of 64."""
+    dim = getattr(request, "param", 64)
+    path = directory / f"known{dim}.tier"
+    table = KnownTable(path, dim, sizes)
+    yield table
+    table.store.close()
+    path.unlink()
 
 
 @pytest.fixture
-def serve(benchmark: Any, directory: Path) -> Callable[..., None]:
-    """Benchmark a call on requests of a known hit ratio, and check that it was so."""
+def add_info(benchmark: Any, directory: Path) -> Callable[..., None]:
+    """Add to a result what it was measured on, and its rows per second."""
+
+    def add(stats: dict[str, Any], rows: int, **more: Any) -> None:
+        benchmark.extra_info.update(
+            rows=rows,
+            slow_tier=stats["slow_tier"]["kind"],
+            engine=stats["slow_tier"]["engine"],
+            kernels=stats["kernels"],
+            index=stats["index"],
+            policy=stats["policy"],
+            **about("make bench", directory),
+            **more,
+        )
+        if benchmark.stats is not None:
+            benchmark.extra_info["rows_per_second"] = round(rows / benchmark.stats.stats.median)
+
+    return add
+
+
+@pytest.fixture
+def serve(benchmark: Any, add_info: Callable[..., None]) -> Callable[..., None]:
+    """Benchmark a call on requests of a known hit ratio, and check that ratio."""
 
     def run(known: KnownTable, size: int, hit_ratio: float, call: Callable[..., Any]) -> None:
         requests = known.requests(size, hit_ratio)
@@ -74,32 +76,8 @@ def serve(benchmark: Any, directory: Path) -> Callable[..., None]:
         benchmark(lambda: call(requests.next()))
         stats = known.store.stats()
         check_hit_ratio(stats, requests.hit_ratio)
-        add_info(benchmark, directory, stats, rows=size)
-        benchmark.extra_info["hit_ratio"] = requests.hit_ratio
         kind = "call_hit" if requests.hit_ratio == 1 else "call_on_demand"
-        benchmark.extra_info["store_latency_us"] = {
-            name: value if name == "count" else value / 1000
-            for name, value in stats["latency_ns"][kind].items()
-        }
+        latency = stats["latency_ns"][kind]
+        add_info(stats, size, hit_ratio=requests.hit_ratio, store_latency_ns=latency)
 
     return run
-
-
-def add_info(benchmark: Any, directory: Path, stats: dict[str, Any], rows: int) -> None:
-    """Add to a result what it was measured on, and what its rounds come to in rows."""
-    benchmark.extra_info.update(
-        rows=rows,
-        slow_tier=stats["slow_tier"]["kind"],
-        engine=stats["slow_tier"]["engine"],
-        kernels=stats["kernels"],
-        index=stats["index"],
-        policy=stats["policy"],
-        machine=describe(directory),
-    )
-    if benchmark.stats is None:
-        return
-    rounds = benchmark.stats.stats
-    benchmark.extra_info["rows_per_second"] = round(rows / rounds.median)
-    percentiles = {"p50": 50, "p90": 90, "p99": 99, "max": 100}
-    seconds = np.percentile(rounds.data, list(percentiles.values()))
-    benchmark.extra_info["latency_us"] = dict(zip(percentiles, seconds * 1e6, strict=True))

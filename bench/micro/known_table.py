@@ -1,4 +1,4 @@
-"""A table of which it is known what is resident: hits and misses by construction."""
+"""A table with a known set of resident rows: hits and misses by construction."""
 
 from __future__ import annotations
 
@@ -15,46 +15,40 @@ from tieralloc.tools.replay.source import SourceRows
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large a table is; `cold` rows outnumber all slots, so that none is kept until reused."""
+    """Sizes of a table; `cold` rows outnumber all slots, so that none is kept until reused."""
 
     hot: int  # rows pinned in the fast tier: always hits
-    spare: int  # slots for everything else
+    spare: int  # slots for all other rows
     cold: int  # rows that pass through those slots: always misses
-
-    @property
-    def slots(self) -> int:
-        return self.hot + self.spare
 
 
 FULL = Sizes(hot=200_000, spare=8_192, cold=300_000)
-SMOKE = Sizes(hot=4_000, spare=512, cold=8_192)
+SMALL = Sizes(hot=4_000, spare=512, cold=8_192)
 
 
 class KnownTable:
-    """A table with `hot` rows pinned, whose other rows miss if asked for in turn.
+    """A table with `hot` rows pinned, whose other rows miss when they are looked up in turn.
 
-    A cold row comes up again only after all the others, by when more rows have passed through the
-    fast tier than it has slots. The one thing taken for granted, that the policy forgets a row in
-    that time, is checked by `check_hit_ratio` after each benchmark.
+    A cold row is repeated after all the others, when more rows have passed through the fast tier
+    than it has slots. `check_hit_ratio` checks that the policy forgets a row in that time.
     """
 
     def __init__(self, path: Path, embedding_dim: int, sizes: Sizes, seed: int = 0) -> None:
-        self.sizes = sizes
         self._random = np.random.default_rng(seed)
         rows = sizes.hot + sizes.cold
         order = self._random.permutation(rows)
         self.hot, self.cold = order[: sizes.hot], order[sizes.hot :]
-        self.store = ta.TieredStore(path, fast_rows=sizes.slots)
+        self.store = ta.TieredStore(path, fast_rows=sizes.hot + sizes.spare)
         self.table = self.store.create_table("bench", rows, embedding_dim)
         self.table.load(SourceRows([rows], embedding_dim).parts(0))
         self.table.pin(self.hot)
         self._last = Requests(np.empty((0, 1), dtype=np.int64), 0)
 
     def requests(self, size: int, hit_ratio: float) -> Requests:
-        """Requests of `size` rows each, of which a share of exactly `hit_ratio` will be hits."""
+        """Draw requests of `size` rows each, exactly a share of `hit_ratio` of them hits."""
         hits = round(size * hit_ratio)
         misses = size - hits
-        # Begin with the rows whose turn it is: those asked for last may be resident still.
+        # Start with the rows whose turn it is: those looked up last may still be resident.
         self.cold = np.roll(self.cold, -self._last.served_misses)
         count = len(self.cold) // misses if misses else 64
         rows = np.empty((count, size), dtype=np.int64)
@@ -65,33 +59,28 @@ class KnownTable:
 
 
 class Requests:
-    """Requests in turn, and again from the first after the last."""
+    """Requests in turn, repeated from the first after the last."""
 
     def __init__(self, rows: NDArray[np.int64], hits: int) -> None:
         self._rows = rows
-        self._size = int(rows.shape[1])
-        self._hits = hits
-        self._at = -1
-
-    @property
-    def hit_ratio(self) -> float:
-        return self._hits / self._size
+        self._misses = int(rows.shape[1]) - hits
+        self._served = 0
+        self.hit_ratio = hits / int(rows.shape[1])
 
     @property
     def served_misses(self) -> int:
-        """Cold rows asked for since the first request."""
-        return (self._at + 1) * (self._size - self._hits)
+        """Cold rows looked up since the first request of this pass."""
+        passed = (self._served - 1) % max(1, len(self._rows)) + 1 if self._served else 0
+        return passed * self._misses
 
     def next(self) -> NDArray[np.int64]:
-        self._at += 1
-        if self._at == len(self._rows):
-            self._at = 0
-        row: NDArray[np.int64] = self._rows[self._at]
+        row: NDArray[np.int64] = self._rows[self._served % len(self._rows)]
+        self._served += 1
         return row
 
 
 def check_hit_ratio(stats: dict[str, Any], expected: float) -> None:
-    """Fail a benchmark that did not measure what it says."""
+    """Fail a benchmark that did not measure its hit ratio."""
     assert stats["lookups"] > 0, "nothing was looked up"
     measured = stats["hits"] / stats["lookups"]
     assert abs(measured - expected) < 1e-6, f"hit ratio {measured}, expected {expected}"

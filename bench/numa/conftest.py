@@ -1,4 +1,4 @@
-"""What the benchmarks of nodes share: pairs of processors and memory, and a thread in its place."""
+"""What the benchmarks of nodes share: pairs of processors and memory, and pinning."""
 
 from __future__ import annotations
 
@@ -14,31 +14,23 @@ from tieralloc.tools import machine as _machine
 
 
 class Pair(NamedTuple):
-    """Processors, and the node whose memory they read."""
+    """Processors of a node, and the node whose memory they read."""
 
     origin: int | None
     cpus: list[int]
     node: int
 
-    @property
-    def remote(self) -> bool:
-        return self.origin != self.node
-
     def __str__(self) -> str:
         return f"from{self.origin}-node{self.node}"
 
 
-def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
-    machine_info.pop("node", None)  # the host's name is nobody's business
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Every pair of a node with processors and one with memory; of one node a skip for the rest."""
+    """Parametrize with every pair; on a machine with one node, a skip stands for remote ones."""
     if "pair" not in metafunc.fixturenames:
         return
     pairs = [Pair(*pair) for pair in latency.pairs()]
     parameters: list[Any] = [pytest.param(pair, id=str(pair)) for pair in pairs]
-    if not any(pair.remote for pair in pairs):
+    if all(pair.origin == pair.node for pair in pairs):
         reason = (
             f"this machine has one NUMA node with memory ({len(_bindings.numa_nodes())} online)"
         )
@@ -47,28 +39,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def smoke(request: pytest.FixtureRequest) -> bool:
-    """Whether times do not count, so that sizes need not either."""
-    return bool(request.config.getoption("benchmark_disable"))
-
-
-@pytest.fixture
-def pinned(pair: Pair) -> Iterator[int]:
-    """Run on the pair's first processor."""
+def pinned(benchmark: Any, pair: Pair) -> Iterator[None]:
+    """Run on the pair's first processor, and add the pair to the result."""
     former = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, pair.cpus[:1])
-    yield pair.cpus[0]
-    os.sched_setaffinity(0, former)
-
-
-@pytest.fixture
-def add_info(benchmark: Any, pair: Pair, pinned: int) -> Iterator[None]:
-    before = latency.cpu_frequency([pinned])
+    (cpu, *_) = pair.cpus
+    os.sched_setaffinity(0, [cpu])
+    before = latency.cpu_frequency([cpu])
     yield
+    os.sched_setaffinity(0, former)
     benchmark.extra_info.update(
         from_node=pair.origin,
-        cpu=pinned,
+        cpu=cpu,
         node=pair.node,
-        cpu_mhz=[before, latency.cpu_frequency([pinned])],
+        cpu_mhz=[before, latency.cpu_frequency([cpu])],
         machine=_machine.describe(),
     )

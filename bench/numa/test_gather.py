@@ -1,4 +1,4 @@
-"""Memory by itself: dependent loads, rows gathered, streams, and latencies that are emulated."""
+"""Memory itself: dependent loads, gathers, streams; and latencies that are emulated."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tieralloc.tools import latency
 
 
 @pytest.mark.benchmark(group="memory")
-@pytest.mark.usefixtures("add_info")
-def test_memory(benchmark: Any, pair: Pair, smoke: bool) -> None:
-    """The benchmark's own time means nothing; `extra_info` has what was measured in it."""
-    size = 1 << 20 if smoke else latency.memory_bytes(pair.node)
-    repeats = 1 if smoke else latency.REPEATS
+@pytest.mark.usefixtures("pinned")
+def test_memory(benchmark: Any, pair: Pair, is_quick: bool) -> None:
+    """The time means nothing; `extra_info` has what was measured in it."""
+    size = 1 << 20 if is_quick else latency.memory_bytes(pair.node)
+    repeats = 1 if is_quick else latency.REPEATS
     samples = benchmark.pedantic(
         _bindings.sample_memory,
         args=(pair.node, pair.cpus, size, repeats, latency.ROW_BYTES),
@@ -24,20 +24,17 @@ def test_memory(benchmark: Any, pair: Pair, smoke: bool) -> None:
     )
     assert samples["placement"]["pages_elsewhere"] == 0
     benchmark.extra_info.update({key: samples[key] for key in ("load_ns", "bytes_per_second")})
-    benchmark.extra_info["gather_ns"] = dict(
-        zip(latency.ROW_BYTES, samples["gather_ns"], strict=True)
-    )
+    gather_ns = dict(zip(latency.ROW_BYTES, samples["gather_ns"], strict=True))
+    benchmark.extra_info["gather_ns"] = gather_ns
 
 
 @pytest.mark.benchmark(group="emulated latency")
 @pytest.mark.parametrize("extra_ns", [150, 400])
-def test_an_emulated_latency_is_what_a_chase_says(
-    benchmark: Any, smoke: bool, extra_ns: float
+def test_a_chase_measures_an_emulated_latency(
+    benchmark: Any, is_quick: bool, extra_ns: float
 ) -> None:
-    size = 1 << 20 if smoke else None
-    record = benchmark.pedantic(
-        latency.check_emulation, args=([extra_ns], size, 1 if smoke else 15), rounds=1
-    )[0]
+    arguments = ([extra_ns], 1 << 20, 1) if is_quick else ([extra_ns], None, 15)
+    (record,) = benchmark.pedantic(latency.check_emulation, args=arguments, rounds=1)
     benchmark.extra_info.update(record)
-    if not smoke:
+    if not is_quick:
         assert record["within"], f"{record['measured_ns']:.1f} ns of {extra_ns} ns emulated"

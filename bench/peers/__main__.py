@@ -1,4 +1,4 @@
-"""The command: `python -m bench.peers` measures, prints the table and writes JSON."""
+"""The command: `python -m bench.peers` measures, prints tables and writes JSON."""
 
 from __future__ import annotations
 
@@ -10,93 +10,57 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import machine
-from bench.peers import bounds
-from bench.peers.bench import Bench
-from bench.peers.findings import Finding, Line, table, write_json
-from bench.peers.kinds import PEERS
-from bench.peers.lines import LINES
-from bench.peers.loads import TRACES
-from bench.peers.peer import PeerFailedError
-from bench.peers.settings import FULL, QUICK, Settings
-from tieralloc.tools.disk import default_directory, file_system_of
-
-RESULTS = Path(__file__).parents[1] / "results"
+from bench.peers.adapter import BaselineFailedError
+from bench.peers.experiment import Experiment
+from bench.peers.results import Result, markdown, save
+from bench.peers.scenarios import SCENARIOS
+from bench.peers.settings import FULL, QUICK
+from bench.scenery import arguments
+from bench.scenery.about import about
+from bench.scenery.processes import ChildFailedError
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    options = _parser().parse_args(arguments)
-    parent = options.dir or default_directory()
-    if file_system_of(parent).in_memory:
-        print(f"{parent} is memory, not a disk; choose one with --dir", file=sys.stderr)
-        return 2
-    path = options.json
-    if path is None and not options.quick:
-        path = RESULTS / f"peers-{machine.slug()}.json"
-    with tempfile.TemporaryDirectory(prefix="tieralloc-peers-", dir=parent) as directory:
-        settings = QUICK if options.quick else FULL
-        _run(options, settings, Path(directory), path)
-    if path is not None:
-        print(f"\nwritten: {path}")
+def main(given: Sequence[str] | None = None) -> int:
+    given = sys.argv[1:] if given is None else list(given)
+    parser = arguments.make_parser(
+        "peers", __doc__, only=list(SCENARIOS), models=False, disk=True, show=False
+    )
+    options = parser.parse_args(given)
+    with tempfile.TemporaryDirectory(prefix="tieralloc-peers-", dir=options.dir) as directory:
+        _run(options, arguments.public_command("peers", given), Path(directory))
     return 0
 
 
-def _run(
-    options: argparse.Namespace, settings: Settings, directory: Path, path: Path | None
-) -> None:
-    """Measure line after line; what there is so far is written after each."""
-    # What is named is measured beside tieralloc.
-    chosen = tuple(dict.fromkeys(("tieralloc", *options.peers)))
-    bench = Bench(settings, directory, chosen, options.traces)
-    about = {
-        "machine": machine.describe(directory),
-        "quick": options.quick,
+def _run(options: argparse.Namespace, command: str, directory: Path) -> None:
+    """Measure scenario after scenario; each is written as soon as it is measured."""
+    settings = QUICK if options.quick else FULL
+    out = arguments.out_directory(options)
+    experiment = Experiment(settings, directory, options.traces or arguments.TRACES)
+    head = {
+        **about(command, directory),
         "settings": asdict(settings),
-        "refused": bench.refused,
+        "refused": experiment.refused,
     }
-    print(about["machine"]["machine"], f"disk: {about['machine']['disk']}", sep="\n")
+    print(head["machine"], f"disk: {head['disk']}", sep="\n")
     if options.quick:
-        print("A quick run: it shows that everything works, its figures mean nothing.")
-    lines = []
-    for name, module in (*LINES.items(), ("bounds", bounds)):
-        if name not in options.only:
-            continue
+        print(arguments.QUICK_NOTE)
+    reached: list[bool | None] = []
+    for name in options.only:
+        scenario = SCENARIOS[name]
         began = time.monotonic()
         try:
-            findings = module.run(bench)
-        except PeerFailedError as error:
-            findings = [Finding("failed", note=str(error))]
-        lines.append(Line(module.NUMBER, module.TITLE, findings))
-        print(table(lines[-1:]), f"   ({time.monotonic() - began:.0f} s)", sep="\n", flush=True)
-        if path is not None:
-            write_json(path, lines, about)
-    for name, reason in bench.refused.items():
+            results = list(scenario.run(experiment))
+        except (BaselineFailedError, ChildFailedError) as error:
+            results = [Result("failed", note=str(error))]
+        seconds = time.monotonic() - began
+        print(f"\n{scenario.number}. {scenario.title} ({seconds:.0f} s)\n\n{markdown(results)}")
+        sys.stdout.flush()
+        reached += [result.is_reached for result in results]
+        if out is not None:
+            save(out / "peers.json", scenario.number, scenario.title, results, head)
+    for name, reason in experiment.refused.items():
         print(f"left out: {name}: {reason}")
-    judged = [finding.reached for line in lines for finding in line.findings]
-    print(f"\nreached: {judged.count(True)} of {judged.count(True) + judged.count(False)}")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m bench.peers", description=__doc__)
-    names = (*LINES, "bounds")
-    parser.add_argument("--quick", action="store_true", help="small and short: a smoke test")
-    parser.add_argument("--json", type=Path, metavar="F", help="where the result goes")
-    parser.add_argument(
-        "--only", nargs="+", choices=names, default=names, metavar="LINE", help=", ".join(names)
-    )
-    parser.add_argument(
-        "--peers",
-        nargs="+",
-        choices=PEERS,
-        default=list(PEERS),
-        metavar="PEER",
-        help=", ".join(PEERS),
-    )
-    parser.add_argument("--dir", type=Path, help="where the files go for the while: a real disk")
-    parser.add_argument(
-        "--traces", type=Path, default=TRACES, help="where the real traces are (%(default)s)"
-    )
-    return parser
+    print(f"\nreached: {reached.count(True)} of {reached.count(True) + reached.count(False)}")
 
 
 if __name__ == "__main__":

@@ -1,65 +1,54 @@
-"""What recmg does where what it learned does not hold: second halves that are not as the first.
+"""What recmg does where its training does not hold: second halves unlike the first.
 
-Takes the policies that `make policies` left in ``build/policies`` (seed 0), changes the second half
-of each trace in ways that a model cannot know of, replays, and writes ``adversity.md``: on-demand
-fetches beside those of the best simple policy, and of the same policy without prefetching.
+The second half of each trace is changed in ways that a model cannot know.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from bench.policies import study
-from bench.policies.jobs import Job, Tell
-from bench.policies.study import line
+from bench.policies.study import Models, Record, Study
 from tieralloc import trace as traces
-from tieralloc.tools.report import percent
 
 if TYPE_CHECKING:
+    from numpy.random import Generator
     from numpy.typing import NDArray
 
     from tieralloc.trace import Trace
 
+    Rows = NDArray[np.int64]
     #: From a table's lookups in the second half, in time order, and its rows to other lookups.
-    Change = Callable[[NDArray[np.int64], int, np.random.Generator], NDArray[np.int64]]
+    Change = Callable[[Rows, int, Generator], Rows]
 
-CACHING, AHEAD = "recmg-caching", "recmg"
 SIMPLE = ("s3fifo", "lru", "sieve")
-_PIECES = 16
 FRACTIONS = (0.01, 0.1)
+_PIECES = 16
 
 
-def renamed(
-    lookups: NDArray[np.int64], rows: int, random: np.random.Generator
-) -> NDArray[np.int64]:
-    """All rows change their numbers."""
+def renamed(lookups: Rows, rows: int, random: Generator) -> Rows:
+    """Give all rows other numbers."""
     return random.permutation(rows)[lookups]
 
 
-def drifting(
-    lookups: NDArray[np.int64], rows: int, random: np.random.Generator
-) -> NDArray[np.int64]:
-    """All rows change their numbers again and again."""
+def drifting(lookups: Rows, rows: int, random: Generator) -> Rows:
+    """Give all rows other numbers, sixteen times."""
     pieces = np.array_split(lookups, _PIECES)
     return np.concatenate([renamed(piece, rows, random) for piece in pieces])
 
 
-def shuffled(
-    lookups: NDArray[np.int64], rows: int, random: np.random.Generator
-) -> NDArray[np.int64]:
-    """What is looked up stays, but nothing foretells when."""
+def shuffled(lookups: Rows, rows: int, random: Generator) -> Rows:
+    """Keep the lookups, in random order."""
     return random.permutation(lookups)
 
 
-def scanned(
-    lookups: NDArray[np.int64], rows: int, random: np.random.Generator
-) -> NDArray[np.int64]:
-    """Every other while, rows are looked up one after another."""
+def scanned(lookups: Rows, rows: int, random: Generator) -> Rows:
+    """Replace every other sixteenth by a scan of the rows."""
     pieces = np.array_split(lookups, _PIECES)
     first = 0
     for number in range(0, _PIECES, 2):
@@ -69,27 +58,25 @@ def scanned(
     return np.concatenate(pieces)
 
 
-def uniform(
-    lookups: NDArray[np.int64], rows: int, random: np.random.Generator
-) -> NDArray[np.int64]:
-    """Any row is as likely as any other."""
+def uniform(lookups: Rows, rows: int, random: Generator) -> Rows:
+    """Draw rows, each as likely as any other."""
     return random.integers(0, rows, len(lookups))
 
 
-def zipf(lookups: NDArray[np.int64], rows: int, random: np.random.Generator) -> NDArray[np.int64]:
-    """Popularity is as 1 / rank, of ranks that have nothing to do with the past."""
+def zipf(lookups: Rows, rows: int, random: Generator) -> Rows:
+    """Draw rows by 1 / rank, with random ranks."""
     shares = 1 / np.arange(1, rows + 1)
     drawn = random.choice(rows, len(lookups), p=shares / shares.sum())
     return random.permutation(rows)[drawn]
 
 
-CHANGES: Mapping[str, Change] = {
+CHANGES: dict[str, Change] = {
     change.__name__: change for change in (renamed, drifting, shuffled, scanned, uniform, zipf)
 }
 
 
 def changed(made: Trace, change: Change, seed: int = 0) -> Trace:
-    """Return a trace whose second half of samples looks up something else, as often."""
+    """Return a trace whose second half of samples looks up other rows, as many."""
     random = np.random.default_rng(seed)
     indices = made.indices.copy()
     bounds = made.offsets[:: made.num_samples]
@@ -102,65 +89,44 @@ def changed(made: Trace, change: Change, seed: int = 0) -> Trace:
     )
 
 
-def count(change: str, path: Path, directory: Path, tell: Tell) -> list[dict[str, Any]]:
-    """Replay a changed trace under simple policies and both learned ones; return records."""
+def measure(case: str, path: Path, models: Models) -> Iterator[Record]:
+    """Replay a changed trace under simple policies and both learned ones."""
     from tieralloc.policy.registry import with_learned
     from tieralloc.tools.simulate import simulate
 
-    made = changed(traces.read(path), CHANGES[change])
-    tell("replaying")
-    learned = with_learned([f"{name}:{directory}" for name in (CACHING, AHEAD)])
-    return simulate(made, [*SIMPLE, *learned], FRACTIONS)
+    made = changed(traces.read(path), CHANGES[case])
+    learned = with_learned([f"{name}:{models['recmg']}" for name in ("recmg-caching", "recmg")])
+    records = simulate(made, [*SIMPLE, *learned], FRACTIONS)
+    for fraction in FRACTIONS:
+        fetches = {
+            record["policy"]: record["on_demand_fetches"]
+            for record in records
+            if record["fast_fraction"] == fraction
+        }
+        caching = fetches["recmg-caching"]
+        yield {
+            "fast_fraction": fraction,
+            "caching_to_simple": caching / min(fetches[name] for name in SIMPLE),
+            "recmg_to_caching": fetches["recmg"] / caching,
+        }
 
 
-def table(names: Sequence[str], found: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    """Lay out what was found: a line for each trace and change."""
-    heads = [percent(fraction) for fraction in FRACTIONS]
-    lines = [
-        line(
-            [
-                "",
-                *(f"caching ÷ simple, {head}" for head in heads),
-                *(f"recmg ÷ caching, {head}" for head in heads),
-            ]
-        ),
-        line(["---"] * (1 + 2 * len(heads))),
-    ]
-    worst = [0.0, 0.0]
-    for name in names:
-        for change in CHANGES:
-            beside_simple, beside_caching = [], []
-            for fraction in FRACTIONS:
-                misses = {
-                    record["policy"].partition(":")[0]: record["on_demand_fetches"]
-                    for record in found[f"{change}, {name}"]
-                    if record["fast_fraction"] == fraction
-                }
-                beside_simple.append(misses[CACHING] / min(misses[name] for name in SIMPLE))
-                beside_caching.append(misses[AHEAD] / misses[CACHING])
-            worst = [max(worst[0], *beside_simple), max(worst[1], *beside_caching)]
-            cells = [f"{ratio:.4f}" for ratio in (*beside_simple, *beside_caching)]
-            lines.append(line([f"{name} {change}", *cells]))
-    about = "\n".join(f"- {name}: {change.__doc__}" for name, change in CHANGES.items())
-    return (
-        "# Where what was learned does not hold\n\n"
-        "recmg as trained on the first half of each trace; the second half, which is counted, is"
-        f" changed. On-demand fetches of recmg-caching ÷ those of the best of {', '.join(SIMPLE)},"
-        " and of recmg ÷ those of recmg-caching. One seed; `python -m bench.policies.adversity`"
-        f" after `make policies`.\n\n{about}\n\n" + "\n".join(lines) + "\n\n"
-        f"Worst: {worst[0]:.4f} and {worst[1]:.4f}.\n"
-    )
+def _worst(records: Sequence[Record]) -> str:
+    ratios = ("caching_to_simple", "recmg_to_caching")
+    worst = (max(record[name] for record in records) for name in ratios)
+    return f"Worst: {' and '.join(f'{each:.3f}' for each in worst)}."
 
 
-def jobs_for(path: Path, directory: Path) -> list[Job]:
-    """Replay a trace with each change."""
-    return [Job(f"{change}, {path.stem}", count, (change, path, directory)) for change in CHANGES]
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    return study.run("adversity", __doc__, jobs_for, table, arguments)
-
+STUDY = Study(
+    "adversity",
+    "On-demand fetches of recmg-caching ÷ the best of "
+    f"{', '.join(SIMPLE)}, and of recmg ÷ recmg-caching, in second halves unlike the first."
+    " One seed.",
+    measure,
+    lambda record: f"{record['caching_to_simple']:.3f}, {record['recmg_to_caching']:.3f}",
+    cases=tuple(CHANGES),
+    summary=_worst,
+)
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(study.main(STUDY, __doc__))

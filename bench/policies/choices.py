@@ -1,8 +1,8 @@
-"""What the choices in the engine and its network are worth: a line of the source changed at a time.
+"""What choices in the engine and its network are worth: a line of the source changed at a time.
 
-Copies the source of this checkout, and for each choice changes a line, builds and counts: trained
-on the first 80 % of each trace's first half, counted on the rest of that half. What `make policies`
-counts is not looked at. Writes ``choices.md``. Run with ccache, or it takes an hour.
+Copies the source of this checkout; for each choice changes a line, builds and counts. Policies are
+trained on the first 80 % of each trace's first half and counted on the rest of that half, so that
+the figures of `make policies` stay unseen. Run with ccache, or it takes an hour.
 """
 
 from __future__ import annotations
@@ -12,90 +12,62 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from argparse import ArgumentParser
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import process_time
 
-from bench.policies.study import line
+from bench.policies import study
+from bench.policies.measure import Replay
+from bench.policies.study import Record, Study
+from bench.scenery.arguments import make_parser, out_directory
+from bench.scenery.traces import choose_traces
 from tieralloc import trace as traces
-from tieralloc.policy.simulator import run_simulator
-from tieralloc.tools.report import percent
-from tieralloc.trace.stream import Stream, count_distinct, fast_rows
 
 ROOT = Path(__file__).parents[2]
 FRACTIONS = (0.01, 0.1)
-LEARNED, COUNTED = 0.4, 0.5  # shares of the accesses: until where it learns, and is counted
+LEARNED, COUNTED = 0.4, 0.5  # shares of the accesses: the ends of training and of counting
 
+AS_IS = "as it is"
 _CORE = "tieralloc/_core/policy"
-
-
-@dataclass(frozen=True)
-class Choice:
-    """A changed choice.
-
-    Parameters
-    ----------
-    label : str
-        The change.
-    file, before, after : str
-        What of which file is replaced by what.
-    """
-
-    label: str
-    file: str
-    before: str
-    after: str
-
-    @property
-    def trains(self) -> bool:
-        """Whether the network differs."""
-        return self.file.startswith("policies/recmg/model")
-
-
-CHOICES = (
-    Choice("values do not age", f"{_CORE}/curve.cpp", "d = now - curve.at;", "d = 0 * now;"),
-    Choice(
-        "values are not calibrated",
+_MODEL = "policies/recmg/model.py"
+#: By what changes: the file, a text of it, and what replaces that.
+CHOICES = {
+    "values do not age": (f"{_CORE}/curve.cpp", "d = now - curve.at;", "d = 0 * now;"),
+    "values are not calibrated": (
         f"{_CORE}/calibration.hpp",
         "offsets_[cell_of(value, elapsed)].load(std::memory_order_relaxed)",
         "static_cast<std::int32_t>(0 * elapsed)",
     ),
-    *(
-        Choice(
-            f"the hand visits {slots} slots for an eviction, not 8",
+    **{
+        f"the hand visits {slots} slots for an eviction, not 8": (
             f"{_CORE}/value_ranking.cpp",
             "kSweep = 8;",
             f"kSweep = {slots};",
         )
         for slots in (2, 32)
-    ),
-    *(
-        Choice(
-            f"rows are evaluated {rows} at a time, not 24",
+    },
+    **{
+        f"rows are evaluated {rows} at a time, not 24": (
             f"{_CORE}/row_model.hpp",
             "kBatch = 24;",
             f"kBatch = {rows};",
         )
         for rows in (1, 96)
-    ),
-    Choice(
-        "weights in int8, not float32 (run by torch)",
+    },
+    "weights in int8, not float32 (run by torch)": (
         "policies/recmg/networks.py",
         "state[name].detach().numpy()",
         "_rounded(state[name].detach()).numpy()",
     ),
-    *(
-        Choice(
-            f"hidden layers of {widths[0]} and {widths[1]}, not 32 and 16",
-            "policies/recmg/model.py",
+    **{
+        f"hidden layers of {widths[0]} and {widths[1]}, not 32 and 16": (
+            _MODEL,
             "_WIDTHS = (32, 16)",
             f"_WIDTHS = {widths}",
         )
         for widths in ((16, 8), (64, 32))
-    ),
-)
+    },
+}
 
 #: Of each matrix, 255 levels; goes to the end of the file that int8 changes.
 _ROUNDED = """
@@ -107,28 +79,32 @@ def _rounded(values: torch.Tensor) -> torch.Tensor:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code."""
-    parser = ArgumentParser(prog="python -m bench.policies.choices", description=__doc__)
-    parser.add_argument("--traces", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results", metavar="DIR")
+    """Run the command; return its exit code. A child with --models counts for the parent."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if "--show" in given:
+        return study.main(STUDY, __doc__, given)
+    parser = make_parser("policies.choices", __doc__, models=False)
     parser.add_argument("--models", type=Path, help="for the command itself")
-    options = parser.parse_args(arguments)
-    paths = sorted(options.traces.resolve().glob("*.npz"))
-    if options.models is not None:
-        json.dump([cell for path in paths for cell in count(path, options.models)], sys.stdout)
-        return 0
-    with tempfile.TemporaryDirectory() as folder:
-        found = {"**as it is**": _build_and_count(Path(folder), None, paths[0].parent)}
-        for choice in CHOICES:
-            found[choice.label] = _build_and_count(Path(folder), choice, paths[0].parent)
-    text = table([path.stem for path in paths], found)
-    (options.out / "choices.md").write_text(text)
-    print(text)
+    options = parser.parse_args(given)
+    with tempfile.TemporaryDirectory(prefix="tieralloc-choices-") as temporary:
+        folder = Path(temporary)
+        paths = choose_traces(options.traces, folder, quick=options.quick, num_samples=2000)
+        if options.models is not None:
+            json.dump([each for path in paths for each in count(path, options.models)], sys.stdout)
+            return 0
+        where = paths[0] if len(paths) == 1 else paths[0].parent.resolve()
+        names = list(CHOICES)[: 1 if options.quick else None]
+        records = [
+            {"case": case, **record}
+            for case in (AS_IS, *names)
+            for record in _build_and_count(folder, case, where)
+        ]
+    study.keep(STUDY, records, given, out_directory(options))
     return 0
 
 
-def count(path: Path, models: Path) -> list[tuple[float, float]]:
-    """Train on a trace, unless that is done; return miss ratio and µs an access, by capacity."""
+def count(path: Path, models: Path) -> list[Record]:
+    """Train on a trace, unless that is done; count recmg-caching at each capacity."""
     from tieralloc.policies.registry import trainer
 
     from tieralloc.policy.registry import load_policy
@@ -137,66 +113,62 @@ def count(path: Path, models: Path) -> list[tuple[float, float]]:
     directory = models / path.stem
     if not (directory / "manifest.json").exists():
         trainer("recmg")(made, directory, list(FRACTIONS), until=LEARNED)
-    stream = Stream.of(made, COUNTED)
-    distinct = count_distinct(made.accesses(), stream.rows)
-    first = int(len(stream.accesses) * LEARNED / COUNTED)
-    cells = []
+    replay = Replay(made, COUNTED, LEARNED / COUNTED)
+    records = []
     for fraction in FRACTIONS:
-        rows = fast_rows(fraction, distinct)
+        rows = replay.rows(fraction)
         model = load_policy("recmg-caching", str(directory)).model_for(rows)
         began = process_time()
-        counts = run_simulator(stream, model, rows, count_from=first).counts
-        spent = 1e6 * (process_time() - began) / len(stream.accesses)
-        cells.append((counts["on_demand_fetches"] / counts["lookups"], spent))
-    return cells
+        ratio = replay.run(model, rows)["miss_ratio"]
+        spent = 1e6 * (process_time() - began) / len(replay.stream.accesses)
+        place = {"trace": path.stem, "fast_fraction": fraction}
+        records.append({**place, "miss_ratio": ratio, "us_per_access": spent})
+    return records
 
 
-def _build_and_count(folder: Path, choice: Choice | None, where: Path) -> list[tuple[float, float]]:
+def _build_and_count(folder: Path, case: str, where: Path) -> list[Record]:
     """Build a copy of the source with a choice changed, and count there."""
-    print(f"{'as it is' if choice is None else choice.label} …", file=sys.stderr, flush=True)
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True)
+    print(f"{case} …", file=sys.stderr, flush=True)
     source = folder / "source"
-    for name in listed.stdout.decode().split():
-        if (ROOT / name).is_file() and not _is_same(ROOT / name, source / name):
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / name, source / name)
-    if not (source / "tieralloc" / "policies").exists():
-        (source / "tieralloc" / "policies").symlink_to("../policies")
-    if choice is not None:
-        text = (source / choice.file).read_text()
-        if text.count(choice.before) != 1:
-            raise ValueError(f"{choice.file}: expected {choice.before!r} once")
-        extra = _ROUNDED if "_rounded" in choice.after else ""
-        (source / choice.file).write_text(text.replace(choice.before, choice.after) + extra)
+    _copy_source(source)
+    file, before, after = CHOICES.get(case, ("", "", ""))
+    if file:
+        text = (source / file).read_text()
+        if text.count(before) != 1:
+            raise ValueError(f"{file}: expected {before!r} once")
+        extra = _ROUNDED if "_rounded" in after else ""
+        (source / file).write_text(text.replace(before, after) + extra)
     build = [sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"]
     quiet = subprocess.DEVNULL  # warnings of the compiler
     subprocess.run(build, cwd=source, check=True, stdout=quiet, stderr=quiet)
-    models = folder / ("models" if choice is None or not choice.trains else choice.label)
-    command = ["-m", "bench.policies.choices", "--traces", where, "--models", models]
+    models = folder / (case if file == _MODEL else "models")
+    command = ["-m", "bench.policies.choices", "--traces", str(where), "--models", str(models)]
     done = subprocess.run(
-        [sys.executable, *map(str, command)], cwd=source, check=True, stdout=subprocess.PIPE
+        [sys.executable, *command], cwd=source, check=True, stdout=subprocess.PIPE
     )
-    cells: list[tuple[float, float]] = json.loads(done.stdout)
-    return cells
+    records: list[Record] = json.loads(done.stdout)
+    return records
 
 
-def _is_same(one: Path, other: Path) -> bool:
-    return other.exists() and one.read_bytes() == other.read_bytes()
+def _copy_source(source: Path) -> None:
+    """Copy the tracked files that differ; the others keep their times, and are not built again."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True)
+    for name in listed.stdout.decode().split():
+        here, there = ROOT / name, source / name
+        if here.is_file() and not (there.exists() and there.read_bytes() == here.read_bytes()):
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(here, there)
+    if not (source / "tieralloc" / "policies").exists():
+        (source / "tieralloc" / "policies").symlink_to("../policies")
 
 
-def table(names: Sequence[str], found: dict[str, list[tuple[float, float]]]) -> str:
-    """Lay out what was found: a line for each choice, a column for each trace and capacity."""
-    heads = [f"{name} {percent(fraction)}" for name in names for fraction in FRACTIONS]
-    lines = [line(["", *heads]), line(["---", *["---:"] * len(heads)])]
-    for label, cells in found.items():
-        lines.append(line([label, *(f"{ratio:.4f} ({spent:.2f})" for ratio, spent in cells)]))
-    return (
-        "# What the choices in the engine are worth\n\n"
-        "recmg-caching: on-demand fetches ÷ lookups of the last fifth of each trace's first half,"
-        " trained on what precedes, and in brackets µs of CPU an access. One seed;"
-        " `python -m bench.policies.choices --traces DIR`.\n\n" + "\n".join(lines) + "\n"
-    )
-
+STUDY = Study(
+    "choices",
+    "recmg-caching: on-demand fetches ÷ lookups of the last fifth of each trace's first half,"
+    " trained on the rest of it; in brackets CPU µs per access. One seed.",
+    lambda case, path, models: count(path, models["recmg"]),
+    lambda record: f"{record['miss_ratio']:.4f} ({record['us_per_access']:.2f})",
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,70 +1,134 @@
-"""A study of what `make policies` trained: replays on each trace, and a table of what came of them.
+"""A study of trained policies: cases on each trace, a record for each cell of its table.
 
-It takes the policies in ``build/policies`` (seed 0), and writes ``NAME.md`` beside its results.
+A study is a module with a `Study`. Its command trains the policies that are not in --models yet,
+measures each case of each trace in a process of its own, prints the table, and keeps
+``bench/results/NAME.json``.
 """
 
 from __future__ import annotations
 
-import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.policies.__main__ import MODELS, RESULTS, TRACES, traces_in
-from bench.policies.jobs import Done, Failed, Job, run_jobs
-from tieralloc import trace
+from bench.scenery.about import about
+from bench.scenery.arguments import (
+    kept_result,
+    make_parser,
+    out_directory,
+    public_command,
+)
+from bench.scenery.processes import ChildFailedError, Job, run_jobs
+from bench.scenery.results import from_columns, rounded, to_columns, write_json
+from bench.scenery.tables import NONE, markdown
+from bench.scenery.traces import FAST_FRACTIONS, choose_traces
+from bench.scenery.trained import train
+from tieralloc import trace as traces
+from tieralloc.tools.report import percent
 
-#: From a trace and where recmg was trained on it to what is to be done.
-JobsFor = Callable[[Path, Path], Sequence[Job]]
-
-#: From the names of traces, and what each job returned by its name, to a table.
-Table = Callable[[Sequence[str], Mapping[str, Any]], str]
+Record = dict[str, Any]
+#: Directories of trained policies, by name.
+Models = Mapping[str, Path]
 
 
-def run(
-    name: str,
-    about: str | None,
-    jobs_for: JobsFor,
-    table: Table,
-    arguments: Sequence[str] | None,
-    processes: int = 2,
-) -> int:
+@dataclass(frozen=True)
+class Study:
+    """What is measured, and how it is shown."""
+
+    name: str  # of the command and the result file
+    about: str  # what the figures are
+    #: From a case, the path of a trace and its models to records: of each cell the figures and the
+    #: fields of `columns` but the trace; with ``case`` where one call measures several.
+    measure: Callable[[str, Path, Models], Iterable[Record]]
+    text: Callable[[Record], str]  # of a cell
+    cases: Sequence[str] = ("",)  # measured one by one; the rows of the table
+    columns: tuple[str, ...] = ("trace", "fast_fraction")
+    policies: tuple[str, ...] = ("recmg",)  # trained first
+    processes: int = 2
+    summary: Callable[[Sequence[Record]], str] = lambda records: ""  # below the table
+    command: str = ""  # the module below bench, unless it is policies.NAME
+
+    @property
+    def module(self) -> str:
+        return self.command or f"policies.{self.name}"
+
+
+def main(study: Study, words: str | None, arguments: Sequence[str] | None = None) -> int:
     """Run the command of a study; return its exit code."""
-    parser = argparse.ArgumentParser(prog=f"python -m bench.policies.{name}", description=about)
-    parser.add_argument("--traces", type=Path, default=TRACES, help="a directory, or a file")
-    parser.add_argument("--models", type=Path, default=MODELS, help="where `make policies` trained")
-    parser.add_argument("--out", type=Path, default=RESULTS, help=f"where {name}.md goes")
-    parser.add_argument("--jobs", type=int, default=processes, help="processes at a time")
-    options = parser.parse_args(arguments)
-    trained = {path: _trained(options.models, path) for path in traces_in(options.traces)}
-    found_in = {path: directory for path, directory in trained.items() if directory is not None}
-    if not found_in:
-        print(f"no policy in {options.models} for a trace of {options.traces}: make policies")
-        return 1
-    jobs = [job for path, directory in found_in.items() for job in jobs_for(path, directory)]
-    found: dict[str, Any] = {}
-    for job, event in run_jobs(jobs, options.jobs):
-        if isinstance(event, Failed):
-            print(f"{job.name} FAILED: {event.reason}")
-            return 1
-        if isinstance(event, Done):
-            found[job.name] = event.result
-            print(f"{job.name}: done, {len(found)} of {len(jobs)}")
-            sys.stdout.flush()
-    text = table([path.stem for path in found_in], found)
-    (options.out / f"{name}.md").write_text(text)
-    print(f"\n{text}")
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    options = make_parser(study.module, words, jobs=study.processes).parse_args(given)
+    if options.show:
+        print(page(study, kept_result(options, study.name)))
+        return 0
+    with tempfile.TemporaryDirectory(prefix="tieralloc-study-") as temporary:
+        scratch = Path(temporary)
+        samples = 600 if options.quick else 32768
+        paths = choose_traces(options.traces, scratch, quick=options.quick, num_samples=samples)
+        models = scratch if options.quick else options.models
+        jobs = [
+            Job(f"{case} {path.stem}".strip(), measure_case, (study.measure, case, path, trained))
+            for path in paths
+            for trained in [_train(study, path, models, 1 if options.quick else None)]
+            for case in study.cases
+        ]
+        measured = {}
+        for job, result in run_jobs(jobs, options.jobs):
+            if isinstance(result, ChildFailedError):
+                print(result, file=sys.stderr)
+                return 1
+            measured[job.name] = result
+    records = [record for job in jobs for record in measured[job.name]]
+    keep(study, records, given, out_directory(options))
     return 0
 
 
-def line(cells: Sequence[str]) -> str:
-    """Lay out a line of a table."""
-    return "| " + " | ".join(cells) + " |"
+def measure_case(
+    measure: Callable[[str, Path, Models], Iterable[Record]], case: str, path: Path, models: Models
+) -> list[Record]:
+    """Measure a case, and name case and trace in its records."""
+    return [{"case": case, "trace": path.stem, **each} for each in measure(case, path, models)]
 
 
-def _trained(models: Path, path: Path) -> Path | None:
-    """Find where recmg was trained on a trace, with seed 0, if it was."""
-    name = trace.read(path).name
-    found = sorted(models.glob(f"{name}-*/recmg-seed0/manifest.json"))
-    return found[-1].parent if found else None
+def keep(study: Study, records: Sequence[Record], given: Sequence[str], out: Path | None) -> None:
+    """Print the table, and write the result file into a directory, if one is given."""
+    head = about(public_command(study.module, given))
+    content = rounded({**head, **to_columns(records)})
+    if out is not None:
+        write_json(out / f"{study.name}.json", content)
+    print(page(study, content))
+
+
+def page(study: Study, content: Mapping[str, Any]) -> str:
+    """Lay out a result: what it is, its table, what it was measured with and on."""
+    records = from_columns(content)
+    columns = dict.fromkeys(tuple(r[name] for name in study.columns) for r in records)
+    texts = {(r["case"], tuple(r[name] for name in study.columns)): study.text(r) for r in records}
+    rows = (
+        [case, *(texts.get((case, column), NONE) for column in columns)]
+        for case in dict.fromkeys(record["case"] for record in records)
+    )
+    heads = (_heading(study.columns, column) for column in columns)
+    measured = f"{content['machine']}; commit {content['commit']}; `{content['command']}`"
+    parts = (study.about, markdown(["", *heads], rows), study.summary(records), measured)
+    return "\n\n".join(part for part in parts if part)
+
+
+def _heading(names: Sequence[str], column: Sequence[Any]) -> str:
+    plain = {"trace": str, "fast_fraction": percent}
+    texts = (
+        plain[name](value) if name in plain else f"{name.replace('_', ' ')} {value}"
+        for name, value in zip(names, column, strict=True)
+    )
+    return ", ".join(texts)
+
+
+def _train(study: Study, path: Path, models: Path, epochs: int | None) -> dict[str, Path]:
+    """Train the policies of a study on a trace, unless that is done."""
+    made = traces.read(path)
+    return {
+        policy: train(made, policy, models, fast_fractions=FAST_FRACTIONS, epochs=epochs)[0]
+        for policy in study.policies
+    }

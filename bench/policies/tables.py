@@ -1,255 +1,151 @@
-"""What was measured, as Markdown: miss ratios, what learning is worth, prefetches, costs."""
+"""The records of `bench.policies` as Markdown tables. A cell is a trace at a fast fraction."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from statistics import mean
+from typing import NamedTuple
 
-from bench.policies.contenders import CHECKS, KNOWN, LABELS, LEARNED, OPT
-from bench.policies.results import Range, Results, mean
+from bench.policies.compared import BASELINES, CHECKS, LABELS, LEARNED, LRU, OPT
+from bench.policies.measure import Record
+from bench.scenery.tables import NONE, markdown, number
 from tieralloc.tools.report import percent
 
-_NOTHING = "-"
-_EXPLANATION = (
-    "Learned policies are trained on the first half of each trace; figures count the second"
-    " half, one access at a time, the fast tier warm from the first. A capacity is a share of"
-    " the trace's distinct rows. `bench/README.md` says how to read this."
-)
+Cell = tuple[str, float]
+
+_ABOUT = """\
+Learned policies are trained on the first half of each trace; figures count the second half, one
+access at a time. A capacity is a share of the distinct rows of the trace."""
 
 
-def markdown(
-    traces: Sequence[Results],
-    notes: Sequence[str],
-    refused: Mapping[str, str],
-    picture: str | None = None,
-) -> str:
-    """Lay out everything.
+class Gain(NamedTuple):
+    """On-demand fetches ÷ LRU's and ÷ the best baseline's; the share of the gap from LRU to OPT."""
 
-    Parameters
-    ----------
-    traces : sequence of Results
-        In the order to be shown.
-    notes : sequence of str
-        What to say of the run, a line each.
-    refused : mapping of str to str
-        What is lacking, and why.
-    picture : str, optional
-        The file of a plot beside the text.
-    """
-    parts = ["# Policies on recorded traces", _EXPLANATION, "\n".join(notes)]
-    if refused:
-        parts.append("\n".join(f"- Not measured: {what}: {why}" for what, why in refused.items()))
-    parts += ["## At a glance", _glance(traces)]
-    if picture is not None:
-        parts.append(f"![On-demand fetches of each policy, beside LRU's]({picture})")
-    for results in traces:
-        parts += _of_trace(results)
-    return "\n\n".join(part for part in parts if part) + "\n"
+    to_lru: float
+    to_best: float
+    gap_closed: float
 
 
-def _glance(traces: Sequence[Results]) -> str:
-    """A line for each learned policy, over all cells of all traces."""
-    rows = []
-    for policy in _measured(traces, LEARNED):
-        cells = [(each, fraction) for each in traces for fraction in each.fractions]
-        to_best = [each.to_best_known(policy, fraction) for each, fraction in cells]
-        to_lru = [each.to_lru(policy, fraction) for each, fraction in cells]
-        closed = [each.gap_closed(policy, fraction) for each, fraction in cells]
-        below_opt = [_below(each, policy, OPT, fraction) for each, fraction in cells]
-        rows.append(
-            [
-                policy,
-                _count(None if ratio is None else ratio < 1 for ratio in to_best),
-                _number(_mean(closed), ".1%"),
-                _number(_mean(to_lru), ".3f"),
-                _number(_worst(to_lru), ".3f"),
-                _number(_worst(to_best), ".3f"),
-                _count(below_opt),
-            ]
-        )
-    head = (
-        "policy|cells below the best known policy|LRU→OPT gap closed, mean|÷ LRU, mean"
-        "|÷ LRU, worst|÷ best known, worst|cells below OPT"
-    )
-    if not rows:
-        return "No learned policy was measured."
-    known = [label for label in KNOWN if all(results.of(label) for results in traces)]
-    lacking = ", ".join(label for label in KNOWN if label not in known)
-    note = f"The best known policy of a cell is the best of {', '.join(known) or 'none'}"
-    note += f"; not measured everywhere: {lacking}." if lacking else "."
-    return f"{_table(head.split('|'), rows)}\n\n{note}"
+class Grid:
+    """Records by policy and cell, and what follows from them."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._records = {(r["policy"], (r["trace"], r["fast_fraction"])): r for r in records}
+        self.cells = sorted({cell for _, cell in self._records})
+        self.labels = [label for label in LABELS if self.row(label)]
+
+    def at(self, policy: str, cell: Cell) -> Record | None:
+        """Return a record; None where it was not measured."""
+        return self._records.get((policy, cell))
+
+    def row(self, policy: str) -> list[Record]:
+        """Return the records of a policy."""
+        return [record for cell in self.cells if (record := self.at(policy, cell))]
+
+    def best(self, cell: Cell, policies: Iterable[str] = BASELINES) -> Record | None:
+        """Return the record with the lowest miss ratio."""
+        records = [record for policy in policies if (record := self.at(policy, cell))]
+        return min(records, key=lambda record: record["miss_ratio"], default=None)
+
+    def gain(self, policy: str, cell: Cell) -> Gain | None:
+        """Return the gain of a policy; None where it, LRU or OPT was not measured."""
+        records = [self.at(policy, cell), self.at(LRU, cell), self.best(cell), self.at(OPT, cell)]
+        own, lru, best, opt = (record["miss_ratio"] if record else None for record in records)
+        if None in (own, lru, best, opt) or lru == opt:
+            return None
+        return Gain(own / lru, own / best, (lru - own) / (lru - opt))
 
 
-def _of_trace(results: Results) -> list[str]:
-    first = results.records[0]
-    counted = first["lookups"]
-    capacities = [percent(fraction) for fraction in results.fractions]
-    parts = [
-        f"## {results.trace}",
-        f"{first['trace_lookups']:,} lookups, {counted:,} of them counted. On-demand fetches ÷"
-        " lookups; in bold the fewest of a column, OPT aside:",
-        _table(["policy", *capacities], _miss_ratios(results)),
-    ]
-    gains = _gains(results)
-    if gains:
+def page(records: Sequence[Record]) -> str:
+    """Lay out all tables."""
+    grid = Grid(records)
+    if not grid.cells:
+        return "Nothing was measured."
+    learned = [label for label in LEARNED if label in grid.labels]
+    ahead = [label for label in grid.labels if _prefetches(grid.row(label))]
+    parts = [_ABOUT, "On-demand fetches ÷ lookups; in bold the fewest of a column, OPT apart:"]
+    parts.append(_by_cell(grid, grid.labels, lambda label, cell: _miss_ratio(grid, label, cell)))
+    if learned:
         parts += [
-            "What learning is worth; ✓ marks fewer on-demand fetches than those of the best known"
-            " policy:",
-            _table(["", *capacities, "mean"], gains),
+            "On-demand fetches ÷ LRU's, ÷ the best baseline's, and the share of the gap from LRU to"
+            " OPT that is closed:",
+            _by_cell(grid, ["best baseline", *learned], lambda *place: _gain(grid, *place)),
+            "\n".join(_summary(grid, label) for label in learned),
         ]
-    ahead = _prefetches(results)
     if ahead:
-        head = "policy|capacity|issued an access|useful|late"
-        parts += [
-            "Prefetches, as shares of those issued:",
-            _table(head.split("|"), ahead),
-        ]
-    head = "policy|training, CPU seconds|CPU µs an access|measured by"
-    return [*parts, "What it costs:", _table(head.split("|"), _costs(results)), _checked(results)]
+        parts += ["Prefetched rows per lookup, and the share of them that was used:"]
+        parts += [_by_cell(grid, ahead, lambda *place: _prefetches([grid.at(*place)]))]
+    parts += ["Cost; a replay of libcachesim has a call from Python per access:", _costs(grid)]
+    return "\n\n".join(parts)
 
 
-def _miss_ratios(results: Results) -> list[list[str]]:
-    shown = [label for label in LABELS if label not in CHECKS.values()]
-    fewest = {
-        fraction: min(
-            (
-                ratio
-                for label in shown
-                if label != OPT and (ratio := results.miss_ratio(label, fraction)) is not None
-            ),
-            default=None,
-        )
-        for fraction in results.fractions
-    }
-    rows = []
-    for label in shown:
-        cells = []
-        for fraction in results.fractions:
-            spread = results.range(label, fraction)
-            text = _NOTHING if spread is None else _spread(spread)
-            is_fewest = spread is not None and label != OPT and spread.median == fewest[fraction]
-            cells.append(f"**{text}**" if is_fewest else text)
-        rows.append([label, *cells])
-    return rows
-
-
-def _gains(results: Results) -> list[list[str]]:
-    rows = []
-    policies = _measured([results], LEARNED)
-    if policies:
-        best = [results.best_known(fraction) for fraction in results.fractions]
-        rows.append(["best known policy", *(each or _NOTHING for each in best), ""])
-    for policy in policies:
-        for what, cell, form in (
-            ("÷ LRU", results.to_lru, ".3f"),
-            ("÷ best known", results.to_best_known, ".3f"),
-            ("gap LRU→OPT closed", results.gap_closed, ".1%"),
-        ):
-            values = [cell(policy, fraction) for fraction in results.fractions]
-            texts = [_number(value, form) for value in values]
-            if cell == results.to_best_known:
-                texts = [_ticked(value, text) for value, text in zip(values, texts, strict=True)]
-            average = mean(cell, policy, results.fractions)
-            rows.append([f"{policy} {what}", *texts, _number(average, form)])
-    return rows
-
-
-def _prefetches(results: Results) -> list[list[str]]:
-    rows = []
-    for label in LABELS:
-        for fraction in results.fractions:
-            records = results.of(label, fraction)
-            issued = sum(record["prefetches_issued"] for record in records)
-            if not issued:
-                continue
-            lookups = sum(record["lookups"] for record in records)
-            shares = [
-                f"{sum(record[name] for record in records) / issued:.1%}"
-                for name in ("prefetches_useful", "prefetches_late")
-            ]
-            rows.append([label, percent(fraction), f"{issued / lookups:.3f}", *shares])
-    return rows
-
-
-def _costs(results: Results) -> list[list[str]]:
-    rows = []
-    for label in LABELS:
-        records = results.of(label)
-        if not records:
-            continue
-        trained = [
-            record["training_cpu_seconds"]
-            for record in records
-            if record["training_cpu_seconds"] is not None
-        ]
-        accesses = [record["cpu_us_per_access"] for record in records]
-        rows.append(
-            [
-                label,
-                f"{_mean(trained):,.0f}" if trained else _NOTHING,
-                f"{_mean(accesses):.3g}",
-                records[0]["measured_by"],
-            ]
-        )
-    return rows
-
-
-def _checked(results: Results) -> str:
-    """Say how counts of ours compare with libcachesim's of the same policy."""
+def differences(records: Sequence[Record]) -> list[str]:
+    """Return where a policy of ours counts other fetches than the same one of libcachesim."""
+    grid = Grid(records)
     lines = []
-    for own in CHECKS:
-        found = results.differences(own)
-        if found is None:
-            continue
-        if any(found.values()):
-            by = ", ".join(f"{found[at]:+,} at {percent(at)}" for at in results.fractions)
-            verdict = f"**differ** by {by}"
-        else:
-            verdict = "agree to the last one at every capacity"
-        lines.append(f"On-demand fetches of {own} here and in libcachesim {verdict}.")
-    return "\n".join(lines)
+    for ours, theirs in CHECKS.items():
+        for cell in grid.cells:
+            both = [record for name in (ours, theirs) if (record := grid.at(name, cell))]
+            if len({record["on_demand_fetches"] for record in both}) > 1:
+                fetches = " and ".join(f"{record['on_demand_fetches']:,}" for record in both)
+                lines.append(f"{_name(cell)}: {ours} and {theirs} differ: {fetches} fetches")
+    return lines
 
 
-def _measured(traces: Sequence[Results], labels: Sequence[str]) -> list[str]:
-    return [label for label in labels if any(results.of(label) for results in traces)]
+def _by_cell(grid: Grid, labels: Sequence[str], text: Callable[[str, Cell], str]) -> str:
+    rows = ([label, *(text(label, cell) for cell in grid.cells)] for label in labels)
+    return markdown(["policy", *map(_name, grid.cells)], rows)
 
 
-def _below(results: Results, policy: str, other: str, fraction: float) -> bool | None:
-    own, theirs = results.miss_ratio(policy, fraction), results.miss_ratio(other, fraction)
-    return None if own is None or theirs is None else own < theirs
+def _miss_ratio(grid: Grid, label: str, cell: Cell) -> str:
+    record = grid.at(label, cell)
+    if record is None:
+        return NONE
+    fewest = grid.best(cell, [other for other in grid.labels if other != OPT])
+    return f"**{record['miss_ratio']:.4f}**" if record is fewest else f"{record['miss_ratio']:.4f}"
 
 
-def _count(verdicts: Iterable[bool | None]) -> str:
-    known = [verdict for verdict in verdicts if verdict is not None]
-    return f"{sum(known)} of {len(known)}"
+def _gain(grid: Grid, label: str, cell: Cell) -> str:
+    if label not in LABELS:
+        best = grid.best(cell)
+        return best["policy"] if best else NONE
+    gain = grid.gain(label, cell)
+    return f"{gain.to_lru:.3f}, {gain.to_best:.3f}, {gain.gap_closed:.1%}" if gain else NONE
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if known else None
+def _summary(grid: Grid, label: str) -> str:
+    gains = [gain for cell in grid.cells if (gain := grid.gain(label, cell))]
+    if not gains:
+        return f"- {label}: not comparable without LRU, OPT and a baseline"
+    to_lru, to_best, gaps = zip(*gains, strict=True)
+    return (
+        f"- {label}: below the best baseline in {sum(ratio < 1 for ratio in to_best)} of"
+        f" {len(gains)} cells; ÷ LRU mean {mean(to_lru):.3f}, worst {max(to_lru):.3f}; ÷ the best"
+        f" baseline worst {max(to_best):.3f}; gap closed mean {mean(gaps):.1%}"
+    )
 
 
-def _worst(values: Sequence[float | None]) -> float | None:
-    return max((value for value in values if value is not None), default=None)
+def _prefetches(records: Sequence[Record | None]) -> str:
+    issued, useful, lookups = (
+        sum(record.get(name, 0) for record in records if record)
+        for name in ("prefetches_issued", "prefetches_useful", "lookups")
+    )
+    return f"{issued / lookups:.3f}, {useful / issued:.1%}" if issued else ""
 
 
-def _number(value: float | None, form: str) -> str:
-    return _NOTHING if value is None else format(value, form)
+def _costs(grid: Grid) -> str:
+    traces = list(dict.fromkeys(trace for trace, _ in grid.cells))
+    rows = []
+    for label in grid.labels:
+        row = [label]
+        for trace in traces:
+            records = [record for record in grid.row(label) if record["trace"] == trace]
+            row.append(number(mean(r["cpu_us_per_access"] for r in records) if records else None))
+            row.append(number(records[0].get("training_cpu_seconds") if records else None))
+        rows.append(row)
+    heads = [f"{trace}, {what}" for trace in traces for what in ("CPU µs a lookup", "training, s")]
+    return markdown(["policy", *heads], rows)
 
 
-def _ticked(value: float | None, text: str) -> str:
-    return f"{text} ✓" if value is not None and value < 1 else text
-
-
-def _spread(spread: Range) -> str:
-    text = _ratio(spread.median)
-    return f"{text} [{_ratio(spread.low)}, {_ratio(spread.high)}]" if spread.seeds > 1 else text
-
-
-def _ratio(value: float) -> str:
-    """Four digits without the nought: .2490, 1.0000."""
-    return f"{value:.4f}".removeprefix("0")
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def _name(cell: Cell) -> str:
+    return f"{cell[0]} {percent(cell[1])}"

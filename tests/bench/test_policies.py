@@ -1,7 +1,6 @@
-"""The command, its whole way on a small generated trace, and what it takes from libcachesim."""
+"""`python -m bench.policies`: a whole quick run, what is kept of others, and its tables."""
 
 import json
-import re
 
 import numpy as np
 import pytest
@@ -9,186 +8,197 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_traces import reference
 
-from bench.policies import foreign
-from bench.policies.__main__ import main
-from bench.policies.contenders import CONTENDERS, LABELS, LRU, OPT, Foreign, Learned
+from bench.policies import libcachesim_caches, tables
+from bench.policies.__main__ import main, merge
+from bench.policies.compared import BASELINES, CHECKS, LABELS, LEARNED, LIBCACHESIM, LRU, OPT
+from bench.policies.tables import Grid
 from tieralloc import trace
 from tieralloc._bindings import Simulator
 from tieralloc.trace.stream import count_distinct, fast_rows, first_counted
 
-CONTRACT = {
-    *("policy", "trace", "fast_fraction", "fast_rows", "lookups", "hits", "on_demand_fetches"),
-    *("miss_ratio", "prefetches_issued", "prefetches_useful", "prefetches_late", "evictions"),
-}
+LOOKUPS = 1000
+CELLS = [("t", 0.05), ("t", 0.2)]
+
+needs_libcachesim = pytest.mark.skipif(
+    libcachesim_caches.refusal() is not None, reason=str(libcachesim_caches.refusal())
+)
 
 
-@pytest.fixture
-def libcachesim():
-    reason = foreign.refusal()
-    if reason is not None:
-        pytest.skip(reason)
+def record(policy, misses=500, cell=CELLS[0], **changed):
+    return {
+        "policy": policy,
+        "trace": cell[0],
+        "fast_fraction": cell[1],
+        "fast_rows": round(1000 * cell[1]),
+        "lookups": LOOKUPS,
+        "on_demand_fetches": misses,
+        "miss_ratio": misses / LOOKUPS,
+        "cpu_us_per_access": 1.0,
+    } | changed
+
+
+def kept_in(directory):
+    return json.loads((directory / "policies.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """A quick run of everything that there is here: its exit code, records and table."""
+    """A quick run of all policies that can be measured here: exit code and result file."""
+    pytest.importorskip("torch")
     out = tmp_path_factory.mktemp("quick")
-    code = main(["--quick", "--out", str(out)])
-    return code, json.loads((out / "policies.json").read_text()), (out / "policies.md").read_text()
+    return main(["--quick", "--out", str(out)]), kept_in(out)
 
 
-def test_it_draws_a_picture_that_is_small_and_shown_beside_the_tables(tmp_path):
-    pytest.importorskip("matplotlib")
-    assert main(["--quick", "--only", LRU, "s3fifo", OPT, "--out", str(tmp_path)]) == 0
-    assert 10_000 < (tmp_path / "policies.png").stat().st_size < 150_000
-    assert "(policies.png)" in (tmp_path / "policies.md").read_text()
-
-
-def measured(records):
-    return {record["policy"] for record in records}
-
-
-def test_a_quick_run_measures_every_policy_that_there_is_here(quick):
-    code, records, table = quick
+def test_quick_run_measures_all_policies(quick):
+    code, content = quick
     assert code == 0
-    kinds = {label: type(c) for label, c in zip(LABELS, CONTENDERS, strict=True)}
-    lacking = set(LABELS) - measured(records)
-    assert {kinds[label] for label in lacking} <= {Foreign, Learned}
-    assert all(f"Not measured: {label}: " in table for label in lacking)
-    assert foreign.refusal() is not None or not {
-        label for label in lacking if kinds[label] is Foreign
-    }
+    missing = set(LABELS) - {r["policy"] for r in content["records"]}
+    assert missing == (set(LIBCACHESIM) if libcachesim_caches.refusal() else set())
+    assert content["machine"]
+    assert content["command"].startswith("python -m bench.policies --quick")
+    for r in content["records"]:
+        assert r["miss_ratio"] == pytest.approx(r["on_demand_fetches"] / r["lookups"], rel=1e-3)
+        assert r["cpu_us_per_access"] > 0
+        assert ("training_cpu_seconds" in r) == (r["policy"] in LEARNED)
 
 
-def test_its_records_are_those_of_simulate_and_say_what_they_were_measured_by(quick):
-    _, records, _ = quick
-    for record in records:
-        assert record.keys() >= CONTRACT
-        assert record["hits"] + record["on_demand_fetches"] == record["lookups"]
-        assert record["miss_ratio"] == record["on_demand_fetches"] / record["lookups"]
-        assert record["measured_by"]
-        assert record["machine"]
-        assert record["cpu_us_per_access"] > 0
-        assert (record["seed"] is not None) == (record["training_cpu_seconds"] is not None)
-
-
-def test_no_policy_without_prefetching_misses_less_than_opt(quick):
-    _, records, _ = quick
+def test_policy_without_prefetching_misses_no_less_than_opt(quick):
+    records = quick[1]["records"]
     opt = {r["fast_fraction"]: r["on_demand_fetches"] for r in records if r["policy"] == OPT}
-    for record in records:
-        if not record["prefetches_issued"]:
-            assert record["on_demand_fetches"] >= opt[record["fast_fraction"]]
+    for r in records:
+        if "prefetches_issued" not in r:
+            assert r["on_demand_fetches"] >= opt[r["fast_fraction"]]
 
 
-def test_a_run_of_some_policies_leaves_the_others_in_the_results(tmp_path, capsys):
-    simple = [LRU, "s3fifo", OPT]
-    assert main(["--quick", "--out", str(tmp_path), "--only", *simple]) == 0
-    before = json.loads((tmp_path / "policies.json").read_text())
+def test_only_keeps_other_policies_of_the_results(tmp_path, capsys):
+    assert main(["--quick", "--out", str(tmp_path), "--only", LRU, "s3fifo", OPT]) == 0
+    before = kept_in(tmp_path)["records"]
     assert main(["--quick", "--out", str(tmp_path), "--only", OPT]) == 0
-    after = json.loads((tmp_path / "policies.json").read_text())
+    after = kept_in(tmp_path)["records"]
     assert [r["policy"] for r in after] == [r["policy"] for r in before]
     assert [r for r in after if r["policy"] != OPT] == [r for r in before if r["policy"] != OPT]
+    capsys.readouterr()
+    assert main(["--show", "--out", str(tmp_path)]) == 0
+    assert capsys.readouterr().out.strip() == tables.page(after)
 
 
-def test_given_traces_are_measured_and_none_is_said_to_be_missing(tmp_path, capsys):
+def test_given_traces_are_measured(tmp_path):
     trace.write(trace.generate(num_samples=500, name="x"), tmp_path / "one.npz")
     out = tmp_path / "out"
     assert main(["--traces", str(tmp_path), "--only", LRU, OPT, "--out", str(out)]) == 0
-    assert {r["trace"] for r in json.loads((out / "policies.json").read_text())} == {"one"}
-    with pytest.raises(SystemExit):
+    assert {r["trace"] for r in kept_in(out)["records"]} == {"one"}
+    assert str(tmp_path) not in (out / "policies.json").read_text()
+    with pytest.raises(SystemExit, match="no trace in"):
         main(["--traces", str(tmp_path / "nowhere")])
-    assert "there is no trace in" in capsys.readouterr().err
 
 
-def test_results_name_no_directory_of_this_machine(tmp_path):
-    out = tmp_path / "out"
-    main(["--quick", "--only", LRU, "--out", str(out)])
-    for file in (out / "policies.md", out / "policies.json"):
-        assert str(tmp_path) not in file.read_text()
+@needs_libcachesim
+def test_failed_policy_is_reported(tmp_path, monkeypatch, capsys):
+    # The process of the job does not know the name.
+    monkeypatch.setattr("bench.policies.measure.LIBCACHESIM", {"ARC": "ARC", "none": "x"})
+    monkeypatch.setattr("bench.policies.__main__.LABELS", (LRU, "none"))
+    assert main(["--quick", "--out", str(tmp_path), "--only", LRU, "none"]) == 1
+    assert "not measured: none on generated" in capsys.readouterr().err
+    assert {r["policy"] for r in kept_in(tmp_path)["records"]} == {LRU}
 
 
-def test_a_policy_is_trained_anew_unless_it_is_to_be_reused(tmp_path):
-    pytest.importorskip("torch")
-    arguments = ["--quick", "--only", "recmg", "--models", str(tmp_path)]
-
-    def trained(*more):
-        assert main([*arguments, *more]) == 0
-        (manifest,) = tmp_path.glob("*/recmg-seed0/manifest.json")
-        return manifest.stat().st_mtime_ns
-
-    first = trained()
-    assert trained("--reuse") == first
-    assert trained() > first
+def test_merge_replaces_measured_policies():
+    other = record(LRU, 4, cell=("other", 0.05))
+    kept = [other, record(LRU, 1), record(OPT, 2), record("recmg", 3)]
+    merged = merge(kept, [record("recmg", 5)])
+    assert merged == [other, record(LRU, 1), record("recmg", 5), record(OPT, 2)]
+    assert merge(merged, [record("recmg", 5)]) == merged
 
 
-def test_every_seed_is_a_training_and_the_others_are_measured_once(tmp_path):
-    pytest.importorskip("torch")
-    arguments = ["--quick", "--only", LRU, "recmg", "--seeds", "2", "--out", str(tmp_path)]
-    assert main(arguments) == 0
-    records = json.loads((tmp_path / "policies.json").read_text())
-    found = [(r["policy"], r["seed"]) for r in records if r["fast_fraction"] == 0.2]
-    assert found == [(LRU, None), ("recmg", 0), ("recmg", 1)]
-    table = (tmp_path / "policies.md").read_text()
-    assert re.search(r"^\| recmg \| \**\.\d{4} \[\.\d{4}, \.\d{4}\]", table, re.MULTILINE)
+@pytest.mark.parametrize(
+    "changed", [{"fast_rows": 1}, {"lookups": 9}, {"fast_fraction": 0.3}, {"policy": "forgotten"}]
+)
+def test_merge_drops_records_of_other_settings(changed):
+    assert merge([record(LRU) | changed], [record(OPT)]) == [record(OPT)]
 
 
-@pytest.mark.parametrize("option", ["--seeds", "--jobs"])
-def test_no_seeds_or_processes_are_refused(option, capsys):
-    with pytest.raises(SystemExit):
-        main(["--quick", option, "0"])
-    assert f"{option}: 0 is below 1" in capsys.readouterr().err
+counts = st.integers(1, LOOKUPS)
+grids = st.fixed_dictionaries({label: st.tuples(counts, counts) for label in LABELS})
 
 
-def test_without_libcachesim_its_rows_say_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(foreign, "refusal", lambda: "it is not there")
-    assert main(["--quick", "--out", str(tmp_path), "--only", LRU, "ARC"]) == 0
-    table = (tmp_path / "policies.md").read_text()
-    assert "Not measured: ARC: it is not there" in table
-    assert "| ARC | - | - |" in table
+def records_of(grid):
+    return [
+        record(label, count, cell)
+        for label, of_label in grid.items()
+        for cell, count in zip(CELLS, of_label, strict=True)
+    ]
 
 
-@pytest.mark.usefixtures("libcachesim")
-def test_a_policy_that_fails_is_told_and_no_success(tmp_path, monkeypatch, capsys):
-    broken = Foreign("ARC", "NoSuchCache")
-    monkeypatch.setattr("bench.policies.__main__.CONTENDERS", (*CONTENDERS[:1], broken))
-    assert main(["--quick", "--out", str(tmp_path), "--only", LRU, "ARC"]) == 1
-    assert "NoSuchCache" in capsys.readouterr().err
-    assert measured(json.loads((tmp_path / "policies.json").read_text())) == {LRU}
+@given(grids)
+def test_gain_has_lru_and_opt_as_ends(grid):
+    found = Grid(records_of(grid))
+    for cell in CELLS:
+        lru, opt = found.at(LRU, cell)["miss_ratio"], found.at(OPT, cell)["miss_ratio"]
+        if lru == opt:
+            assert found.gain("recmg", cell) is None
+            continue
+        assert found.gain(LRU, cell)[::2] == (1, 0)
+        assert found.gain(OPT, cell).gap_closed == 1
+        gap = found.gain("recmg", cell).gap_closed
+        assert lru - gap * (lru - opt) == pytest.approx(found.at("recmg", cell)["miss_ratio"])
+        assert found.best(cell)["policy"] in BASELINES
+        assert all(found.gain(label, cell).to_best >= 1 for label in BASELINES)
 
 
-accesses = st.lists(st.integers(0, 12), min_size=1, max_size=200)
+@given(grids)
+def test_page_counts_cells_below_the_best_baseline(grid):
+    found = Grid(records_of(grid))
+    text = tables.page(records_of(grid))
+    for label in LEARNED:
+        gains = [gain for cell in CELLS if (gain := found.gain(label, cell))]
+        below = sum(gain.to_best < 1 for gain in gains)
+        if gains:
+            assert f"- {label}: below the best baseline in {below} of {len(gains)} cells" in text
 
 
-@pytest.mark.usefixtures("libcachesim")
+def test_page_of_some_policies_has_dashes():
+    text = tables.page([record(LRU), record("recmg", 250, prefetches_issued=400)])
+    assert "| recmg  | **0.2500** |" in text
+    assert "| recmg  | 0.400, 0.0% |" in text
+    assert "not comparable" in text
+    assert tables.page([]) == "Nothing was measured."
+
+
+@given(counts, counts)
+def test_differences_name_unequal_counts(own, theirs):
+    lines = tables.differences([record(LRU, own), record(CHECKS[LRU], theirs)])
+    assert bool(lines) == (own != theirs)
+
+
+@needs_libcachesim
 @settings(max_examples=20)
-@given(accesses, st.integers(1, 8), st.floats(0, 0.9))
-def test_lru_of_libcachesim_counts_what_ours_does(accesses, capacity, count_from):
+@given(st.lists(st.integers(0, 12), min_size=1, max_size=200), st.integers(1, 8), st.floats(0, 0.9))
+def test_lru_of_libcachesim_counts_the_fetches_of_ours(accesses, capacity, count_from):
     stream = np.array(accesses, dtype=np.uint64)
     counted = first_counted(len(stream), count_from)
-    ours = Simulator("lru", capacity, 13, count_from=counted)
+    ours = Simulator(LRU, capacity, 13, count_from=counted)
     ours.run(stream)
-    theirs = foreign.count("LRU", stream, capacity, counted)
+    theirs = libcachesim_caches.count("LRU", stream, capacity, counted)
     assert theirs == {name: ours.counts[name] for name in theirs}
 
 
-# Miss ratios of the second half at 5 %, as they are known of libcachesim 0.3.5. LHD draws at
-# random, and LRB takes long.
+# Miss ratios of the second half at 5 % of libcachesim 0.3.5. LHD draws at random, LRB takes long.
 KNOWN_RATIOS = {
-    "trivago": {"Clock": 0.2152, "ARC": 0.2158, "Sieve": 0.2214, "TwoQ": 0.2167}
-    | {"WTinyLFU": 0.3128, "ThreeLCache": 0.2176},
-    "diginetica": {"Clock": 0.6991, "ARC": 0.6657, "Sieve": 0.6612, "TwoQ": 0.6392}
-    | {"WTinyLFU": 0.6146, "ThreeLCache": 0.6188},
+    "trivago": {"CLOCK": 0.2152, "ARC": 0.2158, "SIEVE": 0.2214, "2Q": 0.2167}
+    | {"W-TinyLFU": 0.3128, "3L-Cache": 0.2176},
+    "diginetica": {"CLOCK": 0.6991, "ARC": 0.6657, "SIEVE": 0.6612, "2Q": 0.6392}
+    | {"W-TinyLFU": 0.6146, "3L-Cache": 0.6188},
 }
 
 
-@pytest.mark.usefixtures("libcachesim")
+@needs_libcachesim
 @pytest.mark.parametrize("name", KNOWN_RATIOS)
-def test_what_is_known_of_real_traces_is_reproduced(name):
+def test_libcachesim_reproduces_known_ratios_of_real_traces(name):
     made = reference(name)
     stream = made.accesses()
     counted = first_counted(len(stream), 0.5)
     capacity = fast_rows(0.05, count_distinct(stream, int(made.num_embeddings.sum())))
-    for kind, expected in KNOWN_RATIOS[name].items():
-        counts = foreign.count(kind, stream, capacity, counted)
-        found = counts["on_demand_fetches"] / counts["lookups"]
-        assert found == pytest.approx(expected, abs=2e-4), kind
+    for label, expected in KNOWN_RATIOS[name].items():
+        found = libcachesim_caches.count(LIBCACHESIM[label], stream, capacity, counted)
+        ratio = found["on_demand_fetches"] / found["lookups"]
+        assert ratio == pytest.approx(expected, abs=2e-4), label

@@ -1,6 +1,7 @@
-"""A converted EmbeddingBagCollection of torchrec's takes and returns what it did."""
+"""The collection accepts and returns the same tensors as torchrec's EmbeddingBagCollection."""
 
 import copy
+from types import SimpleNamespace
 
 import hypothesis.strategies as st
 import pytest
@@ -42,22 +43,22 @@ def table(name, features, *, rows=20, dim=4, **options):
 
 
 def jagged(lengths, keys, *, rows=20, weighted=False, seed=0):
-    """Features with bags of these lengths, (keys, samples)."""
+    """Return features with bags of these lengths, (keys, samples)."""
     generator = torch.Generator().manual_seed(seed)
     total = sum(map(sum, lengths))
     return KeyedJaggedTensor(
         keys=keys,
         values=torch.randint(0, rows, (total,), generator=generator),
-        lengths=torch.tensor([n for of_key in lengths for n in of_key], dtype=torch.int32),
+        lengths=torch.tensor([n for bags in lengths for n in bags], dtype=torch.int32),
         weights=torch.rand(total, generator=generator) if weighted else None,
     )
 
 
-def assert_same(found, expected):
-    assert isinstance(found, KeyedTensor)
-    assert found.keys() == expected.keys()
-    assert found.length_per_key() == expected.length_per_key()
-    assert same_bits(found.values(), expected.values())
+def assert_same(result, expected):
+    assert isinstance(result, KeyedTensor)
+    assert result.keys() == expected.keys()
+    assert result.length_per_key() == expected.length_per_key()
+    assert same_bits(result.values(), expected.values())
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def store(make_store):
 
 @settings(max_examples=40)
 @given(data=st.data())
-def test_it_returns_what_torchrec_does_bit_for_bit(data):
+def test_converted_collection_equals_torchrec_bit_for_bit(data):
     features = data.draw(st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6, unique=True))
     shared = data.draw(st.booleans())
     weighted = data.draw(st.booleans())
@@ -77,8 +78,8 @@ def test_it_returns_what_torchrec_does_bit_for_bit(data):
     ]
     if shared:
         tables.append(table("t_all", features))
-    keys = data.draw(st.permutations([*features, "unasked"]), label="keys")
-    if data.draw(st.booleans(), label="as asked"):
+    keys = data.draw(st.permutations([*features, "unused"]), label="keys")
+    if data.draw(st.booleans(), label="keys in order"):
         keys = list(features)
     samples = data.draw(st.integers(1, 5))
     bags = st.lists(st.integers(0, 4), min_size=samples, max_size=samples)
@@ -88,12 +89,49 @@ def test_it_returns_what_torchrec_does_bit_for_bit(data):
     expected = collection(call)
     with new_store(fast_rows=16) as store:
         tiered = convert(collection, store)
-        assert isinstance(tiered, Collection)
-        assert_same(tiered(call), expected)
-        assert store.stats()["calls"] == 1
+        assert type(tiered) is Collection
+        # Any object with the methods of a KeyedJaggedTensor will do.
+        methods = ("keys", "values", "offsets", "weights_or_none")
+        for argument in (call, SimpleNamespace(**{name: getattr(call, name) for name in methods})):
+            store.reset_stats()
+            assert_same(tiered(argument), expected)
+            assert store.stats()["calls"] == 1
 
 
-def test_it_answers_what_torchrecs_does(store):
+@settings(max_examples=20)
+@given(data=st.data())
+def test_collection_of_modules_equals_torchrec_bit_for_bit(data):
+    features = data.draw(st.lists(st.sampled_from("abc"), min_size=1, max_size=3, unique=True))
+    lengths = [data.draw(st.lists(st.integers(0, 4), min_size=3, max_size=3)) for _ in features]
+    call = jagged(lengths, features)
+    theirs = EmbeddingBagCollection(tables=[table("t", features), table("u", features[:1])])
+    with new_store(fast_rows=16) as store:
+        bags = {
+            name: ta.nn.TieredEmbeddingBag.from_pretrained(bag.weight, mode="sum", store=store)
+            for name, bag in theirs.embedding_bags.items()
+        }
+        tiered = Collection(bags, feature_names=[features, features[:1]])
+        assert_same(tiered(call), theirs(call))
+        for ours, expected in zip(
+            tiered.embedding_bag_configs(), theirs.embedding_bag_configs(), strict=True
+        ):
+            assert vars(ours) | {"init_fn": expected.init_fn} == vars(expected)
+
+
+@pytest.mark.parametrize(("dtype", "mode"), [("float64", "sum"), ("float32", "max")])
+def test_configs_torchrec_does_not_have_raise(store, dtype, mode):
+    collection = Collection([store.create_table("t", 5, 3, dtype)], mode=mode)
+    with pytest.raises(ValueError, match=f"got {dtype} and mode '{mode}'"):
+        collection.embedding_bag_configs()
+
+
+def test_weighted_collection_without_weights_raises(store):
+    tiered = Collection([store.create_table("a", 20, 4)], is_weighted=True, mode="sum")
+    with pytest.raises(ValueError, match="expected weights"):
+        tiered(jagged([[1]], ["a"]))
+
+
+def test_converted_collection_has_attributes_of_torchrec(store):
     tables = [table("t0", ["a", "b"]), table("t1", ["c"])]
     collection = EmbeddingBagCollection(tables=tables)
     tiered = convert(torch.nn.Sequential(collection), store)[0]
@@ -107,27 +145,26 @@ def test_it_answers_what_torchrecs_does(store):
 
 
 @pytest.mark.parametrize("pooling", [PoolingType.SUM, PoolingType.MEAN])
-def test_other_poolings_are_kept(store, pooling):
+def test_converted_collection_keeps_pooling(store, pooling):
     tables = [table("t0", ["a"], pooling=pooling), table("t1", ["b"], pooling=pooling)]
     collection = EmbeddingBagCollection(tables=tables)
     call = jagged([[3, 0, 1], [2, 2, 0]], ["a", "b"])
     expected = collection(call).values()
-    found = convert(collection, store)(call).values()
-    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(convert(collection, store)(call).values(), expected)
 
 
-def test_tables_that_cannot_be_one_call_are_swapped_one_by_one(store):
+def test_convert_collection_of_two_modes_replaces_bags(store):
     tables = [table("t0", ["a"]), table("t1", ["b"], pooling=PoolingType.MEAN)]
     collection = EmbeddingBagCollection(tables=tables)
     call = jagged([[3, 0, 1], [2, 2, 0]], ["a", "b"])
     expected = collection(call)
-    found = convert(collection, store)
-    assert isinstance(found, EmbeddingBagCollection)
-    assert isinstance(found.embedding_bags["t1"], ta.nn.TieredEmbeddingBag)
-    torch.testing.assert_close(found(call).values(), expected.values())
+    result = convert(collection, store)
+    assert result is collection
+    assert isinstance(result.embedding_bags["t1"], ta.nn.TieredEmbeddingBag)
+    torch.testing.assert_close(result(call).values(), expected.values())
 
 
-def test_hooks_on_a_bag_are_called_still(store):
+def test_convert_keeps_hooks_of_bags(store):
     collection = EmbeddingBagCollection(tables=[table("t0", ["a"])])
     seen = []
     collection.embedding_bags["t0"].register_forward_hook(lambda *_: seen.append(1))
@@ -135,7 +172,7 @@ def test_hooks_on_a_bag_are_called_still(store):
     assert seen == [1]
 
 
-def test_hooks_on_the_collection_are_called_and_can_be_removed(store):
+def test_convert_keeps_hooks_of_collection(store):
     model = torch.nn.Sequential(EmbeddingBagCollection(tables=[table("t0", ["a"])]))
     seen = []
     handle = model[0].register_forward_hook(lambda *_: seen.append(1))
@@ -146,28 +183,29 @@ def test_hooks_on_the_collection_are_called_and_can_be_removed(store):
     assert seen == [1]
 
 
-def test_rows_of_16_bits_give_results_of_32(store):
+def test_converted_collection_of_float16_returns_float32(store):
     collection = EmbeddingBagCollection(tables=[table("t0", ["a"], data_type=DataType.FP16)])
     call = jagged([[1, 1, 0]], ["a"])
     expected = collection(call)
     assert_same(convert(collection, store)(call), expected)
 
 
-def test_a_feature_that_is_not_there_is_named(store):
+def test_converted_collection_names_missing_feature(store):
     tiered = convert(EmbeddingBagCollection(tables=[table("t0", ["a"])]), store)
-    with pytest.raises(KeyError, match="a"):
+    with pytest.raises(KeyError, match="expected a feature 'a'"):
         tiered(jagged([[1]], ["b"]))
 
 
-def test_a_row_out_of_range_is_named(store):
+def test_converted_collection_names_row_out_of_range(store):
     tiered = convert(EmbeddingBagCollection(tables=[table("t0", ["a"])]), store)
     call = KeyedJaggedTensor(keys=["a"], values=torch.tensor([20]), lengths=torch.tensor([1]))
     with pytest.raises(IndexError, match="20"):
         tiered(call)
 
 
-def test_batches_that_were_made_smaller_are_told_apart(store):
-    collection = EmbeddingBagCollection(tables=[table("t0", ["a"]), table("t1", ["b"])])
+@pytest.mark.parametrize("names", ["ab", "ba"])
+def test_converted_collection_repeats_deduplicated_samples(store, names):
+    collection = EmbeddingBagCollection(tables=[table(f"t_{name}", [name]) for name in names])
     call = KeyedJaggedTensor(
         keys=["a", "b"],
         values=torch.arange(6),
@@ -180,11 +218,11 @@ def test_batches_that_were_made_smaller_are_told_apart(store):
     assert_same(convert(collection, store)(call), expected)
 
 
-def test_a_subclass_that_does_otherwise_is_left_with_its_bags_swapped(store):
+def test_convert_collection_subclass_replaces_bags(store):
     class Doubling(EmbeddingBagCollection):
         def forward(self, features):
-            made = super().forward(features)
-            return KeyedTensor(made.keys(), made.length_per_key(), 2 * made.values())
+            pooled = super().forward(features)
+            return KeyedTensor(pooled.keys(), pooled.length_per_key(), 2 * pooled.values())
 
     collection = Doubling(tables=[table("t0", ["a"])])
     call = jagged([[1, 2]], ["a"])
@@ -208,7 +246,7 @@ def dlrm(device=None):
     ).eval()
 
 
-def test_a_dlrm_scores_the_same_bit_for_bit_and_serves_all_tables_in_a_call(store):
+def test_converted_dlrm_keeps_scores_in_one_call(store):
     model = dlrm()
     plain = copy.deepcopy(model)
     convert(model, store)
@@ -220,7 +258,7 @@ def test_a_dlrm_scores_the_same_bit_for_bit_and_serves_all_tables_in_a_call(stor
     assert store.stats()["calls"] == 1
 
 
-def test_a_model_without_rows_attaches_to_a_store_that_has_them(store):
+def test_convert_attaches_model_without_rows(store):
     model = dlrm()
     dense, call = torch.rand(2, 4), jagged([[1, 2]] * 3, ["f0", "f1", "f2"], rows=50)
     with torch.inference_mode():

@@ -32,7 +32,9 @@ def test_a_learned_policy_goes_by_its_name_and_two_by_their_directories(trained)
 @pytest.mark.parametrize("name", learned_names())
 def test_a_learned_policy_needs_its_directory(tmp_path, name):
     for spec in (name, f"{name}:"):
-        with pytest.raises(ValueError, match=f"tieralloc train T --out DIR, then name it {name}:DIR"):
+        with pytest.raises(
+            ValueError, match=f"tieralloc train T --out DIR, then name it {name}:DIR"
+        ):
             with_learned([spec])
     pytest.importorskip("torch")
     with pytest.raises(ValueError, match=r"has no manifest\.json"):

@@ -8,7 +8,8 @@ from reference_traces import reference
 from trace_strategies import traces
 
 from tieralloc import TieredStore
-from tieralloc.tools.replay.callers import Call, VerificationError, serve
+from tieralloc.tools.replay.callers import Call, serve
+from tieralloc.tools.replay.errors import VerificationError
 from tieralloc.tools.replay.replay import replay
 from tieralloc.tools.replay.source import SourceRows
 from tieralloc.tools.simulate import OPT, policy_names, simulate

@@ -1,10 +1,9 @@
-"""torch modules whose rows live in a store: torch.nn's embeddings, for inference.
+"""torch modules for inference whose embedding rows are in a store.
 
-Indices, offsets and weights are read where torch has them and results are written where torch will
-have them; nothing is copied on the way. The modules may be called from any number of threads, in
-any of torch's gradient modes. They have no parameters: what they return requires no gradient,
-`state_dict` has none of their rows, and ``.to()`` leaves them as they are. ``torch.compile`` breaks
-its graph around them.
+The modules read indices, offsets and weights in the memory of torch's tensors and write results
+into tensors, without copies. Any number of threads may call a module, in any gradient mode.
+Modules have no parameters: results require no gradient, `state_dict` contains no rows, and
+``.to()`` changes nothing. ``torch.compile`` breaks its graph around them.
 """
 
 try:

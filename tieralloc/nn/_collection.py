@@ -1,244 +1,422 @@
-"""The module on many tables, served in one call."""
+"""torchrec's EmbeddingBagCollection on tables of a store: all tables in one call.
+
+`forward` accepts every object with the methods of torchrec's KeyedJaggedTensor. torchrec itself is
+imported only for its result type, in the first call.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from tieralloc.nn._embeddings import TieredEmbeddingBag, TieredModule, dtype_of
-from tieralloc.nn._tensors import MODES, Bags, bags_of, empty, outside_graphs
+from tieralloc.nn._embeddings import TieredEmbeddingBag
+from tieralloc.nn._modules import TieredModule
+from tieralloc.nn._tables import torch_dtype
+from tieralloc.nn._tensors import (
+    MODES,
+    Bags,
+    check_bags,
+    concatenate_bags,
+    empty_rows,
+    run_eagerly,
+)
+from tieralloc.nn._torchrec import (
+    Feature,
+    bag_configs,
+    has_variable_batches,
+    inverse_indices,
+    is_jagged,
+    keyed_tensor_type,
+    select_features,
+)
 from tieralloc.table import Table
+
+if TYPE_CHECKING:
+    from torchrec.modules.embedding_configs import EmbeddingBagConfig
+    from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor
 
 
 class TieredEmbeddingBagCollection(TieredModule):
-    """Many bags of embeddings in one call, whose misses are fetched as one batch.
+    """torchrec's ``EmbeddingBagCollection`` on tables of a store.
+
+    One call pools the bags of all tables and fetches their misses as one batch. `forward` takes
+    torchrec's tensors; `embedding_bag` takes plain ones and needs no torchrec.
 
     Parameters
     ----------
-    tables : iterable of TieredEmbeddingBag or Table
-        One a feature, in the order of the features, all of one store; one may stand for several
-        features. A converted model's ``nn.ModuleList`` of bags will do. Of a module its padding is
-        kept; a Table has none.
+    tables : iterable of TieredEmbeddingBag or Table, or mapping of names to them
+        All of one store, each once; for example the ``nn.ModuleList`` of a converted model. The
+        names are those of the store's tables unless a mapping gives others.
+    is_weighted : bool
+        Whether `forward` uses the weights of its features.
+    feature_names : sequence of str or sequences of str, optional
+        For each table the name of its feature, or the names of its features if several features
+        use the table. Default: the table's name.
     mode : {"sum", "mean", "max"}, optional
-        How bags are pooled; by default as the modules have it, who must agree, else "sum".
-    feature_names : sequence of str, optional
-        By default the tables' names.
+        Pooling mode. Default: the mode of the modules; required if all of `tables` are Tables.
 
     Attributes
     ----------
+    embedding_bags : torch.nn.ModuleDict
+        The modules on the tables, by table name.
     feature_names : list of str
+        The features in the order of the result: table by table.
+    embedding_names : list of str
+        The keys of the result: the feature name, or ``feature@table`` if several tables use the
+        feature.
     embedding_dims : list of int
-        Columns of the result a feature.
+        Columns of the result for each feature.
     mode : str
     dtype : torch.dtype
-        Of the result: that of the tables where they share one, else float32.
+        Dtype of the result of `embedding_bag`: that of the tables if it is the same for all,
+        otherwise float32.
 
     Raises
     ------
     ValueError, TypeError
-        For no tables, those of several stores, modes or without a common dtype, or for names that
-        are not one a feature, each another.
+        For no tables, tables of several stores or modes, float64 tables together with others,
+        or names that do not match the tables.
+
+    Examples
+    --------
+    >>> from tieralloc import TieredStore
+    >>> store = TieredStore("collection.tier", fast_bytes="4MiB")
+    >>> tables = [store.create_table(name, 1000, 16) for name in ("user", "item")]
+    >>> collection = TieredEmbeddingBagCollection(tables, mode="sum")
+    >>> rows = torch.tensor([1, 2, 3, 4, 5])  # bags of users [1] and [2, 3], of items [4] and [5]
+    >>> collection.embedding_bag(rows, torch.tensor([0, 1, 3, 4])).shape
+    torch.Size([2, 32])
     """
 
     def __init__(
         self,
-        tables: Iterable[TieredEmbeddingBag | Table],
+        tables: Iterable[TieredEmbeddingBag | Table] | Mapping[str, TieredEmbeddingBag | Table],
+        is_weighted: bool = False,
         *,
+        feature_names: Sequence[str | Sequence[str]] | None = None,
         mode: str | None = None,
-        feature_names: Sequence[str] | None = None,
     ) -> None:
         super().__init__()
-        parts = list(tables)
-        bags = [part for part in parts if isinstance(part, TieredEmbeddingBag)]
-        self._tables = [_table_of(part) for part in parts]
-        paddings = [getattr(part, "padding_idx", None) for part in parts]
-        self._paddings = paddings if any(row is not None for row in paddings) else None
-        self._have_end = [getattr(part, "include_last_offset", False) for part in parts]
-        if len({id(table.store) for table in self._tables}) != 1:
-            raise ValueError(f"expected tables of one store, got {self._tables}")
-        self._store = self._tables[0].store
-        self.mode = _common_mode(mode, [bag.mode for bag in bags])
+        parts = _tables_by_name(tables)
+        self.mode = _common_mode(mode, parts.values())
+        bags = {name: _as_module(part, self.mode) for name, part in parts.items()}
+        if len({id(bag.table.store) for bag in bags.values()}) != 1:
+            raise ValueError(f"tables: expected tables of one store, got {list(parts.values())}")
+        names = _features_by_table(feature_names, list(bags))
+        self._store = next(iter(bags.values())).table.store
+        self._is_weighted = is_weighted
+        self._configs: list[Any] | None = None
+        self.embedding_bags = nn.ModuleDict()
+        # add_module would refuse table names with dots, and names such as "items".
+        self.embedding_bags._modules.update(bags)
+        self._feature_names = names
+        self.feature_names = [feature for features in names for feature in features]
+        uses = Counter(self.feature_names)
+        self.embedding_names = [
+            feature if uses[feature] == 1 else f"{feature}@{name}"
+            for name, features in zip(bags, names, strict=True)
+            for feature in features
+        ]
+        self._bags = [
+            bag for bag, features in zip(bags.values(), names, strict=True) for _ in features
+        ]
+        self._tables = [bag.table for bag in self._bags]
         self.dtype = _common_dtype(self._tables)
         self.embedding_dims = [table.embedding_dim for table in self._tables]
-        names = [table.name for table in self._tables] if feature_names is None else feature_names
-        self.feature_names = list(names)
-        if len(names) != len(parts) or len(set(names)) != len(parts):
-            raise ValueError(
-                f"feature_names are {self.feature_names}, expected {len(parts)}, one a table, each "
-                "another"
-            )
+        paddings = [bag.padding_idx for bag in self._bags]
+        self._paddings = paddings if any(row is not None for row in paddings) else None
 
-    def forward(
+    def forward(self, features: KeyedJaggedTensor, *others: object) -> KeyedTensor:
+        """Return the pooled embeddings of the features, as torchrec's collection does.
+
+        Parameters
+        ----------
+        features : torchrec.KeyedJaggedTensor, or an object with the same methods
+            The features in any order; features of other names are ignored. Without copies if
+            `features.keys()` equals `feature_names`.
+
+        Returns
+        -------
+        torchrec.KeyedTensor
+            float32, (B, D): `embedding_names` with `embedding_dims` columns each.
+
+        Raises
+        ------
+        ImportError
+            If torchrec is not installed; `embedding_bag` does not need it.
+        KeyError
+            For a missing feature.
+        IndexError, ValueError, TypeError, NotImplementedError, RuntimeError, OSError
+            As for `TieredEmbeddingBag`.
+        """
+        if others or not is_jagged(features):
+            kinds = ", ".join(type(argument).__name__ for argument in (features, *others))
+            raise TypeError(
+                f"features: expected one KeyedJaggedTensor, got {kinds}; pass tensors to "
+                "embedding_bag(indices, offsets, per_sample_weights)"
+            )
+        return run_eagerly(self._forward, features)
+
+    def _forward(self, features: Any) -> Any:
+        keyed_tensor = keyed_tensor_type()
+        weights = features.weights_or_none() if self._is_weighted else None
+        if self._is_weighted and weights is None:
+            raise ValueError("features: expected weights, as the collection is weighted, got none")
+        inverse = inverse_indices(features)
+        if inverse is not None or has_variable_batches(features):
+            selected = select_features(features, self.feature_names, weights)
+            values = self._pool_each(selected, inverse)
+        elif list(features.keys()) == self.feature_names:
+            values = self._embedding_bag(features.values(), features.offsets(), weights, True)
+        else:
+            selected = select_features(features, self.feature_names, weights)
+            rows, offsets, factors = zip(*selected, strict=True)
+            values = self._embedding_bag(rows, offsets, None if weights is None else factors, True)
+        return keyed_tensor(
+            keys=self.embedding_names, length_per_key=self.embedding_dims, values=values.float()
+        )
+
+    def _pool_each(
+        self, selected: Sequence[Feature], inverse: tuple[list[str], Tensor] | None
+    ) -> Tensor:
+        """Pool features whose batch sizes differ, then repeat samples by their inverse indices."""
+        pooled = [
+            bag._embedding_bag(*feature, True).float()
+            for bag, feature in zip(self._bags, selected, strict=True)
+        ]
+        if inverse is not None:
+            samples = dict(zip(inverse[0], inverse[1], strict=True))
+            pooled = [
+                part.index_select(0, samples[name])
+                for name, part in zip(self.feature_names, pooled, strict=True)
+            ]
+        return torch.cat(pooled, dim=1)
+
+    def embedding_bag(
         self,
         indices: Tensor | Sequence[Tensor],
         offsets: Tensor | Sequence[Tensor | None] | None = None,
         per_sample_weights: Tensor | Sequence[Tensor] | None = None,
+        include_last_offset: bool = False,
     ) -> Tensor:
-        """Pool the bags of all features; `split` tells the features of the result apart.
+        """Return the pooled embeddings of all features; `split` separates them.
+
+        The table-batched call of `TieredStore.embedding_bag`, on tensors.
 
         Parameters
         ----------
-        indices : (nnz,) tensor of int32 or int64
-            Rows, feature-major: those of all bags of the first feature, then of the second, …
-            Or a sequence of what each feature's module takes as `input`, which is put together
-            in a copy.
-        offsets : (F * B + 1,) tensor of int32 or int64
-            Bag ``b`` of feature ``f`` is ``indices[offsets[f*B+b]:offsets[f*B+b+1]]``. With a
-            sequence of `indices`, one of what each feature's module takes as `offsets`, if any.
-        per_sample_weights : (nnz,) tensor, optional
-            Of the collection's dtype (or float32, for 16-bit rows): what each row is multiplied
-            with; mode "sum" only. With a sequence of `indices`, a sequence.
+        indices : (nnz,) tensor of int32 or int64, or sequence of tensors
+            The rows of all features, feature-major: all bags of the first feature, then all bags
+            of the second, and so on. A sequence has one `input` of `TieredEmbeddingBag.forward`
+            per feature; they are copied into one tensor.
+        offsets : (F * B,) or (F * B + 1,) tensor of int32 or int64, or sequence of tensors
+            Bag ``b`` of feature ``f`` is ``indices[offsets[f*B+b]:offsets[f*B+b+1]]``. For a
+            sequence of `indices`, one tensor per feature, or None if each of the inputs has two
+            dimensions.
+        per_sample_weights : (nnz,) tensor, or sequence of tensors, optional
+            Factors of the rows, of the collection's dtype (for 16-bit rows also float32); mode
+            "sum" only.
+        include_last_offset : bool
+            Whether offsets include the end of the last bag.
 
         Returns
         -------
         (B, D) tensor
-            D is the sum of the features' dims, in order.
+            D is the sum of `embedding_dims`.
 
         Raises
         ------
-        IndexError, ValueError, TypeError, RuntimeError, OSError
-            As for `TieredEmbeddingBag`.
+        IndexError, ValueError, TypeError, NotImplementedError, RuntimeError, OSError
+            As for `TieredEmbeddingBag.forward`.
         """
-        return outside_graphs(self._pool, indices, offsets, per_sample_weights)
+        return run_eagerly(
+            self._embedding_bag, indices, offsets, per_sample_weights, include_last_offset
+        )
 
-    def _pool(self, indices: Any, offsets: Any, per_sample_weights: Any) -> Tensor:
+    def _embedding_bag(
+        self, indices: Any, offsets: Any, per_sample_weights: Any, include_last_offset: bool
+    ) -> Tensor:
         if isinstance(indices, Tensor):
             if indices.dim() != 1:
                 raise ValueError(
-                    f"indices have shape {tuple(indices.shape)}, expected one dimension, or a "
-                    "sequence of tensors, one a feature"
+                    "indices: expected one dimension, or a sequence of tensors, one per feature; "
+                    f"got shape {tuple(indices.shape)}"
                 )
-            bags = bags_of(indices, offsets, per_sample_weights, self.dtype, has_end=True)
+            bags = self._check(indices, offsets, per_sample_weights, include_last_offset)
         else:
-            bags = self._put_together(indices, offsets, per_sample_weights)
-        # Where bags do not share out among the features, the store says so.
-        lines = bags.number // len(self._tables)
-        result, out = empty((lines, sum(self.embedding_dims)), self.dtype)
+            columns = (
+                self._per_feature(indices, "indices"),
+                self._per_feature(offsets, "offsets"),
+                self._per_feature(per_sample_weights, "per_sample_weights"),
+            )
+            parts = [
+                self._check(rows, starts, weights, include_last_offset)
+                for rows, starts, weights in zip(*columns, strict=True)
+            ]
+            bags = concatenate_bags(parts, self.feature_names)
+        # The store raises ValueError if the bags do not divide evenly among the features.
+        batch_size = bags.num_bags // len(self._tables)
+        result, out = empty_rows((batch_size, sum(self.embedding_dims)), self.dtype)
         self._store.embedding_bag(
             bags.indices,
             bags.offsets,
             self._tables,
-            self.mode,
-            bags.weights,
+            mode=self.mode,
+            per_sample_weights=bags.weights,
+            include_last_offset=bags.include_last_offset,
             padding_idx=self._paddings,
             out=out,
         )
         return result
 
-    def _put_together(self, *arguments: Any) -> Bags:
-        names = ("indices", "offsets", "per_sample_weights")
-        columns = [
-            self._one_a_feature(argument, name)
-            for argument, name in zip(arguments, names, strict=True)
-        ]
-        return _concatenate(
-            [
-                bags_of(indices, offsets, weights, self.dtype, has_end=has_end)
-                for indices, offsets, weights, has_end in zip(*columns, self._have_end, strict=True)
-            ],
-            self.feature_names,
+    def _check(self, indices: Any, offsets: Any, weights: Any, include_last_offset: bool) -> Bags:
+        return check_bags(
+            indices,
+            offsets,
+            weights,
+            dtype=self.dtype,
+            mode=self.mode,
+            include_last_offset=include_last_offset,
+            name="indices",
         )
 
-    def _one_a_feature(self, argument: Any, name: str) -> Sequence[Any]:
+    def _per_feature(self, argument: Any, name: str) -> Sequence[Any]:
         if argument is None:
             return [None] * len(self._tables)
         if len(argument) != len(self._tables):
             raise ValueError(
-                f"{name} have length {len(argument)}, expected {len(self._tables)}, one a feature"
+                f"{name}: expected {len(self._tables)} tensors, one per feature, got "
+                f"{len(argument)}"
             )
         return list(argument)
 
     def split(self, result: Tensor) -> dict[str, Tensor]:
-        """Take a result apart.
+        """Return the features of a result as views.
 
         Parameters
         ----------
         result : (B, D) tensor
-            What `forward` returned.
+            A result of `embedding_bag`.
 
         Returns
         -------
         dict of str to (B, embedding_dim) tensor
-            Views, by the names of the features, in order.
+            By `embedding_names`, in order.
         """
         parts = torch.split(result, self.embedding_dims, dim=1)
-        return dict(zip(self.feature_names, parts, strict=True))
+        return dict(zip(self.embedding_names, parts, strict=True))
+
+    @property
+    def device(self) -> torch.device:
+        """The device of results: the CPU."""
+        return torch.device("cpu")
+
+    def is_weighted(self) -> bool:
+        """Return whether `forward` uses the weights of its features."""
+        return self._is_weighted
+
+    def embedding_bag_configs(self) -> list[EmbeddingBagConfig]:
+        """Return torchrec's configuration of each table; ValueError where torchrec has none.
+
+        torchrec has no float64 tables and no mode "max".
+        """
+        if self._configs is None:
+            self._configs = bag_configs(self.embedding_bags.items(), self._feature_names, self.mode)
+        return self._configs
 
     def extra_repr(self) -> str:
-        """Describe the module in a line."""
+        """Return the module's shape, mode and dtype in one line."""
         return (
             f"{len(self._tables)} features, {sum(self.embedding_dims)} columns, "
             f"mode={self.mode!r}, dtype={self.dtype}"
         )
 
 
-def _table_of(part: TieredEmbeddingBag | Table) -> Table:
+def _tables_by_name(tables: Any) -> dict[str, TieredEmbeddingBag | Table]:
+    if isinstance(tables, Mapping | nn.ModuleDict):
+        named: list[tuple[str, Any]] = list(tables.items())
+    else:
+        named = [(_table_of(part).name, part) for part in tables]
+    if not named:
+        raise ValueError("tables: expected at least one table, got none")
+    repeated = [name for name, uses in Counter(name for name, _ in named).items() if uses > 1]
+    if repeated:
+        raise ValueError(
+            f"tables: expected each table once, got {repeated} repeatedly; list all features of a "
+            "table in feature_names, as in Collection([table], feature_names=[['a', 'b']])"
+        )
+    return dict(named)
+
+
+def _table_of(part: object) -> Table:
     if isinstance(part, TieredEmbeddingBag):
         return part.table
     if isinstance(part, Table):
         return part
-    raise TypeError(f"tables have a {type(part).__name__}, expected TieredEmbeddingBag or Table")
+    raise TypeError(f"tables: expected TieredEmbeddingBag or Table, got {type(part).__name__}")
 
 
-def _common_mode(wanted: str | None, modes: Sequence[str]) -> str:
-    found = set(modes) if wanted is None else {wanted, *modes}
-    if len(found) > 1:
-        raise ValueError(f"modes are {sorted(found)}, expected one; make a collection of each")
-    mode = found.pop() if found else "sum"
-    if mode not in MODES:
-        raise ValueError(f"mode is {mode!r}, expected one of {', '.join(map(repr, MODES))}")
-    return mode
-
-
-def _common_dtype(tables: Sequence[Table]) -> torch.dtype:
-    dtypes = {dtype_of(table) for table in tables}
-    if len(dtypes) == 1:
-        return dtypes.pop()
-    if torch.float64 in dtypes:
-        raise ValueError("tables of float64 and of narrower types have no common result")
-    return torch.float32
-
-
-def _concatenate(features: Sequence[Bags], names: Sequence[str]) -> Bags:
-    """Put the bags of several features into one call."""
-    number = features[0].number
-    indices, offsets, weights = [], [], []
-    total = 0
-    for bags, name in zip(features, names, strict=True):
-        if bags.number != number:
-            raise ValueError(
-                f"feature {name!r} has {bags.number} bags, expected {number}, as many as feature "
-                f"{names[0]!r}"
-            )
-        used = _used(bags, name) if number else 0
-        indices.append(bags.indices[:used])
-        offsets.append(bags.offsets[:number].astype(np.int64) + total)
-        if bags.weights is not None:
-            weights.append(bags.weights[:used])
-        total += used
-    if len(weights) not in (0, len(features)):
-        raise ValueError(
-            f"per_sample_weights are of {len(weights)} features, expected all {len(features)} or "
-            "none"
-        )
-    return Bags(
-        np.concatenate(indices),
-        np.concatenate([*offsets, np.array([total])]),
-        np.concatenate(weights) if weights else None,
-        has_end=True,
+def _as_module(part: TieredEmbeddingBag | Table, mode: str) -> TieredEmbeddingBag:
+    table = _table_of(part)
+    if isinstance(part, TieredEmbeddingBag):
+        return part
+    return TieredEmbeddingBag(
+        table.num_embeddings,
+        table.embedding_dim,
+        mode=mode,
+        include_last_offset=True,
+        store=table.store,
+        name=table.name,
     )
 
 
-def _used(bags: Bags, name: str) -> int:
-    """Return where a feature's last bag ends; check what the store cannot see of it any more."""
-    first, last = int(bags.offsets[0]), int(bags.offsets[-1])
-    size = bags.indices.size
-    if first != 0:
-        raise ValueError(f"offsets[0] of feature {name!r} must be 0, got {first}")
-    if not 0 <= last <= size:
-        raise ValueError(f"offsets[-1] of feature {name!r} is {last}, expected 0 to {size}")
-    return last if bags.has_end else size
+def _common_mode(mode: str | None, parts: Iterable[TieredEmbeddingBag | Table]) -> str:
+    modes = {part.mode for part in parts if isinstance(part, TieredEmbeddingBag)}
+    if mode is not None:
+        if mode not in MODES:
+            raise ValueError(f"mode: expected one of {', '.join(map(repr, MODES))}, got {mode!r}")
+        modes.add(mode)
+    if len(modes) > 1:
+        raise ValueError(f"mode: expected one, got {sorted(modes)}; create a collection per mode")
+    if not modes:
+        raise ValueError(
+            f"mode: a Table has none; expected one of {', '.join(map(repr, MODES))}, got None"
+        )
+    return modes.pop()
+
+
+def _features_by_table(
+    feature_names: Sequence[str | Sequence[str]] | None, tables: Sequence[str]
+) -> list[list[str]]:
+    """Return the names of the features of each table."""
+    if feature_names is None:
+        return [[table] for table in tables]
+    if isinstance(feature_names, str) or len(feature_names) != len(tables):
+        raise ValueError(
+            f"feature_names: expected {len(tables)} entries, one per table, got {feature_names!r}"
+        )
+    names = [[entry] if isinstance(entry, str) else list(entry) for entry in feature_names]
+    for table, features in zip(tables, names, strict=True):
+        if not features or len(set(features)) != len(features):
+            raise ValueError(
+                f"feature_names: expected different names for the features of table {table!r}, "
+                f"got {features}"
+            )
+    return names
+
+
+def _common_dtype(tables: Sequence[Table]) -> torch.dtype:
+    dtypes = {torch_dtype(table) for table in tables}
+    if len(dtypes) == 1:
+        return dtypes.pop()
+    if torch.float64 in dtypes:
+        raise ValueError(f"tables: expected float64 for all or none, got {dtypes}")
+    return torch.float32
+
+
+def _call_if_present(features: Any, method: str) -> Any:
+    return getattr(features, method, lambda: None)()

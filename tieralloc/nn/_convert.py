@@ -1,4 +1,8 @@
-"""Swapping the embedding modules of a model for tiered ones."""
+"""`convert`: replace the embedding modules of a model by modules on a store.
+
+The steps: find all weights, refuse before anything changes, create and load all tables, replace
+the modules. A failure in a step before the last one leaves the model unchanged.
+"""
 
 from __future__ import annotations
 
@@ -10,26 +14,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from tieralloc.nn._embeddings import (
-    TieredEmbedding,
-    TieredEmbeddingBag,
-    check_loadable,
-    check_rows,
-    existing_table,
-    name_of,
-)
-from tieralloc.nn._tensors import chunks_of
-from tieralloc.nn._torchrec import KeyedCollection, can_be_one_call, is_collection
+from tieralloc.nn._collection import TieredEmbeddingBagCollection
+from tieralloc.nn._embeddings import TieredEmbedding, TieredEmbeddingBag
+from tieralloc.nn._tables import check_loadable, check_rows, dtype_name, existing_table
+from tieralloc.nn._tensors import row_chunks
+from tieralloc.nn._torchrec import is_collection, is_one_call
 from tieralloc.store import TieredStore
 
 _MAX_NAME_BYTES = 191
 
-# State of torch's modules, by how its names begin, that a new module takes over: the hooks are the
-# same dictionaries, so that their handles still remove them.
+# Prefixes of the state of torch modules that a replacement takes over. The hooks are the same
+# dictionaries, so that their handles still remove them.
 _KEPT = ("training", "_forward_", "_backward_", "_is_full_backward_hook")
-_DROPPED = ("_compiled_call_impl",)  # what Module.compile made: it would run the old module
+_DROPPED = ("_compiled_call_impl",)  # the result of Module.compile: it runs the old module
 
-# What a subclass may define and still be swapped: it matters only while a module is being made.
+# Members of a subclass that matter only during construction; a subclass that defines others stays.
 _CONSTRUCTION = {
     "__annotate_func__",
     "__annotations__",
@@ -56,138 +55,144 @@ def convert(
     names: Mapping[str, str] | None = None,
     load: bool = True,
 ) -> nn.Module:
-    """Swap every embedding module of a model for a tiered one on a table of a store.
+    """Replace every embedding module of a model by a tiered module on a table of a store.
 
-    `torch.nn.Embedding` and `torch.nn.EmbeddingBag` anywhere in the model are swapped in place,
-    and nothing else. Their rows are copied to the tables some MiB at a time; the model lets go of
-    its own at the end, when all are there. The new modules keep the training flag, the forward
-    and backward hooks and the attributes of those that they replace.
+    Replaced are `torch.nn.Embedding` and `torch.nn.EmbeddingBag` anywhere in the model, in place,
+    and no other modules. `convert` copies the rows to the tables some MiB at a time. The model
+    releases its own rows at the end, after all tables are loaded. The new modules keep the
+    training flag, the forward and backward hooks, and the attributes of the old modules.
 
-    The model's outputs stay what they were: bit for bit where rows are looked up, or summed in
-    float32 (without both weights and a `padding_idx`), and to rounding elsewhere. Code of the
-    model that reads the `weight` of an embedding itself gets an AttributeError.
+    The outputs of the model stay the same: bit for bit for lookups and for sums in float32
+    (except with both weights and a `padding_idx`), to rounding otherwise. Code of the model that
+    reads the `weight` of an embedding gets an AttributeError.
 
-    A module that stands in several places, or several whose weight is one parameter, get one table.
-    A parameter that other modules use too, such as the weight of a tied output layer, stays theirs
-    and stays in memory.
+    One table serves a module at several places in the model, and modules that share one weight.
+    A weight that other modules also use, such as a tied output layer, stays in memory for them.
 
-    An ``EmbeddingBagCollection`` of torchrec's becomes a `TieredEmbeddingBagCollection` that takes
-    and returns what it did, and serves all of its tables in one call. Where its tables differ in
-    pooling, or cannot be of one result, it stays, and the bags in it are swapped.
+    An ``EmbeddingBagCollection`` of torchrec becomes a `TieredEmbeddingBagCollection`, which
+    serves all its tables in one call. If one call cannot give the same result, for example
+    because the pooling modes differ, the collection stays and its bags are replaced.
 
-    Subclasses are swapped where they define no more than how they are made. One that behaves
-    otherwise in any way, and a module whose `forward` was replaced, stay as they are, with a
-    warning.
+    Subclasses are replaced if they redefine only their construction. Other subclasses, and modules
+    whose `forward` was replaced, stay unchanged, with a warning.
 
     Parameters
     ----------
     model : torch.nn.Module
-        On the CPU, not in use by another thread.
+        On the CPU, and not in use by another thread.
     store : TieredStore
     prefix : str
-        Stands before the module's path in the table's name: "emb.0" of a model becomes the table
-        ``prefix + "emb.0"``. A model that is itself an embedding has the path "", and its table
-        the name `prefix`, or "embedding" without one.
+        Prefix of the table names. The table of the module at path "emb.0" is
+        ``prefix + "emb.0"``. For a model that is itself an embedding, the path is "" and the
+        table's name is `prefix`, or "embedding" without a prefix.
     names : mapping of str to str, optional
-        Names of tables, by the paths of the modules that are to have another than that.
+        Other table names, by module path.
     load : bool
-        Whether to make the tables and copy the rows. Otherwise the store must have the tables
-        already, and they are served as they stand, so that a model may be attached to a store
-        that was made before: its own weights are not looked at and may be on the meta device.
+        Whether to create the tables and copy the rows. With False, the store must already have
+        the tables, which the model then uses unchanged. `convert` then does not read the model's
+        own weights; they may be on the meta device.
 
     Returns
     -------
     torch.nn.Module
-        `model`; the new module where `model` is itself an embedding.
+        `model`, or the new module if `model` is itself an embedding.
 
     Raises
     ------
     ValueError
-        Before anything is done, for modules that cannot be served (naming each and why:
-        `max_norm`, which changes rows at lookup; weights on another device, quantised, of a dtype
-        that tables have not, or made of other parameters), tables that there are already or, with
-        ``load=False``, that there are not or that do not fit, and a closed store.
+        Before anything changes, for a closed store; for all modules that a store cannot serve,
+        each with its reason (`max_norm`, a weight on another device, quantised, of an unsupported
+        dtype, or computed from other parameters); for tables that already exist; and, with
+        ``load=False``, for tables that are missing or do not match.
     TypeError
-        Where `model` or `store` is of another type.
+        For a `model` or `store` of another type.
     OSError, ValueError, MemoryError
-        As for `TieredStore.create_table` and `Table.load`. The model is as it was then; tables
-        made by then stay in the store's file, which cannot drop any.
+        As for `TieredStore.create_table` and `Table.load`. The model is unchanged; tables that
+        were already created stay in the store's file, which cannot drop tables.
+
+    Examples
+    --------
+    >>> store = TieredStore("model.tier", fast_bytes="4MiB")
+    >>> model = nn.Sequential(nn.EmbeddingBag(1000, 16), nn.Linear(16, 1))
+    >>> type(convert(model, store)[0]).__name__
+    'TieredEmbeddingBag'
     """
     if not isinstance(model, nn.Module):
-        raise TypeError(f"model is of type {type(model).__name__}, expected torch.nn.Module")
+        raise TypeError(f"model: expected a torch.nn.Module, got a {type(model).__name__}")
     if not isinstance(store, TieredStore):
-        raise TypeError(f"store is of type {type(store).__name__}, expected TieredStore")
+        raise TypeError(f"store: expected a TieredStore, got a {type(store).__name__}")
     if store.closed:
-        raise ValueError("the store is closed, expected an open one")
-    places = _find(model, load)
-    _name(places, prefix, names or {})
-    _check_tables(places, store, load)
+        raise ValueError("store: expected an open store, got a closed one")
+    weights = _find_weights(model, load)
+    _name_tables(weights, prefix, names or {})
+    _check_tables(weights, store, load)
     if load:
-        for place in places:
-            rows, dim = place.weight.shape
-            store.create_table(place.table, rows, dim, name_of(place.weight.dtype))
-        for place in places:
-            store.table(place.table).load(chunks_of(place.weight))
-    swaps: dict[int, nn.Module] = {
-        id(module): _tiered(module, store, place.table)
-        for place in places
-        for module in place.modules
+        for weight in weights:
+            rows, dim = weight.tensor.shape
+            store.create_table(weight.table, rows, dim, dtype_name(weight.tensor.dtype))
+        for weight in weights:
+            store.table(weight.table).load(row_chunks(weight.tensor))
+    replacements: dict[int, nn.Module] = {
+        id(module): _replacement(module, store, weight.table)
+        for weight in weights
+        for module in weight.modules
     }
-    swaps |= _keyed(model, swaps)
-    # Not by setattr, which a model may have redefined: from here on nothing may fail.
+    replacements |= _collection_replacements(model, replacements)
+    # A model may redefine setattr, and nothing may fail from here on.
     for parent in list(model.modules()):
         for key, child in parent._modules.items():
-            parent._modules[key] = swaps.get(id(child), child)
-    return swaps.get(id(model), model)
+            parent._modules[key] = replacements.get(id(child), child)
+    return replacements.get(id(model), model)
 
 
 @dataclass
-class _Place:
-    """A weight, the modules whose it is, their paths, and the name of its table."""
+class _Weight:
+    """A weight, the modules that use it with their paths, and the name of its table."""
 
-    weight: Tensor
+    tensor: Tensor
     modules: list[nn.Embedding | nn.EmbeddingBag] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     table: str = ""
 
 
-def _find(model: nn.Module, load: bool) -> list[_Place]:
-    """Return what is to be swapped; ValueError, naming all of it, where some cannot be."""
-    places: dict[int, _Place] = {}
+def _find_weights(model: nn.Module, load: bool) -> list[_Weight]:
+    """Return the weights to move; ValueError with all modules that a store cannot serve."""
+    weights: dict[int, _Weight] = {}
     refused = []
-    left = []
+    unchanged = []
     for path, module in model.named_modules():
         if not isinstance(module, nn.Embedding | nn.EmbeddingBag):
             if _was_embedding(module):
-                refused.append(f"{path!r}: it is scripted or quantised; convert it before that")
-        elif not _only_looks_up(module):
-            left.append(f"{path!r} (a {type(module).__qualname__})")
+                refused.append(f"{path!r}: scripted or quantised; convert the model before that")
+        elif not _is_plain_lookup(module):
+            unchanged.append(f"{path!r} (a {type(module).__qualname__})")
         elif reason := _refusal(module, load):
             refused.append(f"{path!r}: {reason}")
         else:
-            place = places.setdefault(id(module.weight), _Place(module.weight))
-            place.modules.append(module)
-            place.paths.append(path)
+            weight = weights.setdefault(id(module.weight), _Weight(module.weight))
+            weight.modules.append(module)
+            weight.paths.append(path)
     if refused:
         raise ValueError("cannot convert module " + "; ".join(refused))
-    if left:
+    if unchanged:
         warnings.warn(
-            f"not converted, as they redefine what a lookup does: {', '.join(left)}", stacklevel=3
+            f"not converted, because they redefine the lookup: {', '.join(unchanged)}",
+            stacklevel=3,
         )
-    return list(places.values())
+    return list(weights.values())
 
 
 def _was_embedding(module: nn.Module) -> bool:
     kind = type(module)
-    quantised = kind.__module__.startswith("torch.ao.nn.quantized")
-    if not (quantised or isinstance(module, torch.jit.ScriptModule)):
+    is_quantised = kind.__module__.startswith("torch.ao.nn.quantized")
+    if not (is_quantised or isinstance(module, torch.jit.ScriptModule)):
         return False
     name = getattr(module, "original_name", kind.__name__)
     return name in ("Embedding", "EmbeddingBag") and hasattr(module, "num_embeddings")
 
 
-def _only_looks_up(module: nn.Module) -> bool:
-    """Whether a module does what its class in torch.nn does."""
+def _is_plain_lookup(module: nn.Module) -> bool:
+    """Return whether a module behaves as its class in torch.nn."""
     if "forward" in vars(module):
         return False
     own = {key for kind in type(module).__mro__ if _is_subclass(kind) for key in vars(kind)}
@@ -195,17 +200,17 @@ def _only_looks_up(module: nn.Module) -> bool:
 
 
 def _is_subclass(kind: type) -> bool:
-    """Whether a class is neither torch's embedding nor one that it is made of."""
+    """Return whether a class is neither torch's embedding nor one of its bases."""
     return kind not in nn.Embedding.__mro__ and kind not in nn.EmbeddingBag.__mro__
 
 
 def _refusal(module: nn.Embedding | nn.EmbeddingBag, load: bool) -> str | None:
-    """Return why a module cannot be served, if it cannot."""
+    """Return the reason why a store cannot serve a module, or None."""
     if set(module._parameters) != {"weight"} or module._buffers or module._modules:
         names = ", ".join([*module._parameters, *module._buffers, *module._modules])
-        return f"it holds {names}, expected a weight of its own and nothing else"
+        return f"expected a weight and nothing else, got {names}"
     if module.max_norm is not None:
-        return f"max_norm is {module.max_norm}, expected None: lookups do not change rows"
+        return f"max_norm: lookups do not change rows; expected None, got {module.max_norm}"
     try:
         (check_loadable if load else check_rows)(module.weight)
     except ValueError as error:
@@ -213,47 +218,46 @@ def _refusal(module: nn.Embedding | nn.EmbeddingBag, load: bool) -> str | None:
     return None
 
 
-def _name(places: Sequence[_Place], prefix: str, names: Mapping[str, str]) -> None:
-    """Give each place the name of its table."""
-    known = {path for place in places for path in place.paths}
+def _name_tables(weights: Sequence[_Weight], prefix: str, names: Mapping[str, str]) -> None:
+    known = {path for weight in weights for path in weight.paths}
     if unknown := sorted(names.keys() - known):
-        raise ValueError(f"names has {unknown}, expected paths of embeddings: {sorted(known)}")
-    for place in places:
-        named = [names[path] for path in place.paths if path in names]
-        place.table = named[0] if named else prefix + place.paths[0] or "embedding"
+        raise ValueError(f"names: expected paths of embeddings, {sorted(known)}, got {unknown}")
+    for weight in weights:
+        chosen = [names[path] for path in weight.paths if path in names]
+        weight.table = chosen[0] if chosen else prefix + weight.paths[0] or "embedding"
 
 
-def _check_tables(places: Sequence[_Place], store: TieredStore, load: bool) -> None:
-    """Raise ValueError where the tables to be made or served cannot be."""
+def _check_tables(weights: Sequence[_Weight], store: TieredStore, load: bool) -> None:
+    """Raise ValueError if the tables cannot be created or, without `load`, used."""
     tables = store.tables
     taken = set(tables)
-    for place in places:
-        name = place.table
+    for weight in weights:
+        name = weight.table
         if not load:
             if name not in tables:
                 raise ValueError(
-                    f"module {place.paths[0]!r} has no table {name!r} in the store, which has: "
+                    f"module {weight.paths[0]!r}: expected a table {name!r} in the store, got "
                     f"{', '.join(tables) or 'none'}"
                 )
-            rows, dim = place.weight.shape
-            existing_table(store, name, (rows, dim), place.weight.dtype)
+            rows, dim = weight.tensor.shape
+            existing_table(store, name, (rows, dim), weight.tensor.dtype)
         elif name in taken:
             raise ValueError(
-                f"module {place.paths[0]!r} needs a table {name!r}, of which there is one already; "
-                "pass names= or prefix=, or load=False to serve the store's as it stands"
+                f"module {weight.paths[0]!r}: the name {name!r} of its table is taken; pass names= "
+                "or prefix=, or load=False to use the store's tables unchanged"
             )
         elif not 1 <= len(name.encode()) <= _MAX_NAME_BYTES:
             raise ValueError(
-                f"table name {name!r} has {len(name.encode())} bytes, expected 1 to "
-                f"{_MAX_NAME_BYTES}; pass names="
+                f"table {name!r}: expected a name of 1 to {_MAX_NAME_BYTES} bytes, got "
+                f"{len(name.encode())} bytes; pass names="
             )
         taken.add(name)
 
 
-def _tiered(
+def _replacement(
     module: nn.Embedding | nn.EmbeddingBag, store: TieredStore, table: str
 ) -> TieredEmbedding | TieredEmbeddingBag:
-    """Make the module that takes another one's place."""
+    """Return the module on a table that replaces a module of torch."""
     rows, dim = module.weight.shape
     shared: dict[str, Any] = {
         "padding_idx": module.padding_idx,
@@ -278,27 +282,36 @@ def _tiered(
     return new
 
 
-def _keyed(model: nn.Module, swaps: Mapping[int, nn.Module]) -> dict[int, nn.Module]:
-    """Make what takes the places of torchrec's collections, of the modules on their tables."""
-    made: dict[int, nn.Module] = {}
+def _collection_replacements(
+    model: nn.Module, replacements: Mapping[int, nn.Module]
+) -> dict[int, nn.Module]:
+    """Return the replacements of torchrec's collections, given those of their bags."""
+    collections: dict[int, nn.Module] = {}
     for module in model.modules():
-        if is_collection(module):
-            collection: Any = module
-            bags = [swaps.get(id(bag)) for bag in collection.embedding_bags.values()]
-            own = [bag for bag in bags if isinstance(bag, TieredEmbeddingBag)]
-            if len(own) == len(bags) and can_be_one_call(collection):
-                new = KeyedCollection(collection, own)
-                _take_over(new, module)
-                made[id(module)] = new
-    return made
+        if not is_collection(module):
+            continue
+        old: Any = module
+        bags = {name: replacements.get(id(bag)) for name, bag in old.embedding_bags.items()}
+        tiered = {name: bag for name, bag in bags.items() if isinstance(bag, TieredEmbeddingBag)}
+        if len(tiered) == len(bags) and is_one_call(old):
+            configs = list(old.embedding_bag_configs())
+            new = TieredEmbeddingBagCollection(
+                tiered,
+                old.is_weighted(),
+                feature_names=[config.feature_names for config in configs],
+            )
+            new._configs = configs
+            _take_over(new, module)
+            collections[id(module)] = new
+    return collections
 
 
-def _take_over(new: nn.Module, module: nn.Module) -> None:
-    """Give a module the training flag, the hooks and the attributes of the one it replaces."""
+def _take_over(new: nn.Module, old: nn.Module) -> None:
+    """Copy the training flag, the hooks and the attributes of the old module."""
     vars(new).update(
         {
             key: value
-            for key, value in vars(module).items()
+            for key, value in vars(old).items()
             if (key not in vars(new) or key.startswith(_KEPT)) and key not in _DROPPED
         }
     )

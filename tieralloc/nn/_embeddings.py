@@ -1,135 +1,69 @@
-"""The modules on one table: an embedding, and bags of embeddings."""
+"""`torch.nn.Embedding` and `torch.nn.EmbeddingBag` on a table of a store."""
 
 from __future__ import annotations
 
-from itertools import count
-from typing import Any, NoReturn
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from tieralloc.nn._modules import TableModule
+from tieralloc.nn._tables import check_loadable
 from tieralloc.nn._tensors import (
-    DTYPES,
     MODES,
-    bags_of,
-    chunks_of,
-    empty,
-    integers_of,
-    outside_graphs,
+    check_bags,
+    empty_rows,
+    integer_array,
     refuse_gradients,
+    run_eagerly,
 )
 from tieralloc.store import TieredStore
-from tieralloc.table import Table
 
 
-class TieredModule(nn.Module):
-    """What a module without parameters, tied to an open store, cannot do."""
-
-    def requires_grad_(self, requires_grad: bool = True) -> Any:
-        """Raise RuntimeError where gradients are asked for; there are no parameters."""
-        if requires_grad:
-            refuse_gradients(f"requires_grad_() of a {type(self).__name__}")
-        return self
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(
-            f"a {type(self).__name__} cannot be copied or pickled: its rows are in a store, which "
-            "is open in this process only; open the store's file and build the module on it there"
-        )
-
-
-class _TableModule(TieredModule):
-    """A module on one table."""
-
-    def __init__(
-        self,
-        num_embeddings: int,
-        embedding_dim: int,
-        *,
-        padding_idx: int | None,
-        max_norm: float | None,
-        norm_type: float,
-        scale_grad_by_freq: bool,
-        sparse: bool,
-        weight: Tensor | None,
-        device: torch.device | str | None,
-        dtype: torch.dtype | None,
-        store: TieredStore,
-        name: str | None,
-    ) -> None:
-        super().__init__()
-        if max_norm is not None:
-            raise ValueError(f"max_norm is {max_norm}, expected None: lookups do not change rows")
-        if device is not None and torch.device(device).type != "cpu":
-            raise ValueError(f"device is {device}, expected cpu: rows are served from there")
-        if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise ValueError(
-                f"padding_idx is {padding_idx}, expected None or a row of {num_embeddings}, from "
-                "the end where negative"
-            )
-        self.num_embeddings = num_embeddings
-        self.embedding_dim = embedding_dim
-        self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
-        self.max_norm = max_norm
-        self.norm_type = norm_type
-        self.scale_grad_by_freq = scale_grad_by_freq
-        self.sparse = sparse
-        self.table = _table(store, name, (num_embeddings, embedding_dim), weight, dtype)
-        self.dtype = dtype_of(self.table)
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "weight":
-            # Reading all rows of a table larger than memory is never what a caller wants.
-            raise AttributeError(
-                f"a {type(self).__name__} has no weight: its rows are in a store; read them with "
-                "table.lookup(indices) and write them with table.update(indices, values)"
-            )
-        return super().__getattr__(name)
-
-    def _described(self, *options: str) -> str:
-        shown = [f"{self.num_embeddings}, {self.embedding_dim}", *options]
-        if self.padding_idx is not None:
-            shown.append(f"padding_idx={self.padding_idx}")
-        return ", ".join([*shown, f"dtype={self.dtype}", f"table={self.table.name!r}"])
-
-
-class TieredEmbedding(_TableModule):
+class TieredEmbedding(TableModule):
     """`torch.nn.Embedding` on a table of a store.
 
     Parameters
     ----------
     num_embeddings, embedding_dim
-        Rows of the table, and elements of each.
+        Number of rows of the table, and of elements per row.
     padding_idx : int, optional
-        Without effect: the row is looked up as it is stored.
+        No effect in inference: a lookup returns the stored row.
     max_norm
         Must be None: lookups do not change rows.
     norm_type, scale_grad_by_freq, sparse
-        Without effect: they are about training.
+        No effect in inference.
     device
         None or the CPU.
     dtype : torch.dtype, optional
-        float32, float16, bfloat16 or float64: that of the table, where there is one already, else
-        torch's default.
+        float32, float16, bfloat16 or float64. Default: the dtype of the existing table, or torch's
+        default dtype for a new table.
     store : TieredStore
     name : str, optional
-        The table's. Where the store has that table, the module serves it as it stands; else it is
-        made, all zero or with the rows of `_weight`. By default a new one with a name of its own.
+        Name of the table. If the store has this table, the module uses it unchanged. Otherwise the
+        module creates it, with the rows of `_weight` or all zero. Default: a new table with an
+        unused name.
 
     Attributes
     ----------
     table : Table
     dtype : torch.dtype
-        Of its rows and of what `forward` returns.
+        Dtype of the rows and of results.
 
     Raises
     ------
     ValueError, TypeError
-        For arguments that make no sense or do not fit the table.
+        For invalid arguments, or arguments that do not match the existing table.
     RuntimeError
-        For ``_freeze=False``: it serves inference only.
+        For ``_freeze=False``: modules are for inference only.
     OSError
-        Where the store's file cannot grow. Where rows cannot be written, the table is made by then.
+        If the store's file cannot grow, or rows cannot be written; in the second case the new
+        table exists.
+
+    Examples
+    --------
+    >>> store = TieredStore("embedding.tier", fast_bytes="4MiB")
+    >>> items = TieredEmbedding(1000, 16, store=store, name="item")
+    >>> items(torch.tensor([[1, 2, 3]])).shape
+    torch.Size([1, 3, 16])
     """
 
     def __init__(
@@ -150,7 +84,7 @@ class TieredEmbedding(_TableModule):
         name: str | None = None,
     ) -> None:
         if not _freeze:
-            refuse_gradients("freeze=False")
+            refuse_gradients("freeze=False requests gradients")
         super().__init__(
             num_embeddings,
             embedding_dim,
@@ -180,18 +114,18 @@ class TieredEmbedding(_TableModule):
         store: TieredStore,
         name: str | None = None,
     ) -> TieredEmbedding:
-        """Make a module whose new table holds the rows of a tensor.
+        """Create a module on a new table with the rows of a tensor.
 
         Parameters
         ----------
         embeddings : (num_embeddings, embedding_dim) tensor
         freeze, padding_idx, max_norm, norm_type, scale_grad_by_freq, sparse, store, name
-            As for the class; `freeze` must be True.
+            Arguments of the class; `freeze` must be True.
 
         Raises
         ------
         ValueError, TypeError, RuntimeError, OSError
-            As for the class, and where the store has a table of that name.
+            As for the class; ValueError if the store already has a table `name`.
         """
         check_loadable(embeddings)
         rows, dim = embeddings.shape
@@ -210,7 +144,7 @@ class TieredEmbedding(_TableModule):
         )
 
     def forward(self, input: Tensor) -> Tensor:
-        """Look rows up.
+        """Return the rows of the indices.
 
         Parameters
         ----------
@@ -225,62 +159,71 @@ class TieredEmbedding(_TableModule):
         IndexError
             For an index out of range.
         ValueError, TypeError
-            For an input of another type or device, or a closed store.
+            For an input of another dtype or device, or a closed store.
         OSError
-            Where a row cannot be read.
+            If a row cannot be read.
         """
-        return outside_graphs(self._lookup, input)
+        return run_eagerly(self._lookup, input)
 
     def _lookup(self, input: Tensor) -> Tensor:
-        indices = integers_of(input, "input")
-        result, out = empty((*indices.shape, self.embedding_dim), self.dtype)
+        indices = integer_array(input, "input")
+        result, out = empty_rows((*indices.shape, self.embedding_dim), self.dtype)
         self.table.lookup(indices.reshape(-1), out.reshape(indices.size, self.embedding_dim))
         return result
 
     def extra_repr(self) -> str:
-        """Describe the module in a line."""
-        return self._described()
+        """Return the module's arguments in one line."""
+        return self._describe()
 
 
-class TieredEmbeddingBag(_TableModule):
+class TieredEmbeddingBag(TableModule):
     """`torch.nn.EmbeddingBag` on a table of a store.
 
     Parameters
     ----------
     num_embeddings, embedding_dim
-        Rows of the table, and elements of each.
+        Number of rows of the table, and of elements per row.
     max_norm
         Must be None: lookups do not change rows.
     norm_type, scale_grad_by_freq, sparse
-        Without effect: they are about training.
+        No effect in inference.
     mode : {"mean", "sum", "max"}
-        How a bag is pooled; an empty one gives zeros.
+        Pooling mode; an empty bag gives zeros.
     include_last_offset : bool
-        Whether offsets hold the end of the last bag.
+        Whether offsets include the end of the last bag.
     padding_idx : int, optional
-        A row that bags leave out, from the end where negative.
+        A row that bags skip, counted from the end if negative.
     device
         None or the CPU.
     dtype : torch.dtype, optional
-        float32, float16, bfloat16 or float64: that of the table, where there is one already, else
-        torch's default.
+        float32, float16, bfloat16 or float64. Default: the dtype of the existing table, or torch's
+        default dtype for a new table.
     store : TieredStore
     name : str, optional
-        The table's. Where the store has that table, the module serves it as it stands; else it is
-        made, all zero or with the rows of `_weight`. By default a new one with a name of its own.
+        Name of the table. If the store has this table, the module uses it unchanged. Otherwise the
+        module creates it, with the rows of `_weight` or all zero. Default: a new table with an
+        unused name.
 
     Attributes
     ----------
     table : Table
     dtype : torch.dtype
-        Of its rows and of what `forward` returns.
+        Dtype of the rows and of results.
 
     Raises
     ------
     ValueError, TypeError
-        For arguments that make no sense or do not fit the table.
+        For invalid arguments, or arguments that do not match the existing table.
     OSError
-        Where the store's file cannot grow. Where rows cannot be written, the table is made by then.
+        If the store's file cannot grow, or rows cannot be written; in the second case the new
+        table exists.
+
+    Examples
+    --------
+    >>> store = TieredStore("bag.tier", fast_bytes="4MiB")
+    >>> items = TieredEmbeddingBag(1000, 16, store=store, name="item")
+    >>> items(torch.tensor([1, 2, 3]), torch.tensor([0, 2])).shape
+    torch.Size([2, 16])
     """
 
     def __init__(
@@ -302,7 +245,7 @@ class TieredEmbeddingBag(_TableModule):
         name: str | None = None,
     ) -> None:
         if mode not in MODES:
-            raise ValueError(f"mode is {mode!r}, expected one of {', '.join(map(repr, MODES))}")
+            raise ValueError(f"mode: expected one of {', '.join(map(repr, MODES))}, got {mode!r}")
         super().__init__(
             num_embeddings,
             embedding_dim,
@@ -336,26 +279,26 @@ class TieredEmbeddingBag(_TableModule):
         store: TieredStore,
         name: str | None = None,
     ) -> TieredEmbeddingBag:
-        """Make a module whose new table holds the rows of a tensor.
+        """Create a module on a new table with the rows of a tensor.
 
         Parameters
         ----------
         embeddings : (num_embeddings, embedding_dim) tensor
         freeze : bool
-            Must be True: it serves inference only.
+            Must be True: modules are for inference only.
         max_norm, norm_type, scale_grad_by_freq, mode, sparse, include_last_offset, padding_idx, \
         store, name
-            As for the class.
+            Arguments of the class.
 
         Raises
         ------
         RuntimeError
             For ``freeze=False``.
         ValueError, TypeError, OSError
-            As for the class, and where the store has a table of that name.
+            As for the class; ValueError if the store already has a table `name`.
         """
         if not freeze:
-            refuse_gradients("freeze=False")
+            refuse_gradients("freeze=False requests gradients")
         check_loadable(embeddings)
         rows, dim = embeddings.shape
         return cls(
@@ -379,18 +322,18 @@ class TieredEmbeddingBag(_TableModule):
         offsets: Tensor | None = None,
         per_sample_weights: Tensor | None = None,
     ) -> Tensor:
-        """Pool bags of rows.
+        """Return one pooled vector per bag.
 
         Parameters
         ----------
-        input : (nnz,) or (B, N) tensor of int32 or int64
-            Rows of all bags, one bag after the other, or bags of N rows each.
+        input : (nnz,) or (B, N) tensor of int32 or int64, or nested tensor
+            The rows of all bags, bag after bag, or B bags of N rows each.
         offsets : (B,) or (B + 1,) tensor of int32 or int64, optional
-            With one-dimensional input only: where each bag begins and, with `include_last_offset`,
-            where the last one ends.
-        per_sample_weights : tensor of the input's shape, optional
-            Of the module's dtype (or float32, for 16-bit rows): what each row is multiplied with;
-            mode "sum" only.
+            For one-dimensional input only: the start of each bag and, with `include_last_offset`,
+            the end of the last bag.
+        per_sample_weights : tensor of the shape of `input`, optional
+            Factors of the rows, of the module's dtype (for 16-bit rows also float32); mode "sum"
+            only.
 
         Returns
         -------
@@ -401,108 +344,46 @@ class TieredEmbeddingBag(_TableModule):
         IndexError
             For an index out of range.
         ValueError, TypeError
-            For wrong shapes, types or devices, offsets that do not ascend from 0 within the input,
-            or a closed store.
+            For invalid shapes, dtypes or devices, offsets that do not ascend from 0 within the
+            input, or a closed store.
+        NotImplementedError
+            For weights in another mode than "sum", as in torch.
         RuntimeError
-            Where the gradient of the weights is asked for.
+            If the gradient of the weights is requested.
         OSError
-            Where a row cannot be read.
+            If a row cannot be read.
         """
-        return outside_graphs(self._pool, input, offsets, per_sample_weights)
-
-    def _pool(
-        self, input: Tensor, offsets: Tensor | None, per_sample_weights: Tensor | None
-    ) -> Tensor:
-        bags = bags_of(
-            input, offsets, per_sample_weights, self.dtype, has_end=self.include_last_offset
+        return run_eagerly(
+            self._embedding_bag, input, offsets, per_sample_weights, self.include_last_offset
         )
-        result, out = empty((bags.number, self.embedding_dim), self.dtype)
+
+    def _embedding_bag(
+        self,
+        input: Tensor,
+        offsets: Tensor | None,
+        per_sample_weights: Tensor | None,
+        include_last_offset: bool,
+    ) -> Tensor:
+        bags = check_bags(
+            input,
+            offsets,
+            per_sample_weights,
+            dtype=self.dtype,
+            mode=self.mode,
+            include_last_offset=include_last_offset,
+        )
+        result, out = empty_rows((bags.num_bags, self.embedding_dim), self.dtype)
         self.table.embedding_bag(
             bags.indices,
             bags.offsets,
-            self.mode,
-            bags.weights,
-            bags.has_end,
-            self.padding_idx,
+            mode=self.mode,
+            per_sample_weights=bags.weights,
+            include_last_offset=bags.include_last_offset,
+            padding_idx=self.padding_idx,
             out=out,
         )
         return result
 
     def extra_repr(self) -> str:
-        """Describe the module in a line."""
-        return self._described(f"mode={self.mode!r}")
-
-
-def dtype_of(table: Table) -> torch.dtype:
-    """Return torch's type of a table's rows."""
-    return next(dtype for dtype, name in DTYPES.items() if name == table.dtype)
-
-
-def check_rows(weight: Tensor) -> None:
-    """Raise ValueError, saying why, for a tensor of rows that no table can hold."""
-    name_of(weight.dtype)
-    # Subclasses, such as quantised ones, may have their values elsewhere.
-    if type(weight) not in (Tensor, nn.Parameter) or weight.layout is not torch.strided:
-        raise ValueError(
-            f"rows are a {type(weight).__name__} of {weight.layout}, expected a dense Tensor"
-        )
-    if weight.dim() != 2 or weight.numel() == 0:
-        raise ValueError(
-            f"rows have shape {tuple(weight.shape)}, expected (num_embeddings, embedding_dim), "
-            "both above 0"
-        )
-
-
-def check_loadable(weight: Tensor) -> None:
-    """Raise ValueError, saying why, for a tensor that cannot be loaded into a table."""
-    check_rows(weight)
-    if weight.device.type != "cpu":
-        raise ValueError(f"rows are on {weight.device}, expected them on cpu")
-
-
-def name_of(dtype: torch.dtype) -> str:
-    """Return the store's name of a type of rows; ValueError for one that it does not have."""
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype is {dtype}, expected torch.{', torch.'.join(DTYPES.values())}")
-    return DTYPES[dtype]
-
-
-def existing_table(
-    store: TieredStore, name: str, shape: tuple[int, int], dtype: torch.dtype | None
-) -> Table:
-    """Return a table of the store; ValueError where it is not of this shape and type."""
-    table = store.table(name)
-    found = (table.num_embeddings, table.embedding_dim)
-    if found != shape:
-        raise ValueError(f"table {name!r} of the store is {found}, expected {shape}")
-    if dtype is not None and name_of(dtype) != table.dtype:
-        raise ValueError(f"table {name!r} of the store is of {table.dtype}, expected {dtype}")
-    return table
-
-
-def _table(
-    store: TieredStore,
-    name: str | None,
-    shape: tuple[int, int],
-    weight: Tensor | None,
-    dtype: torch.dtype | None,
-) -> Table:
-    """Return the store's table of this name, or a new one."""
-    if not isinstance(store, TieredStore):
-        raise TypeError(f"store is of type {type(store).__name__}, expected TieredStore")
-    if weight is not None:
-        check_loadable(weight)
-        if tuple(weight.shape) != shape:
-            raise ValueError(f"rows have shape {tuple(weight.shape)}, expected {shape}")
-        dtype = weight.dtype  # as torch has it
-    tables = store.tables
-    if name is None:
-        name = next(free for n in count(len(tables)) if (free := f"table{n}") not in tables)
-    if name in tables:
-        if weight is not None:
-            raise ValueError(f"the store has a table {name!r} already; its rows would be lost")
-        return existing_table(store, name, shape, dtype)
-    table = store.create_table(name, *shape, name_of(dtype or torch.get_default_dtype()))
-    if weight is not None:
-        table.load(chunks_of(weight))
-    return table
+        """Return the module's arguments in one line."""
+        return self._describe(f"mode={self.mode!r}")

@@ -1,4 +1,4 @@
-"""torch's tensors as arrays on the same memory, and the bags of a call among them."""
+"""torch tensors as NumPy arrays on the same memory, and the checked arguments of a bag call."""
 
 from __future__ import annotations
 
@@ -23,126 +23,185 @@ _INTEGERS = (torch.int32, torch.int64)
 _CHUNK_BYTES = 16 << 20
 
 
-def memory_of(tensor: Tensor) -> NDArray[Any]:
-    """Lend a tensor of rows as an array; bfloat16, which NumPy lacks, as the uint16 of its bits."""
-    if tensor.dtype is torch.bfloat16:
-        return tensor.view(torch.int16).numpy().view(np.uint16)
-    return tensor.numpy()
+def row_array(rows: Tensor) -> NDArray[Any]:
+    """Return rows as an array on the same memory; bfloat16, unknown to NumPy, as uint16 bits."""
+    if rows.dtype is torch.bfloat16:
+        return rows.view(torch.int16).numpy().view(np.uint16)
+    return rows.numpy()
 
 
-def empty(shape: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, NDArray[Any]]:
-    """Make a tensor for a result; return it and the same memory as an array."""
-    # Said to be on the CPU, whatever torch's default device is.
+def empty_rows(shape: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, NDArray[Any]]:
+    """Return a new tensor for results, and the same memory as an array."""
+    # The device is explicit because torch's default device may be another one.
     result = torch.empty(shape, dtype=dtype, device="cpu")
-    return result, memory_of(result)
+    return result, row_array(result)
 
 
-def chunks_of(weight: Tensor) -> Iterator[NDArray[Any]]:
-    """Lend the rows of a tensor some MiB at a time: only what is not contiguous gets copied."""
+def row_chunks(weight: Tensor) -> Iterator[NDArray[Any]]:
+    """Yield the rows of a tensor some MiB at a time; only strided tensors are copied."""
     row_bytes = weight.shape[1] * weight.element_size()
     for rows in torch.split(weight.detach(), max(1, _CHUNK_BYTES // row_bytes)):
-        yield memory_of(rows)
+        yield row_array(rows)
 
 
-def integers_of(tensor: Tensor, what: str) -> NDArray[Any]:
-    """Lend indices or offsets as an array."""
-    _check(tensor, what, _INTEGERS)
+def integer_array(tensor: Tensor, name: str) -> NDArray[Any]:
+    """Return indices or offsets as an array on the same memory."""
+    _check_tensor(tensor, name, _INTEGERS)
     return tensor.numpy()
 
 
-def weights_of(tensor: Tensor, dtype: torch.dtype) -> NDArray[Any]:
-    """Lend per-sample weights for rows of this dtype as an array; 16-bit ones are widened."""
-    narrow = dtype.itemsize == 2
-    _check(tensor, "per_sample_weights", (dtype, torch.float32) if narrow else (dtype,))
+def _weight_array(tensor: Tensor, dtype: torch.dtype) -> NDArray[Any]:
+    """Return per-sample weights for rows of `dtype`; 16-bit weights are widened into a copy."""
+    is_narrow = dtype.itemsize == 2
+    _check_tensor(tensor, "per_sample_weights", (dtype, torch.float32) if is_narrow else (dtype,))
     if tensor.requires_grad and torch.is_grad_enabled():
-        refuse_gradients("per_sample_weights that require one")
+        refuse_gradients("per_sample_weights require a gradient")
     tensor = tensor.detach()
-    return (tensor.float() if narrow else tensor).numpy()
+    return (tensor.float() if is_narrow else tensor).numpy()
 
 
-def _check(tensor: Tensor, what: str, dtypes: Sequence[torch.dtype]) -> None:
+def _check_tensor(tensor: Tensor, name: str, dtypes: Sequence[torch.dtype]) -> None:
+    expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
     if not isinstance(tensor, Tensor):
-        raise TypeError(f"{what}: got {type(tensor).__name__}, expected {_tensor_of(dtypes)}")
+        raise TypeError(
+            f"{name}: expected a tensor of {expected}, got an object of type "
+            f"{type(tensor).__name__}"
+        )
     if tensor.dtype not in dtypes or tensor.layout is not torch.strided:
         raise TypeError(
-            f"{what}: got a tensor of {tensor.dtype}, {tensor.layout}, expected "
-            f"{_tensor_of(dtypes)}, strided"
+            f"{name}: expected a strided tensor of {expected}, got a tensor of {tensor.dtype}, "
+            f"{tensor.layout}"
         )
     if not tensor.is_cpu:
-        raise ValueError(f"{what}: got a tensor on {tensor.device}, expected one on cpu")
+        raise ValueError(f"{name}: expected a tensor on cpu, got one on {tensor.device}")
 
 
-def _tensor_of(dtypes: Sequence[torch.dtype]) -> str:
-    return "a tensor of " + " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-
-
-def refuse_gradients(what: str) -> NoReturn:
-    """Raise the error of a caller who asks for gradients."""
+def refuse_gradients(problem: str) -> NoReturn:
+    """Raise the RuntimeError for a caller that requests gradients."""
     raise RuntimeError(
-        f"a gradient was asked for ({what}), but tiered modules serve inference only; "
-        "call under torch.no_grad() or torch.inference_mode(), or detach what requires one"
+        f"{problem}; tiered modules are for inference only: call them under torch.no_grad() or "
+        "torch.inference_mode(), or detach the tensors that require gradients"
     )
 
 
 class Bags(NamedTuple):
-    """What `torch.nn.EmbeddingBag.forward` takes, in one dimension, as arrays."""
+    """The checked arguments of a bag call, as one-dimensional arrays."""
 
     indices: NDArray[Any]
     offsets: NDArray[Any]
     weights: NDArray[Any] | None
-    has_end: bool  # whether offsets hold the end of the last bag
+    include_last_offset: bool
 
     @property
-    def number(self) -> int:
-        """Bags there are."""
-        return max(0, self.offsets.size - self.has_end)
+    def num_bags(self) -> int:
+        """Number of bags."""
+        return max(0, self.offsets.size - self.include_last_offset)
 
 
-def bags_of(
-    input: Tensor,
+def check_bags(
+    indices: Tensor,
     offsets: Tensor | None,
     weights: Tensor | None,
-    dtype: torch.dtype,
     *,
-    has_end: bool,
+    dtype: torch.dtype,
+    mode: str,
+    include_last_offset: bool,
+    name: str = "input",
 ) -> Bags:
-    """Check and lend a call's tensors, nested ones too; `dtype` is that of the rows."""
-    if isinstance(input, Tensor) and input.is_nested:
-        nested: Any = input
-        values = weights.values() if weights is not None and weights.is_nested else weights
-        return bags_of(nested.values(), nested.offsets(), values, dtype, has_end=True)
-    indices = integers_of(input, "input")
-    factors = None if weights is None else weights_of(weights, dtype)
-    if factors is not None and factors.shape != indices.shape:
-        raise ValueError(
-            f"per_sample_weights have shape {factors.shape}, expected that of the input, "
-            f"{indices.shape}"
+    """Check the tensors that `torch.nn.EmbeddingBag.forward` accepts and return their arrays.
+
+    `dtype` is the dtype of the rows; `name` is the argument name of `indices` in errors.
+    """
+    if weights is not None and mode != "sum":
+        raise NotImplementedError(
+            f"per_sample_weights: expected None in mode {mode!r}, got weights; only mode 'sum' "
+            "supports them"
         )
-    if indices.ndim == 2:
+    if isinstance(indices, Tensor) and indices.is_nested:
+        nested: Any = indices
+        if weights is not None and not weights.is_nested:
+            raise ValueError(
+                f"per_sample_weights: expected a nested tensor, as {name}, got a dense one"
+            )
+        return check_bags(
+            nested.values(),
+            nested.offsets(),
+            weights if weights is None else weights.values(),
+            dtype=dtype,
+            mode=mode,
+            include_last_offset=True,
+            name=name,
+        )
+    rows = integer_array(indices, name)
+    factors = None if weights is None else _weight_array(weights, dtype)
+    if factors is not None and factors.shape != rows.shape:
+        raise ValueError(
+            f"per_sample_weights: expected the shape of {name}, {rows.shape}, got {factors.shape}"
+        )
+    if rows.ndim == 2:
         if offsets is not None:
-            raise ValueError("got offsets with two-dimensional input, expected None: a line a bag")
-        lines, length = indices.shape
-        starts, has_end = np.arange(lines) * length, False
-    elif indices.ndim != 1:
-        raise ValueError(f"input has shape {indices.shape}, expected one or two dimensions")
+            raise ValueError(f"offsets: expected None with two-dimensional {name}, got offsets")
+        num_bags, length = rows.shape
+        starts, include_last_offset = np.arange(num_bags) * length, False
+    elif rows.ndim != 1:
+        raise ValueError(f"{name}: expected one or two dimensions, got shape {rows.shape}")
     elif offsets is None:
-        raise ValueError(
-            "got no offsets with one-dimensional input, expected where each bag begins"
-        )
+        raise ValueError(f"offsets: expected the start of each bag in {name}, got None")
     else:
-        starts = integers_of(offsets, "offsets")
+        starts = integer_array(offsets, "offsets")
         if starts.ndim != 1:
-            raise ValueError(f"offsets have shape {starts.shape}, expected one dimension")
-        if has_end and starts.size == 0:
-            raise ValueError("got no offsets, expected at least the end of the last bag")
+            raise ValueError(f"offsets: expected one dimension, got shape {starts.shape}")
+        if include_last_offset and starts.size == 0:
+            raise ValueError("offsets: expected at least the end of the last bag, got none")
     if factors is not None:
         factors = factors.reshape(-1)
-    return Bags(indices.reshape(-1), starts, factors, has_end)
+    return Bags(rows.reshape(-1), starts, factors, include_last_offset)
 
 
-def outside_graphs(function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """Call a function that torch.compile must not look into."""
-    # Not a decorator: that would import the compiler, which takes seconds, where nothing needs it.
+def concatenate_bags(parts: Sequence[Bags], names: Sequence[str]) -> Bags:
+    """Return the bags of several features as one feature-major call."""
+    num_bags = parts[0].num_bags
+    indices, offsets, weights = [], [], []
+    total = 0
+    for bags, name in zip(parts, names, strict=True):
+        if bags.num_bags != num_bags:
+            raise ValueError(
+                f"feature {name!r}: expected {num_bags} bags, as in feature {names[0]!r}, got "
+                f"{bags.num_bags}"
+            )
+        end = _end_of_bags(bags, name) if num_bags else 0
+        indices.append(bags.indices[:end])
+        offsets.append(bags.offsets[:num_bags].astype(np.int64) + total)
+        if bags.weights is not None:
+            weights.append(bags.weights[:end])
+        total += end
+    if len(weights) not in (0, len(parts)):
+        raise ValueError(
+            f"per_sample_weights: expected weights for all {len(parts)} features or none, got "
+            f"weights for {len(weights)}"
+        )
+    return Bags(
+        np.concatenate(indices),
+        np.concatenate([*offsets, np.array([total])]),
+        np.concatenate(weights) if weights else None,
+        include_last_offset=True,
+    )
+
+
+def _end_of_bags(bags: Bags, name: str) -> int:
+    """Return the end of a feature's last bag; check offsets that concatenation hides."""
+    first, last = int(bags.offsets[0]), int(bags.offsets[-1])
+    size = bags.indices.size
+    if first != 0:
+        raise ValueError(f"feature {name!r}: expected offsets[0] to be 0, got {first}")
+    if not 0 <= last <= size:
+        raise ValueError(f"feature {name!r}: expected offsets[-1] from 0 to {size}, got {last}")
+    return last if bags.include_last_offset else size
+
+
+def run_eagerly(function: Callable[..., _Result], *arguments: Any) -> _Result:
+    """Call a function outside the graphs of torch.compile."""
+    # A decorator would import the compiler, which takes seconds, in programs that never compile.
     if torch.compiler.is_compiling():
         disable: Any = torch.compiler.disable
         result: _Result = disable(function)(*arguments)

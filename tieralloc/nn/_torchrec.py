@@ -1,141 +1,131 @@
-"""torchrec's EmbeddingBagCollection on a store, without a need for torchrec.
+"""The boundary to torchrec, which no module here imports until a call needs its types.
 
-Whoever has a module of torchrec's has imported it: its classes are looked up there.
+A program that has a module or a tensor of torchrec has imported torchrec.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tieralloc.nn._collection import TieredEmbeddingBagCollection
-from tieralloc.nn._embeddings import TieredEmbeddingBag
-
 _MODULES = "torchrec.modules.embedding_modules"
-_TENSORS = "torchrec.sparse.jagged_tensor"
+_JAGGED_METHODS = ("keys", "values", "offsets", "weights_or_none")
 
 
-class KeyedCollection(TieredEmbeddingBagCollection):
-    """What `convert` puts in the place of an ``EmbeddingBagCollection`` of torchrec's.
+class Feature(NamedTuple):
+    """One feature of a KeyedJaggedTensor; the offsets include the end of the last bag."""
 
-    Parameters
-    ----------
-    collection : torchrec.EmbeddingBagCollection
-        Whose place it takes. Its tables have one pooling.
-    bags : sequence of TieredEmbeddingBag
-        Of its tables, in their order.
+    values: Tensor
+    offsets: Tensor
+    weights: Tensor | None
 
-    Attributes
-    ----------
-    embedding_bags : torch.nn.ModuleDict
-        The modules on the tables, by the tables' names.
-    """
 
-    def __init__(self, collection: Any, bags: Sequence[TieredEmbeddingBag]) -> None:
-        configs = list(collection.embedding_bag_configs())
-        of_features = [
-            (name, bag)
-            for config, bag in zip(configs, bags, strict=True)
-            for name in config.feature_names
-        ]
-        super().__init__(
-            [bag for _, bag in of_features], feature_names=list(collection._embedding_names)
-        )
-        self.embedding_bags = nn.ModuleDict(dict(zip(collection.embedding_bags, bags, strict=True)))
-        self._configs = configs
-        self._weighted = bool(collection.is_weighted())
-        self._of_features = of_features
-        self._asked = [name for name, _ in of_features]
-        self._keyed_tensor: Any = vars(sys.modules[_TENSORS])["KeyedTensor"]
+def keyed_tensor_type() -> Any:
+    """Return torchrec's KeyedTensor."""
+    try:
+        from torchrec.sparse.jagged_tensor import KeyedTensor
+    except ImportError as error:
+        raise ImportError(
+            "TieredEmbeddingBagCollection.forward returns torchrec's KeyedTensor: pip install "
+            "torchrec fbgemm-gpu-cpu; without torchrec, call embedding_bag(indices, offsets)"
+        ) from error
+    return KeyedTensor
 
-    @property
-    def device(self) -> torch.device:
-        """Where results are: the CPU."""
-        return torch.device("cpu")
 
-    def embedding_bag_configs(self) -> list[Any]:
-        """Return the tables' configurations, torchrec's."""
-        return self._configs
+def is_jagged(features: Any) -> bool:
+    """Return whether an object has the methods of a KeyedJaggedTensor."""
+    return all(callable(getattr(features, method, None)) for method in _JAGGED_METHODS)
 
-    def is_weighted(self) -> bool:
-        """Whether it takes features with weights."""
-        return self._weighted
 
-    def forward(self, features: Any) -> Any:  # type: ignore[override]
-        """Pool the bags of all features, in one call to the store.
+def has_variable_batches(features: Any) -> bool:
+    """Return whether the features have batch sizes of their own."""
+    return bool(_call_if_present(features, "variable_stride_per_key"))
 
-        Parameters
-        ----------
-        features : torchrec.KeyedJaggedTensor
-            The features, of any order, and others beside them. They are read where they are if
-            they come in the order of the tables and nothing else does; else they are copied.
 
-        Returns
-        -------
-        torchrec.KeyedTensor
-            float32, (B, D).
+def inverse_indices(features: Any) -> tuple[list[str], Tensor] | None:
+    """Return for each key the sample of the feature that each sample of the result repeats."""
+    inverse: tuple[list[str], Tensor] | None = _call_if_present(features, "inverse_indices_or_none")
+    return inverse
 
-        Raises
-        ------
-        KeyError
-            For a feature that is not there.
-        IndexError, ValueError, TypeError, RuntimeError, OSError
-            As for `TieredEmbeddingBagCollection`.
-        """
-        inverse = features.inverse_indices_or_none()
-        if inverse is not None or features.variable_stride_per_key():
-            values = self._one_by_one(features, inverse)
-        elif list(features.keys()) == self._asked:
-            weights = features.weights() if self._weighted else None
-            values = super().forward(features.values(), features.offsets(), weights)
-        else:
-            found = features.to_dict()
-            parts = [found[name] for name in self._asked]
-            values = super().forward(
-                [part.values() for part in parts],
-                [part.offsets() for part in parts],
-                [part.weights() for part in parts] if self._weighted else None,
+
+def _call_if_present(features: Any, method: str) -> Any:
+    return getattr(features, method, lambda: None)()
+
+
+def select_features(features: Any, names: Sequence[str], weights: Tensor | None) -> list[Feature]:
+    """Return the named features of a KeyedJaggedTensor; KeyError for a missing one."""
+    keys, values, offsets = list(features.keys()), features.values(), features.offsets()
+    if has_variable_batches(features):
+        batch_sizes = list(features.stride_per_key())
+    else:
+        batch_sizes = [(len(offsets) - 1) // max(1, len(keys))] * len(keys)
+    starts = np.cumsum([0, *batch_sizes]).tolist()
+    places = {key: slice(starts[i], starts[i + 1] + 1) for i, key in enumerate(keys)}
+    selected = []
+    for name in names:
+        if name not in places:
+            raise KeyError(f"features: expected a feature {name!r}, got {keys}")
+        ends = offsets[places[name]]
+        span = slice(int(ends[0]), int(ends[-1]))
+        factors = None if weights is None else weights[span]
+        selected.append(Feature(values[span], ends - ends[0], factors))
+    return selected
+
+
+def bag_configs(
+    bags: Iterable[tuple[str, Any]], feature_names: Sequence[list[str]], mode: str
+) -> list[Any]:
+    """Return torchrec's EmbeddingBagConfig of each table; ValueError if torchrec has none."""
+    from torchrec.modules.embedding_configs import DataType, EmbeddingBagConfig, PoolingType
+
+    dtypes = {"float32": DataType.FP32, "float16": DataType.FP16, "bfloat16": DataType.BF16}
+    poolings = {"sum": PoolingType.SUM, "mean": PoolingType.MEAN}
+    configs = []
+    for (name, bag), features in zip(bags, feature_names, strict=True):
+        table = bag.table
+        if table.dtype not in dtypes or mode not in poolings:
+            raise ValueError(
+                f"table {name!r}: torchrec expects {', '.join(dtypes)} and mode 'sum' or 'mean', "
+                f"got {table.dtype} and mode {mode!r}"
             )
-        return self._keyed_tensor(
-            keys=self.feature_names, length_per_key=self.embedding_dims, values=values.float()
+        configs.append(
+            EmbeddingBagConfig(
+                name=name,
+                num_embeddings=table.num_embeddings,
+                embedding_dim=table.embedding_dim,
+                data_type=dtypes[table.dtype],
+                feature_names=list(features),
+                pooling=poolings[mode],
+            )
         )
-
-    def _one_by_one(self, features: Any, inverse: tuple[list[str], Tensor] | None) -> Tensor:
-        """Pool features whose batches differ in size; repeat a sample that stands for several."""
-        found = features.to_dict()
-        pooled = []
-        for name, bag in self._of_features:
-            part = found[name]
-            weights = part.weights() if self._weighted else None
-            pooled.append(bag(part.values(), part.offsets(), weights).float())
-        if inverse is not None:
-            lines = dict(zip(inverse[0], inverse[1], strict=True))
-            pooled = [
-                one.index_select(0, lines[name])
-                for name, one in zip(self._asked, pooled, strict=True)
-            ]
-        return torch.cat(pooled, dim=1)
+    return configs
 
 
 def is_collection(module: nn.Module) -> bool:
-    """Whether a module is torchrec's EmbeddingBagCollection and does what that does."""
+    """Return whether a module is an unmodified EmbeddingBagCollection of torchrec."""
     if _MODULES not in sys.modules or "forward" in vars(module):
         return False
     return type(module) is vars(sys.modules[_MODULES]).get("EmbeddingBagCollection")
 
 
-def can_be_one_call(collection: Any) -> bool:
-    """Whether the tables of a collection can be served in one call, with the same result."""
+def is_one_call(collection: Any) -> bool:
+    """Return whether one call to a store gives the same result as a collection of torchrec."""
     bags = list(collection.embedding_bags.values())
     dtypes = {bag.weight.dtype for bag in bags}
     if any(bag._forward_hooks or bag._forward_pre_hooks for bag in bags):
-        return False  # nobody would call them
+        return False  # one call for all bags would skip the hooks
     if collection.is_weighted() and dtypes != {torch.float32}:
-        return False  # torchrec narrows the weights to the rows' type, table by table
+        return False  # torchrec rounds the weights to the dtype of each table
+    if any(
+        len(set(config.feature_names)) != len(config.feature_names)
+        for config in collection.embedding_bag_configs()
+    ):
+        return False  # names would repeat in the result
     return len({bag.mode for bag in bags}) == 1 and (
         torch.float64 not in dtypes or len(dtypes) == 1
     )

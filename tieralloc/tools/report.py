@@ -146,49 +146,6 @@ def open_loop_table(records: Sequence[Record]) -> str:
     return align(lines, rule_after=1)
 
 
-def comparison_table(records: Sequence[Record]) -> str:
-    """Lay out what `compare` counted: a line for each policy, those of a capacity together."""
-    header = (
-        "policy|fast|on-demand|÷ lru|issued an access|coverage|accuracy|lateness|CPU µs an access"
-        "|state"
-    )
-    lines = [header.split("|")]
-    for record in sorted(records, key=lambda record: float(record["fast_fraction"])):
-        issued = record["prefetches_issued"]
-        shares = [record[name] if issued else None for name in ("coverage", "accuracy", "lateness")]
-        lines.append(
-            [
-                record["policy"],
-                percent(record["fast_fraction"]),
-                f"{record['on_demand_fetches']:,}",
-                _or_dash(record["to_lru"], lambda ratio: f"{ratio:.3f}"),
-                f"{issued / record['lookups']:.3f}" if issued else "-",
-                *(_or_dash(share, lambda part: f"{part:.1%}") for share in shares),
-                f"{record['cpu_us_per_access']:.3g}",
-                format_size(record["policy_bytes"]),
-            ]
-        )
-    return align(lines, rule_after=1)
-
-
-def comparison_conditions(record: Record) -> str:
-    """Say what the records of `compare` are, and what they were counted on."""
-    lag = record["prefetch_lag"]
-    arrives = f"{lag} accesses after it was asked for" if lag else "before the next access"
-    return align(
-        [
-            ["a row fetched ahead", f"is there {arrives}, and takes a place in the same fast tier"],
-            ["coverage", "misses that rows fetched ahead served ÷ these and those that remained"],
-            ["accuracy", "used ÷ issued"],
-            ["lateness", "asked for while in flight ÷ these and those used"],
-            ["CPU", "of a whole replay, one thread, eviction and models included"],
-            ["state", "what policies remember of rows, and their models; no vectors"],
-            ["machine", record["machine"]],
-        ],
-        numbers=False,
-    )
-
-
 def replay_conditions(record: Record) -> str:
     """Say what a replay ran with and on."""
     if record["batch_size"] == "row":

@@ -1,8 +1,14 @@
-"""The ``tieralloc`` command: runs a subcommand, and tells its failures in a line."""
+"""The ``tieralloc`` command: its parser, and failures as one line.
+
+Each subcommand is a module of this package with DESCRIPTION, EXAMPLES, `add_options` and
+`run`. Only the module of the subcommand that runs is imported.
+"""
 
 from __future__ import annotations
 
+import argparse
 import errno
+import importlib
 import os
 import signal
 import sys
@@ -12,11 +18,68 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from tieralloc.tools.cli.parser import BAD_INPUT, make_parser
-from tieralloc.tools.replay.callers import VerificationError
+from tieralloc import __version__
+from tieralloc.tools.replay.errors import VerificationError
 
 _FAILED = 1
+_BAD_INPUT = 2
 _INTERRUPTED = 128 + signal.SIGINT
+
+
+_DESCRIPTION = """\
+Embedding tables in two tiers: a file, and a small pool of DRAM in front of it.
+
+Start with `tieralloc demo`. Exit status: 0 done, 1 failed (disk, memory, a wrong vector),
+2 bad input, 130 interrupted."""
+
+#: The subcommands, and what ``tieralloc --help`` says of each.
+_COMMANDS = {
+    "demo": "see it work: no arguments needed",
+    "generate": "write a synthetic trace",
+    "simulate": "count a trace's misses, with no bytes behind them",
+    "train": "train a learned policy on a trace",
+    "replay": "serve a trace from real tiers and measure it",
+    "latency": "measure the memory of each NUMA node from each",
+    "doctor": "say what this machine offers",
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(_BAD_INPUT, f"tieralloc: error: {message} (see {self.prog} --help)\n")
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Keeps the lines of descriptions and examples, and aligns the options."""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, max_help_position=28)
+
+
+def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    """Return the parser, with the options of the subcommand that `argv` names."""
+    parser = _Parser(prog="tieralloc", description=_DESCRIPTION, formatter_class=_Formatter)
+    parser.add_argument("--version", action="version", version=f"tieralloc {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    chosen = next((word for word in argv if not word.startswith("-")), None)
+    for name, summary in _COMMANDS.items():
+        if name != chosen:
+            commands.add_parser(name, help=summary)
+            continue
+        module = importlib.import_module(f"tieralloc.tools.cli.{name}")
+        examples = "\n".join(f"  {line}" for line in module.EXAMPLES.splitlines())
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=module.DESCRIPTION,
+            epilog=f"examples:\n{examples}",
+            formatter_class=_Formatter,
+        )
+        module.add_options(command)
+        command.set_defaults(run=module.run)
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,7 +98,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = ""
     try:
         with _terminable():
-            arguments = make_parser().parse_args(argv)
+            words = sys.argv[1:] if argv is None else argv
+            arguments = make_parser(words).parse_args(words)
             command = arguments.command
             arguments.run(arguments)
             sys.stdout.flush()
@@ -51,7 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (MemoryError, ImportError, VerificationError) as error:
         return _fail(str(error) or "out of memory", _FAILED)
     except ValueError as error:
-        return _fail(str(error), BAD_INPUT)
+        return _fail(str(error), _BAD_INPUT)
     return 0
 
 

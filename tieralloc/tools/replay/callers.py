@@ -12,19 +12,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from tieralloc.tools.replay.arrivals import wait_until
+from tieralloc.tools.replay.errors import VerificationError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tieralloc._common.progress import Report
     from tieralloc.store import TieredStore
-    from tieralloc.tools.replay.source import SourceRows
+from tieralloc.tools.replay.source import SourceRows
 
 _LEAD_NS = 10_000_000  # from the start of the callers to time zero of arrivals: all are waiting
-
-
-class VerificationError(RuntimeError):
-    """A vector served was not what its rows add up to."""
 
 
 class Call(NamedTuple):

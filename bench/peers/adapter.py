@@ -1,0 +1,105 @@
+"""The interface that tieralloc and every baseline are measured behind."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from bench.peers.serving import Served, serve, serve_from_threads
+from bench.peers.workloads import Batch, Dataset, Workload, pool
+
+
+class BaselineFailedError(Exception):
+    """A baseline did not do what is measured; the text says what it did."""
+
+
+class Adapter(ABC):
+    """Serves a workload from the rows of a dataset, within `budget` bytes of DRAM if given."""
+
+    name: ClassVar[str]
+    modules: ClassVar[tuple[str, ...]] = ()  # that it imports
+    has_budget: ClassVar[bool] = False  # whether it can serve from less DRAM than the rows take
+    needs_cgroup: ClassVar[bool] = False  # whether only a memory cgroup limits its page cache
+    side_by_side: ClassVar[bool] = False  # results are (B, T * dim), else (T * B, dim)
+
+    def __init__(self, dataset: Dataset, workload: Workload, budget: int | None = None) -> None:
+        self.dataset = dataset
+        self.workload = workload
+        self.budget = budget
+
+    @classmethod
+    def refusal(cls) -> str | None:
+        """Return why it cannot run here; None where it can."""
+        for module in cls.modules:
+            try:
+                __import__(module)
+            except Exception as error:  # a broken shared library raises anything
+                return f"{module} cannot be imported: {error}"
+        return None
+
+    def prepare(self) -> None:  # noqa: B027
+        """Make its files unless they exist, and drop their pages from the page cache."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Get ready to serve."""
+
+    @abstractmethod
+    def embedding_bag(self, batch: Batch) -> Any:
+        """Return the sum of each bag. The next call may overwrite the result."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything but files; `open` may follow again."""
+
+    def dram_bytes(self) -> int:
+        """Return the DRAM of rows, caches and metadata."""
+        return self.dataset.rows * self.dataset.row_bytes
+
+    def use_threads(self, count: int) -> None:  # noqa: B027
+        """Use so many threads within a call, where it can."""
+
+    def misses(self) -> tuple[int, int] | None:
+        """Return lookups and misses since `open`; None where it does not count them."""
+        return None
+
+    def results(self, batch: Batch) -> Any:
+        """Return the sums of the bags of a batch, table-major: (T * B, dim)."""
+        result = np.asarray(self.embedding_bag(batch))
+        if self.side_by_side:
+            bags = self.dataset.bag_count(batch)
+            result = result.reshape(bags, -1, self.dataset.dim).transpose(1, 0, 2)
+        return result.reshape(-1, self.dataset.dim)
+
+    def warm(self, seconds: float) -> None:
+        """Serve the batches to warm up with, for so long at most."""
+        serve(self.embedding_bag, self.workload.warm, seconds)
+
+    def serve(self, turn: int, seconds: float) -> Served:
+        """Serve the segment of a turn, for so long at most."""
+        self.use_threads(1)
+        return serve(self.embedding_bag, self.workload.segments[turn], seconds)
+
+    def serve_repeatedly(
+        self, turn: int, seconds: float, callers: int = 1, within: int = 1
+    ) -> Served:
+        """Serve a segment from several threads, or with several within each call."""
+        self.use_threads(within)
+        batches: Sequence[Batch] = self.workload.segments[turn]
+        return serve_from_threads(self.embedding_bag, batches, seconds, callers)
+
+
+class OneTable(Adapter):
+    """A store of rows by number, pooled by NumPy: all tables are one."""
+
+    has_budget = True
+
+    @abstractmethod
+    def take(self, rows: Any) -> Any:
+        """Return the values of rows, (n, dim)."""
+
+    def embedding_bag(self, batch: Batch) -> Any:
+        return pool(self.take(self.dataset.rows_of(batch)), batch.offsets)

@@ -1,0 +1,68 @@
+"""Batches served for a while, by one thread or by several."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from bench.peers.workloads import Batch
+
+
+@dataclass(frozen=True)
+class Served:
+    """Rows served in `seconds`; the seconds of each batch where these were taken."""
+
+    rows: int
+    seconds: float
+    latencies: list[float]
+
+    @property
+    def rows_per_second(self) -> float:
+        return self.rows / self.seconds
+
+
+def serve(call: Callable[[Batch], Any], batches: Sequence[Batch], seconds: float) -> Served:
+    """Serve batches in order, at least one, until they or the seconds are used up."""
+    latencies: list[float] = []
+    rows = 0
+    for batch in batches:
+        began = time.perf_counter()
+        call(batch)
+        latencies.append(time.perf_counter() - began)
+        rows += len(batch.indices)
+        if sum(latencies) >= seconds:
+            break
+    return Served(rows, sum(latencies), latencies)
+
+
+def serve_from_threads(
+    call: Callable[[Batch], Any], batches: Sequence[Batch], seconds: float, threads: int
+) -> Served:
+    """Serve batches repeatedly from several threads, each starting with another one."""
+    gate = threading.Barrier(threads + 1)
+    stop = threading.Event()
+
+    def work(thread: int) -> int:
+        first = thread * len(batches) // threads
+        rows = 0
+        gate.wait()
+        for batch in itertools.cycle([*batches[first:], *batches[:first]]):
+            if stop.is_set():
+                break
+            call(batch)
+            rows += len(batch.indices)
+        return rows
+
+    with ThreadPoolExecutor(threads) as pool:
+        workers = [pool.submit(work, thread) for thread in range(threads)]
+        gate.wait()
+        began = time.perf_counter()
+        time.sleep(seconds)
+        stop.set()
+        rows = sum(worker.result() for worker in workers)
+        return Served(rows, time.perf_counter() - began, [])

@@ -1,0 +1,1 @@
+"""What all studies share: machine, turns, tables, processes, result files, arguments."""

@@ -1,0 +1,109 @@
+"""Cgroups that limit the page cache of a process and the reads of a disk: found, made, in force."""
+
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench.scenery.cgroups import (
+    CgroupRefusedError,
+    MemoryCgroup,
+    find_parents,
+    limited_reads,
+)
+from bench.scenery.processes import Child, ChildFailedError
+
+LIMIT = 64 << 20
+
+VERSION_1 = """\
+25 30 0:23 / /proc rw,nosuid - proc proc rw
+34 26 0:29 / /sys/fs/cgroup/blkio rw,nosuid - cgroup cgroup rw,blkio
+35 26 0:30 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw
+38 26 0:33 / /sys/fs/cgroup/memory rw,nosuid - cgroup cgroup rw,memory
+"""
+VERSION_2 = "35 26 0:30 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
+CONTAINER = "35 26 0:30 /docker/4f /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\n"
+
+
+@pytest.mark.parametrize(
+    ("mounts", "own", "controller", "expected"),
+    [
+        (VERSION_1, "4:cpu,memory:/jobs/7\n0::/\n", "memory", (1, ["memory/jobs/7"])),
+        (VERSION_1, "4:memory:/jobs/7\n5:blkio:/io\n0::/\n", "blkio", (1, ["blkio/io"])),
+        (
+            VERSION_2,
+            "0::/user.slice/app.scope\n",
+            "memory",
+            (2, ["user.slice/app.scope", "user.slice"]),
+        ),
+        (CONTAINER, "0::/docker/4f\n", "memory", (2, [""])),
+        (CONTAINER, "0::/\n", "memory", (2, [""])),
+        (CONTAINER, "0::/../elsewhere\n", "blkio", (2, [""])),
+    ],
+)
+def test_the_cgroup_of_this_process_is_found(mounts, own, controller, expected):
+    version, directories = expected
+    root = Path("/sys/fs/cgroup")
+    found = find_parents(mounts, own, controller)
+    assert found == (version, [root / directory for directory in directories])
+
+
+def test_no_mount_is_a_refusal():
+    with pytest.raises(CgroupRefusedError, match="no cgroup file system"):
+        find_parents("25 30 0:23 / /proc rw - proc proc rw\n", "0::/\n", "memory")
+
+
+class Memory:
+    def take(self, size):
+        memory = bytearray(size)
+        memory[::4096] = b"x" * len(memory[::4096])
+
+
+@pytest.mark.parametrize("share", [0.25, 2.0])
+def test_a_process_may_take_what_the_limit_allows_and_no_more(share):
+    try:
+        group = MemoryCgroup(LIMIT)
+    except CgroupRefusedError as error:
+        pytest.skip(str(error))
+    size = int(LIMIT * share)
+    child = Child("memory", Memory)
+    try:
+        group.set("cgroup.procs", child.pid)
+        if share < 1:
+            child.call("take", size)
+        else:
+            with pytest.raises(ChildFailedError, match=f"exit code {-signal.SIGKILL}"):
+                child.call("take", size)
+        assert min(size, LIMIT) * 0.9 <= group.peak <= LIMIT
+    finally:
+        child.close()
+        group.close()
+    assert not group.directory.exists()
+
+
+def test_reads_are_limited_within_the_context_alone(tmp_path):
+    before = Path("/proc/self/cgroup").read_text()
+    try:
+        with limited_reads(tmp_path, 1234) as group:
+            limits = {1: "blkio.throttle.read_iops_device", 2: "io.max"}[group.version]
+            assert "1234" in (group.directory / limits).read_text()
+            assert group.directory.name in Path("/proc/self/cgroup").read_text()
+            helper = subprocess.Popen(["sleep", "60"])
+    except CgroupRefusedError as error:
+        pytest.skip(str(error))
+    try:
+        assert Path("/proc/self/cgroup").read_text() == before
+        assert Path(f"/proc/{helper.pid}/cgroup").read_text() == before
+        assert not group.directory.exists()
+    finally:
+        helper.kill()
+        helper.wait()
+
+
+def test_a_path_on_no_disk_is_a_refusal():
+    with (
+        pytest.raises(CgroupRefusedError, match="is on no disk whose reads can be limited"),
+        limited_reads(Path("/proc"), 1000),
+    ):
+        pass

@@ -1,0 +1,33 @@
+"""``tieralloc demo``."""
+
+from __future__ import annotations
+
+import argparse
+
+from tieralloc.tools.cli import common, options
+
+DESCRIPTION = """\
+Generate a trace, train recmg on its first half, simulate the policies on the second, serve it
+from a real file through a small pool of DRAM, check the vectors, print tables and draw a plot.
+Takes less than three minutes, and removes its files."""
+EXAMPLES = """\
+tieralloc demo
+tieralloc demo --dir /mnt/nvme --plot /tmp/demo.png"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    options.add_directory(parser)
+    parser.add_argument(
+        "--plot", metavar="F", help="file of the plot (default: tieralloc-demo.png)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command."""
+    from tieralloc.tools import demo
+
+    directory = common.working_directory(arguments.dir)
+    if arguments.plot is not None:
+        common.check_plot_output(arguments.plot)
+    demo.run(directory, arguments.plot)

@@ -1,0 +1,72 @@
+"""``tieralloc generate``."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+
+from tieralloc import trace
+from tieralloc._common.files import check_writable, naming
+from tieralloc._common.progress import waiting
+from tieralloc.tools import report
+from tieralloc.tools.cli import arguments as types
+
+DESCRIPTION = """\
+Write an access trace whose share of accesses by reuse factor is that of Meta's lookups of 2021,
+with sessions in which rows recur together and popularity that drifts. The same options and seed
+give the same trace."""
+EXAMPLES = """\
+tieralloc generate --out day.npz
+tieralloc generate --out big.npz --num-samples 1000000 --num-tables 26 --seed 7
+tieralloc generate --out stream.oraclegeneral --drift 0 --session-reuse 0"""
+
+_PARAMETERS = (
+    ("num_tables", types.count, "N", "tables"),
+    ("num_samples", types.count, "N", "samples, each with a bag of each table"),
+    ("mean_pooling_factor", types.numbers, "X[,X…]", "lookups per bag, or one per table"),
+    ("num_embeddings", types.counts, "N[,N…]", "rows, of all tables or one per table"),
+    ("session_length", types.number, "X", "mean samples per session"),
+    ("session_reuse", types.number, "P", "probability to recur within the session"),
+    ("topic_affinity", types.number, "P", "probability to recur with the same topic"),
+    ("drift", types.number, "P", "share of the rows that are popular for a while only"),
+    ("seed", types.whole, "N", "random seed"),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="T",
+        help="the file; its suffix sets the format: .npz, .pt and .pt.gz (Meta's), .oraclegeneral"
+        " (libCacheSim's)",
+    )
+    group = parser.add_argument_group("parameters")
+    defaults = inspect.signature(trace.generate).parameters
+    for name, kind, metavar, text in _PARAMETERS:
+        default = defaults[name].default
+        text += f" (default: {'twice those looked up' if default is None else default})"
+        group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command."""
+    check_writable(arguments.out)
+    suffixes = [suffix for format in trace.FORMATS.values() for suffix in format.suffixes]
+    if not arguments.out.lower().endswith(tuple(suffixes)):
+        raise ValueError(
+            f"{arguments.out} has a suffix of no trace format, expected one of"
+            f" {', '.join(suffixes)}"
+        )
+    given = {
+        name: getattr(arguments, name)
+        for name, *_ in _PARAMETERS
+        if getattr(arguments, name) is not None
+    }
+    with waiting("generating"):
+        generated = trace.generate(**given)
+    with waiting("writing"), naming(arguments.out):
+        trace.write(generated, arguments.out)
+    print(f"{arguments.out}: {report.trace_summary(generated)}\n")
+    print(report.reuse_table(generated))

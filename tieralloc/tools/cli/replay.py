@@ -1,0 +1,149 @@
+"""``tieralloc replay``."""
+
+from __future__ import annotations
+
+import argparse
+
+from tieralloc._bindings import eviction_policy_names, fetch_engines
+from tieralloc._common.progress import bar
+from tieralloc.policy.registry import served_names
+from tieralloc.tools import report
+from tieralloc.tools.cli import arguments as types
+from tieralloc.tools.cli import common, options
+from tieralloc.tools.emulated import parse_slow
+from tieralloc.tools.replay.replay import SECONDS, replay
+
+DESCRIPTION = """\
+Serve a trace from a store with real bytes: tables of float32 rows in a file, a pool of DRAM in
+front of it. The first half warms the fast tier; the rest is measured. In a closed loop (the
+default) each thread makes its next call as soon as it has the answer to the last one. With --rate
+the loop is open: calls arrive at random times, and their latencies count from then, so that a
+stall is not hidden by the caller that it stalled."""
+EXAMPLES = """\
+tieralloc replay day.npz --policy lru,s3fifo --fast-fraction 5%
+tieralloc replay day.npz --threads 4 --batch-size 64 --dir /mnt/nvme --plot replay.png
+tieralloc replay day.npz --batch-size 8 --rate 500,1000,2000
+tieralloc replay day.npz --batch-size 8 --rate auto --plot rates.png
+tieralloc replay day.npz --slow numa:1
+tieralloc replay day.npz --slow emulated:150ns --policy lru
+tieralloc replay day.npz --verify --json replay.json"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    served = [f"{name}:DIR" for name in served_names()]
+    options.add_trace(parser, [*eviction_policy_names(), *served], "lru,s3fifo", "5%")
+    _add_load(parser)
+    _add_slow_tier(parser)
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="check every vector served against its source (closed loop only)",
+    )
+
+
+def _add_load(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--embedding-dim",
+        type=types.count,
+        default=64,
+        metavar="N",
+        help="elements of a row (default: 64)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=types.batch_size,
+        default=256,
+        metavar="N|row",
+        help="samples per call, or 'row': a call per access, which gives the counts of simulate"
+        " (default: 256)",
+    )
+    parser.add_argument(
+        "--threads",
+        type=types.count,
+        default=1,
+        metavar="N",
+        help="concurrent callers (default: 1)",
+    )
+    parser.add_argument(
+        "--rate",
+        type=types.rates,
+        metavar="R[,R…]|auto",
+        help="open loop: calls (not samples) per second that arrive, on a Poisson schedule; 'auto':"
+        " from a fifth of a closed loop's rate until saturated (default: closed loop)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=types.number,
+        metavar="X",
+        help="maximum time at each rate; no call of the trace arrives twice"
+        f" (default: {SECONDS:g})",
+    )
+
+
+def _add_slow_tier(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--slow",
+        default="file",
+        metavar="S",
+        help="the slow tier: file, numa:1 (memory of that node; numa:1:prefer: preferred), or"
+        " emulated:150ns (local memory with an extra latency per cache line; emulated:150ns/10:"
+        " 10 lines at a time). With memory, 'none' in the table is the store without a fast tier"
+        " (default: file)",
+    )
+    parser.add_argument(
+        "--promotion",
+        choices=["auto", "always", "never"],
+        default="auto",
+        help="with a slow tier in memory: which rows are copied to the fast tier (default: auto,"
+        " rows that are worth a copy)",
+    )
+    parser.add_argument(
+        "--engine",
+        choices=["auto", *fetch_engines()],
+        default="auto",
+        help="fetch engine of the file (default: the first that works here)",
+    )
+    options.add_directory(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command."""
+    if arguments.seconds is not None and arguments.rate is None:
+        raise ValueError("--seconds says how long calls arrive, which needs --rate")
+    in_file = arguments.slow == "file"
+    slow = None if in_file else parse_slow(arguments.slow, arguments.promotion)
+    if in_file and arguments.promotion != "auto":
+        raise ValueError("--promotion: no effect with --slow file; expected numa:N or emulated:Nns")
+    if not in_file and arguments.engine != "auto":
+        raise ValueError("--engine: no effect with a slow tier in memory; expected --slow file")
+    common.check_outputs(arguments)
+    directory = common.working_directory(arguments.dir) if slow is None else None
+    trace = common.read_trace(arguments.trace)
+    records = replay(
+        trace,
+        arguments.policy,
+        arguments.fast_fraction,
+        embedding_dim=arguments.embedding_dim,
+        batch_size=arguments.batch_size,
+        count_from=arguments.count_from,
+        threads=arguments.threads,
+        rates=arguments.rate,
+        seconds=SECONDS if arguments.seconds is None else arguments.seconds,
+        engine=arguments.engine,
+        slow=slow,
+        directory=directory,
+        verify=arguments.verify,
+        seed=arguments.seed,
+        progress=bar,
+    )
+    if arguments.rate is None:
+        heading, table = report.counted_heading, report.replay_table
+    else:
+        heading, table = report.open_loop_heading, report.open_loop_table
+    last = records[-1]  # with "auto" one of the open loop, unlike the first
+    parts = [heading(trace, last), report.replay_conditions(last), table(records)]
+    if arguments.verify:
+        calls = sum(record["verified"] for record in records)
+        parts.append(f"Every vector of {calls:,} calls was compared with its source: all equal.")
+    common.write_outputs(records, "\n\n".join(parts), arguments)

@@ -1,0 +1,55 @@
+"""``tieralloc simulate``."""
+
+from __future__ import annotations
+
+import argparse
+
+from tieralloc._common.progress import bar, waiting
+from tieralloc.policies.registry import learned_names
+from tieralloc.policy.registry import with_learned
+from tieralloc.tools import report
+from tieralloc.tools.cli import arguments as types
+from tieralloc.tools.cli import common, options
+from tieralloc.tools.simulate import policy_names, simulate
+
+DESCRIPTION = """\
+Replay a trace through the store's own policies, one access at a time, and print their miss ratios
+at each capacity. The first half warms the fast tier."""
+EXAMPLES = """\
+tieralloc simulate day.npz
+tieralloc simulate day.npz --policy lru,s3fifo,opt --fast-fraction 1%,5%,20%
+tieralloc simulate day.npz --json counts.json --plot curve.png"""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the command."""
+    learned = [f"{name}:DIR" for name in learned_names()]
+    options.add_trace(parser, [*policy_names(), *learned], "lru,s3fifo,opt", options.FRACTIONS)
+    parser.add_argument(
+        "--batch-size",
+        type=types.count,
+        metavar="N",
+        help="look up the rows of N samples together, as a call of a store does",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command."""
+    common.check_outputs(arguments)
+    with waiting("loading policies"):
+        policies = with_learned(arguments.policy)
+    trace = common.read_trace(arguments.trace)
+    common.warn_of_seen_accesses(policies, trace, arguments.count_from)
+    total = len(arguments.policy) * len(arguments.fast_fraction) * trace.num_lookups
+    with bar("simulating", total, "accesses") as progress:
+        records = simulate(
+            trace,
+            policies,
+            arguments.fast_fraction,
+            arguments.count_from,
+            batch_size=arguments.batch_size,
+            progress=progress,
+            seed=arguments.seed,
+        )
+    heading = report.counted_heading(trace, records[0])
+    common.write_outputs(records, f"{heading}\n\n{report.miss_ratio_table(records)}", arguments)
