@@ -18,14 +18,14 @@ from tieralloc import _bindings
 from tieralloc._common.numbers import check_range, parse_size
 from tieralloc.access_log import AccessLog
 from tieralloc.errors import RenamedAttribute, refuse_renamed
-from tieralloc.policy.learned import LearnedPolicy
-from tieralloc.policy.planned import load_planned
+from tieralloc.policy.planned import ActivePolicy, is_simple
 from tieralloc.table import Table, dtype_name, paddings_of, positions_of
 from tieralloc.tiers import Mode, NumaMemory, SlowTier, node_of, parse_cpus, slow_tier
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from tieralloc.policy.learned import LearnedPolicy
     from tieralloc.table import Out
     from tieralloc.trace import Recorder
 
@@ -120,31 +120,27 @@ class TieredStore:
             )
         if fast_rows is not None:
             check_range("fast_rows", fast_rows, int(options["memory"] is None), (1 << 63) - 1)
-        planned = None if _is_simple(policy) else load_planned(policy)
-        simple = str(policy) if planned is None else planned.fallback
+        self._policy = ActivePolicy(policy)
         self._core = _bindings.Store(
             **options,
             fast_bytes=0 if fast_bytes is None else _checked_bytes(fast_bytes),
             fast_rows=0 if fast_rows is None else fast_rows,
             fast_node=node_of(fast_node),
             cpus=parse_cpus(cpus),
-            policy=simple,
+            policy=self._policy.simple,
         )
         self._path = None if options["path"] is None else os.fsdecode(options["path"])
         self._read_only = options["mode"] == "r"
         self._bounds = bounds_check_mode
-        self._policy = simple if planned is None else planned.name
         self._first_out_of_range = threading.Lock()  # taken by the first one, for good
         self._recorder: Recorder | None = None
         self._access_log: AccessLog | None = None
         self._tables: dict[str, Table] = {}
         self._learn_tables()
-        self._policy_lock = threading.RLock()  # over changes of the policy
-        self._planned = planned
         # Runs when the store is collected or the interpreter ends: updates are still written back.
         self._finalizer = weakref.finalize(self, _end_core, self._core)
         try:
-            self._fit_policy()
+            self._policy.fit(self._core, self._rows_of_tables())
         except BaseException:
             self.close()  # the exception's traceback would keep the store, and lock its file
             raise
@@ -216,7 +212,7 @@ class TieredStore:
         check_range("embedding_dim", embedding_dim, 1, 1 << 20)
         self._core.create_table(name, num_embeddings, embedding_dim, dtype_name(dtype))
         self._learn_tables()
-        self._fit_policy()
+        self._policy.fit(self._core, self._rows_of_tables())
         if self._recorder is not None:
             self._recorder.add_table(name, num_embeddings)
         return self._tables[name]
@@ -455,9 +451,9 @@ class TieredStore:
         check_range("capacity", capacity, 1, 1 << 28)
         if self._access_log is not None:
             raise RuntimeError("the store has an access log already; end that one first")
-        if self._planned is not None:
+        if self._policy.planned is not None:
             raise RuntimeError(
-                f"the store's accesses go to policy {self._policy}; use a simple policy first"
+                f"the store's accesses go to policy {self._policy.name}; use a simple policy first"
             )
         self._core.record_accesses(capacity)
         self._access_log = AccessLog(self._core)
@@ -498,39 +494,12 @@ class TieredStore:
         ImportError
             For a learned policy if torch is missing.
         """
-        with self._policy_lock:
-            if _is_simple(policy):
-                name = str(policy)
-                if name not in _bindings.eviction_policy_names():
-                    known = ", ".join(_bindings.eviction_policy_names())
-                    raise ValueError(f"policy: {name!r} is unknown; expected one of {known}")
-                self._core.use_policy(name)
-                self._policy, self._planned = name, None
-                return
-            planned = load_planned(policy)
-            if self._access_log is not None:
-                raise RuntimeError("the store has an access log, which a learned policy needs")
-            planned.start(self._core, self._rows_of_tables())
-            self._policy, self._planned = planned.name, planned
+        if self._access_log is not None and not is_simple(policy):
+            raise RuntimeError("the store has an access log, which a learned policy needs")
+        self._policy.use(self._core, policy, self._rows_of_tables())
 
     def _rows_of_tables(self) -> list[tuple[str, int]]:
         return [(table.name, table.num_embeddings) for table in self._tables.values()]
-
-    def _fit_policy(self) -> None:
-        """Start the learned policy where the tables are its own; a new layout has ended it."""
-        with self._policy_lock:
-            if self._planned is None:
-                return
-            try:
-                self._planned.trained.directory.check_tables(self._rows_of_tables())
-            except ValueError:
-                self._core.use_policy(self._planned.fallback)
-                return
-            try:
-                self._planned.start(self._core, self._rows_of_tables())
-            except BaseException:
-                self._policy, self._planned = self._planned.fallback, None
-                raise
 
     def stats(self) -> dict[str, Any]:
         """Figures since the store was opened or `reset_stats` was called.
@@ -583,8 +552,8 @@ class TieredStore:
         stats = self._core.stats()
         lookups = stats["lookups"]
         stats["miss_ratio"] = stats["on_demand_fetches"] / lookups if lookups else 0.0
-        stats["policy"] = self._policy
-        planned = self._planned
+        stats["policy"] = self._policy.name
+        planned = self._policy.planned
         stats["policy_stats"] = (
             None
             if planned is None
@@ -634,18 +603,12 @@ class TieredStore:
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
-        return f"<TieredStore{state} tables={list(self._tables)} policy={self._policy!r}>"
+        return f"<TieredStore{state} tables={list(self._tables)} policy={self._policy.name!r}>"
 
 
 def _end_core(core: _bindings.Store) -> None:
     if core.belongs_here:
         core.close()
-
-
-def _is_simple(policy: str | LearnedPolicy) -> bool:
-    if not isinstance(policy, (str, LearnedPolicy)):
-        raise TypeError(f"policy: expected a name, NAME:DIR or a LearnedPolicy, got {policy!r}")
-    return isinstance(policy, str) and ":" not in policy
 
 
 def _checked_bytes(fast_bytes: int | str) -> int:
