@@ -7,6 +7,8 @@ import re
 from fractions import Fraction
 from typing import SupportsIndex
 
+__all__ = ["as_integer", "check_range", "format_size", "parse_size"]
+
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _UNITS[f"{_letter}b"] = 1000**_power

@@ -28,6 +28,19 @@ from tieralloc._common.files import replacing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+__all__ = [
+    "FORMAT_VERSION",
+    "Capacity",
+    "FeatureSpec",
+    "Manifest",
+    "PolicyDirectory",
+    "TrainingTrace",
+    "fingerprint",
+    "policy_name",
+    "read_policy",
+    "write_policy",
+]
+
 #: What directories are written in, and the only one that is read.
 FORMAT_VERSION = 2
 

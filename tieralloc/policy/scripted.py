@@ -18,6 +18,8 @@ from tieralloc._common.torch import torch
 if TYPE_CHECKING:
     from torch import nn
 
+__all__ = ["compile_module", "load_module"]
+
 
 def compile_module(module: nn.Module) -> bytes:
     """Compile a module for inference; it keeps its parameters by their names.

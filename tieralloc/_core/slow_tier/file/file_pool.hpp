@@ -37,8 +37,9 @@ struct FilePoolOptions {
 class FilePool final : public SlowPool {
  public:
   /// Opens or makes a file. Each failure leaves the path as it was, so that a file is complete or
-  /// missing whenever the process ends. SystemFailure with EWOULDBLOCK if another store has it
-  /// open; std::invalid_argument if `write` would replace a file of another kind; else as `open`.
+  /// missing whenever the process ends; a killed process may leave a file `path.new-PID-NUMBER`.
+  /// SystemFailure with EWOULDBLOCK if another store has it open; std::invalid_argument if `write`
+  /// would replace a file of another kind; else as `open`.
   static std::unique_ptr<FilePool> open_as(FileMode mode, const std::string& path,
                                            const FilePoolOptions& options);
 
