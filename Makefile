@@ -13,7 +13,7 @@ PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install --constr
 
 CORE := $(shell find tieralloc/_core policies/baselines/_core -name '*.cpp' -o -name '*.hpp' -o -name '*.inc')
 BUILD_FROM := setup.py pyproject.toml constraints.txt $(CORE) \
-              $(wildcard tieralloc/_bindings/*.p?? policies/baselines/*.pyx)
+              $(wildcard tieralloc/_bindings/*.p?? tieralloc/_bindings/core/*.pxd policies/baselines/*.pyx)
 CPP := $(CORE) $(shell find tests/core -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
 # The package as it is installed, for tools that read it from one folder.

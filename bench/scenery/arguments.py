@@ -39,7 +39,7 @@ def make_parser(
     parser = argparse.ArgumentParser(prog=f"python -m bench.{study}", description=about)
     add = parser.add_argument
     add("--quick", action="store_true", help="small and short: a smoke test")
-    add("--traces", type=Path, metavar="DIR", help="traces, or one file (../shared/traces)")
+    add("--traces", type=Path, metavar="DIR", help="traces (default: those beside the checkout)")
     add("--out", type=Path, metavar="DIR", help="directory of the results (bench/results)")
     if only:
         words = f"measure these: {', '.join(only)}"

@@ -38,7 +38,7 @@ def choose_traces(
     elif given is not None:
         raise SystemExit(f"--traces: no trace in {given}")
     else:
-        print(f"No traces in {TRACES} (--traces chooses a directory): one is generated.")
+        print("No recorded traces (--traces names their directory): one is generated.")
     path = directory / "generated.npz"
     trace.write(trace.generate(num_samples=num_samples), path)
     return [path]

@@ -11,63 +11,33 @@ from libcpp.vector cimport vector
 import numpy as np
 
 
-cdef extern from "<span>" namespace "std" nogil:
-    cdef cppclass RowSpan "std::span<const tieralloc::RowId>":
-        RowSpan()
-        RowSpan(const uint64_t* first, size_t count)
-
-    cdef cppclass WordSpan "std::span<const std::uint32_t>":
-        WordSpan()
-        WordSpan(const uint32_t* first, size_t count)
+from tieralloc._bindings.arguments cimport word_vector
+from tieralloc._bindings.core.base cimport RowSpan
+from tieralloc._bindings.core.eviction cimport EvictionConfig, EvictionPolicy
+from tieralloc._bindings.core.sim cimport c_Simulator
+from tieralloc._bindings.spans cimport row_span, word_span
+from tieralloc._bindings.statistics cimport counts_dict
 
 
-cdef extern from "eviction/policy.hpp" namespace "tieralloc" nogil:
-    cdef cppclass EvictionPolicy:
-        pass
-
-    cdef cppclass EvictionConfig:
-        uint32_t capacity
-        uint32_t slots
-        uint64_t seed
-
-
-cdef extern from "sim/simulator.hpp" namespace "tieralloc" nogil:
-    cdef struct Counts:
-        uint64_t lookups
-        uint64_t hits
-        uint64_t on_demand_fetches
-        uint64_t evictions
-        uint64_t prefetches_issued
-        uint64_t prefetches_useful
-        uint64_t prefetches_late
-        uint64_t prefetches_useless
-
-    cdef cppclass c_Simulator "tieralloc::Simulator":
-        c_Simulator(unique_ptr[EvictionPolicy] policy, const EvictionConfig& config, uint64_t rows,
-                    uint64_t count_from, uint64_t prefetch_lag) except +
-        void run(RowSpan accesses, WordSpan sample_lengths) except +
-        Counts counts()
-
-
-cdef extern from "row_prefetcher.hpp" namespace "tieralloc" nogil:
-    cdef enum class Found "tieralloc::Found":
+cdef extern from "row_prefetcher.hpp" namespace "tieralloc::baselines" nogil:
+    cdef enum class Found "tieralloc::baselines::Found":
         on_demand
         prefetched
         resident
 
-    cdef cppclass c_RowPrefetcher "tieralloc::RowPrefetcher":
+    cdef cppclass c_RowPrefetcher "tieralloc::baselines::RowPrefetcher":
         void begin_sample()
         void observe(uint64_t row, Found found, vector[uint64_t]& prefetches) except +
         void evicted(uint64_t row)
         size_t bytes()
 
 
-cdef extern from "next_row.hpp" namespace "tieralloc" nogil:
-    cdef cppclass c_NextRow "tieralloc::NextRow"(c_RowPrefetcher):
+cdef extern from "next_row.hpp" namespace "tieralloc::baselines" nogil:
+    cdef cppclass c_NextRow "tieralloc::baselines::NextRow"(c_RowPrefetcher):
         c_NextRow(uint32_t degree, uint64_t rows) except +
 
 
-cdef extern from "co_occurrence.hpp" namespace "tieralloc" nogil:
+cdef extern from "co_occurrence.hpp" namespace "tieralloc::baselines" nogil:
     cdef cppclass CoOccurrenceSettings:
         uint32_t rows
         uint32_t partners
@@ -76,11 +46,11 @@ cdef extern from "co_occurrence.hpp" namespace "tieralloc" nogil:
         double least_share
         uint32_t degree
 
-    cdef cppclass c_CoOccurrence "tieralloc::CoOccurrence"(c_RowPrefetcher):
+    cdef cppclass c_CoOccurrence "tieralloc::baselines::CoOccurrence"(c_RowPrefetcher):
         c_CoOccurrence(const CoOccurrenceSettings& settings) except +
 
 
-cdef extern from "domino.hpp" namespace "tieralloc" nogil:
+cdef extern from "domino.hpp" namespace "tieralloc::baselines" nogil:
     cdef cppclass DominoSettings:
         uint32_t degree
         uint32_t streams
@@ -89,11 +59,11 @@ cdef extern from "domino.hpp" namespace "tieralloc" nogil:
         uint32_t history
         c_bool all_accesses
 
-    cdef cppclass c_Domino "tieralloc::Domino"(c_RowPrefetcher):
+    cdef cppclass c_Domino "tieralloc::baselines::Domino"(c_RowPrefetcher):
         c_Domino(const DominoSettings& settings) except +
 
 
-cdef extern from "bingo.hpp" namespace "tieralloc" nogil:
+cdef extern from "bingo.hpp" namespace "tieralloc::baselines" nogil:
     cdef cppclass BingoSettings:
         uint32_t region
         uint32_t active
@@ -101,26 +71,22 @@ cdef extern from "bingo.hpp" namespace "tieralloc" nogil:
         uint32_t voters
         double votes
 
-    cdef cppclass c_Bingo "tieralloc::Bingo"(c_RowPrefetcher):
+    cdef cppclass c_Bingo "tieralloc::baselines::Bingo"(c_RowPrefetcher):
         c_Bingo(const BingoSettings& settings, vector[uint32_t] table_of) except +
 
 
-cdef extern from "predicted.hpp" namespace "tieralloc" nogil:
-    cdef cppclass c_Predicted "tieralloc::Predicted"(c_RowPrefetcher):
+cdef extern from "predicted.hpp" namespace "tieralloc::baselines" nogil:
+    cdef cppclass c_Predicted "tieralloc::baselines::Predicted"(c_RowPrefetcher):
         c_Predicted(c_bool all_accesses)
         void append(RowSpan rows, RowSpan offsets) except +
 
 
-cdef extern from "prefetching_policy.hpp" namespace "tieralloc" nogil:
+cdef extern from "prefetching_policy.hpp" namespace "tieralloc::baselines" nogil:
     unique_ptr[EvictionPolicy] make_prefetching_policy(
         string name, const EvictionConfig& config, shared_ptr[c_RowPrefetcher] prefetcher) except +
 
 
 _FOUND = {"on_demand": Found.on_demand, "prefetched": Found.prefetched, "resident": Found.resident}
-
-
-cdef RowSpan _rows(const uint64_t[::1] rows) noexcept:
-    return RowSpan() if rows.shape[0] == 0 else RowSpan(&rows[0], rows.shape[0])
 
 
 cdef class RowPrefetcher:
@@ -291,17 +257,13 @@ cdef class Bingo(RowPrefetcher):
 
     def __cinit__(self, table_of, *, uint32_t region=32, uint32_t active=64,
                   uint32_t history=1 << 14, uint32_t voters=16, double votes=0.2):
-        cdef const uint32_t[::1] tables = np.ascontiguousarray(table_of, dtype=np.uint32)
         cdef BingoSettings settings
         settings.region = region
         settings.active = active
         settings.history = history
         settings.voters = voters
         settings.votes = votes
-        cdef vector[uint32_t] copied
-        if tables.shape[0] > 0:
-            copied.assign(&tables[0], &tables[0] + tables.shape[0])
-        self._prefetcher.reset(<c_RowPrefetcher*> new c_Bingo(settings, move(copied)))
+        self._prefetcher.reset(<c_RowPrefetcher*> new c_Bingo(settings, word_vector(table_of)))
 
 
 cdef class Predicted(RowPrefetcher):
@@ -331,7 +293,7 @@ cdef class Predicted(RowPrefetcher):
         ValueError
             For offsets that do not ascend from 0 to m; nothing is appended.
         """
-        (<c_Predicted*> self._prefetcher.get()).append(_rows(rows), _rows(offsets))
+        (<c_Predicted*> self._prefetcher.get()).append(row_span(rows), row_span(offsets))
 
 
 cdef class PrefetchingSimulator:
@@ -343,7 +305,7 @@ cdef class PrefetchingSimulator:
     Parameters
     ----------
     policy, capacity, rows, count_from, seed, prefetch_lag
-        As for `tieralloc._core.Simulator`.
+        As for `tieralloc._bindings.Simulator`.
     prefetcher : RowPrefetcher
         It keeps what it learned before, and learns on here.
 
@@ -390,20 +352,16 @@ cdef class PrefetchingSimulator:
             While another thread runs this simulator, or for an access without predicted rows.
         """
         cdef const uint32_t[::1] lengths = np.ascontiguousarray(sample_lengths, dtype=np.uint32)
-        cdef RowSpan accesses = _rows(rows)
-        cdef WordSpan samples
-        if lengths.shape[0] > 0:
-            samples = WordSpan(&lengths[0], lengths.shape[0])
         if self._running:
             raise RuntimeError("this simulator is running in another thread")
         self._running = True
         try:
             with nogil:
-                self._simulator.get().run(accesses, samples)
+                self._simulator.get().run(row_span(rows), word_span(lengths))
         finally:
             self._running = False
 
     @property
     def counts(self):
-        """Counts so far, as those of `tieralloc._core.Simulator`."""
-        return self._simulator.get().counts()
+        """Counts so far, as those of `tieralloc._bindings.Simulator`."""
+        return counts_dict(self._simulator.get().counts())

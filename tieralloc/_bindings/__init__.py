@@ -1,31 +1,27 @@
 """Cython over the C++ core: arguments, buffers, errors; no logic."""
 
-from tieralloc._bindings._native import (
+from tieralloc._bindings.external_model import ExternalModel
+from tieralloc._bindings.hardware import fetch_engines, kernel_isa
+from tieralloc._bindings.labels import belady, next_uses, opt_labels
+from tieralloc._bindings.learned_model import LearnedModel
+from tieralloc._bindings.network import Network
+from tieralloc._bindings.numa import numa_nodes, sample_emulation, sample_memory, usable_node
+from tieralloc._bindings.planned_model import PlannedModel
+from tieralloc._bindings.samples import (
     MAX_CONTEXTS,
     PREFETCH_HORIZON,
     ROW_FEATURES_VERSION,
-    ExternalModel,
-    LearnedModel,
-    Network,
-    PlannedModel,
-    Simulator,
-    Store,
-    belady,
     candidate_feature_names,
     draw_candidate_samples,
     draw_row_samples,
+    row_feature_names,
+)
+from tieralloc._bindings.simulator import (
+    Simulator,
     eviction_policy_bytes,
     eviction_policy_names,
-    fetch_engines,
-    kernel_isa,
-    next_uses,
-    numa_nodes,
-    opt_labels,
-    row_feature_names,
-    sample_emulation,
-    sample_memory,
-    usable_node,
 )
+from tieralloc._bindings.store import Store
 
 __all__ = [
     "MAX_CONTEXTS",

@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 namespace {
 
 const BingoSettings& checked(const BingoSettings& settings) {
@@ -116,4 +116,4 @@ void Bingo::end(Entry active) {
   by_short_event_.push_back(short_event(ended.trigger), entry);
 }
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -16,7 +16,7 @@
 #include "eviction/slot_lists.hpp"
 #include "row_prefetcher.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
 struct BingoSettings {
   std::uint32_t region = 32;  ///< rows: a power of two, at most 64
@@ -60,4 +60,4 @@ class Bingo final : public RowPrefetcher {
   SlotLists by_short_event_;               ///< entries of that, most recent last
 };
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 namespace {
 
 const CoOccurrenceSettings& checked(const CoOccurrenceSettings& settings) {
@@ -102,4 +102,4 @@ void CoOccurrence::choose(Owner owner, std::vector<RowId>& prefetches) {
   for (const Partner& partner : chosen_) prefetches.push_back(partner.row);
 }
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -10,7 +10,7 @@
 #include "eviction/key_queue.hpp"
 #include "row_prefetcher.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
 struct CoOccurrenceSettings {
   std::uint32_t rows = 1;       ///< max remembered; the least recently accessed is dropped
@@ -55,4 +55,4 @@ class CoOccurrence final : public RowPrefetcher {
   std::vector<Partner> chosen_;
 };
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 namespace {
 
 const DominoSettings& checked(const DominoSettings& settings) {
@@ -108,4 +108,4 @@ Domino::Follower* Domino::followers_of(RowId row) {
   return &followers_[std::size_t{entry} * settings_.followers];
 }
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -13,7 +13,7 @@
 #include "eviction/key_queue.hpp"
 #include "row_prefetcher.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
 struct DominoSettings {
   std::uint32_t degree = 4;     ///< max unused rows of a stream
@@ -60,4 +60,4 @@ class Domino final : public RowPrefetcher {
   std::vector<Stream> streams_;
 };
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -1,6 +1,6 @@
 #include "next_row.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
 NextRow::NextRow(std::uint32_t degree, std::uint64_t rows) : degree_(degree), rows_(rows) {
   check_setting("degree", degree, 1, 1 << 10);
@@ -12,4 +12,4 @@ void NextRow::observe(RowId row, Found found, std::vector<RowId>& prefetches) {
     prefetches.push_back(next);
 }
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -6,7 +6,7 @@
 
 #include "row_prefetcher.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
 class NextRow final : public RowPrefetcher {
  public:
@@ -21,4 +21,4 @@ class NextRow final : public RowPrefetcher {
   std::uint64_t rows_;
 };
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

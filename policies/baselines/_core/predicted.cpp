@@ -4,7 +4,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
 void Predicted::append(std::span<const RowId> rows, std::span<const std::uint64_t> offsets) {
   if (offsets.empty() || offsets.front() != 0 || offsets.back() != rows.size() ||
@@ -31,4 +31,4 @@ void Predicted::observe(RowId, Found found, std::vector<RowId>& prefetches) {
   if (all_accesses_ || found != Found::resident) prefetches.insert(prefetches.end(), begin, end);
 }
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

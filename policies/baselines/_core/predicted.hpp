@@ -9,7 +9,7 @@
 
 #include "row_prefetcher.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
 class Predicted final : public RowPrefetcher {
  public:
@@ -34,4 +34,4 @@ class Predicted final : public RowPrefetcher {
   std::size_t at_ = 0;  ///< the next access
 };
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

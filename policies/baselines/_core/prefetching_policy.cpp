@@ -5,7 +5,7 @@
 
 #include "eviction/planner.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 namespace {
 
 class PrefetchingPolicy final : public EvictionPolicy, public Planner {
@@ -85,4 +85,4 @@ std::unique_ptr<EvictionPolicy> make_prefetching_policy(std::string_view name,
                                              std::move(prefetcher));
 }
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -9,7 +9,7 @@
 #include "eviction/policy.hpp"
 #include "row_prefetcher.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
 /// Makes an eviction policy as make_eviction_policy does, with a prefetcher that may have learned
 /// before.
@@ -17,4 +17,4 @@ std::unique_ptr<EvictionPolicy> make_prefetching_policy(std::string_view name,
                                                         const EvictionConfig& config,
                                                         std::shared_ptr<RowPrefetcher> prefetcher);
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

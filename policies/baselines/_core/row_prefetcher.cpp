@@ -3,7 +3,7 @@
 #include <stdexcept>
 #include <string>
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
 void check_setting(const char* name, std::uint64_t value, std::uint64_t min, std::uint64_t max) {
   if (value >= min && value <= max) return;
@@ -17,4 +17,4 @@ void check_share(const char* name, double value) {
                               ", expected 0 to 1");
 }
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -11,7 +11,7 @@
 
 #include "base/types.hpp"
 
-namespace tieralloc {
+namespace tieralloc::baselines {
 
 /// What an access found. Without prefetching the first two would both be misses: the triggering
 /// events of hardware prefetchers.
@@ -49,4 +49,4 @@ void check_setting(const char* name, std::uint64_t value, std::uint64_t min, std
 /// As check_setting, for a share in [0, 1].
 void check_share(const char* name, double value);
 
-}  // namespace tieralloc
+}  // namespace tieralloc::baselines

@@ -1,4 +1,4 @@
-// buffers.cpp: read buffers lent and kept, rows held by a call.
+// buffers.cpp: reuse of read buffers, and copies of rows.
 #include "base/buffers.hpp"
 
 #include <random>
@@ -13,7 +13,7 @@ namespace {
 
 using namespace tieralloc;
 
-TEST(a_buffer_given_back_is_lent_again) {
+TEST(returned_buffer_is_reused) {
   BufferPool pool(1 << 20);
   Region region = pool.take(5000);
   CHECK_EQ(region.size(), 8192);
@@ -24,7 +24,7 @@ TEST(a_buffer_given_back_is_lent_again) {
   CHECK(pool.take(8000).data() == data);
 }
 
-TEST(kept_buffers_take_no_more_than_was_said) {
+TEST(idle_buffers_stay_within_the_limit) {
   BufferPool pool(16384);
   std::vector<Region> lent;
   for (int i = 0; i < 10; ++i) lent.push_back(pool.take(4096));
@@ -37,7 +37,7 @@ TEST(kept_buffers_take_no_more_than_was_said) {
   CHECK_EQ(pool.bytes(), 16384);
 }
 
-TEST(a_buffer_that_cannot_be_had_is_not_counted) {
+TEST(failed_buffer_is_not_counted) {
   BufferPool pool(16384);
   {
     faults::Fault fault(faults::Call::map, ENOMEM);
@@ -46,7 +46,7 @@ TEST(a_buffer_that_cannot_be_had_is_not_counted) {
   CHECK_EQ(pool.bytes(), 0);
 }
 
-TEST(a_buffer_is_lent_to_one_thread_at_a_time) {
+TEST(buffer_belongs_to_one_thread_at_a_time) {
   BufferPool pool(1 << 20);
   Threads threads;
   for (int id = 1; id <= 3; ++id) {
@@ -64,7 +64,7 @@ TEST(a_buffer_is_lent_to_one_thread_at_a_time) {
   threads.join();
 }
 
-TEST(rows_held_stay_where_they_are_until_all_are_forgotten) {
+TEST(arena_rows_keep_their_address_until_clear) {
   RowArena arena;
   std::mt19937_64 random(1);
   for (int round = 0; round < 3; ++round) {

@@ -47,7 +47,7 @@ TEST(every_bucket_begins_with_its_floor) {
   }
 }
 
-TEST(percentiles_are_off_by_a_sixteenth_at_most) {
+TEST(percentile_error_is_at_most_a_sixteenth) {
   std::mt19937_64 random(2);
   for (int shape = 0; shape < 5; ++shape) {
     Histogram first;
@@ -74,7 +74,7 @@ TEST(percentiles_are_off_by_a_sixteenth_at_most) {
   }
 }
 
-TEST(a_value_recorded_many_times_counts_as_often) {
+TEST(repeated_value_counts_each_time) {
   Histogram histogram;
   histogram.record(10, 99);
   histogram.record(1000);
@@ -85,7 +85,7 @@ TEST(a_value_recorded_many_times_counts_as_often) {
   CHECK_EQ(sum.percentile(1.0), sum.max());
 }
 
-TEST(an_empty_histogram_has_zeros_for_percentiles) {
+TEST(empty_histogram_has_zero_percentiles) {
   HistogramSum sum;
   CHECK_EQ(sum.percentile(0.5), 0);
   Histogram histogram;
@@ -96,7 +96,7 @@ TEST(an_empty_histogram_has_zeros_for_percentiles) {
   CHECK_EQ(sum.max(), 0);
 }
 
-TEST(histograms_are_read_while_they_are_written) {
+TEST(histogram_is_readable_during_writes) {
   Histogram histogram;
   const std::size_t records = stressed(20000);
   Threads threads;

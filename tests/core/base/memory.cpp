@@ -1,4 +1,4 @@
-// memory.cpp: regions straight from the kernel.
+// memory.cpp: regions, and the sizes of memory.
 #include "base/memory.hpp"
 
 #include <sys/mman.h>
@@ -32,12 +32,12 @@ TEST(regions_are_zero_and_aligned) {
   }
 }
 
-TEST(a_region_of_nothing_is_nothing) {
+TEST(empty_region_has_no_memory) {
   CHECK(Region().data() == nullptr);
   CHECK_EQ(Region(0, "test").size(), 0);
 }
 
-TEST(a_region_moves_with_its_memory) {
+TEST(region_moves_with_its_memory) {
   Region first(4096, "test");
   std::byte* data = first.data();
   *data = std::byte{7};
@@ -48,14 +48,14 @@ TEST(a_region_moves_with_its_memory) {
   CHECK(third.data() == data && *third.data() == std::byte{7});
 }
 
-TEST(memory_refused_is_named_with_its_size) {
+TEST(refused_region_reports_its_size) {
   CHECK_THROWS(MemoryShortage, Region(std::size_t{1} << 60, "fast tier's vectors"),
                "cannot map 1152921504606846976 bytes of memory for the fast tier's vectors: ");
   faults::Fault fault(faults::Call::map, ENOMEM);
   CHECK_THROWS(MemoryShortage, Region(10, "index"), "10 bytes of memory for the index");
 }
 
-TEST(a_forked_child_does_not_get_regions) {
+TEST(forked_child_does_not_inherit_regions) {
   Region region(std::size_t{3} << 20, "test");
   std::memset(region.data(), 1, region.size());
   const pid_t child = fork();
@@ -69,7 +69,7 @@ TEST(a_forked_child_does_not_get_regions) {
   CHECK(region.data()[0] == std::byte{1});
 }
 
-TEST(the_machine_tells_what_memory_it_has) {
+TEST(machine_reports_its_memory) {
   CHECK(available_memory() > std::uint64_t{1} << 20);
 }
 

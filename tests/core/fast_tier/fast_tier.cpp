@@ -1,4 +1,4 @@
-// fast_tier.cpp: the fast tier of one row size against a model, and the life of its slots.
+// fast_tier.cpp: the fast tier of one row size against a model, and concurrent readers.
 #include "fast_tier/fast_tier.hpp"
 
 #include <atomic>
@@ -29,31 +29,31 @@ Bytes row_of(std::uint64_t row, std::uint64_t version) {
 }
 
 struct Bench {
-  CallGate gate;
+  EpochManager epochs;
   FastTier tier;
 
   explicit Bench(Slot capacity, RowId rows = 1000, const std::string& policy = "lru",
                  Slot spares = 8)
-      : tier({kStride, rows, capacity, capacity + spares}, {{0, 4096}}, policy, 1, gate) {}
+      : tier({kStride, rows, capacity, capacity + spares}, {{{0}, 4096}}, policy, 1, epochs) {}
 
   bool admit(RowId row, std::uint64_t version = 0,
              FastTier::Admit why = FastTier::Admit::on_demand) {
     std::lock_guard lock(tier.mutex());
-    return tier.admit(row, row_of(row, version).data(), why);
+    return tier.admit({row}, row_of(row, version).data(), why);
   }
   bool store(RowId row, std::uint64_t version) {
     std::lock_guard lock(tier.mutex());
-    return tier.store(row, row_of(row, version).data());
+    return tier.store({row}, row_of(row, version).data());
   }
   void touch(RowId row) {
-    const Slot slot = slot_of(tier.index().find(row));
+    const Slot slot = slot_of(tier.find(TierRow{row}));
     tier.touch({&slot, 1});
   }
 
   /// The resident value, if there is one.
   std::optional<Bytes> find(RowId row) {
     std::lock_guard lock(tier.mutex());
-    const Entry entry = tier.index().find(row);
+    const Entry entry = tier.find(TierRow{row});
     if (entry == kAbsent) return std::nullopt;
     const std::byte* bytes = tier.row(slot_of(entry));
     return Bytes(bytes, bytes + kStride);
@@ -64,7 +64,7 @@ struct Bench {
   }
 };
 
-TEST(rows_are_admitted_and_the_policys_victims_leave) {
+TEST(admit_evicts_the_policys_victim) {
   Bench bench(3);
   for (RowId row : {1, 2, 3}) CHECK(bench.admit(row));
   bench.touch(1);
@@ -74,16 +74,17 @@ TEST(rows_are_admitted_and_the_policys_victims_leave) {
   CHECK_EQ(bench.tier.counts().evictions, 1);
 }
 
-TEST(a_row_needs_no_touches_exactly_while_its_policy_says_so) {
+TEST(saturation_follows_the_policy) {
   for (const char* policy : {"clock", "sieve", "s3fifo"}) {
     Bench bench(4, 1000, policy);
-    const auto flagged = [&](RowId row) { return is_saturated(bench.tier.index().find(row)); };
+    const auto flagged = [&](RowId row) { return is_saturated(bench.tier.find(TierRow{row})); };
     const auto touch = [&](RowId row) {
       bench.touch(row);
-      const Entry entry = bench.tier.index().find(row);
+      const Entry entry = bench.tier.find(TierRow{row});
       const Slot slot = slot_of(entry);
       std::uint32_t place = 0;
-      if (bench.tier.find_saturated({&slot, 1}, &place) > 0) bench.tier.note_saturation(row, entry);
+      if (bench.tier.find_saturated({&slot, 1}, &place) > 0)
+        bench.tier.note_saturation({row}, entry);
     };
     for (RowId row : {1, 2, 3, 4}) CHECK(bench.admit(row));
     CHECK(!flagged(1));
@@ -101,22 +102,23 @@ TEST(a_row_needs_no_touches_exactly_while_its_policy_says_so) {
   }
 }
 
-TEST(rows_live_where_their_tables_do) {
-  CallGate gate;
-  FastTier tier({kStride, 100, 10, 18}, {{0, 4096}, {30, 100000}, {60, 8192}}, "lru", 1, gate);
-  CHECK_EQ(tier.home_of(0), 4096);
-  CHECK_EQ(tier.home_of(29), 4096 + 29 * 64);
-  CHECK_EQ(tier.home_of(30), 100000);
-  CHECK_EQ(tier.home_of(59), 100000 + 29 * 64);
-  CHECK_EQ(tier.home_of(99), 8192 + 39 * 64);
+TEST(slow_offsets_follow_the_tables) {
+  EpochManager epochs;
+  FastTier tier({kStride, 100, 10, 18}, {{{0}, 4096}, {{30}, 100000}, {{60}, 8192}}, "lru", 1,
+                epochs);
+  CHECK_EQ(tier.slow_offsets().of({0}), 4096);
+  CHECK_EQ(tier.slow_offsets().of({29}), 4096 + 29 * 64);
+  CHECK_EQ(tier.slow_offsets().of({30}), 100000);
+  CHECK_EQ(tier.slow_offsets().of({59}), 100000 + 29 * 64);
+  CHECK_EQ(tier.slow_offsets().of({99}), 8192 + 39 * 64);
 }
 
-TEST(a_slot_is_not_used_again_while_somebody_may_read_it) {
+TEST(slot_is_not_reused_under_a_reader) {
   Bench bench(4);
   for (RowId row = 0; row < 4; ++row) CHECK(bench.admit(row));
-  CallGate::Call reader(bench.gate);
+  ReadGuard reader(bench.epochs);
   reader.begin_read();
-  const std::byte* read = bench.tier.row(slot_of(bench.tier.index().find(0)));
+  const std::byte* read = bench.tier.row(slot_of(bench.tier.find(TierRow{0})));
   RowId row = 4;
   while (bench.admit(row)) ++row;
   CHECK_EQ(row, 12);  // eight spares, all given out
@@ -129,44 +131,44 @@ TEST(a_slot_is_not_used_again_while_somebody_may_read_it) {
   CHECK(bench.store(100, 1));
 }
 
-TEST(an_update_is_seen_at_once_and_the_old_value_by_earlier_readers) {
+TEST(update_is_visible_and_keeps_the_old_value_readable) {
   Bench bench(4);
   CHECK(bench.admit(7, 0));
-  CallGate::Call reader(bench.gate);
+  ReadGuard reader(bench.epochs);
   reader.begin_read();
-  const std::byte* old = bench.tier.row(slot_of(bench.tier.index().find(7)));
+  const std::byte* old = bench.tier.row(slot_of(bench.tier.find(TierRow{7})));
   CHECK(bench.store(7, 1));
   CHECK(bench.has(7, 1));
   CHECK(std::memcmp(old, row_of(7, 0).data(), kStride) == 0);
-  CHECK_EQ(bench.tier.dirty_rows(), 1);
+  CHECK_EQ(bench.tier.dirty().count(), 1);
   CHECK_EQ(bench.tier.resident_rows(), 1);
 }
 
-TEST(a_dirty_victim_stays_readable_until_it_is_home) {
+TEST(dirty_victim_is_readable_until_written_back) {
   Bench bench(2);
   CHECK(bench.store(1, 5));
   CHECK(bench.admit(2) && bench.admit(3));
   CHECK(bench.has(1, 5));
-  CHECK_EQ(bench.tier.leaving_rows(), 1);
+  CHECK_EQ(bench.tier.dirty().num_victims(), 1);
   CHECK_EQ(bench.tier.resident_rows(), 2);
-  CHECK(bench.tier.take_cleaning_wish());
-  CHECK(!bench.tier.take_cleaning_wish());
+  CHECK(bench.tier.dirty().take_request());
+  CHECK(!bench.tier.dirty().take_request());
   std::lock_guard lock(bench.tier.mutex());
   Bytes copies(10 * kStride);
   const std::vector<DirtyRow> rows = bench.tier.collect_dirty(10, false, copies.data());
   CHECK_EQ(rows.size(), 1);
-  CHECK_EQ(rows[0].row, 1);
+  CHECK_EQ(rows[0].row.value, 1);
   CHECK(std::memcmp(copies.data(), row_of(1, 5).data(), kStride) == 0);
   bench.tier.written_back(rows, false);
-  CHECK_EQ(bench.tier.leaving_rows(), 1);
+  CHECK_EQ(bench.tier.dirty().num_victims(), 1);
   CHECK_EQ(bench.tier.counts().write_back_errors, 1);
   bench.tier.written_back(bench.tier.collect_dirty(10, false, copies.data()), true);
-  CHECK_EQ(bench.tier.leaving_rows(), 0);
-  CHECK_EQ(bench.tier.dirty_rows(), 0);
-  CHECK_EQ(bench.tier.index().find(1), kAbsent);
+  CHECK_EQ(bench.tier.dirty().num_victims(), 0);
+  CHECK_EQ(bench.tier.dirty().count(), 0);
+  CHECK_EQ(bench.tier.find(TierRow{1}), kAbsent);
 }
 
-TEST(a_row_updated_while_it_is_written_back_stays_dirty) {
+TEST(row_updated_during_write_back_stays_dirty) {
   Bench bench(4);
   CHECK(bench.store(1, 1));
   Bytes copies(kStride);
@@ -178,32 +180,32 @@ TEST(a_row_updated_while_it_is_written_back_stays_dirty) {
   CHECK(bench.store(1, 2));
   std::lock_guard lock(bench.tier.mutex());
   bench.tier.written_back(rows, true);
-  CHECK_EQ(bench.tier.dirty_rows(), 1);
+  CHECK_EQ(bench.tier.dirty().count(), 1);
   CHECK_EQ(bench.tier.collect_dirty(1, true, copies.data()).size(), 1);
   CHECK(std::memcmp(copies.data(), row_of(1, 2).data(), kStride) == 0);
 }
 
-TEST(a_leaving_row_comes_back_by_an_update) {
+TEST(update_makes_a_victim_resident_again) {
   Bench bench(1);
   CHECK(bench.store(1, 1) && bench.admit(2));
-  CHECK_EQ(bench.tier.leaving_rows(), 1);
+  CHECK_EQ(bench.tier.dirty().num_victims(), 1);
   CHECK(bench.store(1, 2));
   CHECK(bench.has(1, 2));
-  CHECK_EQ(bench.tier.leaving_rows(), 0);
+  CHECK_EQ(bench.tier.dirty().num_victims(), 0);
   CHECK_EQ(bench.tier.resident_rows(), 1);
-  CHECK_EQ(bench.tier.dirty_rows(), 1);
+  CHECK_EQ(bench.tier.dirty().count(), 1);
 }
 
-TEST(pinned_rows_stay) {
+TEST(pinned_rows_are_not_evicted) {
   Bench bench(3);
   CHECK(bench.admit(1) && bench.admit(2));
   {
     std::lock_guard lock(bench.tier.mutex());
-    bench.tier.reserve_pins(2);
-    bench.tier.pin(1);
-    bench.tier.pin(2);
-    CHECK_THROWS(std::invalid_argument, bench.tier.reserve_pins(1),
-                 "cannot pin 1 more rows: 2 of at most 2 are pinned");
+    bench.tier.pins().reserve(2);
+    bench.tier.pin({1});
+    bench.tier.pin({2});
+    CHECK_THROWS(std::invalid_argument, bench.tier.pins().reserve(1),
+                 "expected at most 2 pinned rows in the fast tier of 3 slots for rows of 64 bytes");
   }
   for (RowId row = 10; row < 40; ++row) CHECK(bench.admit(row));
   CHECK(bench.store(1, 9));
@@ -211,26 +213,26 @@ TEST(pinned_rows_stay) {
   CHECK(bench.has(1, 9) && bench.has(2, 0));
   {
     std::lock_guard lock(bench.tier.mutex());
-    bench.tier.unpin(1);
-    bench.tier.unpin(2);
-    bench.tier.unpin(3);
-    CHECK_EQ(bench.tier.pinned_rows(), 0);
+    bench.tier.unpin({1});
+    bench.tier.unpin({2});
+    bench.tier.unpin({3});
+    CHECK_EQ(bench.tier.pins().count(), 0);
   }
   for (RowId row = 80; row < 90; ++row) CHECK(bench.admit(row));
   CHECK(!bench.find(2));
 }
 
-TEST(all_rows_may_be_pinned_where_all_fit) {
+TEST(all_rows_may_be_pinned_if_all_fit) {
   Bench bench(5, 5);
   for (RowId row = 0; row < 5; ++row) CHECK(bench.admit(row));
   std::lock_guard lock(bench.tier.mutex());
-  bench.tier.reserve_pins(5);
-  for (RowId row = 0; row < 5; ++row) bench.tier.pin(row);
-  CHECK_EQ(bench.tier.pinned_rows(), 5);
-  CHECK_THROWS(std::invalid_argument, bench.tier.reserve_pins(1), "of at most 5");
+  bench.tier.pins().reserve(5);
+  for (RowId row = 0; row < 5; ++row) bench.tier.pin({row});
+  CHECK_EQ(bench.tier.pins().count(), 5);
+  CHECK_THROWS(std::invalid_argument, bench.tier.pins().reserve(1), "expected at most 5");
 }
 
-TEST(another_policy_takes_over_in_the_order_of_the_former_one) {
+TEST(new_policy_keeps_the_eviction_order) {
   Bench bench(32, 1000, "s3fifo");
   for (RowId row = 0; row < 32; ++row) bench.admit(row);
   for (int hit = 0; hit < 5; ++hit) {
@@ -251,18 +253,18 @@ TEST(another_policy_takes_over_in_the_order_of_the_former_one) {
   CHECK_EQ(bench.tier.bytes().total(), tier_bytes({kStride, 1000, 32, 40}, "lru").total());
 }
 
-TEST(a_prefetched_row_is_useless_if_it_leaves_unused) {
+TEST(prefetched_row_evicted_unused_is_useless) {
   Bench bench(2);
   CHECK(bench.admit(1, 0, FastTier::Admit::prefetch));
   CHECK(bench.admit(2, 0, FastTier::Admit::prefetch));
-  CHECK(bench.tier.clear_prefetched(1));
-  CHECK(!bench.tier.clear_prefetched(1));
+  CHECK(bench.tier.clear_prefetched({1}));
+  CHECK(!bench.tier.clear_prefetched({1}));
   CHECK(bench.admit(3) && bench.admit(4));
   CHECK_EQ(bench.tier.counts().prefetches_useless, 1);
 }
 
 /// Readers may use a prefetched row at the very moment when it is updated or leaves.
-TEST(a_prefetched_row_counts_once_as_useful_or_useless) {
+TEST(prefetched_row_counts_once) {
   for (RowId rows : {RowId{8}, RowId{1} << 20}) {
     Bench bench(2, rows);
     std::atomic<std::uint64_t> useful{0};
@@ -270,7 +272,7 @@ TEST(a_prefetched_row_counts_once_as_useful_or_useless) {
     Threads threads;
     threads.start([&] {
       while (!threads.stopped()) {
-        for (RowId row = 0; row < 8; ++row) useful += bench.tier.clear_prefetched(row) ? 1 : 0;
+        for (RowId row = 0; row < 8; ++row) useful += bench.tier.clear_prefetched({row}) ? 1 : 0;
       }
     });
     threads.start([&] {
@@ -278,10 +280,10 @@ TEST(a_prefetched_row_counts_once_as_useful_or_useless) {
       for (std::uint64_t step = 0; step < stressed(60000) && !threads.stopped(); ++step) {
         const RowId row = step % 4 * 2;
         std::lock_guard lock(bench.tier.mutex());
-        if (bench.tier.index().find(row) == kAbsent) {
-          admitted += bench.tier.admit(row, row_of(row, step).data(), FastTier::Admit::prefetch);
+        if (bench.tier.find(TierRow{row}) == kAbsent) {
+          admitted += bench.tier.admit({row}, row_of(row, step).data(), FastTier::Admit::prefetch);
         }
-        bench.tier.store(row, row_of(row, step).data());
+        bench.tier.store({row}, row_of(row, step).data());
         bench.tier.written_back(bench.tier.collect_dirty(20, true, copies.data()), true);
       }
       threads.stop();
@@ -313,7 +315,7 @@ class Model {
         pin(row);
         break;
       case 5:
-        bench_.tier.unpin(row);
+        bench_.tier.unpin({row});
         pinned_.erase(row);
         break;
       case 6:
@@ -329,31 +331,31 @@ class Model {
   static constexpr RowId kRows = 60;
 
   void update(RowId row) {
-    if (!bench_.tier.store(row, row_of(row, ++version_).data())) return;
+    if (!bench_.tier.store({row}, row_of(row, ++version_).data())) return;
     latest_[row] = version_;
   }
 
   /// The slow tier has a new value; copies are dropped.
   void reload(RowId row) {
     latest_[row] = slow_[row] = ++version_;
-    bench_.tier.discard(row);
+    bench_.tier.discard({row});
     pinned_.erase(row);
   }
 
   void fetch(RowId row) {
-    if (bench_.tier.index().find(row) != kAbsent) return;
+    if (bench_.tier.find(TierRow{row}) != kAbsent) return;
     CHECK_EQ(latest_[row], slow_[row]);  // nothing was lost
-    bench_.tier.admit(row, row_of(row, slow_[row]).data(), FastTier::Admit::on_demand);
+    bench_.tier.admit({row}, row_of(row, slow_[row]).data(), FastTier::Admit::on_demand);
   }
 
   void pin(RowId row) {
-    if (pinned_.contains(row) || bench_.tier.index().find(row) == kAbsent) return;
+    if (pinned_.contains(row) || bench_.tier.find(TierRow{row}) == kAbsent) return;
     try {
-      bench_.tier.reserve_pins(1);
+      bench_.tier.pins().reserve(1);
     } catch (const std::invalid_argument&) {
       return;
     }
-    bench_.tier.pin(row);
+    bench_.tier.pin({row});
     pinned_.insert(row);
   }
 
@@ -366,8 +368,8 @@ class Model {
     for (std::size_t i = 0; i < rows.size() && success; ++i) {
       std::uint64_t word;
       std::memcpy(&word, copies.data() + i * kStride, 8);
-      CHECK_EQ(word / 1000000, rows[i].row);
-      slow_[rows[i].row] = word % 1000000;
+      CHECK_EQ(word / 1000000, rows[i].row.value);
+      slow_[rows[i].row.value] = word % 1000000;
     }
     bench_.tier.written_back(rows, success);
   }
@@ -375,7 +377,7 @@ class Model {
   void check() {
     Slot resident = 0;
     for (RowId row = 0; row < kRows; ++row) {
-      const Entry entry = bench_.tier.index().find(row);
+      const Entry entry = bench_.tier.find(TierRow{row});
       if (entry == kAbsent) {
         CHECK_EQ(latest_[row], slow_[row]);
         CHECK(!pinned_.contains(row));
@@ -384,11 +386,11 @@ class Model {
       ++resident;
       CHECK(std::memcmp(bench_.tier.row(slot_of(entry)), row_of(row, latest_[row]).data(),
                         kStride) == 0);
-      CHECK_EQ(bench_.tier.is_pinned(row), pinned_.contains(row));
+      CHECK_EQ(bench_.tier.is_pinned({row}), pinned_.contains(row));
     }
-    CHECK_EQ(resident, bench_.tier.resident_rows() + bench_.tier.leaving_rows());
-    CHECK(bench_.tier.dirty_rows() <= resident);
-    CHECK_EQ(bench_.tier.pinned_rows(), pinned_.size());
+    CHECK_EQ(resident, bench_.tier.resident_rows() + bench_.tier.dirty().num_victims());
+    CHECK(bench_.tier.dirty().count() <= resident);
+    CHECK_EQ(bench_.tier.pins().count(), pinned_.size());
   }
 
   Bench bench_;
@@ -398,7 +400,7 @@ class Model {
   std::set<RowId> pinned_;
 };
 
-TEST(no_value_is_lost_whatever_comes_after_what) {
+TEST(random_operations_lose_no_value) {
   for (const std::string& policy : eviction_policy_names()) {
     for (Slot capacity : {1u, 2u, 5u, 30u, 60u}) {
       Model model(capacity, policy, capacity);
@@ -415,12 +417,12 @@ void read_beside_updates(const std::string& policy, RowId rows) {
     threads.start([&, reader] {
       std::mt19937_64 random(reader);
       while (!threads.stopped()) {
-        CallGate::Call call(bench.gate);
+        ReadGuard call(bench.epochs);
         std::vector<Slot> slots;
         call.begin_read();
         for (int i = 0; i < 10; ++i) {
           const RowId row = random() % 40;
-          const Entry entry = bench.tier.index().find(row);
+          const Entry entry = bench.tier.find(TierRow{row});
           if (entry == kAbsent) continue;
           std::uint64_t words[kStride / 8];
           std::memcpy(words, bench.tier.row(slot_of(entry)), kStride);
@@ -440,9 +442,9 @@ void read_beside_updates(const std::string& policy, RowId rows) {
       const RowId row = random() % 40;
       std::lock_guard lock(bench.tier.mutex());
       if (random() % 2 == 0) {
-        bench.tier.store(row, row_of(row, step).data());
-      } else if (bench.tier.index().find(row) == kAbsent) {
-        bench.tier.admit(row, row_of(row, step).data(), FastTier::Admit::on_demand);
+        bench.tier.store({row}, row_of(row, step).data());
+      } else if (bench.tier.find(TierRow{row}) == kAbsent) {
+        bench.tier.admit({row}, row_of(row, step).data(), FastTier::Admit::on_demand);
       }
       if (random() % 8 == 0) {
         bench.tier.written_back(bench.tier.collect_dirty(20, true, copies.data()), true);
@@ -453,7 +455,7 @@ void read_beside_updates(const std::string& policy, RowId rows) {
   threads.join();
 }
 
-TEST(no_reader_sees_a_row_torn_or_another_rows) {
+TEST(readers_see_no_torn_or_foreign_row) {
   for (const std::string& policy : eviction_policy_names()) {
     read_beside_updates(policy, 40);        // a direct index
     read_beside_updates(policy, 1u << 20);  // a hashed one

@@ -45,17 +45,17 @@ std::vector<Search> searches() {
 
 /// Puts a row where hash_table.hpp says it belongs: into its bucket or the next with a free cell.
 void put(HashTable& table, RowId row, Entry entry) {
-  for (std::size_t home = table.home_of(row);; home = table.next(home)) {
+  for (std::size_t home = table.bucket_of(row);; home = table.next(home)) {
     for (auto& cell : table.bucket(home).cells) {
       if (cell != 0) continue;
       cell = table.word_of(row, entry);
       return;
     }
-    ++table.bucket(home).passed_on;
+    ++table.bucket(home).overflows;
   }
 }
 
-TEST(every_search_finds_what_the_buckets_hold) {
+TEST(search_finds_the_content_of_buckets) {
   std::mt19937_64 random(1);
   for (int slot_bits : {4, 9, 30}) {
     for (std::size_t buckets : {1, 2, 7, 64}) {

@@ -1,4 +1,4 @@
-// row_index.cpp: both indexes against std::unordered_map, and beside readers.
+// row_index.cpp: both indexes against std::unordered_map, and with concurrent readers.
 #include "index/row_index.hpp"
 
 #include <atomic>
@@ -77,7 +77,7 @@ TEST(hash_index_is_a_map) {
 
 /// Rows are driven out of their bucket, and what drove them out goes: in the end every bucket may
 /// have passed some row on. A search for a row that is not there ends all the same.
-TEST(hash_index_searches_end_where_every_bucket_has_overflowed) {
+TEST(hash_index_search_ends_if_all_buckets_overflowed) {
   constexpr Slot kSlots = 8;  // two buckets, which random rows fill like this once in 2^14 trials
   HashIndex index(RowId{1} << 32, kSlots);
   std::mt19937_64 random(1);
@@ -104,7 +104,8 @@ TEST(hash_index_holds_the_widest_rows_and_slots) {
   CHECK(HashIndex::can_hold(rows, slots));
   CHECK(!HashIndex::can_hold(rows + 1, slots));
   CHECK(!HashIndex::can_hold(rows, slots + 1));
-  CHECK_THROWS(std::invalid_argument, HashIndex(rows + 1, slots), "in 64 bits");
+  CHECK_THROWS(std::invalid_argument, HashIndex(rows + 1, slots),
+               "expected both numbers in 62 bits");
   HashIndex index(rows, slots);
   for (RowId row : {RowId{0}, rows - 1}) {
     for (Slot slot : {Slot{0}, slots - 1}) {
@@ -124,13 +125,13 @@ TEST(hash_index_holds_the_widest_rows_and_slots) {
   }
 }
 
-TEST(hash_index_takes_sixteen_bytes_a_slot_at_most) {
+TEST(hash_index_takes_at_most_sixteen_bytes_per_slot) {
   for (Slot slots = 1; slots < 100000; slots = slots * 3 / 2 + 1) {
     CHECK(HashIndex::bytes_for(slots) <= std::size_t{16} * slots + kCacheLine);
   }
 }
 
-TEST(the_smaller_index_is_chosen) {
+TEST(smaller_index_is_chosen) {
   for (RowId rows : {RowId{10}, RowId{1000}, RowId{100000}}) {
     for (Slot slots : {10u, 300u, 30000u}) {
       if (slots > rows + 1024) continue;
@@ -235,7 +236,7 @@ TEST(hash_index_never_mixes_two_entries_of_a_row) {
   threads.join();
 }
 
-TEST(a_flag_is_cleared_by_one_caller_only) {
+TEST(flag_is_cleared_by_one_caller) {
   const auto count_clears = [](RowIndex& index) {
     constexpr RowId kFlagged = 500;
     const auto rounds = stressed(20);

@@ -268,7 +268,7 @@ TEST(float32_sums_are_the_same_bit_for_bit_by_every_instruction_set) {
   }
 }
 
-TEST(a_max_keeps_a_nan_that_comes_first) {
+TEST(max_keeps_a_leading_nan) {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const std::vector<float> rows[] = {{nan, 1.0f}, {2.0f, nan}};
   const std::byte* pointers[] = {reinterpret_cast<const std::byte*>(rows[0].data()),
@@ -283,7 +283,7 @@ TEST(a_max_keeps_a_nan_that_comes_first) {
   }
 }
 
-TEST(the_widest_instruction_set_is_chosen) {
+TEST(widest_instruction_set_is_chosen) {
   CHECK_EQ(std::string(kernel_isa()), variants().back().name);
   for (Mode mode : {Mode::copy, Mode::sum, Mode::mean, Mode::max}) {
     CHECK(choose_pool(DType::float32, DType::float32, mode, false) ==

@@ -77,7 +77,7 @@ void check_numbers(Count count_outside, Number number, std::size_t n, std::mt199
   CHECK_EQ(count_outside(indices.data(), n, rows), outside);
 }
 
-TEST(every_index_outside_its_table_is_counted_and_becomes_row_0) {
+TEST(index_outside_its_table_is_counted_and_becomes_row_0) {
   std::mt19937_64 random(1);
   for (const RowLoops* loops : variants()) {
     for (std::size_t n = 0; n < 100; ++n) {
@@ -87,7 +87,7 @@ TEST(every_index_outside_its_table_is_counted_and_becomes_row_0) {
   }
 }
 
-TEST(entries_lead_to_their_slots) {
+TEST(entries_locate_their_slots) {
   std::mt19937_64 random(2);
   std::vector<std::byte> slots(1);
   for (const RowLoops* loops : variants()) {

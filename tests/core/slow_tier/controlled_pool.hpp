@@ -1,5 +1,5 @@
-// controlled_pool.hpp: a slow pool whose reads and writes a test can watch, hold up and let fail;
-// the work is done by the pool behind it.
+// controlled_pool.hpp: wraps a slow pool, so that a test can observe, delay and fail reads and
+// writes.
 #pragma once
 
 #include <atomic>
@@ -47,9 +47,9 @@ class ControlledPool final : public tieralloc::SlowPool {
   std::uint64_t bytes() const override { return pool_->bytes(); }
   std::uint64_t cached_bytes() const override { return pool_->cached_bytes(); }
   bool in_place() const override { return pool_->in_place(); }
-  void pass_lines(std::size_t lines) const override {
+  void emulate_latency(std::size_t lines) const override {
     passed_lines += lines;
-    pool_->pass_lines(lines);
+    pool_->emulate_latency(lines);
   }
   tieralloc::MemoryTraits memory() const override { return pool_->memory(); }
   tieralloc::Region sample(std::size_t bytes) const override { return pool_->sample(bytes); }

@@ -1,4 +1,4 @@
-// batch.cpp: rows merged into reads.
+// fetch_batch.cpp: rows merged into reads.
 #include "slow_tier/fetch_batch.hpp"
 
 #include <algorithm>
@@ -21,7 +21,6 @@ namespace {
 using namespace tieralloc;
 
 constexpr std::uint64_t kBlock = 4096;
-constexpr std::uint64_t kMaxRead = 64 << 10;
 
 /// A pool with room for rows, patterned from its data's begin on, and a note of what is read of it.
 struct Bench {
@@ -57,7 +56,7 @@ struct Wanted {
 void read_rows(Bench& bench, const std::vector<Wanted>& rows) {
   bench.reads.clear();
   FetchBatch batch(*bench.pool, bench.buffers, rows.size());
-  for (const Wanted& row : rows) batch.add(nullptr, 0, bench.data + row.offset, row.length, false);
+  for (const Wanted& row : rows) batch.add(bench.data + row.offset, row.length, false);
   batch.read(ignore);
   for (std::uint32_t i = 0; i < rows.size(); ++i) {
     CHECK_EQ(batch.wait(i), 0);
@@ -66,7 +65,7 @@ void read_rows(Bench& bench, const std::vector<Wanted>& rows) {
   }
 }
 
-TEST(rows_that_share_a_block_are_read_once) {
+TEST(rows_of_one_block_are_read_once) {
   Bench bench;
   read_rows(bench, {{3 * kBlock + 64, 64}, {3 * kBlock, 64}, {3 * kBlock + 4032, 64}});
   CHECK_EQ(bench.reads.size(), 1);
@@ -74,7 +73,7 @@ TEST(rows_that_share_a_block_are_read_once) {
   CHECK_EQ(bench.reads[0].second, kBlock);
 }
 
-TEST(neighbouring_blocks_are_read_together_and_distant_ones_apart) {
+TEST(adjacent_blocks_are_read_together) {
   Bench bench;
   read_rows(bench, {{5 * kBlock, 64}, {4 * kBlock, 64}, {6 * kBlock + 64, 64}, {9 * kBlock, 64}});
   CHECK_EQ(bench.reads.size(), 2);
@@ -82,25 +81,25 @@ TEST(neighbouring_blocks_are_read_together_and_distant_ones_apart) {
   CHECK_EQ(bench.reads[1].second, kBlock);
 }
 
-TEST(a_row_across_a_block_boundary_comes_whole) {
+TEST(row_across_a_block_boundary_is_complete) {
   Bench bench;
   read_rows(bench, {{kBlock - 64, 128}});
   CHECK_EQ(bench.reads.size(), 1);
   CHECK_EQ(bench.reads[0].second, 2 * kBlock);
 }
 
-TEST(no_read_is_longer_than_64_kib_unless_its_row_is) {
+TEST(read_is_at_most_64_kib_unless_its_row_is_longer) {
   Bench bench;
   std::vector<Wanted> rows;
   for (std::uint64_t at = 0; at < bench.bytes / 2; at += kBlock) rows.push_back({at, 64});
   read_rows(bench, rows);
-  CHECK_EQ(bench.reads.size(), bench.bytes / 2 / kMaxRead);
+  CHECK_EQ(bench.reads.size(), bench.bytes / 2 / kMaxReadBytes);
   read_rows(bench, {{kBlock, 200 << 10}});
   CHECK_EQ(bench.reads.size(), 1);
   CHECK_EQ(bench.reads[0].second, 200 << 10);
 }
 
-TEST(random_rows_are_read_from_as_few_blocks_as_hold_them) {
+TEST(random_rows_read_the_minimum_of_blocks) {
   Bench bench;
   std::mt19937_64 random(1);
   for (int trial = 0; trial < 60; ++trial) {
@@ -121,7 +120,7 @@ TEST(random_rows_are_read_from_as_few_blocks_as_hold_them) {
     read_rows(bench, rows);
     std::map<std::uint64_t, int> times;
     for (const auto& [offset, size] : bench.reads) {
-      CHECK(size <= kMaxRead);
+      CHECK(size <= kMaxReadBytes);
       for (std::uint64_t at = offset; at < offset + size; at += kBlock) {
         ++times[(at - bench.data) / kBlock];
       }
@@ -139,12 +138,12 @@ TEST(random_rows_are_read_from_as_few_blocks_as_hold_them) {
   }
 }
 
-TEST(others_wait_for_rows_of_a_batch_before_and_while_it_is_read) {
+TEST(batch_serves_waiters_before_and_during_reads) {
   Bench bench;
   for (std::size_t round = 0; round < stressed(30); ++round) {
     auto batch = std::make_shared<FetchBatch>(*bench.pool, bench.buffers, 40);
     for (std::uint64_t i = 0; i < 40; ++i) {
-      batch->add(nullptr, i, bench.data + i * 3 * kBlock, 64, false);
+      batch->add(bench.data + i * 3 * kBlock, 64, false);
     }
     Threads threads;
     for (std::uint32_t waiter = 0; waiter < 3; ++waiter) {
@@ -160,12 +159,12 @@ TEST(others_wait_for_rows_of_a_batch_before_and_while_it_is_read) {
   }
 }
 
-TEST(a_read_refused_as_a_whole_fails_every_row) {
+TEST(refused_batch_fails_every_row) {
   Bench bench;
   bench.pool->before_read = [](std::span<ReadOp>) { throw SystemFailure(ENOTCONN, "gone", "p"); };
   FetchBatch batch(*bench.pool, bench.buffers, 3);
   for (std::uint64_t i = 0; i < 3; ++i) {
-    batch.add(nullptr, i, bench.data + i * 10 * kBlock, 64, false);
+    batch.add(bench.data + i * 10 * kBlock, 64, false);
   }
   Threads threads;
   threads.start([&] { CHECK_EQ(batch.wait(2), -ENOTCONN); });
@@ -174,14 +173,14 @@ TEST(a_read_refused_as_a_whole_fails_every_row) {
   for (std::uint32_t i = 0; i < 3; ++i) CHECK_EQ(batch.wait(i), -ENOTCONN);
 }
 
-TEST(rows_get_an_outcome_where_there_is_no_memory_to_read_them_into) {
+TEST(batch_without_memory_fails_every_row) {
   Bench bench;
   for (faults::Call call : {faults::Call::map, faults::Call::allocate}) {
     for (std::size_t after = 0;; ++after) {
       FetchBatch batch(*bench.pool, bench.buffers, 2);
-      batch.add(nullptr, 0, bench.data, 64, false);
+      batch.add(bench.data, 64, false);
       // Sizes of their own, so that no buffer of an earlier round will do.
-      batch.add(nullptr, 1, bench.data + 64, static_cast<std::uint32_t>(8192 << after % 4), false);
+      batch.add(bench.data + 64, static_cast<std::uint32_t>(8192 << after % 4), false);
       std::size_t struck;
       {
         faults::Fault fault(call, ENOMEM, after, 1);
@@ -195,7 +194,7 @@ TEST(rows_get_an_outcome_where_there_is_no_memory_to_read_them_into) {
   }
 }
 
-TEST(a_batch_gives_its_buffer_back) {
+TEST(batch_returns_its_buffer) {
   Bench bench;
   read_rows(bench, {{0, 64}, {kBlock * 20, 64}});
   const std::size_t kept = bench.buffers.bytes();

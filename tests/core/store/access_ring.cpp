@@ -1,4 +1,4 @@
-// access_ring.cpp: accesses on their way from a thread that serves to one that learns.
+// access_ring.cpp: accesses passed from one thread to another.
 #include "store/access_ring.hpp"
 
 #include <random>
@@ -22,15 +22,21 @@ AccessSamples popped(AccessRing& ring) {
   return samples;
 }
 
+std::vector<TierRow> tier_rows(const Rows& rows) {
+  std::vector<TierRow> typed;
+  for (const RowId row : rows) typed.push_back({row});
+  return typed;
+}
+
 /// A call on one table, each row a bag.
 void push_rows(AccessRing& ring, const Rows& rows, RowId shift = 0) {
   ring.begin_call();
-  ring.begin_part();
-  ring.push(rows, shift, Lengths(rows.size(), 1), true);
+  ring.begin_segment();
+  ring.push(tier_rows(rows), shift, Lengths(rows.size(), 1), true);
   ring.end_call();
 }
 
-TEST(a_ring_gives_back_what_it_took_in_order_and_shifted) {
+TEST(ring_returns_rows_in_order_and_shifted) {
   AccessRing ring(8);
   for (int round = 0; round < 10; ++round) {  // around its end
     push_rows(ring, {5, 6, 7}, 100);
@@ -43,15 +49,15 @@ TEST(a_ring_gives_back_what_it_took_in_order_and_shifted) {
   CHECK_EQ(ring.dropped(), 0);
 }
 
-TEST(bags_of_several_tables_come_back_as_samples) {
+TEST(ring_returns_bags_of_tables_as_samples) {
   AccessRing ring(32);
   for (int round = 0; round < 10; ++round) {
     ring.begin_call();
-    ring.begin_part();
-    ring.push(Rows{1, 2, 3}, 0, Lengths{2, 0, 1}, false);
-    ring.push(Rows{4}, 0, Lengths{1}, false);  // further bags of the same table
-    ring.begin_part();
-    ring.push(Rows{1, 2, 3, 4}, 10, Lengths{1, 1, 1, 1}, true);
+    ring.begin_segment();
+    ring.push(tier_rows({1, 2, 3}), 0, Lengths{2, 0, 1}, false);
+    ring.push(tier_rows({4}), 0, Lengths{1}, false);  // further bags of the same table
+    ring.begin_segment();
+    ring.push(tier_rows({1, 2, 3, 4}), 10, Lengths{1, 1, 1, 1}, true);
     CHECK(popped(ring).rows.empty());  // the call has not ended
     ring.end_call();
     const AccessSamples samples = popped(ring);
@@ -60,14 +66,14 @@ TEST(bags_of_several_tables_come_back_as_samples) {
   }
 }
 
-TEST(a_full_ring_drops_a_call_as_a_whole_and_counts_it) {
+TEST(full_ring_drops_and_counts_whole_calls) {
   AccessRing ring(8);
   push_rows(ring, {0, 1, 2, 3});
   ring.begin_call();
-  ring.begin_part();
-  ring.push(Rows{8}, 0, Lengths{1}, true);
-  ring.push(Rows{9, 10}, 0, Lengths{1, 1}, true);  // no room
-  ring.push({}, 0, {}, true);                      // though there would be for this one
+  ring.begin_segment();
+  ring.push(tier_rows({8}), 0, Lengths{1}, true);
+  ring.push(tier_rows({9, 10}), 0, Lengths{1, 1}, true);  // no room
+  ring.push({}, 0, {}, true);                             // though there would be for this one
   ring.end_call();
   CHECK_EQ(ring.dropped(), 3);
   push_rows(ring, {0, 1}, 10);
@@ -77,16 +83,16 @@ TEST(a_full_ring_drops_a_call_as_a_whole_and_counts_it) {
   CHECK(popped(ring).rows.empty());
 }
 
-TEST(a_call_that_failed_is_forgotten) {
+TEST(ring_discards_a_failed_call) {
   AccessRing ring(8);
   ring.begin_call();
-  ring.begin_part();
-  ring.push(Rows{1, 2}, 0, Lengths{1, 1}, true);
+  ring.begin_segment();
+  ring.push(tier_rows({1, 2}), 0, Lengths{1, 1}, true);
   push_rows(ring, {3});
   CHECK(popped(ring).rows == (Rows{3}));
 }
 
-TEST(a_reader_beside_the_writer_sees_whole_calls_once_and_in_order) {
+TEST(ring_reader_gets_whole_calls_once_in_order) {
   AccessRing ring(64);
   constexpr RowId kCalls = 20000;
   std::atomic<bool> done{false};

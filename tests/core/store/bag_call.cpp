@@ -1,4 +1,4 @@
-// bag_call.cpp: what is wrong with a call is said before anything is done.
+// bag_call.cpp: validation of calls.
 #include "store/bag_call.hpp"
 
 #include <stdexcept>
@@ -14,21 +14,21 @@ using namespace tieralloc;
 struct Bench {
   Table items{.layout = {.name = "items", .rows = 10, .dim = 4}};
   Table users{.layout = {.name = "users", .rows = 100, .dim = 4}};
-  std::vector<TablePart> parts{{&items}, {&users}};
+  std::vector<TableSegment> parts{{&items}, {&users}};
   std::vector<std::int64_t> indices;
   std::vector<std::int64_t> offsets;
   BagCall call;
 
   Bench(std::size_t bags, std::vector<std::int64_t> indices, std::vector<std::int64_t> offsets)
       : indices(std::move(indices)), offsets(std::move(offsets)) {
-    call.parts = parts;
+    call.segments = parts;
     call.bags = bags;
     call.indices = {this->indices.data(), this->indices.size()};
     call.offsets = {this->offsets.data(), this->offsets.size()};
   }
 };
 
-TEST(a_call_in_order_is_valid) {
+TEST(valid_call_passes) {
   // Two bags a table, with and without the end of the last.
   CHECK_EQ(validate(Bench(2, {1, 9, 0, 99}, {0, 2, 2, 3}).call), 0);
   CHECK_EQ(validate(Bench(2, {1, 9, 0, 99}, {0, 2, 2, 3, 4}).call), 0);
@@ -37,7 +37,7 @@ TEST(a_call_in_order_is_valid) {
   CHECK_EQ(validate(Bench(2, {1, 9, 0, 99, 1000}, {0, 2, 2, 3, 4}).call), 0);
 }
 
-TEST(the_first_index_out_of_range_is_named_with_its_table) {
+TEST(first_index_out_of_range_is_reported) {
   CHECK_THROWS(std::out_of_range, validate(Bench(2, {1, 10, 12, 99}, {0, 1, 3, 3}).call),
                "index 10 (at position 1) is out of range for table 'items' of 10 rows");
   CHECK_THROWS(std::out_of_range, validate(Bench(2, {1, 2, 100, 99}, {0, 1, 2, 3}).call),
@@ -49,7 +49,7 @@ TEST(the_first_index_out_of_range_is_named_with_its_table) {
   CHECK_THROWS(std::out_of_range, validate(narrow.call), "index -7 (at position 2)");
 }
 
-TEST(a_warning_counts_what_is_out_of_range) {
+TEST(warning_counts_indices_out_of_range) {
   Bench bench(2, {1, 10, -5, 99, 100, 101}, {0, 1, 3, 4});
   bench.call.bounds = BoundsCheck::warning;
   CHECK_EQ(validate(bench.call), 4);
@@ -79,7 +79,7 @@ TEST(without_offsets_every_index_is_a_bag) {
   CHECK_THROWS(std::invalid_argument, validate(bench.call), "expected 6 indices, got 4");
 }
 
-TEST(rows_that_are_copied_are_neither_pooled_nor_left_out) {
+TEST(copied_rows_take_no_offsets_or_padding) {
   Bench bench(2, {1, 2, 3, 4}, {0, 1, 2, 3});
   bench.call.mode = Mode::copy;
   CHECK_THROWS(std::invalid_argument, validate(bench.call), "copied rows take no offsets");
@@ -89,7 +89,7 @@ TEST(rows_that_are_copied_are_neither_pooled_nor_left_out) {
   CHECK_THROWS(std::invalid_argument, validate(bench.call), "copied rows take no padding");
 }
 
-TEST(indices_of_one_table_are_checked_alike) {
+TEST(indices_of_one_table_are_validated) {
   const Bench bench(1, {}, {});
   const std::int64_t indices[] = {0, 9, 10};
   CHECK_EQ(validate_rows(bench.items, {indices, 2}, BoundsCheck::fatal), 0);

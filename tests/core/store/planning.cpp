@@ -1,5 +1,4 @@
-// planning.cpp: planned policies in a store: what they decide equals a simulation, and what becomes
-// of them beside lookups.
+// planning.cpp: planned policies in a store decide as in a simulation, and run beside lookups.
 #include "store/planning.hpp"
 
 #include <atomic>
@@ -94,7 +93,7 @@ Counts serve_file(const MakePolicy& make, std::span<const RowId> stream) {
 
 Counts serve_memory(const MakePolicy& make, std::span<const RowId> stream) {
   StoreOptions options = of_rows(kCapacity);
-  options.admission = AdmissionRule::always;
+  options.promotion = PromotionRule::always;
   StoreBench bench(options, MemoryPoolOptions{});
   return serve(bench, make, stream);
 }
@@ -314,8 +313,7 @@ TEST(planning_step_passes_failures_on) {
 TEST(planning_step_of_no_planned_policy_is_refused) {
   StoreBench bench(of_rows(100));
   bench.add_table("t", 1000, kDim);
-  const std::string message =
-      "step_policy: expected a planned policy that is not in the background";
+  const std::string message = "step_policy: expected a planned policy without a background thread";
   CHECK_THROWS(std::invalid_argument, bench.store().step_policy(), message);
   bench.store().use_policy(PlannedPolicy{.make = external(8, false)});
   CHECK_THROWS(std::invalid_argument, bench.store().step_policy(), message);
@@ -398,7 +396,7 @@ TEST(planning_ends_with_a_new_layout) {
 /// Sums rows, all of them hits once they are resident.
 void look_up_often(StoreBench& bench, const Table& table, const Rows& rows, std::size_t lookups) {
   std::vector<double> out(table.layout.dim);
-  const TablePart part{&table};
+  const TableSegment part{&table};
   BagCall call = StoreBench::call_of(&part, 1, rows);
   call.bags = 1;
   const Rows offsets{0};

@@ -1,4 +1,4 @@
-// prefetch_queue.cpp: rows in, rows out, bounded.
+// prefetch_queue.cpp: a bounded queue of rows.
 #include "store/prefetch_queue.hpp"
 
 #include <algorithm>
@@ -14,11 +14,11 @@ using namespace tieralloc;
 
 std::vector<RowPlace> places(RowId first, RowId count) {
   std::vector<RowPlace> rows;
-  for (RowId row = first; row < first + count; ++row) rows.push_back({nullptr, row});
+  for (RowId row = first; row < first + count; ++row) rows.push_back({nullptr, {row}});
   return rows;
 }
 
-TEST(what_does_not_fit_is_dropped_and_counted) {
+TEST(full_queue_drops_and_counts_rows) {
   PrefetchQueue queue(10);
   CHECK_EQ(queue.push(places(0, 7)), 7);
   CHECK_EQ(queue.push(places(7, 7)), 3);
@@ -30,18 +30,18 @@ TEST(what_does_not_fit_is_dropped_and_counted) {
   CHECK_EQ(queue.take(4).size(), 4);
   const std::vector<RowPlace> rest = queue.take(100);
   CHECK_EQ(rest.size(), 6);
-  CHECK_EQ(rest.front().row, 4);
-  CHECK_EQ(rest.back().row, 9);
+  CHECK_EQ(rest.front().row.value, 4);
+  CHECK_EQ(rest.back().row.value, 9);
   CHECK(queue.take(1).empty());
 }
 
-TEST(a_queue_of_no_length_drops_everything) {
+TEST(empty_queue_drops_all_rows) {
   PrefetchQueue queue(0);
   CHECK_EQ(queue.push(places(0, 3)), 0);
   CHECK_EQ(queue.dropped(), 3);
 }
 
-TEST(every_row_is_taken_once) {
+TEST(queue_returns_each_row_once) {
   constexpr RowId kRows = 6000;
   PrefetchQueue queue(100);
   std::vector<std::atomic<int>> taken(kRows);
@@ -51,7 +51,7 @@ TEST(every_row_is_taken_once) {
     threads.start([&] {
       while (queue.wait()) {
         for (const RowPlace& place : queue.take(7)) {
-          ++taken[place.row];
+          ++taken[place.row.value];
           ++count;
         }
       }
@@ -74,7 +74,7 @@ TEST(every_row_is_taken_once) {
   for (const auto& times : taken) CHECK_EQ(times.load(), 1);
 }
 
-TEST(a_stopped_queue_wakes_those_who_wait) {
+TEST(stopped_queue_wakes_waiters) {
   PrefetchQueue queue(10);
   Threads threads;
   for (int i = 0; i < 3; ++i) threads.start([&] { CHECK(!queue.wait()); });

@@ -1,5 +1,5 @@
-// store_bench.hpp: a store on a file in a directory of its own, calls on it in one line, and rows
-// that say which row and which version they are in every element.
+// store_bench.hpp: a store in a temporary directory, short forms of its calls, and rows with their
+// number and version in every element.
 #pragma once
 
 #include <cmath>
@@ -91,7 +91,7 @@ class StoreBench {
   std::vector<std::uint64_t> lookup(const tieralloc::Table& table, const Rows& rows) {
     const std::size_t dim = table.layout.dim;
     std::vector<double> out(rows.size() * dim);
-    const tieralloc::TablePart part{&table};
+    const tieralloc::TableSegment part{&table};
     tieralloc::BagCall call = call_of(&part, 1, rows);
     call.mode = tieralloc::Mode::copy;
     call.bags = rows.size();
@@ -109,16 +109,16 @@ class StoreBench {
   }
 
   std::uint64_t prefetch(const tieralloc::Table& table, const Rows& rows) {
-    const tieralloc::TablePart part{&table};
+    const tieralloc::TableSegment part{&table};
     tieralloc::BagCall call = call_of(&part, 1, rows);
     call.bags = rows.size();
     return store_->prefetch(call);
   }
 
-  static tieralloc::BagCall call_of(const tieralloc::TablePart* parts, std::size_t count,
+  static tieralloc::BagCall call_of(const tieralloc::TableSegment* parts, std::size_t count,
                                     const Rows& rows) {
     tieralloc::BagCall call;
-    call.parts = {parts, count};
+    call.segments = {parts, count};
     call.indices = integers(rows);
     return call;
   }

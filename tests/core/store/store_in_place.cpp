@@ -1,5 +1,4 @@
-// store_in_place.cpp: stores whose slow tier is memory: rows read where they lie, copied, updated
-// on their way home.
+// store_in_place.cpp: stores with a slow tier in memory: rows read in place, promoted and updated.
 #include <cmath>
 #include <numeric>
 
@@ -13,10 +12,10 @@ using namespace tieralloc;
 
 constexpr MemoryPoolOptions kMemory{};
 
-StoreOptions copying(std::uint64_t rows, AdmissionRule rule = AdmissionRule::always,
+StoreOptions copying(std::uint64_t rows, PromotionRule rule = PromotionRule::always,
                      const std::string& policy = "lru") {
   StoreOptions options = of_rows(rows, policy);
-  options.admission = rule;
+  options.promotion = rule;
   options.budget.none = rows == 0;
   return options;
 }
@@ -25,7 +24,7 @@ std::uint64_t on_demand(StoreBench& bench) {
   return bench.store().stats().on_demand_fetches;
 }
 
-TEST(a_row_is_read_in_place_and_then_found) {
+TEST(row_is_read_in_place_and_then_promoted) {
   StoreBench bench(copying(10), kMemory);
   const Table& table = bench.add_table("t", 100, 24);
   CHECK_EQ(bench.lookup(table, {3, 5, 3}).size(), 3);
@@ -40,7 +39,7 @@ TEST(a_row_is_read_in_place_and_then_found) {
   CHECK(first.slow.in_place && first.slow.kind == "numa");
 }
 
-TEST(lines_read_in_place_are_passed_and_hits_are_not) {
+TEST(emulated_latency_applies_to_misses_only) {
   StoreBench bench(copying(10), kMemory);
   const Table& table = bench.add_table("t", 100, 24);  // 192 bytes: three lines
   bench.pool().passed_lines = 0;
@@ -50,7 +49,7 @@ TEST(lines_read_in_place_are_passed_and_hits_are_not) {
   CHECK_EQ(bench.pool().passed_lines.load(), 15u);
 }
 
-TEST(what_rows_read_in_place_take_beyond_copies_counts_as_waiting) {
+TEST(extra_cost_in_place_counts_as_waiting) {
   MemoryPoolOptions slow = kMemory;
   slow.extra_ns = 1000;
   StoreBench bench(copying(10), slow);
@@ -68,9 +67,9 @@ TEST(what_rows_read_in_place_take_beyond_copies_counts_as_waiting) {
   CHECK_EQ(uncopied.store().stats().waited_ns, 0);  // no policy could have spared it
 }
 
-TEST(without_a_fast_tier_every_row_is_read_in_place) {
+TEST(store_without_a_fast_tier_reads_in_place) {
   for (const auto& options :
-       {copying(0), copying(10, AdmissionRule::never), copying(0, AdmissionRule::automatic)}) {
+       {copying(0), copying(10, PromotionRule::never), copying(0, PromotionRule::automatic)}) {
     StoreBench bench(options, kMemory);
     const Table& table = bench.add_table("t", 5000, 8);
     for (int i = 0; i < 3; ++i) bench.lookup(table, rows_from(0, 5000));
@@ -83,7 +82,7 @@ TEST(without_a_fast_tier_every_row_is_read_in_place) {
   }
 }
 
-TEST(without_a_fast_tier_rows_are_updated_all_the_same) {
+TEST(store_without_a_fast_tier_updates_rows) {
   StoreBench bench(copying(0), kMemory);
   const Table& table = bench.add_table("t", 1000, 8);
   for (std::uint64_t version = 1; version < 4; ++version) {
@@ -94,17 +93,17 @@ TEST(without_a_fast_tier_rows_are_updated_all_the_same) {
   CHECK_EQ(bench.store().stats().dirty_rows, 0);
   for (std::uint64_t seen : bench.lookup(table, rows_from(0, 1000))) CHECK_EQ(seen, 3);
   CHECK_THROWS(std::invalid_argument, bench.store().pin(table, integers(Rows{1})),
-               "cannot pin 1 more rows: 0 of at most 0");
+               "expected at most 0 pinned rows");
 }
 
-TEST(a_store_on_a_file_needs_a_fast_tier) {
-  CHECK_THROWS(std::invalid_argument, StoreBench(copying(0, AdmissionRule::automatic)),
+TEST(store_on_a_file_needs_a_fast_tier) {
+  CHECK_THROWS(std::invalid_argument, StoreBench(copying(0, PromotionRule::automatic)),
                "fast_rows is 0, expected at least 1");
-  CHECK_THROWS(std::invalid_argument, StoreBench(copying(5, AdmissionRule::never)),
+  CHECK_THROWS(std::invalid_argument, StoreBench(copying(5, PromotionRule::never)),
                "admission goes with a slow tier in memory");
 }
 
-TEST(an_update_of_a_row_that_is_not_resident_displaces_nobody) {
+TEST(staged_update_evicts_no_row) {
   StoreBench bench(copying(4), kMemory);
   const Table& table = bench.add_table("t", 100, 8);
   bench.lookup(table, {1, 2, 3, 4});
@@ -117,7 +116,7 @@ TEST(an_update_of_a_row_that_is_not_resident_displaces_nobody) {
   for (std::uint64_t seen : bench.lookup(table, rows_from(50, 40))) CHECK_EQ(seen, 7);
 }
 
-TEST(an_update_of_a_resident_row_is_found_and_goes_home) {
+TEST(update_of_a_resident_row_is_written_back) {
   StoreBench bench(copying(4), kMemory);
   const Table& table = bench.add_table("t", 100, 8);
   bench.lookup(table, {1, 2});
@@ -126,13 +125,13 @@ TEST(an_update_of_a_resident_row_is_found_and_goes_home) {
   CHECK_EQ(bench.store().stats().resident_rows, 2);
   bench.store().flush();
   double home = 0;
-  std::memcpy(&home, table.home + table.layout.stride, sizeof home);
+  std::memcpy(&home, table.slow_rows + table.layout.stride, sizeof home);
   CHECK_EQ(home, element(1, 5, 0));
   bench.lookup(table, rows_from(10, 30));  // evicts it
   CHECK_EQ(bench.lookup(table, {1})[0], 5);
 }
 
-TEST(a_row_may_be_updated_again_while_it_is_on_its_way) {
+TEST(staged_row_can_be_updated_again) {
   StoreBench bench(copying(0), kMemory);
   const Table& table = bench.add_table("t", 10, 8);
   std::atomic<int> writes{0};
@@ -164,7 +163,7 @@ TEST(rows_are_prefetched_and_pinned_from_memory) {
   CHECK_EQ(bench.store().stats().pinned_rows, 2);
 }
 
-TEST(a_row_that_is_on_its_way_home_can_be_pinned) {
+TEST(staged_row_can_be_pinned) {
   StoreBench bench(copying(8), kMemory);
   const Table& table = bench.add_table("t", 100, 8);
   bench.update(table, {5, 6}, 3);
@@ -174,7 +173,7 @@ TEST(a_row_that_is_on_its_way_home_can_be_pinned) {
   bench.store().unpin(table, integers(Rows{5, 6}));
 }
 
-TEST(loads_replace_what_is_read_in_place_and_what_is_pinned) {
+TEST(load_replaces_in_place_and_pinned_rows) {
   StoreBench bench(copying(8), kMemory);
   const Table& table = bench.add_table("t", 100, 8);
   bench.store().pin(table, integers(Rows{1}));
@@ -184,7 +183,7 @@ TEST(loads_replace_what_is_read_in_place_and_what_is_pinned) {
   for (std::uint64_t seen : bench.lookup(table, rows_from(0, 100))) CHECK_EQ(seen, 9);
 }
 
-TEST(tables_made_later_keep_what_was_updated) {
+TEST(create_table_keeps_staged_updates) {
   StoreBench bench(copying(8), kMemory);
   const Table& one = bench.add_table("one", 100, 8);
   bench.lookup(one, {1});
@@ -194,10 +193,10 @@ TEST(tables_made_later_keep_what_was_updated) {
   CHECK_EQ(bench.lookup(two, {49})[0], 0);
 }
 
-TEST(a_row_that_costs_little_is_copied_when_it_comes_often) {
+TEST(cheap_row_is_promoted_after_many_accesses) {
   // Each copy is paid for by the time that its row's reads took: with the costs of this machine the
   // count differs, but rows read once must stay where they are once copies are known to be dear.
-  StoreBench bench(copying(50, AdmissionRule::automatic),
+  StoreBench bench(copying(50, PromotionRule::automatic),
                    MemoryPoolOptions{.request = {}, .extra_ns = 5000});
   const Table& table = bench.add_table("t", 20'000, 8);
   const StoreStats before = bench.store().stats();
@@ -206,7 +205,7 @@ TEST(a_row_that_costs_little_is_copied_when_it_comes_often) {
   CHECK(bench.store().stats().hits > 0);
 }
 
-TEST(background_threads_run_where_they_are_told) {
+TEST(background_threads_run_on_their_cpus) {
   StoreOptions options = copying(8);
   options.cpus = {current_cpus().front()};
   StoreBench bench(options, kMemory);
@@ -215,7 +214,7 @@ TEST(background_threads_run_where_they_are_told) {
   CHECK_THROWS(std::invalid_argument, StoreBench(options, kMemory), "cpus has 8000");
 }
 
-TEST(a_fast_tier_is_placed_on_its_node) {
+TEST(fast_tier_is_placed_on_its_node) {
   StoreOptions options = copying(1000);
   options.fast_node.node = 0;
   StoreBench bench(options, kMemory);
@@ -233,7 +232,7 @@ TEST(a_fast_tier_is_placed_on_its_node) {
 
 /// Rows that threads update and look up at once: every row is whole, and no thread sees one go
 /// back.
-void stress(std::uint64_t capacity, AdmissionRule rule, const std::string& policy,
+void stress(std::uint64_t capacity, PromotionRule rule, const std::string& policy,
             std::uint32_t dim) {
   StoreBench bench(copying(capacity, rule, policy), kMemory);
   const Table& table = bench.add_table("t", 300, dim);
@@ -283,18 +282,18 @@ void stress(std::uint64_t capacity, AdmissionRule rule, const std::string& polic
   for (std::size_t row = 0; row < 300; ++row) CHECK_EQ(versions[row], newest[row].load());
 }
 
-TEST(rows_read_in_place_are_never_torn_without_a_fast_tier) {
-  stress(0, AdmissionRule::always, "lru", 40);
+TEST(rows_in_place_are_not_torn_without_a_fast_tier) {
+  stress(0, PromotionRule::always, "lru", 40);
 }
 
-TEST(rows_read_in_place_are_never_torn_while_they_come_and_go) {
-  stress(20, AdmissionRule::always, "lru", 40);
-  stress(20, AdmissionRule::always, "s3fifo", 40);
-  stress(200, AdmissionRule::always, "clock", 8);
+TEST(rows_in_place_are_not_torn_during_evictions) {
+  stress(20, PromotionRule::always, "lru", 40);
+  stress(20, PromotionRule::always, "s3fifo", 40);
+  stress(200, PromotionRule::always, "clock", 8);
 }
 
-TEST(rows_read_in_place_are_never_torn_where_copies_must_be_earned) {
-  stress(20, AdmissionRule::automatic, "lru", 40);
+TEST(rows_in_place_are_not_torn_with_promotion) {
+  stress(20, PromotionRule::automatic, "lru", 40);
 }
 
 }  // namespace

@@ -1,6 +1,5 @@
-// store_stress.cpp: everything at once on a store of few slots. Rows carry their number and version
-// in every element, so one that is torn, lost, older than what a call had a right to or newer than
-// anything written shows.
+// store_stress.cpp: all operations at once on a store of few slots. Rows have their number and
+// version in every element, so torn, lost, outdated and foreign rows are detected.
 #include <array>
 #include <atomic>
 #include <random>
@@ -118,7 +117,8 @@ class Stress {
   /// Sums over bags of two tables. In a sum of whole rows all elements agree on the sum of the
   /// rows' numbers and on the sum of their versions.
   void pool_bags(std::mt19937_64& random) {
-    const std::array<TablePart, 2> parts{TablePart{tables_[0].table}, TablePart{tables_[1].table}};
+    const std::array<TableSegment, 2> parts{TableSegment{tables_[0].table},
+                                            TableSegment{tables_[1].table}};
     const std::size_t bags = 1 + random() % 6;
     Rows indices;
     Rows offsets;
@@ -291,10 +291,10 @@ TEST(nothing_is_torn_or_lost_under_s3fifo) {
 TEST(nothing_is_torn_or_lost_under_random) {
   stress("random", 24, {}, 1200);
 }
-TEST(nothing_is_torn_or_lost_in_a_single_slot) {
+TEST(nothing_is_torn_or_lost_in_one_slot) {
   stress("s3fifo", 1, {}, 600);
 }
-TEST(nothing_is_torn_or_lost_where_all_rows_fit) {
+TEST(nothing_is_torn_or_lost_if_all_rows_fit) {
   stress("lru", 3 * kRows + 200, {}, 2500);
 }
 TEST(nothing_is_torn_or_lost_through_the_page_cache) {

@@ -1,4 +1,4 @@
-// tier_plan.cpp: the division of the budget.
+// tier_plan.cpp: division of the budget among row sizes.
 #include "store/tier_plan.hpp"
 
 #include <map>
@@ -15,7 +15,7 @@ TableLayout table(std::uint64_t rows, std::uint32_t stride) {
   return {.name = "t", .rows = rows, .dim = stride / 4, .dtype = DType::float32, .stride = stride};
 }
 
-TEST(plans_stay_within_the_budget_and_give_every_size_a_row) {
+TEST(plans_fit_the_budget_with_a_row_of_each_size) {
   std::mt19937_64 random(1);
   for (int trial = 0; trial < 300; ++trial) {
     std::vector<TableLayout> tables;
@@ -57,7 +57,7 @@ TEST(plans_stay_within_the_budget_and_give_every_size_a_row) {
   }
 }
 
-TEST(one_size_gets_exactly_the_rows_asked_for) {
+TEST(one_size_gets_the_requested_rows) {
   for (std::uint64_t rows : {1u, 7u, 999u, 1000u}) {
     CHECK_EQ(plan_tiers({table(1000, 64)}, {0, rows}, "lru")[0].capacity, rows);
   }
@@ -74,7 +74,7 @@ TEST(more_bytes_never_give_fewer_rows) {
   }
 }
 
-TEST(a_budget_too_small_or_too_large_says_so) {
+TEST(unsuitable_budget_is_refused) {
   CHECK_THROWS(std::invalid_argument, check_budget({0, 0}, "lru"),
                "either fast_bytes or fast_rows");
   CHECK_THROWS(std::invalid_argument, check_budget({1, 1}, "lru"),

@@ -1,5 +1,4 @@
-// buffers.hpp: memory that calls borrow for reads and for rows they hold on to, kept from one call
-// to the next.
+// buffers.hpp: buffers for device reads and for copies of rows, kept between calls.
 #pragma once
 
 #include <atomic>
@@ -14,14 +13,14 @@
 
 namespace tieralloc {
 
-/// Read buffers by power-of-two size. A buffer given back is kept while all kept ones take at most
-/// `keep` bytes. Any number of threads.
+/// Read buffers of power-of-two sizes. Keeps returned buffers up to `max_idle_bytes` in total.
+/// Any number of threads. Cost: O(idle buffers).
 class BufferPool {
  public:
-  explicit BufferPool(std::size_t keep) : keep_(keep) {}
+  explicit BufferPool(std::size_t max_idle_bytes) : max_idle_bytes_(max_idle_bytes) {}
 
   Region take(std::size_t bytes) {
-    const std::size_t size = std::bit_ceil(bytes < 4096 ? std::size_t{4096} : bytes);
+    const std::size_t size = std::bit_ceil(bytes < kPage ? kPage : bytes);
     std::lock_guard lock(mutex_);
     for (auto it = idle_.begin(); it != idle_.end(); ++it) {
       if (it->size() != size) continue;
@@ -37,7 +36,7 @@ class BufferPool {
 
   void give_back(Region region) {
     std::lock_guard lock(mutex_);
-    if (idle_bytes_ + region.size() <= keep_) {
+    if (idle_bytes_ + region.size() <= max_idle_bytes_) {
       idle_bytes_ += region.size();
       idle_.push_back(std::move(region));
     } else {
@@ -45,19 +44,18 @@ class BufferPool {
     }
   }
 
-  /// Bytes lent and kept.
+  /// Bytes in use and idle.
   std::size_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
  private:
-  const std::size_t keep_;
+  const std::size_t max_idle_bytes_;
   std::mutex mutex_;
   std::vector<Region> idle_;
   std::size_t idle_bytes_ = 0;
   std::atomic<std::size_t> bytes_{0};
 };
 
-/// Copies of rows for one call: pushed, then all forgotten at once. Pointers stay valid until then.
-/// One thread.
+/// Copies of rows of one call. Pointers stay valid until `clear`. One thread.
 class RowArena {
  public:
   std::byte* push(const std::byte* row, std::size_t bytes) {
@@ -80,7 +78,7 @@ class RowArena {
  private:
   void next_block(std::size_t room) {
     constexpr std::size_t kBlock = std::size_t{1} << 20;
-    blocks_.emplace_back(room > kBlock ? room : kBlock, "rows held by a call");
+    blocks_.emplace_back(room > kBlock ? room : kBlock, "copies of rows");
     block_ = blocks_.size() - 1;
     used_ = 0;
   }

@@ -1,5 +1,5 @@
-// counters.hpp: what a call counts and times. Each call writes into a set of its own; stats() adds
-// the sets up.
+// counters.hpp: counters and histograms of calls. Each running call has a set of its own; stats()
+// sums the sets.
 #pragma once
 
 #include <atomic>
@@ -23,20 +23,20 @@ class Count {
   std::atomic<std::uint64_t> value_{0};
 };
 
-struct CallMeters {
+struct CallCounters {
   Count calls;
-  Count hits;               ///< rows found in the fast tier, or already fetched by the same call
-  Count on_demand_fetches;  ///< distinct rows of a call that it had to wait for
-  Count shared_fetches;     ///< of these, those that another thread was reading already
+  Count hits;               ///< rows found in the fast tier, or fetched by the same call before
+  Count on_demand_fetches;  ///< distinct rows of a call fetched while it waits
+  Count shared_fetches;     ///< of these, reads started by another call
   Count prefetches_useful;
   Count prefetches_late;
   Count out_of_range;  ///< indices served as row 0 under bounds_check_mode="warning"
-  Count waited_ns;     ///< ns that calls waited for the slow tier, of all threads together
+  Count waited_ns;     ///< ns that calls waited for the slow tier, summed over threads
 
-  Histogram call_hit;        ///< ns a call that found everything in the fast tier
-  Histogram call_on_demand;  ///< ns a call that waited for the slow tier
-  Histogram row_hit;         ///< ns a row in calls that found everything
-  Histogram row_on_demand;   ///< ns from a read's submission to its completion, a row
+  Histogram call_hit;        ///< ns per call without a miss
+  Histogram call_on_demand;  ///< ns per call that waited for the slow tier
+  Histogram row_hit;         ///< ns per row in calls without a miss
+  Histogram row_on_demand;   ///< ns from submission to completion of a read, per row
 
   void clear() {
     for (Count* count : {&calls, &hits, &on_demand_fetches, &shared_fetches, &prefetches_useful,

@@ -1,4 +1,4 @@
-// dtype.hpp: the element types of rows, and the two 16-bit ones in terms of float.
+// dtype.hpp: the element types of rows, and conversions between 16-bit types and float.
 #pragma once
 
 #include <bit>
@@ -73,7 +73,7 @@ inline Half from_float<Half>(float value) {
   if (magnitude > 0x7F800000u) return {static_cast<std::uint16_t>(sign | 0x7E00u)};
   if (magnitude >= 0x477FF000u) return {static_cast<std::uint16_t>(sign | 0x7C00u)};
   if (magnitude < 0x38800000u) {
-    // Adding 0.5 lines the subnormal's bits up with the mantissa's end; the addition rounds.
+    // Adding 0.5 aligns the subnormal's bits with the end of the mantissa; the addition rounds.
     const float aligned = std::bit_cast<float>(magnitude) + 0.5f;
     return {
         static_cast<std::uint16_t>(sign | (std::bit_cast<std::uint32_t>(aligned) - 0x3F000000u))};

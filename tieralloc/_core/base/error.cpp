@@ -1,5 +1,4 @@
-// error.cpp: turns the exception in flight into plain data that a binding can raise again in its
-// own language.
+// error.cpp: maps C++ exceptions to error reports.
 #include "base/error.hpp"
 
 #include <cstring>
@@ -13,7 +12,7 @@ ErrorReport describe_current_error() noexcept {
     throw;
   } catch (const SystemFailure& error) {
     return {ErrorKind::system, error.code, error.what(), error.path};
-  } catch (const std::system_error& error) {  // std::thread's: the only one the core lets happen
+  } catch (const std::system_error& error) {  // of std::thread, the only source in the core
     return {ErrorKind::system,
             error.code().value(),
             std::string("cannot start a thread: ") + std::strerror(error.code().value()),

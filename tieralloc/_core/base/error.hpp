@@ -1,8 +1,7 @@
-// error.hpp: the kinds of failure that the core reports, one for each of Python's own that it
-// becomes.
+// error.hpp: the exceptions of the core, and their description for a binding.
 //
-// std::invalid_argument becomes ValueError and std::out_of_range IndexError; the kinds below carry
-// what those cannot.
+// std::invalid_argument becomes Python's ValueError, std::out_of_range IndexError. The types below
+// become OSError and MemoryError.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +11,7 @@
 
 namespace tieralloc {
 
-/// A system call refused: OSError with `code` as errno and `path` as filename.
+/// A system call failed: OSError with `code` as errno and `path` as filename.
 class SystemFailure : public std::runtime_error {
  public:
   SystemFailure(int code, const std::string& what, std::string path)
@@ -21,7 +20,7 @@ class SystemFailure : public std::runtime_error {
   std::string path;
 };
 
-/// Memory that could not be had: MemoryError.
+/// Memory is short: MemoryError.
 class MemoryShortage : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
@@ -36,7 +35,7 @@ struct ErrorReport {
   std::string path;
 };
 
-/// Describes the exception being handled; call it from a catch block.
+/// Describes the exception being handled. Call it from a catch block.
 ErrorReport describe_current_error() noexcept;
 
 }  // namespace tieralloc

@@ -1,4 +1,4 @@
-// fork_guard.cpp: pthread_atfork handlers.
+// fork_guard.cpp: handlers for pthread_atfork.
 #include "base/fork_guard.hpp"
 
 #include <pthread.h>

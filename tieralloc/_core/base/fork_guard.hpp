@@ -1,18 +1,19 @@
-// fork_guard.hpp: what becomes of a store in a forked child: nothing of it works there, and nothing
-// of it is held there.
+// fork_guard.hpp: detects forks, and closes file descriptors in forked children.
 //
-// The child has the parent's descriptors but none of its threads. Descriptors registered here are
-// closed in the child at once, so that a file's lock belongs to the parent alone.
+// A forked child has the descriptors of its parent but none of its threads, so it cannot use the
+// parent's stores. Registered descriptors are closed in the child at once: only the parent keeps
+// the lock of a file. Any number of threads.
 #pragma once
 
 #include <cstdint>
 
 namespace tieralloc {
 
-/// How many forks lie between this process and the one that loaded the library.
+/// The number of forks between the process that loaded the library and this one.
 std::uint64_t fork_count();
 
 void close_in_child(int fd);
+/// Undoes close_in_child.
 void forget_in_child(int fd);
 
 }  // namespace tieralloc

@@ -1,7 +1,8 @@
-// histogram.hpp: log-linear latency histograms, cheap enough to be always on.
+// histogram.hpp: log-linear latency histograms.
 //
-// A value falls into one of 16 equal steps of its power of two, so a percentile is off by at most
-// 1/16 of itself. One thread at a time records into a histogram; any number may read it meanwhile.
+// Each power of two has 16 buckets of equal width, so a percentile has a relative error of at most
+// 1/16. One thread at a time records, any number of threads read. Cost: O(1) per record, without a
+// locked instruction.
 #pragma once
 
 #include <array>
@@ -47,7 +48,7 @@ class Histogram {
   }
 
  private:
-  // One writer: a load and a store suffice, and cost no locked instruction.
+  // One writer: a load and a store suffice.
   static void bump(std::atomic<std::uint64_t>& count, std::uint64_t times) {
     count.store(count.load(std::memory_order_relaxed) + times, std::memory_order_relaxed);
   }
@@ -56,7 +57,7 @@ class Histogram {
   std::atomic<std::uint64_t> max_{0};
 };
 
-/// Histograms of several threads added up.
+/// The sum of several threads' histograms.
 class HistogramSum {
  public:
   void add(const Histogram& histogram) { histogram.add_to(counts_, max_); }
@@ -69,7 +70,7 @@ class HistogramSum {
 
   std::uint64_t max() const { return max_; }
 
-  /// The value below which `fraction` of the recorded ones lie (the middle of its bucket); 0 where
+  /// The value below which `fraction` of the recorded values lie (the middle of its bucket); 0 if
   /// there are none.
   std::uint64_t percentile(double fraction) const {
     const std::uint64_t total = count();

@@ -1,4 +1,4 @@
-// memory.cpp: mmap and madvise.
+// memory.cpp: mmap, madvise, and memory limits read from /proc and /sys.
 #include "base/memory.hpp"
 
 #include <sys/mman.h>
@@ -16,11 +16,10 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kPage = 4096;
 constexpr std::uint64_t kNoLimit = ~std::uint64_t{0};
 constexpr std::size_t kHugePage = std::size_t{2} << 20;
 
-/// Maps `bytes` at a multiple of `alignment`, giving back what lies before and behind.
+/// Maps `bytes` at a multiple of `alignment`. Unmaps the excess before and after.
 std::byte* map_aligned(std::size_t bytes, std::size_t alignment) {
   const std::size_t span = bytes + (alignment > kPage ? alignment : 0);
   void* raw = mmap(nullptr, span, PROT_READ | PROT_WRITE,
@@ -34,7 +33,7 @@ std::byte* map_aligned(std::size_t bytes, std::size_t alignment) {
   return reinterpret_cast<std::byte*>(aligned);
 }
 
-/// The number that a file of the kernel's holds; no limit where it says "max" or is not there.
+/// The number in a file of the kernel; no limit if it contains "max" or does not exist.
 std::uint64_t limit_in(const std::string& path) {
   std::uint64_t limit = kNoLimit;
   std::FILE* file = std::fopen(path.c_str(), "re");
@@ -44,15 +43,15 @@ std::uint64_t limit_in(const std::string& path) {
   return limit;
 }
 
-/// The least memory limit of the control groups that this process is in: a container's. What the
-/// groups use already is not counted, because much of it is page cache that they can do without.
+/// The lowest memory limit of this process's control groups (of a container). Ignores their current
+/// use, because much of it is page cache that the kernel can drop.
 std::uint64_t control_group_limit() {
   std::uint64_t limit = kNoLimit;
   std::FILE* groups = std::fopen("/proc/self/cgroup", "re");
   if (groups == nullptr) return limit;
   char line[4096];
   while (std::fgets(line, sizeof line, groups) != nullptr) {
-    // hierarchy:controllers:path, the hierarchy 0 having all controllers there are
+    // hierarchy:controllers:path; hierarchy 0 has all controllers
     const std::string text(line, std::strcspn(line, "\n"));
     const std::size_t names = text.find(':');
     const std::size_t path = text.find(':', names + 1);
@@ -62,7 +61,7 @@ std::uint64_t control_group_limit() {
     if (!unified && controllers.find(",memory,") == std::string::npos) continue;
     const std::string root = unified ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
     const char* file = unified ? "/memory.max" : "/memory.limit_in_bytes";
-    // A group's parents bind it too; in a container some of them cannot be seen.
+    // The limits of parent groups apply too; a container cannot see all of them.
     std::string group = text.substr(path + 1);
     for (std::size_t end = group.size(); end != std::string::npos; end = group.find_last_of('/')) {
       group.resize(end);
@@ -73,7 +72,7 @@ std::uint64_t control_group_limit() {
   return limit;
 }
 
-/// Bytes that /proc/meminfo has for a field; 0 where it does not tell.
+/// The bytes of a field of /proc/meminfo; 0 if it is missing.
 std::uint64_t memory_field(const char* format) {
   std::FILE* meminfo = std::fopen("/proc/meminfo", "re");
   if (meminfo == nullptr) return 0;
@@ -120,7 +119,7 @@ Region::~Region() {
 }
 
 std::size_t huge_page_bytes(const void* data, std::size_t size) {
-  if (size < kHugePage) return 0;  // and the kernel is spared a walk through all memory
+  if (size < kHugePage) return 0;  // spares the kernel a walk through all memory
   std::FILE* maps = std::fopen("/proc/self/smaps", "re");
   if (maps == nullptr) return 0;
   const auto low = reinterpret_cast<std::uintptr_t>(data);

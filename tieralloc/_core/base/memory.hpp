@@ -1,8 +1,7 @@
-// memory.hpp: anonymous memory straight from the kernel, on huge pages where they can be had.
+// memory.hpp: anonymous memory mappings, on huge pages if possible, and memory sizes.
 //
-// Regions are zero-filled, and not handed to a forked child: a child that touched its parent's
-// tiers would see them without the threads that keep them right. One that is made while a NodeScope
-// (numa/placement.hpp) lives is put on that scope's node.
+// Regions are zero-filled. A forked child does not inherit them. A region that is created while a
+// NodeScope (numa/placement.hpp) lives is placed on the node of the scope.
 #pragma once
 
 #include <cstddef>
@@ -14,11 +13,11 @@ namespace tieralloc {
 class Region {
  public:
   Region() = default;
-  /// Throws MemoryShortage, naming `purpose` and the size, where the kernel refuses, and what
+  /// Throws MemoryShortage, with `purpose` and the size, if the kernel refuses, and what
   /// NodeScope::place throws.
   Region(std::size_t bytes, const char* purpose);
   ~Region();
-  /// Bytes that a region for so many takes: whole pages.
+  /// The size of a region for `bytes`: whole pages.
   static std::size_t size_for(std::size_t bytes);
   Region(Region&& other) noexcept
       : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
@@ -40,15 +39,13 @@ class Region {
   std::size_t size_ = 0;
 };
 
-/// Bytes of [data, data+size) that lie on huge pages now, as the kernel tells; 0 where it does not
-/// tell.
+/// Bytes of [data, data+size) on huge pages now; 0 if the kernel does not report them.
 std::size_t huge_page_bytes(const void* data, std::size_t size);
 
-/// Bytes that the machine can still give without swapping, as /proc/meminfo estimates, and no more
-/// than a container may have; 0 where it does not tell.
+/// Bytes available without swapping (/proc/meminfo), within the limit of a container; 0 if unknown.
 std::uint64_t available_memory();
 
-/// Bytes of memory that the machine has; 0 where /proc/meminfo does not tell.
+/// Bytes of memory of the machine; 0 if unknown.
 std::uint64_t total_memory();
 
 }  // namespace tieralloc

@@ -1,4 +1,4 @@
-// split_mix.hpp: random numbers that cost next to nothing.
+// split_mix.hpp: a random number generator of a few instructions.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +17,7 @@ class SplitMix64 {
     return static_cast<std::uint32_t>((mix(state_) >> 32) * bound >> 32);
   }
 
-  /// Spreads the bits of a number over all 64.
+  /// A hash of a number in which each input bit affects all 64 bits.
   static constexpr std::uint64_t mix(std::uint64_t bits) {
     bits = (bits ^ (bits >> 30)) * 0xBF58476D1CE4E5B9u;
     bits = (bits ^ (bits >> 27)) * 0x94D049BB133111EBu;

@@ -1,3 +1,4 @@
+// thread_class.cpp: sched_setattr by raw system call.
 #include "base/thread_class.hpp"
 
 #include <sched.h>
@@ -10,14 +11,14 @@
 namespace tieralloc {
 namespace {
 
-/// What Linux takes for sched_setattr, which C libraries before glibc 2.41 have no word for.
+/// The argument of sched_setattr, which glibc before 2.41 does not declare.
 struct SchedulerAttributes {
   std::uint32_t size = sizeof(SchedulerAttributes);
   std::uint32_t policy = SCHED_BATCH;
   std::uint64_t flags = 0;
   std::int32_t nice = 0;
   std::uint32_t priority = 0;
-  std::uint64_t runtime = 100'000'000;  ///< ns: from Linux 6.12 on, how long a slice lasts
+  std::uint64_t runtime = 100'000'000;  ///< ns; since Linux 6.12 the length of a time slice
   std::uint64_t deadline = 0;
   std::uint64_t period = 0;
 };

@@ -1,38 +1,26 @@
-// fast_tier.cpp: slots handed out, filled, named in the index, evicted and taken back.
+// fast_tier.cpp: admission, updates, eviction and write-back of rows.
 #include "fast_tier/fast_tier.hpp"
 
 #include <algorithm>
 #include <cstring>
-#include <stdexcept>
 #include <utility>
 
 namespace tieralloc {
 namespace {
 
-constexpr Slot kEvictedAtATime = 16;
+constexpr Slot kEvictionsPerLock = 16;
 
-/// A policy is there for one row at least, in a tier of none too.
-Slot policy_capacity(const TierPlan& plan) {
-  return std::max<Slot>(1, plan.capacity);
+/// One slot stays for rows that are not pinned, if there are such rows.
+Slot max_pins(const TierPlan& plan) {
+  return plan.capacity < plan.rows && plan.capacity > 0 ? plan.capacity - 1 : plan.capacity;
+}
+
+std::string describe(const TierPlan& plan) {
+  return "the fast tier of " + std::to_string(plan.capacity) + " slots for rows of " +
+         std::to_string(plan.stride) + " bytes";
 }
 
 }  // namespace
-
-Slot spare_slots(Slot capacity) {
-  return std::clamp<Slot>(capacity / 16, 8, 1024);
-}
-
-TierBytes tier_bytes(const TierPlan& plan, const std::string& policy) {
-  TierBytes bytes;
-  constexpr std::size_t kPage = 4096;
-  constexpr std::size_t kPerSlot = sizeof(RowId) + sizeof(std::uint8_t) + sizeof(Slot);
-  const EvictionConfig config{.capacity = policy_capacity(plan), .slots = plan.slots};
-  bytes.vectors = round_up(std::size_t{plan.slots} * plan.stride, kPage);
-  bytes.index = round_up(row_index_bytes(plan.rows, plan.slots), kPage);
-  bytes.metadata = round_up(plan.slots * kPerSlot + eviction_policy_bytes(policy, config), kPage);
-  if (plan.in_place) bytes.metadata += AccessCounts::bytes(plan.capacity);
-  return bytes;
-}
 
 void TierCounts::add(const TierCounts& other) {
   evictions += other.evictions;
@@ -43,146 +31,240 @@ void TierCounts::add(const TierCounts& other) {
   write_back_errors += other.write_back_errors;
 }
 
-FastTier::FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::string& policy,
-                   std::uint64_t seed, CallGate& gate)
-    : stride_(plan.stride),
-      rows_(plan.rows),
-      capacity_(plan.capacity),
-      slots_(plan.slots),
-      in_place_(plan.in_place),
+FastTier::FastTier(const TierPlan& plan, std::vector<SlowExtent> extents, const std::string& policy,
+                   std::uint64_t seed, EpochManager& epochs)
+    : plan_(plan),
       seed_(seed),
-      dirty_high_(std::max<Slot>(1, plan.capacity / 8)),
-      dirty_low_(plan.capacity / 16),
-      homes_(std::move(homes)),
-      gate_(gate),
+      slow_offsets_(std::move(extents), plan.stride),
       bytes_(tier_bytes(plan, policy)),
       vectors_(std::size_t{plan.slots} * plan.stride, "fast tier's vectors"),
       index_(make_row_index(plan.rows, plan.slots)),
       policy_(make_eviction_policy(policy, eviction_config())),
-      row_of_(plan.slots * sizeof(RowId), "fast tier's metadata"),
-      state_(plan.slots, "fast tier's metadata"),
-      next_(plan.slots * sizeof(Slot), "fast tier's metadata") {
-  // Slots are taken in ascending order: neighbours in time are neighbours in memory.
-  for (Slot slot = slots_; slot-- > 0;) free_slot(slot);
-  leaving_.reserve(slots_ - capacity_);
-  if (in_place_) accesses_ = std::make_unique<AccessCounts>(plan.capacity);
+      slots_(plan.slots),
+      allocator_(plan.slots, slots_.words(), epochs),
+      dirty_(plan, slots_),
+      pins_(max_pins(plan), describe(plan)) {
+  if (plan.in_place) accesses_ = std::make_unique<AccessCounts>(plan.capacity);
 }
 
-std::uint64_t FastTier::home_of(RowId row) const {
-  const auto after =
-      std::upper_bound(homes_.begin(), homes_.end(), row,
-                       [](RowId wanted, const RowHome& home) { return wanted < home.first_row; });
-  const RowHome& home = *(after - 1);
-  return home.offset + (row - home.first_row) * stride_;
-}
+// PromotionPolicy and updates.
 
-void FastTier::touch(std::span<const Slot> slots) {
-  if (!can_evict()) return;
-  if (policy_->touch_is_concurrent()) {
-    policy_->touch(slots);
-  } else {
-    std::lock_guard lock(mutex_);
-    policy_->touch(slots);
+bool FastTier::admit(TierRow row, const std::byte* bytes, Admit reason) {
+  const bool is_wanted = reason == Admit::pin || policy_->admits(row.value);
+  const Slot slot = is_wanted ? take_slot_for_resident() : kNoSlot;
+  if (slot == kNoSlot) {
+    if (reason != Admit::pin) ++counts_.bypassed;  // the caller tries a pin again
+    return false;
   }
-}
-
-FastTier::Flight* FastTier::find_flight(RowId row) {
-  const auto it = flights_.find(row);
-  return it == flights_.end() ? nullptr : &it->second;
-}
-
-bool FastTier::end_flight(RowId row, const FetchBatch* batch) {
-  const auto it = flights_.find(row);
-  if (it == flights_.end() || it->second.batch.get() != batch) return false;
-  flights_.erase(it);
+  fill(slot, row, bytes, 0);
+  if (reason == Admit::prefetch) {
+    policy_->insert_prefetched(slot, row.value);
+  } else {
+    policy_->insert(slot, row.value);
+  }
+  ++resident_;
+  put(row, make_entry(slot, reason == Admit::prefetch));
   return true;
 }
 
-/// Whoever reads the row from the slow tier now must not use what it gets, and nobody may join that
-/// read.
-void FastTier::make_stale(RowId row) {
-  const auto it = flights_.find(row);
-  if (it == flights_.end()) return;
-  it->second.batch->item(it->second.item).stale.store(true, std::memory_order_release);
-  flights_.erase(it);
-}
-
-/// A slot that was never used or given back; else the one retired first, once its last reader is
-/// gone.
-Slot FastTier::take_slot() {
-  if (free_ != kNoSlot) return std::exchange(free_, next_.as<Slot>()[free_]);
-  if (retired_ == kNoSlot) return kNoSlot;
-  const std::uint64_t stamp = row_of_.as<std::uint64_t>()[retired_];
-  if (stamp >= oldest_read_) oldest_read_ = gate_.oldest_read();
-  if (stamp >= oldest_read_) return kNoSlot;
-  return std::exchange(retired_, next_.as<Slot>()[retired_]);
-}
-
-void FastTier::free_slot(Slot slot) {
-  next_.as<Slot>()[slot] = std::exchange(free_, slot);
-}
-
-/// The slot is out of the index; it comes back when its last reader is gone.
-void FastTier::retire(Slot slot) {
-  if (state_.as<std::uint8_t>()[slot] & kDirty) --dirty_;
-  state_.as<std::uint8_t>()[slot] = 0;
-  row_of_.as<std::uint64_t>()[slot] = gate_.retire_stamp();
-  next_.as<Slot>()[slot] = kNoSlot;
-  (retired_ == kNoSlot ? retired_ : next_.as<Slot>()[last_retired_]) = slot;
-  last_retired_ = slot;
-}
-
-void FastTier::drop(Slot slot) {
-  const RowId row = row_of_.as<RowId>()[slot];
-  // A reader may clear the flag at this moment: then the row counts as used.
-  if (is_prefetched(index_->erase(row))) ++counts_.prefetches_useless;
-  retire(slot);
-}
-
-/// A victim of the policy: a clean one is gone at once, a dirty one stays readable until it is
-/// written back.
-void FastTier::leave(Slot slot) {
-  ++counts_.evictions;
-  --resident_;
-  std::uint8_t& state = state_.as<std::uint8_t>()[slot];
-  if (state & kDirty) {
-    state |= kLeaving;
-    leaving_.push_back(slot);
-    cleaning_wish_.store(true, std::memory_order_relaxed);
-  } else {
-    drop(slot);
+bool FastTier::store(TierRow row, const std::byte* bytes) {
+  const Entry entry = find(row);
+  const bool is_resident = entry != kAbsent && !slots_.has_any(slot_of(entry), kEvicted);
+  const Slot slot = is_resident || plan_.in_place ? allocator_.take() : take_slot_for_resident();
+  if (slot == kNoSlot) return false;
+  if (!is_resident && plan_.in_place) return stage(slot, row, bytes, entry);
+  reads_.invalidate(row);
+  if (!is_resident) {
+    store_new_resident(slot, row, bytes, entry);
+    return true;
   }
+  const Slot old = slot_of(entry);
+  const bool is_pinned = slots_.has_any(old, kPinned);
+  fill(slot, row, bytes, is_pinned ? kDirty | kPinned : kDirty);
+  if (!is_pinned) policy_->move(old, slot);
+  put(row, make_entry(slot, clear_prefetched(row)));
+  retire(old);
+  return true;
 }
 
-/// A slot for one more resident row, whose place another one leaves if need be. kNoSlot where every
-/// spare slot is waiting for readers or for its value to be written back.
-Slot FastTier::slot_for_new() {
-  const Slot slot = take_slot();
+/// `victim` is the row's entry if it was evicted and not written back yet: its old value need not
+/// be written any more.
+void FastTier::store_new_resident(Slot slot, TierRow row, const std::byte* bytes, Entry victim) {
+  fill(slot, row, bytes, kDirty);
+  policy_->insert(slot, row.value);
+  ++resident_;
+  put(row, make_entry(slot, false));
+  if (victim == kAbsent) return;
+  dirty_.remove_victim(slot_of(victim));
+  retire(slot_of(victim));
+}
+
+/// Stores a new value of a non-resident row in a spare slot until it is written back. `staged` is
+/// the entry of an earlier value that is not written back yet.
+bool FastTier::stage(Slot slot, TierRow row, const std::byte* bytes, Entry staged) {
+  if (staged == kAbsent && !dirty_.has_room_for_victim()) {
+    allocator_.free(slot);  // the remaining slots are for resident rows
+    return false;
+  }
+  fill(slot, row, bytes, kDirty);
+  put(row, make_entry(slot, false));
+  if (staged == kAbsent) {
+    dirty_.add_victim(slot);
+  } else {
+    dirty_.replace_victim(slot_of(staged), slot);
+    retire(slot_of(staged));
+  }
+  return true;
+}
+
+void FastTier::discard(TierRow row) {
+  reads_.invalidate(row);
+  const Entry entry = find(row);
+  if (entry == kAbsent) return;
+  const Slot slot = slot_of(entry);
+  if (slots_.has_any(slot, kEvicted)) {
+    dirty_.remove_victim(slot);
+  } else {
+    if (slots_.has_any(slot, kPinned)) {
+      pins_.release();
+    } else {
+      policy_->remove(slot);
+    }
+    --resident_;
+  }
+  drop(slot);
+}
+
+void FastTier::replace(TierRow row, const std::byte* bytes) {
+  if (!is_pinned(row)) {
+    discard(row);
+    return;
+  }
+  reads_.invalidate(row);
+  const Slot slot = slot_of(find(row));
+  std::memcpy(bytes_of(slot), bytes, plan_.stride);
+  if (slots_.has_any(slot, kDirty)) dirty_.count_clean();
+  slots_.assign(slot, row, kPinned);
+}
+
+// Slots.
+
+/// A slot for one more resident row. Evicts a row if the tier is full. kNoSlot if every spare slot
+/// waits for readers or for a write-back.
+Slot FastTier::take_slot_for_resident() {
+  const Slot slot = allocator_.take();
   if (slot == kNoSlot) return kNoSlot;
-  while (resident_ >= capacity_) {
+  while (resident_ >= plan_.capacity) {
     if (evict_one()) continue;
-    free_slot(slot);
+    allocator_.free(slot);
     return kNoSlot;
   }
   return slot;
 }
 
+/// Evicts the policy's victim. A clean row is dropped; a dirty one stays readable until it is
+/// written back.
 bool FastTier::evict_one() {
   const Slot victim = policy_->evict();
   if (victim == kNoSlot) return false;
-  leave(victim);
+  ++counts_.evictions;
+  --resident_;
+  if (slots_.has_any(victim, kDirty)) {
+    dirty_.add_victim(victim);
+  } else {
+    drop(victim);
+  }
   return true;
 }
 
+void FastTier::fill(Slot slot, TierRow row, const std::byte* bytes, unsigned states) {
+  std::memcpy(bytes_of(slot), bytes, plan_.stride);
+  slots_.assign(slot, row, states);
+  if ((states & kDirty) != 0) dirty_.count_dirty();
+}
+
+void FastTier::drop(Slot slot) {
+  // A reader may clear the flag at this moment: then the prefetch counts as useful.
+  if (is_prefetched(index_->erase(slots_.row(slot).value))) ++counts_.prefetches_useless;
+  retire(slot);
+}
+
+/// The slot is out of the index; it becomes free when its last reader is gone.
+void FastTier::retire(Slot slot) {
+  if (slots_.has_any(slot, kDirty)) dirty_.count_clean();
+  slots_.reset(slot);
+  allocator_.retire(slot);
+}
+
+bool FastTier::has_state(TierRow row, unsigned states) const {
+  const Entry entry = find(row);
+  return entry != kAbsent && slots_.has_any(slot_of(entry), states);
+}
+
+// Pins.
+
+bool FastTier::pin(TierRow row) {
+  const Slot slot = slot_of(find(row));
+  if (slots_.has_any(slot, kPinned)) {
+    pins_.release();
+    return false;
+  }
+  if (slots_.has_any(slot, kEvicted)) {
+    dirty_.remove_victim(slot);
+    ++resident_;
+  } else {
+    policy_->remove(slot);
+  }
+  slots_.add(slot, kPinned);
+  return true;
+}
+
+void FastTier::unpin(TierRow row) {
+  if (!is_pinned(row)) return;
+  const Slot slot = slot_of(find(row));
+  slots_.remove(slot, kPinned);
+  pins_.release();
+  policy_->insert(slot, row.value);
+}
+
+// Write-back.
+
+std::vector<DirtyRow> FastTier::collect_dirty(std::size_t max_rows, bool residents,
+                                              std::byte* copies) {
+  return dirty_.collect(max_rows, residents, [&](Slot slot, std::size_t place) {
+    std::memcpy(copies + place * plan_.stride, row(slot), plan_.stride);
+  });
+}
+
+void FastTier::written_back(std::span<const DirtyRow> rows, bool success) {
+  for (const DirtyRow& written : rows) {
+    // Updated or discarded meanwhile: the slot is retired, or holds another row.
+    if (!slots_.has_any(written.slot, kWriting)) continue;
+    if (!success) {
+      ++counts_.write_back_errors;
+      dirty_.retry(written.slot);
+      continue;
+    }
+    ++counts_.write_backs;
+    dirty_.clean(written.slot);
+    if (slots_.has_any(written.slot, kEvicted)) drop(written.slot);
+  }
+  dirty_.compact();
+}
+
+// Policy.
+
 EvictionConfig FastTier::eviction_config() {
-  return {
-      .capacity = std::max<Slot>(1, capacity_), .slots = slots_, .seed = seed_, .observer = this};
+  return {.capacity = policy_capacity(plan_.capacity),
+          .slots = plan_.slots,
+          .seed = seed_,
+          .observer = this};
 }
 
 std::unique_ptr<EvictionPolicy> FastTier::use_policy(std::unique_ptr<EvictionPolicy> policy,
                                                      const std::string& metadata) {
   for (Slot slot = policy_->evict(); slot != kNoSlot; slot = policy_->evict()) {
-    const RowId row = row_of_.as<RowId>()[slot];
+    const RowId row = row_in(slot);
     index_->clear_flag(row, kSaturatedFlag);
     if (is_prefetched(index_->find(row))) {
       policy->insert_prefetched(slot, row);
@@ -190,16 +272,16 @@ std::unique_ptr<EvictionPolicy> FastTier::use_policy(std::unique_ptr<EvictionPol
       policy->insert(slot, row);
     }
   }
-  bytes_ = tier_bytes({stride_, rows_, capacity_, slots_, in_place_}, metadata);
+  bytes_ = tier_bytes(plan_, metadata);
   return std::exchange(policy_, std::move(policy));
 }
 
-/// Of a row that the policy holds.
+/// The slot of a row that the policy holds.
 Slot FastTier::find_slot(RowId row) const {
   const Entry entry = index_->find(row);
   if (entry == kAbsent) return kNoSlot;
   const Slot slot = slot_of(entry);
-  return state_.as<std::uint8_t>()[slot] & (kPinned | kLeaving) ? kNoSlot : slot;
+  return slots_.has_any(slot, kPinned | kEvicted) ? kNoSlot : slot;
 }
 
 bool FastTier::collect() {
@@ -210,205 +292,15 @@ bool FastTier::collect() {
 void FastTier::apply() {
   std::unique_lock lock(mutex_);
   planner()->apply(*this);
-  const Slot reserve = std::min(planner()->reserve(), capacity_);
-  const std::size_t most_leaving = (slots_ - capacity_) / 2;
-  for (Slot evicted = 0; resident_ + reserve > capacity_ && leaving_.size() < most_leaving;) {
+  const Slot reserve = std::min(planner()->reserve(), plan_.capacity);
+  const Slot max_victims = (plan_.slots - plan_.capacity) / 2;
+  for (Slot evicted = 0;
+       resident_ + reserve > plan_.capacity && dirty_.num_victims() < max_victims;) {
     if (!evict_one()) return;
-    if (++evicted % kEvictedAtATime != 0) continue;
+    if (++evicted % kEvictionsPerLock != 0) continue;
     lock.unlock();  // lookups go first
     lock.lock();
   }
-}
-
-void FastTier::fill(Slot slot, RowId row, const std::byte* bytes, std::uint8_t state) {
-  std::memcpy(bytes_of(slot), bytes, stride_);
-  row_of_.as<RowId>()[slot] = row;
-  state_.as<std::uint8_t>()[slot] = state | kHeld;
-  if (!(state & kDirty)) return;
-  if (++dirty_ > dirty_high_) cleaning_wish_.store(true, std::memory_order_relaxed);
-}
-
-bool FastTier::admit(RowId row, const std::byte* bytes, Admit why) {
-  const bool wanted = why == Admit::pin || policy_->admits(row);
-  const Slot slot = wanted ? slot_for_new() : kNoSlot;
-  if (slot == kNoSlot) {
-    if (why != Admit::pin) ++counts_.bypassed;  // a pin is tried again
-    return false;
-  }
-  fill(slot, row, bytes, 0);
-  if (why == Admit::prefetch) {
-    policy_->insert_prefetched(slot, row);
-  } else {
-    policy_->insert(slot, row);
-  }
-  ++resident_;
-  index_->put(row, make_entry(slot, why == Admit::prefetch));
-  return true;
-}
-
-bool FastTier::store(RowId row, const std::byte* bytes) {
-  const Entry entry = index_->find(row);
-  const bool resident = entry != kAbsent && !(state_.as<std::uint8_t>()[slot_of(entry)] & kLeaving);
-  const Slot slot = resident || in_place_ ? take_slot() : slot_for_new();
-  if (slot == kNoSlot) return false;
-  if (!resident && in_place_) return store_in_passing(slot, row, bytes, entry);
-  make_stale(row);
-  if (!resident) {
-    // A leaving row comes back as a new one; its old value need not be written any more.
-    fill(slot, row, bytes, kDirty);
-    policy_->insert(slot, row);
-    ++resident_;
-    index_->put(row, make_entry(slot, false));
-    if (entry != kAbsent) {
-      std::erase(leaving_, slot_of(entry));
-      retire(slot_of(entry));
-    }
-    return true;
-  }
-  const Slot old = slot_of(entry);
-  const bool pinned = state_.as<std::uint8_t>()[old] & kPinned;
-  fill(slot, row, bytes, pinned ? kDirty | kPinned : kDirty);
-  if (!pinned) policy_->move(old, slot);
-  index_->put(row, make_entry(slot, clear_prefetched(row)));
-  retire(old);
-  return true;
-}
-
-/// A new value of a row that is not resident, which readers find in `slot` until it is home.
-/// `former` is that of an earlier one that is still on its way.
-bool FastTier::store_in_passing(Slot slot, RowId row, const std::byte* bytes, Entry former) {
-  if (former == kAbsent && leaving_.size() >= slots_ - capacity_) {
-    free_slot(slot);  // the others are for rows that are resident
-    return false;
-  }
-  fill(slot, row, bytes, kDirty | kLeaving);
-  index_->put(row, make_entry(slot, false));
-  if (former != kAbsent) {
-    std::replace(leaving_.begin(), leaving_.end(), slot_of(former), slot);
-    retire(slot_of(former));
-  } else {
-    leaving_.push_back(slot);
-  }
-  cleaning_wish_.store(true, std::memory_order_relaxed);
-  return true;
-}
-
-void FastTier::discard(RowId row) {
-  make_stale(row);
-  const Entry entry = index_->find(row);
-  if (entry == kAbsent) return;
-  const Slot slot = slot_of(entry);
-  const std::uint8_t state = state_.as<std::uint8_t>()[slot];
-  if (state & kLeaving) {
-    std::erase(leaving_, slot);
-  } else {
-    if (state & kPinned) {
-      --pinned_;
-    } else {
-      policy_->remove(slot);
-    }
-    --resident_;
-  }
-  drop(slot);
-}
-
-void FastTier::replaced(RowId row, const std::byte* bytes) {
-  if (!is_pinned(row)) {
-    discard(row);
-    return;
-  }
-  make_stale(row);
-  const Slot slot = slot_of(index_->find(row));
-  std::memcpy(bytes_of(slot), bytes, stride_);
-  std::uint8_t& state = state_.as<std::uint8_t>()[slot];
-  if (state & kDirty) --dirty_;
-  state = kHeld | kPinned;
-}
-
-void FastTier::reserve_pins(Slot count) {
-  const Slot most = can_evict() && capacity_ > 0 ? capacity_ - 1 : capacity_;
-  if (count > most - std::min(most, pinned_rows())) {
-    throw std::invalid_argument(
-        "cannot pin " + std::to_string(count) + " more rows: " + std::to_string(pinned_rows()) +
-        " of at most " + std::to_string(most) + " are pinned (the fast tier has " +
-        std::to_string(capacity_) + " slots for rows of " + std::to_string(stride_) + " bytes)");
-  }
-  pinned_ += count;
-}
-
-bool FastTier::pin(RowId row) {
-  const Slot slot = slot_of(index_->find(row));
-  std::uint8_t& state = state_.as<std::uint8_t>()[slot];
-  if (state & kPinned) {
-    --pinned_;
-    return false;
-  }
-  if (state & kLeaving) {
-    std::erase(leaving_, slot);
-    state &= ~kLeaving;
-    ++resident_;
-  } else {
-    policy_->remove(slot);
-  }
-  state |= kPinned;
-  return true;
-}
-
-void FastTier::unpin(RowId row) {
-  if (!is_pinned(row)) return;
-  const Slot slot = slot_of(index_->find(row));
-  state_.as<std::uint8_t>()[slot] &= ~kPinned;
-  --pinned_;
-  policy_->insert(slot, row);
-}
-
-bool FastTier::is_pinned(RowId row) const {
-  const Entry entry = index_->find(row);
-  return entry != kAbsent && (state_.as<std::uint8_t>()[slot_of(entry)] & kPinned);
-}
-
-bool FastTier::is_leaving(RowId row) const {
-  const Entry entry = index_->find(row);
-  return entry != kAbsent && (state_.as<std::uint8_t>()[slot_of(entry)] & kLeaving);
-}
-
-std::vector<DirtyRow> FastTier::collect_dirty(std::size_t most, bool all, std::byte* copies) {
-  std::vector<DirtyRow> rows;
-  const auto collect = [&](Slot slot) {
-    std::memcpy(copies + rows.size() * stride_, bytes_of(slot), stride_);
-    state_.as<std::uint8_t>()[slot] |= kWriting;
-    rows.push_back({slot, row_of_.as<RowId>()[slot]});
-  };
-  for (auto it = leaving_.begin(); it != leaving_.end() && rows.size() < most; ++it) collect(*it);
-  for (Slot seen = 0; all && seen < slots_ && rows.size() < most; ++seen) {
-    const Slot slot = clean_hand_;
-    clean_hand_ = clean_hand_ + 1 == slots_ ? 0 : clean_hand_ + 1;
-    const std::uint8_t state = state_.as<std::uint8_t>()[slot];
-    if ((state & kDirty) && !(state & kLeaving)) collect(slot);
-  }
-  return rows;
-}
-
-void FastTier::written_back(std::span<const DirtyRow> rows, bool success) {
-  for (const DirtyRow& written : rows) {
-    std::uint8_t& state = state_.as<std::uint8_t>()[written.slot];
-    // Updated or discarded meanwhile: the slot is retired, or another row's.
-    if (!(state & kWriting)) continue;
-    state &= ~kWriting;
-    if (!success) {
-      ++counts_.write_back_errors;
-      if (state & kLeaving) {  // to the end, or it would keep others from their turn
-        std::erase(leaving_, written.slot);
-        leaving_.push_back(written.slot);
-      }
-      continue;
-    }
-    ++counts_.write_backs;
-    state &= ~kDirty;
-    --dirty_;
-    if (state & kLeaving) drop(written.slot);
-  }
-  std::erase_if(leaving_, [&](Slot slot) { return !(state_.as<std::uint8_t>()[slot] & kLeaving); });
 }
 
 }  // namespace tieralloc

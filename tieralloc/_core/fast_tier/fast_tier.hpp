@@ -1,63 +1,41 @@
-// fast_tier.hpp: the fast tier of all rows of one size: slots, the index to them, and who may stay.
+// fast_tier.hpp: the copies of rows of one size in DRAM, with their index and eviction policy.
 //
-// Rows are updated by copy: a new value goes into a slot of its own and the index turns to it, so
-// that a reader sees the old row or the new one and never a mixture. A slot that the index no
-// longer names is reused when call_gate.hpp says that no reader is left.
+// A row is updated by copy: its new value goes into another slot and the index entry changes to
+// that slot. So a reader sees the old value or the new one, never a mixture. The old slot is
+// reused once no reader can hold it (slot_allocator.hpp).
 //
-// Where rows are read at home (`in_place`), a row that is not resident need not become so to be
-// updated: its new value stays in a spare slot, which readers find, until it is home. Whoever
-// writes it there waits first for readers that may have found no such slot.
+// An update of a non-resident row makes it resident. If rows are read in place, the update is
+// staged in a spare slot instead: readers see it there until it is written back. The writer first
+// waits for readers that may have found no such slot.
 //
-// Concurrency: `find`, `row`, `clear_prefetched` and, where `touch_is_concurrent()`, `touch` and
-// `note_saturation`, run anywhere inside a read section. Everything that is documented as "locked"
-// needs `mutex()` held. The lock is held for memory operations only, never over I/O.
+// Concurrency: the part "Inside a read section" runs in any number of threads, `touch` and
+// `note_saturation` too if `touch_is_concurrent()`. The part "Locked" needs `mutex()`. The lock is
+// held for memory operations only, never over I/O.
 #pragma once
 
-#include <atomic>
+#include <cstddef>
 #include <memory>
 #include <mutex>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 #include "base/memory.hpp"
 #include "base/types.hpp"
-#include "epoch/call_gate.hpp"
+#include "epoch/epoch_manager.hpp"
 #include "eviction/planner.hpp"
 #include "eviction/policy.hpp"
+#include "fast_tier/dirty_rows.hpp"
+#include "fast_tier/in_flight_reads.hpp"
+#include "fast_tier/pins.hpp"
+#include "fast_tier/slot_allocator.hpp"
+#include "fast_tier/slot_table.hpp"
+#include "fast_tier/slow_offsets.hpp"
+#include "fast_tier/tier_layout.hpp"
 #include "index/row_index.hpp"
-#include "slow_tier/admission.hpp"
-#include "slow_tier/fetch_batch.hpp"
+#include "slow_tier/access_counts.hpp"
 
 namespace tieralloc {
-
-struct TierPlan {
-  std::uint32_t stride = 0;  ///< bytes a slot
-  RowId rows = 0;            ///< rows that may come, all tables of this row size together
-  Slot capacity = 0;         ///< most rows resident
-  Slot slots = 0;  ///< capacity and spares, where new values go before old ones are out of use
-  bool in_place = false;  ///< rows that are not resident are read at home
-};
-
-/// Where in the slow pool the rows from `first_row` on live, up to the next such range.
-struct RowHome {
-  RowId first_row = 0;
-  std::uint64_t offset = 0;
-};
-
-struct TierBytes {
-  std::size_t vectors = 0;
-  std::size_t index = 0;
-  std::size_t metadata = 0;
-  std::size_t total() const { return vectors + index + metadata; }
-};
-
-/// Spare slots for a capacity.
-Slot spare_slots(Slot capacity);
-
-/// DRAM that a tier of this plan takes.
-TierBytes tier_bytes(const TierPlan& plan, const std::string& policy);
 
 struct TierCounts {
   std::uint64_t evictions = 0;
@@ -69,168 +47,133 @@ struct TierCounts {
   void add(const TierCounts& other);
 };
 
-/// A row's place on its way home.
-struct DirtyRow {
-  Slot slot;
-  RowId row;
-};
-
 class FastTier final : private SaturationObserver, private TierView {
  public:
-  FastTier(const TierPlan& plan, std::vector<RowHome> homes, const std::string& policy,
-           std::uint64_t seed, CallGate& gate);
+  FastTier(const TierPlan& plan, std::vector<SlowExtent> extents, const std::string& policy,
+           std::uint64_t seed, EpochManager& epochs);
 
-  /// Offset of a row in the slow pool.
-  std::uint64_t home_of(RowId row) const;
+  // Constant.
+  Slot capacity() const { return plan_.capacity; }
+  std::uint32_t stride() const { return plan_.stride; }
+  RowId rows() const { return plan_.rows; }
+  /// False if no row can ever be evicted: then touches have no effect.
+  bool needs_touches() const { return can_evict(); }
+  const SlowOffsets& slow_offsets() const { return slow_offsets_; }
+  const Region& vectors() const { return vectors_; }
+  const char* index_kind() const { return index_->kind(); }
 
   // Inside a read section.
-  const RowIndex& index() const { return *index_; }
-  const std::byte* row(Slot slot) const { return vectors_.data() + std::size_t{slot} * stride_; }
-  bool clear_prefetched(RowId row) { return index_->clear_flag(row, kPrefetchedFlag); }
-  /// Whether every row can be read at home with no look at the index: no new value is on its way
-  /// there, and nobody asked for rows to be resident.
-  bool can_be_passed_over() const {
-    return dirty_.load(std::memory_order_acquire) == 0 &&
-           pinned_.load(std::memory_order_relaxed) == 0;
+  void prefetch_entries(std::span<const TierRow> rows) const { index_->prefetch(row_ids(rows)); }
+  void find(std::span<const TierRow> rows, Entry* entries) const {
+    index_->find(row_ids(rows), entries);
   }
-  /// Counts an access to a row at home; returns how many there were of late.
-  unsigned count_access(RowId row) { return accesses_->add(row); }
-  /// Whether a touch needs no lock; one that does is better told outside the read section.
+  Entry find(TierRow row) const { return index_->find(row.value); }
+  const std::byte* row(Slot slot) const { return vectors_.data() + offset_of(slot); }
+  bool clear_prefetched(TierRow row) { return index_->clear_flag(row.value, kPrefetchedFlag); }
+  /// Whether the slow tier has every value, and no row is pinned: then rows that are read in place
+  /// need no search for copies.
+  bool is_skippable() const { return !dirty_.any() && pins_.count() == 0; }
+  /// Counts an access to a row that is read in place; returns its recent accesses.
+  unsigned count_access(TierRow row) { return accesses_->add(row.value); }
+  /// Whether `touch` needs no lock. One that needs it is better called outside a read section.
   bool touch_is_concurrent() const { return policy_->touch_is_concurrent(); }
-  /// Tells the policy of hits, in order; takes the lock itself where the policy needs it.
-  void touch(std::span<const Slot> slots);
-  /// Rows of touched slots that need no further touches: their places in `slots`, as
-  /// EvictionPolicy::find_saturated.
+  /// Notifies the policy of hits, in order. Takes the lock itself if the policy needs it.
+  void touch(std::span<const Slot> slots) {
+    if (!can_evict()) return;
+    std::unique_lock lock(mutex_, std::defer_lock);
+    if (!policy_->touch_is_concurrent()) lock.lock();
+    policy_->touch(slots);
+  }
+  /// As EvictionPolicy::find_saturated.
   std::size_t find_saturated(std::span<const Slot> slots, std::uint32_t* places) const {
     return policy_->find_saturated(slots, places);
   }
-  /// Spares a row further touches, if its entry is still the one `seen`.
-  void note_saturation(RowId row, Entry seen) { index_->set_flag(row, seen, kSaturatedFlag); }
-  /// False where nothing can ever be evicted, and touches would be work for nothing.
-  bool needs_touches() const { return can_evict(); }
+  /// Spares a row further touches, if its entry is still `seen`.
+  void note_saturation(TierRow row, Entry seen) {
+    index_->set_flag(row.value, seen, kSaturatedFlag);
+  }
 
   std::mutex& mutex() { return mutex_; }
+  /// Of these, `count` and `take_request` need no lock.
+  DirtyRows& dirty() { return dirty_; }
+  Pins& pins() { return pins_; }
 
-  // Locked: reads under way, so that concurrent misses of a row share one.
-  struct Flight {
-    std::shared_ptr<FetchBatch> batch;
-    std::uint32_t item;
-  };
-  Flight* find_flight(RowId row);
-  void start_flight(RowId row, Flight flight) { flights_.emplace(row, std::move(flight)); }
-  /// Ends a flight if it is still this one. False where the row was changed meanwhile.
-  bool end_flight(RowId row, const FetchBatch* batch);
-
-  // Locked: admission and eviction.
+  // Locked: admission and updates.
+  InFlightReads& reads() { return reads_; }
   enum class Admit { on_demand, prefetch, pin };
-  /// Gives a row that is not resident a slot, if the policy wants it and a slot can be had.
-  bool admit(RowId row, const std::byte* bytes, Admit why);
-  /// Stores a new value of a row, resident or not. False where no slot is free at this moment.
-  bool store(RowId row, const std::byte* bytes);
-  /// Takes a row out, a dirty value included: for those who replaced it in the slow tier.
-  void discard(RowId row);
-  /// A row's value in the slow tier became `bytes`, while nobody reads: a pinned copy takes it,
-  /// another one is discarded.
-  void replaced(RowId row, const std::byte* bytes);
+  /// Makes a row resident if the policy admits it and a slot is free.
+  bool admit(TierRow row, const std::byte* bytes, Admit reason);
+  /// Stores a new value of a row. False if no slot is free now.
+  bool store(TierRow row, const std::byte* bytes);
+  /// Removes a row with its value, dirty or not: the caller wrote another one to the slow tier.
+  void discard(TierRow row);
+  /// The slow tier's value became `bytes`, in the absence of readers: a pinned copy takes it,
+  /// another copy is discarded.
+  void replace(TierRow row, const std::byte* bytes);
 
-  // Locked: pinned rows are resident and out of the policy's reach.
-  /// Throws std::invalid_argument, changing nothing, where `count` more would leave no slot to
-  /// evict from.
-  void reserve_pins(Slot count);
-  void cancel_pins(Slot count) { pinned_ -= count; }
-  /// Pins a resident row with a reserved pin. False where the row was pinned already: the reserved
-  /// pin is given back.
-  bool pin(RowId row);
-  void unpin(RowId row);
-  bool is_pinned(RowId row) const;
-  /// Whether the row has a slot that it loses once its value is home.
-  bool is_leaving(RowId row) const;
+  // Locked: pinned rows are resident, and the policy does not know them.
+  /// Pins a resident row with a reserved pin. If the row is pinned already, releases the pin and
+  /// returns false.
+  bool pin(TierRow row);
+  void unpin(TierRow row);
+  bool is_pinned(TierRow row) const { return has_state(row, kPinned); }
+  /// Whether the row's slot holds a victim that waits for its write-back.
+  bool is_evicted(TierRow row) const { return has_state(row, kEvicted); }
 
-  /// Has another policy, empty and made for `eviction_config()`, decide from now on: it takes the
-  /// rows over in the order in which the former one would evict them. Returns that one, empty.
-  /// `metadata` is the simple policy whose bytes `bytes` counts. Locked, while no call is inside.
+  // Locked: write-back. One thread at a time collects, writes and reports.
+  /// Copies up to `max_rows` dirty rows into `copies`, victims first; residents only if
+  /// `residents`.
+  std::vector<DirtyRow> collect_dirty(std::size_t max_rows, bool residents, std::byte* copies);
+  void written_back(std::span<const DirtyRow> rows, bool success);
+
+  // Locked, without readers: a change of policy.
+  EvictionConfig eviction_config();
+  /// Replaces the policy by an empty one made for `eviction_config()`, which receives the rows in
+  /// the order in which the former policy evicts them. Returns the former policy, empty. `metadata`
+  /// is the simple policy whose bytes `bytes` counts.
   std::unique_ptr<EvictionPolicy> use_policy(std::unique_ptr<EvictionPolicy> policy,
                                              const std::string& metadata);
-  EvictionConfig eviction_config();
 
-  // A step of the policy's planner, for one thread at a time, inside a call. Each takes the lock
-  // itself for as long as the owner's part of it lasts.
+  // A step of the policy's planner: one thread at a time, with a ReadGuard. Each function takes the
+  // lock itself for the part that needs it.
   Planner* planner() const { return policy_->planner(); }
   bool collect();
   void evaluate() { planner()->evaluate(*this); }
-  /// Applies what was decided, and evicts rows until the planner's reserve is free.
+  /// Applies the decisions, and evicts rows until the planner's reserve is free.
   void apply();
 
-  // Locked: write-back. One thread at a time (the store's) collects, writes, and reports.
-  /// Copies up to `most` dirty rows into `copies`, leaving rows first; of the others only if `all`.
-  std::vector<DirtyRow> collect_dirty(std::size_t most, bool all, std::byte* copies);
-  void written_back(std::span<const DirtyRow> rows, bool success);
-  Slot leaving_rows() const { return static_cast<Slot>(leaving_.size()); }
-  Slot dirty_rows() const { return dirty_; }
-  /// Whether rows should go home now: asked before each batch, as of when to begin and when to end.
-  bool goes_on_cleaning() {
-    cleaning_ = !leaving_.empty() || dirty_ > (cleaning_ ? dirty_low_ : dirty_high_);
-    return cleaning_;
-  }
-
-  /// True once after write-back in the background became worth while. No lock needed.
-  bool take_cleaning_wish() {
-    return cleaning_wish_.load(std::memory_order_relaxed) && cleaning_wish_.exchange(false);
-  }
-
-  // Locked: figures.
+  // Locked: counters.
   const TierCounts& counts() const { return counts_; }
   void clear_counts() { counts_ = {}; }
   void count_prefetch() { ++counts_.prefetches_issued; }
   Slot resident_rows() const { return resident_; }
-  Slot pinned_rows() const { return pinned_; }
-
-  Slot capacity() const { return capacity_; }
-  std::uint32_t stride() const { return stride_; }
-  RowId rows() const { return rows_; }
   TierBytes bytes() const { return bytes_; }
-  const Region& vectors() const { return vectors_; }
 
  private:
-  enum State : std::uint8_t {
-    kDirty = 1,
-    kPinned = 2,
-    kLeaving = 4,  ///< evicted, readable until its value is home
-    kWriting = 8,
-    kHeld = 16,  ///< holds a row: neither free nor retired
-  };
-
+  // SaturationObserver and TierView.
   void needs_touches(Slot slot) override {
-    index_->clear_flag(row_of_.as<RowId>()[slot], kSaturatedFlag);
+    index_->clear_flag(slots_.row(slot).value, kSaturatedFlag);
   }
-
   bool is_resident(RowId row) const override { return index_->find(row) != kAbsent; }
   Slot find_slot(RowId row) const override;
-  RowId row_in(Slot slot) const override { return row_of_.as<RowId>()[slot]; }
+  RowId row_in(Slot slot) const override { return slots_.row(slot).value; }
 
-  bool can_evict() const { return capacity_ < rows_; }
-  bool store_in_passing(Slot slot, RowId row, const std::byte* bytes, Entry former);
-  std::byte* bytes_of(Slot slot) { return vectors_.data() + std::size_t{slot} * stride_; }
-  Slot take_slot();
-  void free_slot(Slot slot);
-  void retire(Slot slot);
-  Slot slot_for_new();
+  bool can_evict() const { return plan_.capacity < plan_.rows; }
+  std::size_t offset_of(Slot slot) const { return std::size_t{slot} * plan_.stride; }
+  std::byte* bytes_of(Slot slot) { return vectors_.data() + offset_of(slot); }
+  bool has_state(TierRow row, unsigned states) const;
+  void put(TierRow row, Entry entry) { index_->put(row.value, entry); }
+  Slot take_slot_for_resident();
   bool evict_one();
-  void leave(Slot slot);
-  void fill(Slot slot, RowId row, const std::byte* bytes, std::uint8_t state);
+  void fill(Slot slot, TierRow row, const std::byte* bytes, unsigned states);
+  void store_new_resident(Slot slot, TierRow row, const std::byte* bytes, Entry victim);
+  bool stage(Slot slot, TierRow row, const std::byte* bytes, Entry staged);
   void drop(Slot slot);
-  void make_stale(RowId row);
+  void retire(Slot slot);
 
-  const std::uint32_t stride_;
-  const RowId rows_;
-  const Slot capacity_;
-  const Slot slots_;
-  const bool in_place_;
-  const std::uint64_t seed_;  ///< of policies
-  const Slot dirty_high_;     ///< background cleaning begins above this many dirty rows
-  const Slot dirty_low_;      ///< and ends here
-  const std::vector<RowHome> homes_;
-  CallGate& gate_;
+  const TierPlan plan_;
+  const std::uint64_t seed_;
+  const SlowOffsets slow_offsets_;
 
   std::mutex mutex_;
   TierBytes bytes_;
@@ -238,22 +181,13 @@ class FastTier final : private SaturationObserver, private TierView {
   std::unique_ptr<RowIndex> index_;
   std::unique_ptr<EvictionPolicy> policy_;
   std::unique_ptr<AccessCounts> accesses_;  ///< null: rows are not read in place
-  Region row_of_;                           ///< RowId a slot, of a retired one its stamp
-  Region state_;                            ///< State bits a slot
-  Region next_;             ///< a slot's successor among the free or the retired ones
-  Slot free_ = kNoSlot;     ///< the last one freed, the first to be taken
-  Slot retired_ = kNoSlot;  ///< the first one retired; its stamp stands where its row did
-  Slot last_retired_ = kNoSlot;
-  std::uint64_t oldest_read_ = 0;  ///< as the gate last said
-  std::vector<Slot> leaving_;      ///< as many as there are spare slots at most
-  Slot clean_hand_ = 0;
-  Slot resident_ = 0;            ///< leaving rows are not counted
-  std::atomic<Slot> pinned_{0};  ///< changed under the lock
-  std::atomic<Slot> dirty_{0};   ///< leaving rows are; changed under the lock
-  std::unordered_map<RowId, Flight> flights_;
+  SlotTable slots_;
+  SlotAllocator allocator_;
+  DirtyRows dirty_;
+  Pins pins_;
+  InFlightReads reads_;
+  Slot resident_ = 0;  ///< without victims
   TierCounts counts_;
-  bool cleaning_ = false;
-  std::atomic<bool> cleaning_wish_{false};
 };
 
 }  // namespace tieralloc

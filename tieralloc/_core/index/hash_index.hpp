@@ -1,5 +1,6 @@
-// hash_index.hpp: a hash of the resident rows in cache-line buckets. For fast tiers that hold a
-// small share of the rows. hash_table.hpp says how it is laid out.
+// hash_index.hpp: a hash of the resident rows, for fast tiers with a small share of the rows.
+//
+// hash_table.hpp describes the layout. Cost: O(1) expected, 15.2 bytes per slot.
 #pragma once
 
 #include <atomic>
@@ -15,7 +16,7 @@ namespace tieralloc {
 
 class HashIndex final : public RowIndex {
  public:
-  // 64 bytes / (7 cells x 0.6) = 15.2 bytes a slot; one search in twenty reads a second bucket.
+  // 64 bytes / (7 cells x 0.6) = 15.2 bytes per slot; one search in twenty reads a second bucket.
   static std::size_t bytes_for(Slot slots) { return bucket_count(slots) * sizeof(Bucket); }
 
   static bool can_hold(RowId rows, Slot slots) {
@@ -26,13 +27,15 @@ class HashIndex final : public RowIndex {
       : memory_(bytes_for(slots), "row index"),
         table_{memory_.as<Bucket>(), bucket_count(slots), static_cast<int>(std::bit_width(slots))} {
     if (!can_hold(rows, slots)) {
-      throw std::invalid_argument("a hashed index cannot number " + std::to_string(rows) +
-                                  " rows and " + std::to_string(slots) + " slots in 64 bits");
+      throw std::invalid_argument("hash index: too many rows and slots; expected both numbers in " +
+                                  std::to_string(64 - HashTable::kFlagBits) + " bits, got " +
+                                  std::to_string(rows) + " rows and " + std::to_string(slots) +
+                                  " slots");
     }
   }
 
   void prefetch(std::span<const RowId> rows) const override {
-    for (const RowId row : rows) prefetch_to_l2(&table_.bucket(table_.home_of(row)));
+    for (const RowId row : rows) prefetch_to_l2(&table_.bucket(table_.bucket_of(row)));
   }
 
   void find(std::span<const RowId> rows, Entry* entries) const override {
@@ -46,28 +49,28 @@ class HashIndex final : public RowIndex {
       cell->store(table_.word_of(row, entry), std::memory_order_seq_cst);
       return;
     }
-    for (std::size_t home = table_.home_of(row);; home = table_.next(home)) {
-      Bucket& place = table_.bucket(home);
+    for (std::size_t bucket = table_.bucket_of(row);; bucket = table_.next(bucket)) {
+      Bucket& place = table_.bucket(bucket);
       for (auto& cell : place.cells) {
         if (cell.load(std::memory_order_relaxed) != 0) continue;
         cell.store(table_.word_of(row, entry), std::memory_order_release);
         return;
       }
-      place.passed_on.fetch_add(1, std::memory_order_relaxed);
+      place.overflows.fetch_add(1, std::memory_order_relaxed);
     }
   }
 
   Entry erase(RowId row) override {
-    std::size_t home = table_.home_of(row);
-    for (std::size_t left = table_.buckets; left > 0; --left, home = table_.next(home)) {
-      Bucket& place = table_.bucket(home);
+    std::size_t bucket = table_.bucket_of(row);
+    for (std::size_t left = table_.buckets; left > 0; --left, bucket = table_.next(bucket)) {
+      Bucket& place = table_.bucket(bucket);
       for (auto& cell : place.cells) {
         if (!table_.matches(row, cell.load(std::memory_order_relaxed))) continue;
         const Word word = cell.exchange(0);
-        forget_path(table_.home_of(row), home);
+        uncount_overflow(table_.bucket_of(row), bucket);
         return table_.entry_of(word);
       }
-      if (place.passed_on.load(std::memory_order_relaxed) == 0) break;
+      if (place.overflows.load(std::memory_order_relaxed) == 0) break;
     }
     return kAbsent;
   }
@@ -100,21 +103,21 @@ class HashIndex final : public RowIndex {
   static std::size_t bucket_count(Slot slots) { return slots * std::size_t{10} / 42 + 1; }
 
   std::atomic<Word>* locate(RowId row) const {
-    std::size_t home = table_.home_of(row);
-    for (std::size_t left = table_.buckets; left > 0; --left, home = table_.next(home)) {
-      Bucket& place = table_.bucket(home);
+    std::size_t bucket = table_.bucket_of(row);
+    for (std::size_t left = table_.buckets; left > 0; --left, bucket = table_.next(bucket)) {
+      Bucket& place = table_.bucket(bucket);
       for (auto& cell : place.cells) {
         if (table_.matches(row, cell.load(std::memory_order_acquire))) return &cell;
       }
-      if (place.passed_on.load(std::memory_order_relaxed) == 0) break;
+      if (place.overflows.load(std::memory_order_relaxed) == 0) break;
     }
     return nullptr;
   }
 
-  void forget_path(std::size_t from, std::size_t to) {
+  void uncount_overflow(std::size_t from, std::size_t to) {
     for (std::size_t i = from; i != to; i = table_.next(i)) {
-      // Who goes by this count finds what was written before the row left.
-      table_.bucket(i).passed_on.fetch_sub(1, std::memory_order_release);
+      // A search that ends here because of this count sees the writes before the removal.
+      table_.bucket(i).overflows.fetch_sub(1, std::memory_order_release);
     }
   }
 

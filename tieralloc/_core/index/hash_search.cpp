@@ -1,13 +1,13 @@
-// hash_search.cpp: the search compiled for each instruction set, and the choice among them.
+// hash_search.cpp: the search, compiled per instruction set, and the choice among them.
 //
-// All cells of a bucket are compared: which one matches is random, and a branch on it would be
-// guessed wrong for most rows, at more than the price of seven comparisons.
+// All cells of a bucket are compared. The matching cell is random, so a branch on it would be
+// mispredicted for most rows, which costs more than seven comparisons.
 #include "index/hash_search.hpp"
 
 #include <algorithm>
 
-// A vector is loaded from atomic cells in one plain read. Each aligned word of it is read whole, as
-// x86-64 processors do it, but the language knows nothing of that, and ThreadSanitizer objects.
+// A vector is loaded from atomic cells in one plain read. x86-64 processors read each aligned word
+// as a whole, but C++ does not guarantee it, and ThreadSanitizer reports it.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 #define TIERALLOC_VECTOR_SEARCH 1
 #include <immintrin.h>
@@ -24,7 +24,7 @@ inline Word match(const HashTable::Bucket& bucket, Word wanted, Word rest) {
 #pragma GCC unroll 7
   for (int i = 0; i < HashTable::kCellsPerBucket; ++i) {
     const Word word = bucket.cells[i].load(std::memory_order_acquire);
-    // One word or the other, never both: a row that comes back meanwhile may be in two cells.
+    // One word or the other, never a mixture: a row that is inserted again may be in two cells.
     found = (word ^ wanted) <= rest ? word : found;
   }
   return found;
@@ -41,12 +41,12 @@ namespace avx512 {
 
 inline Word match(const HashTable::Bucket& bucket, Word wanted, Word rest) {
   const __m512i words = _mm512_load_si512(&bucket);
-  std::atomic_signal_fence(std::memory_order_acquire);  // loads stay in order by themselves
+  std::atomic_signal_fence(std::memory_order_acquire);  // x86-64 keeps loads in order
   const __m512i difference = _mm512_xor_si512(words, _mm512_set1_epi64(static_cast<long>(wanted)));
-  // The count in the last place is too small to look like a row.
+  // The count in the last word is too small to match a row.
   const unsigned matches =
       _mm512_cmple_epu64_mask(difference, _mm512_set1_epi64(static_cast<long>(rest)));
-  // Of two cells the first: a row that comes back meanwhile may be in both.
+  // The first of two cells: a row that is inserted again may be in both.
   const __mmask8 first = static_cast<__mmask8>(matches & (0u - matches));
   return static_cast<Word>(
       _mm_cvtsi128_si64(_mm512_castsi512_si128(_mm512_maskz_compress_epi64(first, words))));
@@ -81,7 +81,7 @@ void search_hash(const HashTable& table, std::span<const RowId> rows, Entry* ent
 }
 
 Entry search_hash(const HashTable& table, RowId row) {
-  return baseline::find_from(table, table.home_of(row), row);
+  return baseline::find_from(table, table.bucket_of(row), row);
 }
 
 }  // namespace tieralloc

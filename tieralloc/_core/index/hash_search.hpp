@@ -1,4 +1,4 @@
-// hash_search.hpp: many rows looked up in a hashed index at once.
+// hash_search.hpp: vectorised search of a hash index. Any number of threads beside one writer.
 #pragma once
 
 #include <span>
@@ -7,7 +7,7 @@
 
 namespace tieralloc {
 
-/// Fills in the entries of `rows`, with the vectors of this machine's processor.
+/// Writes the entries of `rows`.
 void search_hash(const HashTable& table, std::span<const RowId> rows, Entry* entries);
 
 /// The entry of one row.

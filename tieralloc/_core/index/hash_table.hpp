@@ -1,9 +1,9 @@
-// hash_table.hpp: the buckets of a hashed index, and what a cell says.
+// hash_table.hpp: the memory layout of a hash index.
 //
-// A bucket is seven cells and a count of the rows that wanted a cell of it and found none; a search
-// goes on to the next bucket only while that count is above zero (as in F14: Bronson and Shi,
-// Facebook engineering, 2019). A cell is one word that holds row, flags and slot, so a reader sees
-// all of an entry or nothing; cells never move.
+// A bucket is one cache line: seven cells, and a count of the rows that found the bucket full. A
+// search continues with the next bucket only if that count is above zero (F14: Bronson and Shi,
+// Facebook engineering, 2019). A cell is one word with row, flags and slot, so a reader sees a
+// whole entry or none. Entries never move between cells.
 #pragma once
 
 #include <atomic>
@@ -23,7 +23,7 @@ struct HashTable {
 
   struct alignas(kCacheLine) Bucket {
     std::atomic<Word> cells[kCellsPerBucket];
-    std::atomic<Word> passed_on;
+    std::atomic<Word> overflows;
   };
 
   Bucket* memory = nullptr;
@@ -33,7 +33,7 @@ struct HashTable {
   Bucket& bucket(std::size_t i) const { return memory[i]; }
   std::size_t next(std::size_t i) const { return i + 1 == buckets ? 0 : i + 1; }
 
-  std::size_t home_of(RowId row) const {
+  std::size_t bucket_of(RowId row) const {
     std::uint64_t hash = (row ^ (row >> 32)) * 0x9E3779B97F4A7C15u;
     hash ^= hash >> 29;
     hash *= 0xBF58476D1CE4E5B9u;

@@ -1,4 +1,4 @@
-// row_index.cpp: the choice between the two indexes.
+// row_index.cpp: the choice between the direct and the hash index.
 #include "index/row_index.hpp"
 
 #include "index/direct_index.hpp"

@@ -1,4 +1,4 @@
-// kernels.cpp: the pooling kernels compiled for each instruction set, and the choice among them.
+// kernels.cpp: the pooling kernels, compiled per instruction set, and the choice among them.
 #include "kernels/kernels.hpp"
 
 #include <cstring>

@@ -1,8 +1,8 @@
-// kernels.hpp: pooling rows into bags, the arithmetic of a lookup.
+// kernels.hpp: pools rows into bags.
 //
-// Elements of a bag are added in the order of its indices, starting from zero, so that a float32
-// sum is the same bit for bit whatever the width of the machine's vectors, and the same as
-// torch.nn.functional.embedding_bag's. 16-bit rows are pooled in float and rounded once.
+// Elements of a bag are added in the order of its indices, starting from zero. So a float32 sum is
+// bit-identical for every vector width, and identical to torch.nn.functional.embedding_bag. 16-bit
+// rows are pooled in float and rounded once. Functions are pure; any number of threads.
 #pragma once
 
 #include <cstddef>
@@ -15,19 +15,19 @@ namespace tieralloc {
 
 enum class Mode { copy, sum, mean, max };
 
-/// Rows between the one that is pooled and the one whose memory is asked for meanwhile: the memory
-/// of so many rows at the start of a job is asked for by whoever has it done.
-inline constexpr std::size_t kRowsAhead = 32;
+/// Distance in rows between the row that is pooled and the row that is prefetched. The caller
+/// prefetches the first rows of a job.
+inline constexpr std::size_t kPrefetchDistance = 32;
 
 struct PoolJob {
   const std::byte* const* rows;  ///< the rows of all bags, one bag after the other
-  const std::uint32_t* lengths;  ///< rows a bag; null: one each
+  const std::uint32_t* lengths;  ///< rows per bag; null: one each
   std::size_t bags;
-  const void* weights;  ///< one a row, float, or double for float64 rows; null: none
+  const void* weights;  ///< one per row: float, or double for float64 rows; null: none
   std::size_t dim;
   std::byte* out;
-  std::size_t out_stride;  ///< bytes from a bag's result to the next one's
-  std::size_t behind = 0;  ///< rows behind those of the bags, which the next job pools
+  std::size_t out_stride;  ///< bytes from one bag's result to the next
+  std::size_t behind = 0;  ///< rows in `rows` after those of the bags, for the next job
 };
 
 inline void prefetch_row(const std::byte* row, std::size_t bytes) {
@@ -36,11 +36,10 @@ inline void prefetch_row(const std::byte* row, std::size_t bytes) {
 
 using PoolFunction = void (*)(const PoolJob&);
 
-/// The function for this machine's processor. `out` is the rows' own type, or float32 for 16-bit
-/// rows.
+/// The function for this processor. `out` is the type of the rows, or float32 for 16-bit rows.
 PoolFunction choose_pool(DType row, DType out, Mode mode, bool weighted);
 
-/// Instruction set that choose_pool chose: "avx512", "avx2" or "baseline".
+/// The instruction set of choose_pool: "avx512", "avx2" or "baseline".
 const char* kernel_isa();
 
 }  // namespace tieralloc

@@ -1,4 +1,4 @@
-// row_loops.cpp: the loops compiled for each instruction set, and the choice among them.
+// row_loops.cpp: the loops, compiled per instruction set, and the choice among them.
 #include "kernels/row_loops.hpp"
 
 namespace tieralloc {

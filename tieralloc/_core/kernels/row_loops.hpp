@@ -1,5 +1,6 @@
-// row_loops.hpp: what a lookup does to each of its indices besides finding and pooling, many at
-// once.
+// row_loops.hpp: vectorised loops over the indices of a lookup: check, number, locate.
+//
+// Functions are pure; any number of threads.
 #pragma once
 
 #include <cstddef>
@@ -11,19 +12,19 @@
 namespace tieralloc {
 
 struct RowLoops {
-  /// How many of n indices are not within 0 … rows-1.
+  /// The number of indices outside 0 ... rows-1.
   std::uint64_t (*count_outside_64)(const std::int64_t* indices, std::size_t n, std::uint64_t rows);
   std::uint64_t (*count_outside_32)(const std::int32_t* indices, std::size_t n, std::uint64_t rows);
 
-  /// The rows that n indices of a table mean whose rows are numbered from `first` on; row 0 of the
-  /// table for an index that is not within it.
+  /// The numbers of n rows of a table whose rows are numbered from `first` on. An index outside the
+  /// table becomes row 0 of the table.
   void (*number_64)(const std::int64_t* indices, std::size_t n, std::uint64_t rows, RowId first,
                     RowId* numbered);
   void (*number_32)(const std::int32_t* indices, std::size_t n, std::uint64_t rows, RowId first,
                     RowId* numbered);
 
-  /// Addresses of n entries' slots, null for absent rows; returns all flags that an entry has set
-  /// and how many rows are there.
+  /// Addresses of the slots of n entries, null for absent rows. Returns the union of the entries'
+  /// flags and the number of resident rows.
   struct Located {
     Entry flags = 0;
     std::size_t found = 0;
@@ -32,7 +33,7 @@ struct RowLoops {
                     const std::byte** addresses);
 };
 
-/// The loops for this machine's processor.
+/// The loops for this processor.
 const RowLoops& row_loops();
 
 }  // namespace tieralloc

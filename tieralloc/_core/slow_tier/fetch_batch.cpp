@@ -1,4 +1,4 @@
-// batch.cpp: merges rows into reads of whole blocks.
+// fetch_batch.cpp: merges rows into reads of whole blocks.
 #include "slow_tier/fetch_batch.hpp"
 
 #include <algorithm>
@@ -8,40 +8,35 @@
 
 #include "base/counters.hpp"
 #include "base/error.hpp"
+#include "base/limits.hpp"
 
 namespace tieralloc {
 namespace {
 
-// Longer reads would keep a device's queue from being shared fairly, and gain nothing on it.
-constexpr std::uint64_t kMaxRead = 64 << 10;
 constexpr std::uint32_t kUnplaced = 0xFFFFFFFFu;
 
 }  // namespace
 
-FetchBatch::FetchBatch(SlowPool& pool, BufferPool& buffers, std::size_t most_items)
+FetchBatch::FetchBatch(SlowPool& pool, BufferPool& buffers, std::size_t max_items)
     : pool_(pool),
       buffers_(buffers),
-      items_(std::make_unique<FetchItem[]>(most_items)),
-      ops_(std::make_unique<ReadOp[]>(most_items)) {}
+      items_(std::make_unique<FetchItem[]>(max_items)),
+      ops_(std::make_unique<ReadOp[]>(max_items)) {}
 
 FetchBatch::~FetchBatch() {
   if (memory_.size() > 0) buffers_.give_back(std::move(memory_));
 }
 
-std::uint32_t FetchBatch::add(FastTier* tier, RowId row, std::uint64_t offset, std::uint32_t length,
-                              bool prefetch) {
+std::uint32_t FetchBatch::add(std::uint64_t offset, std::uint32_t length, bool is_prefetch) {
   FetchItem& item = items_[size_];
-  item.tier = tier;
-  item.row = row;
   item.offset = offset;
   item.length = length;
-  item.prefetch = prefetch;
+  item.is_prefetch = is_prefetch;
   return size_++;
 }
 
-/// Gives every row its place in a read. Rows in file order make reads, each grown while the next
-/// row touches its last block; reads are made in the order in which their first rows were added, so
-/// that rows land about in that order too.
+/// Assigns each item its place in a read. Reads are issued in the order in which their first items
+/// were added, so that items complete in about that order.
 void FetchBatch::plan() {
   const std::uint64_t block = pool_.block();
   std::vector<std::uint32_t> by_offset(size_);
@@ -57,7 +52,8 @@ void FetchBatch::plan() {
     FetchItem& item = items_[i];
     const std::uint64_t begin = item.offset / block * block;
     const std::uint64_t end = round_up(item.offset + item.length, block);
-    if (!extents.empty() && begin <= extents.back().end && end - extents.back().begin <= kMaxRead) {
+    if (!extents.empty() && begin <= extents.back().end &&
+        end - extents.back().begin <= kMaxReadBytes) {
       extents.back().end = std::max(extents.back().end, end);
     } else {
       extents.push_back({begin, end});
@@ -75,7 +71,7 @@ void FetchBatch::plan() {
     std::uint32_t& op = op_of[items_[i].op];
     if (op == kUnplaced) {
       const Extent& extent = extents[items_[i].op];
-      op = op_count_++;
+      op = num_ops_++;
       ops_[op].offset = extent.begin;
       ops_[op].length = static_cast<std::uint32_t>(extent.end - extent.begin);
       ops_[op].buffer = buffer;
@@ -85,21 +81,21 @@ void FetchBatch::plan() {
   }
 }
 
-void FetchBatch::read(const Landed& landed) {
-  landed_ = &landed;
+void FetchBatch::read(const OnComplete& on_complete) {
+  on_complete_ = &on_complete;
   if (size_ > 0) read_all();
-  take_in();
-  if (landing_error_ != nullptr) std::rethrow_exception(landing_error_);
+  on_completions();
+  if (callback_error_ != nullptr) std::rethrow_exception(callback_error_);
 }
 
 void FetchBatch::read_all() {
-  // Others may be waiting by now: whatever goes wrong, every row gets an outcome.
+  // Other calls may wait by now: every item gets a result, whatever fails.
   int code = EIO;
   try {
     plan();
     started_ns_ = now_ns();
-    tell_planned();
-    pool_.read({ops_.get(), op_count_}, *this);
+    publish_plan();
+    pool_.read({ops_.get(), num_ops_}, *this);
     return;
   } catch (const SystemFailure& failure) {
     code = failure.code;
@@ -111,40 +107,40 @@ void FetchBatch::read_all() {
 
 void FetchBatch::fail(int code) noexcept {
   if (size_ == 0) return;
-  if (op_count_ == 0) {  // not planned: one read stands for all
-    op_count_ = 1;
+  if (num_ops_ == 0) {  // not planned: one read stands for all
+    num_ops_ = 1;
     for (std::uint32_t i = 0; i < size_; ++i) items_[i].op = items_[i].at = 0;
   }
-  for (std::uint32_t i = 0; i < op_count_; ++i) {
+  for (std::uint32_t i = 0; i < num_ops_; ++i) {
     if (ops_[i].result.load() == ReadOp::kPending) ops_[i].finish(-code, now_ns());
   }
-  tell_planned();
+  publish_plan();
 }
 
-void FetchBatch::take_in() noexcept {
-  const std::uint32_t first = landed_items_;
+void FetchBatch::on_completions() noexcept {
+  const std::uint32_t first = num_reported_;
   std::uint32_t last = first;
   while (last < size_ &&
          ops_[items_[last].op].result.load(std::memory_order_acquire) != ReadOp::kPending) {
     ++last;
   }
   if (last == first) return;
-  landed_items_ = last;
+  num_reported_ = last;
   try {
-    (*landed_)(first, last);
+    (*on_complete_)(first, last);
   } catch (...) {
-    landing_error_ = std::current_exception();
+    callback_error_ = std::current_exception();
   }
 }
 
 std::int32_t FetchBatch::wait(std::uint32_t i) {
-  planned_.wait(false, std::memory_order_acquire);
+  is_planned_.wait(false, std::memory_order_acquire);
   return ops_[items_[i].op].wait();
 }
 
-void FetchBatch::tell_planned() {
-  planned_.store(true, std::memory_order_release);
-  planned_.notify_all();
+void FetchBatch::publish_plan() {
+  is_planned_.store(true, std::memory_order_release);
+  is_planned_.notify_all();
 }
 
 }  // namespace tieralloc

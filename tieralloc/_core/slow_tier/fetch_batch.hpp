@@ -1,13 +1,19 @@
-// batch.hpp: the rows that one call reads from the slow tier together, and that other calls may
-// wait for.
+// fetch_batch.hpp: the rows that one call reads from the slow tier together.
 //
-// The owner adds rows (each under its tier's lock, which makes them visible to others), then reads
-// once. Others hold the batch by shared_ptr and wait for single rows of it. `stale` is set under
-// the tier's lock by whoever changes a row while it is read: what was read of it must then not be
-// used.
+// The owner adds rows and then reads once. Each row is added under the lock of its tier, which
+// makes it visible to other calls: they share the batch and wait for single rows of it. An update
+// of a row sets `stale` under the same lock; then the bytes read must not be used.
+//
+//   plan: sort rows by offset; grow a read while the next row touches its last block
+//   read: all reads of the plan at once; report rows in the order in which they were added
+//
+// Concurrency: one owner; `wait`, `item`, `bytes` and times may be called by any thread that found
+// its row under the tier's lock.
 #pragma once
 
 #include <atomic>
+#include <cstddef>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <memory>
@@ -17,39 +23,35 @@
 
 namespace tieralloc {
 
-class FastTier;
-
 struct FetchItem {
-  FastTier* tier = nullptr;
-  RowId row = kNoRow;
   std::uint64_t offset = 0;  ///< in the slow pool
   std::uint32_t length = 0;
-  std::uint32_t op = 0;  ///< the read that brings it
-  std::uint32_t at = 0;  ///< where in that read's buffer
-  bool prefetch = false;
-  bool joined = false;  ///< somebody else waits for it; under the tier's lock
+  std::uint32_t op = 0;  ///< the read that contains the row
+  std::uint32_t at = 0;  ///< place in that read's buffer
+  bool is_prefetch = false;
+  bool is_shared = false;  ///< another call waits for it; under the tier's lock
   std::atomic<bool> stale{false};
 };
 
 class FetchBatch final : public ReadListener {
  public:
-  FetchBatch(SlowPool& pool, BufferPool& buffers, std::size_t most_items);
+  FetchBatch(SlowPool& pool, BufferPool& buffers, std::size_t max_items);
   ~FetchBatch() override;
 
-  std::uint32_t add(FastTier* tier, RowId row, std::uint64_t offset, std::uint32_t length,
-                    bool prefetch);
+  /// Returns the item's number.
+  std::uint32_t add(std::uint64_t offset, std::uint32_t length, bool is_prefetch);
 
-  /// Called with rows [first, last) in the order in which they were added, each once it and all
-  /// before it have an outcome: most of them while later ones are still on their way.
-  using Landed = std::function<void(std::uint32_t first, std::uint32_t last)>;
+  /// Receives items [first, last), each once it and all items before it are complete. Most are
+  /// reported while later ones are still being read.
+  using OnComplete = std::function<void(std::uint32_t first, std::uint32_t last)>;
 
-  /// Reads every row added, those that share a block by one read, and returns when all have landed.
-  void read(const Landed& landed);
+  /// Reads all items and returns when all are complete. Throws what `on_complete` throws.
+  void read(const OnComplete& on_complete);
 
-  /// Gives every row without an outcome that of an error, an errno. Throws nothing.
+  /// Completes all incomplete items with an error, an errno.
   void fail(int code) noexcept;
 
-  /// Waits for one row. 0 once its bytes are there, else minus an errno.
+  /// Waits for one item. 0 if its bytes were read, else minus an errno.
   std::int32_t wait(std::uint32_t item);
 
   FetchItem& item(std::uint32_t i) { return items_[i]; }
@@ -58,12 +60,12 @@ class FetchBatch final : public ReadListener {
   std::uint64_t started_ns() const { return started_ns_; }
   std::uint64_t ended_ns(std::uint32_t i) const { return ops_[items_[i].op].done_ns; }
 
-  void take_in() noexcept override;
+  void on_completions() noexcept override;
 
  private:
   void plan();
   void read_all();
-  void tell_planned();
+  void publish_plan();
 
   SlowPool& pool_;
   BufferPool& buffers_;
@@ -71,12 +73,12 @@ class FetchBatch final : public ReadListener {
   std::unique_ptr<FetchItem[]> items_;
   std::uint32_t size_ = 0;
   std::unique_ptr<ReadOp[]> ops_;
-  std::uint32_t op_count_ = 0;
-  const Landed* landed_ = nullptr;
-  std::uint32_t landed_items_ = 0;
-  std::exception_ptr landing_error_;  ///< kept while reads go on into our buffers
+  std::uint32_t num_ops_ = 0;
+  const OnComplete* on_complete_ = nullptr;
+  std::uint32_t num_reported_ = 0;
+  std::exception_ptr callback_error_;  ///< kept until the device writes to no buffer any more
   std::uint64_t started_ns_ = 0;
-  std::atomic<bool> planned_{false};  ///< every row has its place in a read
+  std::atomic<bool> is_planned_{false};  ///< every item has its place in a read
 };
 
 }  // namespace tieralloc

@@ -1,3 +1,4 @@
+// access_samples.cpp: transposes calls from table by table to sample by sample.
 #include "store/access_samples.hpp"
 
 #include "store/access_ring.hpp"
@@ -10,27 +11,27 @@ struct Bag {
   std::uint32_t length;
 };
 
-/// Reads the chunks of one call from the front of `words`: its bags, table after table. Returns how
-/// many tables there are.
+/// Removes the first call from `words`. Fills `bags` with its bags, table by table; returns the
+/// number of tables.
 std::size_t take_call(std::span<const std::uint64_t>& words, std::vector<Bag>& bags) {
-  std::size_t parts = 0;
+  std::size_t segments = 0;
   bags.clear();
   do {
-    const ChunkHead head = ChunkHead::of(words[0]);
-    if (head.has(ChunkHead::kBeginsPart)) ++parts;
+    const BatchHeader header = BatchHeader::of(words[0]);
+    if (header.has(BatchHeader::kBeginsSegment)) ++segments;
     const std::uint64_t* rows = words.data() + 1;
-    const std::uint64_t* lengths = rows + head.rows;
-    for (std::uint32_t bag = 0; bag < head.bags(); ++bag) {
+    const std::uint64_t* lengths = rows + header.rows;
+    for (std::uint32_t bag = 0; bag < header.bags(); ++bag) {
       const std::uint32_t length =
-          head.has(ChunkHead::kOneRowEach)
+          header.has(BatchHeader::kOneRowEach)
               ? 1
               : static_cast<std::uint32_t>(lengths[bag / 2] >> (bag % 2 * 32));
       bags.push_back({rows, length});
       rows += length;
     }
-    words = words.subspan(1 + head.rows + head.length_words());
-  } while (!words.empty() && !ChunkHead::of(words[0]).has(ChunkHead::kBeginsCall));
-  return parts;
+    words = words.subspan(1 + header.rows + header.length_words());
+  } while (!words.empty() && !BatchHeader::of(words[0]).has(BatchHeader::kBeginsCall));
+  return segments;
 }
 
 }  // namespace
@@ -38,8 +39,8 @@ std::size_t take_call(std::span<const std::uint64_t>& words, std::vector<Bag>& b
 void AccessSamples::append(std::span<const std::uint64_t> words) {
   std::vector<Bag> bags;
   while (!words.empty()) {
-    const std::size_t parts = take_call(words, bags);
-    const std::size_t samples = bags.size() / parts;
+    const std::size_t segments = take_call(words, bags);
+    const std::size_t samples = bags.size() / segments;
     for (std::size_t sample = 0; sample < samples; ++sample) {
       std::uint32_t length = 0;
       for (std::size_t bag = sample; bag < bags.size(); bag += samples) {

@@ -1,4 +1,4 @@
-// access_samples.hpp: accesses as a trace has them, sample by sample.
+// access_samples.hpp: recorded accesses, sample by sample as in a trace.
 #pragma once
 
 #include <cstdint>
@@ -10,11 +10,11 @@
 namespace tieralloc {
 
 struct AccessSamples {
-  std::vector<RowId> rows;             ///< of each sample table after table, as its bags have them
-  std::vector<std::uint32_t> lengths;  ///< rows of each sample
+  std::vector<RowId> rows;  ///< StoreRow numbers, per sample: table by table, in order of its bags
+  std::vector<std::uint32_t> lengths;  ///< rows per sample
 
-  /// Appends calls as an AccessRing gave them, which has bags table by table: bag b of each of a
-  /// call's tables belongs to its sample b.
+  /// Appends the calls that an AccessRing returned. Bag b of each table of a call belongs to sample
+  /// b of the call.
   void append(std::span<const std::uint64_t> words);
 };
 

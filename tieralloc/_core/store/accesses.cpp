@@ -1,15 +1,16 @@
-// accesses.cpp: what lookups accessed, recorded for whoever learns from it.
+// accesses.cpp: accesses of lookups, recorded for a policy or for the caller.
 #include <new>
 #include <stdexcept>
 #include <string>
 
+#include "base/limits.hpp"
 #include "store/store.hpp"
 
 namespace tieralloc {
 namespace {
 
-/// Where memory is short the least of rings, which drops and counts: serving does not fail for want
-/// of a record.
+/// If memory is short, the smallest ring, which drops and counts calls: a lookup does not fail for
+/// lack of a record.
 AccessRing* make_ring(std::size_t capacity) {
   try {
     return new AccessRing(capacity);
@@ -22,34 +23,34 @@ AccessRing* make_ring(std::size_t capacity) {
 
 void Store::record_accesses(std::size_t capacity) {
   check_fork();
-  if (capacity > AccessRing::kMost) {
+  if (capacity > kMaxRingWords) {
     throw std::invalid_argument("capacity is " + std::to_string(capacity) + ", expected at most " +
-                                std::to_string(AccessRing::kMost));
+                                std::to_string(kMaxRingWords));
   }
-  CallGate::Exclusive alone(gate_);
-  gate_.check_open();
+  ExclusiveGuard exclusive(epochs_);
+  epochs_.check_open();
   set_access_rings(capacity);
 }
 
-/// While no call is inside.
+/// Under an ExclusiveGuard.
 void Store::set_access_rings(std::size_t capacity) {
-  gate_.each_cell([](CallCell& cell) { delete cell.accesses.exchange(nullptr); });
+  states_.each([](CallState& state) { delete state.accesses.exchange(nullptr); });
   access_capacity_.store(capacity, std::memory_order_relaxed);
 }
 
 AccessSamples Store::drain_accesses() {
   check_fork();
-  CallGate::Call call(gate_);
+  ReadGuard guard(epochs_);
   return drain_rings();
 }
 
-/// Inside a call.
+/// With a ReadGuard.
 AccessSamples Store::drain_rings() {
   std::lock_guard lock(drain_mutex_);
   AccessSamples samples;
   std::vector<std::uint64_t> words;
-  gate_.each_cell([&](CallCell& cell) {
-    AccessRing* ring = cell.accesses.load(std::memory_order_acquire);
+  states_.each([&](CallState& state) {
+    AccessRing* ring = state.accesses.load(std::memory_order_acquire);
     if (ring == nullptr) return;
     words.clear();
     ring->pop(words);
@@ -58,11 +59,11 @@ AccessSamples Store::drain_rings() {
   return samples;
 }
 
-/// The ring of a call's cell, made when its first call needs it; null where nobody records.
-AccessRing* Store::ring_of(CallGate::Call& call) {
+/// The ring of a call, made for its first call; null if accesses are not recorded.
+AccessRing* Store::ring_of(CallState& state) {
   const std::size_t capacity = access_capacity_.load(std::memory_order_relaxed);
   if (capacity == 0) return nullptr;
-  std::atomic<AccessRing*>& ring = call.cell().accesses;
+  std::atomic<AccessRing*>& ring = state.accesses;
   if (ring.load(std::memory_order_relaxed) == nullptr) {
     ring.store(make_ring(capacity), std::memory_order_release);
   }

@@ -1,4 +1,4 @@
-// bag_call.cpp: everything that can be wrong with a call, found before anything is done.
+// bag_call.cpp: validation of calls.
 #include "store/bag_call.hpp"
 
 #include <stdexcept>
@@ -27,7 +27,7 @@ std::uint64_t check_range(const Table& table, Integers indices, std::size_t begi
 }
 
 void check_offsets(const BagCall& call) {
-  const std::size_t bags = call.parts.size() * call.bags;
+  const std::size_t bags = call.segments.size() * call.bags;
   const Integers& offsets = call.offsets;
   if (offsets.data == nullptr) {
     if (call.indices.size != bags) {
@@ -42,7 +42,7 @@ void check_offsets(const BagCall& call) {
                                 std::to_string(offsets.size));
   }
   std::int64_t previous = 0;
-  const auto most = static_cast<std::int64_t>(call.indices.size);
+  const auto max_offset = static_cast<std::int64_t>(call.indices.size);
   for (std::size_t i = 0; i < offsets.size; ++i) {
     const std::int64_t offset = offsets[i];
     if (i == 0 && offset != 0) {
@@ -53,26 +53,26 @@ void check_offsets(const BagCall& call) {
                                   "] is " + std::to_string(offset) + " after " +
                                   std::to_string(previous));
     }
-    if (offset > most) {
+    if (offset > max_offset) {
       throw std::invalid_argument("offsets[" + std::to_string(i) + "] is " +
-                                  std::to_string(offset) + ", beyond the " + std::to_string(most) +
-                                  " indices");
+                                  std::to_string(offset) + ", beyond the " +
+                                  std::to_string(max_offset) + " indices");
     }
     previous = offset;
   }
 }
 
-/// A copy has a place for one row in each line of the result.
+/// A copied row fills a line of the result: there are no bags.
 void check_copy(const BagCall& call) {
   if (call.mode != Mode::copy) return;
   if (call.offsets.data != nullptr) {
     throw std::invalid_argument("copied rows take no offsets, got " +
                                 std::to_string(call.offsets.size));
   }
-  for (const TablePart& part : call.parts) {
-    if (part.padding < 0) continue;
+  for (const TableSegment& segment : call.segments) {
+    if (segment.padding < 0) continue;
     throw std::invalid_argument("copied rows take no padding, got row " +
-                                std::to_string(part.padding));
+                                std::to_string(segment.padding));
   }
 }
 
@@ -82,9 +82,9 @@ std::uint64_t validate(const BagCall& call) {
   check_copy(call);
   check_offsets(call);
   std::uint64_t outside = 0;
-  for (std::size_t part = 0; part < call.parts.size() && call.bags > 0; ++part) {
-    const std::size_t first = part * call.bags;
-    outside += check_range(*call.parts[part].table, call.indices, call.bag_begin(first),
+  for (std::size_t segment = 0; segment < call.segments.size() && call.bags > 0; ++segment) {
+    const std::size_t first = segment * call.bags;
+    outside += check_range(*call.segments[segment].table, call.indices, call.bag_begin(first),
                            call.bag_end(first + call.bags - 1), call.bounds);
   }
   return outside;
@@ -94,9 +94,9 @@ std::uint64_t validate_rows(const Table& table, Integers indices, BoundsCheck bo
   return check_range(table, indices, 0, indices.size, bounds);
 }
 
-std::uint64_t row_at(const Table& table, Integers indices, std::size_t i) {
+TableRow row_at(const Table& table, Integers indices, std::size_t i) {
   const auto row = static_cast<std::uint64_t>(indices[i]);
-  if (row < table.layout.rows) return row;
+  if (row < table.layout.rows) return {row};
   throw std::out_of_range("an index of table '" + table.layout.name +
                           "' changed while the call was served");
 }

@@ -1,4 +1,7 @@
-// bag_call.hpp: one request for pooled rows, of one table or of many, as its caller states it.
+// bag_call.hpp: a request for pooled rows of one table or many, as the caller states it.
+//
+// The memory belongs to the caller, who may change it during the call: each index is checked again
+// where it is used.
 #pragma once
 
 #include <cstddef>
@@ -6,6 +9,7 @@
 #include <span>
 
 #include "base/dtype.hpp"
+#include "base/types.hpp"
 #include "kernels/kernels.hpp"
 
 namespace tieralloc {
@@ -24,28 +28,28 @@ struct Integers {
   }
 };
 
-/// One table's share of a call.
-struct TablePart {
+/// The part of a call that one table serves.
+struct TableSegment {
   const Table* table = nullptr;
   std::int64_t padding = -1;  ///< row that bags leave out; -1: none
 };
 
 enum class BoundsCheck { fatal, warning };
 
-/// Bag `b` of part `t` is `indices[offsets[t * bags + b] … offsets[t * bags + b + 1])`; its result
-/// stands in line `b` of `out`, behind those of the parts before `t`.
+/// Bag `b` of segment `s` is `indices[offsets[s * bags + b] ... offsets[s * bags + b + 1])`. Its
+/// result stands in line `b` of `out`, after the results of the segments before `s`.
 struct BagCall {
-  std::span<const TablePart> parts;
-  std::size_t bags = 0;  ///< of each part
+  std::span<const TableSegment> segments;
+  std::size_t bags = 0;  ///< per segment
   Integers indices;
-  Integers offsets;  ///< parts * bags, with or without the end of the last; no data: every index is
-                     ///< a bag
-  const void* weights =
-      nullptr;  ///< one an index, float32, or float64 for rows of float64; null: none
+  /// segments * bags, with or without the end of the last bag; no data: every index is a bag.
+  Integers offsets;
+  /// One per index: float32, or float64 for rows of float64; null: none.
+  const void* weights = nullptr;
   Mode mode = Mode::sum;
   BoundsCheck bounds = BoundsCheck::fatal;
   std::byte* out = nullptr;
-  std::size_t out_stride = 0;  ///< bytes a line
+  std::size_t out_stride = 0;  ///< bytes per line
   DType out_dtype = DType::float32;
 
   std::size_t bag_begin(std::size_t bag) const {
@@ -57,17 +61,16 @@ struct BagCall {
   }
 };
 
-/// Checks a call and changes nothing. Throws std::invalid_argument for offsets that do not ascend
-/// from 0 within the indices, or for offsets and padding of rows to be copied, and
-/// std::out_of_range for an index outside its table. Returns the number of such indices, which only
-/// BoundsCheck::warning lets through.
+/// Returns the number of indices outside their table, which only BoundsCheck::warning permits.
+/// Throws std::out_of_range for such an index under BoundsCheck::fatal, and std::invalid_argument
+/// for offsets that do not ascend from 0 within the indices, or for offsets or padding of rows to
+/// be copied.
 std::uint64_t validate(const BagCall& call);
 
-/// The same for indices of a single table, as update and prefetch take them.
+/// The same for indices of one table, as update and prefetch take them.
 std::uint64_t validate_rows(const Table& table, Integers indices, BoundsCheck bounds);
 
-/// The row of an index that has been checked. Throws std::out_of_range where the caller's memory
-/// has changed since.
-std::uint64_t row_at(const Table& table, Integers indices, std::size_t i);
+/// The row of a validated index. Throws std::out_of_range if the caller's memory has changed since.
+TableRow row_at(const Table& table, Integers indices, std::size_t i);
 
 }  // namespace tieralloc

@@ -1,4 +1,4 @@
-// call_scratch.cpp: the set of missed rows.
+// call_scratch.cpp: the set of misses, and the release of large buffers.
 #include "store/call_scratch.hpp"
 
 #include <algorithm>
@@ -6,19 +6,19 @@
 namespace tieralloc {
 namespace {
 
-// What calls of usual size need, and then some; of each buffer, in each of the gate's cells.
-constexpr std::size_t kMostKept = std::size_t{1} << 20;
+// Above the needs of usual calls. Applies to each buffer of each of kMaxReaders states.
+constexpr std::size_t kMaxKeptBytes = std::size_t{1} << 20;
 
 template <typename T>
-void give_back_if_large(std::vector<T>& buffer) {
-  if (buffer.capacity() * sizeof(T) > kMostKept) std::vector<T>().swap(buffer);
+void release_if_large(std::vector<T>& buffer) {
+  if (buffer.capacity() * sizeof(T) > kMaxKeptBytes) std::vector<T>().swap(buffer);
 }
 
 }  // namespace
 
-std::size_t MissSet::place_of(const FastTier* tier, RowId row) const {
+std::size_t MissSet::place_of(const FastTier* tier, TierRow row) const {
   const std::size_t mask = table_.size() - 1;
-  const std::uint64_t key = row ^ (reinterpret_cast<std::uintptr_t>(tier) << 20);
+  const std::uint64_t key = row.value ^ (reinterpret_cast<std::uintptr_t>(tier) << 20);
   std::size_t place = (key * 0x9E3779B97F4A7C15u >> 32) & mask;
   while (table_[place] != 0) {
     const Miss& miss = rows[table_[place] - 1];
@@ -28,14 +28,14 @@ std::size_t MissSet::place_of(const FastTier* tier, RowId row) const {
   return place;
 }
 
-std::uint32_t MissSet::add(FastTier* tier, RowId row) {
+std::uint32_t MissSet::add(FastTier* tier, TierRow row) {
   if (rows.size() * 2 >= table_.size()) grow();
-  std::uint32_t& cell = table_[place_of(tier, row)];
-  if (cell == 0) {
+  std::uint32_t& place = table_[place_of(tier, row)];
+  if (place == 0) {
     rows.push_back({.tier = tier, .row = row, .batch = nullptr});
-    cell = static_cast<std::uint32_t>(rows.size());
+    place = static_cast<std::uint32_t>(rows.size());
   }
-  return cell - 1;
+  return place - 1;
 }
 
 void MissSet::grow() {
@@ -49,31 +49,31 @@ std::size_t MissSet::bytes() const {
   return rows.capacity() * sizeof(Miss) + table_.capacity() * sizeof(std::uint32_t);
 }
 
-/// Of an empty set.
-void MissSet::trim() {
-  give_back_if_large(rows);
-  give_back_if_large(table_);
-}
-
-void CallScratch::trim() {
-  give_back_if_large(rows);
-  give_back_if_large(entries);
-  give_back_if_large(pointers);
-  give_back_if_large(touched);
-  give_back_if_large(touched_at);
-  give_back_if_large(saturated);
-  give_back_if_large(lengths);
-  give_back_if_large(weights);
-  misses.trim();
-  give_back_if_large(pending);
-  give_back_if_large(pending_rows);
-  give_back_if_large(pending_weights);
-}
-
 void MissSet::clear() {
   if (rows.empty()) return;
   std::fill(table_.begin(), table_.end(), 0u);
   rows.clear();
+}
+
+/// Requires an empty set.
+void MissSet::trim() {
+  release_if_large(rows);
+  release_if_large(table_);
+}
+
+void CallScratch::trim() {
+  release_if_large(rows);
+  release_if_large(entries);
+  release_if_large(pointers);
+  release_if_large(touched);
+  release_if_large(touched_at);
+  release_if_large(saturated);
+  release_if_large(lengths);
+  release_if_large(weights);
+  misses.trim();
+  release_if_large(deferred);
+  release_if_large(deferred_rows);
+  release_if_large(deferred_weights);
 }
 
 }  // namespace tieralloc

@@ -1,7 +1,10 @@
-// call_scratch.hpp: the buffers of one call, kept in its cell so that a call allocates nothing once
-// they have grown. What a call of unusual size made them grow is given back.
+// call_scratch.hpp: the buffers of a call, kept for the next call.
+//
+// A call allocates nothing once its buffers have grown. `trim` releases the buffers that an
+// unusually large call made grow. One thread at a time.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -13,63 +16,65 @@
 
 namespace tieralloc {
 
-/// A row that a call did not find, and how it gets it.
+class FastTier;
+
+/// A row that a call did not find in the fast tier.
 struct Miss {
   FastTier* tier = nullptr;
-  RowId row = kNoRow;
-  const std::byte* bytes = nullptr;   ///< the row, once it is there
-  std::shared_ptr<FetchBatch> batch;  ///< where it is read, and what keeps `bytes` alive
+  TierRow row{};
+  const std::byte* bytes = nullptr;   ///< the row, once it was fetched
+  std::shared_ptr<FetchBatch> batch;  ///< the read that fetches it, which owns `bytes`
   std::uint32_t item = 0;
-  bool counted = false;  ///< as a hit or an on-demand fetch
-  enum class Pin : std::uint8_t { reserved, taken, given_back };
-  Pin pin = Pin::reserved;  ///< what became of the pin reserved for it, where it is to be pinned
+  bool is_counted = false;  ///< as a hit or an on-demand fetch
+  /// State of the pin reserved for the row, if it is to be pinned.
+  enum class Pin : std::uint8_t { reserved, taken, released };
+  Pin pin = Pin::reserved;
 };
 
-/// The distinct rows that a call has missed so far: an open-addressed hash from row to its place in
-/// `rows`.
+/// The distinct misses of a call: an open-addressed hash from a row to its place in `rows`.
+/// Cost: O(1) per row.
 class MissSet {
  public:
   std::vector<Miss> rows;
 
-  std::uint32_t add(FastTier* tier, RowId row);
+  std::uint32_t add(FastTier* tier, TierRow row);
   void clear();
   void trim();
-  std::size_t bytes() const;  ///< taken by now
+  std::size_t bytes() const;
 
  private:
   void grow();
-  std::size_t place_of(const FastTier* tier, RowId row) const;
+  std::size_t place_of(const FastTier* tier, TierRow row) const;
 
   std::vector<std::uint32_t> table_;  ///< place in `rows` + 1; 0: free
 };
 
-/// A bag that misses some of its rows: pooled when they are there.
-struct PendingBag {
-  std::uint32_t part;  ///< the table's place in the call
+/// A bag with misses, which is pooled once they were fetched.
+struct DeferredBag {
+  std::uint32_t segment;
   std::byte* out;
-  std::size_t first;  ///< of its rows in `pending_rows`
+  std::size_t first;  ///< of its rows in `deferred_rows`
   std::uint32_t rows;
-  std::size_t weights;  ///< of its weights in `pending_weights`, bytes
+  std::size_t weights;  ///< offset of its weights in `deferred_weights`, bytes
 };
 
 struct CallScratch {
-  // One chunk of bags.
-  std::vector<RowId> rows;
+  // One batch of bags.
+  std::vector<TierRow> rows;
   std::vector<Entry> entries;
   std::vector<const std::byte*> pointers;
   std::vector<Slot> touched;
-  std::vector<std::uint32_t> touched_at;  ///< their places in `rows`
+  std::vector<std::uint32_t> touched_at;  ///< places in `rows`
   std::vector<std::uint32_t> saturated;   ///< places in `touched`
   std::vector<std::uint32_t> lengths;
-  std::vector<std::byte> weights;  ///< where they are not the caller's own
+  std::vector<std::byte> weights;  ///< if they are not the caller's own
 
   // Until the next fetch.
   MissSet misses;
-  std::vector<PendingBag> pending;
-  std::vector<std::uintptr_t>
-      pending_rows;  ///< address of a held row, or place in `misses` * 2 + 1
-  std::vector<std::byte> pending_weights;
-  RowArena held;
+  std::vector<DeferredBag> deferred;
+  std::vector<std::uintptr_t> deferred_rows;  ///< address of a copy, or place in `misses` * 2 + 1
+  std::vector<std::byte> deferred_weights;
+  RowArena copies;
 
   void trim();
 };

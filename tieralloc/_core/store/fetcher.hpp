@@ -1,16 +1,21 @@
-// fetcher.hpp: brings rows from the slow tier, for lookups that wait for them and for prefetches
-// that do not.
+// fetcher.hpp: fetches rows from the slow tier, for lookups, prefetches and pins.
 //
-// Rows of one request are read as one batch. A row that somebody is reading already is waited for
-// instead of read again. What was read is offered to the fast tier. Any number of threads; no lock
-// is held while a read is under way.
+// The rows of one request are read as one batch. A row that another call reads already is not read
+// again: the request waits for that read. Rows read are offered to the fast tier.
+//
+//   per row, locked: resident -> copy it; in flight -> join the read; else -> start a read
+//   read the batch; per completed row, locked: finish the read, admit the row
+//   wait for joined rows; repeat with rows that were updated meanwhile
+//
+// Concurrency: any number of threads. No lock is held during a read.
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <span>
 #include <vector>
 
-#include "epoch/call_gate.hpp"
+#include "base/counters.hpp"
 #include "fast_tier/fast_tier.hpp"
 #include "store/call_scratch.hpp"
 
@@ -18,52 +23,52 @@ namespace tieralloc {
 
 struct RowPlace {
   FastTier* tier = nullptr;
-  RowId row = kNoRow;
+  TierRow row{};
 };
 
 class Fetcher {
  public:
-  /// Rows read as one batch at most; larger requests go in several.
-  static constexpr std::size_t kMaxBatch = 4096;
+  /// Larger requests are split.
+  static constexpr std::size_t kMaxBatchRows = 4096;
 
   Fetcher(SlowPool& pool, BufferPool& buffers) : pool_(pool), buffers_(buffers) {}
 
-  /// Gives every miss its bytes, valid as long as `misses` and `held` are, and counts into
-  /// `meters`. Outside any read section. Throws SystemFailure where a row could not be read; rows
-  /// that could are admitted all the same.
-  void fetch(std::span<Miss> misses, RowArena& held, CallMeters& meters);
+  /// Sets `bytes` of every miss, valid as long as `misses` and `copies` are. Call it outside of
+  /// read sections. Throws SystemFailure if a row cannot be read; rows that can be read are
+  /// admitted all the same.
+  void fetch(std::span<Miss> misses, RowArena& copies, CallCounters& counters);
 
-  /// Makes rows of one tier resident and pins them; the tier has as many pins reserved. `make_room`
-  /// is called, outside of locks, where a row found no free slot. Throws SystemFailure, and what
-  /// `make_room` throws: each row's `pin` then says what became of its pin.
-  void pin(std::span<Miss> rows, RowArena& held, const std::function<void()>& make_room);
+  /// Makes rows of one tier resident and pins them with the pins that the caller reserved. Calls
+  /// `make_room`, without locks, if a row finds no free slot. Throws SystemFailure, and what
+  /// `make_room` throws; each row's `pin` then holds the state of its pin.
+  void pin(std::span<Miss> rows, RowArena& copies, const std::function<void()>& make_room);
 
-  /// Makes rows resident if they are not, flagged as prefetched. Reads that fail are forgotten: a
-  /// lookup will find out.
+  /// Makes rows resident, marked as prefetched. Ignores reads that fail: a lookup will report them.
   void prefetch(std::span<const RowPlace> rows);
 
  private:
-  enum class State { fetched, again, failed };
+  enum class State { fetched, retry, failed };
 
-  /// What is left to do of a batch that has been read.
   struct Outcome {
-    std::vector<Miss*> again;  ///< changed while they were read
+    std::vector<Miss*> retries;  ///< updated while they were read
     Miss* failed = nullptr;
     std::int32_t error = 0;
   };
 
-  void fetch_batch(std::span<Miss> misses, FastTier::Admit why, RowArena& held, CallMeters& meters,
-                   const std::function<void()>& make_room);
-  void fetch_once(std::span<Miss*> misses, FastTier::Admit why, std::shared_ptr<FetchBatch> batch,
-                  RowArena& held, CallMeters& meters, Outcome& outcome);
+  void fetch_batch(std::span<Miss> misses, FastTier::Admit reason, RowArena& copies,
+                   CallCounters& counters, const std::function<void()>& make_room);
+  void fetch_once(std::span<Miss*> misses, FastTier::Admit reason,
+                  std::shared_ptr<FetchBatch> batch, RowArena& copies, CallCounters& counters,
+                  Outcome& outcome);
   void prefetch_once(std::span<const RowPlace> rows, std::shared_ptr<FetchBatch> batch);
-  static void abandon(FetchBatch& batch) noexcept;
+  template <typename Rows>
+  static void abandon(const Rows& rows, FetchBatch& batch) noexcept;
   static void take_pin(Miss& miss);
-  void begin(std::span<Miss*> misses, FastTier::Admit why, std::shared_ptr<FetchBatch> batch,
-             RowArena& held, CallMeters& meters);
-  void end(std::span<Miss* const> misses, const FetchBatch* own, FastTier::Admit why,
-           CallMeters& meters, Outcome& outcome);
-  State end(Miss& miss, const FetchBatch* own, FastTier::Admit why, std::int32_t& error);
+  void begin(std::span<Miss*> misses, FastTier::Admit reason, std::shared_ptr<FetchBatch> batch,
+             RowArena& copies, CallCounters& counters);
+  void finish(std::span<Miss* const> misses, const FetchBatch* own, FastTier::Admit reason,
+              CallCounters& counters, Outcome& outcome);
+  State finish(Miss& miss, const FetchBatch* own, FastTier::Admit reason, std::int32_t& error);
   [[noreturn]] void fail(const Miss& miss, std::int32_t error) const;
 
   SlowPool& pool_;

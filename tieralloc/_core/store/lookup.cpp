@@ -1,12 +1,16 @@
-// lookup.cpp: a call from its first index to its last.
+// lookup.cpp: a lookup call, from its first index to its last.
 //
-// Bags are taken in chunks of a table, and a chunk in groups of bags, in a pipeline: while a group
-// is pooled, the rows of the next are on their way from memory and the index's entries for the one
-// after that. Bags that have all of their rows are pooled, those that miss some set aside with
-// copies of the rows they have. Then the misses of all chunks are fetched as one batch and the bags
-// set aside are pooled. Rows that can be read in place are pooled where they lie, and copied after
-// the chunk where that is worth it. Nothing is pooled in another order than its bag's, so a sum
-// does not depend on where its rows were.
+//   for each table segment of the call:
+//     for each batch of whole bags (kBatchRows rows or one large bag):
+//       for each group of bags (kGroupRows rows or more), in a pipeline:
+//         pool the group, while the rows of the next group are loaded, and the index entries of the
+//         group after that
+//         pool bags that have all of their rows; defer the others with copies of the rows found
+//   fetch the misses of all batches as one device batch; pool the deferred bags
+//
+// Rows that can be read in place are pooled from the slow tier's memory. After the batch those
+// worth it are copied to the fast tier. Rows are pooled in the order of their bag, so a sum does
+// not depend on the place of its rows.
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
@@ -17,12 +21,11 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kChunk = 4096;  // rows taken from the caller at a time
-// Where rows are read in place and copied behind a chunk: of a row that comes again in a call, the
-// later ones find the copy.
-constexpr std::size_t kChunkInPlace = 256;
-constexpr std::size_t kGroup = 256;  // rows found and pooled at a time, at least
-constexpr std::size_t kMaxHeld = std::size_t{16} << 20;  // bytes of rows set aside at a time
+constexpr std::size_t kBatchRows = 4096;
+// Smaller if rows are copied after the batch, so that repeated rows of a call find the copy.
+constexpr std::size_t kBatchRowsInPlace = 256;
+constexpr std::size_t kGroupRows = 256;
+constexpr std::size_t kMaxDeferredBytes = std::size_t{16} << 20;  // copies of rows at a time
 
 std::size_t weight_bytes(const Table& table) {
   return table.layout.dtype == DType::float64 ? sizeof(double) : sizeof(float);
@@ -30,118 +33,125 @@ std::size_t weight_bytes(const Table& table) {
 
 }  // namespace
 
-class BagServer {
+class LookupExecutor {
  public:
-  BagServer(Store& store, CallGate::Call& guard, const BagCall& call)
+  LookupExecutor(Store& store, ReadGuard& guard, const BagCall& call)
       : store_(store),
         guard_(guard),
         call_(call),
-        scratch_(guard.scratch()),
-        ring_(store.ring_of(guard)),
-        admitting_(store.admission_.admits()) {}
-  ~BagServer() { scratch_.trim(); }
-  BagServer(const BagServer&) = delete;
+        state_(store.states_.of(guard)),
+        scratch_(state_.scratch),
+        ring_(store.ring_of(state_)),
+        promotes_(store.promotion_.promotes()) {}
+  ~LookupExecutor() { scratch_.trim(); }
+  LookupExecutor(const LookupExecutor&) = delete;
 
-  void serve() {
+  void execute() {
     const std::uint64_t began = now_ns();
     std::size_t column = 0;
-    for (std::size_t part = 0; part < call_.parts.size(); ++part) {
+    for (const TableSegment& segment : call_.segments) {
       columns_.push_back(column);
-      column += call_.parts[part].table->layout.dim * size_of(call_.out_dtype);
+      column += segment.table->layout.dim * size_of(call_.out_dtype);
     }
     try {
       if (ring_ != nullptr) ring_->begin_call();
-      for (std::size_t part = 0; part < call_.parts.size(); ++part) serve_part(part);
+      for (std::size_t segment = 0; segment < call_.segments.size(); ++segment) {
+        execute_segment(segment);
+      }
       if (ring_ != nullptr) ring_->end_call();
-      finish_pending();
+      finish_deferred();
     } catch (...) {
-      forget_pending();
+      clear_deferred();
       throw;
     }
-    meter(now_ns() - began);
+    count_call(now_ns() - began);
   }
 
  private:
-  const Table& table_of(std::size_t part) const { return *call_.parts[part].table; }
+  const Table& table_of(std::size_t segment) const { return *call_.segments[segment].table; }
 
-  /// Whether bags hold one row, none of which is left out as padding.
-  bool one_row_each(std::size_t part) const {
-    return call_.offsets.data == nullptr && call_.parts[part].padding < 0;
+  /// Whether each bag has one row, and none is padding.
+  bool has_one_row_each(std::size_t segment) const {
+    return call_.offsets.data == nullptr && call_.segments[segment].padding < 0;
   }
 
   PoolFunction pool_of(const Table& table) const {
     return choose_pool(table.layout.dtype, call_.out_dtype, call_.mode, call_.weights != nullptr);
   }
 
-  std::byte* out_of(std::size_t part, std::size_t bag) const {
-    return call_.out + bag * call_.out_stride + columns_[part];
+  std::byte* out_of(std::size_t segment, std::size_t bag) const {
+    return call_.out + bag * call_.out_stride + columns_[segment];
   }
 
-  void serve_part(std::size_t part) {
-    if (ring_ != nullptr) ring_->begin_part();
-    const bool copies = admitting_ && table_of(part).home != nullptr;
-    const std::size_t most = copies ? kChunkInPlace : kChunk;
+  void execute_segment(std::size_t segment) {
+    if (ring_ != nullptr) ring_->begin_segment();
+    const bool copies = promotes_ && table_of(segment).slow_rows != nullptr;
+    const std::size_t max_rows = copies ? kBatchRowsInPlace : kBatchRows;
     for (std::size_t bag = 0; bag < call_.bags;) {
       const std::size_t first = bag;
       std::size_t rows = 0;
       scratch_.lengths.clear();
       do {
-        const std::size_t size = bag_size(part, bag++);
+        const std::size_t size = bag_size(segment, bag++);
         scratch_.lengths.push_back(static_cast<std::uint32_t>(size));
         rows += size;
-      } while (bag < call_.bags && rows + bag_size(part, bag) <= most &&
-               scratch_.lengths.size() < most);
-      take_rows(part, call_.bag_begin(part * call_.bags + first), rows);
-      serve_chunk(part, first);
-      if (scratch_.misses.rows.size() >= Fetcher::kMaxBatch || scratch_.held.bytes() >= kMaxHeld) {
-        finish_pending();
+      } while (bag < call_.bags && rows + bag_size(segment, bag) <= max_rows &&
+               scratch_.lengths.size() < max_rows);
+      load_batch(segment, call_.bag_begin(segment * call_.bags + first), rows);
+      execute_batch(segment, first);
+      if (scratch_.misses.rows.size() >= Fetcher::kMaxBatchRows ||
+          scratch_.copies.bytes() >= kMaxDeferredBytes) {
+        finish_deferred();
       }
     }
   }
 
-  std::size_t bag_size(std::size_t part, std::size_t bag) const {
-    const std::size_t i = part * call_.bags + bag;
+  std::size_t bag_size(std::size_t segment, std::size_t bag) const {
+    const std::size_t i = segment * call_.bags + bag;
     const std::size_t begin = call_.bag_begin(i);
     const std::size_t end = call_.bag_end(i);
     if (begin > end) refuse_changed_offsets();
     return end - begin;
   }
 
-  /// They were in order when the call began: the caller's memory has changed.
+  /// validate() found them in order: the caller's memory has changed since.
   [[noreturn]] static void refuse_changed_offsets() {
-    throw std::invalid_argument("the offsets changed while the call was served");
+    throw std::invalid_argument("offsets: changed during the call; expected constant memory");
   }
 
-  /// Fills in the rows and weights of the chunk's bags, whose n indices begin at the call's
+  /// Fills in the rows and weights of the batch's bags, whose n indices start at the call's
   /// `begin`-th.
-  void take_rows(std::size_t part, std::size_t begin, std::size_t n) {
+  void load_batch(std::size_t segment, std::size_t begin, std::size_t n) {
     if (begin > call_.indices.size || n > call_.indices.size - begin) refuse_changed_offsets();
     scratch_.rows.resize(n);
-    number_rows(table_of(part), begin);
+    number_rows(table_of(segment), begin);
     if (call_.weights != nullptr) {
       weights_ =
-          static_cast<const std::byte*>(call_.weights) + begin * weight_bytes(table_of(part));
+          static_cast<const std::byte*>(call_.weights) + begin * weight_bytes(table_of(segment));
     }
-    if (call_.parts[part].padding >= 0) drop_padding(part, call_.parts[part].padding);
+    if (call_.segments[segment].padding >= 0) drop_padding(segment);
   }
 
-  /// validate() has let an index outside the table pass only to have row 0 served for it.
+  /// An index outside the table is served as row 0: validate() passes it only for that.
   void number_rows(const Table& table, std::size_t begin) {
     const std::size_t n = scratch_.rows.size();
     const void* indices = call_.indices.data;
+    const RowId first = table.first_tier_row.value;
+    RowId* rows = row_ids(scratch_.rows.data());
     if (call_.indices.wide) {
       row_loops().number_64(static_cast<const std::int64_t*>(indices) + begin, n, table.layout.rows,
-                            table.first_row, scratch_.rows.data());
+                            first, rows);
     } else {
       row_loops().number_32(static_cast<const std::int32_t*>(indices) + begin, n, table.layout.rows,
-                            table.first_row, scratch_.rows.data());
+                            first, rows);
     }
   }
 
-  /// Takes the padding row, and the weights that go with it, out of the chunk's bags.
-  void drop_padding(std::size_t part, std::int64_t padding) {
-    const Table& table = table_of(part);
-    const RowId left_out = table.first_row + static_cast<RowId>(padding);
+  /// Removes the padding row and its weights from the batch's bags.
+  void drop_padding(std::size_t segment) {
+    const Table& table = table_of(segment);
+    const TierRow padding =
+        table.first_tier_row + TableRow{static_cast<RowId>(call_.segments[segment].padding)};
     const std::size_t width = weight_bytes(table);
     scratch_.weights.clear();
     std::size_t from = 0;
@@ -150,7 +160,7 @@ class BagServer {
       const std::size_t end = from + length;
       const std::size_t begin = to;
       for (; from < end; ++from) {
-        if (scratch_.rows[from] == left_out) continue;
+        if (scratch_.rows[from] == padding) continue;
         scratch_.rows[to++] = scratch_.rows[from];
         if (call_.weights == nullptr) continue;
         const std::byte* weight = weights_ + from * width;
@@ -162,8 +172,7 @@ class BagServer {
     if (call_.weights != nullptr) weights_ = scratch_.weights.data();
   }
 
-  /// Some bags of the chunk that follow each other: places in it of the first one and of its first
-  /// row.
+  /// Consecutive bags of the batch: the places of the first bag and of its first row.
   struct Group {
     std::size_t bag = 0;
     std::size_t row = 0;
@@ -171,101 +180,102 @@ class BagServer {
     std::size_t rows = 0;
   };
 
-  void serve_chunk(std::size_t part, std::size_t first_bag) {
-    FastTier& tier = *table_of(part).tier;
-    const bool in_place = table_of(part).home != nullptr;
+  void execute_batch(std::size_t segment, std::size_t first_bag) {
+    const Table& table = table_of(segment);
+    FastTier& tier = *table.tier;
+    const bool in_place = table.slow_rows != nullptr;
     const std::size_t n = scratch_.rows.size();
     lookups_ += n;
     if (ring_ != nullptr) {
-      ring_->push(scratch_.rows, table_of(part).number - table_of(part).first_row, scratch_.lengths,
-                  one_row_each(part));
+      ring_->push(scratch_.rows, table.store_shift(), scratch_.lengths, has_one_row_each(segment));
     }
     scratch_.entries.resize(n);
     scratch_.pointers.resize(n);
-    if (in_place && !admitting_ && serve_at_home(part, first_bag)) return;
+    if (in_place && !promotes_ && execute_in_place(segment, first_bag)) return;
     const bool touches = tier.needs_touches();
-    const bool inside = tier.touch_is_concurrent();
+    const bool is_concurrent = tier.touch_is_concurrent();
     guard_.begin_read();
-    serve_groups(part, first_bag, touches && inside);
+    execute_groups(segment, first_bag, touches && is_concurrent);
     guard_.end_read();
-    if (touches && !inside) touch(tier, {.bags = scratch_.lengths.size(), .rows = n});
-    if (in_place && admitting_) promote(tier);
+    if (touches && !is_concurrent) touch(tier, {.bags = scratch_.lengths.size(), .rows = n});
+    if (in_place && promotes_) promote(tier);
   }
 
-  /// Serves a chunk from home alone. False, having done nothing, where rows are to be found
-  /// elsewhere.
-  bool serve_at_home(std::size_t part, std::size_t first_bag) {
-    const Table& table = table_of(part);
+  /// Executes a batch from the slow tier's memory alone. False, with no effect, if the fast tier
+  /// has newer values.
+  bool execute_in_place(std::size_t segment, std::size_t first_bag) {
+    const Table& table = table_of(segment);
     const Group all{.bags = scratch_.lengths.size(), .rows = scratch_.rows.size()};
     guard_.begin_read();
-    const bool possible = table.tier->can_be_passed_over();
-    if (possible) {
+    const bool is_possible = table.tier->is_skippable();
+    if (is_possible) {
       std::fill_n(scratch_.pointers.begin(), all.rows, nullptr);
       read_in_place(table, all, all.rows);
-      pool(part, first_bag, all);
+      pool(segment, first_bag, all);
     }
     guard_.end_read();
-    return possible;
+    return is_possible;
   }
 
-  /// Fills in the addresses of those rows of a group, `absent` of them, that have none.
+  /// Fills in the slow tier's addresses of a group's `absent` rows without an address.
   void read_in_place(const Table& table, const Group& group, std::size_t absent) {
     const std::size_t stride = table.layout.stride;
     for (std::size_t i = group.row; i < group.row + group.rows; ++i) {
       if (scratch_.pointers[i] != nullptr) continue;
-      scratch_.pointers[i] = table.home + (scratch_.rows[i] - table.first_row) * stride;
+      const TableRow row = scratch_.rows[i] - table.first_tier_row;
+      scratch_.pointers[i] = table.slow_rows + row.value * stride;
     }
-    guard_.meters().on_demand_fetches.add(absent);
+    state_.counters.on_demand_fetches.add(absent);
     waited_ = true;
-    store_.pool_->pass_lines(absent * (stride / kCacheLine));
+    store_.pool_->emulate_latency(absent * (stride / kCacheLine));
   }
 
-  /// Has rows of the chunk that were read in place copied, those that are worth it.
+  /// Copies the batch's rows that were read in place often enough.
   void promote(FastTier& tier) {
-    const unsigned needed = store_.admission_.accesses_needed(tier.stride() / kCacheLine);
+    const unsigned needed = store_.promotion_.min_accesses(tier.stride() / kCacheLine);
     std::size_t count = 0;
     for (std::size_t i = 0; i < scratch_.rows.size(); ++i) {
       if (scratch_.entries[i] != kAbsent) continue;
-      const RowId row = scratch_.rows[i];
+      const TierRow row = scratch_.rows[i];
       if (needed > 1 && tier.count_access(row) < needed) continue;
-      scratch_.rows[count++] = row;  // the chunk is served: its rows are needed no more
+      scratch_.rows[count++] = row;  // the batch is complete and needs its rows no more
     }
     if (count == 0) return;
     store_.promoter_.promote(tier, {scratch_.rows.data(), count});
-    store_.wake_cleaner(tier);
+    store_.wake_write_back(tier);
   }
 
   Group group_after(const Group& last) const {
     Group group{.bag = last.bag + last.bags, .row = last.row + last.rows};
-    while (group.rows < kGroup && group.bag + group.bags < scratch_.lengths.size()) {
+    while (group.rows < kGroupRows && group.bag + group.bags < scratch_.lengths.size()) {
       group.rows += scratch_.lengths[group.bag + group.bags++];
     }
     return group;
   }
 
-  void serve_groups(std::size_t part, std::size_t first_bag, bool touches) {
-    FastTier& tier = *table_of(part).tier;
-    const auto ask_for = [&](const Group& group) {
-      tier.index().prefetch(std::span(scratch_.rows).subspan(group.row, group.rows));
+  void execute_groups(std::size_t segment, std::size_t first_bag, bool touches) {
+    FastTier& tier = *table_of(segment).tier;
+    const auto prefetch = [&](const Group& group) {
+      tier.prefetch_entries(std::span(scratch_.rows).subspan(group.row, group.rows));
     };
     const auto prepare = [&](const Group& group) {
-      const std::size_t found = find_rows(table_of(part), group);
+      const std::size_t found = find_rows(table_of(segment), group);
       if (touches) touch(tier, group);
       return found;
     };
     Group group = group_after({});
     Group next = group_after(group);
-    ask_for(group);
-    ask_for(next);
+    prefetch(group);
+    prefetch(next);
     std::size_t found = prepare(group);
     while (group.bags > 0) {
       const Group later = group_after(next);
-      ask_for(later);
+      prefetch(later);
       const std::size_t next_found = prepare(next);
       if (found == group.rows) {
-        pool(part, first_bag, group, next.rows);
+        pool(segment, first_bag, group, next.rows);
       } else {
-        pool_or_set_aside(part, first_bag, group);
+        pool_or_defer(segment, first_bag, group);
       }
       group = next;
       next = later;
@@ -273,21 +283,21 @@ class BagServer {
     }
   }
 
-  /// Fills in the addresses of a group's resident rows; returns how many there are.
+  /// Fills in the addresses of a group's rows; returns how many have one.
   std::size_t find_rows(const Table& table, const Group& group) {
     FastTier& tier = *table.tier;
     Entry* entries = scratch_.entries.data() + group.row;
-    tier.index().find(std::span(scratch_.rows).subspan(group.row, group.rows), entries);
+    tier.find(std::span(scratch_.rows).subspan(group.row, group.rows), entries);
     const auto [flags, found] = row_loops().locate(entries, group.rows, tier.row(0), tier.stride(),
                                                    scratch_.pointers.data() + group.row);
     if (is_prefetched(flags)) count_first_uses(tier, group);
-    if (found < group.rows && table.home != nullptr) {
+    if (found < group.rows && table.slow_rows != nullptr) {
       const std::size_t absent = group.rows - found;
       read_in_place(table, group, absent);
-      // Where no copies are looked for, none would have spared it.
-      if (admitting_) {
+      // While no copies are made, no copy could have avoided this wait.
+      if (promotes_) {
         const std::size_t lines = absent * (tier.stride() / kCacheLine);
-        guard_.meters().waited_ns.add(store_.admission_.ns_in_place(lines));
+        state_.counters.waited_ns.add(store_.promotion_.ns_in_place(lines));
       }
       return group.rows;
     }
@@ -297,18 +307,18 @@ class BagServer {
   void count_first_uses(FastTier& tier, const Group& group) {
     for (std::size_t i = group.row; i < group.row + group.rows; ++i) {
       if (is_prefetched(scratch_.entries[i]) && tier.clear_prefetched(scratch_.rows[i])) {
-        guard_.meters().prefetches_useful.add(1);
+        state_.counters.prefetches_useful.add(1);
       }
     }
   }
 
-  /// Tells the policy of hits that it needs to hear of: of rows that are hit all the time, none.
+  /// Notifies the policy of hits, except those of saturated rows.
   void touch(FastTier& tier, const Group& group) {
     scratch_.touched.resize(group.rows);
     scratch_.touched_at.resize(group.rows);
     std::size_t count = 0;
     for (std::size_t i = group.row; i < group.row + group.rows; ++i) {
-      const Entry entry = scratch_.entries[i];  // no branch: nobody could predict it
+      const Entry entry = scratch_.entries[i];  // without a branch, which would be unpredictable
       scratch_.touched[count] = slot_of(entry);
       scratch_.touched_at[count] = static_cast<std::uint32_t>(i);
       count += entry != kAbsent && !is_saturated(entry);
@@ -325,128 +335,134 @@ class BagServer {
     }
   }
 
-  /// Pools a group of the chunk, all rows of which were found.
-  void pool(std::size_t part, std::size_t first_bag, const Group& group, std::size_t behind = 0) {
-    const Table& table = table_of(part);
+  /// Pools a group of the batch, all rows of which have an address.
+  void pool(std::size_t segment, std::size_t first_bag, const Group& group,
+            std::size_t behind = 0) {
+    const Table& table = table_of(segment);
     PoolJob job;
     job.rows = scratch_.pointers.data() + group.row;
-    job.lengths = one_row_each(part) ? nullptr : scratch_.lengths.data() + group.bag;
+    job.lengths = has_one_row_each(segment) ? nullptr : scratch_.lengths.data() + group.bag;
     job.bags = group.bags;
     job.behind = behind;
     job.weights = weights_ == nullptr ? nullptr : weights_ + group.row * weight_bytes(table);
     job.dim = table.layout.dim;
-    job.out = out_of(part, first_bag + group.bag);
+    job.out = out_of(segment, first_bag + group.bag);
     job.out_stride = call_.out_stride;
     pool_of(table)(job);
   }
 
-  void pool_or_set_aside(std::size_t part, std::size_t first_bag, const Group& group) {
+  void pool_or_defer(std::size_t segment, std::size_t first_bag, const Group& group) {
     Group one{.bag = group.bag, .row = group.row, .bags = 1};
     for (; one.bag < group.bag + group.bags; ++one.bag) {
       one.rows = scratch_.lengths[one.bag];
       const auto* begin = scratch_.pointers.data() + one.row;
       if (std::find(begin, begin + one.rows, nullptr) == begin + one.rows) {
-        pool(part, first_bag, one);
+        pool(segment, first_bag, one);
       } else {
-        set_aside(part, first_bag + one.bag, one.row, one.rows);
+        defer(segment, first_bag + one.bag, one.row, one.rows);
       }
       one.row += one.rows;
     }
   }
 
-  void set_aside(std::size_t part, std::size_t bag, std::size_t row, std::size_t n) {
-    const Table& table = table_of(part);
-    scratch_.pending.push_back({.part = static_cast<std::uint32_t>(part),
-                                .out = out_of(part, bag),
-                                .first = scratch_.pending_rows.size(),
-                                .rows = static_cast<std::uint32_t>(n),
-                                .weights = scratch_.pending_weights.size()});
+  /// Keeps a bag of n rows for `finish_deferred`, with copies of the rows found.
+  void defer(std::size_t segment, std::size_t bag, std::size_t row, std::size_t n) {
+    const Table& table = table_of(segment);
+    scratch_.deferred.push_back({.segment = static_cast<std::uint32_t>(segment),
+                                 .out = out_of(segment, bag),
+                                 .first = scratch_.deferred_rows.size(),
+                                 .rows = static_cast<std::uint32_t>(n),
+                                 .weights = scratch_.deferred_weights.size()});
     for (std::size_t i = row; i < row + n; ++i) {
       const std::byte* bytes = scratch_.pointers[i];
-      scratch_.pending_rows.push_back(
+      scratch_.deferred_rows.push_back(
           bytes != nullptr
-              ? reinterpret_cast<std::uintptr_t>(scratch_.held.push(bytes, table.row_bytes()))
+              ? reinterpret_cast<std::uintptr_t>(scratch_.copies.push(bytes, table.row_bytes()))
               : scratch_.misses.add(table.tier, scratch_.rows[i]) * std::uintptr_t{2} + 1);
     }
     if (weights_ == nullptr) return;
     const std::size_t width = weight_bytes(table);
-    scratch_.pending_weights.insert(scratch_.pending_weights.end(), weights_ + row * width,
-                                    weights_ + (row + n) * width);
+    scratch_.deferred_weights.insert(scratch_.deferred_weights.end(), weights_ + row * width,
+                                     weights_ + (row + n) * width);
   }
 
-  void finish_pending() {
-    if (scratch_.pending.empty()) return;
+  /// Fetches the misses and pools the deferred bags.
+  void finish_deferred() {
+    if (scratch_.deferred.empty()) return;
     waited_ = true;
     const std::uint64_t began = now_ns();
-    store_.fetcher_.fetch(scratch_.misses.rows, scratch_.held, guard_.meters());
-    guard_.meters().waited_ns.add(now_ns() - began);
-    for (const PendingBag& bag : scratch_.pending) {
+    store_.fetcher_.fetch(scratch_.misses.rows, scratch_.copies, state_.counters);
+    state_.counters.waited_ns.add(now_ns() - began);
+    for (const DeferredBag& bag : scratch_.deferred) {
       scratch_.pointers.clear();
       for (std::size_t i = bag.first; i < bag.first + bag.rows; ++i) {
-        const std::uintptr_t row = scratch_.pending_rows[i];
+        const std::uintptr_t row = scratch_.deferred_rows[i];
         scratch_.pointers.push_back((row & 1) != 0 ? scratch_.misses.rows[row >> 1].bytes
                                                    : reinterpret_cast<const std::byte*>(row));
       }
-      const Table& table = table_of(bag.part);
+      const Table& table = table_of(bag.segment);
       PoolJob job;
       job.rows = scratch_.pointers.data();
-      job.lengths = one_row_each(bag.part) ? nullptr : &bag.rows;
+      job.lengths = has_one_row_each(bag.segment) ? nullptr : &bag.rows;
       job.bags = 1;
       job.weights =
-          call_.weights == nullptr ? nullptr : scratch_.pending_weights.data() + bag.weights;
+          call_.weights == nullptr ? nullptr : scratch_.deferred_weights.data() + bag.weights;
       job.dim = table.layout.dim;
       job.out = bag.out;
       job.out_stride = call_.out_stride;
       pool_of(table)(job);
     }
-    for (const TablePart& part : call_.parts) store_.wake_cleaner(*part.table->tier);
-    forget_pending();
+    for (const TableSegment& segment : call_.segments) {
+      store_.wake_write_back(*segment.table->tier);
+    }
+    clear_deferred();
   }
 
-  void forget_pending() {
+  void clear_deferred() {
     scratch_.misses.clear();
-    scratch_.pending.clear();
-    scratch_.pending_rows.clear();
-    scratch_.pending_weights.clear();
-    scratch_.held.clear();
+    scratch_.deferred.clear();
+    scratch_.deferred_rows.clear();
+    scratch_.deferred_weights.clear();
+    scratch_.copies.clear();
   }
 
-  void meter(std::uint64_t ns) {
-    CallMeters& meters = guard_.meters();
-    const std::uint64_t on_demand = meters.on_demand_fetches.get() - on_demand_before_;
-    meters.calls.add(1);
-    // Everything else: found in the index, resident by the time of the fetch, or fetched by this
-    // call already.
-    meters.hits.add(lookups_ - on_demand);
-    if (store_.pool_->in_place()) store_.admission_.note_call(admitting_, lookups_, ns);
+  void count_call(std::uint64_t ns) {
+    CallCounters& counters = state_.counters;
+    const std::uint64_t on_demand = counters.on_demand_fetches.get() - on_demand_before_;
+    counters.calls.add(1);
+    // All others: found in the index, resident by the time of the fetch, or fetched by this call
+    // already.
+    counters.hits.add(lookups_ - on_demand);
+    if (store_.pool_->in_place()) store_.promotion_.record_call(promotes_, lookups_, ns);
     if (waited_) {
-      meters.call_on_demand.record(ns);
+      counters.call_on_demand.record(ns);
     } else {
-      meters.call_hit.record(ns);
-      if (lookups_ > 0) meters.row_hit.record(ns / lookups_, lookups_);
+      counters.call_hit.record(ns);
+      if (lookups_ > 0) counters.row_hit.record(ns / lookups_, lookups_);
     }
   }
 
   Store& store_;
-  CallGate::Call& guard_;
+  ReadGuard& guard_;
   const BagCall& call_;
+  CallState& state_;
   CallScratch& scratch_;
-  AccessRing* const ring_;  ///< null: nobody records accesses
-  const bool admitting_;    ///< whether copies are looked for where rows are read in place
-  std::vector<std::size_t> columns_;    ///< bytes before each part in a line of the result
-  const std::byte* weights_ = nullptr;  ///< of the chunk; null: none
+  AccessRing* const ring_;  ///< null: accesses are not recorded
+  const bool promotes_;     ///< whether rows that are read in place are searched for copies
+  std::vector<std::size_t> columns_;    ///< bytes before each segment in a line of the result
+  const std::byte* weights_ = nullptr;  ///< of the batch; null: none
   std::uint64_t lookups_ = 0;
-  std::uint64_t on_demand_before_ = guard_.meters().on_demand_fetches.get();
+  std::uint64_t on_demand_before_ = state_.counters.on_demand_fetches.get();
   bool waited_ = false;
 };
 
 std::uint64_t Store::embedding_bag(const BagCall& call) {
   check_fork();
   const std::uint64_t outside = validate(call);
-  std::optional<CallGate::Call> guard;
+  std::optional<ReadGuard> guard;
   enter(guard);
-  BagServer(*this, *guard, call).serve();
-  if (outside > 0) guard->meters().out_of_range.add(outside);
+  LookupExecutor(*this, *guard, call).execute();
+  if (outside > 0) states_.of(*guard).counters.out_of_range.add(outside);
   return outside;
 }
 

@@ -1,9 +1,11 @@
-// planning.cpp: a policy that plans beside serving.
+// planning.cpp: a policy that plans in the background.
 //
-// A background thread makes its steps: it takes what lookups accessed, has the policy of each tier
-// observe it, evaluate rows and apply its decisions, and queues what the policy prefetches. A step
-// is as long as kStepAccesses accesses, if the thread gets a core in time. A policy that fails, or
-// costs more than it saves, gives way to the simple one.
+//   each step, after about kStepAccesses accesses:
+//     drain the access rings
+//     per tier: the policy observes the accesses, evaluates rows, applies its decisions
+//     queue the rows that the policies prefetch
+//   a policy that fails is replaced by the simple one; a policy that costs more than it saves is
+//   paused (policy/cost_benefit.hpp)
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -26,10 +28,10 @@ using Clock = std::chrono::steady_clock;
 using Micros = std::chrono::microseconds;
 
 constexpr double kStepAccesses = 128;
-constexpr Micros kShortestWait{100};
-constexpr Micros kLongestWait{5000};
+constexpr Micros kMinWait{100};
+constexpr Micros kMaxWait{5000};
 constexpr Micros kPauseWait{50000};
-constexpr std::size_t kRingWords = 1 << 16;  // of each serving thread: 512 KiB
+constexpr std::size_t kRingWords = 1 << 16;  // 512 KiB per serving thread
 constexpr int kNice = 10;
 
 double thread_seconds() {
@@ -38,7 +40,7 @@ double thread_seconds() {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
-/// Rows from outside may be any.
+/// An external policy may return any number.
 void check_prefetches(std::span<const RowId> rows, RowId below) {
   for (const RowId row : rows) {
     if (row < below) continue;
@@ -51,8 +53,8 @@ void check_prefetches(std::span<const RowId> rows, RowId below) {
 
 std::uint64_t Store::lookups() const {
   std::uint64_t sum = 0;
-  gate_.each_cell([&](const CallCell& cell) {
-    sum += cell.meters->hits.get() + cell.meters->on_demand_fetches.get();
+  states_.each([&](const CallState& state) {
+    sum += state.counters.hits.get() + state.counters.on_demand_fetches.get();
   });
   return sum;
 }
@@ -61,15 +63,14 @@ TierTables Store::tables_of(const FastTier& tier) const {
   TierTables tables;
   for (const Table& table : tables_) {
     if (table.tier != &tier) continue;
-    tables.starts.push_back(table.first_row);
+    tables.starts.push_back(table.first_tier_row.value);
     tables.numbers.push_back(table.position);
   }
   tables.starts.push_back(tier.rows());
   return tables;
 }
 
-/// While no call is inside: gives each tier its policy, and returns the former ones, which hold no
-/// rows any more.
+/// Under an ExclusiveGuard: gives each tier its policy. Returns the former policies, empty.
 std::vector<std::unique_ptr<EvictionPolicy>> Store::swap_policies(
     std::vector<std::unique_ptr<EvictionPolicy>> policies, const std::string& simple) {
   for (std::size_t i = 0; i < tiers_.size(); ++i) {
@@ -92,8 +93,8 @@ void Store::use_policy(const std::string& name) {
   make_eviction_policy(name, {.capacity = 1, .slots = 1});
   std::lock_guard changing(use_policy_);
   stop_planning();
-  CallGate::Exclusive alone(gate_);
-  gate_.check_open();
+  ExclusiveGuard exclusive(epochs_);
+  epochs_.check_open();
   swap_policies(make_simple(name), name);
   policy_ = name;
   if (planning_ == nullptr) return;
@@ -108,8 +109,8 @@ void Store::use_policy(const PlannedPolicy& policy) {
   stop_planning();
   try {
     ensure_layout();
-    CallGate::Exclusive alone(gate_);
-    gate_.check_open();
+    ExclusiveGuard exclusive(epochs_);
+    epochs_.check_open();
     auto planning = std::make_unique<Planning>();
     planning->policy = policy;
     planning->stats.planned = true;
@@ -125,7 +126,7 @@ void Store::use_policy(const PlannedPolicy& policy) {
     planning_ = std::move(planning);
     set_access_rings(kRingWords);
   } catch (...) {
-    start_planning();  // the former one goes on
+    start_planning();  // the former policy continues
     throw;
   }
   start_planning();
@@ -156,7 +157,7 @@ void Store::stop_planning() {
 
 void Store::plan_in_background() {
   Planning& planning = *planning_;
-  Micros wait = kShortestWait;
+  Micros wait = kMinWait;
   auto began = Clock::now();
   for (;;) {
     {
@@ -165,18 +166,17 @@ void Store::plan_in_background() {
     }
     try {
       if (planning.pause_left != 0) {
-        wait = end_pause() ? kShortestWait : kPauseWait;
+        wait = end_pause() ? kMinWait : kPauseWait;
         continue;
       }
       const std::size_t accesses = plan(false);
       const auto now = Clock::now();
       const double seconds = std::chrono::duration<double>(now - std::exchange(began, now)).count();
       const double wanted = accesses == 0 ? 1 : kStepAccesses * seconds / accesses;
-      wait =
-          std::clamp(Micros(static_cast<std::int64_t>(wanted * 1e6)), kShortestWait, kLongestWait);
-      if (planning.policy.pauses) weigh();
+      wait = std::clamp(Micros(static_cast<std::int64_t>(wanted * 1e6)), kMinWait, kMaxWait);
+      if (planning.policy.pauses) check_cost_benefit();
     } catch (const std::exception& error) {
-      if (gate_.closed()) return;
+      if (epochs_.is_closed()) return;
       fail_planning(error.what());
       return;
     }
@@ -188,17 +188,17 @@ std::size_t Store::step_policy() {
   std::lock_guard changing(use_policy_);
   if (planning_ == nullptr || planning_->policy.in_background) {
     throw std::invalid_argument(
-        "step_policy: expected a planned policy that is not in the background");
+        "step_policy: expected a planned policy without a background thread");
   }
   return plan(true);
 }
 
-/// One step of all tiers' planners. Returns the accesses that they observed; if `waits`, what they
-/// prefetch has arrived by then.
+/// One step of all planners. Returns the number of accesses observed. If `waits`, waits for the
+/// prefetches.
 std::size_t Store::plan(bool waits) {
   Planning& planning = *planning_;
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   const auto for_planners = [&](auto act) {
     for (auto& tier : tiers_) {
       if (tier->planner() != nullptr) act(*tier);
@@ -217,10 +217,10 @@ std::size_t Store::plan(bool waits) {
     for_planners([](FastTier& tier) { tier.evaluate(); });
     for_planners([](FastTier& tier) { tier.apply(); });
     const double now = thread_seconds();
-    note_step(samples.rows.size(), drained, now - std::exchange(began, now));
+    count_step(samples.rows.size(), drained, now - std::exchange(began, now));
     observed += samples.rows.size();
     take_prefetches(planning.prefetches);
-  } while (more && !stops_planning());
+  } while (more && !is_stopping_planning());
   if (planning.prefetches.empty()) return observed;
   if (!waits) {
     prefetch_queue_.push(planning.prefetches);
@@ -233,12 +233,12 @@ std::size_t Store::plan(bool waits) {
   return observed;
 }
 
-bool Store::stops_planning() {
+bool Store::is_stopping_planning() {
   std::lock_guard lock(planning_->mutex);
   return planning_->stopping;
 }
 
-/// Passes accesses on to the planners, each those to rows of its tier.
+/// Passes accesses to the planners of their tiers.
 void Store::observe(const AccessSamples& samples) {
   const std::span<const RowId> rows(samples.rows);
   std::size_t at = 0;
@@ -250,26 +250,25 @@ void Store::observe(const AccessSamples& samples) {
       if (tier->planner() == nullptr) continue;
       tier->planner()->begin_sample();
       if (tiers_.size() == 1) {
-        tier->planner()->observe(sample);  // its rows are numbered as the store's
+        tier->planner()->observe(sample);  // one tier: its rows have the numbers of the store
         continue;
       }
       own.clear();
       for (const RowId row : sample) {
-        const RowPlace place = place_of(row);
-        if (place.tier == tier.get()) own.push_back(place.row);
+        const RowPlace place = place_of(StoreRow{row});
+        if (place.tier == tier.get()) own.push_back(place.row.value);
       }
       tier->planner()->observe(own);
     }
   }
 }
 
-/// Where a row of the store's numbering is.
-RowPlace Store::place_of(RowId row) const {
-  const auto after =
-      std::upper_bound(tables_.begin(), tables_.end(), row,
-                       [](RowId wanted, const Table& table) { return wanted < table.number; });
+RowPlace Store::place_of(StoreRow row) const {
+  const auto after = std::upper_bound(
+      tables_.begin(), tables_.end(), row,
+      [](StoreRow wanted, const Table& table) { return wanted < table.first_store_row; });
   const Table& table = *(after - 1);
-  return {table.tier, table.first_row + (row - table.number)};
+  return {table.tier, table.first_tier_row + (row - table.first_store_row)};
 }
 
 void Store::take_prefetches(std::vector<RowPlace>& places) {
@@ -279,14 +278,14 @@ void Store::take_prefetches(std::vector<RowPlace>& places) {
     rows.clear();
     tier->planner()->take_prefetches(rows);
     check_prefetches(rows, tier->rows());
-    if (!prefetches_pay()) continue;
+    if (!uses_copies()) continue;
     for (const RowId row : rows) {
-      if (tier->index().find(row) == kAbsent) places.push_back({tier.get(), row});
+      if (tier->find(TierRow{row}) == kAbsent) places.push_back({tier.get(), TierRow{row}});
     }
   }
 }
 
-void Store::note_step(std::size_t accesses, std::uint64_t drained, double seconds) {
+void Store::count_step(std::size_t accesses, std::uint64_t drained, double seconds) {
   Planning& planning = *planning_;
   const std::uint64_t before = std::exchange(planning.drained, drained);
   if (accesses == 0) return;
@@ -296,14 +295,14 @@ void Store::note_step(std::size_t accesses, std::uint64_t drained, double second
   ++stats.steps;
   stats.observed += accesses;
   stats.cpu_seconds += seconds;
-  if (before > drained || drained > now) return;  // counts were reset
+  if (before > drained || drained > now) return;  // counters were reset
   planning.lag_sum += static_cast<double>(accesses) *
                       (static_cast<double>(now) - static_cast<double>(before + drained) / 2);
   stats.mean_lag = planning.lag_sum / static_cast<double>(stats.observed);
   stats.max_lag = std::max(stats.max_lag, now - before);
 }
 
-/// What learned policies of the tiers report, inside a call.
+/// With a ReadGuard.
 std::vector<LearnedStats> Store::learned_stats() const {
   std::vector<LearnedStats> stats;
   for (auto& tier : tiers_) {
@@ -313,18 +312,18 @@ std::vector<LearnedStats> Store::learned_stats() const {
   return stats;
 }
 
-/// Pauses the policy where it was seen to cost more than it saves.
-void Store::weigh() {
+/// Pauses the policy if it cost more than it saved.
+void Store::check_cost_benefit() {
   Planning& planning = *planning_;
   std::uint64_t waited = 0;
-  gate_.each_cell([&](const CallCell& cell) { waited += cell.meters->waited_ns.get(); });
+  states_.each([&](const CallState& state) { waited += state.counters.waited_ns.get(); });
   const CostBenefit::Usage now{lookups(), static_cast<double>(waited) * 1e-9, thread_seconds()};
   if (!planning.cost_benefit.is_due(now)) return;
   double avoided = 0;
   std::string best;
   {
-    std::optional<CallGate::Call> call;
-    enter(call);
+    std::optional<ReadGuard> guard;
+    enter(guard);
     for (const LearnedStats& tier : learned_stats()) {
       const auto [name, share] = tier.avoided();
       best = name;
@@ -344,8 +343,8 @@ void Store::weigh() {
 void Store::begin_pause(const std::string& simple, std::uint64_t lookups) {
   Planning& planning = *planning_;
   {
-    CallGate::Exclusive alone(gate_);
-    if (gate_.closed()) return;
+    ExclusiveGuard exclusive(epochs_);
+    if (epochs_.is_closed()) return;
     planning.parked = swap_policies(make_simple(simple), simple);
     set_access_rings(0);
   }
@@ -358,16 +357,16 @@ void Store::begin_pause(const std::string& simple, std::uint64_t lookups) {
                           " s of CPU time";
 }
 
-/// True where the pause is over.
+/// True if the pause is over.
 bool Store::end_pause() {
   Planning& planning = *planning_;
   const std::uint64_t now = lookups(), before = std::exchange(planning.drained, now);
-  const std::uint64_t passed = now >= before ? now - before : now;  // else counts were reset
+  const std::uint64_t passed = now >= before ? now - before : now;  // else counters were reset
   planning.pause_left -= std::min(planning.pause_left, passed);
   if (planning.pause_left > 0) return false;
   {
-    CallGate::Exclusive alone(gate_);
-    gate_.check_open();
+    ExclusiveGuard exclusive(epochs_);
+    epochs_.check_open();
     if (planning.parked.size() == tiers_.size()) {
       swap_policies(std::move(planning.parked), planning.policy.simple);
     }
@@ -382,11 +381,11 @@ bool Store::end_pause() {
   return true;
 }
 
-/// Leaves the rows to the simple policy, for good.
+/// Replaces the policy by the simple one permanently.
 void Store::fail_planning(const std::string& reason) {
   {
-    CallGate::Exclusive alone(gate_);
-    if (gate_.closed()) return;
+    ExclusiveGuard exclusive(epochs_);
+    if (epochs_.is_closed()) return;
     swap_policies(make_simple(planning_->policy.simple), planning_->policy.simple);
     set_access_rings(0);
   }
@@ -399,8 +398,8 @@ PolicyStats Store::policy_stats() {
   check_fork();
   std::lock_guard changing(use_policy_);
   if (planning_ == nullptr) return {};
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   std::vector<LearnedStats> tiers = learned_stats();
   std::lock_guard lock(planning_->mutex);
   PolicyStats stats = planning_->stats;
@@ -410,8 +409,8 @@ PolicyStats Store::policy_stats() {
 
 std::vector<std::uint64_t> Store::capacities() {
   check_fork();
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   std::vector<std::uint64_t> capacities;
   for (auto& tier : tiers_) capacities.push_back(tier->capacity());
   return capacities;

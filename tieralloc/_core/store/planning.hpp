@@ -1,4 +1,4 @@
-// planning.hpp: a policy that plans between lookups, as a store runs it (planning.cpp).
+// planning.hpp: the state of a planned policy in a store (planning.cpp).
 #pragma once
 
 #include <condition_variable>
@@ -14,37 +14,37 @@
 
 namespace tieralloc {
 
-/// A policy that plans between lookups: the learned one, or one whose decisions come from outside.
+/// A policy that plans between lookups: the learned one, or an external one.
 struct PlannedPolicy {
   MakePolicy make;
-  std::string simple = "s3fifo";  ///< decides while the planned policy pauses
-  bool pauses = false;            ///< while it costs more than it saves
+  std::string simple = "s3fifo";  ///< decides while the planned policy is paused
+  bool pauses = false;            ///< pause it while it costs more than it saves
   bool in_background = true;      ///< false: `step_policy` makes its steps
 };
 
 struct PolicyStats {
-  bool planned = false;  ///< the rest is 0 where the policy is a simple one
+  bool planned = false;  ///< false: a simple policy, the rest is 0
   std::string state;     ///< "running", "paused" or "failed"
   std::string reason;    ///< of a pause or a failure
   std::uint64_t steps = 0;
   std::uint64_t observed = 0;  ///< accesses
   double cpu_seconds = 0;      ///< of the background thread
-  double mean_lag = 0;         ///< accesses from one to the end of the step that observed it
+  double mean_lag = 0;         ///< accesses until the end of the step that observed it
   std::uint64_t max_lag = 0;
   std::uint64_t pauses = 0;
-  double saved_seconds = 0;         ///< of calls' waiting, in the last window that was judged
+  double saved_seconds = 0;         ///< of waiting, in the last complete window
   double spent_seconds = 0;         ///< of CPU, in the same
   std::vector<LearnedStats> tiers;  ///< of learned policies
 };
 
-/// A planned policy and how it does. What no lock is named for is the planning thread's, or under
-/// Exclusive.
+/// A planned policy and its state. Members without a named lock belong to the planning thread, or
+/// to the holder of an ExclusiveGuard.
 struct Planning {
   PlannedPolicy policy;
-  std::vector<std::unique_ptr<EvictionPolicy>> parked;  ///< by tier, while the policy pauses
+  std::vector<std::unique_ptr<EvictionPolicy>> parked;  ///< by tier, while the policy is paused
   CostBenefit cost_benefit;
   std::uint64_t pause_left = 0;  ///< lookups; 0: no pause
-  std::uint64_t drained = 0;     ///< lookups before the last drain, or as last seen in a pause
+  std::uint64_t drained = 0;     ///< lookups before the last drain, or at the last check of a pause
   double lag_sum = 0;
   std::vector<RowPlace> prefetches;  ///< of this step
 

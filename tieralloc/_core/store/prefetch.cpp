@@ -1,8 +1,6 @@
-// prefetch.cpp: rows brought to the fast tier because somebody says that they will be needed, or
-// must stay there.
+// prefetch.cpp: rows brought to the fast tier on request: prefetches, and pins.
 #include <algorithm>
 #include <chrono>
-#include <stdexcept>
 #include <unordered_set>
 
 #include "store/store.hpp"
@@ -10,56 +8,57 @@
 namespace tieralloc {
 namespace {
 
-// A background thread's batch: enough to keep a device busy, few enough that a lookup's reads do
-// not queue behind it for long.
-constexpr std::size_t kPrefetchRows = 64;
+// Of a background thread: enough to keep a device busy, few enough that the reads of a lookup do
+// not queue behind them for long.
+constexpr std::size_t kPrefetchBatchRows = 64;
+constexpr auto kRetryInterval = std::chrono::milliseconds(1);
 
 }  // namespace
 
 std::uint64_t Store::prefetch(const BagCall& request) {
   check_fork();
   validate(request);
-  std::optional<CallGate::Call> call;
-  enter(call);
-  if (!prefetches_pay()) return 0;
+  std::optional<ReadGuard> guard;
+  enter(guard);
+  if (!uses_copies()) return 0;
   std::vector<RowPlace> places;
-  for (std::size_t part = 0; part < request.parts.size() && request.bags > 0; ++part) {
-    const Table& table = *request.parts[part].table;
-    const std::size_t first = part * request.bags;
+  for (std::size_t i = 0; i < request.segments.size() && request.bags > 0; ++i) {
+    const Table& table = *request.segments[i].table;
+    const std::size_t first = i * request.bags;
     const std::size_t end =
         std::min(request.bag_end(first + request.bags - 1), request.indices.size);
-    for (std::size_t i = request.bag_begin(first); i < end; ++i) {
-      const auto row = static_cast<std::uint64_t>(request.indices[i]);
-      if (row >= table.layout.rows) continue;
-      const RowId wanted = table.first_row + row;
-      if (table.tier->index().find(wanted) == kAbsent) places.push_back({table.tier, wanted});
+    for (std::size_t at = request.bag_begin(first); at < end; ++at) {
+      const TableRow index{static_cast<RowId>(request.indices[at])};
+      if (index.value >= table.layout.rows) continue;
+      const TierRow row = table.first_tier_row + index;
+      if (table.tier->find(row) == kAbsent) places.push_back({table.tier, row});
     }
   }
   return prefetch_queue_.push(places);
 }
 
-/// Whether a copy made ahead would be looked for.
-bool Store::prefetches_pay() const {
-  return !pool_->in_place() || admission_.admits();
+/// Whether lookups would find a copy.
+bool Store::uses_copies() const {
+  return !pool_->in_place() || promotion_.promotes();
 }
 
 void Store::prefetch_in_background() {
   while (prefetch_queue_.wait()) {
     try {
-      // Inside a call a tier stays; rows of tiers that are gone have left the queue with them.
-      CallGate::Call call(gate_);
-      const std::vector<RowPlace> rows = prefetch_queue_.take(kPrefetchRows);
+      // The guard keeps the tiers; rows of former tiers left the queue with them.
+      ReadGuard guard(epochs_);
+      const std::vector<RowPlace> rows = prefetch_queue_.take(kPrefetchBatchRows);
       if (pool_->in_place()) {
         promoter_.prefetch(rows);
       } else if (!rows.empty()) {
         fetcher_.prefetch(rows);
       }
-      for (const RowPlace& row : rows) wake_cleaner(*row.tier);
+      for (const RowPlace& row : rows) wake_write_back(*row.tier);
     } catch (const std::invalid_argument&) {
-      return;  // closed
+      return;  // the store was closed
     } catch (const std::exception&) {
-      // No memory: the rows are forgotten, as a hint may be.
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+      // Memory is short: the rows are dropped, as a hint may be.
+      std::this_thread::sleep_for(kRetryInterval);
     }
   }
 }
@@ -67,12 +66,12 @@ void Store::prefetch_in_background() {
 /// The rows that are not pinned yet, each once.
 std::vector<Miss> Store::rows_to_pin(const Table& table, Integers indices) {
   FastTier& tier = *table.tier;
-  std::unordered_set<RowId> rows;
+  std::unordered_set<RowId> seen;
   std::vector<Miss> misses;
   std::lock_guard lock(tier.mutex());
   for (std::size_t i = 0; i < indices.size; ++i) {
-    const RowId row = table.first_row + row_at(table, indices, i);
-    if (tier.is_pinned(row) || !rows.insert(row).second) continue;
+    const TierRow row = table.first_tier_row + row_at(table, indices, i);
+    if (tier.is_pinned(row) || !seen.insert(row.value).second) continue;
     misses.push_back({.tier = &tier, .row = row, .batch = nullptr});
   }
   return misses;
@@ -81,40 +80,40 @@ std::vector<Miss> Store::rows_to_pin(const Table& table, Integers indices) {
 void Store::pin(const Table& table, Integers indices) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   FastTier& tier = *table.tier;
   std::vector<Miss> misses = rows_to_pin(table, indices);
   {
     std::lock_guard lock(tier.mutex());
-    tier.reserve_pins(static_cast<Slot>(misses.size()));
+    tier.pins().reserve(static_cast<Slot>(misses.size()));
   }
   try {
-    RowArena held;
+    RowArena copies;
     if (pool_->in_place()) {
       promoter_.pin(misses, [&] { make_room(tier); });
     } else {
-      fetcher_.pin(misses, held, [&] { make_room(tier); });
+      fetcher_.pin(misses, copies, [&] { make_room(tier); });
     }
   } catch (...) {
     std::lock_guard lock(tier.mutex());
     for (const Miss& miss : misses) {
       if (miss.pin == Miss::Pin::taken) tier.unpin(miss.row);
-      if (miss.pin == Miss::Pin::reserved) tier.cancel_pins(1);
+      if (miss.pin == Miss::Pin::reserved) tier.pins().release();
     }
     throw;
   }
-  wake_cleaner(tier);
+  wake_write_back(tier);
 }
 
 void Store::unpin(const Table& table, Integers indices) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   std::lock_guard lock(table.tier->mutex());
   for (std::size_t i = 0; i < indices.size; ++i) {
-    table.tier->unpin(table.first_row + row_at(table, indices, i));
+    table.tier->unpin(table.first_tier_row + row_at(table, indices, i));
   }
 }
 

@@ -1,8 +1,10 @@
-// prefetch_queue.hpp: rows that somebody asked to have fetched, waiting for a background thread.
-// Bounded: what does not fit is dropped and counted, because a prefetch is a hint. Any number of
-// threads.
+// prefetch_queue.hpp: rows to prefetch, waiting for a background thread.
+//
+// Bounded: rows that do not fit are dropped and counted, because a prefetch is a hint. Any number
+// of threads.
 #pragma once
 
+#include <algorithm>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -15,33 +17,33 @@ namespace tieralloc {
 
 class PrefetchQueue {
  public:
-  explicit PrefetchQueue(std::size_t most) : most_(most) {}
+  explicit PrefetchQueue(std::size_t max_rows) : max_rows_(max_rows) {}
 
-  /// Returns how many rows were taken.
+  /// Returns the number of rows queued.
   std::size_t push(std::span<const RowPlace> rows) {
-    std::size_t taken = 0;
+    std::size_t queued = 0;
     {
       std::lock_guard lock(mutex_);
-      const std::size_t room = most_ - std::min(most_, rows_.size());
-      taken = std::min(room, rows.size());
-      rows_.insert(rows_.end(), rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(taken));
-      dropped_ += rows.size() - taken;
+      const std::size_t room = max_rows_ - std::min(max_rows_, rows_.size());
+      queued = std::min(room, rows.size());
+      rows_.insert(rows_.end(), rows.begin(), rows.begin() + static_cast<std::ptrdiff_t>(queued));
+      dropped_ += rows.size() - queued;
     }
-    if (taken > 0) wake_.notify_one();
-    return taken;
+    if (queued > 0) wake_.notify_one();
+    return queued;
   }
 
-  /// Waits until there are rows; false once the queue is stopped.
+  /// Waits for rows. False once the queue is stopped.
   bool wait() {
     std::unique_lock lock(mutex_);
     wake_.wait(lock, [&] { return stopped_ || !rows_.empty(); });
     return !stopped_;
   }
 
-  /// Takes up to `most` rows, none where there are none.
-  std::vector<RowPlace> take(std::size_t most) {
+  /// Removes up to `max_rows` rows; returns at once if there are none.
+  std::vector<RowPlace> take(std::size_t max_rows) {
     std::lock_guard lock(mutex_);
-    const auto end = rows_.begin() + static_cast<std::ptrdiff_t>(std::min(most, rows_.size()));
+    const auto end = rows_.begin() + static_cast<std::ptrdiff_t>(std::min(max_rows, rows_.size()));
     std::vector<RowPlace> rows(rows_.begin(), end);
     rows_.erase(rows_.begin(), end);
     return rows;
@@ -70,7 +72,7 @@ class PrefetchQueue {
   }
 
  private:
-  const std::size_t most_;
+  const std::size_t max_rows_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<RowPlace> rows_;

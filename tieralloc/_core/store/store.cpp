@@ -1,8 +1,8 @@
-// store.cpp: a store's tables, the division of its DRAM among them, its figures, its beginning and
-// end.
+// store.cpp: tables, layout of the fast tiers, statistics, opening and closing of a store.
 #include "store/store.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <stdexcept>
 
 #include "base/error.hpp"
@@ -15,14 +15,17 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kIdleBuffers = std::size_t{4} << 20;
+constexpr std::size_t kMaxIdleBufferBytes = std::size_t{4} << 20;
 
-/// What a store that was asked for in vain would leave behind is settled first: the options that go
-/// with this pool.
-StoreOptions fitted(StoreOptions options, const SlowPool& pool) {
+std::string power_of_2(std::uint64_t value) {
+  return "2**" + std::to_string(std::countr_zero(value));
+}
+
+/// The options for this pool. Checks them before the store changes anything.
+StoreOptions complete(StoreOptions options, const SlowPool& pool) {
   options.budget.in_place = pool.in_place();
   Store::check(options);
-  if (!pool.in_place() && options.admission != AdmissionRule::automatic) {
+  if (!pool.in_place() && options.promotion != PromotionRule::automatic) {
     throw std::invalid_argument(
         "admission goes with a slow tier in memory, whose rows can be read in place; rows of a " +
         pool.kind() + " are copied always");
@@ -41,7 +44,7 @@ void Store::check(const StoreOptions& options) {
   check_cpus(options.cpus);
 }
 
-/// Throws MemoryShortage where the node that the fast tiers are bound to cannot hold them.
+/// Throws MemoryShortage if the machine, or the node of the fast tiers, lacks the memory.
 void Store::check_fast_memory(const std::vector<TierPlan>& plans, std::uint64_t held) const {
   check_memory(plans, policy_, held);
   if (options_.fast_node.node < 0 || options_.fast_node.prefer) return;
@@ -52,12 +55,12 @@ void Store::check_fast_memory(const std::vector<TierPlan>& plans, std::uint64_t 
 
 Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
     : pool_(std::move(pool)),
-      options_(fitted(options, *pool_)),
+      options_(complete(options, *pool_)),
       policy_(options.policy),
-      admission_(options.admission,
+      promotion_(options.promotion,
                  pool_->in_place() ? measure_line_costs(*pool_, options_.fast_node) : LineCosts{}),
-      promoter_(*pool_, admission_),
-      buffers_(kIdleBuffers),
+      promoter_(*pool_, promotion_),
+      buffers_(kMaxIdleBufferBytes),
       fetcher_(*pool_, buffers_),
       prefetch_queue_(options.prefetch_queue),
       forks_at_birth_(fork_count()) {
@@ -70,7 +73,7 @@ Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
     threads_.emplace_back([this] {
       pin_this_thread(options_.cpus);
       yield_to_serving();
-      clean_in_background();
+      write_back_in_background();
     });
     for (unsigned i = 0; i < std::max(1u, options_.prefetch_threads); ++i) {
       threads_.emplace_back([this] {
@@ -89,7 +92,7 @@ Store::~Store() {
   try {
     close();
   } catch (const std::exception&) {
-    gate_.close();
+    epochs_.close();
   }
   stop_threads();
 }
@@ -109,27 +112,29 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                                  DType dtype) {
   check_fork();
   const std::string seen = name.substr(0, name.find('\0'));
-  if (name.empty() || name.size() > kMaxTableName || seen.size() < name.size()) {
-    throw std::invalid_argument("name is '" + seen + "'" +
-                                (seen.size() < name.size() ? " and a NUL byte" : "") +
-                                ", expected 1 to 191 bytes without NUL");
+  if (name.empty() || name.size() > kMaxTableNameBytes || seen.size() < name.size()) {
+    throw std::invalid_argument(
+        "name is '" + seen + "'" + (seen.size() < name.size() ? " and a NUL byte" : "") +
+        ", expected 1 to " + std::to_string(kMaxTableNameBytes) + " bytes without NUL");
   }
   if (rows == 0 || dim == 0) {
     throw std::invalid_argument("table '" + name + "': expected at least one row and dim, got " +
                                 std::to_string(rows) + " rows of dim " + std::to_string(dim));
   }
-  if (rows > kMostRows || dim > kMostDim) {
-    throw std::invalid_argument("table '" + name +
-                                "': expected at most 2**48 rows and dim 2**20, got " +
-                                std::to_string(rows) + " rows of dim " + std::to_string(dim));
+  if (rows > kMaxTableRows || dim > kMaxDim) {
+    throw std::invalid_argument("table '" + name + "': expected at most " +
+                                power_of_2(kMaxTableRows) + " rows and dim " + power_of_2(kMaxDim) +
+                                ", got " + std::to_string(rows) + " rows of dim " +
+                                std::to_string(dim));
   }
   const std::uint32_t stride = stride_of(dim, dtype);
-  if (rows > kMostBytes / stride) {
-    throw std::invalid_argument("table '" + name + "': expected at most 2**62 bytes, got " +
-                                std::to_string(rows) + " rows of " + std::to_string(stride));
+  if (rows > kMaxTableBytes / stride) {
+    throw std::invalid_argument("table '" + name + "': expected at most " +
+                                power_of_2(kMaxTableBytes) + " bytes, got " + std::to_string(rows) +
+                                " rows of " + std::to_string(stride));
   }
-  CallGate::Exclusive alone(gate_);
-  gate_.check_open();
+  ExclusiveGuard exclusive(epochs_);
+  epochs_.check_open();
   std::vector<TableLayout> layouts = pool_->tables();
   for (const TableLayout& layout : layouts) {
     if (layout.name == name) throw std::invalid_argument("table '" + name + "' exists already");
@@ -140,7 +145,7 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   std::uint64_t held = 0;
   for (auto& tier : tiers_) held += tier->bytes().total();
   check_fast_memory(plan_tiers(layouts, options_.budget, policy_), held);
-  // Dirty rows go home before their tier goes; a failure here leaves everything as it was.
+  // A failure here changes nothing.
   for (auto& tier : tiers_) write_back_all(*tier);
   layout = pool_->add_table(layout);
   layout_ready_.store(false, std::memory_order_release);
@@ -150,10 +155,12 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
 
 const Table& Store::append_table(const TableLayout& layout) {
   const auto position = static_cast<std::uint32_t>(tables_.size());
-  const RowId number = tables_.empty() ? 0 : tables_.back().number + tables_.back().layout.rows;
-  tables_.push_back({.layout = layout, .position = position, .number = number});
+  const StoreRow first_store_row =
+      tables_.empty() ? StoreRow{}
+                      : tables_.back().first_store_row + TableRow{tables_.back().layout.rows};
+  tables_.push_back({.layout = layout, .position = position, .first_store_row = first_store_row});
   if (pool_->in_place()) {
-    tables_.back().home =
+    tables_.back().slow_rows =
         reinterpret_cast<const std::byte*>(static_cast<std::uintptr_t>(layout.offset));
   }
   return tables_.back();
@@ -166,20 +173,20 @@ std::vector<const Table*> Store::tables() const {
   return tables;
 }
 
-/// Begins a call that finds the tables laid out and keeps them so: create_table may take the layout
-/// away between the two.
-void Store::enter(std::optional<CallGate::Call>& call) {
+/// Starts a call on a complete layout of the tiers. Repeats if create_table invalidates the layout
+/// before the guard exists.
+void Store::enter(std::optional<ReadGuard>& guard) {
   do {
-    call.reset();
+    guard.reset();
     ensure_layout();
-    call.emplace(gate_);
+    guard.emplace(epochs_);
   } while (!layout_ready_.load(std::memory_order_acquire));
 }
 
 void Store::ensure_layout() {
   if (layout_ready_.load(std::memory_order_acquire)) return;
-  CallGate::Exclusive alone(gate_);
-  if (!layout_ready_.load(std::memory_order_acquire) && !gate_.closed()) build_tiers();
+  ExclusiveGuard exclusive(epochs_);
+  if (!layout_ready_.load(std::memory_order_acquire) && !epochs_.is_closed()) build_tiers();
 }
 
 void Store::build_tiers() {
@@ -190,53 +197,53 @@ void Store::build_tiers() {
   std::optional<NodeScope> scope;
   if (options_.fast_node.node >= 0) scope.emplace(options_.fast_node);
   for (const TierPlan& plan : plan_tiers(layouts, options_.budget, policy_)) {
-    std::vector<RowHome> homes;
-    RowId next = 0;
+    std::vector<SlowExtent> extents;
+    TierRow next;
     for (const TableLayout& layout : layouts) {
       if (layout.stride != plan.stride) continue;
-      homes.push_back({next, layout.offset});
-      next += layout.rows;
+      extents.push_back({next, layout.offset});
+      next = next + TableRow{layout.rows};
     }
     tiers.push_back(
-        std::make_unique<FastTier>(plan, std::move(homes), policy_, options_.seed, gate_));
+        std::make_unique<FastTier>(plan, std::move(extents), policy_, options_.seed, epochs_));
     capacity += plan.capacity;
   }
   drop_tiers();
   tiers_ = std::move(tiers);
   if (scope) fast_placement_ = scope->placement();
-  admission_.begin(capacity);
+  promotion_.restart(capacity);
   for (auto& tier : tiers_) {
-    RowId next = 0;
+    TierRow next;
     for (Table& table : tables_) {
       if (table.layout.stride != tier->stride()) continue;
       table.tier = tier.get();
-      table.first_row = next;
-      next += table.layout.rows;
+      table.first_tier_row = next;
+      next = next + TableRow{table.layout.rows};
     }
   }
   layout_ready_.store(true, std::memory_order_release);
 }
 
-/// Their rows are home: create_table wrote them back before it asked for a new layout, and without
-/// one nobody updates.
+/// No row is dirty: create_table wrote them back before it invalidated the layout, and updates need
+/// a layout.
 void Store::drop_tiers() {
   prefetch_queue_.clear();
   for (auto& tier : tiers_) former_counts_.add(tier->counts());
-  if (planning_ != nullptr) planning_->parked.clear();  // made for these
+  if (planning_ != nullptr) planning_->parked.clear();  // made for these tiers
   tiers_.clear();
 }
 
 void Store::flush() {
   check_fork();
-  // What is dirty now goes home beside serving; what is updated meanwhile may take its turn …
+  // Rows that are dirty now, while lookups and updates continue ...
   write_back_most();
   {
-    // … so the rest, a few rows, goes while nobody updates.
-    CallGate::Exclusive alone(gate_);
-    gate_.check_open();
+    // ... then the few rows updated since, without updates.
+    ExclusiveGuard exclusive(epochs_);
+    epochs_.check_open();
     for (auto& tier : tiers_) write_back_all(*tier);
   }
-  CallGate::Call call(gate_);
+  ReadGuard guard(epochs_);
   pool_->sync();
   pool_->drop_caches();
 }
@@ -246,28 +253,28 @@ void Store::close() {
   std::lock_guard changing(use_policy_);
   stop_planning();
   try {
-    CallGate::Exclusive alone(gate_);
-    if (gate_.closed()) return;
+    ExclusiveGuard exclusive(epochs_);
+    if (epochs_.is_closed()) return;
     for (auto& tier : tiers_) write_back_all(*tier);
     pool_->sync();
     pool_->drop_caches();
-    gate_.close();
+    epochs_.close();
   } catch (...) {
     start_planning();  // the store stays open
     throw;
   }
   stop_threads();
   tiers_.clear();
-  pool_.reset();  // its lock goes with it: the file may be opened again
+  pool_.reset();  // unlocks the file
 }
 
 void Store::stop_threads() {
   prefetch_queue_.stop();
   {
-    std::lock_guard lock(cleaner_mutex_);
+    std::lock_guard lock(write_back_wake_mutex_);
     stopping_ = true;
   }
-  cleaner_wake_.notify_all();
+  write_back_wake_.notify_all();
   for (auto& thread : threads_) thread.join();
   threads_.clear();
 }
@@ -279,17 +286,17 @@ void add_tier(FastTier& tier, StoreStats& stats) {
     std::lock_guard lock(tier.mutex());
     stats.tiers.add(tier.counts());
     stats.resident_rows += tier.resident_rows();
-    stats.pinned_rows += tier.pinned_rows();
-    stats.dirty_rows += tier.dirty_rows();
+    stats.pinned_rows += tier.pins().count();
+    stats.dirty_rows += tier.dirty().count();
     stats.policy_bytes += tier.planner() == nullptr ? 0 : tier.planner()->bytes();
   }
   stats.fast_rows += tier.capacity();
   stats.dram.vectors += tier.bytes().vectors;
   stats.dram.index += tier.bytes().index;
   stats.dram.metadata += tier.bytes().metadata;
-  // Reads what the kernel says of all the process's memory: not under the lock.
+  // Not under the lock: reads the kernel's description of all memory of the process.
   stats.huge_page_bytes += huge_page_bytes(tier.vectors().data(), tier.vectors().size());
-  const std::string kind = tier.index().kind();
+  const std::string kind = tier.index_kind();
   if (stats.index_kind.empty()) {
     stats.index_kind = kind;
   } else if (stats.index_kind != kind) {
@@ -301,24 +308,24 @@ void add_tier(FastTier& tier, StoreStats& stats) {
 
 StoreStats Store::stats() {
   check_fork();
-  std::optional<CallGate::Call> call;
-  enter(call);
+  std::optional<ReadGuard> guard;
+  enter(guard);
   StoreStats stats;
-  gate_.each_cell([&](const CallCell& cell) {
-    const CallMeters& meters = *cell.meters;
-    stats.calls += meters.calls.get();
-    stats.hits += meters.hits.get();
-    stats.on_demand_fetches += meters.on_demand_fetches.get();
-    stats.shared_fetches += meters.shared_fetches.get();
-    stats.out_of_range += meters.out_of_range.get();
-    stats.waited_ns += meters.waited_ns.get();
-    stats.prefetches_useful += meters.prefetches_useful.get();
-    stats.prefetches_late += meters.prefetches_late.get();
-    stats.call_hit.add(meters.call_hit);
-    stats.call_on_demand.add(meters.call_on_demand);
-    stats.row_hit.add(meters.row_hit);
-    stats.row_on_demand.add(meters.row_on_demand);
-    if (const AccessRing* ring = cell.accesses.load(std::memory_order_acquire)) {
+  states_.each([&](const CallState& state) {
+    const CallCounters& counters = state.counters;
+    stats.calls += counters.calls.get();
+    stats.hits += counters.hits.get();
+    stats.on_demand_fetches += counters.on_demand_fetches.get();
+    stats.shared_fetches += counters.shared_fetches.get();
+    stats.out_of_range += counters.out_of_range.get();
+    stats.waited_ns += counters.waited_ns.get();
+    stats.prefetches_useful += counters.prefetches_useful.get();
+    stats.prefetches_late += counters.prefetches_late.get();
+    stats.call_hit.add(counters.call_hit);
+    stats.call_on_demand.add(counters.call_on_demand);
+    stats.row_hit.add(counters.row_hit);
+    stats.row_on_demand.add(counters.row_on_demand);
+    if (const AccessRing* ring = state.accesses.load(std::memory_order_acquire)) {
       stats.accesses_dropped += ring->dropped();
       stats.access_ring_bytes += ring->bytes();
     }
@@ -336,7 +343,7 @@ StoreStats Store::stats() {
                 .page_cache_bytes = pool_->cached_bytes(),
                 .in_place = pool_->in_place(),
                 .memory = pool_->memory(),
-                .admission = admission_.view()};
+                .admission = promotion_.stats()};
   stats.fast_placement = fast_placement_;
   stats.cpus = options_.cpus;
   std::lock_guard lock(error_mutex_);
@@ -346,9 +353,9 @@ StoreStats Store::stats() {
 
 void Store::reset_stats() {
   check_fork();
-  CallGate::Exclusive alone(gate_);
-  gate_.check_open();
-  gate_.each_cell([](CallCell& cell) { cell.meters->clear(); });
+  ExclusiveGuard exclusive(epochs_);
+  epochs_.check_open();
+  states_.each([](CallState& state) { state.counters.clear(); });
   for (auto& tier : tiers_) tier->clear_counts();
   former_counts_ = {};
   prefetch_queue_.clear_dropped();

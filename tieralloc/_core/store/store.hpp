@@ -1,24 +1,22 @@
-// store.hpp: tables whose rows live in a slow pool and are copied into fast tiers, and the calls on
-// them.
+// store.hpp: embedding tables in a slow pool, with copies of rows in fast tiers.
 //
-// Concurrency: every public function may be called from any number of threads at once.
-//  - A lookup that finds its rows takes no lock (with lru and lfu, one for moments, to tell the
-//    policy). One that misses holds no lock while it waits for the device, and waits for no row
-//    that it did not ask for.
-//  - It sees the old or the new value of a row that is updated beside it, never a mixture; a lookup
-//    that begins after an update returned sees that update or a later one.
-//  - create_table, load, record_accesses, use_policy, reset_stats and close wait for calls under
-//    way and hold new ones off while they work.
-//  - Rows go home (write-back) one writer at a time, under `write_back_`. A row stays readable in
-//    the fast tier until its value is in the slow pool, and a read of it that was under way is made
-//    stale by the update, so no reader needs bytes that are being written.
-//  - Of a slow pool in memory, rows that are not resident are read in place. Who writes one home
-//  has
-//    had its new value in the index before, and waits for readers that may have missed it there.
-// After fork() the child may not use the store: every call throws std::invalid_argument there, and
-// the parent's goes on.
+// Concurrency: any number of threads may call any public function.
+//  - A lookup whose rows are resident takes no lock (with lru and lfu a short one, to notify the
+//    policy). A lookup with misses holds no lock while it waits for the device, and waits only for
+//    rows that it asked for.
+//  - A lookup sees the old or the new value of a row that is updated at the same time, never a
+//    mixture. A lookup that starts after an update returned sees that update or a later one.
+//  - create_table, load, record_accesses, use_policy, reset_stats and close exclude all other calls
+//    while they work (ExclusiveGuard).
+//  - One writer at a time writes dirty rows back, under `write_back_mutex_`. A row stays readable
+//    in the fast tier until its value is in the slow pool. The update made reads in flight stale,
+//    so no reader needs bytes that are being written.
+//  - Of a slow pool in memory, non-resident rows are read in place. A row's new value is in the
+//    index before the row is written; the writer waits for readers that may have missed it there.
+// A forked child cannot use the store: every call throws std::invalid_argument there. The parent
+// continues.
 //
-// Lock order: use_policy_, CallGate::Exclusive, write_back_, FastTier::mutex().
+// Lock order: use_policy_, ExclusiveGuard, write_back_mutex_, FastTier::mutex().
 #pragma once
 
 #include <condition_variable>
@@ -32,13 +30,14 @@
 #include <vector>
 
 #include "base/buffers.hpp"
-#include "epoch/call_gate.hpp"
+#include "epoch/epoch_manager.hpp"
 #include "fast_tier/fast_tier.hpp"
-#include "slow_tier/admission.hpp"
+#include "slow_tier/promotion.hpp"
 #include "slow_tier/slow_pool.hpp"
 #include "store/access_ring.hpp"
 #include "store/access_samples.hpp"
 #include "store/bag_call.hpp"
+#include "store/call_state.hpp"
 #include "store/fetcher.hpp"
 #include "store/planning.hpp"
 #include "store/prefetch_queue.hpp"
@@ -52,25 +51,26 @@ struct StoreOptions {
   std::string policy = "s3fifo";
   std::uint64_t seed = 0;
   unsigned prefetch_threads = 1;
-  std::size_t prefetch_queue =
-      1 << 16;            ///< rows waiting to be prefetched; further ones are dropped and counted
-  NodeRequest fast_node;  ///< where the fast tiers' memory lies; node -1: wherever
-  std::vector<int> cpus;  ///< that background threads run on; none: cpus_for_node, or any
-  AdmissionRule admission = AdmissionRule::automatic;  ///< of rows that are read in place
+  std::size_t prefetch_queue = 1 << 16;  ///< rows; further ones are dropped and counted
+  NodeRequest fast_node;                 ///< of the fast tiers' memory; node -1: any
+  std::vector<int> cpus;                 ///< of background threads; none: cpus_for_node, or any
+  PromotionRule promotion = PromotionRule::automatic;  ///< of rows that are read in place
 };
 
 struct Table {
   TableLayout layout;
   std::uint32_t position = 0;  ///< among the store's tables
-  RowId number = 0;            ///< of row 0 among all rows of the store, as a trace counts them
+  StoreRow first_store_row{};
   FastTier* tier = nullptr;
-  RowId first_row = 0;              ///< of this table among the tier's
-  const std::byte* home = nullptr;  ///< row 0, where rows are read in place; else null
+  TierRow first_tier_row{};
+  const std::byte* slow_rows = nullptr;  ///< row 0, if rows are read in place; else null
 
   std::uint32_t row_bytes() const {
     return layout.dim * static_cast<std::uint32_t>(size_of(layout.dtype));
   }
-  std::uint64_t offset_of(std::uint64_t row) const { return layout.offset + row * layout.stride; }
+  std::uint64_t offset_of(TableRow row) const { return layout.offset + row.value * layout.stride; }
+  /// StoreRow minus TierRow of each row, in wrapping arithmetic.
+  std::uint64_t store_shift() const { return first_store_row.value - first_tier_row.value; }
 };
 
 struct SlowTierStats {
@@ -78,8 +78,8 @@ struct SlowTierStats {
   std::uint64_t bytes = 0;
   std::uint64_t page_cache_bytes = 0;
   bool in_place = false;
-  MemoryTraits memory;  ///< where rows are read in place
-  AdmissionView admission;
+  MemoryTraits memory;  ///< if rows are read in place
+  PromotionStats admission;
 };
 
 struct StoreStats {
@@ -92,82 +92,81 @@ struct StoreStats {
   std::uint64_t fast_rows = 0, resident_rows = 0, pinned_rows = 0, dirty_rows = 0;
   TierBytes dram;
   std::uint64_t staging_bytes = 0, access_ring_bytes = 0;
-  std::uint64_t policy_bytes = 0;  ///< of a planned policy, beside the tiers' metadata
+  std::uint64_t policy_bytes = 0;  ///< of a planned policy, without the tiers' metadata
   std::uint64_t huge_page_bytes = 0;
   std::uint64_t accesses_dropped = 0;
   SlowTierStats slow;
   Placement fast_placement;
   std::vector<int> cpus;  ///< of background threads; none: any
   std::string index_kind;
-  std::string write_back_error;  ///< the last one, empty once a write-back succeeded again
+  std::string write_back_error;  ///< the last one; empty after a success
   HistogramSum call_hit, call_on_demand, row_hit, row_on_demand;
 };
 
 class Store {
  public:
-  /// Throws std::invalid_argument where the options make no sense whatever the tables, and
-  /// MemoryShortage where they ask for more than there is.
+  /// Throws std::invalid_argument for options that no table could satisfy, and MemoryShortage if
+  /// they ask for more memory than is available.
   static void check(const StoreOptions& options);
 
-  /// Throws as `check`, and where the options leave the pool's tables less than a slot each.
+  /// Throws as `check`, and if the options leave the pool's tables less than one slot each.
   Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options);
-  /// Closes; what could not be written back is lost, which `close` would have told.
+  /// Closes. Ignores errors of the write-back, which `close` throws.
   ~Store();
 
   const Table& create_table(const std::string& name, std::uint64_t rows, std::uint32_t dim,
                             DType dtype);
-  /// In order of creation; addresses stay.
+  /// In order of creation; addresses stay valid.
   std::vector<const Table*> tables() const;
 
-  /// Writes rows first … first + n - 1, `values` being dense, past the fast tier; copies of them
-  /// there are dropped.
+  /// Writes rows first ... first + n - 1 to the slow pool and drops their copies. `values` are
+  /// dense.
   void load(const Table& table, std::uint64_t first, std::uint64_t n, const std::byte* values);
 
-  /// To be called after a series of loads: the kernel's page cache lets go of what they wrote.
+  /// Ends a series of loads: drops what they left in the kernel's page cache.
   void settle();
 
-  /// Serves a call. Returns how many indices were out of range and served as row 0.
+  /// Serves a call. Returns the number of indices out of range, which are served as row 0.
   std::uint64_t embedding_bag(const BagCall& call);
 
-  /// Sets rows to new values, `values` being dense; of an index given twice the later value stays.
-  /// Where it throws SystemFailure, because the fast tier is full of rows that cannot be written
-  /// back, earlier rows have their new value.
+  /// Sets rows to new values, which are dense. If an index is repeated, its last value counts.
+  /// Throws SystemFailure if the fast tier is full of rows that cannot be written back; earlier
+  /// rows of the call have their new value then.
   void update(const Table& table, Integers indices, const std::byte* values);
 
-  /// Has rows fetched in the background. Returns how many were put in the queue.
+  /// Queues rows to be fetched in the background. Returns the number of rows queued.
   std::uint64_t prefetch(const BagCall& call);
 
-  /// Makes rows resident and keeps them so. All or none.
+  /// Makes rows resident until they are unpinned. All or none.
   void pin(const Table& table, Integers indices);
   void unpin(const Table& table, Integers indices);
 
-  /// Returns once every update made before is in the slow pool for good. Throws SystemFailure.
+  /// Returns once every earlier update is durable in the slow pool. Throws SystemFailure.
   void flush();
 
-  /// Flushes and ends. Throws SystemFailure where that fails; the store stays open then. Closing
-  /// twice does nothing.
+  /// Flushes and closes. Throws SystemFailure if the flush fails; the store stays open then. A
+  /// second call has no effect.
   void close();
-  bool closed() const { return gate_.closed(); }
+  bool closed() const { return epochs_.is_closed(); }
 
-  /// False in a forked child, where the store can neither be used nor destroyed.
+  /// False in a forked child, which can neither use nor destroy the store.
   bool belongs_here() const;
 
-  /// Has lookups record what they access, in a ring of `capacity` words a thread; 0: ends that.
+  /// Records accesses of lookups in a ring of `capacity` words per thread; 0: stops.
   void record_accesses(std::size_t capacity);
-  /// Takes what was recorded, in the order of calls for each thread, as row numbers among all rows
-  /// of the store.
+  /// Removes and returns the accesses recorded, per thread in the order of its calls.
   AccessSamples drain_accesses();
 
-  /// Has a simple policy decide which rows are evicted, resident rows staying. Throws
+  /// Replaces the eviction policy by a simple one; resident rows stay. Throws
   /// std::invalid_argument.
   void use_policy(const std::string& name);
 
   // planning.cpp
-  /// The same for a policy that plans. A new layout of the tiers (create_table) ends it, and the
-  /// simple one decides until it is asked for again.
+  /// The same for a planned policy. A new layout of the tiers (create_table) ends it; then the
+  /// simple policy decides until a planned policy is set again.
   void use_policy(const PlannedPolicy& policy);
-  /// Makes a step of a policy that is not in the background: what it prefetches has arrived when
-  /// this returns. Returns how many accesses it observed.
+  /// Makes a step of a policy that has no background thread, and waits for its prefetches. Returns
+  /// the number of accesses observed.
   std::size_t step_policy();
   PolicyStats policy_stats();
   /// Rows of each fast tier.
@@ -177,12 +176,12 @@ class Store {
   void reset_stats();
 
  private:
-  friend class BagServer;
+  friend class LookupExecutor;
 
   void check_fork() const;
   const Table& append_table(const TableLayout& layout);
-  AccessRing* ring_of(CallGate::Call& call);
-  void enter(std::optional<CallGate::Call>& call);
+  AccessRing* ring_of(CallState& state);
+  void enter(std::optional<ReadGuard>& guard);
   void ensure_layout();
   void build_tiers();
   void check_fast_memory(const std::vector<TierPlan>& plans, std::uint64_t held) const;
@@ -190,14 +189,17 @@ class Store {
   void stop_threads();
 
   // update.cpp
-  void store_row(const Table& table, std::uint64_t row, const std::byte* bytes);
+  void store_row(const Table& table, TableRow row, const std::byte* bytes);
   void make_room(FastTier& tier);
-  std::size_t write_back_some(FastTier& tier, bool all);
+
+  // write_back.cpp
+  std::size_t write_back_batch(FastTier& tier, bool residents);
+  void count_written(std::uint64_t bytes);
   void write_back_most();
   void write_back_all(FastTier& tier);
-  bool clean_some();
-  void clean_in_background();
-  void wake_cleaner(FastTier& tier);
+  bool write_back_due();
+  void write_back_in_background();
+  void wake_write_back(FastTier& tier);
 
   // planning.cpp
   std::uint64_t lookups() const;
@@ -207,15 +209,15 @@ class Store {
       std::vector<std::unique_ptr<EvictionPolicy>> policies, const std::string& simple);
   void start_planning();
   void stop_planning();
-  bool stops_planning();
+  bool is_stopping_planning();
   void plan_in_background();
   std::size_t plan(bool waits);
   void observe(const AccessSamples& samples);
-  RowPlace place_of(RowId row) const;
+  RowPlace place_of(StoreRow row) const;
   void take_prefetches(std::vector<RowPlace>& places);
-  void note_step(std::size_t accesses, std::uint64_t drained, double seconds);
+  void count_step(std::size_t accesses, std::uint64_t drained, double seconds);
   std::vector<LearnedStats> learned_stats() const;
-  void weigh();
+  void check_cost_benefit();
   void begin_pause(const std::string& simple, std::uint64_t lookups);
   bool end_pause();
   void fail_planning(const std::string& reason);
@@ -225,16 +227,17 @@ class Store {
   AccessSamples drain_rings();
 
   // prefetch.cpp
-  bool prefetches_pay() const;
+  bool uses_copies() const;
   static std::vector<Miss> rows_to_pin(const Table& table, Integers indices);
   void prefetch_in_background();
 
   std::unique_ptr<SlowPool> pool_;
   const StoreOptions options_;
-  std::string policy_;  ///< changed by who is alone inside
-  Admission admission_;
+  std::string policy_;  ///< changed under an ExclusiveGuard
+  PromotionPolicy promotion_;
   Promoter promoter_;
-  CallGate gate_;
+  EpochManager epochs_;
+  CallStates states_{epochs_};
   BufferPool buffers_;
   Fetcher fetcher_;
 
@@ -248,21 +251,21 @@ class Store {
   std::atomic<std::size_t> access_capacity_{0};
   std::mutex drain_mutex_;
   std::atomic<std::uint64_t> updates_{0};
-  std::mutex write_back_;  ///< held over writes of rows: one writer at a time
-  std::uint64_t written_since_drop_ = 0;
+  std::mutex write_back_mutex_;      ///< one writer of rows at a time
+  std::uint64_t written_bytes_ = 0;  ///< since the page cache was dropped
   std::mutex error_mutex_;
   std::string write_back_error_;
 
   PrefetchQueue prefetch_queue_;
-  std::mutex cleaner_mutex_;
-  std::condition_variable cleaner_wake_;
+  std::mutex write_back_wake_mutex_;
+  std::condition_variable write_back_wake_;
   bool stopping_ = false;
-  bool cleaner_asked_ = false;
+  bool write_back_requested_ = false;
   std::vector<std::thread> threads_;
   std::uint64_t forks_at_birth_;
 
-  std::mutex use_policy_;               ///< over changes of what plans; before all other locks
-  std::unique_ptr<Planning> planning_;  ///< null: nothing plans
+  std::mutex use_policy_;               ///< one change of policy at a time
+  std::unique_ptr<Planning> planning_;  ///< null: the policy is a simple one
   std::thread planner_;                 ///< joinable while a policy plans in the background
 };
 

@@ -1,4 +1,4 @@
-// tier_plan.cpp: shares of the budget, from the smallest table group to the largest.
+// tier_plan.cpp: shares of the budget, from the smallest row size group to the largest.
 #include "store/tier_plan.hpp"
 
 #include <algorithm>
@@ -15,15 +15,15 @@ struct Group {
   RowId rows = 0;
 };
 
-// Where rows are read in place, spare slots also hold new values on their way home.
-constexpr Slot kLeastPassing = 64;
+// If rows are read in place, spare slots also hold updates until they are written back.
+constexpr Slot kMinStagingSlots = 64;
 
 TierPlan plan_for_capacity(const Group& group, Slot capacity, bool in_place) {
-  const Slot spares = std::max(spare_slots(capacity), in_place ? kLeastPassing : 0);
+  const Slot spares = std::max(spare_slots(capacity), in_place ? kMinStagingSlots : 0);
   return {group.stride, group.rows, capacity, capacity + spares, in_place};
 }
 
-Slot most_capacity(const Group& group) {
+Slot max_capacity(const Group& group) {
   return static_cast<Slot>(std::min<RowId>(group.rows, kMaxSlots - spare_slots(kMaxSlots)));
 }
 
@@ -32,11 +32,11 @@ std::uint64_t bytes_for(const Group& group, Slot capacity, const FastBudget& bud
   return tier_bytes(plan_for_capacity(group, capacity, budget.in_place), policy).total();
 }
 
-/// The largest capacity whose tier fits into `budget`; 0 where not even one row does.
+/// The largest capacity whose tier fits into `bytes`; 0 if one row does not fit.
 Slot capacity_within(std::uint64_t bytes, const Group& group, const FastBudget& budget,
                      const std::string& policy) {
   Slot low = 0;
-  Slot high = most_capacity(group);
+  Slot high = max_capacity(group);
   while (low < high) {
     const Slot middle = low + (high - low + 1) / 2;
     if (bytes_for(group, middle, budget, policy) <= bytes) {
@@ -67,7 +67,7 @@ std::vector<Group> group_by_stride(const std::vector<TableLayout>& tables) {
       " bytes; one row of them, with its index and spares, takes " + std::to_string(need) + unit);
 }
 
-/// `held` bytes of them are taken already.
+/// `held` bytes of them are allocated already.
 void check_available(std::uint64_t bytes, std::uint64_t held = 0) {
   const std::uint64_t available = available_memory();
   if (available == 0 || bytes - held <= available) return;
@@ -90,7 +90,7 @@ std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const F
   const auto weight = [&](const Group& group) {
     return static_cast<double>(group.rows) * (by_bytes ? group.stride : 1);
   };
-  // From the smallest on: it is the small ones that need more than their share, or leave some.
+  // The smallest first: small groups need more than their share, or less.
   std::sort(groups.begin(), groups.end(),
             [&](const Group& a, const Group& b) { return weight(a) < weight(b); });
   double weight_left = 0;
@@ -105,7 +105,7 @@ std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const F
     const std::uint64_t given = std::max(share, need);
     const Slot capacity =
         by_bytes ? capacity_within(given, group, budget, policy)
-                 : static_cast<Slot>(std::min<std::uint64_t>(given, most_capacity(group)));
+                 : static_cast<Slot>(std::min<std::uint64_t>(given, max_capacity(group)));
     left -= by_bytes ? bytes_for(group, capacity, budget, policy) : capacity;
     weight_left -= weight(group);
     plans.push_back(plan_for_capacity(group, capacity, budget.in_place));

@@ -1,4 +1,4 @@
-// cpus.cpp: threads pinned, and refusals.
+// cpus.cpp: pinned threads, and refusals.
 #include "base/numa/cpus.hpp"
 
 #include <sched.h>
@@ -13,7 +13,7 @@ namespace {
 
 using namespace tieralloc;
 
-TEST(a_thread_runs_where_it_is_pinned) {
+TEST(pinned_thread_runs_on_its_processor) {
   for (const int cpu : current_cpus()) {
     std::thread([&] {
       CHECK(pin_this_thread({cpu}));
@@ -26,7 +26,7 @@ TEST(a_thread_runs_where_it_is_pinned) {
   CHECK(current_cpus() == before);
 }
 
-TEST(processors_that_are_not_there_are_refused_naming_those_there_are) {
+TEST(unknown_processor_is_refused_with_known_ones) {
   const auto before = current_cpus();
   check_cpus(before);
   check_cpus({});
@@ -36,7 +36,7 @@ TEST(processors_that_are_not_there_are_refused_naming_those_there_are) {
   CHECK(current_cpus() == before);  // asking changes nothing
 }
 
-TEST(migration_belongs_on_a_nodes_own_processors) {
+TEST(background_threads_use_the_nodes_processors) {
   for (const NumaNodeInfo& node : numa_nodes()) {
     if (node.cpus.empty()) continue;
     for (const int cpu : cpus_for_node(node.id)) {
@@ -45,7 +45,7 @@ TEST(migration_belongs_on_a_nodes_own_processors) {
   }
 }
 
-TEST(migration_for_a_node_without_processors_keeps_away_from_who_serves) {
+TEST(background_threads_avoid_serving_processors) {
   const auto all = current_cpus();
   if (all.size() < 2) SKIP("one processor");
   std::thread([&] {

@@ -1,4 +1,4 @@
-// nodes.cpp: what sysfs says of nodes, from trees made for it and from this machine's own.
+// nodes.cpp: nodes of synthetic sysfs trees and of this machine.
 #include "base/numa/nodes.hpp"
 
 #include <filesystem>
@@ -45,7 +45,7 @@ class Tree {
   TempDir dir_;
 };
 
-TEST(nodes_are_those_online_with_their_cpus_and_memory) {
+TEST(nodes_are_the_online_ones) {
   const Tree tree;
   const auto nodes = numa_nodes(tree.path());
   CHECK_EQ(nodes.size(), 3);
@@ -59,7 +59,7 @@ TEST(nodes_are_those_online_with_their_cpus_and_memory) {
   CHECK_EQ(nodes[1].available, 0);  // at the reserve
 }
 
-TEST(a_node_that_cannot_be_used_is_refused_naming_those_that_can) {
+TEST(unusable_node_is_refused_with_usable_ones) {
   const Tree tree;
   CHECK_EQ(usable_node(0, tree.path()).id, 0);
   CHECK_THROWS(std::invalid_argument, usable_node(7, tree.path()),
@@ -69,7 +69,7 @@ TEST(a_node_that_cannot_be_used_is_refused_naming_those_that_can) {
   CHECK_THROWS(std::invalid_argument, usable_node(-1, tree.path()), "node -1 does not exist");
 }
 
-TEST(a_kernel_without_nodes_has_one_of_all_memory) {
+TEST(kernel_without_nodes_has_one_node) {
   const TempDir empty;
   const auto nodes = numa_nodes(empty / "none");
   CHECK_EQ(nodes.size(), 1);
@@ -78,7 +78,7 @@ TEST(a_kernel_without_nodes_has_one_of_all_memory) {
   CHECK(nodes[0].allowed && !nodes[0].cpus.empty());
 }
 
-TEST(this_machine_has_a_node_that_can_be_used) {
+TEST(this_machine_has_a_usable_node) {
   bool any = false;
   for (const NumaNodeInfo& node : numa_nodes()) {
     CHECK(node.available <= node.bytes);
@@ -92,7 +92,7 @@ TEST(this_machine_has_a_node_that_can_be_used) {
   CHECK(any);
 }
 
-TEST(lists_read_back_as_they_were_written) {
+TEST(lists_round_trip) {
   for (const char* text : {"", "0", "0-1", "3,5-9,11", "0-3,8,10-11"}) {
     CHECK_EQ(to_list(parse_list(text)), text);
   }

@@ -1,4 +1,4 @@
-// placement.cpp: regions bound, touched and found again.
+// placement.cpp: regions bound, touched and verified.
 #include "base/numa/placement.hpp"
 
 #include <sys/mman.h>
@@ -10,13 +10,12 @@
 #include "base/error.hpp"
 #include "base/memory.hpp"
 #include "base/numa/nodes.hpp"
+#include "base/types.hpp"
 #include "check.hpp"
 
 namespace {
 
 using namespace tieralloc;
-
-constexpr std::size_t kPage = 4096;
 
 int some_node() {
   for (const NumaNodeInfo& node : numa_nodes()) {
@@ -33,7 +32,7 @@ std::size_t touched_pages(const Region& region) {
   return pages;
 }
 
-TEST(regions_of_a_scope_are_touched_and_lie_on_its_node) {
+TEST(region_in_a_scope_is_touched_on_its_node) {
   for (const bool prefer : {false, true}) {
     NodeScope scope({.node = some_node(), .prefer = prefer});
     for (std::size_t pages : {1, 17, 1500}) {
@@ -47,7 +46,7 @@ TEST(regions_of_a_scope_are_touched_and_lie_on_its_node) {
   }
 }
 
-TEST(regions_are_left_alone_outside_of_a_scope_and_in_other_threads) {
+TEST(region_outside_a_scope_is_not_placed) {
   {
     NodeScope ended({.node = some_node()});
   }
@@ -60,7 +59,7 @@ TEST(regions_are_left_alone_outside_of_a_scope_and_in_other_threads) {
   CHECK_EQ(scope.placement().pages, 0);
 }
 
-TEST(the_innermost_scope_counts) {
+TEST(innermost_scope_places_regions) {
   NodeScope outer({.node = some_node()});
   {
     NodeScope inner(NodeRequest{});
@@ -72,7 +71,7 @@ TEST(the_innermost_scope_counts) {
   CHECK_EQ(outer.placement().pages, 0);
 }
 
-TEST(a_refusal_to_bind_is_an_error_or_is_told) {
+TEST(refused_binding_is_an_error_or_reported) {
   constexpr int kNowhere = 1023;  // mbind itself refuses it
   NodeScope strict({.node = kNowhere});
   CHECK_THROWS(SystemFailure, Region(kPage, "test"), "refuses to bind memory to node 1023 (mbind)");
@@ -83,7 +82,7 @@ TEST(a_refusal_to_bind_is_an_error_or_is_told) {
   if (lenient.placement().unverified.empty()) CHECK_EQ(lenient.placement().elsewhere, 3);
 }
 
-TEST(more_than_a_node_has_is_refused_before_it_is_touched) {
+TEST(region_beyond_a_node_is_refused_before_touching) {
   const int node = some_node();
   NodeScope scope({.node = node});
   std::uint64_t bytes = 0;

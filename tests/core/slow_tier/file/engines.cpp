@@ -21,7 +21,7 @@ constexpr std::size_t kBlock = 4096;
 
 class Listener final : public ReadListener {
  public:
-  void take_in() noexcept override {}
+  void on_completions() noexcept override {}
 };
 
 /// Pieces of a file and the memory they are read into.
@@ -93,7 +93,7 @@ void each_engine(std::size_t size, const std::function<void(Bench&, int)>& body)
   CHECK(any);
 }
 
-TEST(engines_read_what_the_file_holds) {
+TEST(engine_reads_the_content_of_the_file) {
   each_engine(100 * kBlock, [](Bench& bench, int fd) {
     std::mt19937_64 random(1);
     const auto engine = bench.make(fd);
@@ -109,7 +109,7 @@ TEST(engines_read_what_the_file_holds) {
   });
 }
 
-TEST(whoever_waits_for_a_piece_is_told_of_its_end) {
+TEST(engine_wakes_waiters_of_each_read) {
   each_engine(100 * kBlock, [](Bench& bench, int fd) {
     std::mt19937_64 random(3);
     const auto engine = bench.make(fd, 8);
@@ -127,7 +127,7 @@ TEST(whoever_waits_for_a_piece_is_told_of_its_end) {
   });
 }
 
-TEST(engines_read_many_more_pieces_than_their_queue_holds) {
+TEST(engine_reads_more_than_its_queue_depth) {
   each_engine(100 * kBlock, [](Bench& bench, int fd) {
     std::mt19937_64 random(2);
     for (unsigned depth : {1u, 2u, 3u, 64u}) {
@@ -141,7 +141,7 @@ TEST(engines_read_many_more_pieces_than_their_queue_holds) {
   });
 }
 
-TEST(engines_serve_several_threads_at_once) {
+TEST(engine_serves_several_threads) {
   each_engine(100 * kBlock, [](Bench& bench, int fd) {
     const auto engine = bench.make(fd, 4);
     Threads threads;
@@ -161,7 +161,7 @@ TEST(engines_serve_several_threads_at_once) {
   });
 }
 
-TEST(engines_say_of_each_piece_whether_the_file_ended_before_it) {
+TEST(engine_reports_reads_beyond_the_file) {
   // The last block is there in part: a file that was cut short anywhere.
   for (std::size_t size : {10 * kBlock, 10 * kBlock + 512, 10 * kBlock + 100}) {
     each_engine(size, [](Bench& bench, int fd) {
@@ -185,7 +185,7 @@ TEST(engines_say_of_each_piece_whether_the_file_ended_before_it) {
   }
 }
 
-TEST(engines_report_a_descriptor_that_cannot_be_read) {
+TEST(engine_reports_an_unreadable_descriptor) {
   each_engine(10 * kBlock, [](Bench& bench, int) {
     const OpenFile write_only(bench.path, O_WRONLY);
     for (int fd : {-1, write_only.fd()}) {
@@ -202,7 +202,7 @@ TEST(engines_report_a_descriptor_that_cannot_be_read) {
   });
 }
 
-TEST(buffered_reads_leave_nothing_in_the_page_cache) {
+TEST(buffered_reads_drop_their_pages) {
   each_engine(256 * kBlock, [](Bench& bench, int fd) {
     if (bench.direct) return;
     fdatasync(fd);
@@ -227,7 +227,7 @@ TEST(buffered_reads_leave_nothing_in_the_page_cache) {
   });
 }
 
-TEST(an_engine_is_chosen_by_name) {
+TEST(engine_is_chosen_by_name) {
   const std::vector<std::string> names = fetch_engine_names();
   CHECK(names == (std::vector<std::string>{"io_uring", "pread", "mmap"}));
   CHECK_EQ(fetch_engine_refusal("pread"), "");
@@ -235,7 +235,7 @@ TEST(an_engine_is_chosen_by_name) {
   const bool uring = fetch_engine_refusal("io_uring").empty();
   CHECK_EQ(std::string(make_fetch_engine("auto", {})->name()), uring ? "io_uring" : "pread");
   CHECK_THROWS(std::invalid_argument, make_fetch_engine("aio", {}),
-               "unknown fetch engine 'aio', expected one of auto, io_uring, pread, mmap");
+               "engine: unknown; expected one of auto, io_uring, pread, mmap, got 'aio'");
   // A depth that no ring can have: refused by name, passed over by "auto".
   if (uring) {
     CHECK_THROWS(SystemFailure, make_fetch_engine("io_uring", {-1, false, 0}), "io_uring");
@@ -243,7 +243,7 @@ TEST(an_engine_is_chosen_by_name) {
   CHECK_EQ(std::string(make_fetch_engine("auto", {-1, false, 0})->name()), "pread");
 }
 
-TEST(an_engine_ends_while_its_threads_are_idle) {
+TEST(engine_ends_with_idle_threads) {
   for (const std::string& name : fetch_engine_names()) {
     if (!fetch_engine_refusal(name).empty()) continue;
     for (int i = 0; i < 20; ++i) make_fetch_engine(name, {});

@@ -1,4 +1,4 @@
-// file_format.cpp: superblocks written and read back, and what damage does to them.
+// file_format.cpp: encoded, decoded and damaged superblocks.
 #include "slow_tier/file/file_format.hpp"
 
 #include <cstring>
@@ -18,7 +18,7 @@ Directory some_directory(std::size_t tables) {
   std::uint64_t end = file_format::kDataOffset;
   for (std::size_t i = 0; i < tables; ++i) {
     TableLayout table;
-    table.name = i == 0 ? std::string(kMaxTableName, 'n') : "table " + std::to_string(i);
+    table.name = i == 0 ? std::string(kMaxTableNameBytes, 'n') : "table " + std::to_string(i);
     table.rows = (std::uint64_t{1} << 30) + i;
     table.dim = static_cast<std::uint32_t>(64 + i);
     table.dtype = static_cast<DType>(1 + i % 4);
@@ -43,7 +43,7 @@ bool same(const Directory& a, const Directory& b) {
   return true;
 }
 
-TEST(a_directory_comes_back_as_it_was) {
+TEST(directory_round_trips) {
   for (std::size_t tables : {0, 1, 2, 100, 4095}) {
     const Directory written = some_directory(tables);
     std::vector<std::byte> bytes = encode(written);
@@ -57,11 +57,12 @@ TEST(a_directory_comes_back_as_it_was) {
   }
 }
 
-TEST(more_tables_than_fit_are_refused) {
-  CHECK_THROWS(std::invalid_argument, encode(some_directory(4096)), "at most 4095 tables");
+TEST(too_many_tables_are_refused) {
+  CHECK_THROWS(std::invalid_argument, encode(some_directory(4096)),
+               "expected at most 4095 in a file");
 }
 
-TEST(a_directory_cut_short_anywhere_is_not_valid) {
+TEST(truncated_directory_is_invalid) {
   const std::vector<std::byte> bytes = encode(some_directory(2));
   Directory untouched = some_directory(1);
   for (std::size_t size = 0; size < bytes.size(); ++size) {
@@ -75,7 +76,7 @@ bool accepted(const std::vector<std::byte>& bytes) {
   return decode(bytes.data(), bytes.size(), directory);
 }
 
-TEST(every_bit_flipped_is_noticed) {
+TEST(every_flipped_bit_is_detected) {
   std::vector<std::byte> bytes = encode(some_directory(2));
   CHECK(accepted(bytes));
   for (std::size_t at = 0; at < bytes.size(); ++at) {
@@ -88,7 +89,7 @@ TEST(every_bit_flipped_is_noticed) {
   CHECK(accepted(bytes));
 }
 
-TEST(noise_is_no_directory) {
+TEST(noise_is_an_invalid_directory) {
   std::mt19937_64 random(1);
   std::vector<std::byte> bytes(4096);
   for (int i = 0; i < 200; ++i) {
@@ -98,7 +99,7 @@ TEST(noise_is_no_directory) {
   }
 }
 
-TEST(another_version_is_told_and_not_read) {
+TEST(other_version_is_reported_and_not_read) {
   std::vector<std::byte> bytes = encode(some_directory(1));
   CHECK_EQ(file_format::version_of(bytes.data(), bytes.size()), file_format::kVersion);
   bytes[8] = static_cast<std::byte>(file_format::kVersion + 1);
@@ -108,7 +109,7 @@ TEST(another_version_is_told_and_not_read) {
   CHECK_EQ(file_format::version_of(bytes.data(), bytes.size()), 0);
 }
 
-TEST(tables_that_no_store_makes_are_no_directory_whatever_the_checksum) {
+TEST(impossible_tables_are_invalid_despite_checksum) {
   const auto made = [](auto change) {
     Directory directory = some_directory(2);
     change(directory.tables[1]);
@@ -116,11 +117,12 @@ TEST(tables_that_no_store_makes_are_no_directory_whatever_the_checksum) {
   };
   CHECK(made([](TableLayout&) {}));
   CHECK(!made([](TableLayout& table) { table.name = ""; }));
-  CHECK(!made([](TableLayout& table) { table.name = std::string(kMaxTableName, 'n'); }));  // taken
+  CHECK(!made(
+      [](TableLayout& table) { table.name = std::string(kMaxTableNameBytes, 'n'); }));  // taken
   CHECK(!made([](TableLayout& table) { table.rows = 0; }));
   CHECK(!made([](TableLayout& table) { table.rows = ~std::uint64_t{0}; }));
   CHECK(!made([](TableLayout& table) { table.dim = 0; }));
-  CHECK(!made([](TableLayout& table) { table.dim = kMostDim + 1; }));
+  CHECK(!made([](TableLayout& table) { table.dim = kMaxDim + 1; }));
   CHECK(!made([](TableLayout& table) { table.dtype = static_cast<DType>(0); }));
   CHECK(!made([](TableLayout& table) { table.dtype = static_cast<DType>(5); }));
   CHECK(!made([](TableLayout& table) { table.stride += 64; }));

@@ -50,7 +50,7 @@ std::pair<int, std::string> failure_of(Body body) {
 
 class Waiter final : public ReadListener {
  public:
-  void take_in() noexcept override {}
+  void on_completions() noexcept override {}
 };
 
 /// One block of the pool.
@@ -66,7 +66,7 @@ std::vector<std::byte> read_block(FilePool& pool, std::uint64_t offset) {
   return {buffer.data(), buffer.data() + 4096};
 }
 
-TEST(a_new_pool_is_empty_and_opens_again) {
+TEST(new_pool_is_empty_and_opens_again) {
   TempDir dir;
   {
     const auto pool = FilePool::create(dir / "f", {});
@@ -78,7 +78,7 @@ TEST(a_new_pool_is_empty_and_opens_again) {
   CHECK(FilePool::open(dir / "f", {})->tables().empty());
 }
 
-TEST(tables_come_back_with_their_rows) {
+TEST(tables_reopen_with_their_rows) {
   TempDir dir;
   std::vector<TableLayout> made;
   {
@@ -108,7 +108,7 @@ TEST(tables_come_back_with_their_rows) {
   }
 }
 
-TEST(a_file_that_exists_is_not_made_anew) {
+TEST(existing_file_is_not_overwritten) {
   TempDir dir;
   make_patterned_file(dir / "f", 100);
   const auto failure = failure_of([&] { FilePool::create(dir / "f", {}); });
@@ -117,7 +117,7 @@ TEST(a_file_that_exists_is_not_made_anew) {
   CHECK(is_pattern(contents(dir / "f").data(), 0, 100));
 }
 
-TEST(a_file_that_cannot_be_opened_says_why) {
+TEST(unopenable_file_reports_the_reason) {
   TempDir dir;
   CHECK_EQ(failure_of([&] { FilePool::open(dir / "none", {}); }).first, ENOENT);
   CHECK_EQ(failure_of([&] { FilePool::create(dir / "no/f", {}); }).first, ENOENT);
@@ -129,7 +129,7 @@ TEST(a_file_that_cannot_be_opened_says_why) {
   CHECK_EQ(failure_of([&] { FilePool::open(dir / "f", {}); }).first, EACCES);
 }
 
-TEST(a_file_has_one_owner_at_a_time) {
+TEST(file_has_one_owner_at_a_time) {
   TempDir dir;
   auto pool = FilePool::create(dir / "f", {});
   CHECK_EQ(failure_of([&] { FilePool::open(dir / "f", {}); }).first, EWOULDBLOCK);
@@ -185,7 +185,7 @@ TEST(readers_share_a_file_and_writers_do_not) {
   second->drop_caches();
 }
 
-TEST(a_pool_that_cannot_replace_leaves_the_former_file) {
+TEST(failed_replacement_leaves_the_former_file) {
   TempDir dir;
   {
     FilePool::create(dir / "f", {})->add_table(layout("t", 10, 64));
@@ -207,7 +207,7 @@ TEST(a_pool_that_cannot_replace_leaves_the_former_file) {
   CHECK(is_pattern(contents(dir / "g").data(), 0, 4096));
 }
 
-TEST(a_forked_child_does_not_keep_the_lock) {
+TEST(forked_child_does_not_keep_the_lock) {
   TempDir dir;
   int ready[2];
   int wake[2];
@@ -234,7 +234,7 @@ TEST(a_forked_child_does_not_keep_the_lock) {
   CHECK_EQ(status, 0);
 }
 
-TEST(what_is_no_store_is_refused_and_left_alone) {
+TEST(foreign_file_is_refused_and_unchanged) {
   TempDir dir;
   for (std::size_t size : {0, 1, 31, 32, 4096, 3 << 20}) {
     make_patterned_file(dir / "f", size);
@@ -245,7 +245,7 @@ TEST(what_is_no_store_is_refused_and_left_alone) {
   }
 }
 
-TEST(a_truncated_file_is_refused) {
+TEST(truncated_file_is_refused) {
   TempDir dir;
   std::uint64_t size;
   {
@@ -262,7 +262,7 @@ TEST(a_truncated_file_is_refused) {
   CHECK_THROWS(std::invalid_argument, FilePool::open(dir / "f", {}), "");
 }
 
-TEST(a_newer_file_is_refused) {
+TEST(newer_file_is_refused) {
   TempDir dir;
   {
     FilePool::create(dir / "f", {});
@@ -274,7 +274,7 @@ TEST(a_newer_file_is_refused) {
                (dir / "f") + ": file format version 2, this tieralloc reads up to version 1");
 }
 
-TEST(one_damaged_superblock_is_made_up_for_by_the_other) {
+TEST(one_valid_superblock_is_enough) {
   TempDir dir;
   {
     const auto pool = FilePool::create(dir / "f", {});
@@ -322,18 +322,18 @@ void fail_to_add_a_table(FilePoolOptions options, faults::Call call, int error) 
   CHECK_EQ(FilePool::open(dir / "f", options)->tables().size(), 2);
 }
 
-TEST(a_table_that_finds_no_room_leaves_the_file_as_it_was) {
+TEST(table_without_room_leaves_the_file_unchanged) {
   fail_to_add_a_table({}, faults::Call::reserve, ENOSPC);
 }
-TEST(a_directory_that_cannot_be_written_leaves_the_file_as_it_was) {
+TEST(failed_directory_write_leaves_the_file_unchanged) {
   fail_to_add_a_table({}, faults::Call::write, ENOSPC);
   fail_to_add_a_table({.reserve = false}, faults::Call::write, EIO);
 }
-TEST(a_directory_that_cannot_be_synced_leaves_the_file_as_it_was) {
+TEST(failed_directory_sync_leaves_the_file_unchanged) {
   fail_to_add_a_table({}, faults::Call::sync, EIO);
 }
 
-TEST(a_file_system_that_cannot_reserve_is_no_obstacle) {
+TEST(file_system_without_fallocate_works) {
   TempDir dir;
   faults::Fault fault(faults::Call::reserve, EOPNOTSUPP);
   const auto pool = FilePool::create(dir / "f", {});
@@ -343,7 +343,7 @@ TEST(a_file_system_that_cannot_reserve_is_no_obstacle) {
   CHECK(block == std::vector<std::byte>(4096));
 }
 
-TEST(a_pool_that_cannot_be_made_leaves_no_file) {
+TEST(failed_create_leaves_no_file) {
   TempDir dir;
   for (faults::Call call : {faults::Call::reserve, faults::Call::write, faults::Call::sync}) {
     faults::Fault fault(call, ENOSPC);
@@ -354,7 +354,7 @@ TEST(a_pool_that_cannot_be_made_leaves_no_file) {
   CHECK(!std::filesystem::exists(dir / "f"));
 }
 
-TEST(more_than_any_disk_holds_is_refused) {
+TEST(table_beyond_any_disk_is_refused) {
   TempDir dir;
   const auto pool = FilePool::create(dir / "f", {});
   const std::uint64_t size = pool->bytes();
@@ -365,7 +365,7 @@ TEST(more_than_any_disk_holds_is_refused) {
   CHECK(pool->tables().empty());
 }
 
-TEST(a_full_disk_is_an_error_of_growing_and_nothing_changes) {
+TEST(full_disk_fails_add_table_without_change) {
   on_small_disk(8 << 20, [](const std::string& disk) {
     const auto pool = FilePool::create(disk + "/f", {});
     const TableLayout first = pool->add_table(layout("first", 1000, 64));
@@ -385,7 +385,7 @@ TEST(a_full_disk_is_an_error_of_growing_and_nothing_changes) {
   });
 }
 
-TEST(a_full_disk_is_an_error_of_writing_where_room_was_not_reserved) {
+TEST(full_disk_fails_writes_without_reserve) {
   on_small_disk(4 << 20, [](const std::string& disk) {
     const auto pool = FilePool::create(disk + "/f", {.reserve = false});
     const TableLayout table = pool->add_table(layout("large", 200000, 64));
@@ -398,7 +398,7 @@ TEST(a_full_disk_is_an_error_of_writing_where_room_was_not_reserved) {
   });
 }
 
-TEST(pools_read_buffered_and_direct_by_every_engine) {
+TEST(pool_reads_by_every_engine) {
   TempDir dir;
   for (const std::string& engine : fetch_engine_names()) {
     if (!fetch_engine_refusal(engine).empty()) continue;

@@ -1,4 +1,4 @@
-// raw_file.hpp: a file of known bytes, for those who read it by descriptor.
+// raw_file.hpp: a file of known bytes and its descriptor.
 #pragma once
 
 #include <fcntl.h>

@@ -26,7 +26,7 @@ const std::byte* row_of(const TableLayout& table, std::uint64_t row) {
   return reinterpret_cast<const std::byte*>(table.offset + row * table.stride);
 }
 
-TEST(rows_of_a_pool_in_memory_are_zero_and_where_the_layout_says) {
+TEST(memory_pool_rows_are_zero_at_their_offsets) {
   MemoryPool pool({.request = {.node = some_node()}});
   CHECK(pool.in_place());
   const TableLayout one = pool.add_table(layout_of("one", 1000));
@@ -47,7 +47,7 @@ TEST(rows_of_a_pool_in_memory_are_zero_and_where_the_layout_says) {
   }
 }
 
-TEST(a_pool_in_memory_says_what_it_is) {
+TEST(memory_pool_describes_itself) {
   const int node = some_node();
   const MemoryPool bound({.request = {.node = node}});
   CHECK_EQ(bound.kind(), "numa");
@@ -60,7 +60,7 @@ TEST(a_pool_in_memory_says_what_it_is) {
   CHECK_EQ(wide.engine(), "loads in place, +12.5 ns a cache line, 10 at a time");
 }
 
-TEST(a_table_larger_than_the_memory_is_refused_and_leaves_the_pool_as_it_was) {
+TEST(memory_pool_refuses_a_table_beyond_memory) {
   MemoryPool bound({.request = {.node = some_node()}});
   MemoryPool anywhere({.request = {}, .extra_ns = 1});
   for (MemoryPool* pool : {&bound, &anywhere}) {
@@ -73,7 +73,7 @@ TEST(a_table_larger_than_the_memory_is_refused_and_leaves_the_pool_as_it_was) {
   }
 }
 
-TEST(a_pool_on_a_node_that_is_not_is_refused) {
+TEST(memory_pool_on_a_missing_node_is_refused) {
   CHECK_THROWS(std::invalid_argument, MemoryPool({.request = {.node = 1000}}),
                "node 1000 does not exist");
 }

@@ -1,4 +1,4 @@
-// cpus.cpp: sched_setaffinity, asked for whether it would be let.
+// cpus.cpp: sets of processors, by sched_setaffinity.
 #include "base/numa/cpus.hpp"
 
 #include <sched.h>
@@ -9,17 +9,16 @@
 #include <string>
 #include <thread>
 
+#include "base/limits.hpp"
 #include "base/numa/nodes.hpp"
 
 namespace tieralloc {
 namespace {
 
-constexpr int kMostCpus = 8192;
-
-/// A set of more processors than cpu_set_t holds.
+/// A set of up to kMaxCpus processors, more than cpu_set_t holds.
 class CpuSet {
  public:
-  CpuSet() : set_(CPU_ALLOC(kMostCpus)), size_(CPU_ALLOC_SIZE(kMostCpus)) {
+  CpuSet() : set_(CPU_ALLOC(kMaxCpus)), size_(CPU_ALLOC_SIZE(kMaxCpus)) {
     if (set_ == nullptr) throw std::bad_alloc();
     CPU_ZERO_S(size_, set_);
   }
@@ -32,7 +31,7 @@ class CpuSet {
 
   std::vector<int> cpus() const {
     std::vector<int> found;
-    for (int cpu = 0; cpu < kMostCpus; ++cpu) {
+    for (int cpu = 0; cpu < kMaxCpus; ++cpu) {
       if (CPU_ISSET_S(static_cast<std::size_t>(cpu), size_, set_)) found.push_back(cpu);
     }
     return found;
@@ -50,8 +49,8 @@ std::vector<int> online_cpus() {
   return parse_list(line);
 }
 
-/// Those of the processors that a thread of this process can be put on. Asked of a thread that does
-/// nothing else, whose own set the question changes.
+/// The processors among `cpus` that a thread of this process may run on. Tried in a thread of its
+/// own, because a trial changes the thread's set.
 std::vector<int> possible_among(const std::vector<int>& cpus) {
   std::vector<int> possible;
   std::thread([&] {
@@ -73,7 +72,7 @@ bool pin_this_thread(const std::vector<int>& cpus) {
   if (cpus.empty()) return true;
   CpuSet set;
   for (const int cpu : cpus) {
-    if (cpu < 0 || cpu >= kMostCpus) return false;
+    if (cpu < 0 || cpu >= kMaxCpus) return false;
     set.add(cpu);
   }
   return set.set();

@@ -1,4 +1,4 @@
-// cpus.hpp: which processors background threads run on.
+// cpus.hpp: the processors of background threads. Any number of threads.
 #pragma once
 
 #include <vector>
@@ -8,17 +8,15 @@ namespace tieralloc {
 /// Processors that the calling thread may run on.
 std::vector<int> current_cpus();
 
-/// Throws std::invalid_argument, naming those there are, for a processor that no thread of this
-/// process can run on.
+/// Throws std::invalid_argument, with the processors that exist, for a processor that no thread of
+/// this process may run on.
 void check_cpus(const std::vector<int>& cpus);
 
-/// Where threads that migrate rows of a slow tier on `node` belong: the node's own processors, or,
-/// of a node without, those that the calling thread, which will serve, keeps away from. None:
-/// anywhere.
+/// Processors for threads that copy rows of a slow tier on `node`: those of the node. For a node
+/// without processors: those that the calling thread does not use. None: any.
 std::vector<int> cpus_for_node(int node);
 
-/// Lets the calling thread run on these only; on any where there are none. False where it is
-/// refused.
+/// Binds the calling thread to `cpus`; no effect if there are none. False if the kernel refuses.
 bool pin_this_thread(const std::vector<int>& cpus);
 
 }  // namespace tieralloc

@@ -1,4 +1,4 @@
-// nodes.cpp: sysfs read, and a cpuset asked for.
+// nodes.cpp: nodes read from sysfs and the process's cpuset.
 #include "base/numa/nodes.hpp"
 
 #include <algorithm>
@@ -26,8 +26,8 @@ struct NodeMemory {
   std::uint64_t total = 0, available = 0;
 };
 
-/// What the kernel's own estimate for the whole machine (MemAvailable) takes: what is free beyond a
-/// reserve, half of what files have in the page cache, and half of what slabs can give back.
+/// Estimates as the kernel does for the whole machine (MemAvailable): free memory above a reserve,
+/// half of the page cache, and half of the reclaimable slabs.
 NodeMemory memory_of(const std::string& meminfo) {
   NodeMemory memory;
   std::uint64_t available = 0;
@@ -43,7 +43,7 @@ NodeMemory memory_of(const std::string& meminfo) {
       available += kib << 9;
     }
   }
-  // Below its watermarks the kernel hands out nothing without a fight.
+  // Below its watermarks the kernel reclaims memory before it allocates any.
   const std::uint64_t reserve = memory.total / 32;
   memory.available = available > reserve ? available - reserve : 0;
   return memory;

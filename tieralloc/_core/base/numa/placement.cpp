@@ -11,6 +11,7 @@
 #include "base/error.hpp"
 #include "base/numa/nodes.hpp"
 #include "base/numa/syscalls.hpp"
+#include "base/types.hpp"
 
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23  // Linux 5.14
@@ -19,8 +20,8 @@
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kPage = 4096;
-// Memory is touched in steps, each asked for anew: others take memory of the node meanwhile.
+// Memory is touched in steps. Each step checks the node again, because other processes allocate
+// there meanwhile.
 constexpr std::size_t kStep = std::size_t{64} << 20;
 
 thread_local NodeScope* innermost = nullptr;
@@ -56,7 +57,7 @@ NodeScope* NodeScope::current() {
 void NodeScope::place(std::byte* data, std::size_t size, const char* purpose) {
   if (request_.node >= 0) bind(data, size);
   touch(data, size, purpose);
-  if (request_.node >= 0) look_for(data, size);
+  if (request_.node >= 0) verify(data, size);
 }
 
 void NodeScope::bind(std::byte* data, std::size_t size) {
@@ -88,7 +89,7 @@ void NodeScope::touch(std::byte* data, std::size_t size, const char* purpose) co
   }
 }
 
-void NodeScope::look_for(const std::byte* data, std::size_t size) {
+void NodeScope::verify(const std::byte* data, std::size_t size) {
   constexpr std::size_t kPagesACall = 4096;
   std::vector<void*> addresses;
   std::vector<int> nodes(kPagesACall);

@@ -1,8 +1,8 @@
-// placement.hpp: memory put on a NUMA node, and where it came to lie.
+// placement.hpp: places memory on a NUMA node, and verifies its place.
 //
-// Regions (memory.hpp) that a thread makes while a NodeScope of its lives are bound to the scope's
-// node before anybody touches them, touched, and checked: what lies elsewhere is counted. Scopes of
-// different threads know nothing of each other; a scope is used by the thread that made it.
+// Regions (memory.hpp) that a thread creates while it has a NodeScope are bound to the node of the
+// scope, touched, and verified: pages on other nodes are counted. A scope belongs to the thread
+// that created it.
 #pragma once
 
 #include <cstddef>
@@ -12,18 +12,18 @@
 namespace tieralloc {
 
 struct NodeRequest {
-  int node = -1;        ///< -1: wherever the kernel likes
-  bool prefer = false;  ///< let pages that find no room go elsewhere, and count them
-  bool strict = true;   ///< a kernel that refuses to bind is an error; else go on unbound
+  int node = -1;        ///< -1: any
+  bool prefer = false;  ///< allow pages on other nodes if this one is full
+  bool strict = true;   ///< an error if the kernel refuses to bind; else unbound
 };
 
 struct Placement {
-  int node = -1;  ///< asked for
+  int node = -1;  ///< requested
   bool prefer = false;
-  std::uint64_t pages = 0;      ///< of 4 KiB, touched and looked for
-  std::uint64_t elsewhere = 0;  ///< of these, those on another node
-  std::string refused;          ///< why memory is not bound; empty where it is, or need not be
-  std::string unverified;       ///< why nobody knows where pages lie; empty where it is known
+  std::uint64_t pages = 0;      ///< of 4 KiB, touched and verified
+  std::uint64_t elsewhere = 0;  ///< of these on another node
+  std::string refused;          ///< reason why memory is not bound; empty if it is
+  std::string unverified;       ///< reason why the pages' nodes are unknown; empty if known
 
   void add(const Placement& other);
 };
@@ -34,11 +34,11 @@ class NodeScope {
   ~NodeScope();
   NodeScope(const NodeScope&) = delete;
 
-  /// The innermost one of this thread; null: none.
+  /// The innermost scope of this thread; null: none.
   static NodeScope* current();
 
-  /// Binds, touches and looks for memory that was just mapped. Throws SystemFailure where binding
-  /// is refused and the request is strict, and MemoryShortage where there is not enough of it.
+  /// Binds, touches and verifies memory that was just mapped. Throws SystemFailure if the kernel
+  /// refuses a strict request, and MemoryShortage if memory is short.
   void place(std::byte* data, std::size_t size, const char* purpose);
 
   const Placement& placement() const { return placement_; }
@@ -46,7 +46,7 @@ class NodeScope {
  private:
   void bind(std::byte* data, std::size_t size);
   void touch(std::byte* data, std::size_t size, const char* purpose) const;
-  void look_for(const std::byte* data, std::size_t size);
+  void verify(const std::byte* data, std::size_t size);
 
   const NodeRequest request_;
   Placement placement_;

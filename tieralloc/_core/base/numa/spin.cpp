@@ -1,4 +1,4 @@
-// spin.cpp: a loop of dependent multiplications, counted out by the clock.
+// spin.cpp: a loop of dependent multiplications, calibrated against the clock.
 #include "base/numa/spin.hpp"
 
 #include <time.h>
@@ -9,16 +9,16 @@
 namespace tieralloc {
 namespace {
 
-/// Each step waits for the one before it, some processor cycles.
+/// Each step depends on the previous one: some processor cycles.
 [[gnu::noinline]] void run_steps(std::uint64_t steps) {
   std::uint64_t value = steps | 1;
   for (; steps > 0; --steps) {
     value = value * 3 + 1;
-    __asm__ __volatile__("" : "+r"(value));  // or the compiler would do without the loop
+    __asm__ __volatile__("" : "+r"(value));  // keeps the loop
   }
 }
 
-/// Nanoseconds that a spin of so many steps takes, as one does that stands by itself.
+/// Nanoseconds of one isolated spin of `steps` steps.
 double spin_ns(std::uint64_t steps) {
   constexpr std::size_t kRuns = 41;
   constexpr int kSpins = 200;
@@ -32,14 +32,14 @@ double spin_ns(std::uint64_t steps) {
     serialise();
     ns = static_cast<double>(thread_ns() - began) / kSpins;
   }
-  // A median: a run that was interrupted does not count.
+  // The median ignores interrupted runs.
   std::nth_element(took.begin(), took.begin() + kRuns / 2, took.end());
   return took[kRuns / 2];
 }
 
 struct Calibration {
   double steps_per_ns = 0;
-  double call_ns = 0;  ///< of a spin of no steps: what begins and ends it, a wrong guess included
+  double call_ns = 0;  ///< of a spin without steps, with its branch misprediction
 };
 
 Calibration calibrate() {

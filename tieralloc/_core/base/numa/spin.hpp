@@ -1,26 +1,24 @@
-// spin.hpp: time that passes while a thread keeps its processor, as it does while it waits for
-// memory.
+// spin.hpp: busy waiting for nanoseconds, as a thread waits for memory.
 //
-// Calibrated once a process, by the first who asks; any number of threads.
+// The first call calibrates, once per process. Any number of threads.
 #pragma once
 
 #include <cstdint>
 
 namespace tieralloc {
 
-/// Lets this many nanoseconds pass, to within some per cent while the processor's frequency is what
-/// it was when it was calibrated.
+/// Waits `ns` nanoseconds, within some per cent while the processor keeps the frequency of the
+/// calibration.
 void spin(double ns);
 
-/// Nanoseconds that the calling thread has had a processor: what memory takes does not depend on
-/// who else wants one.
+/// CPU time of the calling thread in nanoseconds, which other threads do not affect.
 std::uint64_t thread_ns();
 
-/// Steps of the loop that take a nanosecond.
+/// Steps of the loop per nanosecond.
 double spin_steps_per_ns();
 
-/// Orders loads before it and after it: what is timed does not begin before what stands before it
-/// has ended.
+/// Orders loads before it and after it, so that a measurement starts after earlier loads have
+/// ended.
 inline void serialise() {
 #if defined(__x86_64__)
   __asm__ __volatile__("lfence" ::: "memory");

@@ -1,5 +1,4 @@
-// syscalls.cpp: raw system calls; the numbers are the kernel headers' for this architecture, the
-// same names on x86-64 and aarch64.
+// syscalls.cpp: raw system calls, numbered by the kernel headers.
 #include "base/numa/syscalls.hpp"
 
 #include <linux/mempolicy.h>
@@ -10,21 +9,22 @@
 #include <cerrno>
 #include <climits>
 
+#include "base/limits.hpp"
+
 namespace tieralloc {
 namespace {
 
-constexpr std::size_t kMostNodes = 1024;  // the largest that a kernel can be built for
 constexpr std::size_t kBits = sizeof(unsigned long) * CHAR_BIT;
 
-using NodeMask = std::array<unsigned long, kMostNodes / kBits>;
+using NodeMask = std::array<unsigned long, kMaxNodes / kBits>;
 
-// The kernel takes one bit less than it is told of.
-constexpr unsigned long kMaskBits = kMostNodes + 1;
+// The kernel reads one bit less than this argument.
+constexpr unsigned long kMaskBits = kMaxNodes + 1;
 
 }  // namespace
 
 int bind_to_node(void* data, std::size_t size, int node, bool prefer) {
-  if (node < 0 || static_cast<std::size_t>(node) >= kMostNodes) return EINVAL;
+  if (node < 0 || static_cast<std::size_t>(node) >= kMaxNodes) return EINVAL;
   NodeMask mask{};
   mask[static_cast<std::size_t>(node) / kBits] = 1ul << (static_cast<std::size_t>(node) % kBits);
   const int mode = prefer ? MPOL_PREFERRED : MPOL_BIND;
@@ -32,7 +32,7 @@ int bind_to_node(void* data, std::size_t size, int node, bool prefer) {
 }
 
 int nodes_of_pages(std::span<void* const> addresses, int* nodes) {
-  // Without nodes to go to it moves nothing and says where pages are.
+  // Without target nodes it moves nothing and returns the pages' nodes.
   return syscall(SYS_move_pages, 0, addresses.size(), addresses.data(), nullptr, nodes, 0) == 0
              ? 0
              : errno;
@@ -45,7 +45,7 @@ std::vector<int> allowed_nodes() {
               static_cast<unsigned long>(MPOL_F_MEMS_ALLOWED)) != 0) {
     return nodes;
   }
-  for (std::size_t node = 0; node < kMostNodes; ++node) {
+  for (std::size_t node = 0; node < kMaxNodes; ++node) {
     if (mask[node / kBits] >> (node % kBits) & 1) nodes.push_back(static_cast<int>(node));
   }
   return nodes;

@@ -1,5 +1,6 @@
-// syscalls.hpp: the kernel's memory policy calls, made without libnuma. Each returns 0 or an errno.
-// Any number of threads.
+// syscalls.hpp: the kernel's memory policy calls, without libnuma.
+//
+// Each returns 0 or an errno. Any number of threads.
 #pragma once
 
 #include <cstddef>
@@ -8,14 +9,14 @@
 
 namespace tieralloc {
 
-/// Binds pages of [data, data + size) that are touched later to a node (MPOL_BIND), or prefers it
-/// for them (MPOL_PREFERRED). `data` is at a page's begin.
+/// Binds the pages of [data, data + size) that are not touched yet to a node (MPOL_BIND), or
+/// prefers the node for them (MPOL_PREFERRED). `data` is the start of a page.
 int bind_to_node(void* data, std::size_t size, int node, bool prefer);
 
-/// The node of each page that an address lies in, minus an errno for one that is not there.
+/// The node of the page of each address; minus an errno for a page that does not exist.
 int nodes_of_pages(std::span<void* const> addresses, int* nodes);
 
-/// Nodes that this thread's cpuset lets it take memory from; none where the kernel does not tell.
+/// Nodes from which this thread's cpuset permits memory; none if the kernel does not report them.
 std::vector<int> allowed_nodes();
 
 }  // namespace tieralloc

@@ -1,4 +1,4 @@
-// engine.cpp: the choice among the fetch engines.
+// engine.cpp: the list of fetch engines.
 #include "slow_tier/file/engine.hpp"
 
 #include <stdexcept>
@@ -43,11 +43,11 @@ std::unique_ptr<FetchEngine> make_fetch_engine(std::string_view name, const Fetc
     try {
       return choice.make(target);
     } catch (const SystemFailure&) {
-      // Refused here; the next one may do.
+      // Not available here: try the next one.
     }
   }
-  throw std::invalid_argument("unknown fetch engine '" + std::string(name) + "', expected one of " +
-                              known);
+  throw std::invalid_argument("engine: unknown; expected one of " + known + ", got '" +
+                              std::string(name) + "'");
 }
 
 std::string fetch_engine_refusal(std::string_view name) {

@@ -1,7 +1,7 @@
-// engine.hpp: ways to read many pieces of a file at once.
+// engine.hpp: reads many ranges of a file at once.
 //
-// `read` blocks its caller until every piece has a result, and lets the listener use the time; any
-// number of threads may call it.
+// `read` returns when every operation is complete. It notifies the listener meanwhile. Any number
+// of threads.
 #pragma once
 
 #include <memory>
@@ -25,18 +25,19 @@ class FetchEngine {
 
 struct FetchTarget {
   int fd = -1;
-  bool direct = false;  ///< opened with O_DIRECT; else pages read are dropped from the cache behind
-  unsigned queue_depth = 256;  ///< pieces under way at a time
+  bool direct =
+      false;  ///< opened with O_DIRECT; else pages are dropped from the page cache after reads
+  unsigned queue_depth = 256;  ///< reads in flight per call, at most kMaxQueueDepth
 };
 
-/// Names that make_fetch_engine knows besides "auto", the best first.
+/// Names for make_fetch_engine besides "auto", the fastest first.
 std::vector<std::string> fetch_engine_names();
 
-/// "auto" takes the first engine that works here. Throws std::invalid_argument for a name it does
-/// not know and SystemFailure where the named one is refused.
+/// "auto" is the first engine that works on this machine. Throws std::invalid_argument for an
+/// unknown name, and SystemFailure if the machine refuses the engine.
 std::unique_ptr<FetchEngine> make_fetch_engine(std::string_view name, const FetchTarget& target);
 
-/// Why the named engine cannot be used on this machine; empty where it can.
+/// The reason why this machine refuses an engine; empty if it works.
 std::string fetch_engine_refusal(std::string_view name);
 
 }  // namespace tieralloc

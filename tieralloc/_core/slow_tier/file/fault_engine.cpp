@@ -1,4 +1,4 @@
-// fault_engine.cpp: maps a piece, has the kernel copy it, unmaps it.
+// fault_engine.cpp: maps a range, copies it by a system call, unmaps it.
 #include "slow_tier/file/fault_engine.hpp"
 
 #include <sys/mman.h>
@@ -15,8 +15,8 @@
 namespace tieralloc {
 namespace {
 
-/// Copies mapped bytes of this process as if they were another's: where a file was cut short, that
-/// is an error and not a SIGBUS. Returns minus an errno, 0 for success.
+/// Copies mapped bytes of this process by process_vm_readv: for a truncated file it returns an
+/// error instead of raising SIGBUS. Returns minus an errno, 0 for success.
 int copy_mapped(std::byte* to, const void* from, std::size_t size) {
   const iovec local{to, size};
   const iovec remote{const_cast<void*>(from), size};
@@ -32,20 +32,20 @@ int read_by_fault(const FetchTarget& target, const ReadOp& op) {
   madvise(map, op.length, MADV_RANDOM);
   int result = copy_mapped(op.buffer, map, op.length);
   munmap(map, op.length);
-  // The rest of the last page of a file reads as zeros and is none of it.
+  // The last page of a file reads as zeros after the end of the file.
   struct stat status;
   if (result == 0 && fstat(target.fd, &status) != 0) result = -errno;
   if (result == 0 && op.offset + op.length > static_cast<std::uint64_t>(status.st_size)) {
     result = -ENODATA;
   }
-  drop_behind(target, op);
+  drop_pages(target, op);
   return result;
 }
 
 }  // namespace
 
 FaultEngine::FaultEngine(const FetchTarget& target) : target_(target) {
-  target_.direct = false;  // a fault goes through the page cache however the file was opened
+  target_.direct = false;  // page faults use the page cache in any case
   std::byte from{};
   std::byte to{};
   if (const int refused = copy_mapped(&to, &from, 1); refused != 0) {
@@ -57,7 +57,7 @@ FaultEngine::FaultEngine(const FetchTarget& target) : target_(target) {
 void FaultEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
   for (ReadOp& op : ops) {
     op.finish(read_by_fault(target_, op), now_ns());
-    listener.take_in();
+    listener.on_completions();
   }
 }
 

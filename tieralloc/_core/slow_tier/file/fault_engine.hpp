@@ -1,5 +1,5 @@
-// fault_engine.hpp: reads by page fault from a mapping of the file, one page at a time. The last
-// resort, and what engines are measured against.
+// fault_engine.hpp: reads by page fault from a mapping of the file, one page at a time. The
+// fallback, and the baseline for measurements.
 #pragma once
 
 #include "slow_tier/file/engine.hpp"
@@ -8,7 +8,7 @@ namespace tieralloc {
 
 class FaultEngine final : public FetchEngine {
  public:
-  /// Throws SystemFailure where the kernel refuses the copy that turns a fault into an error.
+  /// Throws SystemFailure if the kernel refuses process_vm_readv.
   explicit FaultEngine(const FetchTarget& target);
   void read(std::span<ReadOp> ops, ReadListener& listener) override;
   const char* name() const override { return "mmap"; }

@@ -1,4 +1,4 @@
-// file_format.cpp: superblocks to bytes and back.
+// file_format.cpp: encoding and decoding of superblocks.
 #include "slow_tier/file/file_format.hpp"
 
 #include <bit>
@@ -25,7 +25,7 @@ struct Header {
 static_assert(sizeof(Header) == 32);
 
 struct Record {
-  char name[kMaxTableName + 1];
+  char name[kMaxTableNameBytes + 1];
   std::uint64_t rows;
   std::uint64_t offset;
   std::uint32_t dim;
@@ -35,7 +35,7 @@ struct Record {
 };
 static_assert(sizeof(Record) == 256);
 
-constexpr std::size_t kMaxTables = (kSuperblockBytes - sizeof(Header)) / sizeof(Record);
+static_assert(kMaxFileTables == (kSuperblockBytes - sizeof(Header)) / sizeof(Record));
 
 /// FNV-1a (Fowler, Noll, Vo), over 64 bits.
 std::uint64_t checksum_of(std::span<const std::byte> bytes) {
@@ -74,18 +74,18 @@ TableLayout layout_of(const Record& record) {
   return table;
 }
 
-/// Whether tables are such as create_table makes: a checksum tells damage, not who wrote it.
-bool make_sense(const std::vector<TableLayout>& tables) {
+/// Whether create_table could have made the tables: the checksum proves integrity, not origin.
+bool is_consistent(const std::vector<TableLayout>& tables) {
   std::unordered_set<std::string> names;
   std::uint64_t end = kDataOffset;
-  for (const TableLayout& table : tables) {  // in the order of their creation, and in the file
+  for (const TableLayout& table : tables) {  // in order of creation and of offsets
     const auto dtype = static_cast<std::uint32_t>(table.dtype);
-    if (table.name.empty() || table.name.size() > kMaxTableName) return false;
+    if (table.name.empty() || table.name.size() > kMaxTableNameBytes) return false;
     if (!names.insert(table.name).second) return false;
-    if (dtype < 1 || dtype > 4 || table.dim == 0 || table.dim > kMostDim) return false;
+    if (dtype < 1 || dtype > 4 || table.dim == 0 || table.dim > kMaxDim) return false;
     if (table.stride != stride_of(table.dim, table.dtype)) return false;
-    if (table.rows == 0 || table.rows > kMostBytes / table.stride) return false;
-    if (table.offset < end || table.offset > kMostBytes) return false;
+    if (table.rows == 0 || table.rows > kMaxTableBytes / table.stride) return false;
+    if (table.offset < end || table.offset > kMaxTableBytes) return false;
     if (table.offset % kCacheLine != 0) return false;
     end = table.offset + table.rows * table.stride;
   }
@@ -95,9 +95,10 @@ bool make_sense(const std::vector<TableLayout>& tables) {
 }  // namespace
 
 std::vector<std::byte> encode(const Directory& directory) {
-  if (directory.tables.size() > kMaxTables) {
-    throw std::invalid_argument("a store's file holds at most " + std::to_string(kMaxTables) +
-                                " tables");
+  if (directory.tables.size() > kMaxFileTables) {
+    throw std::invalid_argument("create_table: too many tables; expected at most " +
+                                std::to_string(kMaxFileTables) + " in a file, got " +
+                                std::to_string(directory.tables.size()));
   }
   const std::size_t size = sizeof(Header) + directory.tables.size() * sizeof(Record);
   std::vector<std::byte> bytes(size);
@@ -129,7 +130,7 @@ bool decode(const std::byte* superblock, std::size_t size, Directory& directory)
   if (version_of(superblock, size) != kVersion) return false;
   Header header;
   std::memcpy(&header, superblock, sizeof header);
-  if (header.table_count > kMaxTables) return false;
+  if (header.table_count > kMaxFileTables) return false;
   const std::size_t length = sizeof header + header.table_count * sizeof(Record);
   if (length > size || superblock_checksum(superblock, length) != header.checksum) return false;
   std::vector<TableLayout> tables;
@@ -138,7 +139,7 @@ bool decode(const std::byte* superblock, std::size_t size, Directory& directory)
     std::memcpy(&record, superblock + sizeof header + i * sizeof record, sizeof record);
     tables.push_back(layout_of(record));
   }
-  if (!make_sense(tables)) return false;
+  if (!is_consistent(tables)) return false;
   directory = {header.generation, std::move(tables)};
   return true;
 }

@@ -1,9 +1,12 @@
-// file_format.hpp: what a store's file says of itself.
+// file_format.hpp: the format of a store's file, version 1.
 //
-// The file begins with two superblocks of 1 MiB, each a header and the directory of tables, with a
-// checksum over both. A change is written to one and synced, and then to the other, so a crash
-// leaves at least one whole, and damage to one loses nothing; the valid one with the higher
-// generation counts. Rows follow from 2 MiB on. All numbers are little-endian.
+//   0      superblock: header, directory of tables, checksum over both
+//   1 MiB  superblock, a second copy
+//   2 MiB  rows of the tables
+//
+// A change is written to one superblock and synced, then to the other. So a crash leaves at least
+// one valid copy, and damage to one copy loses nothing. The valid copy with the higher generation
+// counts. All numbers are little-endian.
 #pragma once
 
 #include <cstdint>
@@ -23,14 +26,13 @@ struct Directory {
   std::vector<TableLayout> tables;
 };
 
-/// Bytes of a superblock that the directory takes. Throws std::invalid_argument where it does not
-/// fit.
+/// The bytes of a superblock. Throws std::invalid_argument for more than kMaxFileTables tables.
 std::vector<std::byte> encode(const Directory& directory);
 
-/// False where the bytes are no superblock, are damaged, or of another version.
+/// False if the bytes are no superblock, are damaged, or have another version.
 bool decode(const std::byte* superblock, std::size_t size, Directory& directory);
 
-/// The version that a superblock says it is of, which only `decode` can confirm; 0: no superblock.
+/// The version field of a superblock, not verified by the checksum; 0: no superblock.
 std::uint32_t version_of(const std::byte* superblock, std::size_t size);
 
 }  // namespace tieralloc::file_format

@@ -1,4 +1,4 @@
-// file_pool.cpp: a locked file, its directory, and room made in it.
+// file_pool.cpp: locks, reads, grows and writes the file.
 #include "slow_tier/file/file_pool.hpp"
 
 #include <fcntl.h>
@@ -98,8 +98,7 @@ bool is_store(int fd) {
   return false;
 }
 
-/// A file that nobody may write is not opened for writing, whoever asks: root's privilege would
-/// hide the intent.
+/// A file without write permission is refused even for root, because its owner intended that.
 void refuse_read_only(const std::string& path) {
   struct stat status;
   if (stat(path.c_str(), &status) == 0 && (status.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0) {
@@ -212,8 +211,8 @@ void FilePool::check_writable() const {
   if (read_only_) throw SystemFailure(EACCES, "file was opened with mode 'r'", path_);
 }
 
-/// The file's size. Throws where it was cut short: to write into it would make it look whole again,
-/// with zeros for rows.
+/// The file's size. Throws if the file was truncated: a write would extend it again, with zeros for
+/// the lost rows.
 std::uint64_t FilePool::checked_size() const {
   const std::uint64_t size = size_of_file(fd_, path_);
   if (size >= end_) return size;
@@ -225,7 +224,7 @@ std::uint64_t FilePool::checked_size() const {
 
 void FilePool::read_directory() {
   std::vector<std::byte> both(file_format::kDataOffset);
-  // Without this the kernel reads ahead, and rows fill the page cache.
+  // Prevents read-ahead of rows into the page cache.
   posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
   const ssize_t got = pread(fd_, both.data(), both.size(), 0);
   posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
@@ -267,7 +266,7 @@ void FilePool::read_directory() {
   }
 }
 
-/// Into the superblock that is older or damaged, and then into the other one as well.
+/// Writes the older or damaged superblock first, then the other one.
 void FilePool::write_directory(const file_format::Directory& directory) {
   const std::vector<std::byte> bytes = file_format::encode(directory);
   const std::uint64_t first = file_format::kSuperblockBytes - directory_at_;
@@ -279,13 +278,13 @@ void FilePool::write_directory(const file_format::Directory& directory) {
     try {
       put(superblock, at);
     } catch (const SystemFailure&) {
-      // The other superblock holds alone.
+      // The other superblock is valid.
     }
   };
   try {
     put(bytes, first);
   } catch (...) {
-    // It may be whole on the disk all the same, and would count there.
+    // The failed write may have reached the disk: overwrite it with the old directory.
     try_to_put(file_format::encode(directory_), first);
     throw;
   }
@@ -294,16 +293,15 @@ void FilePool::write_directory(const file_format::Directory& directory) {
   try_to_put(bytes, second);
 }
 
-/// Makes the file `to` bytes long, with disk blocks behind them if asked. A failure leaves it
-/// `from` bytes long.
+/// Grows the file from `from` to `to` bytes, with disk blocks if `reserve`. A failure restores its
+/// size.
 void FilePool::grow(std::uint64_t from, std::uint64_t to) {
   int code = 0;
   if (options_.reserve) {
     const int refused = fallocate(fd_, 0, static_cast<off_t>(from), static_cast<off_t>(to - from));
     if (refused != 0) code = errno;
   }
-  // A file system without fallocate cannot reserve: writes report a full disk later, as errors of
-  // those writes.
+  // A file system without fallocate cannot reserve blocks: a full disk is an error of later writes.
   if (!options_.reserve || code == EOPNOTSUPP || code == ENOSYS) {
     code = ftruncate(fd_, static_cast<off_t>(to)) == 0 ? 0 : errno;
   }
@@ -341,13 +339,13 @@ TableLayout FilePool::add_table(TableLayout layout) {
   file_format::Directory next = directory_;
   ++next.generation;
   next.tables.push_back(layout);
-  (void)file_format::encode(next);  // refuses before the file is touched
+  (void)file_format::encode(next);  // throws before the file changes
   grow(size, end);
   try {
     write_directory(next);
   } catch (...) {
     if (ftruncate(fd_, static_cast<off_t>(size)) != 0) {
-      // The old directory still holds; the room behind it is merely wasted.
+      // The old directory is valid; the space after it is unused.
     }
     throw;
   }
@@ -374,7 +372,7 @@ void FilePool::sync() {
 void FilePool::drop_caches() {
   const int done = sync_file_range(
       fd_, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-  // The kernel tells each descriptor once of a write that failed.
+  // The kernel reports a failed write once per descriptor.
   if (done != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) lost_ = errno;
   posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
 }
@@ -396,23 +394,23 @@ std::uint64_t FilePool::cached_bytes() const {
     std::uint64_t cached = 0, dirty = 0, writeback = 0, evicted = 0, recently_evicted = 0;
   } counts;
   constexpr long kCachestat = 451;
-  if (syscall(kCachestat, fd_, &range, &counts, 0) == 0) return counts.cached * 4096;
+  if (syscall(kCachestat, fd_, &range, &counts, 0) == 0) return counts.cached * kPage;
 
   // Older kernels: mincore over a mapping, a GiB at a time.
   constexpr std::uint64_t kWindow = std::uint64_t{1} << 30;
   const std::uint64_t size = size_of_file(fd_, path_);
-  std::vector<unsigned char> pages(kWindow / 4096);
+  std::vector<unsigned char> pages(kWindow / kPage);
   std::uint64_t cached = 0;
   for (std::uint64_t at = 0; at < size; at += kWindow) {
     const std::uint64_t length = std::min(kWindow, size - at);
     void* map = mmap(nullptr, length, PROT_READ, MAP_SHARED, fd_, static_cast<off_t>(at));
     if (map == MAP_FAILED) break;
     if (mincore(map, length, pages.data()) == 0) {
-      for (std::uint64_t i = 0; i < (length + 4095) / 4096; ++i) cached += pages[i] & 1u;
+      for (std::uint64_t i = 0; i < (length + kPage - 1) / kPage; ++i) cached += pages[i] & 1u;
     }
     munmap(map, length);
   }
-  return cached * 4096;
+  return cached * kPage;
 }
 
 }  // namespace tieralloc

@@ -1,9 +1,9 @@
 // file_pool.hpp: a slow pool in a file.
 //
-// Reads bypass the kernel's page cache (O_DIRECT) where the file system lets them, and drop what
-// they brought in behind them where it does not. Writes go through the page cache and are dropped
-// behind in turn; the kernel keeps the two coherent. The file is locked while the pool lives:
-// it has one writer, or any number of readers.
+// Reads bypass the kernel's page cache (O_DIRECT) if the file system permits it; else their pages
+// are dropped afterwards. Writes use the page cache, and `drop_caches` drops their pages; the
+// kernel keeps both coherent. The file is locked while the pool lives: it has one writer, or any
+// number of readers.
 #pragma once
 
 #include <atomic>
@@ -28,10 +28,10 @@ enum class FileMode {
 };
 
 struct FilePoolOptions {
-  std::string engine = "auto";  ///< a name that make_fetch_engine knows
-  bool direct = true;           ///< bypass the page cache where the file system lets it
-  bool reserve = true;  ///< take disk blocks for a table when it is made, not when rows are written
-  unsigned queue_depth = 256;  ///< reads of one call under way at a time
+  std::string engine = "auto";  ///< a name for make_fetch_engine
+  bool direct = true;           ///< bypass the page cache if possible
+  bool reserve = true;          ///< reserve disk blocks of a table when it is created
+  unsigned queue_depth = 256;   ///< reads of one call in flight
 };
 
 class FilePool final : public SlowPool {
@@ -70,8 +70,8 @@ class FilePool final : public SlowPool {
   bool is_new() const { return is_new_; }
 
  private:
-  // Direct reads of 4 KiB suit every device whose logical block is 512 or 4096 bytes.
-  static constexpr std::size_t kBlock = 4096;
+  // Valid for direct reads of devices with logical blocks of 512 or 4096 bytes.
+  static constexpr std::size_t kBlock = kPage;
 
   FilePool(std::string path, int fd, const FilePoolOptions& options, bool read_only);
 
@@ -87,15 +87,16 @@ class FilePool final : public SlowPool {
 
   const std::string path_;
   const FilePoolOptions options_;
-  const int fd_;          ///< buffered: header and rows are written through it
+  const int fd_;          ///< buffered, for writes of header and rows
   const bool read_only_;  ///< writes are refused
   bool is_new_ = false;
-  int read_fd_ = -1;                   ///< direct where possible
-  std::atomic<std::uint64_t> end_{0};  ///< of the last table, which the file must reach
-  std::atomic<int> lost_{0};           ///< errno of a write that drop_caches saw fail, for `sync`
-  mutable std::mutex mutex_;           ///< of the directory
+  int read_fd_ = -1;                   ///< direct if possible
+  std::atomic<std::uint64_t> end_{0};  ///< of the last table: the file is at least as long
+  std::atomic<int> lost_{0};  ///< errno of a failed write that drop_caches found, for `sync`
+  mutable std::mutex mutex_;  ///< of the directory
   file_format::Directory directory_;
-  std::uint64_t directory_at_ = file_format::kSuperblockBytes;  ///< a superblock that holds it
+  std::uint64_t directory_at_ =
+      file_format::kSuperblockBytes;  ///< offset of a superblock that contains it
   std::unique_ptr<FetchEngine> engine_;
 };
 

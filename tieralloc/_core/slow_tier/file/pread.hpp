@@ -1,4 +1,4 @@
-// pread.hpp: one piece, read by one thread.
+// pread.hpp: one read by one thread.
 #pragma once
 
 #include <fcntl.h>
@@ -11,8 +11,8 @@
 
 namespace tieralloc {
 
-/// Lets the page cache forget what a buffered read brought in: it is DRAM outside the budget.
-inline void drop_behind(const FetchTarget& target, const ReadOp& op) {
+/// Drops the pages of a buffered read: the page cache is DRAM outside of the budget.
+inline void drop_pages(const FetchTarget& target, const ReadOp& op) {
   if (target.direct) return;
   posix_fadvise(target.fd, static_cast<off_t>(op.offset), op.length, POSIX_FADV_DONTNEED);
 }
@@ -29,7 +29,7 @@ inline void read_by_pread(const FetchTarget& target, ReadOp& op) {
     }
     have += static_cast<std::uint32_t>(got);
   }
-  drop_behind(target, op);
+  drop_pages(target, op);
   op.finish(0, now_ns());
 }
 

@@ -1,9 +1,9 @@
-// pread_engine.cpp: the caller reads along with the pool's threads, so a batch of one costs no
-// hand-over.
+// pread_engine.cpp: the caller reads too, so a batch of one needs no other thread.
 #include "slow_tier/file/pread_engine.hpp"
 
 #include <algorithm>
 
+#include "base/limits.hpp"
 #include "slow_tier/file/pread.hpp"
 
 namespace tieralloc {
@@ -15,8 +15,8 @@ struct PreadEngine::Batch {
 };
 
 PreadEngine::PreadEngine(const FetchTarget& target) : target_(target) {
-  // A blocked thread costs no CPU; more than 32 of them bring no device further.
-  const unsigned threads = std::clamp(target.queue_depth, 2u, 32u) - 1;
+  // The caller reads too.
+  const unsigned threads = std::clamp(target.queue_depth, 2u, kMaxReadThreads) - 1;
   try {
     for (unsigned i = 0; i < threads; ++i) threads_.emplace_back([this] { work(); });
   } catch (...) {
@@ -52,13 +52,13 @@ void PreadEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
       wake_.notify_one();
     }
   }
-  while (read_next(*batch)) listener.take_in();
+  while (read_next(*batch)) listener.on_completions();
   for (std::size_t ended; (ended = batch->ended.load(std::memory_order_acquire)) < ops.size();) {
     batch->ended.wait(ended);
   }
 }
 
-/// Reads the batch's next piece; false where all of them are taken.
+/// Reads the next operation of the batch. False if there is none.
 bool PreadEngine::read_next(Batch& batch) {
   const std::size_t i = batch.next.fetch_add(1, std::memory_order_relaxed);
   if (i >= batch.ops.size()) return false;

@@ -1,5 +1,4 @@
-// pread_engine.hpp: a pool of threads that each make one positioned read at a time. Works
-// everywhere.
+// pread_engine.hpp: a pool of threads with one positioned read each. Works on every machine.
 #pragma once
 
 #include <condition_variable>

@@ -1,4 +1,4 @@
-// uring_engine.cpp: submission and completion rings, mapped and driven by hand (io_uring(7)).
+// uring_engine.cpp: submission and completion rings by raw system calls (io_uring(7)).
 #include "slow_tier/file/uring_engine.hpp"
 
 #include <fcntl.h>
@@ -18,7 +18,7 @@
 namespace tieralloc {
 namespace {
 
-// The kernel's ABI, should the headers of the build machine be older than the kernel that runs.
+// The kernel's ABI, for build machines with older headers.
 #ifndef IORING_SETUP_COOP_TASKRUN
 #define IORING_SETUP_COOP_TASKRUN (1U << 8)
 #endif
@@ -58,7 +58,7 @@ class Descriptor {
 };
 
 int set_up(unsigned entries, io_uring_params& params) {
-  // Without COOP_TASKRUN (5.19) each completion interrupts the thread that submitted it.
+  // Without COOP_TASKRUN (Linux 5.19) each completion interrupts the submitting thread.
   for (unsigned flags : {IORING_SETUP_COOP_TASKRUN, 0u}) {
     std::memset(&params, 0, sizeof params);
     params.flags = flags;
@@ -103,8 +103,8 @@ class UringEngine::Ring {
     ++in_flight_;
   }
 
-  /// Hands what is queued to the kernel and waits for at least one completion. Returns an errno, 0
-  /// for success.
+  /// Submits the queued operations and waits for at least one completion. Returns an errno, 0 for
+  /// success.
   int submit_and_wait() {
     while (true) {
       const long taken = syscall(__NR_io_uring_enter, static_cast<int>(fd_), queued_, 1u,
@@ -118,7 +118,7 @@ class UringEngine::Ring {
     }
   }
 
-  /// Calls `take(op, result)` for each completion there is.
+  /// Calls `take(op, result)` for each completion.
   template <typename Take>
   void harvest(Take take) {
     auto* head = rings_.at<std::uint32_t>(params_.cq_off.head);
@@ -137,9 +137,9 @@ class UringEngine::Ring {
     }
   }
 
-  /// Takes back what the kernel refused to take; the operations have no result yet.
+  /// Removes operations that the kernel did not accept; they have no result yet.
   template <typename Take>
-  void withdraw(Take take) {
+  void cancel_queued(Take take) {
     auto* tail = rings_.at<std::uint32_t>(params_.sq_off.tail);
     const std::uint32_t mask = *rings_.at<std::uint32_t>(params_.sq_off.ring_mask);
     for (; queued_ > 0; --queued_, --in_flight_) {
@@ -164,8 +164,8 @@ class UringEngine::Ring {
   Descriptor fd_;
   Mapping rings_;
   Mapping entries_;
-  unsigned queued_ = 0;     ///< in the ring, not yet taken by the kernel
-  unsigned in_flight_ = 0;  ///< queued or taken, not yet harvested
+  unsigned queued_ = 0;     ///< in the ring, not submitted yet
+  unsigned in_flight_ = 0;  ///< queued or submitted, not harvested yet
 };
 
 UringEngine::UringEngine(const FetchTarget& target) : target_(target) {
@@ -194,26 +194,26 @@ void UringEngine::give_back(std::unique_ptr<Ring> ring) {
 void UringEngine::read_one_by_one(std::span<ReadOp> ops, ReadListener& listener) {
   for (ReadOp& op : ops) {
     read_by_pread(target_, op);
-    listener.take_in();
+    listener.on_completions();
   }
 }
 
 void UringEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
-  if (ops.size() <= 1) return read_one_by_one(ops, listener);  // nothing to overlap: cheaper so
+  if (ops.size() <= 1) return read_one_by_one(ops, listener);  // nothing to overlap
   std::unique_ptr<Ring> ring;
   try {
     ring = borrow();
   } catch (const SystemFailure&) {
-    // Out of descriptors, or of memory that may be locked.
+    // No descriptors left, or no memory that may be locked.
     return read_one_by_one(ops, listener);
   }
   const auto take = [&](ReadOp& op, std::int32_t result) {
     const bool whole = result == static_cast<std::int32_t>(op.length);
     if (!whole && (result >= 0 || result == -EINTR || result == -EAGAIN)) {
-      // Rare: interrupted, or at the end of a file that was cut short. pread tells which.
+      // Rare: interrupted, or the file was truncated. pread distinguishes them.
       read_by_pread(target_, op);
     } else {
-      drop_behind(target_, op);
+      drop_pages(target_, op);
       op.finish(whole ? 0 : result, now_ns());
     }
   };
@@ -223,11 +223,11 @@ void UringEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
       ring->queue(target_.fd, ops[next++]);
     }
     if (const int refused = ring->submit_and_wait(); refused != 0) {
-      ring->withdraw([&](ReadOp& op) { op.finish(-refused, now_ns()); });
+      ring->cancel_queued([&](ReadOp& op) { op.finish(-refused, now_ns()); });
       for (; next < ops.size(); ++next) ops[next].finish(-refused, now_ns());
     }
     ring->harvest(take);
-    listener.take_in();
+    listener.on_completions();
   }
   give_back(std::move(ring));
 }

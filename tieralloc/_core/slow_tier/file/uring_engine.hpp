@@ -1,5 +1,4 @@
-// uring_engine.hpp: io_uring by raw system calls: one thread keeps the device's queue full without
-// blocking on each read.
+// uring_engine.hpp: reads by io_uring: one thread fills the device's queue.
 #pragma once
 
 #include <memory>
@@ -12,7 +11,7 @@ namespace tieralloc {
 
 class UringEngine final : public FetchEngine {
  public:
-  /// Throws SystemFailure where the kernel, or a sandbox around it, refuses io_uring.
+  /// Throws SystemFailure if the kernel or a sandbox refuses io_uring.
   explicit UringEngine(const FetchTarget& target);
   ~UringEngine() override;
   void read(std::span<ReadOp> ops, ReadListener& listener) override;
@@ -28,7 +27,7 @@ class UringEngine final : public FetchEngine {
 
   const FetchTarget target_;
   std::mutex mutex_;
-  std::vector<std::unique_ptr<Ring>> idle_;  ///< a call borrows one, so rings are never shared
+  std::vector<std::unique_ptr<Ring>> idle_;  ///< each call takes one, so rings are never shared
 };
 
 }  // namespace tieralloc

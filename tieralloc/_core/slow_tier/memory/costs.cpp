@@ -1,12 +1,12 @@
-// costs.cpp: medians of gathers.
+// costs.cpp: medians of timed gathers.
 #include "slow_tier/memory/costs.hpp"
 
 #include <algorithm>
 #include <optional>
 
 #include "base/error.hpp"
-#include "base/numa/measure.hpp"
 #include "base/numa/spin.hpp"
+#include "slow_tier/memory/measure.hpp"
 
 namespace tieralloc {
 namespace {
@@ -27,12 +27,12 @@ double median(std::vector<double> values) {
   return values[kRepeats / 2];
 }
 
-/// What the pool adds to reading a row, over as many rows as a lookup reads at a time.
+/// The emulated extra latency per row, for as many rows as a lookup reads at a time.
 double extra_row_ns(const SlowPool& pool) {
-  constexpr std::size_t kAtATime = 256;
+  constexpr std::size_t kLookupRows = 256;
   const std::uint64_t began = thread_ns();
-  pool.pass_lines(kAtATime * kLines);
-  return static_cast<double>(thread_ns() - began) / kAtATime;
+  pool.emulate_latency(kLookupRows * kLines);
+  return static_cast<double>(thread_ns() - began) / kLookupRows;
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// memory_pool.cpp: regions placed, and a latency that is passed.
+// memory_pool.cpp: placement of tables, and emulation of latency.
 #include "slow_tier/memory/memory_pool.hpp"
 
 #include <cstring>
@@ -29,7 +29,7 @@ MemoryPool::MemoryPool(const MemoryPoolOptions& options) : options_(options) {
   if (options_.request.node >= 0) (void)usable_node(options_.request.node);
   placement_.node = options_.request.node;
   placement_.prefer = options_.request.prefer;
-  if (options_.extra_ns > 0) (void)spin_steps_per_ns();  // calibrated before anybody is timed
+  if (options_.extra_ns > 0) (void)spin_steps_per_ns();  // calibrates before the first measurement
 }
 
 std::vector<TableLayout> MemoryPool::tables() const {
@@ -66,19 +66,19 @@ TableLayout MemoryPool::add_table(TableLayout layout) {
 
 void MemoryPool::read(std::span<ReadOp> ops, ReadListener& listener) {
   for (ReadOp& op : ops) {
-    pass_lines(op.length / kCacheLine);
+    emulate_latency(op.length / kCacheLine);
     std::memcpy(op.buffer, address_of(op.offset), op.length);
     op.finish(0, now_ns());
   }
-  listener.take_in();
+  listener.on_completions();
 }
 
 void MemoryPool::write(std::uint64_t offset, std::span<const std::byte> bytes) {
-  // No latency is passed: a processor goes on while its stores are under way.
+  // Without extra latency: a processor does not wait for its stores.
   std::memcpy(address_of(offset), bytes.data(), bytes.size());
 }
 
-void MemoryPool::pass_lines(std::size_t lines) const {
+void MemoryPool::emulate_latency(std::size_t lines) const {
   if (options_.extra_ns <= 0) return;
   const std::size_t waits = (lines + options_.overlap - 1) / options_.overlap;
   spin(static_cast<double>(waits) * options_.extra_ns);

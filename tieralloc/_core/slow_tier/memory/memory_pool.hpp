@@ -1,12 +1,10 @@
-// memory_pool.hpp: a slow pool in memory: of a NUMA node, or of this one with an extra latency.
+// memory_pool.hpp: a slow pool in memory: of a NUMA node, or of any node with an emulated latency.
 //
-// Rows are read in place, by loads: a row's offset in the pool is its address. Tables lie on huge
-// pages where they can be had, each in a region of its own that stays where it is for as long as
-// the pool lives. Nothing of it outlives the pool.
+// Rows are read in place: the offset of a row is its address, which does not change. Each table has
+// a region of its own, on huge pages if possible. The tables end with the pool.
 //
-// The extra latency is that of studies on machines that have no second node: whoever reads lines of
-// the pool spins for so long a cache line. It is the same for every line, though a CPU's caches
-// would hold some lines of real memory.
+// The emulated latency is for studies on machines without a second node: a reader spins for each
+// cache line. Unlike real memory, each line costs the same, because no CPU cache is modelled.
 #pragma once
 
 #include <deque>
@@ -19,19 +17,18 @@
 namespace tieralloc {
 
 struct MemoryPoolOptions {
-  NodeRequest request;   ///< node -1: wherever the kernel likes
-  double extra_ns = 0;   ///< a cache line; above 0: emulated
-  unsigned overlap = 1;  ///< cache lines of a request whose extra latencies pass at the same time
+  NodeRequest request;   ///< node -1: any
+  double extra_ns = 0;   ///< per cache line; above 0: emulated
+  unsigned overlap = 1;  ///< cache lines of a request whose extra latencies overlap
 };
 
 class MemoryPool final : public SlowPool {
  public:
-  /// Throws std::invalid_argument for a node that cannot be used.
+  /// Throws std::invalid_argument for an unusable node.
   explicit MemoryPool(const MemoryPoolOptions& options);
 
   std::vector<TableLayout> tables() const override;
-  /// Throws MemoryShortage where there is too little memory, SystemFailure where binding is
-  /// refused.
+  /// Throws MemoryShortage if memory is short, SystemFailure if the kernel refuses to bind it.
   TableLayout add_table(TableLayout layout) override;
   void read(std::span<ReadOp> ops, ReadListener& listener) override;
   void write(std::uint64_t offset, std::span<const std::byte> bytes) override;
@@ -44,7 +41,7 @@ class MemoryPool final : public SlowPool {
   std::uint64_t cached_bytes() const override { return 0; }
 
   bool in_place() const override { return true; }
-  void pass_lines(std::size_t lines) const override;
+  void emulate_latency(std::size_t lines) const override;
   MemoryTraits memory() const override;
   Region sample(std::size_t bytes) const override;
 
@@ -52,7 +49,7 @@ class MemoryPool final : public SlowPool {
   const MemoryPoolOptions options_;
   mutable std::mutex mutex_;
   std::vector<TableLayout> tables_;
-  std::deque<Region> regions_;  ///< one a table
+  std::deque<Region> regions_;  ///< one per table
   Placement placement_;
 };
 

@@ -1,0 +1,268 @@
+// lookup.cpp: embedding_bag against an oracle, one thread at a time.
+#include <algorithm>
+#include <cstring>
+#include <numeric>
+#include <random>
+
+#include "check.hpp"
+#include "kernels/kernels.hpp"
+#include "sim/simulator.hpp"
+#include "store/store.hpp"
+#include "store/store_bench.hpp"
+
+namespace {
+
+using namespace tieralloc;
+
+/// Tables of all types with random bytes of theirs, and what a call must return of them.
+class Oracle {
+ public:
+  Oracle(StoreBench& bench, std::mt19937_64& random) : random_(random) {
+    const std::uint32_t dims[] = {1, 7, 16, 33, 64};
+    for (DType dtype : {DType::float32, DType::float16, DType::bfloat16, DType::float32}) {
+      const std::uint64_t rows = 20 + random() % 200;
+      const std::uint32_t dim = dims[random() % 5];
+      const Table& table =
+          bench.store().create_table("t" + std::to_string(tables_.size()), rows, dim, dtype);
+      std::vector<std::byte> bytes(rows * dim * size_of(dtype));
+      for (std::size_t i = 0; i < rows * dim; ++i) put(bytes.data(), i, dtype);
+      bench.store().load(table, 0, rows, bytes.data());
+      tables_.push_back(&table);
+      bytes_.push_back(std::move(bytes));
+    }
+  }
+
+  /// A call of some tables, checked bit by bit.
+  void call(Store& store) {
+    std::vector<TableSegment> parts;
+    std::vector<std::size_t> which;
+    for (std::size_t i = 0; i < tables_.size(); ++i) {
+      if (random_() % 2 == 0) continue;
+      const auto padding = random_() % 3 == 0 ? static_cast<std::int64_t>(random_() % 5) : -1;
+      parts.push_back({tables_[i], padding});
+      which.push_back(i);
+    }
+    if (parts.empty()) return;
+    const std::size_t bags = random_() % 40;
+    Rows indices;
+    Rows offsets{0};
+    std::vector<float> weights;
+    for (std::size_t part = 0; part < parts.size(); ++part) {
+      for (std::size_t bag = 0; bag < bags; ++bag) {
+        const std::size_t length = random_() % 30 == 0 ? 1500 : random_() % 6;
+        for (std::size_t i = 0; i < length; ++i) {
+          indices.push_back(static_cast<std::int64_t>(random_() % parts[part].table->layout.rows));
+          weights.push_back(static_cast<float>(random_() % 8) - 3.5f);
+        }
+        offsets.push_back(static_cast<std::int64_t>(indices.size()));
+      }
+    }
+    if (random_() % 2 == 0 && bags > 0) offsets.pop_back();
+    const std::vector<std::int32_t> narrow(indices.begin(), indices.end());
+    std::size_t columns = 0;
+    for (const TableSegment& part : parts) columns += part.table->layout.dim;
+    std::vector<float> out(bags * columns, -1.0f);
+    BagCall call;
+    call.segments = parts;
+    call.bags = bags;
+    call.indices =
+        random_() % 2 == 0 ? Integers{narrow.data(), narrow.size(), false} : integers(indices);
+    call.offsets = integers(offsets);
+    call.mode = std::array{Mode::sum, Mode::mean, Mode::max}[random_() % 3];
+    if (call.mode == Mode::sum && random_() % 2 == 0) call.weights = weights.data();
+    call.out = reinterpret_cast<std::byte*>(out.data());
+    call.out_stride = columns * sizeof(float);
+    CHECK_EQ(store.embedding_bag(call), 0);
+    const std::vector<float> wanted = expected(call, which, columns);
+    CHECK(std::ranges::equal(std::as_bytes(std::span(out)), std::as_bytes(std::span(wanted))));
+  }
+
+ private:
+  void put(std::byte* bytes, std::size_t i, DType dtype) {
+    const float value = std::normal_distribution<float>(0, 1)(random_);
+    const Half half = from_float<Half>(value);
+    const BFloat16 bfloat16 = from_float<BFloat16>(value);
+    const void* from = dtype == DType::float32   ? static_cast<const void*>(&value)
+                       : dtype == DType::float16 ? static_cast<const void*>(&half)
+                                                 : static_cast<const void*>(&bfloat16);
+    std::memcpy(bytes + i * size_of(dtype), from, size_of(dtype));
+  }
+
+  /// Bag by bag from the bytes loaded, by the kernel that kernels.cpp checks.
+  std::vector<float> expected(const BagCall& call, const std::vector<std::size_t>& which,
+                              std::size_t columns) const {
+    std::vector<float> out(call.bags * columns);
+    std::size_t column = 0;
+    for (std::size_t part = 0; part < call.segments.size(); ++part) {
+      const TableLayout& layout = call.segments[part].table->layout;
+      const std::size_t row_bytes = layout.dim * size_of(layout.dtype);
+      for (std::size_t bag = 0; bag < call.bags; ++bag) {
+        std::vector<const std::byte*> rows;
+        std::vector<float> weights;
+        const std::size_t at = part * call.bags + bag;
+        for (std::size_t i = call.bag_begin(at); i < call.bag_end(at); ++i) {
+          if (call.indices[i] == call.segments[part].padding) continue;
+          rows.push_back(bytes_[which[part]].data() +
+                         static_cast<std::size_t>(call.indices[i]) * row_bytes);
+          if (call.weights) weights.push_back(static_cast<const float*>(call.weights)[i]);
+        }
+        const auto length = static_cast<std::uint32_t>(rows.size());
+        const PoolJob job{rows.data(),
+                          &length,
+                          1,
+                          call.weights ? weights.data() : nullptr,
+                          layout.dim,
+                          reinterpret_cast<std::byte*>(&out[bag * columns + column]),
+                          0};
+        choose_pool(layout.dtype, DType::float32, call.mode, call.weights != nullptr)(job);
+      }
+      column += layout.dim;
+    }
+    return out;
+  }
+
+  std::mt19937_64& random_;
+  std::vector<const Table*> tables_;
+  std::vector<std::vector<std::byte>> bytes_;
+};
+
+TEST(lookup_is_bit_identical_to_the_oracle) {
+  std::mt19937_64 random(4);
+  for (std::uint64_t capacity : {4u, 50u, 400u, 1000u}) {
+    StoreBench bench(of_rows(capacity, "s3fifo"));
+    Oracle oracle(bench, random);
+    for (std::size_t i = 0; i < 40; ++i) oracle.call(bench.store());
+  }
+}
+
+TEST(lookup_without_offsets_pools_each_index) {
+  StoreBench bench(of_rows(4));
+  const Table& table = bench.add_table("t", 10, 3);
+  const Rows rows{5, 1, 5, 9};
+  for (Mode mode : {Mode::copy, Mode::sum, Mode::mean, Mode::max}) {
+    const TableSegment part{&table};
+    std::vector<double> out(12);
+    BagCall call = StoreBench::call_of(&part, 1, rows);
+    call.bags = 4;
+    call.mode = mode;
+    call.out = reinterpret_cast<std::byte*>(out.data());
+    call.out_stride = 3 * sizeof(double);
+    call.out_dtype = DType::float64;
+    bench.store().embedding_bag(call);
+    for (std::size_t i = 0; i < 4; ++i) CHECK_EQ(seen_in(&out[3 * i], 3).row, rows[i]);
+  }
+}
+
+TEST(lookup_without_offsets_makes_padding_an_empty_bag) {
+  StoreBench bench(of_rows(4));
+  const Table& table = bench.add_table("t", 10, 3);
+  const Rows rows{5, 1, 5, 9, 5};
+  for (int resident = 0; resident < 2; ++resident) {
+    const TableSegment part{&table, 5};
+    std::vector<double> out(15, -1.0);
+    BagCall call = StoreBench::call_of(&part, 1, rows);
+    call.bags = 5;
+    call.out = reinterpret_cast<std::byte*>(out.data());
+    call.out_stride = 3 * sizeof(double);
+    call.out_dtype = DType::float64;
+    bench.store().embedding_bag(call);
+    for (std::size_t i = 0; i < 5; ++i) {
+      if (rows[i] == 5) {
+        CHECK(out[3 * i] == 0 && out[3 * i + 2] == 0);
+      } else {
+        CHECK_EQ(seen_in(&out[3 * i], 3).row, rows[i]);
+      }
+    }
+  }
+}
+
+TEST(index_out_of_range_is_row_zero_or_an_error) {
+  StoreBench bench(of_rows(4));
+  const Table& table = bench.add_table("t", 10, 1);
+  const Rows rows{3, 10, -1};
+  const TableSegment part{&table};
+  std::vector<double> out(3, -7.0);
+  BagCall call = StoreBench::call_of(&part, 1, rows);
+  call.bags = 3;
+  call.mode = Mode::copy;
+  call.out = reinterpret_cast<std::byte*>(out.data());
+  call.out_stride = sizeof(double);
+  call.out_dtype = DType::float64;
+  CHECK_THROWS(std::out_of_range, bench.store().embedding_bag(call), "index 10 (at position 1)");
+  CHECK(out == std::vector<double>(3, -7.0));
+  CHECK_EQ(bench.store().stats().lookups, 0);
+  call.bounds = BoundsCheck::warning;
+  CHECK_EQ(bench.store().embedding_bag(call), 2);
+  CHECK(out == (std::vector<double>{element(3, 0, 0), element(0, 0, 0), element(0, 0, 0)}));
+  CHECK_EQ(bench.store().stats().out_of_range, 2);
+  CHECK_THROWS(std::out_of_range, bench.update(table, {0, 10}, 1), "index 10");
+  CHECK_EQ(bench.lookup(table, {0})[0], 0);
+  CHECK_THROWS(std::out_of_range, bench.store().pin(table, integers(rows)), "index 10");
+  CHECK_THROWS(std::out_of_range, bench.prefetch(table, rows), "index 10");
+}
+
+TEST(lookup_counts_as_the_simulator) {
+  constexpr std::uint64_t kRows = 400;
+  std::mt19937_64 random(6);
+  std::vector<RowId> trace;
+  for (int i = 0; i < 1500; ++i) {
+    const RowId row = random() % kRows;
+    trace.push_back(random() % 2 == 0 ? row : row % 40);
+  }
+  for (const std::string& policy : eviction_policy_names()) {
+    for (std::uint32_t capacity : {1u, 30u, 400u}) {
+      StoreBench bench(of_rows(capacity, policy));
+      const Table& table = bench.add_table("t", kRows, 4);
+      for (RowId row : trace) bench.lookup(table, {static_cast<std::int64_t>(row)});
+      // The store's policy knows more slots, which changes nothing, and sees the same rows.
+      const EvictionConfig config{.capacity = capacity, .slots = capacity};
+      Simulator simulator(make_eviction_policy(policy, config), config, kRows);
+      simulator.run(trace);
+      const StoreStats stats = bench.store().stats();
+      CHECK_EQ(stats.lookups, simulator.counts().lookups);
+      CHECK_EQ(stats.hits, simulator.counts().hits);
+      CHECK_EQ(stats.on_demand_fetches, simulator.counts().on_demand_fetches);
+      CHECK_EQ(stats.tiers.evictions, simulator.counts().evictions);
+    }
+  }
+}
+
+TEST(repeated_miss_of_a_call_is_fetched_once) {
+  StoreBench bench(of_rows(4));
+  const Table& table = bench.add_table("t", 100, 4);
+  bench.pool().read_ops = 0;
+  bench.lookup(table, {7, 7, 7, 8, 7});
+  const StoreStats stats = bench.store().stats();
+  CHECK_EQ(stats.on_demand_fetches, 2);
+  CHECK_EQ(stats.hits, 3);
+  CHECK_EQ(bench.pool().read_ops.load(), 1);
+  CHECK_EQ(stats.call_on_demand.count(), 1);
+  CHECK_EQ(stats.row_on_demand.count(), 2);
+  bench.lookup(table, {7, 8});
+  CHECK_EQ(bench.store().stats().call_hit.count(), 1);
+  CHECK_EQ(bench.store().stats().row_hit.count(), 2);
+  CHECK_EQ(bench.pool().read_ops.load(), 1);
+}
+
+TEST(lookup_may_miss_more_rows_than_a_batch) {
+  StoreBench bench(of_rows(100));
+  const Table& table = bench.add_table("t", 20000, 2);
+  CHECK(bench.lookup(table, rows_from(0, 20000)) == std::vector<std::uint64_t>(20000, 0));
+  CHECK_EQ(bench.store().stats().on_demand_fetches, 20000);
+  // In one bag, too.
+  const Rows rows = rows_from(0, 10000);
+  const Rows offsets{0};
+  const TableSegment part{&table};
+  double out[2];
+  BagCall call = StoreBench::call_of(&part, 1, rows);
+  call.bags = 1;
+  call.offsets = integers(offsets);
+  call.out = reinterpret_cast<std::byte*>(out);
+  call.out_dtype = DType::float64;
+  bench.store().embedding_bag(call);
+  double sum = 0;
+  for (std::int64_t row : rows) sum += element(row, 0, 0);
+  CHECK_EQ(out[0], sum);
+}
+
+}  // namespace

@@ -1,0 +1,22 @@
+from libc.stdint cimport uint32_t, uint64_t
+from libcpp.vector cimport vector
+
+from tieralloc._bindings.core.base cimport DType
+from tieralloc._bindings.core.kernels cimport Mode
+from tieralloc._bindings.core.slow_tier cimport FileMode, PromotionRule
+from tieralloc._bindings.core.store cimport BoundsCheck
+
+
+cdef DType dtype_of(object name) except *
+cdef object dtype_name(DType dtype)
+cdef Mode mode_of(object name) except *
+cdef BoundsCheck bounds_of(object name) except *
+cdef FileMode file_mode_of(object name) except *
+cdef PromotionRule promotion_of(object name) except *
+cdef object promotion_name(PromotionRule rule)
+
+cdef vector[uint32_t] word_vector(object values) except *
+cdef vector[uint64_t] row_vector(object values) except *
+cdef vector[float] float_vector(object values) except *
+cdef object row_array(const vector[uint64_t]& rows)
+cdef object word_array(const vector[uint32_t]& words)

@@ -1,0 +1,1 @@
+"""Types of `arguments`: it has C functions only."""

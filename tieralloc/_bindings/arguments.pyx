@@ -1,0 +1,112 @@
+# distutils: language = c++
+"""Names as enumerators of the core, sequences as vectors, vectors as arrays."""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
+from libcpp.vector cimport vector
+
+import numpy as np
+
+from tieralloc._bindings.core.base cimport DType
+from tieralloc._bindings.core.kernels cimport Mode
+from tieralloc._bindings.core.slow_tier cimport FileMode, PromotionRule
+from tieralloc._bindings.core.store cimport BoundsCheck
+
+
+cdef dict _DTYPES = {
+    "float32": <int>DType.float32,
+    "float16": <int>DType.float16,
+    "bfloat16": <int>DType.bfloat16,
+    "float64": <int>DType.float64,
+}
+cdef dict _DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
+cdef dict _MODES = {"sum": <int>Mode.sum, "mean": <int>Mode.mean, "max": <int>Mode.max}
+cdef dict _BOUNDS = {"fatal": <int>BoundsCheck.fatal, "warning": <int>BoundsCheck.warning}
+cdef dict _PROMOTIONS = {
+    "auto": <int>PromotionRule.automatic,
+    "always": <int>PromotionRule.always,
+    "never": <int>PromotionRule.never,
+}
+cdef dict _FILE_MODES = {
+    "r": <int>FileMode.read,
+    "r+": <int>FileMode.update,
+    "a": <int>FileMode.append,
+    "w": <int>FileMode.write,
+}
+cdef dict _PROMOTION_NAMES = {code: name for name, code in _PROMOTIONS.items()}
+
+
+cdef int _choice(dict choices, object name, str what) except -1:
+    try:
+        return choices[name]
+    except (KeyError, TypeError):
+        known = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"{what} is {name!r}, expected one of {known}") from None
+
+
+cdef DType dtype_of(object name) except *:
+    return <DType>_choice(_DTYPES, name, "dtype")
+
+
+cdef object dtype_name(DType dtype):
+    return _DTYPE_NAMES[<int>dtype]
+
+
+cdef Mode mode_of(object name) except *:
+    return <Mode>_choice(_MODES, name, "mode")
+
+
+cdef BoundsCheck bounds_of(object name) except *:
+    return <BoundsCheck>_choice(_BOUNDS, name, "bounds_check_mode")
+
+
+cdef FileMode file_mode_of(object name) except *:
+    return <FileMode>_choice(_FILE_MODES, name, "mode")
+
+
+cdef PromotionRule promotion_of(object name) except *:
+    return <PromotionRule>_choice(_PROMOTIONS, name, "promotion")
+
+
+cdef object promotion_name(PromotionRule rule):
+    return _PROMOTION_NAMES[<int>rule]
+
+
+cdef vector[uint32_t] word_vector(object values) except *:
+    cdef const uint32_t[::1] words = np.ascontiguousarray(values, dtype=np.uint32)
+    cdef vector[uint32_t] copied
+    if words.shape[0] > 0:
+        copied.assign(&words[0], &words[0] + words.shape[0])
+    return copied
+
+
+cdef vector[uint64_t] row_vector(object values) except *:
+    cdef const uint64_t[::1] rows = np.ascontiguousarray(values, dtype=np.uint64)
+    cdef vector[uint64_t] copied
+    if rows.shape[0] > 0:
+        copied.assign(&rows[0], &rows[0] + rows.shape[0])
+    return copied
+
+
+cdef vector[float] float_vector(object values) except *:
+    cdef const float[::1] floats = np.ascontiguousarray(values, dtype=np.float32).reshape(-1)
+    cdef vector[float] copied
+    if floats.shape[0] > 0:
+        copied.assign(&floats[0], &floats[0] + floats.shape[0])
+    return copied
+
+
+cdef object row_array(const vector[uint64_t]& rows):
+    array = np.empty(rows.size(), dtype=np.uint64)
+    cdef uint64_t[::1] view = array
+    if rows.size() > 0:
+        memcpy(&view[0], rows.data(), rows.size() * sizeof(uint64_t))
+    return array
+
+
+cdef object word_array(const vector[uint32_t]& words):
+    array = np.empty(words.size(), dtype=np.uint32)
+    cdef uint32_t[::1] view = array
+    if words.size() > 0:
+        memcpy(&view[0], words.data(), words.size() * sizeof(uint32_t))
+    return array

@@ -1,0 +1,168 @@
+# distutils: language = c++
+"""Arrays of a call, whose memory the core reads or writes while the call lasts."""
+
+from cpython.buffer cimport (
+    PyBUF_FORMAT,
+    PyBUF_STRIDES,
+    PyBUF_WRITABLE,
+    Py_buffer,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from libc.stddef cimport size_t
+
+import numpy as np
+
+from tieralloc._bindings.arguments cimport dtype_name
+from tieralloc._bindings.core.base cimport DType
+from tieralloc._bindings.core.slow_tier cimport TableLayout
+from tieralloc._bindings.core.store cimport Integers, c_Table
+
+
+cdef class Buffer:
+    """Memory of a Python object, borrowed until this object is deallocated."""
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+    cdef int borrow(self, object source, bint writable) except -1:
+        cdef int flags = PyBUF_FORMAT | PyBUF_STRIDES
+        PyObject_GetBuffer(source, &self.view, flags | PyBUF_WRITABLE if writable else flags)
+        self.held = True
+        return 0
+
+
+cdef class IntegerBuffer(Buffer):
+    """A one-dimensional array of int32 or int64, copied only if it is not dense and aligned."""
+
+    cdef int take(self, object source, str what) except -1:
+        if not isinstance(source, np.ndarray):
+            source = np.asarray(source)
+            if source.size == 0 and source.dtype.kind == "f":
+                source = source.astype(np.int64)  # NumPy's type of an empty list is float64
+        if source.dtype.kind != "i" or source.dtype.itemsize < 4:
+            raise TypeError(f"{what} are {source.dtype}, expected int32 or int64")
+        if source.ndim != 1:
+            raise ValueError(f"{what} have shape {source.shape}, expected one dimension")
+        flags = source.flags
+        if not (flags.c_contiguous and flags.aligned and source.dtype.isnative):
+            source = np.require(source, source.dtype.newbyteorder("="), ("C", "A"))
+        self.borrow(source, False)
+        self.integers.data = self.view.buf
+        self.integers.size = <size_t>self.view.shape[0]
+        self.integers.wide = self.view.itemsize == 8
+        return 0
+
+
+cdef _numpy_dtype(DType dtype):
+    """The NumPy type of rows; uint16 for bfloat16, which NumPy lacks."""
+    name = dtype_name(dtype)
+    return np.dtype(np.uint16 if name == "bfloat16" else name)
+
+
+cdef bint _holds(object dtype, DType wanted):
+    name = dtype_name(wanted)
+    return dtype == _numpy_dtype(wanted) or (name == "bfloat16" and dtype.name == name)
+
+
+cdef Buffer rows_buffer(object values, const c_Table* table, Py_ssize_t expected):
+    """Borrow contiguous rows of the table's type, `expected` of them; -1: any number."""
+    array = np.asarray(values)
+    cdef const TableLayout* layout = &table.layout
+    name = layout.name.decode()
+    if not _holds(array.dtype, layout.dtype):
+        raise TypeError(f"values are {_dtype_text(array.dtype)}, "
+                        f"expected {dtype_name(layout.dtype)} "
+                        f"as table {name!r} has it")
+    if array.ndim != 2 or array.shape[1] != layout.dim or (
+            expected >= 0 and array.shape[0] != expected):
+        rows = "n" if expected < 0 else expected
+        raise ValueError(f"values have shape {array.shape}, expected ({rows}, {layout.dim}) "
+                         f"for table {name!r}")
+    lent = Buffer()
+    # As bytes: NumPy exports buffers of its own types only.
+    lent.borrow(np.ascontiguousarray(array).view(np.uint8), False)
+    return lent
+
+
+cdef class OutputBuffer:
+    """The results of a call: the caller's array, or a new one."""
+
+    cdef int take(self, object out, Py_ssize_t lines, Py_ssize_t columns, DType dtype,
+                  bint may_widen) except -1:
+        self.dtype = dtype
+        if out is None:
+            self.array = np.empty((lines, columns), dtype=_numpy_dtype(dtype))
+            target = self.array
+        else:
+            self.array = out
+            target = self.as_lines(out, lines, columns, may_widen)
+        self.stride = <size_t>target.strides[0] if lines > 1 else 0
+        self.lent = Buffer()
+        # NumPy exports buffers of its own types only.
+        self.lent.borrow(target.view(_numpy_dtype(self.dtype)), True)
+        return 0
+
+    cdef object as_lines(self, object out, Py_ssize_t lines, Py_ssize_t columns, bint may_widen):
+        array = _array_over(out)
+        if not array.flags.writeable:
+            raise ValueError("out is read-only, expected a writable buffer")
+        own = _numpy_dtype(self.dtype)
+        flat = array.ndim == 1 and array.flags.c_contiguous
+        if flat and array.dtype == np.uint8:
+            if array.size != lines * columns * own.itemsize:
+                raise ValueError(f"out has {array.size} bytes, expected {lines} x {columns} of "
+                                 f"{own.itemsize}")
+            array = array.view(own)
+        if may_widen and array.dtype == np.float32:
+            self.dtype = DType.float32
+        elif not _holds(array.dtype, self.dtype):
+            raise TypeError(f"out is of {_dtype_text(array.dtype)}, expected "
+                            f"{dtype_name(self.dtype)}{' or float32' if may_widen else ''}")
+        if flat and array.size == lines * columns:
+            array = array.reshape(lines, columns)
+        if array.shape != (lines, columns):
+            raise ValueError(f"out has shape {array.shape}, expected {(lines, columns)}")
+        if not array.flags.aligned:
+            raise ValueError(f"out begins between two multiples of {array.itemsize} bytes, "
+                             "expected aligned elements")
+        # Strides of an array without elements are arbitrary.
+        if array.size > 0 and (
+                columns > 1 and array.strides[1] != array.itemsize
+                or lines > 1 and array.strides[0] < columns * array.itemsize):
+            raise ValueError(f"out has strides {array.strides}, expected dense rows of "
+                             f"{array.itemsize} bytes an element, one behind the other")
+        return array
+
+
+cdef object _array_over(object out):
+    if isinstance(out, np.ndarray):
+        return out
+    try:
+        return np.asarray(memoryview(out))
+    except TypeError:
+        raise TypeError(f"out is of type {type(out).__name__}, expected an array or another "
+                        "writable buffer") from None
+
+
+cdef object _dtype_text(object dtype):
+    return dtype.name if dtype.isnative else f"{dtype.name} in foreign byte order"
+
+
+cdef Buffer weights_buffer(weights, size_t expected, DType dtype, str mode):
+    if weights is None:
+        return None
+    if mode != "sum":
+        raise ValueError(f"per_sample_weights go with mode 'sum' only, got mode {mode!r}")
+    wanted = np.dtype(np.float64 if dtype == DType.float64 else np.float32)
+    # Numbers of a list have no type.
+    array = np.asarray(weights, dtype=wanted if isinstance(weights, (list, tuple)) else None)
+    if array.dtype != wanted:
+        raise TypeError(f"per_sample_weights are {_dtype_text(array.dtype)}, expected {wanted}")
+    if array.shape != (expected,):
+        raise ValueError(f"per_sample_weights have shape {array.shape}, expected ({expected},): "
+                         "one an index")
+    lent = Buffer()
+    lent.borrow(np.require(array, requirements=("C", "A")), False)
+    return lent

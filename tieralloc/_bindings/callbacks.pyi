@@ -1,0 +1,1 @@
+"""Types of `callbacks`: it has C functions only."""

@@ -1,0 +1,1 @@
+# Declarations of the C++ core, a file per room; each header states its contract.

@@ -1,0 +1,184 @@
+# store/: the store, its calls and its statistics.
+
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libcpp cimport bool as c_bool
+from libcpp.memory cimport unique_ptr
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+
+from tieralloc._bindings.core.base cimport DType, HistogramSum, NodeRequest, Placement, byte
+from tieralloc._bindings.core.kernels cimport Mode
+from tieralloc._bindings.core.policy cimport LearnedStats, MakePolicy
+from tieralloc._bindings.core.slow_tier cimport (
+    PromotionRule,
+    PromotionStats,
+    MemoryTraits,
+    SlowPool,
+    TableLayout,
+)
+from tieralloc._bindings.errors cimport raise_core_error
+
+
+cdef extern from "store/bag_call.hpp" namespace "tieralloc" nogil:
+    cdef cppclass SegmentSpan "std::span<const tieralloc::TableSegment>":
+        SegmentSpan()
+        SegmentSpan(const c_TableSegment* first, size_t count)
+
+    cdef cppclass Integers:
+        const void* data
+        size_t size
+        c_bool wide
+
+    cdef cppclass c_TableSegment "tieralloc::TableSegment":
+        const c_Table* table
+        int64_t padding
+
+    cdef enum class BoundsCheck "tieralloc::BoundsCheck":
+        fatal
+        warning
+
+    cdef cppclass BagCall:
+        SegmentSpan segments
+        size_t bags
+        Integers indices
+        Integers offsets
+        const void* weights
+        Mode mode
+        BoundsCheck bounds
+        byte* out
+        size_t out_stride
+        DType out_dtype
+
+
+cdef extern from "store/access_samples.hpp" namespace "tieralloc" nogil:
+    cdef cppclass AccessSamples:
+        vector[uint64_t] rows
+        vector[uint32_t] lengths
+
+
+cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
+    cdef cppclass PlannedPolicy:
+        MakePolicy make
+        string simple
+        c_bool pauses
+        c_bool in_background
+
+    cdef cppclass PolicyStats:
+        c_bool planned
+        string state
+        string reason
+        uint64_t steps
+        uint64_t observed
+        double cpu_seconds
+        double mean_lag
+        uint64_t max_lag
+        uint64_t pauses
+        double saved_seconds
+        double spent_seconds
+        vector[LearnedStats] tiers
+
+    cdef cppclass FastBudget:
+        uint64_t bytes
+        uint64_t rows
+        c_bool none
+        c_bool in_place
+
+    cdef cppclass StoreOptions:
+        FastBudget budget
+        string policy
+        uint64_t seed
+        unsigned prefetch_threads
+        size_t prefetch_queue
+        NodeRequest fast_node
+        vector[int] cpus
+        PromotionRule promotion
+
+    cdef cppclass c_Table "tieralloc::Table":
+        TableLayout layout
+
+    cdef cppclass TierBytes:
+        size_t vectors
+        size_t index
+        size_t metadata
+
+    cdef cppclass TierCounts:
+        uint64_t evictions
+        uint64_t bypassed
+        uint64_t prefetches_issued
+        uint64_t prefetches_useless
+        uint64_t write_backs
+        uint64_t write_back_errors
+
+    cdef cppclass SlowTierStats:
+        string kind
+        string path
+        string engine
+        uint64_t bytes
+        uint64_t page_cache_bytes
+        c_bool in_place
+        MemoryTraits memory
+        PromotionStats admission
+
+    cdef cppclass StoreStats:
+        uint64_t calls
+        uint64_t lookups
+        uint64_t hits
+        uint64_t on_demand_fetches
+        uint64_t shared_fetches
+        uint64_t out_of_range
+        uint64_t waited_ns
+        uint64_t prefetches_useful
+        uint64_t prefetches_late
+        uint64_t prefetches_dropped
+        uint64_t updates
+        TierCounts tiers
+        uint64_t fast_rows
+        uint64_t resident_rows
+        uint64_t pinned_rows
+        uint64_t dirty_rows
+        TierBytes dram
+        uint64_t staging_bytes
+        uint64_t access_ring_bytes
+        uint64_t policy_bytes
+        uint64_t accesses_dropped
+        uint64_t huge_page_bytes
+        SlowTierStats slow
+        Placement fast_placement
+        vector[int] cpus
+        string index_kind
+        string write_back_error
+        HistogramSum call_hit
+        HistogramSum call_on_demand
+        HistogramSum row_hit
+        HistogramSum row_on_demand
+
+    cdef cppclass c_Store "tieralloc::Store":
+        c_Store(unique_ptr[SlowPool] pool, StoreOptions options) except +raise_core_error
+        const c_Table& create_table(string name, uint64_t rows, uint32_t dim,
+                                    DType dtype) except +raise_core_error
+        vector[const c_Table*] tables() except +raise_core_error
+        void load(const c_Table& table, uint64_t first, uint64_t n,
+                  const byte* values) except +raise_core_error
+        uint64_t embedding_bag(const BagCall& call) except +raise_core_error
+        void update(const c_Table& table, Integers indices,
+                    const byte* values) except +raise_core_error
+        uint64_t prefetch(const BagCall& call) except +raise_core_error
+        void pin(const c_Table& table, Integers indices) except +raise_core_error
+        void unpin(const c_Table& table, Integers indices) except +raise_core_error
+        void flush() except +raise_core_error
+        void close() except +raise_core_error
+        c_bool closed()
+        c_bool belongs_here()
+        StoreStats stats() except +raise_core_error
+        void reset_stats() except +raise_core_error
+        void record_accesses(size_t capacity) except +raise_core_error
+        AccessSamples drain_accesses() except +raise_core_error
+        vector[uint64_t] capacities() except +raise_core_error
+        void use_policy(const PlannedPolicy& policy) except +raise_core_error
+        size_t step_policy() except +raise_core_error
+        PolicyStats policy_stats() except +raise_core_error
+        void use_policy(string name) except +raise_core_error
+        void settle() except +raise_core_error
+        @staticmethod
+        void check(StoreOptions options) except +raise_core_error

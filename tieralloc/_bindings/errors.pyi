@@ -1,0 +1,1 @@
+"""Types of `errors`: it has C functions only."""

@@ -1,0 +1,12 @@
+"""Types of `labels`."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+def belady(
+    accesses: NDArray[np.uint64], rows: int, capacity: int, *, count_from: int = 0
+) -> dict[str, int]: ...
+def opt_labels(
+    accesses: NDArray[np.uint64], rows: int, capacity: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]: ...
+def next_uses(accesses: NDArray[np.uint64], rows: int) -> NDArray[np.uint32]: ...

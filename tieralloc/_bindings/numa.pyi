@@ -1,0 +1,13 @@
+"""Types of `numa`."""
+
+from collections.abc import Sequence
+from typing import Any
+
+def numa_nodes() -> list[dict[str, Any]]: ...
+def usable_node(node: int) -> dict[str, Any]: ...
+def sample_memory(
+    node: int, cpus: Sequence[int], memory_bytes: int, repeats: int, row_bytes: Sequence[int]
+) -> dict[str, Any]: ...
+def sample_emulation(
+    extra_ns: float, memory_bytes: int, repeats: int
+) -> tuple[list[float], list[float]]: ...

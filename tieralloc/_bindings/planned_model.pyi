@@ -1,0 +1,3 @@
+"""Types of `planned_model`."""
+
+class PlannedModel: ...

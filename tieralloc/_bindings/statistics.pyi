@@ -1,0 +1,1 @@
+"""Types of `statistics`: it has C functions only."""

@@ -1,0 +1,84 @@
+"""Types of `store`."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tieralloc._bindings.planned_model import PlannedModel
+
+class Store:
+    def __init__(
+        self,
+        path: bytes | None,
+        *,
+        mode: str,
+        memory: tuple[int, bool, bool, float, int] | None,
+        fast_bytes: int,
+        fast_rows: int,
+        policy: str,
+        engine: str,
+        direct: bool,
+        reserve: bool,
+        queue_depth: int,
+        prefetch_threads: int,
+        fast_node: tuple[int, bool, bool],
+        cpus: Sequence[int],
+        promotion: str,
+    ) -> None: ...
+    @property
+    def closed(self) -> bool: ...
+    @property
+    def belongs_here(self) -> bool: ...
+    def create_table(self, name: str, rows: int, dim: int, dtype: str) -> int: ...
+    def tables(self) -> list[tuple[str, int, int, str]]: ...
+    def load(self, position: int, first: int, values: ArrayLike) -> int: ...
+    def settle(self) -> None: ...
+    def lookup(
+        self, position: int, indices: ArrayLike, out: Any, bounds: str
+    ) -> tuple[Any, int]: ...
+    def embedding_bag(
+        self,
+        positions: Iterable[int],
+        paddings: Sequence[int] | None,
+        indices: ArrayLike,
+        offsets: ArrayLike,
+        include_last_offset: bool,
+        mode: str,
+        per_sample_weights: ArrayLike | None,
+        out: Any,
+        bounds: str,
+    ) -> tuple[Any, int]: ...
+    def update(self, position: int, indices: ArrayLike, values: ArrayLike) -> None: ...
+    def prefetch(
+        self,
+        positions: Iterable[int],
+        indices: ArrayLike,
+        offsets: ArrayLike | None,
+        include_last_offset: bool,
+        bounds: str,
+    ) -> int: ...
+    def pin(self, position: int, indices: ArrayLike) -> None: ...
+    def unpin(self, position: int, indices: ArrayLike) -> None: ...
+    def record_accesses(self, capacity: int) -> None: ...
+    def drain_accesses(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]: ...
+    def capacities(self) -> list[int]: ...
+    def use_policy(self, name: str) -> None: ...
+    def use_planned(
+        self,
+        model: PlannedModel,
+        simple: str,
+        *,
+        pauses: bool,
+        in_background: bool,
+        max_bytes: int,
+        prefetch_cost: float,
+        selects: bool,
+    ) -> None: ...
+    def step_policy(self) -> int: ...
+    def policy_stats(self) -> dict[str, Any] | None: ...
+    def flush(self) -> None: ...
+    def close(self) -> None: ...
+    def stats(self) -> dict[str, Any]: ...
+    def reset_stats(self) -> None: ...

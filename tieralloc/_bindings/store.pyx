@@ -1,0 +1,398 @@
+# distutils: language = c++
+"""The store: argument checks, buffers borrowed, the GIL released, errors translated."""
+
+import os
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint32_t, uint64_t
+from libcpp.memory cimport unique_ptr
+from libcpp.string cimport string
+from libcpp.utility cimport move
+from libcpp.vector cimport vector
+
+from tieralloc._bindings.arguments cimport (
+    bounds_of,
+    dtype_name,
+    dtype_of,
+    file_mode_of,
+    mode_of,
+    promotion_of,
+    row_array,
+    word_array,
+)
+from tieralloc._bindings.buffers cimport (
+    Buffer,
+    IntegerBuffer,
+    OutputBuffer,
+    rows_buffer,
+    weights_buffer,
+)
+from tieralloc._bindings.core.base cimport DType, byte, size_of
+from tieralloc._bindings.core.kernels cimport Mode
+from tieralloc._bindings.core.policy cimport LearnedOptions
+from tieralloc._bindings.core.slow_tier cimport (
+    FileMode,
+    FilePool,
+    FilePoolOptions,
+    MemoryPool,
+    MemoryPoolOptions,
+    SlowPool,
+    open_file_pool,
+)
+from tieralloc._bindings.core.store cimport (
+    AccessSamples,
+    BagCall,
+    SegmentSpan,
+    PlannedPolicy,
+    PolicyStats,
+    StoreOptions,
+    StoreStats,
+    c_Store,
+    c_Table,
+    c_TableSegment,
+)
+from tieralloc._bindings.planned_model cimport PlannedModel
+from tieralloc._bindings.statistics cimport policy_stats_dict, stats_dict
+
+
+cdef class Store:
+    """The C++ store of a `tieralloc.TieredStore`.
+
+    Parameters
+    ----------
+    path : bytes or None
+        The slow tier's file.
+    mode : {"r", "r+", "a", "w"}
+        As of `tieralloc.File`.
+    memory : tuple of (int, bool, bool, float, int) or None
+        Memory as the slow tier, in place of a file: its node (-1: any), whether the node is only
+        preferred, whether a refusal of the kernel to bind memory is an error, extra latency per
+        cache line in ns, and lines whose latencies overlap.
+    fast_bytes, fast_rows : int
+        One of them above 0; with `memory` both may be 0: no fast tier.
+    policy : str
+        One of `eviction_policy_names`.
+    engine : str
+        "auto" or one of `fetch_engines`.
+    direct, reserve : bool
+        Bypass the page cache; reserve disk blocks when a table is created.
+    queue_depth, prefetch_threads : int
+        Max in-flight reads, prefetch threads.
+    fast_node : tuple of (int, bool, bool)
+        Node of the fast tier's memory, as the first three of `memory`.
+    cpus : sequence of int
+        Processors of background threads; none: those of the slow tier's node, or any.
+    promotion : str
+        "auto", "always" or "never".
+    """
+
+    def __cinit__(self, bytes path, *, str mode not None, memory, uint64_t fast_bytes,
+                  uint64_t fast_rows, str policy not None, str engine not None, bint direct,
+                  bint reserve, unsigned queue_depth, unsigned prefetch_threads, fast_node, cpus,
+                  str promotion not None):
+        cdef FileMode file_mode = file_mode_of(mode)
+        cdef FilePoolOptions pool_options
+        pool_options.engine = engine.encode()
+        pool_options.direct = direct
+        pool_options.reserve = reserve
+        pool_options.queue_depth = queue_depth
+        cdef StoreOptions options
+        options.budget.bytes = fast_bytes
+        options.budget.rows = fast_rows
+        options.policy = policy.encode()
+        options.prefetch_threads = prefetch_threads
+        options.fast_node.node, options.fast_node.prefer, options.fast_node.strict = fast_node
+        options.promotion = promotion_of(promotion)
+        for cpu in cpus:
+            options.cpus.push_back(cpu)
+        cdef string c_path = b"" if path is None else path
+        cdef MemoryPoolOptions memory_options
+        cdef unique_ptr[FilePool] file
+        cdef unique_ptr[SlowPool] pool
+        cdef bint is_new = False
+        cdef bint in_memory = memory is not None
+        if in_memory:
+            memory_options.request.node = memory[0]
+            memory_options.request.prefer = memory[1]
+            memory_options.request.strict = memory[2]
+            memory_options.extra_ns = memory[3]
+            memory_options.overlap = memory[4]
+            options.budget.in_place = True
+        options.budget.none = fast_bytes == 0 and fast_rows == 0
+        with nogil:
+            c_Store.check(options)  # before a file is created
+            if in_memory:
+                pool.reset(new MemoryPool(memory_options))
+            else:
+                file = open_file_pool(file_mode, c_path, pool_options)
+                is_new = file.get().is_new()
+                pool.reset(file.release())
+        try:
+            with nogil:
+                self._store.reset(new c_Store(move(pool), options))
+        except BaseException:
+            if is_new:
+                os.unlink(path)
+            raise
+        self._tables = self._store.get().tables()
+
+    def __dealloc__(self):
+        cdef c_Store* store = self._store.release()
+        # A forked child lacks the store's threads: there the store cannot be destroyed.
+        if store != NULL and store.belongs_here():
+            with nogil:
+                del store
+
+    cdef const c_Table* _table(self, Py_ssize_t position) except NULL:
+        if not 0 <= position < <Py_ssize_t>self._tables.size():
+            raise IndexError(f"table {position} of {self._tables.size()}")
+        return self._tables[position]
+
+    def create_table(self, str name not None, uint64_t rows, uint32_t dim, str dtype):
+        """Create a table of zeros; return its position among the store's tables."""
+        cdef string c_name = name.encode()
+        cdef DType c_dtype = dtype_of(dtype)
+        with nogil:
+            self._store.get().create_table(c_name, rows, dim, c_dtype)
+        self._tables = self._store.get().tables()
+        return <Py_ssize_t>self._tables.size() - 1
+
+    def tables(self):
+        """Name, rows, dim and dtype of each table, in order of creation."""
+        cdef const c_Table* table
+        found = []
+        for table in self._tables:
+            found.append((table.layout.name.decode(), table.layout.rows, table.layout.dim,
+                          dtype_name(table.layout.dtype)))
+        return found
+
+    def load(self, Py_ssize_t position, uint64_t first, values):
+        """Write rows from `first` on to the slow tier only; return their number."""
+        cdef const c_Table* table = self._table(position)
+        cdef Buffer lent = rows_buffer(values, table, -1)
+        cdef uint64_t rows = <uint64_t>lent.view.shape[0]
+        with nogil:
+            self._store.get().load(table[0], first, rows, <const byte*>lent.view.buf)
+        return rows
+
+    def settle(self):
+        """Drop the pages that loads wrote from the page cache."""
+        with nogil:
+            self._store.get().settle()
+
+    def lookup(self, Py_ssize_t position, indices, out, str bounds):
+        """Copy rows; return the array and the number of indices out of range."""
+        cdef c_TableSegment segment
+        segment.table = self._table(position)
+        segment.padding = -1
+        cdef IntegerBuffer ints = IntegerBuffer()
+        ints.take(indices, "indices")
+        cdef BagCall call
+        call.mode = Mode.copy
+        call.segments = SegmentSpan(&segment, 1)
+        call.bags = ints.integers.size
+        call.indices = ints.integers
+        return self._serve(call, out, segment.table.layout.dim, segment.table.layout.dtype, bounds)
+
+    def embedding_bag(self, positions, paddings, indices, offsets, bint include_last_offset,
+                      str mode, per_sample_weights, out, str bounds):
+        """Pool bags of rows of one table or several; return as `lookup` does."""
+        cdef vector[c_TableSegment] segments
+        cdef DType dtype = self._segments(positions, paddings, segments)
+        cdef BagCall call
+        cdef IntegerBuffer ints = IntegerBuffer()
+        cdef IntegerBuffer ends = IntegerBuffer()
+        ints.take(indices, "indices")
+        ends.take(offsets, "offsets")
+        call.indices = ints.integers
+        call.offsets = ends.integers
+        call.bags = _bags_of(ends.integers.size, segments.size(), include_last_offset)
+        call.mode = mode_of(mode)
+        cdef Buffer weights = weights_buffer(per_sample_weights, ints.integers.size, dtype, mode)
+        if weights is not None:
+            call.weights = weights.view.buf
+        call.segments = SegmentSpan(segments.data(), segments.size())
+        cdef Py_ssize_t columns = 0
+        cdef c_TableSegment segment
+        for segment in segments:
+            columns += segment.table.layout.dim
+        return self._serve(call, out, columns, dtype, bounds)
+
+    cdef DType _segments(self, positions, paddings, vector[c_TableSegment]& segments) except *:
+        """Append the tables to `segments`; return the type of a result that holds all of them."""
+        cdef c_TableSegment segment
+        cdef DType dtype = DType.float32
+        for i, position in enumerate(positions):
+            segment.table = self._table(position)
+            segment.padding = -1 if paddings is None else paddings[i]
+            segments.push_back(segment)
+            if i == 0:
+                dtype = segment.table.layout.dtype
+            elif segment.table.layout.dtype != dtype:
+                if dtype == DType.float64 or segment.table.layout.dtype == DType.float64:
+                    raise TypeError("tables of float64 and of narrower types have no common "
+                                    "result; expected one kind in a call")
+                dtype = DType.float32
+        if segments.empty():
+            raise ValueError("expected at least one table, got none")
+        return dtype
+
+    cdef _serve(self, BagCall& call, out, Py_ssize_t columns, DType dtype, str bounds):
+        cdef OutputBuffer place = OutputBuffer()
+        place.take(out, <Py_ssize_t>call.bags, columns, dtype, size_of(dtype) == 2)
+        call.bounds = bounds_of(bounds)
+        call.out = <byte*>place.lent.view.buf
+        call.out_stride = place.stride
+        call.out_dtype = place.dtype
+        cdef uint64_t outside
+        with nogil:
+            outside = self._store.get().embedding_bag(call)
+        return place.array, outside
+
+    def update(self, Py_ssize_t position, indices, values):
+        """Set rows to new values."""
+        cdef const c_Table* table = self._table(position)
+        cdef IntegerBuffer ints = IntegerBuffer()
+        ints.take(indices, "indices")
+        cdef Buffer lent = rows_buffer(values, table, <Py_ssize_t>ints.integers.size)
+        with nogil:
+            self._store.get().update(table[0], ints.integers, <const byte*>lent.view.buf)
+
+    def prefetch(self, positions, indices, offsets, bint include_last_offset, str bounds):
+        """Queue rows to be prefetched; return the number of queued rows."""
+        cdef vector[c_TableSegment] segments
+        self._segments(positions, None, segments)
+        cdef BagCall call
+        cdef IntegerBuffer ints = IntegerBuffer()
+        cdef IntegerBuffer ends = IntegerBuffer()
+        ints.take(indices, "indices")
+        call.indices = ints.integers
+        call.bags = ints.integers.size
+        if offsets is not None:
+            ends.take(offsets, "offsets")
+            call.offsets = ends.integers
+            call.bags = _bags_of(ends.integers.size, segments.size(), include_last_offset)
+        call.segments = SegmentSpan(segments.data(), segments.size())
+        call.bounds = bounds_of(bounds)
+        cdef uint64_t queued
+        with nogil:
+            queued = self._store.get().prefetch(call)
+        return queued
+
+    def pin(self, Py_ssize_t position, indices):
+        """Make rows resident until they are unpinned."""
+        cdef const c_Table* table = self._table(position)
+        cdef IntegerBuffer ints = IntegerBuffer()
+        ints.take(indices, "indices")
+        with nogil:
+            self._store.get().pin(table[0], ints.integers)
+
+    def unpin(self, Py_ssize_t position, indices):
+        """Let the policy evict rows again."""
+        cdef const c_Table* table = self._table(position)
+        cdef IntegerBuffer ints = IntegerBuffer()
+        ints.take(indices, "indices")
+        with nogil:
+            self._store.get().unpin(table[0], ints.integers)
+
+    def record_accesses(self, size_t capacity):
+        """Record accesses in a ring of `capacity` words per thread; 0 stops recording."""
+        with nogil:
+            self._store.get().record_accesses(capacity)
+
+    def drain_accesses(self):
+        """Take the recorded accesses, sample by sample: rows, uint64, and lengths, uint32."""
+        cdef AccessSamples samples
+        with nogil:
+            samples = self._store.get().drain_accesses()
+        return row_array(samples.rows), word_array(samples.lengths)
+
+    def capacities(self):
+        """Rows of each fast tier."""
+        cdef vector[uint64_t] capacities
+        with nogil:
+            capacities = self._store.get().capacities()
+        return list(capacities)
+
+    def use_policy(self, str name not None):
+        """Evict rows by a simple policy."""
+        cdef string c_name = name.encode()
+        with nogil:
+            self._store.get().use_policy(c_name)
+
+    def use_planned(self, PlannedModel model not None, str simple not None, *, bint pauses,
+                    bint in_background, size_t max_bytes, double prefetch_cost, bint selects):
+        """Evict rows by a model; by a simple policy while it pauses or after it failed."""
+        cdef PlannedPolicy policy
+        cdef LearnedOptions options
+        options.max_bytes = max_bytes
+        options.prefetch_cost = prefetch_cost
+        options.selects = selects
+        options.whole_samples = True
+        policy.make = model._maker(options)
+        policy.simple = simple.encode()
+        policy.pauses = pauses
+        policy.in_background = in_background
+        with nogil:
+            self._store.get().use_policy(policy)
+
+    def step_policy(self):
+        """Run one step of a model that is not in the background; return the observed accesses."""
+        cdef size_t observed
+        with nogil:
+            observed = self._store.get().step_policy()
+        return observed
+
+    def policy_stats(self):
+        """Statistics of the model; None while a simple policy evicts."""
+        cdef PolicyStats stats
+        with nogil:
+            stats = self._store.get().policy_stats()
+        if not stats.planned:
+            return None
+        return policy_stats_dict(&stats)
+
+    def flush(self):
+        """Write back all earlier updates; return when they are durable."""
+        with nogil:
+            self._store.get().flush()
+
+    def close(self):
+        """Flush and close; closing twice does nothing."""
+        with nogil:
+            self._store.get().close()
+
+    @property
+    def closed(self):
+        """Whether `close` has ended the store."""
+        return self._store.get().closed()
+
+    @property
+    def belongs_here(self):
+        """False in a forked child of the process that made the store."""
+        return self._store.get().belongs_here()
+
+    def reset_stats(self):
+        """Reset all counters and histograms."""
+        with nogil:
+            self._store.get().reset_stats()
+
+    def stats(self):
+        """Statistics as `TieredStore.stats` documents them, without the policy's name."""
+        cdef unique_ptr[StoreStats] holder = unique_ptr[StoreStats](new StoreStats())
+        cdef StoreStats* stats = holder.get()
+        with nogil:
+            stats[0] = self._store.get().stats()
+        return stats_dict(stats)
+
+
+cdef size_t _bags_of(size_t offsets, size_t tables, bint include_last_offset) except? 0:
+    cdef size_t bags = offsets
+    if include_last_offset:
+        if offsets == 0:
+            raise ValueError("expected at least one offset, the end of the last bag, got none")
+        bags -= 1
+    if bags % tables != 0:
+        raise ValueError(f"{bags} bags do not share out among {tables} tables; expected tables x "
+                         f"bags{' + 1' if include_last_offset else ''} offsets, got {offsets}")
+    return bags // tables

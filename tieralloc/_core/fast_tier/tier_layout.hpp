@@ -1,0 +1,38 @@
+// tier_layout.hpp: the size of a fast tier, known before it is built.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "base/types.hpp"
+
+namespace tieralloc {
+
+struct TierPlan {
+  std::uint32_t stride = 0;  ///< bytes per slot
+  RowId rows = 0;            ///< rows of all tables of this stride
+  Slot capacity = 0;         ///< maximum of resident rows
+  Slot slots = 0;            ///< capacity and spare slots, which take new values of rows
+  bool in_place = false;     ///< non-resident rows are read in the slow tier's memory
+};
+
+struct TierBytes {
+  std::size_t vectors = 0;
+  std::size_t index = 0;
+  std::size_t metadata = 0;
+  std::size_t total() const { return vectors + index + metadata; }
+};
+
+/// Spare slots of a tier of `capacity` rows.
+Slot spare_slots(Slot capacity);
+
+/// A policy exists for at least one row, also in a tier without capacity.
+constexpr Slot policy_capacity(Slot capacity) {
+  return capacity == 0 ? 1 : capacity;
+}
+
+/// DRAM of a tier. Throws std::invalid_argument for an unknown policy.
+TierBytes tier_bytes(const TierPlan& plan, const std::string& policy);
+
+}  // namespace tieralloc
