@@ -37,8 +37,17 @@ def real_folder():
         yield Path(path)
 
 
+FILE_OPTIONS = {"engine", "queue_depth", "direct", "reserve", "prefetch_threads"}
+
+
+def store_of(path, mode="w", **options):
+    """A store of a file, whose options may be among the others."""
+    file = {name: options.pop(name) for name in FILE_OPTIONS & options.keys()}
+    return ta.TieredStore(slow=ta.File(path, mode=mode, **file), **options)
+
+
 class StoreMaker:
-    """Creates and opens stores in a folder, and closes them at the end."""
+    """Makes and opens stores in a folder and closes them in the end. Options as for `store_of`."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -48,12 +57,12 @@ class StoreMaker:
     def __call__(self, path=None, **options):
         if not {"fast_rows", "fast_bytes"} & options.keys():
             options["fast_rows"] = 8
-        return self._keep(ta.TieredStore(path or self.new_path(), **options))
+        return self._keep(store_of(path or self.new_path(), **options))
 
-    def open(self, path, **options):
+    def open(self, path, mode="r+", **options):
         if not {"fast_rows", "fast_bytes"} & options.keys():
             options["fast_rows"] = 8
-        return self._keep(ta.TieredStore.open(path, **options))
+        return self._keep(store_of(path, mode, **options))
 
     def new_path(self):
         return self.folder / f"{next(self._number)}.tier"
@@ -78,7 +87,7 @@ def new_store(**options):
     """
     memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     with tempfile.TemporaryDirectory(prefix="tieralloc-test-", dir=memory) as folder:
-        store = ta.TieredStore(Path(folder) / "new.tier", **options)
+        store = store_of(Path(folder) / "new.tier", **options)
         with store:
             yield store
 

@@ -14,7 +14,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 def test_readme_has_examples_of_file_memory_and_torch():
     assert [("import torch" in block) for block in BLOCKS] == [False, False, True]
-    assert [("NumaNode" in block) for block in BLOCKS] == [False, True, False]
+    assert [("NumaMemory" in block) for block in BLOCKS] == [False, True, False]
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=["quick start", "slow memory", "torch"])

@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from tieralloc.errors import raise_renamed
+from tieralloc.policy.learned import LearnedPolicy
 from tieralloc.store import TieredStore
 from tieralloc.table import Table
-from tieralloc.tiers import EmulatedMemory, NumaNode
+from tieralloc.tiers import File, NumaMemory
 
 __version__ = "0.1.0"
 __all__ = [
-    "EmulatedMemory",
-    "NumaNode",
+    "File",
+    "LearnedPolicy",
+    "NumaMemory",
     "Table",
     "TieredStore",
     "nn",
@@ -25,9 +28,10 @@ _ON_DEMAND = ("nn", "policies", "tools", "trace")
 
 
 def __getattr__(name: str) -> ModuleType:
-    # What needs more than numpy, or is not needed to serve, is imported when it is asked for.
+    # Rooms that need more than numpy, or that serving does not need, are imported on first use.
     if name in _ON_DEMAND:
         return importlib.import_module(f"tieralloc.{name}")
+    raise_renamed(AttributeError, f"tieralloc.{name}")
     raise AttributeError(f"module 'tieralloc' has no attribute {name!r}")
 
 

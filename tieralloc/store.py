@@ -1,298 +1,145 @@
-"""A store: tables of embedding vectors in two tiers, a slow one and a pool of DRAM before it."""
+"""The store: tables of embedding vectors in a slow tier and a pool of DRAM."""
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, SupportsIndex
+from typing import TYPE_CHECKING, Literal, overload
 
 from tieralloc import _bindings
-from tieralloc._common.numbers import as_integer, parse_size
-from tieralloc.policy.planned import load_planned
-from tieralloc.recorder import Recorder
+from tieralloc._common.numbers import check_range, parse_size
+from tieralloc.errors import RenamedAttribute, refuse_renamed
+from tieralloc.policy.planned import ActivePolicy
 from tieralloc.stats import StoreStats
-from tieralloc.table import Table, of_store
-from tieralloc.tiers import EmulatedMemory, NumaNode, SlowMemory, parse_cpus
+from tieralloc.table import Table, dtype_name, paddings_of, positions_of
+from tieralloc.tiers import Mode, NumaMemory, SlowTier, node_of, parse_cpus, slow_tier
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import ArrayLike, DTypeLike
+
+    from tieralloc.policy.learned import LearnedPolicy
+    from tieralloc.table import Out
+    from tieralloc.trace.recorder import Recorder
+
+__all__ = ["TieredStore"]
 
 _LOG = logging.getLogger("tieralloc")
 
 
 class TieredStore:
-    """Tables whose rows live in a slow tier and are served from a fast one.
+    """Tables of embedding vectors whose rows lie in a slow tier and are served from a fast one.
 
-    The slow tier holds every row; the fast tier, a pool of DRAM, holds copies of those that the
+    The slow tier holds every row; the fast tier, a pool of DRAM, holds copies of the rows that the
     policy keeps. All methods may be called from any number of threads; the GIL is released while
-    they work. A forked child cannot use the store (ValueError): it must open one of its own.
+    they work. A forked child cannot use the store (ValueError); it must open one of its own.
 
     Parameters
     ----------
     path : path, optional
-        The file to be made as the slow tier. `open` opens one that there is.
-    slow : NumaNode or EmulatedMemory, optional
-        Memory as the slow tier instead of a file. Its rows are read where they lie, and end with
-        the store.
+        The slow tier's file: ``TieredStore(path, mode=mode)`` is short for
+        ``TieredStore(slow=File(path, mode=mode))``.
+    slow : File or NumaMemory, optional
+        The slow tier, instead of `path`.
+    mode : {"a", "r+", "w", "r"}, optional
+        With `path`: as of `File`. "a", the default, opens the file or makes a missing one.
     fast_bytes : int or str
-        All the DRAM that the tables may take: vectors, index and metadata, such as ``"64MiB"``. A
-        learned policy's comes on top (`policy_bytes`).
+        All the DRAM that the tables may take: vectors, index and metadata, such as ``"64MiB"``. The
+        memory of a learned policy comes on top (`LearnedPolicy`).
     fast_rows : int
-        The rows of the fast tier instead, for experiments. With `slow` it may be 0: no fast tier,
-        every row is read where it lies.
-    policy : str
-        What decides which rows are evicted: "lru", "lfu", "clock", "sieve", "s3fifo" or "random",
-        or a learned policy and the directory that holds it, such as "recmg:DIR" (`use_policy`). A
-        learned policy starts once the store has the tables that it was trained for.
-    policy_bytes : int or str, optional
-        What a learned policy may take, as for `use_policy`.
-    auto_pause : bool
-        Whether a learned policy pauses while it costs more than it saves, as for `use_policy`.
-    prefetch_cost : float, optional
-        What a prefetched row costs a learned policy, as for `use_policy`.
+        Number of rows of the fast tier instead, for experiments. With a slow tier in memory it may
+        be 0: no fast tier, every row is read in place.
+    fast_node : int or NumaMemory, optional
+        The NUMA node that the fast tier is bound to; by default the kernel places its memory.
+    policy : str or LearnedPolicy
+        Decides which rows are evicted: "lru", "lfu", "clock", "sieve", "s3fifo", "random", or a
+        learned policy. ``"recmg:DIR"`` is short for ``LearnedPolicy(DIR, name="recmg")``. A learned
+        policy starts once the store has the tables that it was trained for.
     bounds_check_mode : {"fatal", "warning"}
-        What an index out of range does in a lookup: raise IndexError, or serve row 0, be counted
-        in `stats` and logged once. A prefetch passes over it in "warning"; in `Table.update` and
-        `Table.pin` it is an error always.
-    engine : str
-        How rows are read from the file: "auto" takes the first of `tieralloc doctor`'s list that
-        works here.
-    direct : bool
-        Bypass the kernel's page cache where the file system lets us; else pages are dropped behind
-        each read.
-    reserve : bool
-        Take the disk blocks of a table when it is made, so that a full disk is an error then and
-        not later.
-    queue_depth : int
-        Reads of one call under way at a time. Many, because a device's queue runs low at the end of
-        every call.
-    prefetch_threads : int
-        Background threads that serve `prefetch`.
-    seed : int
-        For policies that draw at random.
-    fast_node : int, optional
-        The NUMA node that the fast tier is bound to; by default its memory lies where the kernel
-        puts it.
-    strict : bool
-        Whether it is an error (OSError) that the kernel refuses to bind memory to a node, as a
-        container's seccomp profile may have it. Else the store goes on unbound and says so in
-        `stats`.
+        Effect of an index out of range in a lookup: IndexError, or row 0 is served, and the index
+        counted in `stats` and logged once. "warning" makes a prefetch skip it; in `Table.update`
+        and `Table.pin` it is always an error.
     cpus : sequence of int or str, optional
-        Processors that the threads in the background run on, such as ``"0-3,8"``. By default, with
-        a `NumaNode`, those of its node, or, where that has none, those that the thread that makes
-        the store may not run on; any otherwise.
-    admission : {"auto", "always", "never"}
-        With `slow`: whether a row that was read in place is copied to the fast tier. "auto" copies
-        it once reading it in place has cost as much as a copy does, and tries out now and then
-        whether lookups are faster with copies than without; "always" copies every row at once,
-        "never" none.
+        Processors of the background threads, such as ``"0-3,8"``. By default, with memory of a
+        node, the processors of the node, or, if it has none, those that the calling thread may not
+        run on; any otherwise.
 
     Raises
     ------
-    FileExistsError
-        Where there is a file at `path`.
     OSError
-        Where the file cannot be made or is locked by another store; there is no file then.
+        If the file cannot be opened or made, or is locked by another store; it is unchanged then.
     ValueError
-        For options that make no sense, or a node that does not exist, is offline, has no memory, or
-        lies outside the cpuset.
+        If options contradict each other or have no effect; if the file is not a store's, damaged,
+        truncated or of a newer version (it is unchanged then); if a node does not exist, is
+        offline, has no memory, or lies outside the cpuset.
     MemoryError
         For more DRAM than the machine, or `fast_node`, has available.
+
+    Examples
+    --------
+    >>> store = TieredStore("emb.tier", mode="w", fast_bytes="64MiB")
+    >>> table = store.create_table("item", num_embeddings=1000, embedding_dim=16)
+    >>> table.lookup([3, 14]).shape
+    (2, 16)
+    >>> store.close()
     """
 
+    if not TYPE_CHECKING:
+        open = RenamedAttribute("TieredStore.open")
+    access_log = RenamedAttribute("TieredStore.access_log")
+
+    @refuse_renamed
     def __init__(
         self,
         path: str | os.PathLike[str] | None = None,
         *,
-        slow: SlowMemory | None = None,
+        slow: SlowTier | None = None,
+        mode: Mode | None = None,
         fast_bytes: int | str | None = None,
         fast_rows: int | None = None,
-        policy: str = "s3fifo",
-        policy_bytes: int | str | None = None,
-        auto_pause: bool = True,
-        prefetch_cost: float | None = None,
-        bounds_check_mode: str = "fatal",
-        engine: str = "auto",
-        direct: bool = True,
-        reserve: bool = True,
-        queue_depth: int = 256,
-        prefetch_threads: int = 1,
-        seed: int = 0,
-        fast_node: int | None = None,
-        strict: bool = True,
+        fast_node: int | NumaMemory | None = None,
+        policy: str | LearnedPolicy = "s3fifo",
+        bounds_check_mode: Literal["fatal", "warning"] = "fatal",
         cpus: Sequence[int] | str | None = None,
-        admission: str = "auto",
     ) -> None:
-        if (path is None) == (slow is None):
-            raise ValueError(
-                f"expected a path or slow=, one of them, got path={path!r} and slow={slow!r}"
-            )
-        if slow is not None and not isinstance(slow, (NumaNode, EmulatedMemory)):
-            raise TypeError(f"slow is {slow!r}, expected a NumaNode or an EmulatedMemory")
-        self._begin(
-            path,
-            create=True,
-            slow=slow,
-            fast_bytes=fast_bytes,
-            fast_rows=fast_rows,
-            policy=policy,
-            policy_bytes=policy_bytes,
-            auto_pause=auto_pause,
-            prefetch_cost=prefetch_cost,
-            bounds_check_mode=bounds_check_mode,
-            engine=engine,
-            direct=direct,
-            reserve=reserve,
-            queue_depth=queue_depth,
-            prefetch_threads=prefetch_threads,
-            seed=seed,
-            fast_node=fast_node,
-            strict=strict,
-            cpus=cpus,
-            admission=admission,
-        )
-
-    @classmethod
-    def open(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        fast_bytes: int | str | None = None,
-        fast_rows: int | None = None,
-        policy: str = "s3fifo",
-        policy_bytes: int | str | None = None,
-        auto_pause: bool = True,
-        prefetch_cost: float | None = None,
-        bounds_check_mode: str = "fatal",
-        engine: str = "auto",
-        direct: bool = True,
-        reserve: bool = True,
-        queue_depth: int = 256,
-        prefetch_threads: int = 1,
-        seed: int = 0,
-        fast_node: int | None = None,
-        strict: bool = True,
-        cpus: Sequence[int] | str | None = None,
-    ) -> TieredStore:
-        """Open the file of a store that was closed, with its tables.
-
-        Parameters
-        ----------
-        path : path
-            The file.
-        fast_bytes, fast_rows, policy, policy_bytes, auto_pause, prefetch_cost, \
-        bounds_check_mode, engine, direct, reserve, queue_depth, prefetch_threads, seed, \
-        fast_node, strict, cpus
-            As for `TieredStore`; nothing of them is kept in the file.
-
-        Raises
-        ------
-        OSError
-            Where the file cannot be opened, is read-only, or open in another store.
-        ValueError
-            Where it is not a store's file, is damaged, truncated or of a newer version. Nothing is
-            changed then. Also for a slow tier in memory: there is nothing to open.
-        """
-        if isinstance(path, (NumaNode, EmulatedMemory)):
-            raise ValueError(
-                f"a slow tier in memory ({path}) ends with its store: there is nothing to open; "
-                "make a store with slow= and load its tables"
-            )
-        store = cls.__new__(cls)
-        store._begin(
-            path,
-            create=False,
-            fast_bytes=fast_bytes,
-            fast_rows=fast_rows,
-            policy=policy,
-            policy_bytes=policy_bytes,
-            auto_pause=auto_pause,
-            prefetch_cost=prefetch_cost,
-            bounds_check_mode=bounds_check_mode,
-            engine=engine,
-            direct=direct,
-            reserve=reserve,
-            queue_depth=queue_depth,
-            prefetch_threads=prefetch_threads,
-            seed=seed,
-            slow=None,
-            fast_node=fast_node,
-            strict=strict,
-            cpus=cpus,
-            admission="auto",
-        )
-        return store
-
-    def _begin(
-        self,
-        path: str | os.PathLike[str] | None,
-        *,
-        create: bool,
-        slow: SlowMemory | None,
-        fast_bytes: int | str | None,
-        fast_rows: int | None,
-        policy_bytes: int | str | None,
-        auto_pause: bool,
-        prefetch_cost: float | None,
-        bounds_check_mode: str,
-        fast_node: int | None,
-        cpus: Iterable[int] | str | None,
-        **options: Any,
-    ) -> None:
+        options = slow_tier(path, slow, mode).core_options()
         if (fast_bytes is None) == (fast_rows is None):
             raise ValueError(
-                f"expected one of fast_bytes and fast_rows, got fast_bytes={fast_bytes!r} and "
+                f"fast_bytes, fast_rows: expected one of them, got fast_bytes={fast_bytes!r} and "
                 f"fast_rows={fast_rows!r}"
             )
         if bounds_check_mode not in ("fatal", "warning"):
             raise ValueError(
-                f"bounds_check_mode is {bounds_check_mode!r}, expected 'fatal' or 'warning'"
+                f"bounds_check_mode: expected 'fatal' or 'warning', got {bounds_check_mode!r}"
             )
-        _check_range("queue_depth", options["queue_depth"], 1, 4096)
-        _check_range("prefetch_threads", options["prefetch_threads"], 1, 32)
-        _check_range("seed", options["seed"], 0, (1 << 64) - 1)
         if fast_rows is not None:
-            _check_range("fast_rows", fast_rows, 1 if slow is None else 0, (1 << 63) - 1)
-        if fast_node is not None:
-            _check_range("fast_node", fast_node, 0, (1 << 31) - 1)
-        policy = options["policy"]
-        is_learned = isinstance(policy, str) and ":" in policy  # what is no name the core refuses
-        most = None if policy_bytes is None else parse_size(policy_bytes, "policy_bytes")
-        planned = None
-        if is_learned:
-            planned = load_planned(
-                policy, max_bytes=most, auto_pause=auto_pause, prefetch_cost=prefetch_cost
-            )
-        file = None if path is None else os.fsencode(path)
-        if file is not None and b"\0" in file:
-            raise ValueError(f"path is {path!r}, expected one without NUL bytes")
+            check_range("fast_rows", fast_rows, int(options["memory"] is None), (1 << 63) - 1)
+        self._policy = ActivePolicy(policy)
         self._core = _bindings.Store(
-            file,
-            create=create,
-            memory=None if slow is None else slow._core_options,
+            **options,
             fast_bytes=0 if fast_bytes is None else _checked_bytes(fast_bytes),
             fast_rows=0 if fast_rows is None else fast_rows,
-            fast_node=-1 if fast_node is None else fast_node,
+            fast_node=node_of(fast_node),
             cpus=parse_cpus(cpus),
-            **{**options, "policy": options["policy"] if planned is None else planned.fallback},
+            policy=self._policy.simple,
         )
+        self._path = None if options["path"] is None else os.fsdecode(options["path"])
+        self._read_only = options["mode"] == "r"
         self._bounds = bounds_check_mode
-        self._policy: str = options["policy"]
         self._first_out_of_range = threading.Lock()  # taken by the first one, for good
         self._recorder: Recorder | None = None
         self._tables: dict[str, Table] = {}
         self._learn_tables()
-        self._policy_lock = threading.RLock()  # over changes of the policy
-        self._planned = planned
-        # Runs when the store is forgotten or the interpreter ends: updates are still written back.
+        # Runs when the store is collected or the interpreter ends: updates are still written back.
         self._finalizer = weakref.finalize(self, _end_core, self._core)
         try:
-            self._fit_policy()
+            self._policy.fit(self._core, self._rows_of_tables())
         except BaseException:
             self.close()  # the exception's traceback would keep the store, and lock its file
             raise
@@ -321,9 +168,9 @@ class TieredStore:
     ) -> Table:
         """Make a table whose rows are all zero.
 
-        Takes time and disk for the file to grow; of DRAM it takes its share of the budget, in
-        proportion to the tables' bytes. The fast tier is laid out anew: its copies and pins are
-        forgotten, so make all tables before serving.
+        The file grows. The table takes its share of the DRAM budget, in proportion to the tables'
+        bytes. The fast tier is laid out again and loses its copies and pins, so make all tables
+        before serving.
 
         Parameters
         ----------
@@ -343,29 +190,70 @@ class TieredStore:
         Raises
         ------
         ValueError
-            For a name that is taken, no rows or no elements, an unknown dtype, or where the
-            budget would leave a table less than one row. Also for too few `policy_bytes`, where
-            the learned policy would start: the table is made then, and the policy's fallback
-            decides.
+            For a name that is taken (`table` returns the table), no rows or no elements, an unknown
+            dtype, or if the budget would leave a table less than one row. Also for too little
+            memory of a learned policy that would start now: the table is made then, and the
+            policy's fallback decides.
+        io.UnsupportedOperation
+            If the file was opened with mode "r".
         MemoryError
-            Where the fast tier would take more DRAM than there is.
+            If the fast tier would take more DRAM than there is.
         OSError
-            Where the file cannot grow (ENOSPC); it is then as it was.
+            If the file cannot grow (ENOSPC); it is unchanged then.
         """
-        _check_range("num_embeddings", num_embeddings, 1, 1 << 48)
-        _check_range("embedding_dim", embedding_dim, 1, 1 << 20)
-        self._core.create_table(name, num_embeddings, embedding_dim, _dtype_name(dtype))
+        self._check_writable("create_table")
+        if name in self._tables and not self.closed:
+            raise ValueError(
+                f"name: table {name!r} exists already; expected a new name, or "
+                f"store.table({name!r}), which returns the table"
+            )
+        check_range("num_embeddings", num_embeddings, 1, 1 << 48)
+        check_range("embedding_dim", embedding_dim, 1, 1 << 20)
+        self._core.create_table(name, num_embeddings, embedding_dim, dtype_name(dtype))
         self._learn_tables()
-        self._fit_policy()
+        self._policy.fit(self._core, self._rows_of_tables())
         return self._tables[name]
 
+    def _check_writable(self, call: str) -> None:
+        if self._read_only and not self.closed:
+            raise io.UnsupportedOperation(
+                f"{self._path}: {call} writes; expected a store of mode 'r+' or 'a', got mode 'r'"
+            )
+
     def table(self, name: str) -> Table:
-        """Return the table of this name; KeyError, naming those there are, if there is none."""
+        """Return the table of this name; KeyError with all names if there is none."""
         try:
             return self._tables[name]
         except KeyError:
             known = ", ".join(self._tables) or "none"
             raise KeyError(f"no table {name!r}; the store has: {known}") from None
+
+    @overload
+    def embedding_bag(
+        self,
+        indices: ArrayLike,
+        offsets: ArrayLike,
+        tables: Sequence[str | Table] | None = None,
+        mode: str = "sum",
+        per_sample_weights: ArrayLike | None = None,
+        include_last_offset: bool = True,
+        padding_idx: Sequence[int | None] | None = None,
+        out: None = None,
+    ) -> np.ndarray: ...
+
+    @overload
+    def embedding_bag(
+        self,
+        indices: ArrayLike,
+        offsets: ArrayLike,
+        tables: Sequence[str | Table] | None = None,
+        mode: str = "sum",
+        per_sample_weights: ArrayLike | None = None,
+        include_last_offset: bool = True,
+        padding_idx: Sequence[int | None] | None = None,
+        *,
+        out: Out,
+    ) -> Out: ...
 
     def embedding_bag(
         self,
@@ -376,8 +264,8 @@ class TieredStore:
         per_sample_weights: ArrayLike | None = None,
         include_last_offset: bool = True,
         padding_idx: Sequence[int | None] | None = None,
-        out: Any = None,
-    ) -> Any:
+        out: object = None,
+    ) -> object:
         """Pool bags of rows of many tables in one call, whose misses are fetched as one batch.
 
         Parameters
@@ -416,8 +304,8 @@ class TieredStore:
         OSError
             Where a row cannot be read; the rest of the store serves on.
         """
-        positions = self._positions(tables)
-        paddings = self._paddings(positions, padding_idx)
+        positions = positions_of(self, tables)
+        paddings = paddings_of(self, positions, padding_idx)
         result, outside = self._core.embedding_bag(
             positions,
             paddings,
@@ -454,40 +342,8 @@ class TieredStore:
         int
             Rows queued; those resident already are not.
         """
-        positions = self._positions(tables)
+        positions = positions_of(self, tables)
         return self._core.prefetch(positions, indices, offsets, include_last_offset, self._bounds)
-
-    def _positions(self, tables: Sequence[str | Table] | None) -> Sequence[int]:
-        if tables is None:
-            return range(len(self._tables))
-        if isinstance(tables, (str, Table)):  # a string is a sequence of names, of one letter each
-            raise TypeError(f"tables is {tables!r}, expected a sequence of names or tables")
-        return [self._position(table) for table in tables]
-
-    def _position(self, table: str | Table) -> int:
-        if isinstance(table, str):
-            return self.table(table).position
-        if not isinstance(table, Table):
-            raise TypeError(f"tables hold {table!r}, expected names or tables")
-        return of_store(self, table).position
-
-    def _paddings(
-        self, positions: Sequence[int], padding_idx: Sequence[int | None] | None
-    ) -> Sequence[int] | None:
-        if padding_idx is None:
-            return None
-        if not isinstance(padding_idx, Sequence):
-            raise TypeError(f"padding_idx is {padding_idx!r}, expected an entry for each table")
-        if len(padding_idx) != len(positions):
-            raise ValueError(
-                f"padding_idx has {len(padding_idx)} entries, expected one for each of the "
-                f"{len(positions)} tables, None where a table has none"
-            )
-        tables = list(self._tables.values())
-        return [
-            -1 if row is None else tables[position]._padding(row)
-            for position, row in zip(positions, padding_idx, strict=True)
-        ]
 
     def _warn_out_of_range(self, outside: int) -> None:
         """Log the first call that has indices out of range; `stats` counts all of them."""
@@ -533,9 +389,11 @@ class TieredStore:
         >>> tieralloc.trace.write(recorder.to_trace("monday"), "monday.npz")
         """
         size = parse_size(ring_bytes, "ring_bytes")
-        _check_range("ring_bytes", size, 16, 1 << 31)
+        check_range("ring_bytes", size, 16, 1 << 31)
         if self._recorder is not None:
             raise RuntimeError("the store is being recorded already; end that recording first")
+        from tieralloc.trace.recorder import Recorder
+
         recorder = Recorder(self._core, max_lookups=max_lookups, ring_bytes=size)
         recorder._begin()
         self._recorder = recorder
@@ -545,93 +403,38 @@ class TieredStore:
             self._recorder = None
             recorder._end()
 
-    if not TYPE_CHECKING:  # an unknown attribute stays an error for type checkers
+    @refuse_renamed
+    def use_policy(self, policy: str | LearnedPolicy) -> None:
+        """Replace the policy that decides which rows are evicted from the fast tier.
 
-        def __getattr__(self, name: str) -> Any:
-            if name == "access_log":
-                raise AttributeError("TieredStore.access_log: use TieredStore.record")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def use_policy(
-        self,
-        policy: str,
-        *,
-        policy_bytes: int | str | None = None,
-        auto_pause: bool = True,
-        prefetch_cost: float | None = None,
-    ) -> None:
-        """Have another policy decide which rows are evicted from the fast tier, from now on.
-
-        Resident rows stay. Lookups go on; they wait while the rows are handed over, some tens of
+        Resident rows stay. Lookups wait while the rows are handed to the new policy, some tens of
         nanoseconds per resident row.
 
         A learned policy works in a background thread of the core. It compares itself with simple
-        policies in miniature simulations, and one of these is active while it misses less. Where
-        the policy fails, and while it pauses, a simple one decides, s3fifo unless its directory
-        says otherwise; `stats` tells.
+        policies in miniature simulations, and one of these is active while it misses less. While
+        the policy pauses, or after it failed, a simple one is active, s3fifo unless its directory
+        names another; `stats` has its state.
 
         Parameters
         ----------
-        policy : str
-            As for `TieredStore`. Models are programs: load those only whose maker you trust.
-        policy_bytes : int or str, optional
-            Bytes that a learned policy may take beside `fast_bytes`, such as "64MiB"; with fewer it
-            remembers fewer rows. Without it, it takes at most 128 for each row of the fast tier, or
-            2 MiB if that is more, and "recmg", which also prefetches, 384 a row more, or 64 MiB.
-            The access rings take 512 KiB for each thread that serves, besides.
-        auto_pause : bool
-            Whether a learned policy pauses while the time that it saves calls is worth less than
-            the CPU time that it takes. It runs now and then to be judged again.
-        prefetch_cost : float, optional
-            What a prefetched row costs, as a share of an on-demand fetch, from 0 (only on-demand
-            fetches count) to 1; 0.02 by default. Rows less likely to be used are not prefetched.
+        policy : str or LearnedPolicy
+            As for `TieredStore`.
 
         Raises
         ------
         ValueError
-            For an unknown policy, a directory that does not hold it, one that was trained for
-            other tables, too few `policy_bytes`, or a closed store. The former policy goes on
-            then.
+            For an unknown policy, a directory that does not hold it, a policy that was trained for
+            other tables, too little memory for it, or a closed store. The former policy stays
+            active then.
         OSError
-            Where a directory cannot be read.
+            If a directory cannot be read.
         ImportError
-            For a learned policy where torch is missing.
+            For a learned policy if torch is missing.
         """
-        with self._policy_lock:
-            if isinstance(policy, str) and ":" not in policy:
-                if policy not in _bindings.eviction_policy_names():
-                    known = ", ".join(_bindings.eviction_policy_names())
-                    raise ValueError(f"policy {policy!r} is unknown; known are {known}")
-                self._core.use_policy(policy)
-                self._policy, self._planned = policy, None
-                return
-            if not isinstance(policy, str):
-                raise TypeError(f"policy: expected a name or NAME:DIR, got {policy!r}")
-            most = None if policy_bytes is None else parse_size(policy_bytes, "policy_bytes")
-            planned = load_planned(
-                policy, max_bytes=most, auto_pause=auto_pause, prefetch_cost=prefetch_cost
-            )
-            planned.start(self._core, self._rows_of_tables())
-            self._policy, self._planned = policy, planned
+        self._policy.use(self._core, policy, self._rows_of_tables())
 
     def _rows_of_tables(self) -> list[tuple[str, int]]:
         return [(table.name, table.num_embeddings) for table in self._tables.values()]
-
-    def _fit_policy(self) -> None:
-        """Start the learned policy where the tables are its own; a new layout has ended it."""
-        with self._policy_lock:
-            if self._planned is None:
-                return
-            try:
-                self._planned.trained.directory.check_tables(self._rows_of_tables())
-            except ValueError:
-                self._core.use_policy(self._planned.fallback)
-                return
-            try:
-                self._planned.start(self._core, self._rows_of_tables())
-            except BaseException:
-                self._policy, self._planned = self._planned.fallback, None
-                raise
 
     def stats(self) -> StoreStats:
         """Return statistics since the store was opened or `reset_stats` was called.
@@ -642,10 +445,10 @@ class TieredStore:
             A frozen dataclass, with the units of every field; ``.to_dict()`` makes nested dicts.
             `StoreStats.policy_stats` covers the time since the policy started.
         """
-        planned = self._planned
+        planned = self._policy.planned
         policy_stats = None if planned is None else planned.stats(self._core.policy_stats())
         return StoreStats.of(
-            {**self._core.stats(), "policy": self._policy, "policy_stats": policy_stats}
+            {**self._core.stats(), "policy": self._policy.name, "policy_stats": policy_stats}
         )
 
     def reset_stats(self) -> None:
@@ -675,7 +478,7 @@ class TieredStore:
 
     def __enter__(self) -> TieredStore:
         if self.closed:
-            raise ValueError("the store is closed; open it again with TieredStore.open")
+            raise ValueError("the store is closed; open it again with TieredStore(path)")
         return self
 
     def __exit__(
@@ -688,7 +491,7 @@ class TieredStore:
 
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
-        return f"<TieredStore{state} tables={list(self._tables)} policy={self._policy!r}>"
+        return f"<TieredStore{state} tables={list(self._tables)} policy={self._policy.name!r}>"
 
 
 def _end_core(core: _bindings.Store) -> None:
@@ -701,14 +504,3 @@ def _checked_bytes(fast_bytes: int | str) -> int:
     if size >= 1 << 63:
         raise MemoryError(f"fast_bytes is {fast_bytes!r}, more than any machine has")
     return size
-
-
-def _check_range(what: str, value: SupportsIndex, least: int, most: int) -> None:
-    number = as_integer(what, value)
-    if not least <= number <= most:
-        raise ValueError(f"{what} is {number}, expected {least} to {most}")
-
-
-def _dtype_name(dtype: DTypeLike | str) -> str:
-    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
-    return name.removeprefix("torch.")

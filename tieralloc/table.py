@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 import numpy as np
 
 from tieralloc._common.numbers import as_integer
 
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from tieralloc.store import TieredStore
+
+__all__ = ["Out", "Table", "dtype_name", "of_store", "paddings_of", "positions_of"]
+
+#: A writable buffer, such as an array or a tensor.
+Out = TypeVar("Out")
 
 
 class Table:
@@ -78,10 +83,13 @@ class Table:
             offending one are written by then.
         TypeError
             For rows of another type.
+        io.UnsupportedOperation
+            If the file was opened with mode "r".
         OSError
-            Where the slow tier cannot be written. Rows of the array at hand then have their old
-            value or their new one.
+            If the slow tier cannot be written. Rows of the current array then have their old value
+            or their new one.
         """
+        self._store._check_writable("load")
         row = 0 if start is None else as_integer("start", start)
         if not 0 <= row <= self.num_embeddings:
             raise ValueError(
@@ -97,8 +105,14 @@ class Table:
                 f"{self.name!r}; pass start= to write a part of it"
             )
 
-    def lookup(self, indices: ArrayLike, out: Any = None) -> Any:
-        """Rows, copied.
+    @overload
+    def lookup(self, indices: ArrayLike, out: None = None) -> np.ndarray: ...
+
+    @overload
+    def lookup(self, indices: ArrayLike, out: Out) -> Out: ...
+
+    def lookup(self, indices: ArrayLike, out: object = None) -> object:
+        """Return copies of rows.
 
         Parameters
         ----------
@@ -126,6 +140,7 @@ class Table:
             store._warn_out_of_range(outside)
         return result
 
+    @overload
     def embedding_bag(
         self,
         indices: ArrayLike,
@@ -134,8 +149,32 @@ class Table:
         per_sample_weights: ArrayLike | None = None,
         include_last_offset: bool = False,
         padding_idx: int | None = None,
-        out: Any = None,
-    ) -> Any:
+        out: None = None,
+    ) -> np.ndarray: ...
+
+    @overload
+    def embedding_bag(
+        self,
+        indices: ArrayLike,
+        offsets: ArrayLike,
+        mode: str = "sum",
+        per_sample_weights: ArrayLike | None = None,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        *,
+        out: Out,
+    ) -> Out: ...
+
+    def embedding_bag(
+        self,
+        indices: ArrayLike,
+        offsets: ArrayLike,
+        mode: str = "sum",
+        per_sample_weights: ArrayLike | None = None,
+        include_last_offset: bool = False,
+        padding_idx: int | None = None,
+        out: object = None,
+    ) -> object:
         """Pool bags of rows, with the semantics of ``torch.nn.functional.embedding_bag``.
 
         Parameters
@@ -209,9 +248,12 @@ class Table:
             For an index out of range; nothing is done then.
         ValueError, TypeError
             For wrong shapes or types, or a closed store.
+        io.UnsupportedOperation
+            If the file was opened with mode "r".
         OSError
-            Where the fast tier is full of rows that cannot be written back.
+            If the fast tier is full of rows that cannot be written back.
         """
+        self._store._check_writable("update")
         self._core.update(self.position, indices, self._as_values(values))
 
     def prefetch(self, indices: ArrayLike) -> int:
@@ -265,6 +307,12 @@ class Table:
         return f"<Table {self.name!r} of {self.num_embeddings} x {self.embedding_dim} {self.dtype}>"
 
 
+def dtype_name(dtype: DTypeLike | str) -> str:
+    """Return a type of NumPy or torch as the core has it."""
+    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
+    return name.removeprefix("torch.")
+
+
 def of_store(store: TieredStore, table: Table) -> Table:
     """Return the table if it is one of the store's; ValueError otherwise."""
     if table.store is not store:
@@ -272,9 +320,46 @@ def of_store(store: TieredStore, table: Table) -> Table:
     return table
 
 
-def _parts_of(rows: Any) -> Iterable[Any]:
+def positions_of(store: TieredStore, tables: Sequence[str | Table] | None) -> Sequence[int]:
+    """Return the positions of tables of a store, of all of them for None."""
+    if tables is None:
+        return range(len(store._tables))
+    if isinstance(tables, (str, Table)):  # a string is a sequence of names, of one letter each
+        raise TypeError(f"tables: expected a sequence of names or tables, got {tables!r}")
+    return [_position(store, table) for table in tables]
+
+
+def _position(store: TieredStore, table: str | Table) -> int:
+    if isinstance(table, str):
+        return store.table(table).position
+    if not isinstance(table, Table):
+        raise TypeError(f"tables: expected names or tables, got {table!r}")
+    return of_store(store, table).position
+
+
+def paddings_of(
+    store: TieredStore, positions: Sequence[int], padding_idx: Sequence[int | None] | None
+) -> Sequence[int] | None:
+    """Return the padding row of each of some tables, -1 for none; None if no table has one."""
+    if padding_idx is None:
+        return None
+    if not isinstance(padding_idx, Sequence):
+        raise TypeError(f"padding_idx: expected an entry per table, got {padding_idx!r}")
+    if len(padding_idx) != len(positions):
+        raise ValueError(
+            f"padding_idx: expected {len(positions)} entries, one per table, None for a table "
+            f"without padding, got {len(padding_idx)}"
+        )
+    tables = list(store._tables.values())
+    return [
+        -1 if row is None else tables[position]._padding(row)
+        for position, row in zip(positions, padding_idx, strict=True)
+    ]
+
+
+def _parts_of(rows: ArrayLike | Iterable[ArrayLike]) -> Iterable[ArrayLike]:
     if hasattr(rows, "__array__") or isinstance(rows, memoryview):
-        return [rows]
+        return [cast("ArrayLike", rows)]
     if not isinstance(rows, Iterable):
         kind = type(rows).__name__
         raise TypeError(f"rows are of type {kind}, expected an array or an iterable of arrays")

@@ -1,129 +1,271 @@
-"""Slow tiers in memory: that of a NUMA node, or of this one with a latency that is made up."""
+"""Slow tiers and where they are: a file, or the memory of a NUMA node."""
 
 from __future__ import annotations
 
-import math
+import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, Protocol, TypeAlias, TypedDict, get_args, runtime_checkable
 
-from tieralloc._common.numbers import as_integer
+from tieralloc._common.numbers import as_integer, check_range
 
-_MOST_EXTRA_NS = 1_000_000
-_MOST_OVERLAP = 1024
+__all__ = [
+    "CoreOptions",
+    "Engine",
+    "File",
+    "Mode",
+    "NumaMemory",
+    "Promotion",
+    "SlowTier",
+    "memory_options",
+    "node_of",
+    "parse_cpus",
+    "slow_tier",
+]
+
+Engine: TypeAlias = Literal["auto", "io_uring", "pread", "mmap"]
+Mode: TypeAlias = Literal["r", "r+", "a", "w"]
+Promotion: TypeAlias = Literal["auto", "always", "never"]
+
+_MODES: tuple[Mode, ...] = get_args(Mode)
+_ENGINES: tuple[Engine, ...] = get_args(Engine)
+_PROMOTIONS: tuple[Promotion, ...] = get_args(Promotion)
+
+
+class CoreOptions(TypedDict):
+    """Arguments of `tieralloc._bindings.Store` that a slow tier decides."""
+
+    path: bytes | None
+    mode: str
+    memory: tuple[int, bool, bool, float, int] | None
+    engine: str
+    direct: bool
+    reserve: bool
+    queue_depth: int
+    prefetch_threads: int
+    promotion: str
+
+
+@runtime_checkable
+class SlowTier(Protocol):
+    """A slow tier of a `tieralloc.TieredStore`."""
+
+    def core_options(self) -> CoreOptions:
+        """Return the core's options."""
 
 
 @dataclass(frozen=True)
-class NumaNode:
-    """Memory of a NUMA node as a slow tier: ``TieredStore(slow=NumaNode(1), ...)``.
+class File:
+    """A file as the slow tier: ``TieredStore(slow=File("emb.tier", mode="w"), ...)``.
+
+    The file is locked: one store may have it open to write, or any number of them to read.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+    mode : {"a", "r+", "w", "r"}
+        As of Python's `open`. "a" opens the file, or makes a missing one. "r+" opens it. "w" makes
+        it and replaces a file that a store made; a file of another kind is refused. "r" opens it to
+        read: `TieredStore.create_table`, `Table.load` and `Table.update` raise
+        `io.UnsupportedOperation`, and other stores may read the file at the same time.
+    engine : {"auto", "io_uring", "pread", "mmap"}
+        The way to read rows: "auto" is the first in the list of `tieralloc doctor` that works here.
+    queue_depth : int
+        Maximal number of reads that one call has in flight, 1 to 4096.
+    direct : bool
+        Bypass the kernel's page cache if the file system supports it; otherwise pages are dropped
+        after each read.
+    reserve : bool
+        Take the disk blocks of a table when it is made, so that a full disk is an error then and
+        not later.
+    prefetch_threads : int
+        Background threads that serve prefetches, 1 to 32.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is invalid.
+    """
+
+    path: str | os.PathLike[str]
+    _: KW_ONLY
+    mode: Mode = "a"
+    engine: Engine = "auto"
+    queue_depth: int = 256
+    direct: bool = True
+    reserve: bool = True
+    prefetch_threads: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.path, (str, bytes, os.PathLike)):
+            raise TypeError(f"path: expected a path, got {self.path!r}")
+        if b"\0" in os.fsencode(self.path):
+            raise ValueError(f"path: expected a path without NUL bytes, got {self.path!r}")
+        _check_choice("mode", self.mode, _MODES)
+        _check_choice("engine", self.engine, _ENGINES)
+        check_range("queue_depth", self.queue_depth, 1, 4096)
+        check_range("prefetch_threads", self.prefetch_threads, 1, 32)
+        _check_flag("direct", self.direct)
+        _check_flag("reserve", self.reserve)
+        if self.mode == "r" and not self.reserve:
+            raise ValueError("reserve: no effect with mode='r'; expected True, got False")
+
+    def __str__(self) -> str:
+        return f"file:{os.fsdecode(self.path)}"
+
+    def core_options(self) -> CoreOptions:
+        """Return the core's options."""
+        return {
+            "path": os.fsencode(self.path),
+            "mode": self.mode,
+            "memory": None,
+            "engine": self.engine,
+            "direct": self.direct,
+            "reserve": self.reserve,
+            "queue_depth": self.queue_depth,
+            "prefetch_threads": self.prefetch_threads,
+            "promotion": "auto",
+        }
+
+
+@dataclass(frozen=True)
+class NumaMemory:
+    """Memory of a NUMA node: as the slow tier, ``TieredStore(slow=NumaMemory(1), ...)``, or fast.
+
+    Rows of a slow tier in memory are read in place, and end with the store.
 
     Parameters
     ----------
     node : int
-        Its number, as ``tieralloc doctor`` lists them.
-    mode : {"bind", "prefer"}
-        What happens where the node has too little memory: "bind" raises MemoryError when a table is
-        made; "prefer" lets pages go to other nodes, which `TieredStore.stats` counts.
+        Its number in the list of `tieralloc doctor`.
+    strict : bool
+        Whether OSError is raised if the kernel refuses to bind memory to the node, as the seccomp
+        profile of a container may. Otherwise the memory stays unbound, and `TieredStore.stats`
+        says so.
+    spill : bool
+        Whether pages may go to other nodes if the node has too little memory; `TieredStore.stats`
+        counts them. Otherwise that is a MemoryError when a table is made.
+    promotion : {"auto", "always", "never"}
+        Of a slow tier: whether a row that was read in place is copied to the fast tier. "auto"
+        copies it once reading it in place has cost as much as a copy, and measures now and then
+        whether lookups are faster with copies. "always" copies each row at once, "never" none.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is invalid.
     """
 
     node: int
-    mode: Literal["bind", "prefer"] = "bind"
+    _: KW_ONLY
+    strict: bool = True
+    spill: bool = False
+    promotion: Promotion = "auto"
 
     def __post_init__(self) -> None:
-        node = as_integer("node", self.node)
-        if node < 0:
-            raise ValueError(f"node is {node}, expected the number of a NUMA node, from 0 on")
-        if self.mode not in ("bind", "prefer"):
-            raise ValueError(f"mode is {self.mode!r}, expected 'bind' or 'prefer'")
+        check_range("node", self.node, 0, (1 << 31) - 1)
+        _check_flag("strict", self.strict)
+        _check_flag("spill", self.spill)
+        _check_choice("promotion", self.promotion, _PROMOTIONS)
 
     def __str__(self) -> str:
-        return f"numa:{self.node}" + ("" if self.mode == "bind" else ":prefer")
+        return f"numa:{self.node}" + (":prefer" if self.spill else "")
 
     @property
-    def _core_options(self) -> tuple[int, bool, float, int]:
-        return (self.node, self.mode == "prefer", 0.0, 1)
+    def binding(self) -> tuple[int, bool, bool]:
+        """Node, spill and strict."""
+        return (self.node, self.spill, self.strict)
+
+    def core_options(self) -> CoreOptions:
+        """Return the core's options."""
+        return memory_options((*self.binding, 0.0, 1), self.promotion)
 
 
-@dataclass(frozen=True)
-class EmulatedMemory:
-    """Local memory with a stated extra latency as a slow tier, for machines without a second node.
-
-    Whoever reads a row spins for `extra_ns` a cache line. CPU caches, which would hold some of the
-    lines of real memory, make no difference to it, nor does its bandwidth end anywhere: it is a
-    study's, and everything that shows a figure of it says "emulated".
-
-    Parameters
-    ----------
-    extra_ns : float
-        Nanoseconds a cache line, beyond what local memory takes.
-    overlap : int
-        Cache lines of a call whose extra latencies pass at the same time: 1 as in a chase of
-        dependent loads, about 10 where a core keeps as many loads under way as it can.
-    """
-
-    extra_ns: float
-    overlap: int = 1
-
-    def __post_init__(self) -> None:
-        if not (math.isfinite(self.extra_ns) and 0 < self.extra_ns <= _MOST_EXTRA_NS):
-            raise ValueError(
-                f"extra_ns is {self.extra_ns}, expected above 0, at most {_MOST_EXTRA_NS:,}"
-            )
-        if not 1 <= as_integer("overlap", self.overlap) <= _MOST_OVERLAP:
-            raise ValueError(f"overlap is {self.overlap}, expected 1 to {_MOST_OVERLAP:,}")
-
-    def __str__(self) -> str:
-        return f"emulated:{self.extra_ns:g}ns" + ("" if self.overlap == 1 else f"/{self.overlap}")
-
-    @property
-    def _core_options(self) -> tuple[int, bool, float, int]:
-        return (-1, False, float(self.extra_ns), self.overlap)
+def memory_options(memory: tuple[int, bool, bool, float, int], promotion: str) -> CoreOptions:
+    """Return the core's options of a slow tier in memory; those of files have no effect."""
+    _check_choice("promotion", promotion, _PROMOTIONS)
+    return {
+        "path": None,
+        "mode": "w",
+        "memory": memory,
+        "engine": "auto",
+        "direct": True,
+        "reserve": True,
+        "queue_depth": 1,
+        "prefetch_threads": 1,
+        "promotion": promotion,
+    }
 
 
-#: What can be a slow tier besides a file.
-SlowMemory = NumaNode | EmulatedMemory
+def slow_tier(
+    path: str | os.PathLike[str] | None,
+    slow: SlowTier | None,
+    mode: Mode | None,
+) -> SlowTier:
+    """Return the slow tier that a store's arguments mean."""
+    if (path is None) == (slow is None):
+        raise ValueError(f"path, slow: expected one of them, got path={path!r} and slow={slow!r}")
+    if slow is None:
+        if isinstance(path, SlowTier):
+            raise TypeError(f"path: expected a path; pass slow={path!r}")
+        assert path is not None
+        return File(path, mode="a" if mode is None else mode)
+    if isinstance(slow, type) or not isinstance(slow, SlowTier):
+        raise TypeError(f"slow: expected a File or NumaMemory, got {slow!r}")
+    if mode is not None:
+        raise ValueError(f"mode: no effect with slow=; expected slow=File(path, mode={mode!r})")
+    return slow
+
+
+def node_of(fast_node: int | NumaMemory | None) -> tuple[int, bool, bool]:
+    """Return node, spill and strict of the fast tier."""
+    if fast_node is None:
+        return (-1, False, True)
+    if not isinstance(fast_node, NumaMemory):
+        check_range("fast_node", fast_node, 0, (1 << 31) - 1)
+        return NumaMemory(fast_node).binding
+    if fast_node.promotion != "auto":
+        raise ValueError(
+            f"promotion: no effect in fast_node; expected slow=NumaMemory(node, "
+            f"promotion={fast_node.promotion!r})"
+        )
+    return fast_node.binding
 
 
 def parse_cpus(cpus: str | Iterable[int] | None) -> list[int]:
-    """Processors given as numbers or as the kernel lists them; none for None.
+    """Return processors given as numbers or as the kernel lists them; none for None.
 
     Raises
     ------
     ValueError
-        For a string that is no list such as ``"0-3,8"``, an empty one, or a number below 0.
+        If a string is no list such as ``"0-3,8"``, or the list is empty or has a number below 0.
     TypeError
-        For what are no integers.
+        If an entry is no integer.
     """
     if cpus is None:
         return []
     if isinstance(cpus, str):
         if re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", cpus) is None:
-            raise ValueError(f"cpus is {cpus!r}, expected processors such as '0-3,8'")
-        found: list[int] = []
+            raise ValueError(f"cpus: expected processors such as '0-3,8', got {cpus!r}")
+        numbers: list[int] = []
         for part in cpus.split(","):
             first, _, last = part.partition("-")
-            found.extend(range(int(first), int(last or first) + 1))
+            numbers.extend(range(int(first), int(last or first) + 1))
     else:
-        found = [as_integer("cpus", cpu) for cpu in cpus]
-    if not found or min(found) < 0:
-        raise ValueError(f"cpus is {cpus!r}, expected one or more processors, from 0 on")
-    return sorted(set(found))
+        numbers = [as_integer("cpus", cpu) for cpu in cpus]
+    if not numbers or min(numbers) < 0:
+        raise ValueError(f"cpus: expected one or more processors from 0, got {cpus!r}")
+    return sorted(set(numbers))
 
 
-def parse_slow(text: str) -> SlowMemory:
-    """Return the slow tier that a word of the command line means.
+def _check_choice(name: str, value: object, choices: Iterable[str]) -> None:
+    if value not in (known := tuple(choices)):
+        expected = ", ".join(map(repr, known))
+        raise ValueError(f"{name}: expected one of {expected}, got {value!r}")
 
-    Raises
-    ------
-    ValueError
-        For anything but ``numa:N``, ``numa:N:prefer``, ``emulated:150ns`` or ``emulated:150ns/10``.
-    """
-    if match := re.fullmatch(r"numa:(\d+)(?::(bind|prefer))?", text):
-        return NumaNode(int(match[1]), "prefer" if match[2] == "prefer" else "bind")
-    if match := re.fullmatch(r"emulated:\+?(\d+(?:\.\d+)?)(?:ns)?(?:/(\d+))?", text):
-        return EmulatedMemory(float(match[1]), int(match[2] or 1))
-    raise ValueError(
-        f"slow tier {text!r} is unknown, expected file, numa:NODE, numa:NODE:prefer, "
-        "emulated:150ns, or emulated:150ns/10 with 10 cache lines' latencies at a time"
-    )
+
+def _check_flag(name: str, value: object) -> None:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name}: expected a bool, got {value!r}")

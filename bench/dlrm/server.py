@@ -99,8 +99,9 @@ class Server:
             with ta.TieredStore(path, fast_rows=1) as store:
                 put_into(self._model, store, self._names, load=True)
             is_in_dram = baseline.memory == "store in DRAM"
-            self.store = ta.TieredStore.open(
+            self.store = ta.TieredStore(
                 path,
+                mode="r+",
                 fast_rows=sum(rows) if is_in_dram else fast_rows,
                 policy=LRU if is_in_dram or baseline.trained else baseline.policy,
             )
@@ -111,8 +112,10 @@ class Server:
                     table.prefetch(np.arange(table.num_embeddings))
                     table.lookup(np.arange(table.num_embeddings))
             elif baseline.trained:
-                name = f"{baseline.policy}:{policy}"
-                self.store.use_policy(name, auto_pause=baseline.auto_pause)
+                assert policy is not None
+                self.store.use_policy(
+                    ta.LearnedPolicy(policy, name=baseline.policy, auto_pause=baseline.auto_pause)
+                )
         self._dense = torch.from_numpy(requests.dense)
         self._embedding_ns = self._began_ns = self._warm_up_lookups = 0
         collection = self._model.get_submodule(COLLECTION)

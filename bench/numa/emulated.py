@@ -16,7 +16,7 @@ from statistics import median
 from bench.policies.study import Models, Record, Study
 from bench.scenery.tables import markdown, number
 from tieralloc import trace as traces
-from tieralloc.tiers import EmulatedMemory
+from tieralloc.tools.emulated import EmulatedMemory
 from tieralloc.tools.replay.replay import NO_FAST_TIER, replay
 
 #: Nanoseconds per cache line; the derivation starts from the first.
@@ -38,8 +38,7 @@ def measure(case: str, path: Path, models: Models) -> Iterator[Record]:
             ["lru", f"recmg:{models['recmg']}"],
             [FAST_FRACTION],
             embedding_dim=DIM,
-            slow=EmulatedMemory(extra),
-            admission=admission,
+            slow=EmulatedMemory(extra, promotion=admission),
         )
         without = _ns_per_lookup(served[0])
         for record in served:

@@ -25,10 +25,9 @@ def filled(pair: Pair, dim: int, is_quick: bool, fast_share: float) -> Iterator[
     size = 4 << 20 if is_quick else latency.memory_bytes(pair.node)
     rows = size // (4 * dim)
     with ta.TieredStore(
-        slow=ta.NumaNode(pair.node),
+        slow=ta.NumaMemory(pair.node, promotion="always"),
         fast_rows=int(fast_share * rows),
         fast_node=pair.origin,
-        admission="always",
     ) as store:
         yield store.create_table("bench", rows, dim)
 

@@ -41,9 +41,9 @@ class Tieralloc(Adapter):
 
     def open(self) -> None:
         if self.budget is not None:
-            self.store = ta.TieredStore.open(self.path, fast_bytes=self.budget)
+            self.store = ta.TieredStore(self.path, mode="r+", fast_bytes=self.budget)
             return
-        self.store = ta.TieredStore.open(self.path, fast_rows=self.fast_rows)
+        self.store = ta.TieredStore(self.path, mode="r+", fast_rows=self.fast_rows)
         left = self.fast_rows
         for table in self.store.tables.values():
             count = min(left, len(table))

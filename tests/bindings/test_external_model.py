@@ -118,7 +118,7 @@ def test_simulator_max_bytes_limits_policy_and_model():
     policy_bytes = Simulator(model, 2, 10).policy_bytes
     assert policy_bytes > 100_000
     assert Simulator(model, 2, 10, max_bytes=policy_bytes).policy_bytes == policy_bytes
-    message = f"policy_bytes: expected at least {policy_bytes} for a fast"
+    message = f"memory: expected at least {policy_bytes} for a fast"
     with pytest.raises(ValueError, match=message):
         Simulator(model, 2, 10, max_bytes=policy_bytes - 1)
 

@@ -405,7 +405,7 @@ def test_convert_attaches_model_to_existing_store(tmp_path):
         convert(trained, store, prefix="m.")
     with torch.device("meta"):
         served = build()
-    with ta.TieredStore.open(path, fast_rows=30) as store:
+    with ta.TieredStore(path, mode="r+", fast_rows=30) as store:
         convert(served, store, prefix="m.", load=False)
         assert list(store.tables) == ["m.0", "m.1.bag"]
         assert same_bits(served[0](input), expected[0])

@@ -48,7 +48,7 @@ def test_replay_serves_from_a_node_beside_no_fast_tier(far, tmp_path, capsys):
     slow = f"numa:{far['id']}"
     status = main(
         [
-            *("replay", str(path), "--slow", slow, "--policy", "lru", "--admission", "always"),
+            *("replay", str(path), "--slow", slow, "--policy", "lru", "--promotion", "always"),
             *("--embedding-dim", "8", "--batch-size", "4", "--fast-fraction", "50%"),
             *("--verify", "--json", "-"),
         ]

@@ -37,7 +37,7 @@ def test_a_node_outside_the_cpuset_is_refused_and_the_doctor_warns(confined, nod
 
         inside, outside = map(int, sys.argv[2:])
         try:
-            ta.TieredStore(slow=ta.NumaNode(outside), fast_rows=1)
+            ta.TieredStore(slow=ta.NumaMemory(outside), fast_rows=1)
         except ValueError as error:
             text = str(error)
             assert f"node {outside} is outside this process's cpuset" in text, text
@@ -45,7 +45,7 @@ def test_a_node_outside_the_cpuset_is_refused_and_the_doctor_warns(confined, nod
             assert f"{outside} (" not in text, text
         else:
             raise AssertionError("not refused")
-        ta.TieredStore(slow=ta.NumaNode(inside), fast_rows=1).close()
+        ta.TieredStore(slow=ta.NumaMemory(inside), fast_rows=1).close()
         finding = doctor._cpuset()
         assert finding.status == "warn" and str(outside) in finding.found, finding
     """

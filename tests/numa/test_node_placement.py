@@ -20,7 +20,7 @@ def loaded(store, name="item", rows=ROWS):
 def test_rows_of_a_slow_tier_lie_on_its_node(nodes):
     for node in nodes:
         before = pages_by_node(1000)
-        with ta.TieredStore(slow=ta.NumaNode(node["id"]), fast_rows=100) as store:
+        with ta.TieredStore(slow=ta.NumaMemory(node["id"]), fast_rows=100) as store:
             loaded(store)
             placement = store.stats().slow_tier.placement
             assert placement.node == node["id"]
@@ -38,7 +38,7 @@ def test_rows_of_a_slow_tier_lie_on_its_node(nodes):
 def test_a_fast_tier_lies_on_its_node(nodes):
     for node in nodes:
         with ta.TieredStore(
-            slow=ta.NumaNode(nodes[0]["id"]), fast_rows=10_000, fast_node=node["id"]
+            slow=ta.NumaMemory(nodes[0]["id"]), fast_rows=10_000, fast_node=node["id"]
         ) as store:
             table = loaded(store)
             table.lookup(np.arange(100))
@@ -61,8 +61,8 @@ def test_every_row_is_served_from_each_node(nodes):
     expected = numbered_rows(ROWS, DIM)
     for node in nodes:
         for fast_rows in (0, 500):
-            slow = ta.NumaNode(node["id"], mode="prefer")
-            with ta.TieredStore(slow=slow, fast_rows=fast_rows, admission="always") as store:
+            slow = ta.NumaMemory(node["id"], spill=True, promotion="always")
+            with ta.TieredStore(slow=slow, fast_rows=fast_rows) as store:
                 table = loaded(store)
                 np.testing.assert_array_equal(table.lookup(np.arange(ROWS)), expected)
 
@@ -70,7 +70,7 @@ def test_every_row_is_served_from_each_node(nodes):
 def test_rows_migrate_from_the_slow_node_to_the_fast_one(nodes, far):
     near = nodes[0]["id"]
     with ta.TieredStore(
-        slow=ta.NumaNode(far["id"]), fast_rows=2000, fast_node=near, admission="always"
+        slow=ta.NumaMemory(far["id"], promotion="always"), fast_rows=2000, fast_node=near
     ) as store:
         table = loaded(store)
         hot = np.arange(0, ROWS, 20)
@@ -83,7 +83,7 @@ def test_rows_migrate_from_the_slow_node_to_the_fast_one(nodes, far):
 
 
 def test_updates_go_home_to_the_slow_node(far):
-    with ta.TieredStore(slow=ta.NumaNode(far["id"]), fast_rows=10) as store:
+    with ta.TieredStore(slow=ta.NumaMemory(far["id"]), fast_rows=10) as store:
         table = loaded(store, rows=1000)
         values = numbered_rows(1000, DIM, first=5000)
         table.update(np.arange(1000), values)
@@ -95,8 +95,8 @@ def test_updates_go_home_to_the_slow_node(far):
 def test_a_node_that_is_not_is_refused_naming_those_there_are(nodes):
     names = [f"{node['id']} ({node['bytes'] >> 20} MiB" for node in nodes]
     for make in (
-        lambda: ta.TieredStore(slow=ta.NumaNode(77), fast_rows=1),
-        lambda: ta.TieredStore(slow=ta.NumaNode(0), fast_rows=1, fast_node=77),
+        lambda: ta.TieredStore(slow=ta.NumaMemory(77), fast_rows=1),
+        lambda: ta.TieredStore(slow=ta.NumaMemory(0), fast_rows=1, fast_node=77),
     ):
         with pytest.raises(ValueError, match="node 77 does not exist") as caught:
             make()
@@ -104,7 +104,7 @@ def test_a_node_that_is_not_is_refused_naming_those_there_are(nodes):
 
 
 def test_more_than_the_node_has_is_refused_before_it_is_taken(far):
-    with ta.TieredStore(slow=ta.NumaNode(far["id"]), fast_rows=10) as store:
+    with ta.TieredStore(slow=ta.NumaMemory(far["id"]), fast_rows=10) as store:
         table = loaded(store, rows=100)
         too_many = far["bytes"] // (DIM * 4) + 1
         with pytest.raises(MemoryError, match=f"of node {far['id']}, which has"):
@@ -113,7 +113,7 @@ def test_more_than_the_node_has_is_refused_before_it_is_taken(far):
         np.testing.assert_array_equal(table.lookup([7]), numbered_rows(100, DIM)[[7]])
     with pytest.raises(MemoryError, match=f"of node {far['id']}"):  # noqa: SIM117
         with ta.TieredStore(
-            slow=ta.NumaNode(far["id"]), fast_bytes=far["bytes"], fast_node=far["id"]
+            slow=ta.NumaMemory(far["id"]), fast_bytes=far["bytes"], fast_node=far["id"]
         ) as store:
             store.create_table("item", far["bytes"] // 256, DIM)
 
@@ -122,7 +122,7 @@ def test_what_finds_no_room_on_a_preferred_node_is_counted(guest, nodes, far):
     rows = far["bytes"] // (DIM * 4) * 5 // 4
     others = sum(node["available"] for node in nodes if node is not far)
     assert others > rows * DIM * 4 // 2, "the guest's other nodes are too small for this test"
-    with ta.TieredStore(slow=ta.NumaNode(far["id"], mode="prefer"), fast_rows=10) as store:
+    with ta.TieredStore(slow=ta.NumaMemory(far["id"], spill=True), fast_rows=10) as store:
         table = store.create_table("item", rows, DIM)
         placement = store.stats().slow_tier.placement
         assert placement.mode == "prefer"

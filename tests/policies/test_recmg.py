@@ -245,7 +245,7 @@ def test_policy_bytes_stay_below_max_bytes_or_raise(trace, trained):
     assert 0 < nbytes < run_simulator(stream, model, 1000).policy_bytes
     kept = run_simulator(stream, model, 100, max_bytes=nbytes - 1)
     assert 0 < kept.policy_bytes < nbytes
-    with pytest.raises(ValueError, match="policy_bytes: expected at least"):
+    with pytest.raises(ValueError, match="memory: expected at least"):
         run_simulator(stream, model, 100, max_bytes=1000)
 
 

@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 from tieralloc.policies.registry import trainer
 
-from tieralloc import TieredStore
+from tieralloc import LearnedPolicy, TieredStore
 from tieralloc.policy.planned import load_planned
 from tieralloc.policy.registry import with_learned
 from tieralloc.tools.simulate import simulate
@@ -85,8 +85,9 @@ def state_of(store):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_policy_with_its_tables_runs(make_store, directories, name):
-    store = make_store(fast_rows=50, policy=f"{name}:{directories[name]}", auto_pause=False)
+def test_policy_of_its_tables_runs(make_store, directories, name):
+    policy = LearnedPolicy(directories[name], name=name, auto_pause=False)
+    store = make_store(fast_rows=50, policy=policy)
     fill(store)
     for row in range(200):
         store.table("a").lookup(np.array([row]))
@@ -140,17 +141,16 @@ def test_use_policy_fails_keeps_learned_policy(make_store, recmg, directories, t
     store = make_store(fast_rows=50)
     fill(store)
     store.use_policy(recmg)
-    caching = f"recmg-caching:{directories['recmg']}"
-    for options, message in (
-        ({"policy": caching, "policy_bytes": 1}, "policy_bytes: expected at least"),
-        ({"policy": caching, "prefetch_cost": 2}, "prefetch_cost: expected 0 to 1, got 2"),
-        ({"policy": f"recmg:{tmp_path}"}, "manifest.json"),
-        ({"policy": "recmgg:x"}, "'recmgg'"),
-        ({"policy": "fifo"}, "'fifo'"),
+    for policy, message in (
+        (LearnedPolicy(directories["recmg"], memory=1), "memory: expected at least"),
+        (LearnedPolicy(tmp_path), "manifest.json"),
+        (f"recmg:{tmp_path}", "manifest.json"),
+        ("recmgg:x", "'recmgg' is unknown"),
+        ("fifo", "'fifo' is unknown"),
     ):
         with pytest.raises(ValueError, match=message):
-            store.use_policy(**options)
-        assert store.stats().policy == recmg
+            store.use_policy(policy)
+        assert store.stats().policy == policy_stats(store).policy == recmg
         assert state_of(store) == "running"
 
 
@@ -167,35 +167,35 @@ def test_use_policy_simple_stops_learned_policy(make_store, recmg):
 
 
 @pytest.mark.parametrize("name", POLICIES)
-def test_policy_bytes_too_few_raises_with_the_min(make_store, directories, name):
-    policy = f"{name}:{directories[name]}"
+def test_policy_memory_below_the_need_is_refused_with_it(make_store, directories, name):
+    policy = LearnedPolicy(directories[name], name=name, memory=1000)
     store = make_store(fast_rows=50)
     fill(store)
-    with pytest.raises(ValueError, match="policy_bytes: expected at least") as error:
-        store.use_policy(policy, policy_bytes=1000)
-    min_bytes = int(str(error.value).partition("at least ")[2].partition(" ")[0])
-    with pytest.raises(ValueError, match=f"expected at least {min_bytes} "):
-        store.use_policy(policy, policy_bytes=min_bytes - 1)
-    store.use_policy(policy, policy_bytes=min_bytes)
-    assert min_bytes * 0.9 <= store.stats().dram.policy_bytes <= min_bytes
+    with pytest.raises(ValueError, match="memory: expected at least") as caught:
+        store.use_policy(policy)
+    need = int(str(caught.value).partition("at least ")[2].partition(" ")[0])
+    with pytest.raises(ValueError, match=f"expected at least {need} "):
+        store.use_policy(replace(policy, memory=need - 1))
+    store.use_policy(replace(policy, memory=need))
+    assert need * 0.9 <= store.stats().dram.policy_bytes <= need
 
 
-def test_open_with_too_few_policy_bytes_closes_file(make_store, recmg):
+def test_open_with_too_little_policy_memory_closes_the_file(make_store, directories):
     store = make_store()
     fill(store)
     path = store.stats().slow_tier.path
     store.close()
-    with pytest.raises(ValueError, match="policy_bytes: expected at least") as error:
-        TieredStore.open(path, fast_rows=50, policy=recmg, policy_bytes=1000)
-    reopened = make_store.open(path, fast_rows=50)
-    assert error.traceback  # it keeps a reference to the failed store
-    assert list(reopened.tables) == list(TABLES)
+    with pytest.raises(ValueError, match="memory: expected at least") as caught:
+        TieredStore(path, fast_rows=50, policy=LearnedPolicy(directories["recmg"], memory=1000))
+    again = make_store.open(path, fast_rows=50)
+    assert caught.traceback  # which holds the store that failed
+    assert list(again.tables) == list(TABLES)
 
 
-def test_create_table_with_too_few_policy_bytes_falls_back(make_store, recmg):
-    store = make_store(fast_rows=50, policy=recmg, policy_bytes=1000)
+def test_create_table_with_too_little_policy_memory_falls_back(make_store, directories, recmg):
+    store = make_store(fast_rows=50, policy=LearnedPolicy(directories["recmg"], memory=1000))
     store.create_table("a", TABLES["a"], DIM)
-    with pytest.raises(ValueError, match="policy_bytes: expected at least"):
+    with pytest.raises(ValueError, match="memory: expected at least"):
         store.create_table("b", TABLES["b"], DIM)
     assert list(store.tables) == list(TABLES)
     assert (store.stats().policy, policy_stats(store)) == ("s3fifo", None)
@@ -204,31 +204,61 @@ def test_create_table_with_too_few_policy_bytes_falls_back(make_store, recmg):
 
 
 @pytest.mark.parametrize("cost", [-0.01, 1.01, 2, float("nan")])
-def test_prefetch_cost_outside_0_to_1_raises(make_store, recmg, cost):
+def test_prefetch_cost_outside_0_to_1_is_refused(cost):
     with pytest.raises(ValueError, match="prefetch_cost: expected 0 to 1"):
-        make_store(policy=recmg, prefetch_cost=cost)
-    store = make_store(fast_rows=50)
-    fill(store)
-    with pytest.raises(ValueError, match="prefetch_cost: expected 0 to 1"):
-        store.use_policy(recmg, prefetch_cost=cost)
+        LearnedPolicy("policy_dir", prefetch_cost=cost)
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "says"),
+    [
+        ({"memory": "much"}, ValueError, "memory is 'much', expected bytes or a size such as"),
+        ({"memory": 0}, ValueError, "memory is 0, expected above zero"),
+        ({"memory": 1.5}, TypeError, "memory is of type float"),
+        ({"auto_pause": 1}, TypeError, "auto_pause: expected a bool, got 1"),
+    ],
+)
+def test_learned_policy_checks_its_arguments(options, kind, says):
+    with pytest.raises(kind, match=says):
+        LearnedPolicy("policy_dir", **options)
 
 
 @pytest.mark.parametrize("options", [{"auto_pause": False}, {"prefetch_cost": 0}, {}])
-def test_use_policy_accepts_options(make_store, recmg, options):
+def test_use_policy_takes_options(make_store, directories, options):
     store = make_store(fast_rows=50)
     fill(store)
-    store.use_policy(recmg, policy_bytes="1MiB", **options)
+    store.use_policy(LearnedPolicy(directories["recmg"], memory="1MiB", **options))
     assert state_of(store) == "running"
 
 
-def test_recorder_and_policy_both_get_every_access(make_store, recmg):
+@pytest.mark.parametrize("name", ["recmg", "recmg-paper"])
+def test_policy_without_a_name_is_the_one_of_the_manifest(make_store, directories, name):
+    store = make_store(fast_rows=50, policy=LearnedPolicy(directories[name]))
+    assert store.stats().policy == f"{name}:{directories[name]}"
+    store.use_policy("lru")
+    fill(store)
+    store.use_policy(LearnedPolicy(str(directories[name])))
+    assert store.stats().policy == f"{name}:{directories[name]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("policy_bytes", "memory"), ("auto_pause", "auto_pause"), ("prefetch_cost", "prefetch_cost")],
+)
+def test_use_policy_names_the_place_of_former_options(make_store, name, place):
+    store = make_store()
+    with pytest.raises(TypeError, match=rf"^{name}=: .*LearnedPolicy\(directory, {place}="):
+        store.use_policy("lru", **{name: 1})
+
+
+def test_recorder_and_policy_both_get_every_access(make_store, directories):
     store = make_store(fast_rows=50)
     fill(store)
     table = store.table("a")
     with store.record() as recorder:
         for row in range(10):  # before the policy
             table.lookup([row])
-        store.use_policy(recmg, auto_pause=False)
+        store.use_policy(LearnedPolicy(directories["recmg"], auto_pause=False))
         for row in range(10, 150):
             table.lookup([row])
         deadline = time.monotonic() + 20
@@ -269,7 +299,10 @@ def test_use_policy_while_serving_returns_correct_rows(make_store, directories):
         for name in ("lru", *POLICIES, "s3fifo", *reversed(POLICIES)):
             policy = f"{name}:{directories[name]}" if name in directories else name
             before = list(calls)
-            store.use_policy(policy, **({} if policy == name else {"auto_pause": False}))
+            learned = name in directories
+            store.use_policy(
+                LearnedPolicy(directories[name], name=name, auto_pause=False) if learned else name
+            )
             assert store.stats().policy == policy
             deadline = time.monotonic() + 20
             while min(now - was for now, was in zip(calls, before, strict=True)) < 10:
@@ -288,7 +321,7 @@ def stepped_counts(store, policy, calls):
     """Return the counts of a store after these calls, with one policy step after each."""
     fill(store)
     if ":" in policy:
-        planned = replace(load_planned(policy, auto_pause=False), in_background=False)
+        planned = replace(load_planned(policy), auto_pause=False, in_background=False)
         planned.start(store._core, list(TABLES.items()))
     else:
         store.use_policy(policy)

@@ -161,17 +161,17 @@ REFUSED = {
     "one name": (
         lambda s, t: s.embedding_bag([1], [0, 1], tables="item"),
         TypeError,
-        "tables is 'item', expected a sequence of names or tables",
+        "tables: expected a sequence of names or tables, got 'item'",
     ),
     "one table": (
         lambda s, t: s.embedding_bag([1], [0, 1], tables=t),
         TypeError,
-        "tables is <Table 'item' of 10 x 4 float32>, expected a sequence of names or tables",
+        "tables: expected a sequence of names or tables, got <Table 'item' of 10 x 4 float32>",
     ),
     "number": (
         lambda s, t: s.prefetch([1], [0, 1], tables=[0]),
         TypeError,
-        "tables hold 0, expected names or tables",
+        "tables: expected names or tables, got 0",
     ),
     "no tables": (
         lambda s, t: s.embedding_bag([1], [0, 1], tables=[]),
@@ -227,12 +227,12 @@ REFUSED = {
     "one padding_idx for two tables": (
         lambda s, t: s.embedding_bag([1, 2], [0, 1, 2], padding_idx=1),
         TypeError,
-        "padding_idx is 1, expected an entry for each table",
+        "padding_idx: expected an entry per table, got 1",
     ),
     "padding_idx for one of two": (
         lambda s, t: s.embedding_bag([1, 2], [0, 1, 2], padding_idx=[1]),
         ValueError,
-        "padding_idx has 1 entries, expected one for each of the 2 tables",
+        "padding_idx: expected 2 entries, one per table, None for a table without padding, got 1",
     ),
     # Places for results
     "out list": (

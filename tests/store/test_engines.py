@@ -86,7 +86,7 @@ kept = refuse_io_uring()
 refusal = ta._bindings.fetch_engines()["io_uring"]
 assert refusal == "io_uring is refused here: Operation not permitted"
 try:
-    ta.TieredStore(sys.argv[1], fast_rows=8, engine="io_uring")
+    ta.TieredStore(slow=ta.File(sys.argv[1], engine="io_uring"), fast_rows=8)
 except PermissionError as error:
     print(error.errno)
 store = ta.TieredStore(sys.argv[1], fast_rows=8)
@@ -110,7 +110,7 @@ def test_calls_that_get_no_ring_of_their_own_read_all_the_same(folder):
         from concurrent.futures import ThreadPoolExecutor
         import numpy as np
         import tieralloc as ta
-        store = ta.TieredStore(sys.argv[1], fast_rows=8, engine="io_uring")
+        store = ta.TieredStore(slow=ta.File(sys.argv[1], engine="io_uring"), fast_rows=8)
         table = store.create_table("item", 20_000, 4)
         table.load(np.arange(80_000, dtype=np.float32).reshape(-1, 4))
         calls = [np.random.default_rng(seed).integers(0, 20_000, 5000) for seed in range(40)]

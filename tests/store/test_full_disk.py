@@ -95,7 +95,7 @@ def test_no_store_is_made_on_a_full_disk(disk):
     for reserve in (True, False):
         path = str(disk / "new.tier")
         with full(path):
-            ta.TieredStore(path, fast_rows=8, reserve=reserve)
+            ta.TieredStore(slow=ta.File(path, reserve=reserve), fast_rows=8)
         assert not (disk / "new.tier").exists()
 
 

@@ -1,16 +1,18 @@
 """Stores whose slow tier is memory: arguments, figures, and a kernel that refuses."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from support import numbered_rows, run_python
 
 import tieralloc as ta
-from tieralloc.tiers import parse_cpus, parse_slow
+from tieralloc.tiers import parse_cpus
+from tieralloc.tools.emulated import EmulatedMemory, parse_slow
 
 NODE = next(n["id"] for n in ta._bindings.numa_nodes() if n["bytes"] and n["allowed"])
-SLOW = [ta.NumaNode(NODE), ta.NumaNode(NODE, mode="prefer"), ta.EmulatedMemory(20)]
+SLOW = [ta.NumaMemory(NODE), ta.NumaMemory(NODE, spill=True), EmulatedMemory(20)]
 
 
 @pytest.fixture(params=SLOW, ids=str)
@@ -25,25 +27,25 @@ def filled(store, rows=100, dim=8):
 
 
 def test_rows_come_back_with_and_without_a_fast_tier(slow):
-    for fast_rows, admission in ((0, "auto"), (10, "never"), (10, "always"), (10, "auto")):
-        with ta.TieredStore(slow=slow, fast_rows=fast_rows, admission=admission) as store:
+    for fast_rows, promotion in ((0, "auto"), (10, "never"), (10, "always"), (10, "auto")):
+        with ta.TieredStore(slow=replace(slow, promotion=promotion), fast_rows=fast_rows) as store:
             table = filled(store)
             for _ in range(3):
                 np.testing.assert_array_equal(table.lookup(np.arange(100)), numbered_rows(100, 8))
             stats = store.stats()
             assert stats.lookups == 300 == stats.hits + stats.on_demand_fetches
-            if fast_rows == 0 or admission == "never":
+            if fast_rows == 0 or promotion == "never":
                 assert stats.hits == stats.fast_tier.resident_rows == stats.evictions == 0
-            if admission == "always":
+            if promotion == "always":
                 assert stats.fast_tier.resident_rows == 10
 
 
 def test_stats_say_what_the_slow_tier_is(slow):
-    with ta.TieredStore(slow=slow, fast_rows=10, admission="always") as store:
+    with ta.TieredStore(slow=replace(slow, promotion="always"), fast_rows=10) as store:
         filled(store).lookup([1, 2, 3])
         stats = store.stats()
     tier, promotion = stats.slow_tier, stats.promotion
-    emulated = isinstance(slow, ta.EmulatedMemory)
+    emulated = isinstance(slow, EmulatedMemory)
     assert tier.is_emulated is emulated
     assert tier.kind == ("emulated" if emulated else "numa")
     assert tier.bytes >= 100 * 64
@@ -54,7 +56,7 @@ def test_stats_say_what_the_slow_tier_is(slow):
         assert promotion.slow_line_ns > promotion.fast_line_ns
     else:
         assert tier.path == f"node {NODE}"
-        assert tier.placement.mode == slow.mode
+        assert tier.placement.mode == ("prefer" if slow.spill else "bind")
     assert promotion.rule == "always"
     assert promotion.is_active is True
     assert promotion.copy_ns > 0
@@ -71,26 +73,25 @@ def test_a_file_has_neither_promotion_nor_placement(make_store):
     assert stats.background_cpus == ()
 
 
-def test_there_is_nothing_to_open(slow):
-    with pytest.raises(ValueError, match="ends with its store: there is nothing to open"):
-        ta.TieredStore.open(slow, fast_rows=1)
-
-
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({}, "expected a path or slow=, one of them"),
-        ({"path": "file", "slow": ta.NumaNode(NODE)}, "expected a path or slow=, one of them"),
-        ({"slow": ta.NumaNode(4000)}, r"node 4000 does not exist; nodes .*: \d+ \("),
-        ({"slow": ta.NumaNode(NODE), "fast_node": 4000}, "node 4000 does not exist"),
-        ({"slow": ta.NumaNode(NODE), "fast_node": -1}, "fast_node is -1"),
-        ({"slow": ta.NumaNode(NODE), "cpus": [4000]}, "cpus has 4000, expected processors"),
-        ({"slow": ta.NumaNode(NODE), "cpus": "1-"}, "cpus is '1-', expected"),
-        ({"slow": ta.NumaNode(NODE), "cpus": []}, r"cpus is \[\], expected"),
-        ({"slow": ta.NumaNode(NODE), "admission": "some"}, "admission is 'some', expected"),
-        ({"slow": ta.NumaNode(NODE), "fast_rows": -1}, "fast_rows is -1"),
-        ({"path": "file", "admission": "never"}, "admission goes with a slow tier in memory"),
-        ({"path": "file", "fast_rows": 0}, "fast_rows is 0, expected 1"),
+        ({}, "path, slow: expected one of them, got path=None and slow=None"),
+        ({"path": "file", "slow": ta.NumaMemory(NODE)}, "path, slow: expected one of them, got pa"),
+        ({"slow": ta.NumaMemory(4000)}, r"node 4000 does not exist; nodes .*: \d+ \("),
+        ({"slow": ta.NumaMemory(NODE), "fast_node": 4000}, "node 4000 does not exist"),
+        ({"slow": ta.NumaMemory(NODE), "fast_node": -1}, "fast_node: expected 0 to 2.*, got -1"),
+        ({"slow": ta.NumaMemory(NODE), "cpus": [4000]}, "cpus has 4000, expected processors"),
+        ({"slow": ta.NumaMemory(NODE), "cpus": "1-"}, "cpus: expected processors such as .* '1-'"),
+        ({"slow": ta.NumaMemory(NODE), "cpus": []}, r"cpus: expected one or more .* got \[\]"),
+        ({"slow": ta.NumaMemory(NODE), "fast_rows": -1}, "fast_rows: expected 0 to "),
+        ({"path": "file", "fast_rows": 0}, "fast_rows: expected 1 to "),
+        ({"slow": ta.NumaMemory(NODE), "mode": "w"}, "mode: no effect with slow="),
+        ({"slow": ta.File("file"), "mode": "r"}, r"mode: no effect .* slow=File\(path, mode='r'\)"),
+        (
+            {"path": "file", "fast_node": ta.NumaMemory(NODE, promotion="never")},
+            r"promotion: no effect in fast_node; expected slow=NumaMemory\(node, promotion='never'",
+        ),
     ],
 )
 def test_bad_arguments_are_named_and_leave_nothing(options, told, tmp_path, monkeypatch):
@@ -101,27 +102,31 @@ def test_bad_arguments_are_named_and_leave_nothing(options, told, tmp_path, monk
 
 
 def test_what_is_no_slow_tier_is_refused():
-    with pytest.raises(TypeError, match="slow is 'numa:0', expected a NumaNode"):
-        ta.TieredStore(slow="numa:0", fast_rows=1)
+    for slow in ("numa:0", 0, ta.NumaMemory, {"node": 0}):
+        with pytest.raises(TypeError, match="slow: expected a File or NumaMemory, got "):
+            ta.TieredStore(slow=slow, fast_rows=1)
+    with pytest.raises(TypeError, match=r"path: expected a path; pass slow=NumaMemory\(node=0, "):
+        ta.TieredStore(ta.NumaMemory(0), fast_rows=1)
     for make, told in (
-        (lambda: ta.NumaNode(-1), "node is -1"),
-        (lambda: ta.NumaNode(0, mode="maybe"), "mode is 'maybe'"),
-        (lambda: ta.EmulatedMemory(0), "extra_ns is 0"),
-        (lambda: ta.EmulatedMemory(float("nan")), "extra_ns is nan"),
-        (lambda: ta.EmulatedMemory(1, overlap=0), "overlap is 0"),
+        (lambda: ta.NumaMemory(-1), "node: expected 0 to 2147483647, got -1"),
+        (lambda: ta.NumaMemory(0, promotion="maybe"), "promotion: expected one of 'auto', 'alw"),
+        (lambda: EmulatedMemory(1, promotion="maybe"), "promotion: expected one of 'auto', 'alw"),
+        (lambda: EmulatedMemory(0), "extra_ns: expected above 0, at most 1,000,000, got 0"),
+        (lambda: EmulatedMemory(float("nan")), "extra_ns: .* got nan"),
+        (lambda: EmulatedMemory(1, overlap=0), "overlap: expected 1 to 1024, got 0"),
     ):
         with pytest.raises(ValueError, match=told):
             make()
 
 
-@pytest.mark.parametrize("slow", [*SLOW, ta.NumaNode(12, mode="prefer"), ta.EmulatedMemory(1.5, 8)])
+@pytest.mark.parametrize("slow", [*SLOW, ta.NumaMemory(12, spill=True), EmulatedMemory(1.5, 8)])
 def test_a_slow_tier_reads_back_as_it_is_written(slow):
     assert parse_slow(str(slow)) == slow
 
 
 @pytest.mark.parametrize("text", ["numa", "numa:x", "numa:-1", "emulated:", "disk", "numa:1:maybe"])
 def test_words_that_are_no_slow_tier_are_named(text):
-    with pytest.raises(ValueError, match=f"slow tier '{text}' is unknown, expected file, numa:"):
+    with pytest.raises(ValueError, match=f"slow tier '{text}': unknown; expected file, numa:"):
         parse_slow(text)
 
 
@@ -133,7 +138,7 @@ def test_processors_are_read_as_the_kernel_lists_them(text, cpus):
 
 
 def test_more_than_there_is_is_refused_and_leaves_the_store_as_it_was(slow):
-    with ta.TieredStore(slow=slow, fast_rows=4, admission="always") as store:
+    with ta.TieredStore(slow=replace(slow, promotion="always"), fast_rows=4) as store:
         table = filled(store)
         table.update([5], np.full((1, 8), 9, np.float32))
         with pytest.raises(MemoryError, match="rows of table 'large' would take 64000000000000"):
@@ -186,7 +191,7 @@ def run_refused(code):
 def test_a_kernel_that_refuses_to_bind_is_an_error():
     run_refused("""
     try:
-        ta.TieredStore(slow=ta.NumaNode(int(sys.argv[1])), fast_rows=4)
+        ta.TieredStore(slow=ta.NumaMemory(int(sys.argv[1])), fast_rows=4)
     except OSError as error:
         assert error.errno == 1, error
         assert "refuses to bind memory to node" in str(error), error
@@ -198,8 +203,8 @@ def test_a_kernel_that_refuses_to_bind_is_an_error():
 
 def test_a_kernel_that_refuses_to_bind_may_be_put_up_with():
     run_refused("""
-    slow = ta.NumaNode(int(sys.argv[1]))
-    with ta.TieredStore(slow=slow, fast_rows=4, fast_node=slow.node, strict=False) as store:
+    slow = ta.NumaMemory(int(sys.argv[1]), strict=False)
+    with ta.TieredStore(slow=slow, fast_rows=4, fast_node=slow) as store:
         table = store.create_table("item", 100, 8)
         table.load(np.ones((100, 8), np.float32))
         assert (table.lookup([1, 99]) == 1).all()

@@ -21,19 +21,32 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from support import DTYPES, POLICIES, ends_of, flat, new_store, pooled, real_folder, stored, widened
+from support import (
+    DTYPES,
+    FILE_OPTIONS,
+    POLICIES,
+    ends_of,
+    flat,
+    new_store,
+    pooled,
+    real_folder,
+    store_of,
+    stored,
+    widened,
+)
 
 import tieralloc as ta
+from tieralloc.tools.emulated import EmulatedMemory
 
 # Slow pools, each a way to make a store of a name in a folder and a way to open it again; none
 # where rows end with their store.
 POOLS = {
     f"file by {engine}": (
-        lambda folder, engine=engine, **options: ta.TieredStore(
+        lambda folder, engine=engine, **options: store_of(
             folder / "new.tier", engine=engine, **options
         ),
-        lambda folder, engine=engine, **options: ta.TieredStore.open(
-            folder / "new.tier", engine=engine, **options
+        lambda folder, engine=engine, **options: store_of(
+            folder / "new.tier", "r+", engine=engine, **options
         ),
     )
     for engine, refusal in ta._bindings.fetch_engines().items()
@@ -41,16 +54,16 @@ POOLS = {
 }
 
 POOLS |= {
-    f"{slow} {admission}": (
-        lambda folder, slow=slow, admission=admission, **options: ta.TieredStore(
-            slow=slow, admission=admission, **options
+    f"{slow} {slow.promotion}": (
+        lambda folder, slow=slow, **options: ta.TieredStore(
+            slow=slow, **{name: options[name] for name in options.keys() - FILE_OPTIONS}
         ),
         None,
     )
-    for slow, admission in (
-        (ta.NumaNode(0, mode="prefer"), "always"),
-        (ta.NumaNode(0, mode="prefer"), "never"),
-        (ta.EmulatedMemory(30), "auto"),
+    for slow in (
+        ta.NumaMemory(0, spill=True, promotion="always"),
+        ta.NumaMemory(0, spill=True, promotion="never"),
+        EmulatedMemory(30),
     )
 }
 
@@ -84,7 +97,6 @@ class StoreMachine(RuleBasedStateMachine):
             "queue_depth": st.sampled_from([1, 4, 64]),
             "direct": st.booleans(),
             "reserve": st.booleans(),
-            "seed": st.integers(0, 9),
         }
     )
     budgets = st.integers(1, 12).map(lambda rows: {"fast_rows": rows}) | st.integers(
@@ -406,7 +418,7 @@ def test_threads_see_only_what_was_current(
     clock = itertools.count(1)
     with real_folder() as folder:
         path = folder / "new.tier"
-        with ta.TieredStore(path, **options) as store:
+        with store_of(path, **options) as store:
             table = store.create_table("item", rows, 48)  # of three cache lines
             drivers = [Driver(store, table, clock, [seed, n]) for n in range(threads)]
             failures = []
@@ -432,7 +444,7 @@ def test_threads_see_only_what_was_current(
             writes = [write for driver in drivers for write in driver.writes]
             for driver in [*drivers, last]:
                 check_reads(writes, driver.reads)
-        with ta.TieredStore.open(path, **options) as store:
+        with store_of(path, "r", **options) as store:
             kept = store.table("item").lookup(np.arange(rows))
             np.testing.assert_array_equal(kept[:, 0], [read.value for read in last.reads])
 

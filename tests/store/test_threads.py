@@ -61,7 +61,7 @@ def test_closing_beside_calls_ends_them_and_loses_nothing(make_store):
                 pass
             store.close()
         assert {end.result() for end in ended} == {
-            "the store is closed; open it again with TieredStore.open"
+            "the store is closed; open it again with TieredStore(path)"
         }
         with make_store.open(path) as again:
             values = again.table("item").lookup(np.arange(100))[:, 0]

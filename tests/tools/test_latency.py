@@ -126,7 +126,7 @@ def test_the_command_writes_json_and_heat_maps(tmp_path, capsys):
     ("arguments", "told"),
     [
         (["--node", "4000"], "node 4000 does not exist"),
-        (["--from-cpus", "x"], "cpus is 'x', expected processors"),
+        (["--from-cpus", "x"], "cpus: expected processors such as '0-3,8', got 'x'"),
         (["--bytes", "much"], "bytes is 'much'"),
     ],
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from tieralloc._bindings.core.base cimport DType
 from tieralloc._bindings.core.kernels cimport Mode
-from tieralloc._bindings.core.slow_tier cimport PromotionRule
+from tieralloc._bindings.core.slow_tier cimport FileMode, PromotionRule
 from tieralloc._bindings.core.store cimport BoundsCheck
 
 
@@ -22,10 +22,16 @@ cdef dict _DTYPES = {
 cdef dict _DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
 cdef dict _MODES = {"sum": <int>Mode.sum, "mean": <int>Mode.mean, "max": <int>Mode.max}
 cdef dict _BOUNDS = {"fatal": <int>BoundsCheck.fatal, "warning": <int>BoundsCheck.warning}
-cdef dict _ADMISSIONS = {
+cdef dict _PROMOTIONS = {
     "auto": <int>PromotionRule.automatic,
     "always": <int>PromotionRule.always,
     "never": <int>PromotionRule.never,
+}
+cdef dict _FILE_MODES = {
+    "r": <int>FileMode.read,
+    "r+": <int>FileMode.update,
+    "a": <int>FileMode.append,
+    "w": <int>FileMode.write,
 }
 
 
@@ -53,8 +59,12 @@ cdef BoundsCheck bounds_of(object name) except *:
     return <BoundsCheck>_choice(_BOUNDS, name, "bounds_check_mode")
 
 
-cdef PromotionRule admission_of(object name) except *:
-    return <PromotionRule>_choice(_ADMISSIONS, name, "admission")
+cdef FileMode file_mode_of(object name) except *:
+    return <FileMode>_choice(_FILE_MODES, name, "mode")
+
+
+cdef PromotionRule promotion_of(object name) except *:
+    return <PromotionRule>_choice(_PROMOTIONS, name, "promotion")
 
 
 cdef vector[uint32_t] word_vector(object values) except *:

@@ -13,8 +13,8 @@ class Store:
         self,
         path: bytes | None,
         *,
-        create: bool,
-        memory: tuple[int, bool, float, int] | None,
+        mode: str,
+        memory: tuple[int, bool, bool, float, int] | None,
         fast_bytes: int,
         fast_rows: int,
         policy: str,
@@ -23,11 +23,9 @@ class Store:
         reserve: bool,
         queue_depth: int,
         prefetch_threads: int,
-        seed: int,
-        fast_node: int,
-        strict: bool,
+        fast_node: tuple[int, bool, bool],
         cpus: Sequence[int],
-        admission: str,
+        promotion: str,
     ) -> None: ...
     @property
     def closed(self) -> bool: ...

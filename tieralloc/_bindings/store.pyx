@@ -11,11 +11,12 @@ from libcpp.utility cimport move
 from libcpp.vector cimport vector
 
 from tieralloc._bindings.arguments cimport (
-    admission_of,
     bounds_of,
     dtype_name,
     dtype_of,
+    file_mode_of,
     mode_of,
+    promotion_of,
     row_array,
     word_array,
 )
@@ -30,11 +31,12 @@ from tieralloc._bindings.core.base cimport DType, Statistics, byte, size_of
 from tieralloc._bindings.core.kernels cimport Mode
 from tieralloc._bindings.core.policy cimport LearnedOptions
 from tieralloc._bindings.core.slow_tier cimport (
+    FileMode,
+    FilePool,
     FilePoolOptions,
     MemoryPool,
     MemoryPoolOptions,
     SlowPool,
-    create_file_pool,
     open_file_pool,
 )
 from tieralloc._bindings.core.store cimport (
@@ -59,11 +61,12 @@ cdef class Store:
     ----------
     path : bytes or None
         The slow tier's file.
-    create : bool
-        Whether to create the file; else it is opened.
-    memory : tuple of (int, bool, float, int) or None
+    mode : {"r", "r+", "a", "w"}
+        As of `tieralloc.File`.
+    memory : tuple of (int, bool, bool, float, int) or None
         Memory as the slow tier, in place of a file: its node (-1: any), whether the node is only
-        preferred, extra latency per cache line in ns, and lines whose latencies overlap.
+        preferred, whether a refusal of the kernel to bind memory is an error, extra latency per
+        cache line in ns, and lines whose latencies overlap.
     fast_bytes, fast_rows : int
         One of them above 0; with `memory` both may be 0: no fast tier.
     policy : str
@@ -72,22 +75,21 @@ cdef class Store:
         "auto" or one of `fetch_engines`.
     direct, reserve : bool
         Bypass the page cache; reserve disk blocks when a table is created.
-    queue_depth, prefetch_threads, seed : int
-        Max in-flight reads, prefetch threads, random seed of policies.
-    fast_node : int
-        Node of the fast tier's memory; -1: any.
-    strict : bool
-        Whether a refusal of the kernel to bind memory is an error.
+    queue_depth, prefetch_threads : int
+        Max in-flight reads, prefetch threads.
+    fast_node : tuple of (int, bool, bool)
+        Node of the fast tier's memory, as the first three of `memory`.
     cpus : sequence of int
         Processors of background threads; none: those of the slow tier's node, or any.
-    admission : str
+    promotion : str
         "auto", "always" or "never".
     """
 
-    def __cinit__(self, bytes path, *, bint create, memory, uint64_t fast_bytes,
+    def __cinit__(self, bytes path, *, str mode not None, memory, uint64_t fast_bytes,
                   uint64_t fast_rows, str policy not None, str engine not None, bint direct,
-                  bint reserve, unsigned queue_depth, unsigned prefetch_threads, uint64_t seed,
-                  int fast_node, bint strict, cpus, str admission not None):
+                  bint reserve, unsigned queue_depth, unsigned prefetch_threads, fast_node, cpus,
+                  str promotion not None):
+        cdef FileMode file_mode = file_mode_of(mode)
         cdef FilePoolOptions pool_options
         pool_options.engine = engine.encode()
         pool_options.direct = direct
@@ -97,38 +99,38 @@ cdef class Store:
         options.budget.bytes = fast_bytes
         options.budget.rows = fast_rows
         options.policy = policy.encode()
-        options.seed = seed
         options.prefetch_threads = prefetch_threads
-        options.fast_node.node = fast_node
-        options.fast_node.strict = strict
-        options.promotion = admission_of(admission)
+        options.fast_node.node, options.fast_node.prefer, options.fast_node.strict = fast_node
+        options.promotion = promotion_of(promotion)
         for cpu in cpus:
             options.cpus.push_back(cpu)
         cdef string c_path = b"" if path is None else path
         cdef MemoryPoolOptions memory_options
+        cdef unique_ptr[FilePool] file
         cdef unique_ptr[SlowPool] pool
+        cdef bint is_new = False
         cdef bint in_memory = memory is not None
         if in_memory:
             memory_options.request.node = memory[0]
             memory_options.request.prefer = memory[1]
-            memory_options.request.strict = strict
-            memory_options.extra_ns = memory[2]
-            memory_options.overlap = memory[3]
+            memory_options.request.strict = memory[2]
+            memory_options.extra_ns = memory[3]
+            memory_options.overlap = memory[4]
             options.budget.in_place = True
         options.budget.none = fast_bytes == 0 and fast_rows == 0
         with nogil:
             c_Store.check(options)  # before a file is created
             if in_memory:
                 pool.reset(new MemoryPool(memory_options))
-            elif create:
-                pool = create_file_pool(c_path, pool_options)
             else:
-                pool = open_file_pool(c_path, pool_options)
+                file = open_file_pool(file_mode, c_path, pool_options)
+                is_new = file.get().is_new()
+                pool.reset(file.release())
         try:
             with nogil:
                 self._store.reset(new c_Store(move(pool), options))
         except BaseException:
-            if create and not in_memory:
+            if is_new:
                 os.unlink(path)
             raise
         self._tables = self._store.get().tables()

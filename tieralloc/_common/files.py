@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+__all__ = ["check_writable", "naming", "replacing", "temporary_directory"]
+
 
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise the OSError that writing this file would raise, if it is foreseeable."""

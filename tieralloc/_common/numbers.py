@@ -7,6 +7,8 @@ import re
 from fractions import Fraction
 from typing import SupportsIndex
 
+__all__ = ["as_integer", "check_range", "format_size", "parse_size"]
+
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
     _UNITS[f"{_letter}b"] = 1000**_power
@@ -19,6 +21,13 @@ def as_integer(name: str, value: SupportsIndex, expected: str = "int") -> int:
         return operator.index(value)
     except TypeError:
         raise TypeError(f"{name}: expected {expected}, got {type(value).__name__}") from None
+
+
+def check_range(name: str, value: SupportsIndex, minimum: int, maximum: int) -> None:
+    """Raise ValueError, or TypeError, unless `value` is an integer in this range."""
+    number = as_integer(name, value)
+    if not minimum <= number <= maximum:
+        raise ValueError(f"{name}: expected {minimum} to {maximum}, got {number}")
 
 
 def parse_size(size: str | SupportsIndex, name: str) -> int:

@@ -8,6 +8,18 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
+__all__ = [
+    "Narrate",
+    "Narration",
+    "Progress",
+    "Report",
+    "bar",
+    "narrated",
+    "silent",
+    "unheard",
+    "waiting",
+]
+
 #: Called with the number of units completed since the last call.
 Report = Callable[[int], object]
 #: Called with that number and a status text.

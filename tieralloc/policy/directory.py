@@ -28,6 +28,19 @@ from tieralloc._common.files import replacing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+__all__ = [
+    "FORMAT_VERSION",
+    "Capacity",
+    "FeatureSpec",
+    "Manifest",
+    "PolicyDirectory",
+    "TrainingTrace",
+    "fingerprint",
+    "policy_name",
+    "read_policy",
+    "write_policy",
+]
+
 #: The only format version that is written and read.
 FORMAT_VERSION = 2
 
@@ -268,6 +281,17 @@ def read_policy(path: str | os.PathLike[str]) -> PolicyDirectory:
     with np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
         arrays = {name: loaded[name] for name in loaded}
     return PolicyDirectory(path, manifest, models, arrays)
+
+
+def policy_name(path: str | os.PathLike[str]) -> str:
+    """Return the name of the policy in a directory; raises as `read_policy` does."""
+    document = _read_document(Path(path))
+    try:
+        return _string(document["policy"])
+    except KeyError as error:
+        raise ValueError(f"{Path(path) / _MANIFEST}: invalid manifest: missing {error}") from error
+    except TypeError as error:
+        raise ValueError(f"{Path(path) / _MANIFEST}: invalid manifest: {error}") from error
 
 
 def _read_document(path: Path) -> dict[str, Any]:

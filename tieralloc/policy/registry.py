@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tieralloc.policy.trained import TrainedPolicy
 
+__all__ = ["label_of", "load_policy", "served_names", "with_learned"]
+
 _GROUP = "tieralloc.policies"
 
 

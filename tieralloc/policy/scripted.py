@@ -17,6 +17,8 @@ from tieralloc._common.torch import torch
 if TYPE_CHECKING:
     from torch import nn
 
+__all__ = ["compile_module", "load_module"]
+
 
 def compile_module(module: nn.Module) -> bytes:
     """Return a module compiled for inference; parameters keep their names.

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from tieralloc._bindings import PlannedModel
     from tieralloc.trace.stream import Stream
 
+__all__ = ["run_simulator"]
+
 _BATCH_SAMPLES = 1 << 14
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from tieralloc.policy.directory import PolicyDirectory
     from tieralloc.trace import Trace
 
+__all__ = ["TrainedPolicy"]
+
 
 class TrainedPolicy(Protocol):
     """A trained policy, loaded by `tieralloc.policy.registry.load_policy`."""

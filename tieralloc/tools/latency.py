@@ -15,8 +15,9 @@ import numpy as np
 from tieralloc import _bindings
 from tieralloc._common.progress import Progress, silent
 from tieralloc.store import TieredStore
-from tieralloc.tiers import EmulatedMemory, NumaNode
+from tieralloc.tiers import NumaMemory
 from tieralloc.tools import machine as _machine
+from tieralloc.tools.emulated import EmulatedMemory
 
 #: Bytes of the rows that are gathered.
 ROW_BYTES = (64, 128, 256, 512, 1024)
@@ -223,7 +224,7 @@ def _lookup_ns(node: int, cpus: Sequence[int], size: int, repeats: int) -> list[
     out = np.empty((_LOOKUP_ROWS, _LOOKUP_DIM), dtype=np.float32)
     with (
         _bound_to(cpus[0]),
-        TieredStore(slow=NumaNode(node), fast_rows=0, cpus=cpus) as store,
+        TieredStore(slow=NumaMemory(node), fast_rows=0, cpus=cpus) as store,
     ):
         table = store.create_table("rows", rows, _LOOKUP_DIM)
         samples = []

@@ -1,7 +1,8 @@
 """Access traces: read, write and generate the lookups of samples."""
 
-from typing import TYPE_CHECKING
+from typing import NoReturn
 
+from tieralloc.errors import raise_renamed
 from tieralloc.trace.formats import FORMATS, Format, read, write
 from tieralloc.trace.popularity import (
     META_REUSE_SHARES,
@@ -25,9 +26,7 @@ __all__ = [
     "write",
 ]
 
-if not TYPE_CHECKING:
 
-    def __getattr__(name: str) -> object:
-        if name == "Recorder":
-            raise AttributeError("tieralloc.trace.Recorder: use TieredStore.record")
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+def __getattr__(name: str) -> NoReturn:
+    raise_renamed(AttributeError, f"tieralloc.trace.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -48,7 +48,7 @@ def _measure(experiment: Experiment, adapter: Tieralloc) -> Result:
     spare = int(rows * _SPARE_FRACTION)
     seconds = max(_MIN_SECONDS, 2 * settings.seconds)
     work: Counter[str] = Counter()
-    with ta.TieredStore.open(adapter.path, fast_rows=len(hot) + spare) as store:
+    with ta.TieredStore(adapter.path, mode="r+", fast_rows=len(hot) + spare) as store:
         (table,) = store.tables.values()
         table.pin(hot)
         table.lookup(cold[-spare:])  # no slot stays free

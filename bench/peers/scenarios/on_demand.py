@@ -61,7 +61,8 @@ def run(experiment: Experiment) -> Iterator[Result]:
         """Measure rows per second of a store that has just been opened, and misses all."""
 
         def measure(_: int) -> float:
-            with ta.TieredStore.open(path, fast_bytes=budget, engine=engine) as store:
+            slow = ta.File(path, mode="r+", engine=engine)
+            with ta.TieredStore(slow=slow, fast_bytes=budget) as store:
                 (table,) = store.tables.values()
                 out = np.empty((rows, dataset.dim), dtype=np.float32)
                 speed = _repeat(lambda: table.lookup(cold.take(rows), out=out), rows, seconds)

@@ -31,7 +31,8 @@ def run(experiment: Experiment) -> Iterator[Result]:
 
 def _make(experiment: Experiment, name: str, rows: int) -> ta.TieredStore:
     settings, path = experiment.settings, experiment.directory / name
-    store = ta.TieredStore(path, fast_rows=settings.scale_fast_rows, reserve=False)
+    slow = ta.File(path, reserve=False)
+    store = ta.TieredStore(slow=slow, fast_rows=settings.scale_fast_rows)
     store.create_table("scale", rows, settings.dim)
     return store
 
@@ -50,7 +51,7 @@ def _make_and_open(experiment: Experiment) -> Iterator[Result]:
         fast_rows = settings.scale_fast_rows
         times = {
             "make": seconds(lambda: _make(experiment, path.name, rows)),
-            "open": seconds(lambda: ta.TieredStore.open(path, fast_rows=fast_rows, reserve=False)),
+            "open": seconds(lambda: ta.TieredStore(path, mode="r+", fast_rows=fast_rows)),
         }
         path.unlink()
         return times

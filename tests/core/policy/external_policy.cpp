@@ -139,7 +139,7 @@ TEST(external_policy_with_invalid_arguments_throws) {
   const std::size_t bytes = make({});
   CHECK_EQ(make({.max_bytes = bytes}), bytes);
   CHECK_THROWS(std::invalid_argument, make({.max_bytes = bytes - 1}),
-               "policy_bytes: expected at least " + std::to_string(bytes));
+               "memory: expected at least " + std::to_string(bytes));
 }
 
 TEST(external_policy_bytes_include_its_share_of_the_model) {

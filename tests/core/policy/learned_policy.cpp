@@ -348,7 +348,7 @@ TEST(learned_policy_max_bytes_limit_its_bytes) {
   } catch (const std::invalid_argument& error) {
     message = error.what();
   }
-  const std::string begin = "policy_bytes: expected at least ";
+  const std::string begin = "memory: expected at least ";
   CHECK_EQ(message.find(begin), 0);
   CHECK(message.ends_with(" for a fast tier of 1000 rows, got 1"));
   const std::size_t min_bytes = std::stoul(message.substr(begin.size()));

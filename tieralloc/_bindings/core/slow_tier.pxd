@@ -29,10 +29,17 @@ cdef extern from "slow_tier/file/file_pool.hpp" namespace "tieralloc" nogil:
         c_bool reserve
         unsigned queue_depth
 
-    unique_ptr[SlowPool] create_file_pool "tieralloc::FilePool::create"(
-        string path, FilePoolOptions options) except +raise_core_error
-    unique_ptr[SlowPool] open_file_pool "tieralloc::FilePool::open"(
-        string path, FilePoolOptions options) except +raise_core_error
+    cdef enum class FileMode "tieralloc::FileMode":
+        read
+        update
+        append
+        write
+
+    cdef cppclass FilePool(SlowPool):
+        c_bool is_new() const
+
+    unique_ptr[FilePool] open_file_pool "tieralloc::FilePool::open_as"(
+        FileMode mode, string path, FilePoolOptions options) except +raise_core_error
 
 
 cdef extern from "slow_tier/file/engine.hpp" namespace "tieralloc" nogil:

@@ -60,7 +60,7 @@ std::uint32_t EpochManager::claim() {
 
 void EpochManager::check_open() const {
   if (!is_closed()) return;
-  throw std::invalid_argument("the store is closed; open it again with TieredStore.open");
+  throw std::invalid_argument("the store is closed; open it again with TieredStore(path)");
 }
 
 void EpochManager::announce(Reader& reader) {

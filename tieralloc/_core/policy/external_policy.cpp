@@ -26,7 +26,7 @@ ExternalPolicy::ExternalPolicy(const EvictionConfig& config, const TierTables& t
   check_tables();
   bytes_ += model_bytes_share();
   if (options_.max_bytes == 0 || bytes_ <= options_.max_bytes) return;
-  throw std::invalid_argument("policy_bytes: expected at least " + std::to_string(bytes_) +
+  throw std::invalid_argument("memory: expected at least " + std::to_string(bytes_) +
                               " for a fast tier of " + std::to_string(config.capacity) +
                               " rows, got " + std::to_string(options_.max_bytes));
 }

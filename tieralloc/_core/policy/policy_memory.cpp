@@ -107,7 +107,7 @@ PolicyMemory fit_memory(const EvictionConfig& config, const PolicyModel& model,
     while (*rows > min_rows && bytes() > limit) --*rows;  // rounding
   }
   if (options.max_bytes != 0 && bytes() > options.max_bytes) {
-    throw std::invalid_argument("policy_bytes: expected at least " + std::to_string(bytes()) +
+    throw std::invalid_argument("memory: expected at least " + std::to_string(bytes()) +
                                 " for a fast tier of " + std::to_string(config.capacity) +
                                 " rows, got " + std::to_string(options.max_bytes));
   }

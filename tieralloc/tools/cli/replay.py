@@ -7,10 +7,10 @@ import argparse
 from tieralloc._bindings import eviction_policy_names, fetch_engines
 from tieralloc._common.progress import bar
 from tieralloc.policy.registry import served_names
-from tieralloc.tiers import parse_slow
 from tieralloc.tools import report
 from tieralloc.tools.cli import arguments as types
 from tieralloc.tools.cli import common, options
+from tieralloc.tools.emulated import parse_slow
 from tieralloc.tools.replay.replay import SECONDS, replay
 
 DESCRIPTION = """\
@@ -92,7 +92,7 @@ def _add_slow_tier(parser: argparse.ArgumentParser) -> None:
         " (default: file)",
     )
     parser.add_argument(
-        "--admission",
+        "--promotion",
         choices=["auto", "always", "never"],
         default="auto",
         help="with a slow tier in memory: which rows are copied to the fast tier (default: auto,"
@@ -111,9 +111,12 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     if arguments.seconds is not None and arguments.rate is None:
         raise ValueError("--seconds says how long calls arrive, which needs --rate")
-    slow = None if arguments.slow == "file" else parse_slow(arguments.slow)
-    if slow is None and arguments.admission != "auto":
-        raise ValueError("--admission goes with --slow numa:NODE or emulated:150ns")
+    in_file = arguments.slow == "file"
+    slow = None if in_file else parse_slow(arguments.slow, arguments.promotion)
+    if in_file and arguments.promotion != "auto":
+        raise ValueError("--promotion: no effect with --slow file; expected numa:N or emulated:Nns")
+    if not in_file and arguments.engine != "auto":
+        raise ValueError("--engine: no effect with a slow tier in memory; expected --slow file")
     common.check_outputs(arguments)
     directory = common.working_directory(arguments.dir) if slow is None else None
     trace = common.read_trace(arguments.trace)
@@ -129,7 +132,6 @@ def run(arguments: argparse.Namespace) -> None:
         seconds=SECONDS if arguments.seconds is None else arguments.seconds,
         engine=arguments.engine,
         slow=slow,
-        admission=arguments.admission,
         directory=directory,
         verify=arguments.verify,
         seed=arguments.seed,

@@ -14,11 +14,13 @@ import numpy as np
 from tieralloc._bindings import eviction_policy_names
 from tieralloc._common.files import temporary_directory
 from tieralloc._common.progress import Progress, Report, silent
+from tieralloc.policy.learned import LearnedPolicy
 from tieralloc.policy.planned import load_planned
 from tieralloc.policy.registry import label_of, served_names
 from tieralloc.store import TieredStore
-from tieralloc.tiers import EmulatedMemory, SlowMemory
+from tieralloc.tiers import Engine, File, NumaMemory
 from tieralloc.tools.disk import default_directory, file_system_of
+from tieralloc.tools.emulated import EmulatedMemory
 from tieralloc.tools.replay.callers import Call
 from tieralloc.tools.replay.runs import Bench, Settings, calls_within
 from tieralloc.tools.replay.source import SourceRows
@@ -48,9 +50,8 @@ def replay(
     threads: int = 1,
     rates: Sequence[float] | Literal["auto"] | None = None,
     seconds: float = SECONDS,
-    engine: str = "auto",
-    slow: SlowMemory | None = None,
-    admission: str = "auto",
+    engine: Engine = "auto",
+    slow: NumaMemory | EmulatedMemory | None = None,
     directory: str | os.PathLike[str] | None = None,
     verify: bool = False,
     seed: int = 0,
@@ -99,18 +100,16 @@ def replay(
     seconds : float
         How long calls arrive at each rate, at most.
     engine : str
-        How the file is read, as for `TieredStore`.
-    slow : NumaNode or EmulatedMemory, optional
+        The way to read the file, as for `tieralloc.File`.
+    slow : NumaMemory or EmulatedMemory, optional
         Memory as the slow tier instead of a file.
-    admission : str
-        With `slow`: which rows are copied, as for `TieredStore`.
     directory : path, optional
         Where to put the file; by default the temporary directory, or another one where that is
         memory.
     verify : bool
         Check every vector served, outside the time that is measured: in a closed loop only.
     seed : int
-        For policies that draw at random, and of the arrivals.
+        Of the arrivals.
     progress : callable
         Opens progress bars, as ``tieralloc._common.progress.bar`` does.
 
@@ -171,9 +170,9 @@ def replay(
         if slow is None:
             chosen = default_directory() if directory is None else Path(directory)
             path = stack.enter_context(temporary_directory(chosen)) / "slow.tier"
-            open_store, slow_tier = _on_file(path, tables, engine, seed)
+            open_store, slow_tier = _on_file(path, tables, engine)
         else:
-            open_store, slow_tier = _in_memory(slow, tables, admission, seed)
+            open_store, slow_tier = _in_memory(slow, tables)
             runs.insert(0, ("lru", NO_FAST_TIER, 0.0, 0))
         bench = Bench(
             open_store,
@@ -268,15 +267,14 @@ _Open: TypeAlias = Callable[[str, int], TieredStore]
 _Describe: TypeAlias = "Callable[[StoreStats], str]"
 
 
-def _on_file(path: Path, tables: _Tables, engine: str, seed: int) -> tuple[_Open, _Describe]:
+def _on_file(path: Path, tables: _Tables, engine: Engine) -> tuple[_Open, _Describe]:
     """Fill a file, and return what opens it for a policy and a capacity, and what describes it."""
-    with TieredStore(path, fast_rows=1, engine=engine) as store:
+    with TieredStore(slow=File(path, mode="w", engine=engine), fast_rows=1) as store:
         tables.fill(store)
 
     def open_store(policy: str, capacity: int) -> TieredStore:
-        return TieredStore.open(
-            path, fast_rows=capacity, policy=policy, auto_pause=False, engine=engine, seed=seed
-        )
+        slow = File(path, mode="r", engine=engine)
+        return TieredStore(slow=slow, fast_rows=capacity, policy=_unpaused(policy))
 
     def describe(stats: StoreStats) -> str:
         return f"file: {stats.slow_tier.engine} on {file_system_of(path).kind}"
@@ -284,20 +282,11 @@ def _on_file(path: Path, tables: _Tables, engine: str, seed: int) -> tuple[_Open
     return open_store, describe
 
 
-def _in_memory(
-    slow: SlowMemory, tables: _Tables, admission: str, seed: int
-) -> tuple[_Open, _Describe]:
+def _in_memory(slow: NumaMemory | EmulatedMemory, tables: _Tables) -> tuple[_Open, _Describe]:
     """Return as `_on_file` does; memory ends with its store, so that each one is filled anew."""
 
     def open_store(policy: str, capacity: int) -> TieredStore:
-        store = TieredStore(
-            slow=slow,
-            fast_rows=capacity,
-            policy=policy,
-            auto_pause=False,
-            admission=admission,
-            seed=seed,
-        )
+        store = TieredStore(slow=slow, fast_rows=capacity, policy=_unpaused(policy))
         try:
             tables.fill(store)
         except BaseException:
@@ -311,6 +300,11 @@ def _in_memory(
         return f"{tier.kind}: {where}, {tier.engine}"
 
     return open_store, describe
+
+
+def _unpaused(policy: str) -> str | LearnedPolicy:
+    name, colon, directory = policy.partition(":")
+    return LearnedPolicy(directory, name=name, auto_pause=False) if colon else policy
 
 
 def _reported(parts: Iterable[NDArray[np.float32]], done: Report) -> Iterator[NDArray[np.float32]]:

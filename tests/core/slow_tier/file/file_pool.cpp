@@ -144,6 +144,69 @@ TEST(file_has_one_owner_at_a_time) {
   FilePool::open(dir / "f", {});
 }
 
+std::size_t count_files(const TempDir& dir) {
+  const std::filesystem::directory_iterator files(dir / "");
+  return static_cast<std::size_t>(std::distance(begin(files), end(files)));
+}
+
+TEST(open_as_each_mode_opens_or_makes) {
+  TempDir dir;
+  for (FileMode mode : {FileMode::read, FileMode::update}) {
+    CHECK_EQ(failure_of([&] { FilePool::open_as(mode, dir / "f", {}); }).first, ENOENT);
+  }
+  for (FileMode mode : {FileMode::append, FileMode::write}) {
+    const auto pool = FilePool::open_as(mode, dir / std::to_string(static_cast<int>(mode)), {});
+    CHECK(pool->is_new());
+    pool->add_table(layout("t", 10, 64));
+  }
+  for (FileMode mode : {FileMode::read, FileMode::update, FileMode::append, FileMode::write}) {
+    const std::string path = dir / std::to_string(static_cast<int>(FileMode::append));
+    const auto pool = FilePool::open_as(mode, path, {});
+    CHECK_EQ(pool->is_new(), mode == FileMode::write);
+    CHECK_EQ(pool->tables().size(), mode == FileMode::write ? 0 : 1);
+  }
+  CHECK_EQ(count_files(dir), 2);
+}
+
+TEST(readers_share_a_file_and_writers_do_not) {
+  TempDir dir;
+  {
+    FilePool::create(dir / "f", {});
+  }
+  const auto first = FilePool::open_as(FileMode::read, dir / "f", {});
+  const auto second = FilePool::open_as(FileMode::read, dir / "f", {});
+  for (FileMode mode : {FileMode::update, FileMode::append, FileMode::write}) {
+    CHECK_EQ(failure_of([&] { FilePool::open_as(mode, dir / "f", {}); }).first, EWOULDBLOCK);
+  }
+  CHECK_EQ(failure_of([&] { second->add_table(layout("t", 10, 64)); }).first, EACCES);
+  const std::vector<std::byte> row(64);
+  CHECK_EQ(failure_of([&] { second->write(file_format::kDataOffset, row); }).first, EACCES);
+  second->sync();
+  second->drop_caches();
+}
+
+TEST(failed_replacement_leaves_the_former_file) {
+  TempDir dir;
+  {
+    FilePool::create(dir / "f", {})->add_table(layout("t", 10, 64));
+  }
+  const std::vector<std::byte> before = contents(dir / "f");
+  for (faults::Call call : {faults::Call::reserve, faults::Call::write, faults::Call::sync}) {
+    faults::Fault fault(call, ENOSPC);
+    const auto failure = failure_of([&] { FilePool::open_as(FileMode::write, dir / "f", {}); });
+    CHECK_EQ(failure.first, ENOSPC);
+    CHECK_EQ(failure.second, dir / "f");
+  }
+  CHECK_THROWS(std::invalid_argument,
+               FilePool::open_as(FileMode::write, dir / "f", {.engine = "none"}), "none");
+  CHECK(contents(dir / "f") == before);
+  CHECK_EQ(count_files(dir), 1);
+  make_patterned_file(dir / "g", 4096);
+  CHECK_THROWS(std::invalid_argument, FilePool::open_as(FileMode::write, dir / "g", {}),
+               (dir / "g") + ": not a tieralloc file; mode 'w' replaces no other file");
+  CHECK(is_pattern(contents(dir / "g").data(), 0, 4096));
+}
+
 TEST(forked_child_does_not_keep_the_lock) {
   TempDir dir;
   int ready[2];

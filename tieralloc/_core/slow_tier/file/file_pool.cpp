@@ -11,7 +11,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <limits>
 #include <stdexcept>
 #include <utility>
@@ -33,28 +35,74 @@ std::uint64_t size_of_file(int fd, const std::string& path) {
   return static_cast<std::uint64_t>(status.st_size);
 }
 
-/// A descriptor of the file, locked against other writers.
-int open_locked(const std::string& path, int flags) {
-  const int fd = open(path.c_str(), O_RDWR | O_CLOEXEC | flags, 0666);
-  if (fd < 0 && errno == EEXIST) {
-    throw SystemFailure(EEXIST, "file exists; open it with TieredStore.open or remove it", path);
+bool has_name(int fd, const std::string& path) {
+  struct stat own, named;
+  return fstat(fd, &own) == 0 && stat(path.c_str(), &named) == 0 && own.st_dev == named.st_dev &&
+         own.st_ino == named.st_ino;
+}
+
+/// The buffered descriptor of a file, locked against all other stores, or, to read, against
+/// writers.
+int open_locked(const std::string& path, bool read_only = false) {
+  for (;;) {
+    const int fd = open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    if (fd < 0) fail(errno, path, "cannot open the slow tier");
+    if (flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
+      const int code = errno;
+      close(fd);
+      if (code != EWOULDBLOCK) fail(code, path, "cannot lock the slow tier");
+      throw SystemFailure(code, "file is open in another store; close that one first", path);
+    }
+    if (has_name(fd, path)) return fd;
+    close(fd);  // another store replaced the file before this one locked it
   }
-  if (fd < 0) {
-    fail(errno, path, flags != 0 ? "cannot create the slow tier" : "cannot open the slow tier");
+}
+
+/// A new locked file in the directory of `path`, and its name.
+std::pair<int, std::string> make_beside(const std::string& path) {
+  for (int number = 0;; ++number) {
+    const std::string name =
+        path + ".new-" + std::to_string(getpid()) + "-" + std::to_string(number);
+    const int fd = open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+    if (fd < 0 && errno == EEXIST) continue;
+    if (fd < 0) fail(errno, path, "cannot create the slow tier");
+    if (flock(fd, LOCK_EX | LOCK_NB) == 0) return {fd, name};
+    const int code = errno;
+    close(fd);
+    unlink(name.c_str());
+    fail(code, path, "cannot lock the slow tier");
   }
-  if (flock(fd, LOCK_EX | LOCK_NB) == 0) return fd;
-  const int code = errno;
-  close(fd);
-  if (flags != 0) unlink(path.c_str());
-  if (code != EWOULDBLOCK) fail(code, path, "cannot lock the slow tier");
-  throw SystemFailure(code, "file is open in another store; close that one first", path);
+}
+
+/// Renames a file. Throws SystemFailure with EEXIST if `to` exists and is not to be replaced.
+void rename_file(const std::string& from, const std::string& to, bool replace) {
+  const unsigned flags = replace ? 0 : RENAME_NOREPLACE;
+  if (renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags) == 0) return;
+  // File systems that lack the flag, such as NFS, have hard links.
+  if (errno == EINVAL && !replace && link(from.c_str(), to.c_str()) == 0) {
+    unlink(from.c_str());
+    return;
+  }
+  if (errno == EEXIST) throw SystemFailure(EEXIST, "file exists", to);
+  fail(errno, to, "cannot create the slow tier");
+}
+
+/// Whether a superblock of the file says that a store made it, even one damaged since or of a
+/// newer version.
+bool is_store(int fd) {
+  for (std::uint64_t at : {std::uint64_t{0}, file_format::kSuperblockBytes}) {
+    std::byte header[64];
+    const ssize_t got = pread(fd, header, sizeof header, static_cast<off_t>(at));
+    if (got > 0 && file_format::version_of(header, static_cast<std::size_t>(got)) != 0) return true;
+  }
+  return false;
 }
 
 /// A file without write permission is refused even for root, because its owner intended that.
 void refuse_read_only(const std::string& path) {
   struct stat status;
   if (stat(path.c_str(), &status) == 0 && (status.st_mode & (S_IWUSR | S_IWGRP | S_IWOTH)) == 0) {
-    throw SystemFailure(EACCES, "file is read-only, and a slow tier is written to", path);
+    throw SystemFailure(EACCES, "file is read-only; open it with mode 'r'", path);
   }
 }
 
@@ -72,8 +120,8 @@ void write_fully(int fd, const std::byte* data, std::size_t size, std::uint64_t 
 
 }  // namespace
 
-FilePool::FilePool(std::string path, int fd, const FilePoolOptions& options)
-    : path_(std::move(path)), options_(options), fd_(fd) {
+FilePool::FilePool(std::string path, int fd, const FilePoolOptions& options, bool read_only)
+    : path_(std::move(path)), options_(options), fd_(fd), read_only_(read_only) {
   close_in_child(fd_);
 }
 
@@ -84,28 +132,83 @@ FilePool::~FilePool() {
   close(fd_);
 }
 
+std::unique_ptr<FilePool> FilePool::open_as(FileMode mode, const std::string& path,
+                                            const FilePoolOptions& options) {
+  switch (mode) {
+    case FileMode::read:
+    case FileMode::update:
+      return open(path, options, mode == FileMode::read);
+    case FileMode::write:
+    case FileMode::append:
+      break;
+  }
+  try {
+    return mode == FileMode::write ? replace(path, options) : open(path, options);
+  } catch (const SystemFailure& failure) {
+    if (failure.code != ENOENT) throw;
+  }
+  try {
+    return create(path, options);
+  } catch (const SystemFailure& failure) {
+    if (failure.code != EEXIST || mode == FileMode::write) throw;
+  }
+  return open(path, options);  // another store made it meanwhile
+}
+
 std::unique_ptr<FilePool> FilePool::create(const std::string& path,
                                            const FilePoolOptions& options) {
-  const int fd = open_locked(path, O_CREAT | O_EXCL);
-  std::unique_ptr<FilePool> pool(new FilePool(path, fd, options));
-  try {
-    pool->grow(0, file_format::kDataOffset);
-    pool->write_directory({1, {}});
-    pool->start_engine();
-  } catch (...) {
-    unlink(path.c_str());
-    throw;
-  }
+  return make(path, path, options, nullptr);
+}
+
+std::unique_ptr<FilePool> FilePool::open(const std::string& path, const FilePoolOptions& options,
+                                         bool read_only) {
+  if (!read_only) refuse_read_only(path);
+  const int fd = open_locked(path, read_only);
+  std::unique_ptr<FilePool> pool(new FilePool(path, fd, options, read_only));
+  pool->read_directory();
+  pool->start_engine(path);
   return pool;
 }
 
-std::unique_ptr<FilePool> FilePool::open(const std::string& path, const FilePoolOptions& options) {
+std::unique_ptr<FilePool> FilePool::replace(const std::string& path,
+                                            const FilePoolOptions& options) {
   refuse_read_only(path);
-  const int fd = open_locked(path, 0);
-  std::unique_ptr<FilePool> pool(new FilePool(path, fd, options));
-  pool->read_directory();
-  pool->start_engine();
+  const struct Descriptor {
+    int fd;
+    ~Descriptor() { close(fd); }
+  } former{open_locked(path)};  // stays locked until the new file has its name
+  if (!is_store(former.fd)) {
+    throw std::invalid_argument(path + ": not a tieralloc file; mode 'w' replaces no other file");
+  }
+  struct stat status;
+  if (fstat(former.fd, &status) != 0) fail(errno, path, "fstat");
+  // The target of a symbolic link is replaced, not the link.
+  return make(path, std::filesystem::canonical(path).string(), options, &status);
+}
+
+/// Makes a file that appears at `target` complete and locked; until then another name has it, and
+/// a failure changes nothing. `former` describes the file to be replaced, if there is one.
+std::unique_ptr<FilePool> FilePool::make(const std::string& path, const std::string& target,
+                                         const FilePoolOptions& options,
+                                         const struct stat* former) {
+  const auto [fd, name] = make_beside(target);
+  std::unique_ptr<FilePool> pool(new FilePool(path, fd, options, false));
+  try {
+    if (former != nullptr && fchmod(fd, former->st_mode & 0777) != 0) fail(errno, path, "fchmod");
+    pool->grow(0, file_format::kDataOffset);
+    pool->write_directory({1, {}});
+    pool->start_engine(name);
+    rename_file(name, target, former != nullptr);
+  } catch (...) {
+    unlink(name.c_str());
+    throw;
+  }
+  pool->is_new_ = true;
   return pool;
+}
+
+void FilePool::check_writable() const {
+  if (read_only_) throw SystemFailure(EACCES, "file was opened with mode 'r'", path_);
 }
 
 /// The file's size. Throws if the file was truncated: a write would extend it again, with zeros for
@@ -209,10 +312,11 @@ void FilePool::grow(std::uint64_t from, std::uint64_t to) {
            " bytes");
 }
 
-void FilePool::start_engine() {
-  const int direct = options_.direct ? ::open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT) : -1;
+/// `name` is that of the file at present.
+void FilePool::start_engine(const std::string& name) {
+  const int direct = options_.direct ? ::open(name.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT) : -1;
   const bool is_direct = direct >= 0;
-  read_fd_ = is_direct ? direct : ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  read_fd_ = is_direct ? direct : ::open(name.c_str(), O_RDONLY | O_CLOEXEC);
   if (read_fd_ < 0) fail(errno, path_, "cannot open the slow tier for reading");
   if (!is_direct) posix_fadvise(read_fd_, 0, 0, POSIX_FADV_RANDOM);
   engine_ = make_fetch_engine(options_.engine, {read_fd_, is_direct, options_.queue_depth});
@@ -224,6 +328,7 @@ std::vector<TableLayout> FilePool::tables() const {
 }
 
 TableLayout FilePool::add_table(TableLayout layout) {
+  check_writable();
   std::lock_guard lock(mutex_);
   const std::uint64_t size = checked_size();
   layout.offset = round_up(size, kBlock);
@@ -253,6 +358,7 @@ void FilePool::read(std::span<ReadOp> ops, ReadListener& listener) {
 }
 
 void FilePool::write(std::uint64_t offset, std::span<const std::byte> bytes) {
+  check_writable();
   checked_size();
   write_fully(fd_, bytes.data(), bytes.size(), offset, path_);
 }

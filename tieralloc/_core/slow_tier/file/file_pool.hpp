@@ -2,7 +2,8 @@
 //
 // Reads bypass the kernel's page cache (O_DIRECT) if the file system permits it; else their pages
 // are dropped afterwards. Writes use the page cache, and `drop_caches` drops their pages; the
-// kernel keeps both coherent. The file is locked against other writers while the pool lives.
+// kernel keeps both coherent. The file is locked while the pool lives: it has one writer, or any
+// number of readers.
 #pragma once
 
 #include <atomic>
@@ -14,7 +15,17 @@
 #include "slow_tier/file/file_format.hpp"
 #include "slow_tier/slow_pool.hpp"
 
+struct stat;
+
 namespace tieralloc {
+
+/// As of Python's `open`.
+enum class FileMode {
+  read,    ///< "r": opens, to read; other readers may have it open
+  update,  ///< "r+": opens
+  append,  ///< "a": opens, or makes a missing file
+  write,   ///< "w": makes; replaces a store's file
+};
 
 struct FilePoolOptions {
   std::string engine = "auto";  ///< a name for make_fetch_engine
@@ -25,12 +36,20 @@ struct FilePoolOptions {
 
 class FilePool final : public SlowPool {
  public:
-  /// Creates a file. Throws SystemFailure, with EEXIST if the file exists.
+  /// Opens or makes a file. Each failure leaves the path as it was, so that a file is complete or
+  /// missing whenever the process ends; a killed process may leave a file `path.new-PID-NUMBER`.
+  /// SystemFailure with EWOULDBLOCK if another store has it open; std::invalid_argument if `write`
+  /// would replace a file of another kind; else as `open`.
+  static std::unique_ptr<FilePool> open_as(FileMode mode, const std::string& path,
+                                           const FilePoolOptions& options);
+
+  /// Makes a file; SystemFailure with EEXIST if it exists.
   static std::unique_ptr<FilePool> create(const std::string& path, const FilePoolOptions& options);
 
-  /// Opens a file. Throws SystemFailure, or std::invalid_argument if it is no tieralloc file, is
-  /// truncated or has a newer version. A failure changes nothing.
-  static std::unique_ptr<FilePool> open(const std::string& path, const FilePoolOptions& options);
+  /// Opens a file that `create` made. SystemFailure, or std::invalid_argument if it is not such a
+  /// file, is truncated or of a newer version; nothing is changed then.
+  static std::unique_ptr<FilePool> open(const std::string& path, const FilePoolOptions& options,
+                                        bool read_only = false);
 
   ~FilePool() override;
 
@@ -47,21 +66,30 @@ class FilePool final : public SlowPool {
   std::uint64_t bytes() const override;
   std::uint64_t cached_bytes() const override;
 
+  /// Whether this pool made its file.
+  bool is_new() const { return is_new_; }
+
  private:
   // Valid for direct reads of devices with logical blocks of 512 or 4096 bytes.
   static constexpr std::size_t kBlock = kPage;
 
-  FilePool(std::string path, int fd, const FilePoolOptions& options);
+  FilePool(std::string path, int fd, const FilePoolOptions& options, bool read_only);
 
+  static std::unique_ptr<FilePool> replace(const std::string& path, const FilePoolOptions& options);
+  static std::unique_ptr<FilePool> make(const std::string& path, const std::string& target,
+                                        const FilePoolOptions& options, const struct stat* former);
+  void check_writable() const;
   std::uint64_t checked_size() const;
   void read_directory();
   void write_directory(const file_format::Directory& directory);
   void grow(std::uint64_t from, std::uint64_t to);
-  void start_engine();
+  void start_engine(const std::string& name);
 
   const std::string path_;
   const FilePoolOptions options_;
-  const int fd_;                       ///< buffered, for writes of header and rows
+  const int fd_;          ///< buffered, for writes of header and rows
+  const bool read_only_;  ///< writes are refused
+  bool is_new_ = false;
   int read_fd_ = -1;                   ///< direct if possible
   std::atomic<std::uint64_t> end_{0};  ///< of the last table: the file is at least as long
   std::atomic<int> lost_{0};  ///< errno of a failed write that drop_caches found, for `sync`

@@ -1,0 +1,61 @@
+"""The configuration of a learned policy."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import KW_ONLY, dataclass
+
+from tieralloc._common.numbers import parse_size
+
+__all__ = ["LearnedPolicy"]
+
+
+@dataclass(frozen=True)
+class LearnedPolicy:
+    """A learned policy of a store: ``TieredStore(..., policy=LearnedPolicy("policy_dir"))``.
+
+    Policy directories hold programs: load only those whose maker you trust.
+
+    Parameters
+    ----------
+    directory : path
+        The policy directory, as ``tieralloc train`` writes it.
+    name : str, optional
+        The policy in it; by default the one that the directory's manifest names.
+    memory : int or str, optional
+        Bytes that the policy may take in addition to `fast_bytes`, such as ``"64MiB"``. By default
+        it takes at most 128 per row of the fast tier, or 2 MiB if that is more, and "recmg", which
+        also prefetches, 384 per row more, or 64 MiB. The access rings take 512 KiB per serving
+        thread in addition.
+    prefetch_cost : float, optional
+        Cost of a prefetched row as a share of an on-demand fetch, 0 to 1; 0.02 by default. With 0
+        only on-demand fetches count. Rows that are less likely to be used are not prefetched.
+    auto_pause : bool
+        Whether the policy pauses while the time that it saves calls is worth less than the CPU time
+        that it takes. A paused policy runs now and then to be measured again.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is invalid.
+    """
+
+    directory: str | os.PathLike[str]
+    _: KW_ONLY
+    name: str | None = None
+    memory: int | str | None = None
+    prefetch_cost: float | None = None
+    auto_pause: bool = True
+
+    def __post_init__(self) -> None:
+        if self.memory is not None:
+            parse_size(self.memory, "memory")
+        if self.prefetch_cost is not None and not 0 <= float(self.prefetch_cost) <= 1:
+            raise ValueError(f"prefetch_cost: expected 0 to 1, got {self.prefetch_cost!r}")
+        if not isinstance(self.auto_pause, bool):
+            raise TypeError(f"auto_pause: expected a bool, got {self.auto_pause!r}")
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """`memory` in bytes."""
+        return None if self.memory is None else parse_size(self.memory, "memory")
