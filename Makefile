@@ -55,6 +55,7 @@ paper: $(VENV)/all
 lint: $(VENV)/all
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	rm -rf $(TREE)
 	mkdir -p $(TREE)/tieralloc
 	ln -sfn $(CURDIR)/tieralloc/* $(CURDIR)/policies $(TREE)/tieralloc
 	cd $(TREE) && MYPYPATH=. $(CURDIR)/$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml -p tieralloc
