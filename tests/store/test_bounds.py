@@ -353,12 +353,12 @@ REFUSED = {
     "load too many": (
         lambda s, t: t.load(np.zeros((11, 4), np.float32)),
         ValueError,
-        "table 'item' has 10 rows; 11 from row 0 on do not fit",
+        "table 'item': 11 rows from row 0 on do not fit; expected at most 10 rows",
     ),
     "load past the end": (
         lambda s, t: t.load(ones, start=9),
         ValueError,
-        "table 'item' has 10 rows; 2 from row 9 on do not fit",
+        "table 'item': 2 rows from row 9 on do not fit; expected at most 10 rows",
     ),
     "load before the beginning": (
         lambda s, t: t.load(ones, start=-1),
@@ -379,7 +379,7 @@ REFUSED = {
     "too many pins": (
         lambda s, t: t.pin(np.arange(10)),
         ValueError,
-        "cannot pin 10 more rows: 0 of at most 7 are pinned",
+        "expected at most 7 pinned rows in the fast tier of 8 slots",
     ),
 }
 

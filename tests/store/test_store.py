@@ -23,7 +23,11 @@ OPTIONS = {
     "fast_rows float": ({"fast_rows": 1.5}, TypeError, "fast_rows is of type float, expected int"),
     "policy": ({"policy": "fifo"}, ValueError, "'fifo' is unknown; known are lru, lfu, clock"),
     "policy None": ({"policy": None}, TypeError, "policy"),
-    "engine": ({"engine": "aio"}, ValueError, "engine 'aio', expected one of auto, io_uring, pr"),
+    "engine": (
+        {"engine": "aio"},
+        ValueError,
+        "engine: unknown; expected one of auto, io_uring, pread, mmap",
+    ),
     "engine None": ({"engine": None}, TypeError, "engine"),
     "bounds": ({"bounds_check_mode": "no"}, ValueError, "is 'no', expected 'fatal' or 'warning'"),
     "queue_depth 0": ({"queue_depth": 0}, ValueError, "queue_depth is 0, expected 1 to 4096"),

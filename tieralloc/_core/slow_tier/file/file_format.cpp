@@ -35,6 +35,7 @@ struct Record {
 };
 static_assert(sizeof(Record) == 256);
 
+static_assert(kMaxStride == stride_of(kMaxDim, DType::float64));
 static_assert(kMaxFileTables == (kSuperblockBytes - sizeof(Header)) / sizeof(Record));
 
 /// FNV-1a (Fowler, Noll, Vo), over 64 bits.
