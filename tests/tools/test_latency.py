@@ -127,7 +127,7 @@ def test_the_command_writes_json_and_heat_maps(tmp_path, capsys):
     [
         (["--node", "4000"], "node 4000 does not exist"),
         (["--from-cpus", "x"], "cpus: expected processors such as '0-3,8', got 'x'"),
-        (["--bytes", "much"], "bytes is 'much'"),
+        (["--bytes", "much"], "bytes: expected bytes, or a size"),
     ],
 )
 def test_bad_input_is_named(arguments, told, capsys):
