@@ -41,8 +41,8 @@ CHOICES = {
     **{
         f"the hand visits {slots} slots for an eviction, not 8": (
             f"{_CORE}/value_ranking.cpp",
-            "kSweep = 8;",
-            f"kSweep = {slots};",
+            "kVisitsPerEviction = 8;",
+            f"kVisitsPerEviction = {slots};",
         )
         for slots in (2, 32)
     },
