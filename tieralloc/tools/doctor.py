@@ -134,16 +134,14 @@ def _cgroup_memory(
     return lowest
 
 
-def _nodes(root: Path = Path("/sys/devices/system/node")) -> Check:
+def _nodes(root: Path = _numa_sysfs.NODES) -> Check:
     nodes = []
-    for node in sorted(root.glob("node[0-9]*"), key=lambda path: int(path.name[4:])):
-        cpus = read_text(node / "cpulist")
-        total = re.search(r"MemTotal:\s+(\d+) kB", read_text(node / "meminfo") or "")
-        size = format_size(int(total[1]) << 10) if total else "unknown"
-        nodes.append(f"{node.name[4:]}: {size}, {f'cpus {cpus}' if cpus else 'memory only'}")
-    if not nodes:
-        return Check("NUMA nodes", "ok", "one (the kernel lists none)")
-    return Check("NUMA nodes", "ok", "; ".join(nodes))
+    for node in _numa_sysfs.node_numbers(root):
+        cpus = read_text(root / f"node{node}" / "cpulist")
+        total = _numa_sysfs.node_field(node, "MemTotal", root)
+        size = "unknown" if total is None else format_size(total)
+        nodes.append(f"{node}: {size}, {f'cpus {cpus}' if cpus else 'memory only'}")
+    return Check("NUMA nodes", "ok", "; ".join(nodes) or "one (the kernel lists none)")
 
 
 def _node_details() -> list[Check]:
