@@ -62,7 +62,7 @@ def test_simulate_by_calls_counts_as_the_simulator_does(path, tmp_path, capsys):
     )
     assert run("simulate", path, "--batch-size", "0") != 0
     assert "--batch-size" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="batch_size is 0, expected at least 1"):
+    with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
         simulate(read(path), ["lru"], [0.05], batch_size=0)
 
 
@@ -189,7 +189,7 @@ def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
         ([], 2, "required: COMMAND"),
         (["frob"], 2, "invalid choice: 'frob'"),
         (["simulate"], 2, "required: T"),
-        (["simulate", "TRACE", "--policy", "lru,lur"], 2, "policy 'lur' is unknown; known are lru"),
+        (["simulate", "TRACE", "--policy", "lru,lur"], 2, "got 'lur'"),
         (["simulate", "TRACE", "--policy", ","], 2, "names nothing"),
         (["simulate", "TRACE", "--fast-fraction", "0"], 2, "0 is out of range"),
         (["simulate", "TRACE", "--fast-fraction", "2"], 2, "2 is out of range"),
@@ -212,7 +212,7 @@ def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
         (["train", "TRACE", "--out", "OUT", "--until", "0"], 2, "until: expected above 0"),
         (["train", "TRACE", "--out", "EMPTY"], 1, "File exists"),
         (["simulate", "TRACE", "--plot", "f.xls"], 2, "f.xls has a suffix of no image format"),
-        (["replay", "TRACE", "--policy", "opt"], 2, "'opt' knows the future"),
+        (["replay", "TRACE", "--policy", "opt"], 2, "policy: opt needs future accesses"),
         (["replay", "TRACE", "--batch-size", "0"], 2, "0 is out of range"),
         (["replay", "TRACE", "--batch-size", "1.5"], 2, "'1.5' is no whole number"),
         (["replay", "TRACE", "--threads", "0"], 2, "0 is out of range"),
@@ -227,9 +227,13 @@ def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
         (["replay", "TRACE", "--rate", ","], 2, "names nothing, expected rates"),
         (["replay", "TRACE", "--rate", "auto,5"], 2, "'auto' is no number"),
         (["replay", "TRACE", "--rate", "9", "--seconds", "0.1"], 2, "no call arrives in 0.1 s"),
-        (["replay", "TRACE", "--rate", "9", "--seconds", "-1"], 2, "seconds is -1.0"),
+        (
+            ["replay", "TRACE", "--rate", "9", "--seconds", "-1"],
+            2,
+            "got -1.0",
+        ),
         (["replay", "TRACE", "--seconds", "1"], 2, "which needs --rate"),
-        (["replay", "TRACE", "--rate", "auto", "--verify"], 2, "verify holds callers up"),
+        (["replay", "TRACE", "--rate", "auto", "--verify"], 2, "verify: delays the callers"),
         (["generate"], 2, "required: --out"),
         (["generate", "--out", "t.xls"], 2, "t.xls has a suffix of no trace format"),
         (["generate", "--out", "/nowhere/t.npz"], 1, "/nowhere: No such file"),
@@ -269,7 +273,7 @@ def test_without_matplotlib_plot_says_what_to_install(path, capsys, monkeypatch)
 def test_a_wrong_vector_fails_the_command(path, disk, capsys, monkeypatch):
     monkeypatch.setattr("tieralloc.tools.replay.source.SourceRows.first_wrong", lambda *_: (0, 5))
     assert run("replay", path, "--verify") == 1
-    assert "served a wrong vector: bag 5 of table number 0" in capsys.readouterr().err
+    assert "wrong vector in bag 5 of table 0" in capsys.readouterr().err
 
 
 def test_memory_for_a_slow_tier_is_warned_of(path, capsys):
