@@ -120,9 +120,9 @@ def test_replay_at_rates_tells_each_of_them(path, disk, capsys):
     slow, fast = json.loads(json_path.read_text())
     assert [slow["offered_rate"], fast["offered_rate"]] == [50, 1e6]
     assert (slow["calls"], slow["loop"]) == (5, "open")
-    assert "8 samples a call, 1 thread, open loop: Poisson arrivals" in printed
-    warming = f"after the {slow['warm_up_lookups']:,} that warm the fast tier"
-    assert warming in " ".join(printed.split())
+    assert "8 samples per call, 1 thread, open loop: Poisson arrivals" in printed
+    warm_up = f"after {slow['warm_up_lookups']:,} that warm the fast tier"
+    assert warm_up in " ".join(printed.split())
     first, second = printed.splitlines()[-2:]
     assert first.split()[:3] == ["lru", "10%", "50"]
     assert second.split()[:3] == ["lru", "10%", "1,000,000"]

@@ -94,15 +94,15 @@ def serve(
     """
     queue = _Queue(calls, done, arrivals)
     if threads == 1:
-        rows = _serve_queue(store, queue, source)
+        timings = _serve_queue(store, queue, source)
     else:
         with ThreadPoolExecutor(threads) as pool:
             try:
                 parts = [pool.submit(_serve_queue, store, queue, source) for _ in range(threads)]
-                rows = np.concatenate([part.result() for part in parts])
+                timings = np.concatenate([part.result() for part in parts])
             finally:
                 queue.stop()
-    in_order = rows[np.argsort(rows[:, 0])]
+    in_order = timings[np.argsort(timings[:, 0])]
     return Times(in_order[:, 1] - queue.start, in_order[:, 2] - queue.start)
 
 
@@ -147,7 +147,7 @@ def _serve_queue(store: TieredStore, queue: _Queue, source: SourceRows | None) -
     tables = list(store.tables.values())
     width = tables[0].embedding_dim
     outs: dict[tuple[int, int], NDArray[np.float32]] = {}
-    rows = array("q")
+    timings = array("q")
     try:
         for number, call in queue:
             call_tables = tables if call.table is None else [tables[call.table]]
@@ -157,13 +157,13 @@ def _serve_queue(store: TieredStore, queue: _Queue, source: SourceRows | None) -
             out = outs[shape]
             due = queue.wait_for(number)
             store.embedding_bag(call.indices, call.offsets, call_tables, out=out)
-            rows.extend((number, due, perf_counter_ns()))
+            timings.extend((number, due, perf_counter_ns()))
             if source is not None:
                 _verify(source, call, out, [table.position for table in call_tables], number)
     except BaseException:
         queue.stop()
         raise
-    return np.array(rows, dtype=np.int64).reshape(-1, 3)
+    return np.array(timings, dtype=np.int64).reshape(-1, 3)
 
 
 def _verify(
