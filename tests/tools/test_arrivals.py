@@ -23,12 +23,12 @@ HOUR = 3600 * 10**9
 def serve_first_come_first_served(due, services, threads):
     """Start and end times of each call: a discrete-event model of one queue and `threads`."""
     free = [0] * threads
-    began, ended = [], []
+    starts, ends = [], []
     for arrival, service in zip(due, services, strict=True):
-        began.append(max(arrival, heapq.heappop(free)))
-        ended.append(began[-1] + service)
-        heapq.heappush(free, ended[-1])
-    return began, ended
+        starts.append(max(arrival, heapq.heappop(free)))
+        ends.append(starts[-1] + service)
+        heapq.heappush(free, ends[-1])
+    return starts, ends
 
 
 @given(st.integers(1, 2000), st.floats(0.01, 1e6), st.integers(0, 2**63 - 1))
@@ -92,9 +92,9 @@ def test_wait_until_stopped_returns():
 )
 def test_waiting_calls_matches_queue_model(calls, threads):
     due = np.cumsum([gap for gap, _ in calls])
-    began, ended = serve_first_come_first_served(due, [service for _, service in calls], threads)
-    expected = [sum(begin > due[i] for begin in began[: i + 1]) for i in range(len(due))]
-    assert waiting_calls(due, np.array(ended), threads).tolist() == expected
+    starts, ends = serve_first_come_first_served(due, [service for _, service in calls], threads)
+    expected = [sum(start > due[i] for start in starts[: i + 1]) for i in range(len(due))]
+    assert waiting_calls(due, np.array(ends), threads).tolist() == expected
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -106,26 +106,26 @@ def test_is_saturated_depends_on_utilisation(utilisation, saturated, seed, threa
     due = poisson_arrivals(4000, 1000 * threads, seed)
     random = np.random.default_rng(seed + 100)
     services = (random.exponential(utilisation * 1e6, 4000) + 1).astype(np.int64)
-    _, ended = serve_first_come_first_served(due.tolist(), services.tolist(), threads)
-    assert is_saturated(due, np.array(ended), threads) == saturated
+    _, ends = serve_first_come_first_served(due.tolist(), services.tolist(), threads)
+    assert is_saturated(due, np.array(ends), threads) == saturated
 
 
 def test_is_saturated_slowly_growing_backlog_is_true():
     due = poisson_arrivals(4000, 1000, 1)
-    _, ended = serve_first_come_first_served(due.tolist(), [1_035_000] * 4000, 1)
-    assert due[-1] > 0.95 * ended[-1]
-    assert is_saturated(due, np.array(ended), 1)
+    _, ends = serve_first_come_first_served(due.tolist(), [1_035_000] * 4000, 1)
+    assert due[-1] > 0.95 * ends[-1]
+    assert is_saturated(due, np.array(ends), 1)
 
 
 def test_is_saturated_one_stall_is_false():
     due = np.arange(1, 1001) * 10**6
     services = [500_000] * 1000
     services[600] = 100 * 10**6
-    _, ended = serve_first_come_first_served(due.tolist(), services, 1)
-    waiting = waiting_calls(due, np.array(ended), 1)
+    _, ends = serve_first_come_first_served(due.tolist(), services, 1)
+    waiting = waiting_calls(due, np.array(ends), 1)
     assert waiting.max() > 90
     assert waiting[-1] == 0
-    assert not is_saturated(due, np.array(ended), 1)
+    assert not is_saturated(due, np.array(ends), 1)
 
 
 def test_is_saturated_few_calls_is_false():

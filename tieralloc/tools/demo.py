@@ -75,9 +75,9 @@ def _train(trace: Trace, directory: Path) -> list[str]:
     except ImportError as error:
         print(f"\n{LEARNED} is skipped: {error}", flush=True)
         return []
-    began = time.monotonic()
+    start = time.monotonic()
     train(trace, directory, list(FAST_FRACTIONS), epochs=_EPOCHS, progress=narrated)
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - start
     print(f"training   {LEARNED}, on the first half, in {seconds:.0f} s", flush=True)
     return [f"{LEARNED}:{directory}"]
 

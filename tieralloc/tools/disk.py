@@ -106,9 +106,9 @@ def direct_read_us(descriptor: int) -> float:
         with mmap.mmap(-1, BLOCK) as block:
             for i in range(_PROBE_READS):
                 offset = i * 2654435761 % (PROBE_BYTES // BLOCK) * BLOCK
-                began = time.perf_counter_ns()
+                start = time.perf_counter_ns()
                 os.preadv(direct, [block], offset)
-                times.append(time.perf_counter_ns() - began)
+                times.append(time.perf_counter_ns() - start)
     finally:
         os.close(direct)
     return sorted(times)[len(times) // 2] / 1000

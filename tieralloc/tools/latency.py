@@ -230,10 +230,10 @@ def _lookup_ns(node: int, cpus: Sequence[int], size: int, repeats: int) -> list[
         samples = []
         for _ in range(repeats):
             calls = random.integers(0, rows, (8, _LOOKUP_ROWS))
-            began = time.perf_counter_ns()
+            start = time.perf_counter_ns()
             for indices in calls:
                 table.lookup(indices, out=out)
-            samples.append((time.perf_counter_ns() - began) / calls.size)
+            samples.append((time.perf_counter_ns() - start) / calls.size)
     return samples
 
 

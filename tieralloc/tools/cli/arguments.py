@@ -16,7 +16,7 @@ def fast_fractions(text: str) -> list[float]:
     """Return fractions in (0, 1], separated by commas; ``5%`` is 0.05."""
     fractions = []
     for part in _parts(text, "fractions such as 0.01,0.05"):
-        fraction = _number(part.removesuffix("%")) / (100 if part.endswith("%") else 1)
+        fraction = number(part.removesuffix("%")) / (100 if part.endswith("%") else 1)
         if not 0 < fraction <= 1:
             raise argparse.ArgumentTypeError(f"expected above 0, at most 1, got {part}")
         fractions.append(fraction)
@@ -27,12 +27,12 @@ def rates(text: str) -> list[float] | Literal["auto"]:
     """Return numbers above 0, or "auto"."""
     if text == "auto":
         return "auto"
-    return _positive([_number(part) for part in _parts(text, "rates such as 500,1000, or auto")])
+    return _positive([number(part) for part in _parts(text, "rates such as 500,1000, or auto")])
 
 
 def share(text: str) -> float:
     """Return a fraction in [0, 1)."""
-    value = _number(text)
+    value = number(text)
     if not 0 <= value < 1:
         raise argparse.ArgumentTypeError(f"expected at least 0, below 1, got {text}")
     return value
@@ -40,13 +40,19 @@ def share(text: str) -> float:
 
 def number(text: str) -> float:
     """Return any finite number."""
-    return _number(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"expected a finite number, got {text!r}")
+    return value
 
 
 def nanoseconds(text: str) -> list[float]:
     """Return numbers above 0, each with or without the unit: ``150ns,400``."""
     parts = _parts(text, "times such as 150ns,400ns")
-    return _positive([_number(part.removesuffix("ns")) for part in parts])
+    return _positive([number(part.removesuffix("ns")) for part in parts])
 
 
 def count(text: str) -> int:
@@ -59,7 +65,7 @@ def count(text: str) -> int:
 
 def whole(text: str) -> int:
     """Return an integer of at least 0."""
-    value = _number(text)
+    value = number(text)
     if value < 0 or value != int(value) or value >= 1 << 63:
         raise argparse.ArgumentTypeError(f"expected an integer from 0 to 2**63 - 1, got {text!r}")
     return int(text) if text.isdecimal() else int(value)
@@ -73,7 +79,7 @@ def counts(text: str) -> int | list[int]:
 
 def numbers(text: str) -> float | list[float]:
     """Return one number, or several, separated by commas."""
-    values = [_number(part) for part in text.split(",")]
+    values = [number(part) for part in text.split(",")]
     return values[0] if len(values) == 1 else values
 
 
@@ -95,13 +101,3 @@ def _positive(values: list[float]) -> list[float]:
         if value <= 0:
             raise argparse.ArgumentTypeError(f"expected above 0, got {value:g}")
     return values
-
-
-def _number(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}") from None
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"expected a finite number, got {text!r}")
-    return value
