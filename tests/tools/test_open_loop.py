@@ -7,33 +7,15 @@ import time
 
 import numpy as np
 import pytest
-from test_replay import COUNTS, DIM, POLICIES, calls_of
+from replay_cases import COUNTS, DIM, POLICIES, calls_of
 
-from tieralloc import TieredStore
 from tieralloc.tools.replay.arrivals import is_saturated, waiting_calls
 from tieralloc.tools.replay.callers import Call, serve
 from tieralloc.tools.replay.replay import replay
-from tieralloc.tools.replay.source import SourceRows
 from tieralloc.tools.simulate import simulate
-from tieralloc.trace import generate
 
 MS = 10**6
 HOUR = 3600 * 10**9
-
-
-@pytest.fixture(scope="module")
-def trace():
-    return generate(num_samples=600, num_tables=3, name="small")
-
-
-@pytest.fixture
-def store(trace, tmp_path):
-    with TieredStore(tmp_path / "slow.tier", fast_rows=50) as store:
-        source = SourceRows(trace.num_embeddings.tolist(), DIM)
-        for position, name in enumerate(trace.table_names):
-            table = store.create_table(name, source.num_embeddings[position], DIM)
-            table.load(source.parts(position))
-        yield store
 
 
 class Hooked:

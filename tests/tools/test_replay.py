@@ -5,43 +5,13 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from reference_traces import reference
+from replay_cases import COUNTS, DIM, POLICIES, calls_of
 from trace_strategies import traces
 
-from tieralloc import TieredStore
 from tieralloc.tools.replay.callers import Call, serve
 from tieralloc.tools.replay.errors import VerificationError
 from tieralloc.tools.replay.replay import replay
-from tieralloc.tools.replay.source import SourceRows
-from tieralloc.tools.simulate import OPT, policy_names, simulate
-from tieralloc.trace import generate
-
-POLICIES = [policy for policy in policy_names() if policy != OPT]
-COUNTS = ("fast_rows", "lookups", "hits", "on_demand_fetches", "miss_ratio", "evictions")
-DIM = 16
-
-
-@pytest.fixture(scope="module")
-def trace():
-    return generate(num_samples=600, num_tables=3, name="small")
-
-
-@pytest.fixture(scope="module")
-def source(trace):
-    return SourceRows(trace.num_embeddings.tolist(), DIM)
-
-
-@pytest.fixture
-def store(trace, source, tmp_path):
-    """A store of the trace's tables, loaded from the source, with few fast rows."""
-    with TieredStore(tmp_path / "slow.tier", fast_rows=50) as store:
-        for position, name in enumerate(trace.table_names):
-            table = store.create_table(name, source.num_embeddings[position], DIM)
-            table.load(source.parts(position))
-        yield store
-
-
-def calls_of(trace, batch_size=32):
-    return [Call(None, *batch) for batch in trace.batches(batch_size)]
+from tieralloc.tools.simulate import simulate
 
 
 @pytest.mark.parametrize("policy", POLICIES)
