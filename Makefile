@@ -5,6 +5,7 @@
 #   make dlrm    serve a DLRM end to end (after make policies, whose trained policies it takes)
 #   make policies  train the learned policies and compare them with others on recorded traces
 #   make paper     the paper's claims about prefetching beside ours: docs/results.md
+#   make docs      the drawings of docs/architecture.md and docs/reference.md, from the code
 
 PYTHON ?= python3
 VENV := .venv
@@ -19,7 +20,7 @@ CPP := $(CORE) $(shell find tests/core -name '*.cpp' -o -name '*.hpp' 2>/dev/nul
 # The package as it is installed, for tools that read it from one folder.
 TREE := build/tree
 
-.PHONY: demo test test-python test-core sanitize bench bench-peers dlrm policies paper lint format clean
+.PHONY: demo test test-python test-core sanitize bench bench-peers dlrm policies paper lint format docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo
@@ -66,6 +67,10 @@ format: $(VENV)/all
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 	@$(BIN)/clang-format -i $(CPP)
+
+docs: $(VENV)/all
+	$(BIN)/python docs/rooms.py
+	$(BIN)/python docs/reference.py
 
 clean:
 	rm -rf build $(VENV) *.egg-info $(addprefix tieralloc/_bindings/,*.cpp *.so) \
