@@ -181,7 +181,7 @@ REFUSED = {
     "unknown": (
         lambda s, t: s.embedding_bag([1], [0, 1], tables=["itme"]),
         KeyError,
-        "no table 'itme'; the store has: item, user",
+        "table 'itme': unknown; expected one of item, user",
     ),
     # Pooling
     "mode": (
@@ -217,7 +217,7 @@ REFUSED = {
     "padding_idx": (
         lambda s, t: t.embedding_bag([1], [0], padding_idx=10),
         ValueError,
-        "padding_idx is 10, expected a row of table 'item' of 10 rows, from the end where negative",
+        "padding_idx: not a row of table 'item'; expected -10 to 9, got 10",
     ),
     "padding_idx float": (
         lambda s, t: t.embedding_bag([1], [0], padding_idx=1.5),
@@ -352,7 +352,7 @@ REFUSED = {
     "load before the beginning": (
         lambda s, t: t.load(ones, start=-1),
         ValueError,
-        "start is -1, expected a row of table 'item': 0 to 10",
+        "start: not a row of table 'item'; expected 0 to 10, got -1",
     ),
     "load between rows": (
         lambda s, t: t.load(ones, start=1.5),
@@ -362,7 +362,7 @@ REFUSED = {
     "load a number": (
         lambda s, t: t.load(5),
         TypeError,
-        "rows are of type int, expected an array or an iterable of arrays",
+        "rows: expected an array or an iterable of arrays, got int",
     ),
     # Pins
     "too many pins": (
@@ -386,7 +386,7 @@ def test_a_call_that_makes_no_sense_says_so_and_does_nothing(served, call, kind,
 
 def test_a_table_of_another_store_is_refused(served, make_store):
     other = make_store().create_table("item", 10, 4)
-    with pytest.raises(ValueError, match="is of another store, expected one of"):
+    with pytest.raises(ValueError, match="belongs to another store; expected one of item, user"):
         served.embedding_bag([1], [0, 1], tables=[other])
 
 

@@ -11,6 +11,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -345,7 +346,7 @@ FILE_ERRORS = {
     "engine None": ({"engine": None}, ValueError, "engine: expected one of 'auto', "),
     "queue_depth 0": ({"queue_depth": 0}, ValueError, "queue_depth: expected 1 to 4096, got 0"),
     "queue_depth": ({"queue_depth": 4097}, ValueError, "queue_depth: expected 1 to 4096, got 4097"),
-    "queue_depth float": ({"queue_depth": 1.5}, TypeError, "queue_depth is of type float"),
+    "queue_depth float": ({"queue_depth": 1.5}, TypeError, "queue_depth: expected int, got float"),
     "prefetch_threads": (
         {"prefetch_threads": 33},
         ValueError,
@@ -392,8 +393,7 @@ def test_a_path_is_short_for_a_file(folder):
         long = ta.TieredStore(slow=ta.File(folder / f"{next(names)}", mode=mode), fast_rows=8)
         with short, long:
             tiers = [store.stats().slow_tier for store in (short, long)]
-            assert [tier.pop("path").isascii() for tier in tiers] == [True, True]
-            assert tiers[0] == tiers[1]
+            assert replace(tiers[0], path="") == replace(tiers[1], path="")
 
 
 def test_stores_made_by_a_forked_process_group_find_the_file_free(folder):

@@ -9,6 +9,7 @@ import pytest
 import tieralloc as ta
 from tieralloc.errors import _RENAMED
 from tieralloc.tools.emulated import EmulatedMemory
+from tieralloc.trace.recorder import Recorder
 
 KEYWORDS = [name.removesuffix("=") for name in _RENAMED if name.endswith("=")]
 ATTRIBUTES = [name for name in _RENAMED if not name.endswith("=")]
@@ -35,7 +36,7 @@ def test_place_of_a_former_keyword_takes_it(name):
 @pytest.mark.parametrize("name", ATTRIBUTES)
 def test_former_attribute_is_an_attribute_error_with_the_new_name(name):
     owner, _, attribute = name.partition(".")
-    where = ta if owner == "tieralloc" else getattr(ta, owner)
+    where = {"tieralloc": ta, "TieredStore": ta.TieredStore, "Recorder": Recorder}[owner]
     assert not hasattr(where, attribute)
     with pytest.raises(AttributeError, match=re.escape(_RENAMED[name])):
         getattr(where, attribute)
