@@ -206,17 +206,3 @@ def test_refusals_name_the_argument(store):
         store.record(max_lookups=0),
     ):
         pass
-
-
-def test_old_names_say_which_are_new(store):
-    with pytest.raises(AttributeError, match=r"expected TieredStore\.record"):
-        store.access_log()
-    with (
-        store.record() as recorder,
-        pytest.raises(AttributeError, match=r"expected Recorder\.to_trace"),
-    ):
-        recorder.trace()
-    with pytest.raises(AttributeError, match=r"expected TieredStore\.record"):
-        ta.trace.Recorder  # noqa: B018
-    with pytest.raises(AttributeError, match="no attribute 'wrong'"):
-        store.wrong  # noqa: B018
