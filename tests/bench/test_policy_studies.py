@@ -1,4 +1,4 @@
-"""The studies of trained policies: each whole command, small, and what each changes."""
+"""The experiments with trained policies: a small run of each command, and its changes."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ from tieralloc import trace as traces
 
 @pytest.fixture
 def run(tmp_path, capsys):
-    """Run a study with some of its cases; return its records."""
+    """Run an experiment with some of its cases; return its records."""
 
     def run_study(of, cases):
         chosen = replace(of, cases=cases)
@@ -73,7 +73,7 @@ def test_budget_max_rows_fits_and_one_more_does_not():
 @pytest.mark.skipif(
     libcachesim_caches.refusal() is not None, reason=str(libcachesim_caches.refusal())
 )
-def test_cost_measures_each_policy_beside_the_baseline(run):
+def test_cost_measures_each_policy_with_the_baseline(run):
     records = run(cost.STUDY, cost.STUDY.cases)
     labels = [*cost.NATIVE, *cost.SIMPLE, *cost.LEARNED]
     assert [record["case"] for record in records] == labels * 4
