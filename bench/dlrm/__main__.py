@@ -38,7 +38,7 @@ def main(given: Sequence[str] | None = None) -> int:
     if lacking is not None:
         print(f"skipped: {lacking}")
         return 0 if options.quick else 1
-    os.environ["OMP_NUM_THREADS"] = "1"  # of child processes: requests are small
+    os.environ["OMP_NUM_THREADS"] = "1"  # for child processes: requests are small
     settings, command = _settings(options), arguments.public_command("dlrm", given)
     with tempfile.TemporaryDirectory(prefix="tieralloc-dlrm-", dir=options.dir) as temporary:
         directory = Path(temporary)

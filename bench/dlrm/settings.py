@@ -12,7 +12,7 @@ TOP_LAYERS = (512, 512, 256, 1)
 
 @dataclass(frozen=True)
 class Settings:
-    """What all baselines have in common."""
+    """Settings of all baselines."""
 
     batch_size: int = 32  # samples per request
     embedding_dim: int = 64
@@ -27,7 +27,7 @@ class Settings:
 
 
 FULL = Settings()
-#: A run that shows that everything works; its figures mean nothing.
+#: A run that only tests the command; its figures are meaningless.
 QUICK = replace(
     FULL,
     batch_size=16,

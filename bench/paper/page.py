@@ -1,4 +1,4 @@
-"""docs/results.md: the ratios of the paper beside ours, and the figures that they come from."""
+"""docs/results.md: the ratios of the paper and ours, and the figures of the ratios."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ that; recmg is not."""
 
 
 def markdown_page(content: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
-    """Lay out a result file.
+    """Return the page of a result file.
 
     Parameters
     ----------

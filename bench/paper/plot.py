@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _RECMG = "recmg"
-_MOST_BARS = 4  # panels
+_MAX_BAR_PANELS = 4
 
 
 def plot_comparison(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
@@ -46,7 +46,7 @@ def draw_comparison(records: Sequence[Record]) -> Figure:
     fractions = sorted({record["fast_fraction"] for record in records})
     simple = [name for name in _cachings(records) if name != _RECMG]
     curves = simple or [_RECMG]
-    bars = fractions[:_MOST_BARS]
+    bars = fractions[:_MAX_BAR_PANELS]
     has_curves = len(fractions) > 1
     labels = _labels(records)
     height = 1.5 + 0.32 * len(labels)
@@ -89,7 +89,7 @@ def _cachings(records: Sequence[Record]) -> list[str]:
 
 
 def _labels(records: Sequence[Record]) -> list[str]:
-    """Return what bars are named by: prefetching, that of recmg last."""
+    """Return the names of the bars: prefetching policies, recmg last."""
     found = dict.fromkeys(record["prefetching"] for record in records)
     return sorted(found, key=lambda name: name == _RECMG)
 

@@ -103,7 +103,7 @@ def test_limited_reads_apply_only_in_the_context(tmp_path):
 
 def test_limited_reads_of_path_without_disk_raise():
     with (
-        pytest.raises(CgroupRefusedError, match="is on no disk whose reads can be limited"),
+        pytest.raises(CgroupRefusedError, match="/proc: no disk with a read limit"),
         limited_reads(Path("/proc"), 1000),
     ):
         pass

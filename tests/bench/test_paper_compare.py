@@ -38,10 +38,10 @@ def test_cells_have_all_pairs_except_recmg_with_others():
 @pytest.mark.parametrize(
     ("caching", "prefetching", "message"),
     [
-        (["mru"], ["none"], "caching 'mru' is unknown; known are lru, .*recmg"),
-        (["lru"], ["ghb"], "prefetching 'ghb' is unknown; known are none, next-row"),
-        (["opt"], ["none"], "caching 'opt' is unknown"),
-        (["lru"], ["recmg"], "prefetching recmg goes with caching recmg alone, .*among lru too"),
+        (["mru"], ["none"], "caching: unknown 'mru'; expected one of lru, .*recmg"),
+        (["lru"], ["ghb"], "prefetching: unknown 'ghb'; expected one of none, next-row"),
+        (["opt"], ["none"], "caching: unknown 'opt'"),
+        (["lru"], ["recmg"], "prefetching: recmg needs caching recmg; .*got lru"),
     ],
 )
 def test_cells_of_invalid_pairs_raise(caching, prefetching, message):
@@ -113,7 +113,9 @@ def test_compare_progress_sums_to_all_lookups(trace):
 
 @pytest.mark.parametrize("count_from", [0, 1, -0.5])
 def test_compare_without_uncounted_accesses_raises(trace, count_from):
-    with pytest.raises(ValueError, match=f"count_from is {count_from}, expected above 0"):
+    with pytest.raises(
+        ValueError, match=f"count_from: expected above 0 and below 1, got {count_from};"
+    ):
         run(trace, ["lru"], ["none"], count_from=count_from)
 
 
