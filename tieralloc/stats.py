@@ -120,8 +120,8 @@ class LookupStats(Group):
     """Nanoseconds that calls waited for the slow tier, summed over threads. If rows are read in
     place: their time beyond that of copies in the fast tier."""
     accesses_dropped: int
-    """Accesses dropped because the ring of their thread was full. Neither the learned policy nor the
-    recorder observed them. Counted since the rings were created."""
+    """Accesses dropped because the ring of their thread was full. Neither the learned policy nor
+    the recorder observed them. Counted since the rings were created."""
     kernels: str
     """The instruction set of the pooling kernels."""
 
