@@ -407,12 +407,15 @@ def test_forked_child_does_not_inherit_reader_lock(folder):
         import os, sys
         import tieralloc as ta
         store = ta.TieredStore(sys.argv[1], mode="r", fast_rows=8)
+        ready_read, ready_write = os.pipe()
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(write)
+            os.write(ready_write, b"x")  # fork handlers have closed the file
             os.read(read, 1)
             os._exit(0)
+        os.read(ready_read, 1)
         store.close()
         ta.TieredStore(sys.argv[1], mode="r+", fast_rows=8).close()
         os.close(write)
