@@ -32,7 +32,7 @@ def main(given: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if given is None else list(given)
     options = _parser().parse_args(given)
     if options.show:
-        print(tables.markdown(arguments.kept_result(options, _name(options))))
+        print(tables.markdown(arguments.read_result(options, _name(options))))
         return 0
     lacking = refusal()
     if lacking is not None:

@@ -58,7 +58,7 @@ class Requests:
 
     @cached_property
     def distinct_rows(self) -> int:
-        """Rows that the trace looks up."""
+        """Distinct rows of the trace."""
         return count_distinct(self.trace.accesses(), int(self.trace.num_embeddings.sum()))
 
     def unavoidable(self) -> dict[str, float]:

@@ -66,7 +66,7 @@ def _ns_per_lookup(record: Record) -> float:
 def break_even(records: Sequence[Record], tier: str) -> tuple[float | None, float | None]:
     """Return the break-even extra ns per cache line of a tier: derived, and measured.
 
-    The measured one is None where it never pays, or pays at the min latency already.
+    The measured latency is None if the tier never pays, or pays at the min latency.
     """
     first, *_ = with_tier = [record for record in records if record["tier"] == tier]
     none = next(record for record in records if record["tier"] == NO_FAST_TIER)

@@ -57,9 +57,9 @@ class Grid:
         fetches: int = self.at(cell, policy)["on_demand_fetches"]
         return fetches
 
-    def ratios(self, policy: str, beside: str = RECMG) -> list[float]:
+    def ratios(self, policy: str, other: str = RECMG) -> list[float]:
         """Return on-demand fetches ÷ those of another policy, cell by cell."""
-        return [self.fetches(cell, policy) / self.fetches(cell, beside) for cell in self.cells]
+        return [self.fetches(cell, policy) / self.fetches(cell, other) for cell in self.cells]
 
     def bounds(self, policy: str) -> list[float]:
         """Return the ratios to a policy that misses only the first access of each row."""

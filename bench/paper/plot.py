@@ -39,7 +39,7 @@ def plot_comparison(records: Sequence[Record], path: str | os.PathLike[str]) -> 
 def draw_comparison(records: Sequence[Record]) -> Figure:
     """Draw a panel of bars for each capacity, up to four, and one of curves for each caching.
 
-    Bars are on-demand fetches beside those of LRU; curves need two capacities.
+    Bars are on-demand fetches relative to LRU; curves need two capacities.
     """
     from matplotlib.figure import Figure
 
@@ -90,8 +90,8 @@ def _cachings(records: Sequence[Record]) -> list[str]:
 
 def _labels(records: Sequence[Record]) -> list[str]:
     """Return the names of the bars: prefetching policies, recmg last."""
-    found = dict.fromkeys(record["prefetching"] for record in records)
-    return sorted(found, key=lambda name: name == _RECMG)
+    names = dict.fromkeys(record["prefetching"] for record in records)
+    return sorted(names, key=lambda name: name == _RECMG)
 
 
 def _caching_colours(records: Sequence[Record]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Results of scenarios: figures beside their targets, as Markdown and as JSON.
+"""Results of scenarios: figures and their targets, as Markdown and as JSON.
 
 The JSON keeps the names of its fields, which `tieralloc report` reads: lines and findings.
 """

@@ -48,7 +48,7 @@ def make_workload(key: str, settings: Settings, traces: Path) -> Workload:
     Raises
     ------
     FileNotFoundError
-        Where there is no such trace.
+        If the trace is missing.
     """
     if key not in ("a", "b"):
         return _trace_workload(traces / f"{key}.npz", settings)

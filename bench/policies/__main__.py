@@ -14,10 +14,10 @@ from bench.policies.compared import LABELS, LEARNED, LIBCACHESIM
 from bench.policies.measure import Record, Setting, jobs_for, slim
 from bench.scenery.about import about
 from bench.scenery.arguments import (
-    kept_result,
     make_parser,
     out_directory,
     public_command,
+    read_result,
 )
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
 from bench.scenery.results import read_json, rounded, write_json
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(given)
     if options.show:
-        print(tables.page(kept_result(options, NAME)["records"]))
+        print(tables.page(read_result(options, NAME)["records"]))
         return 0
     missing = _missing(options.only)
     with tempfile.TemporaryDirectory(prefix="tieralloc-policies-") as temporary:

@@ -16,10 +16,10 @@ from typing import Any
 
 from bench.scenery.about import about
 from bench.scenery.arguments import (
-    kept_result,
     make_parser,
     out_directory,
     public_command,
+    read_result,
 )
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
 from bench.scenery.results import from_columns, rounded, to_columns, write_json
@@ -41,7 +41,7 @@ class Study:
     name: str  # of the command and the result file
     about: str  # description of the figures
     #: From a case, the path of a trace and its models to records: of each cell the figures and the
-    #: fields of `columns` but the trace; with ``case`` where one call measures several.
+    #: fields of `columns` but the trace; with ``case`` if one call measures several.
     measure: Callable[[str, Path, Models], Iterable[Record]]
     text: Callable[[Record], str]  # of a cell
     cases: Sequence[str] = ("",)  # measured one by one; the rows of the table
@@ -61,7 +61,7 @@ def main(study: Study, words: str | None, arguments: Sequence[str] | None = None
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = make_parser(study.module, words, jobs=study.processes).parse_args(given)
     if options.show:
-        print(page(study, kept_result(options, study.name)))
+        print(page(study, read_result(options, study.name)))
         return 0
     with tempfile.TemporaryDirectory(prefix="tieralloc-study-") as temporary:
         scratch = Path(temporary)

@@ -62,7 +62,7 @@ def page(records: Sequence[Record]) -> str:
     if not grid.cells:
         return "Nothing was measured."
     learned = [label for label in LEARNED if label in grid.labels]
-    ahead = [label for label in grid.labels if _prefetches(grid.row(label))]
+    prefetching = [label for label in grid.labels if _prefetches(grid.row(label))]
     parts = [_ABOUT, "On-demand fetches ÷ lookups; in bold the fewest of a column, OPT apart:"]
     parts.append(_by_cell(grid, grid.labels, lambda label, cell: _miss_ratio(grid, label, cell)))
     if learned:
@@ -72,9 +72,9 @@ def page(records: Sequence[Record]) -> str:
             _by_cell(grid, ["best baseline", *learned], lambda *place: _gain(grid, *place)),
             "\n".join(_summary(grid, label) for label in learned),
         ]
-    if ahead:
+    if prefetching:
         parts += ["Prefetched rows per lookup, and the share of them that was used:"]
-        parts += [_by_cell(grid, ahead, lambda *place: _prefetches([grid.at(*place)]))]
+        parts += [_by_cell(grid, prefetching, lambda *place: _prefetches([grid.at(*place)]))]
     parts += ["Cost; a replay of libcachesim has a call from Python per access:", _costs(grid)]
     return "\n\n".join(parts)
 

@@ -39,7 +39,7 @@ def make_parser(
     parser = argparse.ArgumentParser(prog=f"python -m bench.{study}", description=about)
     add = parser.add_argument
     add("--quick", action="store_true", help="small and short: a smoke test")
-    add("--traces", type=Path, metavar="DIR", help="traces (default: those beside the checkout)")
+    add("--traces", type=Path, metavar="DIR", help="traces (default: traces next to the checkout)")
     add("--out", type=Path, metavar="DIR", help="directory of the results (bench/results)")
     if only:
         words = f"measure these: {', '.join(only)}"
@@ -63,7 +63,7 @@ def _on_disk(text: str) -> Path:
     return Path(text)
 
 
-def kept_result(options: argparse.Namespace, name: str) -> Any:
+def read_result(options: argparse.Namespace, name: str) -> Any:
     """Return the content of a result file; exit if it is missing."""
     path = (options.out or RESULTS) / f"{name}.json"
     return read_json(path) or sys.exit(f"{path}: no result is kept")

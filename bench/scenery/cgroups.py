@@ -100,7 +100,7 @@ def limited_reads(path: Path, reads: int) -> Iterator[Cgroup]:
     Raises
     ------
     CgroupRefusedError
-        Where a cgroup is refused, or the path is on no disk.
+        If a cgroup is refused, or the path is not on a disk.
     """
     number = path.stat().st_dev
     device = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")

@@ -34,9 +34,9 @@ def grid(cells):
 
 
 def test_grid_ratios_are_fetches_over_those_of_recmg():
-    found = grid([(10, {"recmg": 200, "lru+domino": 500}), (250, {"recmg": 100})])
-    assert found.ratios("lru+domino") == [2.5, 6]
-    assert found.bounds("lru+domino") == [50, 2.4]
+    cells = grid([(10, {"recmg": 200, "lru+domino": 500}), (250, {"recmg": 100})])
+    assert cells.ratios("lru+domino") == [2.5, 6]
+    assert cells.bounds("lru+domino") == [50, 2.4]
 
 
 @pytest.mark.parametrize(

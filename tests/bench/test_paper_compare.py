@@ -50,9 +50,9 @@ def test_cells_of_invalid_pairs_raise(caching, prefetching, message):
 
 
 def test_compare_without_prefetching_equals_simulate(trace):
-    found = run(trace, ["lru", "s3fifo"], ["none"], (0.05, 0.2)).records
+    records = run(trace, ["lru", "s3fifo"], ["none"], (0.05, 0.2)).records
     for record, expected in zip(
-        found, simulate(trace, ["lru", "s3fifo"], [0.05, 0.2]), strict=True
+        records, simulate(trace, ["lru", "s3fifo"], [0.05, 0.2]), strict=True
     ):
         assert {name: record[name] for name in expected} == expected
         assert (record["prefetching"], record["accuracy"], record["coverage"]) == ("none", None, 0)
@@ -88,8 +88,8 @@ def test_tuning_uses_only_uncounted_accesses(trace):
     first, second = (run(each, ["lru"], ["domino"]) for each in traces)
     assert first.tried == second.tried
     assert first.records[0]["settings"] == second.records[0]["settings"]
-    found = {str(each["settings"]): each["miss_ratio"] for each in one.tried}
-    assert found[str(one.records[0]["settings"])] == min(found.values())
+    miss_ratios = {str(each["settings"]): each["miss_ratio"] for each in one.tried}
+    assert miss_ratios[str(one.records[0]["settings"])] == min(miss_ratios.values())
     assert {each["fast_rows"] for each in one.tried} == {one.records[0]["fast_rows"]}
 
 

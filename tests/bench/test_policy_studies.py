@@ -101,10 +101,10 @@ def made():
 
 @pytest.mark.parametrize("name", adversity.CHANGES)
 def test_adversity_change_leaves_the_first_half(made, name):
-    found = adversity.changed(made, adversity.CHANGES[name])
-    np.testing.assert_array_equal(found.lengths, made.lengths)
+    changed = adversity.changed(made, adversity.CHANGES[name])
+    np.testing.assert_array_equal(changed.lengths, made.lengths)
     middle = int(made.lengths[:, : made.num_samples // 2].sum())
-    before, after = made.accesses(), found.accesses()
+    before, after = made.accesses(), changed.accesses()
     np.testing.assert_array_equal(after[:middle], before[:middle])
     assert (after[middle:] != before[middle:]).mean() > 0.3
     again = adversity.changed(made, adversity.CHANGES[name])
@@ -116,11 +116,11 @@ def test_adversity_changes_are_as_documented():
     lookups, rows = random.geometric(0.1, 1600) % 50, 50
     counts = np.sort(np.bincount(lookups, minlength=rows))
     for change in (adversity.renamed, adversity.shuffled):
-        found = change(lookups, rows, random)
-        np.testing.assert_array_equal(np.sort(np.bincount(found, minlength=rows)), counts)
-    found = adversity.scanned(lookups, rows, random)
-    assert (np.diff(found[:100]) % rows == 1).all()
-    np.testing.assert_array_equal(found[100:200], lookups[100:200])
+        changed = change(lookups, rows, random)
+        np.testing.assert_array_equal(np.sort(np.bincount(changed, minlength=rows)), counts)
+    changed = adversity.scanned(lookups, rows, random)
+    assert (np.diff(changed[:100]) % rows == 1).all()
+    np.testing.assert_array_equal(changed[100:200], lookups[100:200])
     assert np.bincount(adversity.uniform(lookups, rows, random), minlength=rows).min() > 0
     popular = np.sort(np.bincount(adversity.zipf(lookups, rows, random), minlength=rows))
     assert popular[-1] > 4 * popular[rows // 2]
