@@ -244,13 +244,13 @@ def test_batched_bags_equal_numpy_table_by_table(data):
     buffer = draw(st.sampled_from(BUFFERS))
     every_bag = [bag for part in bags for bag in part]
     with new_store(fast_rows=draw(st.integers(8, 40))) as store:
-        made = [filled_table(store, f"t{n}", *shape, seed=n) for n, shape in enumerate(shapes)]
-        types = {made[t][0].dtype for t in chosen}
+        filled = [filled_table(store, f"t{n}", *shape, seed=n) for n, shape in enumerate(shapes)]
+        types = {filled[t][0].dtype for t in chosen}
         dtype = types.pop() if len(types) == 1 else "float32"
         tables = (
-            None if everything else [draw(st.sampled_from([made[t][0], f"t{t}"])) for t in chosen]
+            None if everything else [draw(st.sampled_from([filled[t][0], f"t{t}"])) for t in chosen]
         )
-        expected = [pooled(made[t][1], part, mode) for t, part in zip(chosen, bags, strict=True)]
+        expected = [pooled(filled[t][1], part, mode) for t, part in zip(chosen, bags, strict=True)]
         check_result(
             lambda out: store.embedding_bag(
                 flat(every_bag).astype(np.int32),
@@ -271,11 +271,11 @@ def test_batched_bags_equal_numpy_table_by_table(data):
 @pytest.mark.parametrize("tables", [1, 2])
 def test_bags_of_16_bit_rows_widen_into_float32_out(make_store, dtype, tables):
     store = make_store()
-    made = [filled_table(store, f"t{n}", 10, 5, dtype, seed=n) for n in range(tables)]
+    filled = [filled_table(store, f"t{n}", 10, 5, dtype, seed=n) for n in range(tables)]
     out = np.empty((2, 5 * tables), np.float32)
     bags = [[1, 2, 3], [4]] * tables
     store.embedding_bag(flat(bags), ends_of(bags), out=out)
-    expected = [pooled(values, bags[:2], "sum") for _, values in made]
+    expected = [pooled(values, bags[:2], "sum") for _, values in filled]
     np.testing.assert_array_equal(out, np.concatenate(expected, axis=1))
 
 

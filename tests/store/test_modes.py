@@ -313,12 +313,12 @@ def test_stores_creating_a_file_concurrently_one_succeeds(folder, mode):
     for n in range(20):
         path = folder / f"{n}.tier"
         start = threading.Barrier(4)
-        made, refused = [], []
+        stores, refused = [], []
 
-        def make(path=path, start=start, made=made, refused=refused):
+        def make(path=path, start=start, stores=stores, refused=refused):
             start.wait()
             try:
-                made.append(ta.TieredStore(path, mode=mode, fast_rows=8))
+                stores.append(ta.TieredStore(path, mode=mode, fast_rows=8))
             except (BlockingIOError, FileExistsError) as error:
                 refused.append(error)
 
@@ -327,9 +327,9 @@ def test_stores_creating_a_file_concurrently_one_succeeds(folder, mode):
             thread.start()
         for thread in threads:
             thread.join()
-        assert (len(made), len(refused)) == (1, 3)
-        made[0].create_table("item", 10, 4).update([3], ROWS[:1])
-        made[0].close()
+        assert (len(stores), len(refused)) == (1, 3)
+        stores[0].create_table("item", 10, 4).update([3], ROWS[:1])
+        stores[0].close()
         with ta.TieredStore(path, mode="r", fast_rows=8) as store:
             np.testing.assert_array_equal(store.table("item").lookup([3]), ROWS[:1])
     assert len(list(folder.iterdir())) == 20

@@ -458,14 +458,14 @@ def test_threads_read_updates_of_their_own_rows(policy):
         def own(first):
             random = np.random.default_rng(first)
             mine = np.arange(first, 200, 4)
-            kept = np.zeros(len(mine), np.float32)
+            expected = np.zeros(len(mine), np.float32)
             try:
                 for value in range(1, 150):
-                    some = random.permutation(len(mine))[:8]
-                    table.update(mine[some], np.full((8, 16), value, np.float32))
-                    kept[some] = value
+                    chosen = random.permutation(len(mine))[:8]
+                    table.update(mine[chosen], np.full((8, 16), value, np.float32))
+                    expected[chosen] = value
                     seen = table.lookup(mine)
-                    np.testing.assert_array_equal(seen, np.repeat(kept[:, None], 16, axis=1))
+                    np.testing.assert_array_equal(seen, np.repeat(expected[:, None], 16, axis=1))
             except BaseException as failure:
                 failures.append(failure)
 

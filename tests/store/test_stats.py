@@ -74,10 +74,10 @@ def test_stats_nested_groups_convert_to_dicts():
     values = {**all_statistics(), "policy": "lru"}
     values["policy_stats"]["fallback"] = "lru"
     values["promotion"] = None
-    made = StoreStats.of(values)
-    assert isinstance(made.policy_stats.tiers[0].prefetching, stats.PolicyPrefetchStats)
-    assert made.promotion is None
-    as_dict = made.to_dict()
+    group = StoreStats.of(values)
+    assert isinstance(group.policy_stats.tiers[0].prefetching, stats.PolicyPrefetchStats)
+    assert group.promotion is None
+    as_dict = group.to_dict()
     assert as_dict["policy_stats"]["tiers"][0]["prefetching"]["calibration"] == 1
     assert json.loads(json.dumps(as_dict)) == as_dict
 

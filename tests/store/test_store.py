@@ -255,10 +255,10 @@ TABLES = st.lists(
 )
 def test_fast_bytes_bound_all_memory(tables, budget, policy):
     with new_store(fast_bytes=budget, policy=policy, reserve=False) as store:
-        made = []
+        created = []
         for n, shape in enumerate(tables):
             try:
-                made.append(store.create_table(f"t{n}", *shape))
+                created.append(store.create_table(f"t{n}", *shape))
             except ValueError as error:
                 # Another row size, and no budget for a row of it.
                 assert f"fast_bytes is {budget}, which leaves" in str(error)  # noqa: PT017
@@ -266,10 +266,10 @@ def test_fast_bytes_bound_all_memory(tables, budget, policy):
         stats = store.stats()
         dram = stats.dram
         assert dram.vector_bytes + dram.index_bytes + dram.metadata_bytes <= budget
-        row_bytes = {-(-t.embedding_dim * itemsize(t.dtype) // 64) * 64 for t in made}
+        row_bytes = {-(-t.embedding_dim * itemsize(t.dtype) // 64) * 64 for t in created}
         assert stats.fast_rows >= len(row_bytes)
-        assert stats.fast_rows <= sum(len(table) for table in made)
-        for table in made:  # each is served within the budget
+        assert stats.fast_rows <= sum(len(table) for table in created)
+        for table in created:  # each is served within the budget
             rows = np.arange(min(len(table), 300))
             assert not table.lookup(rows).any()
         assert store.stats().fast_tier.resident_rows <= stats.fast_rows
@@ -282,13 +282,13 @@ def itemsize(dtype):
 @given(tables=TABLES, rows=st.integers(1, 5000), policy=st.sampled_from(POLICIES))
 def test_fast_rows_are_all_distributed(tables, rows, policy):
     with new_store(fast_rows=rows, policy=policy, reserve=False) as store:
-        made = []
+        created = []
         for n, shape in enumerate(tables):
             try:
-                made.append(store.create_table(f"t{n}", *shape))
+                created.append(store.create_table(f"t{n}", *shape))
             except ValueError as error:
                 assert f"fast_rows is {rows}, which leaves 0 rows" in str(error)  # noqa: PT017
-        assert store.stats().fast_rows == min(rows, sum(map(len, made)))
+        assert store.stats().fast_rows == min(rows, sum(map(len, created)))
 
 
 def test_create_table_beyond_budget_changes_nothing(make_store):

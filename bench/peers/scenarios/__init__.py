@@ -1,4 +1,4 @@
-"""The scenarios, a module each; 7 is an option of `tieralloc replay`."""
+"""The scenarios, one module each; scenario 7 is an option of `tieralloc replay`."""
 
 from __future__ import annotations
 
