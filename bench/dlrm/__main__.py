@@ -16,8 +16,8 @@ from bench.dlrm import tables
 from bench.dlrm.baselines import BASELINES, FEW, LRU, SHORT
 from bench.dlrm.model import refusal
 from bench.dlrm.requests import Requests
-from bench.dlrm.scene import Record, Scene, placements
-from bench.dlrm.settings import FULL, QUICK, Settings
+from bench.dlrm.scene import Record, Scene
+from bench.dlrm.settings import FULL, QUICK, Settings, placements
 from bench.scenery import arguments
 from bench.scenery.about import about
 from bench.scenery.cgroups import CgroupRefusedError, limited_reads

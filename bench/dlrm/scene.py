@@ -15,6 +15,7 @@ import psutil
 
 from bench.dlrm.baselines import BASELINES, LRU
 from bench.dlrm.requests import Requests
+from bench.dlrm.settings import Cores
 from bench.scenery.processes import Child, ChildFailedError
 from bench.scenery.turns import Spread, alternate, ratios
 from tieralloc.tools.replay.arrivals import is_saturated
@@ -27,25 +28,6 @@ if TYPE_CHECKING:
 Record = dict[str, Any]
 
 _QUANTILES = {"p50": 0.5, "p99": 0.99}
-
-
-@dataclass(frozen=True)
-class Cores:
-    """The cores of all threads, of the thread that serves, and of the policy's threads."""
-
-    name: str
-    all: tuple[int, ...]
-    serving: tuple[int, ...]
-    policy: tuple[int, ...]
-
-
-def placements(cores: Sequence[int]) -> list[Cores]:
-    """Return the placements: the policy on the core of serving, and on its own core."""
-    first, second = tuple(cores[:1]), tuple(cores[1:2])
-    shared = Cores("one core", first, first, first)
-    if not second:
-        return [shared]
-    return [shared, Cores("two cores", first + second, first, second)]
 
 
 @dataclass

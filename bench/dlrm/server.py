@@ -24,7 +24,7 @@ from bench.dlrm.baselines import LRU, Baseline
 from bench.dlrm.lookahead import Lookahead
 from bench.dlrm.model import COLLECTION, build, put_into
 from bench.dlrm.requests import Requests
-from bench.dlrm.scene import Cores
+from bench.dlrm.settings import Cores
 from tieralloc.tools.replay.arrivals import poisson_arrivals, wait_until
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 #: Layers as in torchrec's own DLRM example; the bottom ones end in the embedding dim.
@@ -39,3 +40,22 @@ QUICK = replace(
     epochs=1,
     max_requests=24,
 )
+
+
+@dataclass(frozen=True)
+class Cores:
+    """The cores of all threads, of the thread that serves, and of the policy's threads."""
+
+    name: str
+    all: tuple[int, ...]
+    serving: tuple[int, ...]
+    policy: tuple[int, ...]
+
+
+def placements(cores: Sequence[int]) -> list[Cores]:
+    """Return the placements: the policy on the core of serving, and on its own core."""
+    first, second = tuple(cores[:1]), tuple(cores[1:2])
+    shared = Cores("one core", first, first, first)
+    if not second:
+        return [shared]
+    return [shared, Cores("two cores", first + second, first, second)]

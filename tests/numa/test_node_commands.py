@@ -70,4 +70,4 @@ def test_a_node_that_is_not_is_bad_input(nodes, tmp_path, capsys):
     assert main(["replay", str(path), "--slow", "numa:55"]) == 2
     assert "node 55 does not exist; nodes with memory" in capsys.readouterr().err
     with pytest.raises(ValueError, match="node 55 does not exist"):
-        doctor._core.usable_node(55)
+        doctor._bindings.usable_node(55)

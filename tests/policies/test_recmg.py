@@ -167,7 +167,7 @@ def test_interrupted_training_resumes_to_the_same_models(trace, trained, tmp_pat
 
     with pytest.raises(KeyboardInterrupt):
         train_policy(trace, tmp_path, progress=interrupting, **SMALL)
-    with pytest.raises(ValueError, match="its training has not ended"):
+    with pytest.raises(ValueError, match="expected a policy directory after its training"):
         read_policy(tmp_path)
     train_policy(trace, tmp_path, **SMALL)
     assert read_policy(tmp_path).manifest == read_policy(trained).manifest

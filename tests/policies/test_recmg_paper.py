@@ -172,7 +172,7 @@ def test_interrupted_training_resumes_to_the_same_metrics(small_trace, small, tm
 
     with pytest.raises(KeyboardInterrupt):
         train_policy(small_trace, tmp_path, progress=interrupting, **SMALL)
-    with pytest.raises(ValueError, match="its training has not ended"):
+    with pytest.raises(ValueError, match="expected a policy directory after its training"):
         read_policy(tmp_path)
     manifest = train_policy(small_trace, tmp_path, **SMALL)
     assert manifest.metrics == small.manifest.metrics

@@ -1,4 +1,4 @@
-"""Open-loop load: arrivals are Poisson's, nothing begins early, a backlog is told from a queue."""
+"""Open-loop load: Poisson arrivals, waiting until calls are due, backlog and saturation."""
 
 import heapq
 import threading
@@ -21,18 +21,18 @@ HOUR = 3600 * 10**9
 
 
 def serve_first_come_first_served(due, services, threads):
-    """When each call begins and ends: a queue before some threads, an event at a time."""
+    """Start and end times of each call: a discrete-event model of one queue and `threads`."""
     free = [0] * threads
-    began, ended = [], []
+    starts, ends = [], []
     for arrival, service in zip(due, services, strict=True):
-        began.append(max(arrival, heapq.heappop(free)))
-        ended.append(began[-1] + service)
-        heapq.heappush(free, ended[-1])
-    return began, ended
+        starts.append(max(arrival, heapq.heappop(free)))
+        ends.append(starts[-1] + service)
+        heapq.heappush(free, ends[-1])
+    return starts, ends
 
 
 @given(st.integers(1, 2000), st.floats(0.01, 1e6), st.integers(0, 2**63 - 1))
-def test_the_last_of_the_calls_arrives_when_the_rate_has_it(count, rate, seed):
+def test_poisson_arrivals_last_call_matches_the_rate(count, rate, seed):
     arrivals = poisson_arrivals(count, rate, seed)
     assert arrivals.shape == (count,)
     assert arrivals[0] >= 0
@@ -41,42 +41,42 @@ def test_the_last_of_the_calls_arrives_when_the_rate_has_it(count, rate, seed):
 
 
 @given(st.integers(1, 200), st.integers(0, 100))
-def test_a_seed_draws_one_pattern_for_all_rates(count, seed):
+def test_poisson_arrivals_rate_scales_the_pattern(count, seed):
     slow, fast = poisson_arrivals(count, 50, seed), poisson_arrivals(count, 100, seed)
     assert np.abs(slow - 2 * fast).max() <= 2
     assert (poisson_arrivals(count, 50, seed) == slow).all()
 
 
-def test_seeds_draw_different_patterns():
+def test_poisson_arrivals_differ_by_seed():
     assert len({tuple(poisson_arrivals(10, 1, seed)) for seed in SEEDS}) == len(SEEDS)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_gaps_are_exponential_and_know_nothing_of_each_other(seed):
+def test_poisson_arrivals_gaps_are_exponential_and_independent(seed):
     count, rate = 20_000, 500.0
     gaps = np.diff(poisson_arrivals(count, rate, seed), prepend=0) * 1e-9 * rate
     expected = 1 - np.exp(-np.sort(gaps))
     distance = np.abs(expected - (np.arange(count) + 0.5) / count).max()
-    assert distance < 1.95 / np.sqrt(count)  # Kolmogorov and Smirnov's, 1 in 1000
+    assert distance < 1.95 / np.sqrt(count)  # Kolmogorov-Smirnov, 1 in 1000
     assert abs(np.corrcoef(gaps[:-1], gaps[1:])[0, 1]) < 3.5 / np.sqrt(count)
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_numbers_of_calls_by_the_second_vary_as_much_as_they_are(seed):
+def test_poisson_arrivals_count_variance_equals_mean(seed):
     arrivals = poisson_arrivals(20_000, 10, seed)
     counts = np.bincount(arrivals // 10**9, minlength=2000)[:2000]
     assert counts.mean() == pytest.approx(10, abs=0.01)
     assert counts.var() == pytest.approx(10, rel=3.5 * np.sqrt(2 / 2000))
 
 
-@pytest.mark.parametrize("ahead", [-(10**9), 0, 10**5, 3 * 10**6])
-def test_waiting_ends_when_it_is_time(ahead):
-    due = perf_counter_ns() + ahead
+@pytest.mark.parametrize("delay", [-(10**9), 0, 10**5, 3 * 10**6])
+def test_wait_until_returns_when_due(delay):
+    due = perf_counter_ns() + delay
     wait_until(due, threading.Event())
     assert perf_counter_ns() >= due
 
 
-def test_waiting_ends_when_it_is_stopped():
+def test_wait_until_stopped_returns():
     stopped = threading.Event()
     waiting = threading.Thread(target=wait_until, args=(perf_counter_ns() + HOUR, stopped))
     waiting.start()
@@ -90,11 +90,11 @@ def test_waiting_ends_when_it_is_stopped():
     st.lists(st.tuples(st.integers(0, 9), st.integers(1, 30)), min_size=1, max_size=40),
     st.integers(1, 4),
 )
-def test_waiting_calls_are_those_that_have_not_begun(calls, threads):
+def test_waiting_calls_matches_queue_model(calls, threads):
     due = np.cumsum([gap for gap, _ in calls])
-    began, ended = serve_first_come_first_served(due, [service for _, service in calls], threads)
-    expected = [sum(begin > due[i] for begin in began[: i + 1]) for i in range(len(due))]
-    assert waiting_calls(due, np.array(ended), threads).tolist() == expected
+    starts, ends = serve_first_come_first_served(due, [service for _, service in calls], threads)
+    expected = [sum(start > due[i] for start in starts[: i + 1]) for i in range(len(due))]
+    assert waiting_calls(due, np.array(ends), threads).tolist() == expected
 
 
 @pytest.mark.parametrize("threads", [1, 2, 4])
@@ -102,33 +102,33 @@ def test_waiting_calls_are_those_that_have_not_begun(calls, threads):
 @pytest.mark.parametrize(
     ("utilisation", "saturated"), [(0.2, False), (0.8, False), (1.1, True), (1.5, True), (50, True)]
 )
-def test_saturation_is_told_from_waiting(utilisation, saturated, seed, threads):
+def test_is_saturated_depends_on_utilisation(utilisation, saturated, seed, threads):
     due = poisson_arrivals(4000, 1000 * threads, seed)
     random = np.random.default_rng(seed + 100)
     services = (random.exponential(utilisation * 1e6, 4000) + 1).astype(np.int64)
-    _, ended = serve_first_come_first_served(due.tolist(), services.tolist(), threads)
-    assert is_saturated(due, np.array(ended), threads) == saturated
+    _, ends = serve_first_come_first_served(due.tolist(), services.tolist(), threads)
+    assert is_saturated(due, np.array(ends), threads) == saturated
 
 
-def test_a_backlog_that_grows_slowly_is_saturation():
+def test_is_saturated_slowly_growing_backlog_is_true():
     due = poisson_arrivals(4000, 1000, 1)
-    _, ended = serve_first_come_first_served(due.tolist(), [1_035_000] * 4000, 1)
-    assert due[-1] > 0.95 * ended[-1]
-    assert is_saturated(due, np.array(ended), 1)
+    _, ends = serve_first_come_first_served(due.tolist(), [1_035_000] * 4000, 1)
+    assert due[-1] > 0.95 * ends[-1]
+    assert is_saturated(due, np.array(ends), 1)
 
 
-def test_one_stall_is_not_saturation():
+def test_is_saturated_one_stall_is_false():
     due = np.arange(1, 1001) * 10**6
     services = [500_000] * 1000
     services[600] = 100 * 10**6
-    _, ended = serve_first_come_first_served(due.tolist(), services, 1)
-    waiting = waiting_calls(due, np.array(ended), 1)
+    _, ends = serve_first_come_first_served(due.tolist(), services, 1)
+    waiting = waiting_calls(due, np.array(ends), 1)
     assert waiting.max() > 90
     assert waiting[-1] == 0
-    assert not is_saturated(due, np.array(ended), 1)
+    assert not is_saturated(due, np.array(ends), 1)
 
 
-def test_few_calls_do_not_tell_growth():
+def test_is_saturated_few_calls_is_false():
     due, ended = np.array([10, 20, 30, 40]), np.array([41, 41, 41, 42])
     assert waiting_calls(due, ended, 1).tolist() == [0, 1, 2, 3]
     assert not is_saturated(due, ended, 1)

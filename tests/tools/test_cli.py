@@ -1,4 +1,4 @@
-"""The command as a user meets it: output, errors in one line, exit status, nothing left behind."""
+"""The command line: output, one-line errors, exit status, removal of temporary files."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def path(tmp_path_factory):
 
 @pytest.fixture
 def disk(tmp_path, monkeypatch):
-    """Where slow tiers go by default."""
+    """Default directory of slow tiers."""
     directory = tmp_path / "disk"
     directory.mkdir()
     monkeypatch.setenv("TMPDIR", str(directory))
@@ -34,14 +34,14 @@ def disk(tmp_path, monkeypatch):
 
 
 def run(*arguments):
-    """Exit status; argparse ends the process where a command returns."""
+    """Run the command; return its exit status, also when argparse exits."""
     try:
         return main([str(argument) for argument in arguments])
-    except SystemExit as ended:
-        return ended.code
+    except SystemExit as error:
+        return error.code
 
 
-def test_simulate_prints_what_the_simulator_counts(path, capsys):
+def test_simulate_prints_the_simulated_miss_ratios(path, capsys):
     fractions = (0.01, 0.05, 0.5)
     status = run("simulate", path, "--policy", "lru,opt", "--fast-fraction", "1%,0.05,5e-1")
     assert status == 0
@@ -53,7 +53,7 @@ def test_simulate_prints_what_the_simulator_counts(path, capsys):
     assert printed.err == ""
 
 
-def test_simulate_by_calls_counts_as_the_simulator_does(path, tmp_path, capsys):
+def test_simulate_batch_size_matches_function(path, tmp_path, capsys):
     file = tmp_path / "counts.json"
     arguments = ("--policy", "lru,s3fifo", "--fast-fraction", "0.05", "--json", str(file))
     assert run("simulate", path, *arguments, "--batch-size", "16") == 0
@@ -62,7 +62,7 @@ def test_simulate_by_calls_counts_as_the_simulator_does(path, tmp_path, capsys):
     )
     assert run("simulate", path, "--batch-size", "0") != 0
     assert "--batch-size" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="batch_size is 0, expected at least 1"):
+    with pytest.raises(ValueError, match="batch_size: expected at least 1, got 0"):
         simulate(read(path), ["lru"], [0.05], batch_size=0)
 
 
@@ -76,18 +76,18 @@ def test_simulate_writes_json_and_a_plot(path, tmp_path, capsys):
     assert capsys.readouterr().err == f"wrote {json_path}\nwrote {plot_path}\n"
 
 
-def test_json_to_stdout_is_json_alone(path, capsys):
+def test_json_dash_prints_only_json(path, capsys):
     assert run("simulate", path, "--policy", "lru", "--seed", 3, "--json", "-") == 0
     assert {record["policy"] for record in json.loads(capsys.readouterr().out)} == {"lru"}
 
 
-def test_count_from_is_passed_on(path, capsys):
+def test_count_from_zero_counts_all_lookups(path, capsys):
     assert run("simulate", path, "--count-from", 0, "--json", "-") == 0
     records = json.loads(capsys.readouterr().out)
     assert {record["lookups"] for record in records} == {read(path).num_lookups}
 
 
-def test_replay_verifies_and_leaves_nothing(path, disk, capsys):
+def test_replay_verify_prints_counts_and_leaves_no_file(path, disk, capsys):
     status = run(
         *("replay", path, "--policy", "sieve", "--fast-fraction", "10%", "--embedding-dim", 8),
         *("--batch-size", 16, "--threads", 2, "--verify", "--json", disk / "replay.json"),
@@ -96,23 +96,23 @@ def test_replay_verifies_and_leaves_nothing(path, disk, capsys):
     assert status == 0
     (record,) = json.loads((disk / "replay.json").read_text())
     assert (record["policy"], record["threads"], record["batch_size"]) == ("sieve", 2, 16)
-    assert f"Every vector of {record['verified']:,} calls" in printed
+    assert f"Compared every vector of {record['verified']:,} calls" in printed
     assert f"{record['on_demand_fetches']:,}" in printed
     assert [entry.name for entry in disk.iterdir()] == ["replay.json"]
 
 
-def test_replay_by_rows_agrees_with_simulate(path, disk, capsys):
+def test_replay_by_rows_matches_simulate(path, disk, capsys):
     options = ("--policy", "s3fifo", "--fast-fraction", "0.1", "--json", "-")
     counts = ("lookups", "hits", "on_demand_fetches", "evictions")
-    found = []
+    records = []
     for command in (("simulate", path), ("replay", path, "--batch-size", "row")):
         assert run(*command, *options) == 0
         (record,) = json.loads(capsys.readouterr().out)
-        found.append([record[count] for count in counts])
-    assert found[0] == found[1]
+        records.append([record[count] for count in counts])
+    assert records[0] == records[1]
 
 
-def test_replay_at_rates_tells_each_of_them(path, disk, capsys):
+def test_replay_rates_prints_a_line_per_rate(path, disk, capsys):
     options = ("--policy", "lru", "--fast-fraction", "10%", "--batch-size", 8, "--seconds", 0.1)
     json_path = disk / "rates.json"
     assert run("replay", path, *options, "--rate", "50,1e6", "--json", json_path) == 0
@@ -120,16 +120,16 @@ def test_replay_at_rates_tells_each_of_them(path, disk, capsys):
     slow, fast = json.loads(json_path.read_text())
     assert [slow["offered_rate"], fast["offered_rate"]] == [50, 1e6]
     assert (slow["calls"], slow["loop"]) == (5, "open")
-    assert "8 samples a call, 1 thread, open loop: Poisson arrivals" in printed
-    warming = f"after the {slow['warm_up_lookups']:,} that warm the fast tier"
-    assert warming in " ".join(printed.split())
+    assert "8 samples per call, 1 thread, open loop: Poisson arrivals" in printed
+    warm_up = f"after {slow['warm_up_lookups']:,} that warm the fast tier"
+    assert warm_up in " ".join(printed.split())
     first, second = printed.splitlines()[-2:]
     assert first.split()[:3] == ["lru", "10%", "50"]
     assert second.split()[:3] == ["lru", "10%", "1,000,000"]
     assert second.endswith("saturated")
 
 
-def test_replay_at_auto_rates_begins_with_the_closed_loop(path, disk, capsys):
+def test_replay_auto_rates_start_with_the_closed_loop(path, disk, capsys):
     options = ("--policy", "lru", "--fast-fraction", "10%", "--batch-size", 8, "--seconds", 0.05)
     assert run("replay", path, *options, "--rate", "auto") == 0
     printed = capsys.readouterr().out
@@ -139,25 +139,25 @@ def test_replay_at_auto_rates_begins_with_the_closed_loop(path, disk, capsys):
     assert len(lines) >= 7
 
 
-def test_generate_passes_every_knob_on(tmp_path, capsys):
-    knobs = {
+def test_generate_uses_every_option(tmp_path, capsys):
+    parameters = {
         **{"num_tables": 2, "num_samples": 300, "mean_pooling_factor": [1.5, 3.0], "seed": 7},
         **{"session_length": 4.0, "session_reuse": 0.25, "topic_affinity": 0.5, "drift": 0.75},
         "num_embeddings": [900, 2000],
     }
     options = []
-    for knob, value in knobs.items():
+    for name, value in parameters.items():
         text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-        options += [f"--{knob.replace('_', '-')}", text]
+        options += [f"--{name.replace('_', '-')}", text]
     out = tmp_path / "trace.npz"
     assert run("generate", "--out", out, *options) == 0
-    expected, found = generate(**knobs), read(out)
-    assert (found.indices == expected.indices).all()
-    assert (found.lengths == expected.lengths).all()
+    expected, written = generate(**parameters), read(out)
+    assert (written.indices == expected.indices).all()
+    assert (written.lengths == expected.lengths).all()
     assert f"{expected.num_lookups:,} lookups" in capsys.readouterr().out
 
 
-def test_a_trained_policy_is_simulated_by_its_directory(path, tmp_path, capsys):
+def test_train_output_directory_is_a_policy_of_simulate(path, tmp_path, capsys):
     pytest.importorskip("torch")
     directory, fractions = tmp_path / "trained", ("--fast-fraction", "5%,10%")
     assert run("train", path, "--out", directory, "--epochs", 1, *fractions) == 0
@@ -171,33 +171,33 @@ def test_a_trained_policy_is_simulated_by_its_directory(path, tmp_path, capsys):
     records = json.loads(capsys.readouterr().out)
     assert [record["policy"] for record in records] == ["recmg"] * 2 + ["lru"] * 2
     assert run("simulate", path, "--policy", learned, "--count-from", 0.4) == 0
-    assert "recmg was trained on accesses that are counted here" in capsys.readouterr().err
+    assert "recmg: its training accesses include counted accesses" in capsys.readouterr().err
 
 
-def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
+def test_doctor_json_matches_text(tmp_path, capsys):
     assert run("doctor", tmp_path, "--json") == 0
-    findings = json.loads(capsys.readouterr().out)
+    checks = json.loads(capsys.readouterr().out)
     assert run("doctor", tmp_path) == 0
     text = capsys.readouterr().out
-    for finding in findings:
-        assert re.search(rf"^\[{finding['status']}\] +{finding['topic']} ", text, re.MULTILINE)
+    for check in checks:
+        assert re.search(rf"^\[{check['status']}\] +{check['topic']} ", text, re.MULTILINE)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "status", "told"),
+    ("arguments", "status", "message"),
     [
         ([], 2, "required: COMMAND"),
         (["frob"], 2, "invalid choice: 'frob'"),
         (["simulate"], 2, "required: T"),
-        (["simulate", "TRACE", "--policy", "lru,lur"], 2, "policy 'lur' is unknown; known are lru"),
-        (["simulate", "TRACE", "--policy", ","], 2, "names nothing"),
-        (["simulate", "TRACE", "--fast-fraction", "0"], 2, "0 is out of range"),
-        (["simulate", "TRACE", "--fast-fraction", "2"], 2, "2 is out of range"),
-        (["simulate", "TRACE", "--fast-fraction", "nan"], 2, "'nan' is no finite number"),
-        (["simulate", "TRACE", "--fast-fraction", "five"], 2, "'five' is no number"),
+        (["simulate", "TRACE", "--policy", "lru,lur"], 2, "got 'lur'"),
+        (["simulate", "TRACE", "--policy", ","], 2, "expected policies such as"),
+        (["simulate", "TRACE", "--fast-fraction", "0"], 2, "expected above 0, at most 1, got 0"),
+        (["simulate", "TRACE", "--fast-fraction", "2"], 2, "expected above 0, at most 1, got 2"),
+        (["simulate", "TRACE", "--fast-fraction", "nan"], 2, "expected a finite number, got 'nan'"),
+        (["simulate", "TRACE", "--fast-fraction", "five"], 2, "expected a number, got 'five'"),
         (["simulate", "TRACE", "--fast-fraction", "1e-9"], 2, "expected at least one of"),
-        (["simulate", "TRACE", "--count-from", "1"], 2, "1 is out of range"),
-        (["simulate", "TRACE", "--seed", "-1"], 2, "'-1' is no whole number"),
+        (["simulate", "TRACE", "--count-from", "1"], 2, "expected at least 0, below 1, got 1"),
+        (["simulate", "TRACE", "--seed", "-1"], 2, "expected an integer from 0"),
         (["simulate", "/nowhere.npz"], 1, "/nowhere.npz: No such file"),
         (["simulate", "/"], 1, "/: Is a directory"),
         (["simulate", "EMPTY"], 2, "the file is empty; expected a trace"),
@@ -211,37 +211,41 @@ def test_doctor_prints_json_of_what_it_prints_as_text(tmp_path, capsys):
         (["train", "TRACE", "--out", "OUT", "--policy", "lru"], 2, "invalid choice: 'lru'"),
         (["train", "TRACE", "--out", "OUT", "--until", "0"], 2, "until: expected above 0"),
         (["train", "TRACE", "--out", "EMPTY"], 1, "File exists"),
-        (["simulate", "TRACE", "--plot", "f.xls"], 2, "f.xls has a suffix of no image format"),
-        (["replay", "TRACE", "--policy", "opt"], 2, "'opt' knows the future"),
-        (["replay", "TRACE", "--batch-size", "0"], 2, "0 is out of range"),
-        (["replay", "TRACE", "--batch-size", "1.5"], 2, "'1.5' is no whole number"),
-        (["replay", "TRACE", "--threads", "0"], 2, "0 is out of range"),
+        (["simulate", "TRACE", "--plot", "f.xls"], 2, "f.xls: unknown image format"),
+        (["replay", "TRACE", "--policy", "opt"], 2, "policy: opt needs future accesses"),
+        (["replay", "TRACE", "--batch-size", "0"], 2, "expected at least 1, got 0"),
+        (["replay", "TRACE", "--batch-size", "1.5"], 2, "2**63 - 1, got '1.5'"),
+        (["replay", "TRACE", "--threads", "0"], 2, "expected at least 1, got 0"),
         (["replay", "TRACE", "--slow", "tape"], 2, "slow tier 'tape': unknown; expected file"),
         (["replay", "TRACE", "--engine", "steam"], 2, "invalid choice: 'steam'"),
         (["replay", "TRACE", "--promotion", "never"], 2, "--promotion: no effect with --slow file"),
         (["replay", "TRACE", "--slow", "numa:0", "--engine", "pread"], 2, "--engine: no effect"),
         (["replay", "TRACE", "--dir", "/nowhere"], 1, "/nowhere: No such file"),
         (["replay", "TRACE", "--embedding-dim", "5e6"], 2, "embedding_dim: expected 1 to"),
-        (["replay", "TRACE", "--rate", "fast"], 2, "'fast' is no number"),
-        (["replay", "TRACE", "--rate", "100,0"], 2, "0 is out of range, expected above 0"),
-        (["replay", "TRACE", "--rate", ","], 2, "names nothing, expected rates"),
-        (["replay", "TRACE", "--rate", "auto,5"], 2, "'auto' is no number"),
+        (["replay", "TRACE", "--rate", "fast"], 2, "expected a number, got 'fast'"),
+        (["replay", "TRACE", "--rate", "100,0"], 2, "expected above 0, got 0"),
+        (["replay", "TRACE", "--rate", ","], 2, "expected rates such as"),
+        (["replay", "TRACE", "--rate", "auto,5"], 2, "expected a number, got 'auto'"),
         (["replay", "TRACE", "--rate", "9", "--seconds", "0.1"], 2, "no call arrives in 0.1 s"),
-        (["replay", "TRACE", "--rate", "9", "--seconds", "-1"], 2, "seconds is -1.0"),
-        (["replay", "TRACE", "--seconds", "1"], 2, "which needs --rate"),
-        (["replay", "TRACE", "--rate", "auto", "--verify"], 2, "verify holds callers up"),
+        (
+            ["replay", "TRACE", "--rate", "9", "--seconds", "-1"],
+            2,
+            "got -1.0",
+        ),
+        (["replay", "TRACE", "--seconds", "1"], 2, "--seconds: no effect"),
+        (["replay", "TRACE", "--rate", "auto", "--verify"], 2, "verify: delays the callers"),
         (["generate"], 2, "required: --out"),
-        (["generate", "--out", "t.xls"], 2, "t.xls has a suffix of no trace format"),
+        (["generate", "--out", "t.xls"], 2, "t.xls: unknown trace format"),
         (["generate", "--out", "/nowhere/t.npz"], 1, "/nowhere: No such file"),
         (["generate", "--out", "t.npz", "--drift", "3"], 2, "drift: expected 0 to 1, got 3.0"),
         (["generate", "--out", "t.npz", "--num-embeddings", "5"], 2, "expected at least"),
         (["doctor", "/nowhere"], 1, "/nowhere: No such file"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(path, disk, tmp_path, capsys, arguments, status, told):
+def test_main_bad_input_prints_one_line(path, disk, tmp_path, capsys, arguments, status, message):
     (tmp_path / "empty.npz").touch()
     (tmp_path / "noise.npz").write_bytes(os.urandom(1000))
-    stand_for = {
+    paths = {
         "TRACE": path,
         "EMPTY": tmp_path / "empty.npz",
         "NOISE": tmp_path / "noise.npz",
@@ -251,39 +255,39 @@ def test_a_mistake_is_told_in_one_line(path, disk, tmp_path, capsys, arguments, 
         pytest.importorskip("torch")
     if "--plot" in arguments:
         pytest.importorskip("matplotlib")
-    assert run(*[stand_for.get(argument, argument) for argument in arguments]) == status
+    assert run(*[paths.get(argument, argument) for argument in arguments]) == status
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("tieralloc: error: ")
     assert printed.err.count("\n") == 1
-    assert told in printed.err
+    assert message in printed.err
     assert not list(disk.iterdir())
 
 
-def test_without_matplotlib_plot_says_what_to_install(path, capsys, monkeypatch):
+def test_plot_without_matplotlib_names_the_package(path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     assert run("simulate", path, "--plot", "f.png") == 1
     assert "pip install 'tieralloc[plot]'" in capsys.readouterr().err
 
 
-def test_a_wrong_vector_fails_the_command(path, disk, capsys, monkeypatch):
+def test_replay_wrong_vector_exits_1(path, disk, capsys, monkeypatch):
     monkeypatch.setattr("tieralloc.tools.replay.source.SourceRows.first_wrong", lambda *_: (0, 5))
     assert run("replay", path, "--verify") == 1
-    assert "served a wrong vector: bag 5 of table number 0" in capsys.readouterr().err
+    assert "wrong vector in bag 5 of table 0" in capsys.readouterr().err
 
 
-def test_memory_for_a_slow_tier_is_warned_of(path, capsys):
+def test_replay_directory_in_memory_warns(path, capsys):
     if not os.access("/dev/shm", os.W_OK) or not os.path.ismount("/dev/shm"):
-        pytest.skip("/dev/shm is not there to be written")
+        pytest.skip("/dev/shm is missing or not writable")
     assert run("replay", path, "--policy", "lru", "--dir", "/dev/shm") == 0
-    assert "/dev/shm is on tmpfs, which is DRAM" in capsys.readouterr().err
+    assert "/dev/shm: on tmpfs, which is DRAM" in capsys.readouterr().err
 
 
-# In processes of their own.
+# Tests in a subprocess.
 
 
-def hear_signals():
-    """Whoever runs the tests in the background, or by nohup, has had these ignored."""
+def restore_signals():
+    """Restore signals that are ignored in background jobs and under nohup."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
 
@@ -294,13 +298,13 @@ def process(*arguments, **options):
         stdout=options.pop("stdout", subprocess.PIPE),
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=hear_signals,
+        preexec_fn=restore_signals,
         **options,
     )
 
 
 @pytest.mark.parametrize("command", _COMMANDS)
-def test_each_command_has_help_with_examples(command, capsys):
+def test_help_examples_of_each_command_parse(command, capsys):
     assert run(command, "--help") == 0
     printed = capsys.readouterr().out
     assert f"examples:\n  tieralloc {command}" in printed
@@ -308,14 +312,14 @@ def test_each_command_has_help_with_examples(command, capsys):
         make_parser(example.split()).parse_args(example.split())
 
 
-def test_the_module_is_the_command():
-    ended = process("--version")
-    assert re.fullmatch(r"tieralloc \d+\.\d+\.\d+\n", ended.communicate()[0])
-    assert ended.returncode == 0
+def test_module_prints_version():
+    running = process("--version")
+    assert re.fullmatch(r"tieralloc \d+\.\d+\.\d+\n", running.communicate()[0])
+    assert running.returncode == 0
 
 
 @pytest.mark.parametrize("command", ["", "replay"])
-def test_help_imports_nothing_heavy(command):
+def test_help_imports_no_heavy_module(command):
     code = (
         "import sys; from tieralloc.tools.cli.main import main\n"
         "try: main(sys.argv[1:])\n"
@@ -327,12 +331,12 @@ def test_help_imports_nothing_heavy(command):
     )
     modules = set(done.stdout.partition("modules:")[2].split())
     assert "tieralloc.tools.cli.main" in modules
-    studies = {"tieralloc.policies.baselines", "tieralloc.policies.recmg_paper"}
-    assert not modules & {"torch", "matplotlib", "tqdm", "scipy", *studies}
+    optional = {"tieralloc.policies.baselines", "tieralloc.policies.recmg_paper"}
+    assert not modules & {"torch", "matplotlib", "tqdm", "scipy", *optional}
 
 
 @pytest.mark.parametrize(
-    ("number", "status", "told"),
+    ("number", "status", "message"),
     [
         (signal.SIGINT, 130, "tieralloc: interrupted\n"),
         (signal.SIGTERM, 143, ""),
@@ -340,29 +344,27 @@ def test_help_imports_nothing_heavy(command):
     ],
 )
 @pytest.mark.parametrize("threads", [1, 3])
-def test_an_interrupted_replay_ends_at_once_and_leaves_nothing(
-    tmp_path, disk, number, status, told, threads
-):
+def test_replay_signal_exits_and_leaves_no_file(tmp_path, disk, number, status, message, threads):
     path = tmp_path / "long.npz"
     write(generate(num_samples=20_000, num_tables=2), path)
     running = process("replay", path, "--batch-size", "row", "--threads", threads)
-    while not list(disk.iterdir()):
+    while not list(disk.glob("tieralloc-*")):  # not the probe of tempfile.gettempdir
         assert running.poll() is None
         time.sleep(0.01)
     running.send_signal(number)
-    assert running.communicate(timeout=60) == ("", told)
+    assert running.communicate(timeout=60) == ("", message)
     assert running.returncode == status
     assert not list(disk.iterdir())
 
 
-def test_a_reader_that_has_enough_is_no_error(path):
+def test_simulate_closed_pipe_prints_no_error(path):
     running = process("simulate", path, "--policy", ",".join(policy_names()))
     running.stdout.close()
     assert running.stderr.read() == ""
     assert running.wait() == 1
 
 
-def test_an_output_that_takes_no_more_is_an_error(path):
+def test_simulate_full_output_prints_an_error(path):
     with open("/dev/full", "w") as full:
         running = process("simulate", path, stdout=full)
         assert running.communicate()[1] == "tieralloc: error: No space left on device\n"
@@ -373,7 +375,7 @@ def test_an_output_that_takes_no_more_is_an_error(path):
 
 
 class Terminal:
-    """A stderr that somebody watches."""
+    """A stderr that is a terminal."""
 
     encoding = "utf-8"
 
@@ -390,7 +392,7 @@ class Terminal:
         pass
 
 
-def test_a_bar_shows_what_takes_longer_than_a_second(monkeypatch):
+def test_bar_appears_after_the_delay(monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     with _progress.bar("replaying", 100, "rows") as done:
@@ -408,7 +410,7 @@ def test_a_bar_shows_what_takes_longer_than_a_second(monkeypatch):
     assert "replaying:  51%" in terminal.text
 
 
-def test_a_narrated_bar_says_how_it_goes(monkeypatch):
+def test_narrated_shows_the_message(monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setattr(_progress, "_DELAY", 1e-9)
@@ -419,7 +421,7 @@ def test_a_narrated_bar_says_how_it_goes(monkeypatch):
     assert "training:   0%" in terminal.text
 
 
-def test_work_that_cannot_say_how_far_it_is_shows_its_time(monkeypatch):
+def test_waiting_shows_the_elapsed_time(monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setattr(_progress, "_DELAY", 0.01)
@@ -430,7 +432,7 @@ def test_work_that_cannot_say_how_far_it_is_shows_its_time(monkeypatch):
 
 
 @pytest.mark.parametrize("absent", ["terminal", "tqdm"])
-def test_without_a_terminal_or_tqdm_there_is_no_bar(monkeypatch, capsys, absent):
+def test_bar_without_terminal_or_tqdm_prints_nothing(monkeypatch, capsys, absent):
     if absent == "tqdm":
         monkeypatch.setattr(sys, "stderr", terminal := Terminal())
         monkeypatch.setitem(sys.modules, "tqdm", None)

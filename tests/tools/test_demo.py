@@ -1,4 +1,4 @@
-"""The demo, on a smaller trace: it must work wherever it is tried."""
+"""The demo on a smaller trace, with and without torch and matplotlib."""
 
 import sys
 
@@ -8,7 +8,7 @@ from support import run_python
 from tieralloc.tools import demo
 
 
-def test_it_learns_serves_draws_and_cleans_up(tmp_path, capsys):
+def test_demo_prints_plots_and_removes_its_files(tmp_path, capsys):
     pytest.importorskip("torch")
     pytest.importorskip("matplotlib")
     (tmp_path / "disk").mkdir()
@@ -27,7 +27,7 @@ def test_it_learns_serves_draws_and_cleans_up(tmp_path, capsys):
     assert not list((tmp_path / "disk").iterdir())
 
 
-def test_without_torch_it_says_how_to_get_it_and_goes_on_without_recmg(tmp_path):
+def test_demo_without_torch_skips_recmg(tmp_path):
     code = """
         import sys
         from pathlib import Path
@@ -37,7 +37,7 @@ def test_without_torch_it_says_how_to_get_it_and_goes_on_without_recmg(tmp_path)
     """
     done = run_python(code, tmp_path, tmp_path / "demo.png")
     assert done.returncode == 0, done.stderr
-    assert "recmg is left out: " in done.stdout
+    assert "recmg is skipped: " in done.stdout
     assert "pip install 'tieralloc[torch]'" in done.stdout
     assert "all equal" in done.stdout
 
@@ -51,41 +51,41 @@ def counted(fetches):
     ]
 
 
-def test_it_says_where_recmg_wins_and_where_it_does_not():
+def test_compare_learned_lists_won_and_lost_capacities():
     records = counted(
         {"lru": (8, 8, 8, 8), "s3fifo": (9, 7, 6, 6), "recmg": (7, 7, 6, 5), "opt": (4, 4, 4, 4)}
     )
-    said = " ".join(demo._what_learning_is_worth(records).split())
-    assert "fewer on-demand fetches than lru and s3fifo at 1%, 20%;" in said
-    assert "another has as few or fewer at 5% (s3fifo), 10% (s3fifo)." in said
-    assert "closes 44%, on average" in said
+    text = " ".join(demo._compare_learned(records).split())
+    assert "fewer on-demand fetches than lru and s3fifo at 1%, 20%;" in text
+    assert "another policy has as few or fewer at 5% (s3fifo), 10% (s3fifo)." in text
+    assert "closes 44% of the gap between lru and opt" in text
 
 
-def test_it_says_so_where_recmg_never_wins():
+def test_compare_learned_without_wins_says_no_capacity():
     records = counted({"lru": (5,) * 4, "s3fifo": (6,) * 4, "recmg": (7,) * 4, "opt": (5,) * 4})
-    said = " ".join(demo._what_learning_is_worth(records).split())
-    assert "fewer on-demand fetches than lru and s3fifo nowhere;" in said
-    assert "1% (lru), 5% (lru), 10% (lru), 20% (lru)" in said
+    text = " ".join(demo._compare_learned(records).split())
+    assert "fewer on-demand fetches than lru and s3fifo at no capacity;" in text
+    assert "1% (lru), 5% (lru), 10% (lru), 20% (lru)" in text
 
 
 @pytest.mark.parametrize(
     ("pauses", "end"),
     [
-        (0, "observed and its decisions came 1,235 accesses late on average."),
-        (2, "average, and it paused because it cost more CPU time than it saved waiting."),
+        (0, "observed access, decisions 1,235 accesses late on average."),
+        (2, "average. It paused, because it cost more CPU time than it saved in waiting."),
     ],
 )
-def test_it_says_what_recmg_took_and_how_late_it_was(pauses, end):
+def test_policy_cost_reports_cpu_time_and_lag(pauses, end):
     stats = {
         **{"cpu_seconds": 0.5, "accesses_observed": 250_000, "pauses": pauses},
         "policy_lag": {"mean": 1234.6},
     }
-    said = demo._how_learning_kept_pace({"policy_stats": stats})
-    assert "it took 2.0 us of CPU per access that it observed" in said
-    assert said.endswith(end)
+    text = demo._policy_cost({"policy_stats": stats})
+    assert ": 2.0 µs of CPU time per observed access" in text
+    assert text.endswith(end)
 
 
-def test_without_matplotlib_it_says_how_to_get_a_plot(tmp_path, capsys, monkeypatch):
+def test_demo_without_matplotlib_names_the_package(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     monkeypatch.chdir(tmp_path)
     demo.run(tmp_path, None, num_samples=300)
@@ -93,7 +93,7 @@ def test_without_matplotlib_it_says_how_to_get_a_plot(tmp_path, capsys, monkeypa
     assert not list(tmp_path.iterdir())
 
 
-def test_its_plot_goes_elsewhere_where_the_working_directory_is_taken(tmp_path, monkeypatch):
+def test_plot_path_unwritable_directory_uses_temporary(tmp_path, monkeypatch):
     (tmp_path / demo._PLOT).mkdir()
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("tempfile.tempdir", "/elsewhere")

@@ -1,4 +1,4 @@
-"""Latencies measured, as matrices. How long memory takes is not looked at: machines differ."""
+"""Latency records and their matrices; the latencies themselves are not asserted."""
 
 import json
 import os
@@ -18,31 +18,31 @@ def records():
     return latency.measure(bytes_of_node=lambda _: SMALL, repeats=3)
 
 
-def test_each_pair_has_a_record(records):
-    there = [node for node in _bindings.numa_nodes() if node["bytes"] and node["allowed"]]
+def test_measure_returns_a_record_per_pair(records):
+    targets = [node for node in _bindings.numa_nodes() if node["bytes"] and node["allowed"]]
     origins = [node for node in _bindings.numa_nodes() if node["cpus"]]
     assert [(r["from_node"], r["node"]) for r in records] == [
-        (origin["id"], node["id"]) for origin in origins for node in there
+        (origin["id"], node["id"]) for origin in origins for node in targets
     ]
     for record in records:
         assert set(record["from_cpus"]) <= os.sched_getaffinity(0)
         assert record["memory_bytes"] == SMALL
         assert record["emulated"] is False
-        figures = [record["load_ns"], record["bytes_per_second"], record["lookup_ns"]]
-        for figure in [*figures, *record["gather_ns"].values()]:
-            assert 0 < figure["q1"] <= figure["median"] <= figure["q3"]
-            assert figure["samples"] == 3
+        metrics = [record["load_ns"], record["bytes_per_second"], record["lookup_ns"]]
+        for metric in [*metrics, *record["gather_ns"].values()]:
+            assert 0 < metric["q1"] <= metric["median"] <= metric["q3"]
+            assert metric["samples"] == 3
         assert list(record["gather_ns"]) == ["64", "128", "256", "512", "1024"]
     json.dumps(records)
 
 
-def test_measuring_leaves_the_thread_where_it_may_run(records):
+def test_measure_restores_the_affinity(records):
     before = os.sched_getaffinity(0)
     latency.measure(bytes_of_node=lambda _: SMALL, repeats=1)
     assert os.sched_getaffinity(0) == before
 
 
-def test_processors_and_nodes_can_be_chosen():
+def test_pairs_and_measure_check_nodes_and_cpus():
     cpu = min(os.sched_getaffinity(0))
     node = next(n["id"] for n in _bindings.numa_nodes() if n["bytes"] and n["allowed"])
     (pair,) = latency.pairs([node], [cpu])
@@ -51,17 +51,17 @@ def test_processors_and_nodes_can_be_chosen():
         latency.pairs([4000])
     with pytest.raises(ValueError, match="cpus has 4000"):
         latency.measure([node], [4000], bytes_of_node=lambda _: SMALL, repeats=1)
-    with pytest.raises(ValueError, match="repeats is 0"):
+    with pytest.raises(ValueError, match="repeats: expected at least 1, got 0"):
         latency.measure(repeats=0)
 
 
-def test_memory_to_be_measured_is_more_than_caches_hold():
+def test_memory_bytes_is_within_available_memory():
     node = next(n for n in _bindings.numa_nodes() if n["bytes"] and n["allowed"])
     size = latency.memory_bytes(node["id"])
     assert SMALL <= size <= max(node["available"] // 4, SMALL)
 
 
-def test_an_emulated_latency_is_compared_with_a_chase():
+def test_check_emulation_reports_the_deviation():
     (record,) = latency.check_emulation([1000], SMALL, 3)
     assert record["emulated"] is True
     assert record["measured_ns"] > 0
@@ -71,8 +71,8 @@ def test_an_emulated_latency_is_compared_with_a_chase():
     assert "+1000 ns" in table
 
 
-def made_up(origin, node, value):
-    figure = {"median": value, "q1": value - 1, "q3": value + 1, "samples": 5}
+def synthetic_record(origin, node, value):
+    metric = {"median": value, "q1": value - 1, "q3": value + 1, "samples": 5}
     return {
         "from_node": origin,
         "from_cpus": [2 * origin, 2 * origin + 1],
@@ -80,22 +80,22 @@ def made_up(origin, node, value):
         "memory_bytes": SMALL,
         "huge_page_bytes": 0,
         "pages_elsewhere": 7 if node else 0,
-        "load_ns": figure,
-        "bytes_per_second": {key: 1e9 * number for key, number in figure.items()},
-        "gather_ns": {"64": figure, "256": figure},
-        "lookup_ns": figure,
+        "load_ns": metric,
+        "bytes_per_second": {key: 1e9 * number for key, number in metric.items()},
+        "gather_ns": {"64": metric, "256": metric},
+        "lookup_ns": metric,
         "cpu_mhz": {"min": 2000.0, "max": 2500.0, "governor": "performance"},
         "machine": "a machine",
         "emulated": False,
     }
 
 
-def test_a_matrix_has_each_pair_in_its_place():
-    two = [made_up(o, n, 100 + 10 * o + n) for o in (0, 1) for n in (0, 2)]
+def test_matrices_place_each_pair():
+    two = [synthetic_record(o, n, 100 + 10 * o + n) for o in (0, 1) for n in (0, 2)]
     text = _latency_report.matrices(two)
     assert "2,000 to 2,500 MHz (governor performance)" in text
-    assert "warning: 7 pages of node 2 lie elsewhere" in text
-    assert "nothing farther" not in text
+    assert "warning: 7 pages of node 2 are on other nodes" in text
+    assert "no remote memory" not in text
     block = text[text.index("dependent load, ns") :].splitlines()
     assert block[0].split()[-4:] == ["node", "0", "node", "2"]
     assert block[2].startswith("node 0 (cpus 0-1)")
@@ -103,13 +103,11 @@ def test_a_matrix_has_each_pair_in_its_place():
     assert block[3].endswith("112.0 [111.0 113.0]")
 
 
-def test_one_node_is_said_to_be_the_only_one():
-    assert "there is nothing farther to compare with" in _latency_report.matrices(
-        [made_up(0, 0, 90)]
-    )
+def test_matrices_one_node_says_no_remote_memory():
+    assert "no remote memory to compare" in _latency_report.matrices([synthetic_record(0, 0, 90)])
 
 
-def test_the_command_writes_json_and_heat_maps(tmp_path, capsys):
+def test_latency_command_writes_json_and_heat_maps(tmp_path, capsys):
     pytest.importorskip("matplotlib")
     path, image = tmp_path / "latency.json", tmp_path / "latency.png"
     arguments = ["--bytes", "1MiB", "--repeats", "2", "--emulated", "500ns"]
@@ -123,13 +121,13 @@ def test_the_command_writes_json_and_heat_maps(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--node", "4000"], "node 4000 does not exist"),
         (["--from-cpus", "x"], "cpus: expected processors such as '0-3,8', got 'x'"),
-        (["--bytes", "much"], "bytes is 'much'"),
+        (["--bytes", "much"], "bytes: expected bytes, or a size"),
     ],
 )
-def test_bad_input_is_named(arguments, told, capsys):
+def test_latency_command_bad_input_exits_2(arguments, message, capsys):
     assert main(["latency", *arguments]) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err

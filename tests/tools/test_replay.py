@@ -1,51 +1,21 @@
-"""Replay: real vectors, right ones, and the simulator's counts."""
+"""Replay: served vectors are right, and counts equal the simulator's."""
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from reference_traces import reference
+from replay_cases import COUNTS, DIM, POLICIES, calls_of
 from trace_strategies import traces
 
-from tieralloc import TieredStore
 from tieralloc.tools.replay.callers import Call, serve
 from tieralloc.tools.replay.errors import VerificationError
 from tieralloc.tools.replay.replay import replay
-from tieralloc.tools.replay.source import SourceRows
-from tieralloc.tools.simulate import OPT, policy_names, simulate
-from tieralloc.trace import generate
-
-POLICIES = [policy for policy in policy_names() if policy != OPT]
-COUNTS = ("fast_rows", "lookups", "hits", "on_demand_fetches", "miss_ratio", "evictions")
-DIM = 16
-
-
-@pytest.fixture(scope="module")
-def trace():
-    return generate(num_samples=600, num_tables=3, name="small")
-
-
-@pytest.fixture(scope="module")
-def source(trace):
-    return SourceRows(trace.num_embeddings.tolist(), DIM)
-
-
-@pytest.fixture
-def store(trace, source, tmp_path):
-    """A store of the trace's tables, loaded from the source, with room for a few rows."""
-    with TieredStore(tmp_path / "slow.tier", fast_rows=50) as store:
-        for position, name in enumerate(trace.table_names):
-            table = store.create_table(name, source.num_embeddings[position], DIM)
-            table.load(source.parts(position))
-        yield store
-
-
-def calls_of(trace, batch_size=32):
-    return [Call(None, *batch) for batch in trace.batches(batch_size)]
+from tieralloc.tools.simulate import simulate
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_one_row_a_call_counts_what_the_simulator_does(trace, policy, tmp_path):
+def test_replay_by_rows_matches_simulate(trace, policy, tmp_path):
     (served,) = replay(
         trace, [policy], [0.1], batch_size="row", embedding_dim=4, directory=tmp_path
     )
@@ -55,7 +25,7 @@ def test_one_row_a_call_counts_what_the_simulator_does(trace, policy, tmp_path):
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_one_sample_a_call_counts_nearly_what_the_simulator_does(trace, policy, tmp_path):
+def test_replay_by_samples_is_close_to_simulate(trace, policy, tmp_path):
     (served,) = replay(trace, [policy], [0.3], batch_size=1, count_from=0, directory=tmp_path)
     (simulated,) = simulate(trace, [policy], [0.3], count_from=0)
     assert served["lookups"] == simulated["lookups"]
@@ -70,7 +40,7 @@ def test_one_sample_a_call_counts_nearly_what_the_simulator_does(trace, policy, 
     st.integers(1, 3),
     st.sampled_from([0.0, 0.3, 0.5]),
 )
-def test_every_vector_served_is_right(trace, policy, batch_size, threads, count_from):
+def test_replay_verify_accepts_every_vector(trace, policy, batch_size, threads, count_from):
     accesses = trace.num_lookups
     assume(accesses > 0)
     counted = trace.sample_of_access(int(count_from * accesses))
@@ -93,7 +63,7 @@ def test_every_vector_served_is_right(trace, policy, batch_size, threads, count_
     assert record["evictions"] == 0
 
 
-def test_several_threads_serve_each_call_once(trace, tmp_path):
+def test_replay_threads_serve_each_call_once(trace, tmp_path):
     (record,) = replay(
         trace, ["s3fifo"], [0.1], batch_size=4, threads=3, verify=True, directory=tmp_path
     )
@@ -102,19 +72,19 @@ def test_several_threads_serve_each_call_once(trace, tmp_path):
     assert record["lookups"] == trace.samples(trace.num_samples - counted, 600).num_lookups
 
 
-def test_served_vectors_are_sums_of_plain_arrays(trace, source, store):
-    plain = [np.concatenate(list(source.parts(table))) for table in range(trace.num_tables)]
+def test_embedding_bag_matches_sums_of_arrays(trace, source, store):
+    arrays = [np.concatenate(list(source.parts(table))) for table in range(trace.num_tables)]
     for indices, offsets in trace.batches(32):
         out = store.embedding_bag(indices, offsets)
         bags = len(out)
-        for table, rows in enumerate(plain):
+        for table, rows in enumerate(arrays):
             for bag in range(bags):
                 begin, end = offsets[table * bags + bag : table * bags + bag + 2]
                 expected = rows[indices[begin:end]].sum(axis=0, dtype=np.float64)
                 assert (out[bag, table * DIM : (table + 1) * DIM] == expected).all()
 
 
-def test_source_rows_differ_from_each_other(source):
+def test_source_rows_are_distinct(source):
     rows = np.concatenate([*source.parts(0), *source.parts(1), *source.parts(2)])
     assert len(np.unique(rows, axis=0)) == len(rows)
     assert np.abs(rows.mean()) < 0.01
@@ -123,10 +93,10 @@ def test_source_rows_differ_from_each_other(source):
 
 
 @given(st.data())
-def test_one_wrong_value_is_found_where_it_is(trace, source, data):
+def test_first_wrong_locates_one_wrong_value(trace, source, data):
     indices, offsets = next(trace.batches(8))
-    plain = [np.concatenate(list(source.parts(table))) for table in range(3)]
-    bags = [plain[i // 8][indices[offsets[i] : offsets[i + 1]]].sum(axis=0) for i in range(24)]
+    arrays = [np.concatenate(list(source.parts(table))) for table in range(3)]
+    bags = [arrays[i // 8][indices[offsets[i] : offsets[i + 1]]].sum(axis=0) for i in range(24)]
     out = np.concatenate([np.array(bags[t * 8 : t * 8 + 8]) for t in range(3)], axis=1)
     assert source.first_wrong(out, range(3), indices, offsets) is None
     bag, column = data.draw(st.integers(0, 7)), data.draw(st.integers(0, 3 * DIM - 1))
@@ -135,15 +105,15 @@ def test_one_wrong_value_is_found_where_it_is(trace, source, data):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_a_wrong_vector_ends_serving(trace, source, store, threads):
+def test_serve_wrong_vector_raises(trace, source, store, threads):
     row = int(calls_of(trace)[5].indices[0])
     store.table("t0").update([row], np.zeros((1, DIM), dtype=np.float32))
-    with pytest.raises(VerificationError, match="of table number 0 is not the sum"):
+    with pytest.raises(VerificationError, match="of table 0; expected the sum of its rows"):
         serve(store, calls_of(trace), threads, source)
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_an_error_of_one_caller_reaches_ours_and_ends_the_others(trace, store, threads):
+def test_serve_error_of_one_thread_stops_all(trace, store, threads):
     bad = Call(None, np.array([10**6] * 3), np.arange(4))
     served = []
     with pytest.raises(IndexError, match="1000000"):
@@ -151,7 +121,7 @@ def test_an_error_of_one_caller_reaches_ours_and_ends_the_others(trace, store, t
     assert sum(served) < trace.num_lookups
 
 
-def test_records_have_the_fields_of_the_contract(trace, tmp_path):
+def test_replay_records_have_contract_fields(trace, tmp_path):
     (simulated,) = simulate(trace, ["lru"], [0.1])
     (record,) = replay(trace, ["lru"], [0.1], batch_size=8, embedding_dim=DIM, directory=tmp_path)
     contract = ["rows_per_second", "latency_us", "dram_bytes", "slow_tier", "machine"]
@@ -169,7 +139,7 @@ def test_records_have_the_fields_of_the_contract(trace, tmp_path):
     assert record["rows_per_second"] > 0
 
 
-def test_policies_and_capacities_are_replayed_each_anew(trace, tmp_path):
+def test_replay_runs_are_independent(trace, tmp_path):
     settings = {"batch_size": 8, "embedding_dim": 4, "directory": tmp_path}
     together = replay(trace, ["lru", "clock"], [0.05, 0.2], **settings)
     alone = [
@@ -183,31 +153,31 @@ def test_policies_and_capacities_are_replayed_each_anew(trace, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"policies": ["opt"]}, "'opt' knows the future"),
-        ({"policies": ["lur"]}, "'lur' is unknown"),
+        ({"policies": ["opt"]}, "policy: opt needs future accesses"),
+        ({"policies": ["lur"]}, "policy: expected one of lru, .*, got 'lur'"),
         ({"fast_fractions": [0]}, "fast_fraction: .* got 0"),
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"batch_size": "all"}, "batch_size is 'all'"),
-        ({"threads": 0}, "threads is 0"),
+        ({"batch_size": 0}, "batch_size: expected at least 1 or 'row', got 0"),
+        ({"batch_size": "all"}, "batch_size: .*, got 'all'"),
+        ({"threads": 0}, "threads: expected at least 1, got 0"),
         ({"count_from": 1}, "count_from: .* got 1"),
-        ({"count_from": 0.9999}, "no sample of trace 'small' begins at or after"),
+        ({"count_from": 0.9999}, "count_from: no sample of trace 'small' begins at or after"),
         ({"engine": "steam"}, "engine: expected one of .*, got 'steam'"),
         ({"embedding_dim": 0}, "embedding_dim: expected 1 to 1048576, got 0"),
     ],
 )
-def test_bad_arguments_are_named_and_leave_nothing(trace, tmp_path, change, told):
+def test_replay_bad_argument_raises_and_leaves_no_file(trace, tmp_path, change, message):
     arguments = {"policies": ["lru"], "fast_fractions": [0.1], **change}
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         replay(trace, directory=tmp_path, **arguments)
     assert not list(tmp_path.iterdir())
 
 
-def test_an_interrupted_replay_leaves_nothing(trace, tmp_path):
+def test_replay_interrupted_leaves_no_file(trace, tmp_path):
     class Interrupting:
-        def __init__(self, what, total, unit):
-            self.what = what
+        def __init__(self, label, total, unit):
+            self.label = label
 
         def __enter__(self):
             return self.done
@@ -216,7 +186,7 @@ def test_an_interrupted_replay_leaves_nothing(trace, tmp_path):
             pass
 
         def done(self, count):
-            if self.what.startswith("replaying"):
+            if self.label.startswith("replaying"):
                 assert list(tmp_path.iterdir())
                 raise KeyboardInterrupt
 
@@ -225,17 +195,17 @@ def test_an_interrupted_replay_leaves_nothing(trace, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_missing_directory_is_named(trace, tmp_path):
+def test_replay_missing_directory_raises(trace, tmp_path):
     with pytest.raises(FileNotFoundError) as caught:
         replay(trace, ["lru"], [0.1], directory=tmp_path / "nowhere")
     assert str(tmp_path / "nowhere") in caught.value.filename
 
 
-def test_every_vector_of_a_real_trace_is_right_and_counts_are_the_simulators(tmp_path):
+def test_replay_real_trace_verifies_and_matches_simulate(tmp_path):
     trace = reference("trivago")
     (record,) = replay(trace, ["lru"], [0.05], verify=True, directory=tmp_path)
-    warming = trace.sample_of_access(trace.num_lookups // 2)
-    batches = -(-warming // 256) - (-(trace.num_samples - warming) // 256)
+    warm_up = trace.sample_of_access(trace.num_lookups // 2)
+    batches = -(-warm_up // 256) - (-(trace.num_samples - warm_up) // 256)
     assert record["verified"] == batches
     excerpt = trace.samples(0, 5000)
     (one_row,) = replay(excerpt, ["lru"], [0.05], batch_size="row", directory=tmp_path)

@@ -36,7 +36,7 @@ def replayed(trace):
 
 @pytest.fixture(scope="module")
 def loaded(trace):
-    """Open loops, of calls enough for a p99, at fractions where they saturate and do not."""
+    """Open-loop records with enough calls for a p99, saturated and not."""
     settings = {"batch_size": 1, "embedding_dim": 4, "seconds": 0.2}
     return [
         *replay(trace, ["lru", "s3fifo"], [0.05], rates="auto", **settings),
@@ -45,7 +45,7 @@ def loaded(trace):
 
 
 @given(st.lists(st.lists(st.text("ab.µ", max_size=5), min_size=3, max_size=3), min_size=1))
-def test_aligned_cells_end_where_their_column_does(lines):
+def test_align_cells_end_with_their_column(lines):
     first, second, third = (max(len(line[column]) for line in lines) for column in range(3))
     for text, cells in zip(report.align(lines).split("\n"), lines, strict=True):
         padded = text.ljust(first + 2 + second + 2 + third)
@@ -55,26 +55,26 @@ def test_aligned_cells_end_where_their_column_does(lines):
         assert len(padded) == first + 2 + second + 2 + third
 
 
-def test_the_matrix_has_each_miss_ratio_in_its_place(simulated):
+def test_miss_ratio_table_places_each_ratio(simulated):
     header, rows, rule, *lines = report.miss_ratio_table(simulated).splitlines()
     assert header.split() == ["fast", "fraction", "1%", "5%", "20%"]
     assert [int(cell.replace(",", "")) for cell in rows.split()[2:]] == [
         record["fast_rows"] for record in simulated[:3]
     ]
     assert set(rule) == {"-"}
-    found = {line.split()[0]: line.split()[1:] for line in lines}
-    assert list(found) == policy_names()
+    cells = {line.split()[0]: line.split()[1:] for line in lines}
+    assert list(cells) == policy_names()
     for record in simulated:
-        cell = found[record["policy"]][FRACTIONS.index(record["fast_fraction"])]
+        cell = cells[record["policy"]][FRACTIONS.index(record["fast_fraction"])]
         assert cell == f"{record['miss_ratio']:.4f}"
 
 
-def test_a_capacity_that_a_policy_lacks_is_a_dash(simulated):
+def test_miss_ratio_table_missing_capacity_is_a_dash(simulated):
     last = report.miss_ratio_table(simulated[:4]).splitlines()[-1]
     assert last.split()[2:] == ["-", "-"]
 
 
-def test_the_replay_table_has_a_line_for_each_record(replayed, simulated):
+def test_replay_table_has_a_line_per_record(replayed, simulated):
     lines = report.replay_table([*replayed, simulated[-1]]).splitlines()
     assert len({len(line) for line in lines}) == 1
     assert len(lines) == 2 + len(replayed) + 1
@@ -85,7 +85,7 @@ def test_the_replay_table_has_a_line_for_each_record(replayed, simulated):
     assert lines[-1].split()[-5:] == ["-"] * 5
 
 
-def test_the_open_loop_table_has_a_line_for_each_record(loaded):
+def test_open_loop_table_has_a_line_per_record(loaded):
     lines = report.open_loop_table(loaded).splitlines()
     assert len(lines) == 2 + len(loaded)
     for line, record in zip(lines[2:], loaded, strict=True):
@@ -100,40 +100,40 @@ def test_the_open_loop_table_has_a_line_for_each_record(loaded):
 @pytest.mark.parametrize(
     ("value", "text"), [(0.25, "0.25"), (12.345, "12.3"), (99.94, "99.9"), (12345.6, "12,346")]
 )
-def test_rates_have_the_digits_one_reads(value, text):
+def test_rate_has_three_digits_or_is_an_integer(value, text):
     assert report.rate(value) == text
 
 
 @pytest.mark.parametrize(
     ("fraction", "text"), [(0.05, "5%"), (0.0025, "0.25%"), (1, "100%"), (0.29, "29%")]
 )
-def test_percentages_have_the_digits_they_need(fraction, text):
+def test_percent_has_no_trailing_zeros(fraction, text):
     assert report.percent(fraction) == text
 
 
-def test_the_reuse_table_shows_the_trace_beside_metas(trace):
+def test_reuse_table_shows_shares_of_trace_and_meta(trace):
     lines = [line.split() for line in report.reuse_table(trace).splitlines()[2:]]
     shares, published = ([float(line[column]) for line in lines] for column in (-2, -1))
     assert sum(shares) == pytest.approx(1, abs=0.01)
     assert published[:3] == [0.069, 0.044, 0.068]
 
 
-def test_json_reads_back(replayed, tmp_path):
+def test_write_json_round_trips(replayed, tmp_path):
     report.write_json(replayed, tmp_path / "records.json")
     assert json.loads((tmp_path / "records.json").read_text()) == replayed
 
 
-def test_a_failed_write_leaves_the_file_that_was_there(tmp_path):
+def test_write_json_failure_keeps_the_old_file(tmp_path):
     path = tmp_path / "records.json"
-    path.write_text("former")
+    path.write_text("old content")
     with pytest.raises(TypeError):
         report.write_json([{"policy": object()}], path)
-    assert path.read_text() == "former"
+    assert path.read_text() == "old content"
     assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
-def test_a_plot_is_written_in_the_format_of_its_suffix(replayed, tmp_path, suffix):
+def test_plot_suffix_sets_the_format(replayed, tmp_path, suffix):
     pytest.importorskip("matplotlib")
     plot(replayed, tmp_path / f"plot{suffix}")
     content = (tmp_path / f"plot{suffix}").read_bytes()
@@ -142,25 +142,25 @@ def test_a_plot_is_written_in_the_format_of_its_suffix(replayed, tmp_path, suffi
 
 
 def figures(simulated, replayed, loaded):
-    at_one = [record for record in replayed if record["fast_fraction"] == 0.05]
+    one_fraction = [record for record in replayed if record["fast_fraction"] == 0.05]
     return {
         "curves": draw(simulated),
         "curves and latencies": draw([*replayed, *simulated[-3:]]),
-        "one capacity": draw(at_one),
+        "one capacity": draw(one_fraction),
         "one policy": draw(replayed[:1]),
         "rates": draw(loaded),
         "one rate": draw(loaded[-1:]),
     }
 
 
-def test_no_text_of_a_plot_is_cut_off(simulated, replayed, loaded):
+def test_draw_no_text_is_cut_off(simulated, replayed, loaded):
     pytest.importorskip("matplotlib")
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     for name, figure in figures(simulated, replayed, loaded).items():
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
-        whole = figure.bbox
+        bounds = figure.bbox
         texts = [figure._suptitle]
         for axes in figure.axes:
             if axes.get_visible():
@@ -168,21 +168,21 @@ def test_no_text_of_a_plot_is_cut_off(simulated, replayed, loaded):
         texts += [text for legend in figure.legends for text in legend.get_texts()]
         for text in texts:
             box = text.get_window_extent(canvas.get_renderer())
-            inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= whole.x1 and box.y1 <= whole.y1
-            assert inside or not text.get_text(), (name, text.get_text(), box)
+            is_inside = box.x0 >= 0 and box.y0 >= 0 and box.x1 <= bounds.x1 and box.y1 <= bounds.y1
+            assert is_inside or not text.get_text(), (name, text.get_text(), box)
 
 
-def test_a_plot_names_each_policy_and_the_trace(simulated, replayed, loaded):
+def test_draw_names_each_policy_and_the_trace(simulated, replayed, loaded):
     pytest.importorskip("matplotlib")
     for name, figure in figures(simulated, replayed, loaded).items():
         assert figure._suptitle.get_text().startswith("small: ")
-        named = {text.get_text() for text in figure.axes[0].texts}
-        named |= {label.get_text() for label in figure.axes[0].get_yticklabels()}
+        names = {text.get_text() for text in figure.axes[0].texts}
+        names |= {label.get_text() for label in figure.axes[0].get_yticklabels()}
         expected = {"curves": set(policy_names()), "one policy": {"lru"}, "one rate": {"lru"}}
-        assert expected.get(name, {"lru", "s3fifo"}) <= named
+        assert expected.get(name, {"lru", "s3fifo"}) <= names
 
 
-def test_a_line_goes_through_the_miss_ratios(simulated):
+def test_draw_line_passes_through_miss_ratios(simulated):
     pytest.importorskip("matplotlib")
     figure = draw(simulated)
     drawn = {tuple(line.get_ydata()) for line in figure.axes[0].lines}
@@ -190,35 +190,35 @@ def test_a_line_goes_through_the_miss_ratios(simulated):
         assert tuple(r["miss_ratio"] for r in simulated if r["policy"] == policy) in drawn
 
 
-def test_a_line_goes_through_the_latencies_up_to_saturation(loaded):
+def test_draw_line_passes_through_sustained_latencies(loaded):
     pytest.importorskip("matplotlib")
     figure = draw(loaded)
     for axes, percentile in zip(figure.axes[:2], ("p50", "p99"), strict=True):
         drawn = {point for line in axes.lines for point in zip(*line.get_data(), strict=True)}
-        reached = {line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"}
+        closed_rates = {line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"}
         for policy in ("lru", "s3fifo"):
             records = [r for r in loaded if (r["policy"], r["fast_fraction"]) == (policy, 0.05)]
-            assert records[0]["achieved_rate"] in reached
+            assert records[0]["achieved_rate"] in closed_rates
             for record in records[1:]:
                 point = (record["offered_rate"], record["latency_us"][percentile])
                 if record["calls"] >= 100 and not record["saturated"]:
                     assert point in drawn
 
 
-def test_percentiles_that_no_rate_can_tell_are_left_out(loaded):
+def test_draw_percentile_with_too_few_calls_is_omitted(loaded):
     pytest.importorskip("matplotlib")
     assert all(record["calls"] < 1000 for record in loaded)
     panels = {axes.get_title(loc="left"): axes for axes in draw(loaded).axes}
     axes = panels["p99.9 with 5% of the rows in DRAM"]
     assert not axes.lines
-    assert [text.get_text() for text in axes.texts] == ["told by 1,000 calls or more at a rate"]
+    assert [text.get_text() for text in axes.texts] == ["needs 1,000 calls or more at a rate"]
 
 
 @given(st.lists(st.booleans(), max_size=6), st.randoms())
-def test_rates_are_drawn_to_the_first_beyond_what_is_sustained(saturated, random):
+def test_up_to_saturation_ends_after_last_sustained_rate(saturated, random):
     records = [
-        {"loop": "open", "offered_rate": 100 * (i + 1), "saturated": beyond}
-        for i, beyond in enumerate(saturated)
+        {"loop": "open", "offered_rate": 100 * (i + 1), "saturated": is_saturated}
+        for i, is_saturated in enumerate(saturated)
     ]
     shuffled = [*records, {"loop": "closed"}]
     random.shuffle(shuffled)
@@ -229,22 +229,22 @@ def test_rates_are_drawn_to_the_first_beyond_what_is_sustained(saturated, random
 
 
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=9).map(sorted), st.floats(0.01, 0.1))
-def test_labels_stand_apart_and_as_near_as_can_be(heights, least):
-    spread = _plot_parts._spread(heights, least)
-    assert all(b - a >= least - 1e-9 for a, b in pairwise(spread))
+def test_spread_keeps_min_gap_and_mean(heights, min_gap):
+    spread = _plot_parts._spread(heights, min_gap)
+    assert all(b - a >= min_gap - 1e-9 for a, b in pairwise(spread))
     assert sum(spread) == pytest.approx(sum(heights), abs=1e-9)
-    if all(b - a >= least for a, b in pairwise(heights)):
+    if all(b - a >= min_gap for a, b in pairwise(heights)):
         assert spread == pytest.approx(heights)
 
 
-def test_without_matplotlib_a_plot_says_what_to_install(monkeypatch, tmp_path):
+def test_check_plot_without_matplotlib_names_the_package(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     with pytest.raises(ImportError, match=r"pip install 'tieralloc\[plot\]'"):
         check_plot(tmp_path / "plot.png")
 
 
-def test_a_plot_of_no_image_format_is_refused(simulated, tmp_path):
+def test_plot_unknown_format_raises(simulated, tmp_path):
     pytest.importorskip("matplotlib")
-    with pytest.raises(ValueError, match=r"plot\.xls has a suffix of no image format"):
+    with pytest.raises(ValueError, match=r"plot\.xls: unknown image format"):
         plot(simulated, tmp_path / "plot.xls")
     assert not list(tmp_path.iterdir())

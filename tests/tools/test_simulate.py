@@ -1,4 +1,4 @@
-"""The simulator against models written from the policies' definitions."""
+"""The simulator, compared with models written from the policies' definitions."""
 
 from collections import OrderedDict
 
@@ -18,32 +18,32 @@ FIELDS = [
 
 
 def lru_model(accesses, capacity, counted):
-    held, hits, evictions = OrderedDict(), 0, 0
+    resident, hits, evictions = OrderedDict(), 0, 0
     for number, row in enumerate(accesses):
-        if row in held:
-            held.move_to_end(row)
+        if row in resident:
+            resident.move_to_end(row)
             hits += number >= counted
             continue
-        if len(held) == capacity:
-            held.popitem(last=False)
+        if len(resident) == capacity:
+            resident.popitem(last=False)
             evictions += number >= counted
-        held[row] = None
+        resident[row] = None
     return hits, evictions
 
 
 def opt_model(accesses, capacity, counted):
     def next_use(row, after):
-        rest = accesses[after + 1 :]
-        return rest.index(row) if row in rest else len(accesses)
+        later = accesses[after + 1 :]
+        return later.index(row) if row in later else len(accesses)
 
-    held, hits = set(), 0
+    resident, hits = set(), 0
     for number, row in enumerate(accesses):
-        if row in held:
+        if row in resident:
             hits += number >= counted
             continue
-        if len(held) == capacity:
-            held.remove(max(held, key=lambda kept: next_use(kept, number)))
-        held.add(row)
+        if len(resident) == capacity:
+            resident.remove(max(resident, key=lambda candidate: next_use(candidate, number)))
+        resident.add(row)
     return hits
 
 
@@ -58,7 +58,7 @@ def settings_of_traces(draw):
 
 
 @given(settings_of_traces())
-def test_lru_counts_what_a_model_of_it_does(drawn):
+def test_simulate_lru_matches_model(drawn):
     trace, fraction, count_from = drawn
     (record,) = simulate(trace, ["lru"], [fraction], count_from)
     accesses = trace.accesses().tolist()
@@ -69,7 +69,7 @@ def test_lru_counts_what_a_model_of_it_does(drawn):
 
 
 @given(settings_of_traces())
-def test_opt_counts_what_a_model_of_it_does(drawn):
+def test_simulate_opt_matches_model(drawn):
     trace, fraction, count_from = drawn
     (record,) = simulate(trace, [OPT], [fraction], count_from)
     accesses = trace.accesses().tolist()
@@ -88,16 +88,16 @@ def records(trace):
     return simulate(trace, policy_names(), [0.05, 0.5], count_from=0)
 
 
-def test_there_is_a_record_for_each_policy_and_capacity(records):
-    found = [(record["policy"], record["fast_fraction"]) for record in records]
-    assert found == [(policy, fraction) for policy in policy_names() for fraction in (0.05, 0.5)]
+def test_simulate_returns_record_per_policy_and_capacity(records):
+    keys = [(record["policy"], record["fast_fraction"]) for record in records]
+    assert keys == [(policy, fraction) for policy in policy_names() for fraction in (0.05, 0.5)]
 
 
-def test_records_have_the_fields_of_the_contract(records):
+def test_simulate_records_have_contract_fields(records):
     assert all(list(record) == FIELDS for record in records)
 
 
-def test_counts_of_a_record_agree(records, trace):
+def test_simulate_counts_of_a_record_agree(records, trace):
     for record in records:
         assert record["hits"] + record["on_demand_fetches"] == record["lookups"]
         assert record["lookups"] == trace.num_lookups
@@ -105,19 +105,19 @@ def test_counts_of_a_record_agree(records, trace):
         assert record["evictions"] == record["on_demand_fetches"] - record["fast_rows"]
 
 
-def test_no_policy_beats_opt(records):
+def test_simulate_opt_has_fewest_fetches(records):
     for opt in (record for record in records if record["policy"] == OPT):
         same = [record for record in records if record["fast_rows"] == opt["fast_rows"]]
         assert min(record["on_demand_fetches"] for record in same) == opt["on_demand_fetches"]
 
 
-def test_progress_adds_up_to_all_accesses(trace):
+def test_simulate_progress_sums_to_all_accesses(trace):
     reports = []
     simulate(trace, ["lru", OPT], [0.1, 0.2], progress=reports.append)
     assert sum(reports) == 4 * trace.num_lookups
 
 
-def test_the_seed_decides_what_random_draws(trace):
+def test_simulate_random_depends_on_seed(trace):
     first, again, other = (
         simulate(trace, ["random"], [0.1], seed=seed)[0]["hits"] for seed in (1, 1, 2)
     )
@@ -125,7 +125,7 @@ def test_the_seed_decides_what_random_draws(trace):
 
 
 @given(st.integers(1, 10**6), st.data())
-def test_a_capacity_is_rounded_down_but_not_for_want_of_binary_digits(distinct, data):
+def test_fast_rows_rounds_down_and_tolerates_binary_fractions(distinct, data):
     rows = data.draw(st.integers(1, distinct))
     assert fast_rows(rows / distinct, distinct) == rows
     percent = data.draw(st.integers(-(-100 // distinct), 100))
@@ -133,9 +133,9 @@ def test_a_capacity_is_rounded_down_but_not_for_want_of_binary_digits(distinct, 
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
-        ({"policies": ["lru", "lur"]}, "'lur' is unknown; known are lru,"),
+        ({"policies": ["lru", "lur"]}, "policy: expected one of lru, .*, got 'lur'"),
         ({"fast_fractions": [0]}, "fast_fraction: expected above 0 .* got 0"),
         ({"fast_fractions": [1.5]}, "fast_fraction: .* got 1.5"),
         ({"fast_fractions": [1e-9]}, "expected at least one of"),
@@ -143,12 +143,12 @@ def test_a_capacity_is_rounded_down_but_not_for_want_of_binary_digits(distinct, 
         ({"count_from": -0.1}, "count_from: .* got -0.1"),
     ],
 )
-def test_bad_arguments_are_named(trace, change, told):
+def test_simulate_bad_argument_raises(trace, change, message):
     arguments = {"policies": ["lru"], "fast_fractions": [0.1], **change}
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         simulate(trace, **arguments)
 
 
-def test_a_trace_without_accesses_is_refused(trace):
-    with pytest.raises(ValueError, match="'small' has no accesses"):
+def test_simulate_empty_trace_raises(trace):
+    with pytest.raises(ValueError, match="trace 'small': no accesses"):
         simulate(trace.samples(0, 0), ["lru"], [0.1])

@@ -1,4 +1,4 @@
-"""``tieralloc demo``: what the project does, to be seen in two minutes, with no arguments."""
+"""``tieralloc demo``: generate, train, simulate, replay and plot on a small trace, no arguments."""
 
 from __future__ import annotations
 
@@ -21,76 +21,79 @@ from tieralloc.tools.replay.replay import replay
 from tieralloc.tools.simulate import OPT, simulate
 from tieralloc.trace import Trace, generate
 
-#: The policies that need no training.
+#: Policies without training.
 SIMPLE = ("lru", "s3fifo")
-#: The one that does, where there is torch.
+#: The learned policy; needs torch.
 LEARNED = "recmg"
 FAST_FRACTIONS = (0.01, 0.05, 0.1, 0.2)
 _SHOWN_FRACTION = 0.05
 _DIM = 64
 _SAMPLES = 20000
 _BATCH = 8
-_EPOCHS = 4  # of training: more is better, and takes longer than a demo may
+_EPOCHS = 4  # of training: more epochs improve the policy, but exceed the time of a demo
 _PLOT = "tieralloc-demo.png"
 
 
 def run(directory: Path, plot: str | None, num_samples: int = _SAMPLES) -> list[dict[str, Any]]:
-    """Generate a trace, learn from its half, serve the rest, print what was seen and draw it.
+    """Generate a trace, train on its first half, serve the second, print and plot the results.
 
     Parameters
     ----------
     directory : path
-        Where to make the slow tier's file and the trained policy, which are removed.
+        Directory of the slow tier's file and the trained policy, both removed at the end.
     plot : str or None
-        Where to draw; None: a file in the working directory, or else in the temporary one, and
-        nothing where matplotlib is missing.
+        Path of the plot; None: a file in the working directory, or in the temporary directory if
+        that is not writable, and no plot without matplotlib.
     num_samples : int
-        Samples of the trace.
+        Number of samples of the trace.
 
     Returns
     -------
     list of dict
-        The records: those of the simulation, and those of the replay, which have latencies.
+        The records of the simulation, then those of the replay.
     """
-    print("A recommender's lookups, served from a file through a small pool of DRAM.\n", flush=True)
+    print(
+        "A recommendation model's lookups, served from a file and a small pool of DRAM.\n",
+        flush=True,
+    )
     with waiting("generating a trace"):
         trace = generate(num_samples=num_samples, name="demo")
     print(f"trace      {report.trace_summary(trace)}", flush=True)
-    with temporary_directory(directory) as made:
-        learned = _train(trace, made / LEARNED)
+    with temporary_directory(directory) as temporary:
+        learned = _train(trace, temporary / LEARNED)
         simulated = _simulate(trace, learned)
         served = _serve(trace, learned, directory)
-    _draw([*served, *_simulated_alone(simulated)], plot)
+    _draw([*served, *_simulated_only(simulated)], plot)
     return [*simulated, *served]
 
 
 def _train(trace: Trace, directory: Path) -> list[str]:
-    """Train what learns, and name it as the command line does; nothing where torch is missing."""
+    """Train the learned policy; return its command-line name, or an empty list without torch."""
     try:
         with waiting("loading torch"):
             train = trainer(LEARNED)
     except ImportError as error:
-        print(f"\n{LEARNED} is left out: {error}", flush=True)
+        print(f"\n{LEARNED} is skipped: {error}", flush=True)
         return []
-    began = time.monotonic()
+    start = time.monotonic()
     train(trace, directory, list(FAST_FRACTIONS), epochs=_EPOCHS, progress=narrated)
-    seconds = time.monotonic() - began
-    print(f"training   {LEARNED}, on the first half of it, in {seconds:.0f} s", flush=True)
+    seconds = time.monotonic() - start
+    print(f"training   {LEARNED}, on the first half, in {seconds:.0f} s", flush=True)
     return [f"{LEARNED}:{directory}"]
 
 
 def _simulate(trace: Trace, learned: Sequence[str]) -> list[dict[str, Any]]:
-    """Count what each policy would do, and print it."""
+    """Simulate each policy, and print the miss ratios."""
     policies = with_learned([*SIMPLE, *learned, OPT])
     total = len(policies) * len(FAST_FRACTIONS) * trace.num_lookups
     with _one_thread() if learned else nullcontext(), bar("simulating", total, "rows") as done:
         records = simulate(trace, policies, FAST_FRACTIONS, progress=done)
     print(
-        "\nSimulated, one row at a time: the share of the second half's lookups that are fetched on"
-        f" demand.\n\n{report.miss_ratio_table(records)}\n"
+        "\nSimulated, one row at a time: miss ratio of the second half of the trace."
+        f"\n\n{report.miss_ratio_table(records)}\n"
     )
     if learned:
-        print(f"{_what_learning_is_worth(records)}\n", flush=True)
+        print(f"{_compare_learned(records)}\n", flush=True)
     return records
 
 
@@ -100,51 +103,54 @@ def _one_thread() -> AbstractContextManager[None]:
     return one_thread()
 
 
-def _what_learning_is_worth(records: Sequence[Mapping[str, Any]]) -> str:
-    won, lost, closed = [], [], []
+def _compare_learned(records: Sequence[Mapping[str, Any]]) -> str:
+    won, lost, gap_shares = [], [], []
     for fraction in FAST_FRACTIONS:
-        at = {
+        fetches = {
             record["policy"]: record["on_demand_fetches"]
             for record in records
             if record["fast_fraction"] == fraction
         }
-        best = min(SIMPLE, key=lambda name: at[name])
-        if at[LEARNED] < at[best]:
+        best = min(SIMPLE, key=lambda name: fetches[name])
+        if fetches[LEARNED] < fetches[best]:
             won.append(report.percent(fraction))
         else:
             lost.append(f"{report.percent(fraction)} ({best})")
-        if at["lru"] > at[OPT]:
-            closed.append((at["lru"] - at[LEARNED]) / (at["lru"] - at[OPT]))
+        if fetches["lru"] > fetches[OPT]:
+            gap = fetches["lru"] - fetches[OPT]
+            gap_shares.append((fetches["lru"] - fetches[LEARNED]) / gap)
     text = f"{LEARNED} has fewer on-demand fetches than {' and '.join(SIMPLE)} "
-    text += f"at {', '.join(won)}" if won else "nowhere"
+    text += f"at {', '.join(won)}" if won else "at no capacity"
     if lost:
-        text += f"; another has as few or fewer at {', '.join(lost)}"
+        text += f"; another policy has as few or fewer at {', '.join(lost)}"
     text += "."
-    if closed:
-        share = _share(sum(closed) / len(closed))
-        text += f" Of the gap from lru to perfect hindsight ({OPT}) it closes {share}, on average."
+    if gap_shares:
+        share = _share(sum(gap_shares) / len(gap_shares))
+        text += f" It closes {share} of the gap between lru and {OPT} (optimal), on average."
     return textwrap.fill(text, width=100)
 
 
 def _serve(trace: Trace, learned: Sequence[str], directory: Path) -> list[dict[str, Any]]:
-    """Replay the trace from a real file, and print what that took."""
+    """Replay the trace from a real file, and print latencies and counts."""
     policies = [*SIMPLE, *learned]
     settings: dict[str, Any] = {"embedding_dim": _DIM, "batch_size": _BATCH, "directory": directory}
     measured = replay(trace, policies, FAST_FRACTIONS, progress=bar, **settings)
-    checked = replay(trace, policies[-1:], [_SHOWN_FRACTION], verify=True, progress=bar, **settings)
+    verified = replay(
+        trace, policies[-1:], [_SHOWN_FRACTION], verify=True, progress=bar, **settings
+    )
     records = sorted(measured, key=lambda record: record["fast_fraction"])
     print(f"Served from a file:\n\n{report.replay_conditions(records[0])}")
     print(f"\n{_table(records)}\n")
-    print(_what_one_sees(trace, records), flush=True)
+    print(_summary(trace, records), flush=True)
     print(
-        f"Every vector of {checked[0]['verified']:,} calls was compared with its source values: "
+        f"Every vector of {verified[0]['verified']:,} calls was compared with its source values: "
         "all equal.\n"
     )
     return records
 
 
 def _table(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return the table with a gap between capacities."""
+    """Return the table with an empty line between capacities."""
     lines = report.replay_table(records).splitlines()
     text = lines[:2]
     for i, (line, record) in enumerate(zip(lines[2:], records, strict=True)):
@@ -154,40 +160,40 @@ def _table(records: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(text)
 
 
-def _what_one_sees(trace: Trace, records: Sequence[Mapping[str, Any]]) -> str:
-    shown = {r["policy"]: r for r in records if r["fast_fraction"] == _SHOWN_FRACTION}
-    best = min(shown.values(), key=lambda record: record["miss_ratio"])
-    whole = int(trace.num_embeddings.sum()) * _DIM * 4
-    waited = best["latency_us_by_outcome"]["on_demand"]["p50"]
-    missed = best["miss_ratio"]
+def _summary(trace: Trace, records: Sequence[Mapping[str, Any]]) -> str:
+    by_policy = {r["policy"]: r for r in records if r["fast_fraction"] == _SHOWN_FRACTION}
+    best = min(by_policy.values(), key=lambda record: record["miss_ratio"])
+    table_bytes = int(trace.num_embeddings.sum()) * _DIM * 4
+    median_us = best["latency_us_by_outcome"]["on_demand"]["p50"]
+    miss_ratio = best["miss_ratio"]
     text = (
-        f"The tables are {format_size(whole)} of vectors. At a fast fraction of "
-        f"{report.percent(_SHOWN_FRACTION)}, {best['policy']} found {_share(1 - missed)} of the "
-        f"rows in DRAM and fetched {_share(missed)} on demand, with "
-        f"{format_size(best['dram_bytes'])} of DRAM in all: vectors, index, metadata, read buffers "
-        f"and page cache. The median call of {_BATCH} samples that waited for the file took "
-        f"{waited / 1000:.2g} ms; every on-demand fetch spared makes it shorter."
+        f"The tables are {format_size(table_bytes)} of vectors. At a fast fraction of "
+        f"{report.percent(_SHOWN_FRACTION)}, {best['policy']} served {_share(1 - miss_ratio)} of "
+        f"the lookups from DRAM and {_share(miss_ratio)} by on-demand fetches. It used "
+        f"{format_size(best['dram_bytes'])} of DRAM in total: vectors, index, metadata, read "
+        f"buffers and page cache. The median latency of a call of {_BATCH} samples with on-demand "
+        f"fetches is {median_us / 1000:.2g} ms."
     )
-    if LEARNED in shown:
-        text += f" {_how_learning_kept_pace(shown[LEARNED])}"
+    if LEARNED in by_policy:
+        text += f" {_policy_cost(by_policy[LEARNED])}"
     return textwrap.fill(text, width=100)
 
 
-def _how_learning_kept_pace(record: Mapping[str, Any]) -> str:
+def _policy_cost(record: Mapping[str, Any]) -> str:
     policy = record["policy_stats"]
     cpu_us = 1e6 * policy["cpu_seconds"] / max(1, policy["accesses_observed"])
-    lag = f"its decisions came {policy['policy_lag']['mean']:,.0f} accesses late on average"
-    late = f" and {lag}"
-    if policy["pauses"]:
-        late = f", {lag}, and it paused because it cost more CPU time than it saved waiting"
-    return (
-        f"{LEARNED} decided in a background thread: it took {cpu_us:.1f} us of CPU per access that"
-        f" it observed{late}."
+    lag = policy["policy_lag"]["mean"]
+    text = (
+        f"{LEARNED} runs in a background thread: {cpu_us:.1f} µs of CPU time per observed access, "
+        f"decisions {lag:,.0f} accesses late on average."
     )
+    if policy["pauses"]:
+        text += " It paused, because it cost more CPU time than it saved in waiting."
+    return text
 
 
-def _simulated_alone(simulated: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return what the replay does not show: hindsight, and what learns where it is never late."""
+def _simulated_only(simulated: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the simulated records of opt, and of the learned policy without lag."""
     names = {OPT: OPT, LEARNED: f"{LEARNED}, simulated"}
     return [
         {**record, "policy": names[record["policy"]]}
@@ -200,19 +206,19 @@ def _share(fraction: float) -> str:
     return f"{100 * fraction:.0f}%"
 
 
-def _draw(records: Sequence[Mapping[str, Any]], chosen: str | None) -> None:
+def _draw(records: Sequence[Mapping[str, Any]], path: str | None) -> None:
     from tieralloc.tools.plots.records import plot
 
-    path = _plot_path() if chosen is None else chosen
+    target = _plot_path() if path is None else path
     try:
         with waiting("drawing"):
-            plot(records, path)
+            plot(records, target)
     except ImportError as error:
-        if chosen is not None:
+        if path is not None:
             raise
-        print(f"No plot was drawn: {error}")
+        print(f"No plot: {error}")
         return
-    print(f"Plot: {os.path.abspath(path)}")
+    print(f"Plot: {os.path.abspath(target)}")
 
 
 def _plot_path() -> str:

@@ -1,4 +1,4 @@
-"""Where a directory lives: its file system, whether that is a disk at all, and what it can do."""
+"""The file system of a directory: its kind, whether it is in memory, and its capabilities."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 import psutil
 
-#: Bytes of a direct read, and where it may begin.
+#: Bytes and alignment of a direct read.
 BLOCK = 4096
-#: Bytes of the file that `direct_read_us` makes.
+#: Bytes that `direct_read_us` writes.
 PROBE_BYTES = 16 << 20
 _PROBE_READS = 128
 
@@ -31,46 +31,48 @@ class FileSystem(NamedTuple):
 
     @property
     def in_memory(self) -> bool:
-        """Whether its files live in DRAM."""
+        """Whether its files are in DRAM."""
         return self.kind in _IN_MEMORY
 
 
 def file_system_of(path: str | os.PathLike[str]) -> FileSystem:
-    """Say which file system a file or directory is on; one of kind "unknown" if none tells."""
+    """Return the file system of a file or directory; kind "unknown" if no mount matches."""
     real = Path(path).resolve()
-    best = FileSystem("unknown", "", "")
+    deepest = FileSystem("unknown", "", "")
     for part in psutil.disk_partitions(all=True):
-        # Of two mounts on one point the later one, which hides the other.
-        if real.is_relative_to(part.mountpoint) and len(part.mountpoint) >= len(best.mount_point):
-            best = FileSystem(part.fstype, part.mountpoint, part.device)
-    return best
+        # The later of two mounts on one point hides the earlier one.
+        if real.is_relative_to(part.mountpoint) and len(part.mountpoint) >= len(
+            deepest.mount_point
+        ):
+            deepest = FileSystem(part.fstype, part.mountpoint, part.device)
+    return deepest
 
 
 def default_directory() -> Path:
-    """Where to put a large temporary file: the temporary directory, if that is on a disk.
+    """Return a directory for a large temporary file: the temporary directory if it is on a disk.
 
-    TMPDIR is obeyed where it is set. Else, as /tmp is memory on many machines, /var/tmp and the
-    working directory come next.
+    TMPDIR takes precedence if it is set. Otherwise the first of /tmp, /var/tmp and the working
+    directory that is on a disk, because /tmp is memory on many machines.
     """
     first = Path(tempfile.gettempdir())
     if os.environ.get("TMPDIR"):
         return first
     for directory in (first, Path("/var/tmp"), Path.cwd()):
-        usable = directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)
-        if usable and not file_system_of(directory).in_memory:
+        is_usable = directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)
+        if is_usable and not file_system_of(directory).in_memory:
             return directory
     return first
 
 
 def can_reserve(descriptor: int, size: int) -> bool:
-    """Reserve disk blocks for a file, as a store does; say whether its file system can.
+    """Reserve disk blocks for a file, as a store does; return whether its file system can.
 
     Raises
     ------
     OSError
-        Where it could, but the disk is full or failing.
+        If the disk is full or fails.
     """
-    # posix_fallocate, which Python has, writes the whole file where the file system cannot.
+    # os.posix_fallocate writes the whole file if the file system cannot reserve.
     fallocate = ctypes.CDLL(None, use_errno=True).fallocate
     fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
     if fallocate(descriptor, 0, 0, size) == 0:
@@ -82,31 +84,31 @@ def can_reserve(descriptor: int, size: int) -> bool:
 
 
 def direct_read_us(descriptor: int) -> float:
-    """Median time of a random read past the page cache, in microseconds.
+    """Return the median time of a random read that bypasses the page cache, in microseconds.
 
     Parameters
     ----------
     descriptor : int
-        Of a file open for reading and writing; its first `PROBE_BYTES` are overwritten.
+        A file open for reading and writing; its first `PROBE_BYTES` are overwritten.
 
     Raises
     ------
     OSError
-        Where the file system has no such reads.
+        If the file system has no direct reads.
     """
-    for at in range(0, PROBE_BYTES, 1 << 20):
-        os.pwrite(descriptor, os.urandom(1 << 20), at)
+    for offset in range(0, PROBE_BYTES, 1 << 20):
+        os.pwrite(descriptor, os.urandom(1 << 20), offset)
     os.fsync(descriptor)
-    # The file may have no name; /proc leads to it.
+    # The file may have no name; /proc gives a path to it.
     direct = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_DIRECT)
     try:
         times = []
         with mmap.mmap(-1, BLOCK) as block:
             for i in range(_PROBE_READS):
-                at = i * 2654435761 % (PROBE_BYTES // BLOCK) * BLOCK
-                began = time.perf_counter_ns()
-                os.preadv(direct, [block], at)
-                times.append(time.perf_counter_ns() - began)
+                offset = i * 2654435761 % (PROBE_BYTES // BLOCK) * BLOCK
+                start = time.perf_counter_ns()
+                os.preadv(direct, [block], offset)
+                times.append(time.perf_counter_ns() - start)
     finally:
         os.close(direct)
     return sorted(times)[len(times) // 2] / 1000

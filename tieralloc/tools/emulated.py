@@ -1,4 +1,4 @@
-"""Slow tiers of studies: local memory with an emulated latency, and tiers by their names."""
+"""Slow tiers for experiments: local memory with an emulated latency, and tier names."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _MAX_OVERLAP = 1024
 class EmulatedMemory:
     """Local memory with a stated extra latency as a slow tier, for machines without a second node.
 
-    The thread that reads a row spins for `extra_ns` per cache line. Unlike memory of a far node,
-    it profits from no CPU cache and has no limit of bandwidth. All figures of it say "emulated".
+    The thread that reads a row spins for `extra_ns` per cache line. Unlike memory of a remote node,
+    it gains nothing from CPU caches and has no bandwidth limit. All results say "emulated".
 
     Parameters
     ----------
     extra_ns : float
         Nanoseconds per cache line, added to the latency of local memory.
     overlap : int
-        Cache lines of a call whose extra latencies overlap: 1 as in a chase of dependent loads,
-        about 10 if a core has as many loads in flight as it can.
+        Number of cache lines whose extra latencies overlap: 1 for dependent loads, about 10 for a
+        core with the maximum number of loads in flight.
     promotion : {"auto", "always", "never"}
-        As of `tieralloc.NumaMemory`.
+        As for `tieralloc.NumaMemory`.
 
     Raises
     ------
@@ -61,12 +61,13 @@ class EmulatedMemory:
 
 
 def parse_slow(text: str, promotion: Promotion = "auto") -> NumaMemory | EmulatedMemory:
-    """Return the slow tier of this name, as the command line has it.
+    """Return the slow tier of a name of the command line.
 
     Raises
     ------
     ValueError
-        For anything but ``numa:N``, ``numa:N:prefer``, ``emulated:150ns`` or ``emulated:150ns/10``.
+        If the name is not ``numa:N``, ``numa:N:prefer``, ``emulated:150ns`` or
+        ``emulated:150ns/10``.
     """
     if match := re.fullmatch(r"numa:(\d+)(?::(bind|prefer))?", text):
         spill = match[2] == "prefer"
@@ -75,5 +76,5 @@ def parse_slow(text: str, promotion: Promotion = "auto") -> NumaMemory | Emulate
         return EmulatedMemory(float(match[1]), int(match[2] or 1), promotion=promotion)
     raise ValueError(
         f"slow tier {text!r}: unknown; expected file, numa:NODE, numa:NODE:prefer, emulated:150ns, "
-        "or emulated:150ns/10, whose latencies of 10 cache lines overlap"
+        "or emulated:150ns/10 (the latencies of 10 cache lines overlap)"
     )

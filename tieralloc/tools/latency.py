@@ -1,4 +1,4 @@
-"""What each node's memory takes from each node's processors, measured: ``tieralloc latency``."""
+"""``tieralloc latency``: latency and bandwidth of each node's memory from each node's CPUs."""
 
 from __future__ import annotations
 
@@ -19,65 +19,65 @@ from tieralloc.tiers import NumaMemory
 from tieralloc.tools import machine as _machine
 from tieralloc.tools.emulated import EmulatedMemory
 
-#: Bytes of the rows that are gathered.
+#: Row sizes of the gather measurement.
 ROW_BYTES = (64, 128, 256, 512, 1024)
 REPEATS = 15
-#: How far an emulated latency may be from what a chase says.
+#: Maximum relative deviation of an emulated latency from a chase of dependent loads.
 TOLERANCE = 0.10
 
 _LOOKUP_DIM = 64
 _LOOKUP_ROWS = 4096
-_LEAST_BYTES = 64 << 20
-_MOST_BYTES = 1 << 30
-_LARGER_THAN_CACHE = 4
+_MIN_BYTES = 64 << 20
+_MAX_BYTES = 1 << 30
+_CACHE_MULTIPLE = 4
 
 
 def memory_bytes(node: int) -> int:
-    """Choose how much memory of a node to measure: more than the CPU's caches, not all there is.
+    """Return the bytes of a node to measure: more than the CPU caches, a quarter of the free ones.
 
     Raises
     ------
     ValueError
-        For a node that cannot be used, naming those that can.
+        If the node is not usable; names the usable nodes.
     """
-    wanted = max(_LEAST_BYTES, _LARGER_THAN_CACHE * last_level_cache())
+    target = max(_MIN_BYTES, _CACHE_MULTIPLE * last_level_cache())
     available = _bindings.usable_node(node)["available"]
-    return int(min(wanted, _MOST_BYTES, max(available // 4, 1 << 20)))
+    return int(min(target, _MAX_BYTES, max(available // 4, 1 << 20)))
 
 
 def last_level_cache() -> int:
-    """Bytes of the largest cache of a processor; 0 where the kernel does not tell."""
-    found = 0
+    """Return the bytes of the largest CPU cache; 0 if the kernel does not list it."""
+    largest = 0
     for size in Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"):
         if match := re.fullmatch(r"(\d+)([KM]?)", _machine.read_text(size) or ""):
-            found = max(found, int(match[1]) << {"": 0, "K": 10, "M": 20}[match[2]])
-    return found
+            largest = max(largest, int(match[1]) << {"": 0, "K": 10, "M": 20}[match[2]])
+    return largest
 
 
 def pairs(
     nodes: Sequence[int] | None = None, from_cpus: Sequence[int] | None = None
 ) -> list[tuple[int | None, list[int], int]]:
-    """List what to measure: number of the node that the processors are of, processors, node.
+    """Return the pairs to measure as (node of the CPUs, CPUs, node of the memory).
 
     Parameters
     ----------
     nodes : sequence of int, optional
-        Whose memory; by default all that this process may use.
+        Nodes of the memory; by default all that this process may use.
     from_cpus : sequence of int, optional
-        The processors to measure from, instead of those of each node that has some.
+        CPUs to measure from; by default the CPUs of each node.
     """
-    there = _bindings.numa_nodes()
+    all_nodes = _bindings.numa_nodes()
     if nodes is None:
-        nodes = [node["id"] for node in there if node["bytes"] and node["allowed"]]
+        nodes = [node["id"] for node in all_nodes if node["bytes"] and node["allowed"]]
     for number in nodes:
         _bindings.usable_node(number)
-    ours = os.sched_getaffinity(0)
+    usable_cpus = os.sched_getaffinity(0)
     origins: list[tuple[int | None, list[int]]] = []
     if from_cpus is not None:
         origins.append((None, list(from_cpus)))
     else:
-        for node in there:
-            if cpus := [cpu for cpu in node["cpus"] if cpu in ours]:
+        for node in all_nodes:
+            if cpus := [cpu for cpu in node["cpus"] if cpu in usable_cpus]:
                 origins.append((node["id"], cpus))
     return [(origin, cpus, node) for origin, cpus in origins for node in nodes]
 
@@ -90,41 +90,41 @@ def measure(
     repeats: int = REPEATS,
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
-    """Measure memory from processors, for each pair of a node with processors and one with memory.
+    """Measure each pair of a node with CPUs and a node with memory.
 
     Parameters
     ----------
     nodes, from_cpus
         As for `pairs`.
     bytes_of_node : callable
-        How much memory of a node to measure.
+        Returns the bytes to measure of a node.
     repeats : int
-        Samples of each figure.
+        Samples per metric.
     progress : callable
-        Opens a progress bar.
+        Opens a progress bar, as ``tieralloc._common.progress.bar`` does.
 
     Returns
     -------
     list of dict
-        A record a pair: from_node (None with `from_cpus`), from_cpus, node, memory_bytes,
-        huge_page_bytes, pages_elsewhere; load_ns (a dependent load, the chase's thread on the first
-        processor), bytes_per_second (read by all processors), gather_ns (a row, by its bytes),
-        lookup_ns (a row of 256 bytes of a store whose slow tier is the node, read in place), each
+        A record per pair: from_node (None with `from_cpus`), from_cpus, node, memory_bytes,
+        huge_page_bytes, pages_elsewhere; load_ns (a dependent load, from the first CPU),
+        bytes_per_second (read by all CPUs), gather_ns (per row, by row bytes), lookup_ns (per
+        256-byte row, read in place by a store with this slow tier), each
         {median, q1, q3, samples}; cpu_mhz {min, max, governor}, machine, emulated (False).
 
     Raises
     ------
     ValueError
-        For a node or a processor that cannot be used.
+        If a node or a CPU is not usable.
     MemoryError, OSError
-        Where memory cannot be had or bound.
+        If memory cannot be allocated or bound.
     """
     if repeats < 1:
-        raise ValueError(f"repeats is {repeats}, expected at least 1")
-    chosen = pairs(nodes, from_cpus)
+        raise ValueError(f"repeats: expected at least 1, got {repeats}")
+    measured_pairs = pairs(nodes, from_cpus)
     records = []
-    with progress("measuring memory", len(chosen), "pairs") as done:
-        for origin, cpus, node in chosen:
+    with progress("measuring memory", len(measured_pairs), "pairs") as done:
+        for origin, cpus, node in measured_pairs:
             size = bytes_of_node(node)
             before = cpu_frequency(cpus)
             samples = _bindings.sample_memory(node, cpus, size, repeats, ROW_BYTES)
@@ -140,8 +140,8 @@ def measure(
                     "load_ns": _quartiles(samples["load_ns"]),
                     "bytes_per_second": _quartiles(samples["bytes_per_second"]),
                     "gather_ns": {
-                        str(row): _quartiles(of_size)
-                        for row, of_size in zip(ROW_BYTES, samples["gather_ns"], strict=True)
+                        str(row): _quartiles(row_samples)
+                        for row, row_samples in zip(ROW_BYTES, samples["gather_ns"], strict=True)
                     },
                     "lookup_ns": _quartiles(lookup),
                     "cpu_mhz": _merged(before, cpu_frequency(cpus)),
@@ -156,14 +156,14 @@ def measure(
 def check_emulation(
     extra_ns: Sequence[float], size: int | None = None, repeats: int = REPEATS
 ) -> list[dict[str, Any]]:
-    """Compare extra latencies as they are emulated with what a chase of dependent loads says.
+    """Compare emulated extra latencies with measurements of a chase of dependent loads.
 
     Returns
     -------
     list of dict
-        For each: extra_ns, load_ns and load_with_extra_ns as {median, q1, q3, samples}, measured_ns
-        (what the latency came to), deviation (of it from what was asked for), within (whether it
-        is less than 10%), emulated (True).
+        Per latency: extra_ns, load_ns and load_with_extra_ns as {median, q1, q3, samples},
+        measured_ns (median difference), deviation (relative to extra_ns), within (whether the
+        deviation is at most 10%), emulated (True).
     """
     size = memory_bytes(_bindings.numa_nodes()[0]["id"]) if size is None else size
     records = []
@@ -186,12 +186,12 @@ def check_emulation(
 
 
 def cpu_frequency(cpus: Sequence[int]) -> dict[str, Any]:
-    """Say at what frequency processors run, in MHz, and who decides; None where nobody tells."""
-    scaled = [
+    """Return the min and max CPU frequency in MHz, and the governor; None if not listed."""
+    current = [
         _machine.read_text(f"/sys/devices/system/cpu/cpu{cpu}/cpufreq/scaling_cur_freq")
         for cpu in cpus
     ]
-    megahertz = [int(text) / 1000 for text in scaled if text and text.isdecimal()]
+    megahertz = [int(text) / 1000 for text in current if text and text.isdecimal()]
     if not megahertz:
         cores = (_machine.read_text("/proc/cpuinfo") or "").split("\n\n")
         for core in cores:
@@ -218,33 +218,33 @@ def _merged(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
 
 
 def _lookup_ns(node: int, cpus: Sequence[int], size: int, repeats: int) -> list[float]:
-    """Sample what a row takes in the store's own lookup, from one processor."""
+    """Return samples of ns per row of the store's lookup, from one CPU."""
     rows = max(size // (4 * _LOOKUP_DIM), 1)
     random = np.random.default_rng(0)
     out = np.empty((_LOOKUP_ROWS, _LOOKUP_DIM), dtype=np.float32)
     with (
-        _bound_to(cpus[0]),
+        _pinned_to(cpus[0]),
         TieredStore(slow=NumaMemory(node), fast_rows=0, cpus=cpus) as store,
     ):
         table = store.create_table("rows", rows, _LOOKUP_DIM)
         samples = []
         for _ in range(repeats):
             calls = random.integers(0, rows, (8, _LOOKUP_ROWS))
-            began = time.perf_counter_ns()
+            start = time.perf_counter_ns()
             for indices in calls:
                 table.lookup(indices, out=out)
-            samples.append((time.perf_counter_ns() - began) / calls.size)
+            samples.append((time.perf_counter_ns() - start) / calls.size)
     return samples
 
 
 @contextmanager
-def _bound_to(cpu: int) -> Iterator[None]:
-    former = os.sched_getaffinity(0)
+def _pinned_to(cpu: int) -> Iterator[None]:
+    previous = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {cpu})
     try:
         yield
     finally:
-        os.sched_setaffinity(0, former)
+        os.sched_setaffinity(0, previous)
 
 
 def _quartiles(samples: Sequence[float]) -> dict[str, Any]:

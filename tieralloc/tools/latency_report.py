@@ -1,4 +1,4 @@
-"""What `tieralloc.tools.latency` measured, as matrices for people: text, and a heat map."""
+"""Records of `tieralloc.tools.latency` as matrices: text and heat maps."""
 
 from __future__ import annotations
 
@@ -15,34 +15,33 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Record = Mapping[str, Any]
-Figure = Callable[[Record], Mapping[str, float]]
+Metric = Callable[[Record], Mapping[str, float]]
 
 
 def matrices(records: Sequence[Record]) -> str:
-    """Lay out what was measured: a matrix a figure, median and quartiles in each cell."""
+    """Return a matrix per metric, with median and quartiles in each cell."""
     first = records[0]
     parts = [_conditions(records)]
-    if len({record["node"] for record in records}) == 1 and _origins(records) == 1:
-        parts.append("One node, one set of processors: there is nothing farther to compare with.")
-    elsewhere = [record for record in records if record["pages_elsewhere"]]
+    if len({(_origin(record), record["node"]) for record in records}) == 1:
+        parts.append("Only one node and one set of CPUs: no remote memory to compare.")
     parts += [
-        f"warning: {record['pages_elsewhere']:,} pages of node {record['node']} lie elsewhere"
-        for record in elsewhere
+        f"warning: {record['pages_elsewhere']:,} pages of node {record['node']} are on other nodes"
+        for record in records
+        if record["pages_elsewhere"]
     ]
     parts.append(_matrix("dependent load, ns", records, lambda r: r["load_ns"], 1))
-    streams = _matrix("streams, GB/s", records, lambda r: r["bytes_per_second"], 1e9)
-    parts.append(streams)
+    parts.append(_matrix("streams, GB/s", records, lambda r: r["bytes_per_second"], 1e9))
     for row in first["gather_ns"]:
-        title = f"gathered rows of {row} bytes, ns a row"
+        title = f"gathered rows of {row} bytes, ns per row"
         parts.append(_matrix(title, records, lambda r, row=row: r["gather_ns"][row], 1))  # type: ignore[misc]
-    title = "lookup of rows of 256 bytes in place, ns a row"
+    title = "lookup of rows of 256 bytes in place, ns per row"
     parts.append(_matrix(title, records, lambda r: r["lookup_ns"], 1))
     return "\n\n".join(parts)
 
 
 def emulation_table(records: Sequence[Record]) -> str:
-    """Lay out how emulated latencies compare with what a chase says."""
-    lines = [["emulated", "load ns", "with it", "comes to", "off by", "within 10%"]]
+    """Return a table that compares emulated latencies with measurements."""
+    lines = [["emulated", "load ns", "with extra", "measured", "deviation", "within 10%"]]
     for record in records:
         lines.append(
             [
@@ -58,25 +57,25 @@ def emulation_table(records: Sequence[Record]) -> str:
 
 
 def draw_heat_maps(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
-    """Draw loads, streams and gathered rows as heat maps into a file, in the format of its suffix.
+    """Draw heat maps of the metrics into a file, in the format of its suffix.
 
     Raises
     ------
     ImportError, ValueError
-        As ``tieralloc.tools.plots.records.check_plot`` does.
+        As for ``tieralloc.tools.plots.records.check_plot``.
     """
     from tieralloc.tools.plots.records import check_plot
 
     check_plot(path)
-    from matplotlib.figure import Figure as Canvas
+    from matplotlib.figure import Figure
 
-    panels: list[tuple[str, Figure, float]] = [
+    panels: list[tuple[str, Metric, float]] = [
         ("dependent load, ns", lambda r: r["load_ns"], 1),
         ("streams, GB/s", lambda r: r["bytes_per_second"], 1e9),
         ("gathered rows of 256 bytes, ns", lambda r: r["gather_ns"]["256"], 1),
-        ("lookup in place, ns a row", lambda r: r["lookup_ns"], 1),
+        ("lookup in place, ns per row", lambda r: r["lookup_ns"], 1),
     ]
-    figure = Canvas(figsize=(10.4, 8.2), layout="constrained")
+    figure = Figure(figsize=(10.4, 8.2), layout="constrained")
     figure.suptitle(f"{records[0]['machine']}", fontsize=9)
     for axes, (title, value, unit) in zip(figure.subplots(2, 2).flat, panels, strict=True):
         _heat_map(axes, records, title, value, unit)
@@ -85,7 +84,7 @@ def draw_heat_maps(records: Sequence[Record], path: str | os.PathLike[str]) -> N
 
 
 def _heat_map(
-    axes: Axes, records: Sequence[Record], title: str, value: Figure, unit: float
+    axes: Axes, records: Sequence[Record], title: str, value: Metric, unit: float
 ) -> None:
     rows, columns, cells = _cells(records, value)
     medians = [[cells[row, column]["median"] / unit for column in columns] for row in rows]
@@ -108,10 +107,10 @@ def _conditions(records: Sequence[Record]) -> str:
     total = sum(record["memory_bytes"] for record in records)
     return align(
         [
-            ["memory", f"{' and '.join(map(format_size, sizes))} a node, {huge / total:.0%} of it"
+            ["memory", f"{' and '.join(map(format_size, sizes))} per node, {huge / total:.0%}"
              " on huge pages"],
-            ["samples", f"{first['load_ns']['samples']} of each figure: median [quartiles]"],
-            ["threads", "each pinned to a processor; chases and gathers to the first one"],
+            ["samples", f"{first['load_ns']['samples']} per metric: median [quartiles]"],
+            ["threads", "each pinned to a CPU; chases and gathers to the first CPU"],
             ["frequency", _frequency(records)],
             ["machine", first["machine"]],
         ],
@@ -122,14 +121,16 @@ def _conditions(records: Sequence[Record]) -> str:
 def _frequency(records: Sequence[Record]) -> str:
     known = [record["cpu_mhz"] for record in records if record["cpu_mhz"]["min"] is not None]
     if not known:
-        return "the kernel does not tell"
+        return "not listed by the kernel"
     low, high = min(r["min"] for r in known), max(r["max"] for r in known)
     governor = known[0]["governor"]
-    by = f"governor {governor}" if governor else "as /proc/cpuinfo has it, no cpufreq"
-    return f"{low:,.0f} MHz ({by})" if low == high else f"{low:,.0f} to {high:,.0f} MHz ({by})"
+    source = f"governor {governor}" if governor else "from /proc/cpuinfo, no cpufreq"
+    return (
+        f"{low:,.0f} MHz ({source})" if low == high else f"{low:,.0f} to {high:,.0f} MHz ({source})"
+    )
 
 
-def _matrix(title: str, records: Sequence[Record], value: Figure, unit: float) -> str:
+def _matrix(title: str, records: Sequence[Record], value: Metric, unit: float) -> str:
     rows, columns, cells = _cells(records, value)
     lines = [[title, *(f"node {column}" for column in columns)]]
     for row in rows:
@@ -137,32 +138,28 @@ def _matrix(title: str, records: Sequence[Record], value: Figure, unit: float) -
     return align(lines, rule_after=1)
 
 
-def _cell(figure: Mapping[str, float], unit: float) -> str:
-    median, q1, q3 = (figure[name] / unit for name in ("median", "q1", "q3"))
+def _cell(metric: Mapping[str, float], unit: float) -> str:
+    median, q1, q3 = (metric[name] / unit for name in ("median", "q1", "q3"))
     return f"{median:,.1f} [{q1:,.1f} {q3:,.1f}]"
 
 
 def _cells(
-    records: Sequence[Record], value: Figure
+    records: Sequence[Record], value: Metric
 ) -> tuple[list[str], list[int], dict[tuple[str, int], Mapping[str, float]]]:
     rows = list(dict.fromkeys(_origin(record) for record in records))
     columns = list(dict.fromkeys(record["node"] for record in records))
     return rows, columns, {(_origin(r), r["node"]): value(r) for r in records}
 
 
-def _origins(records: Sequence[Record]) -> int:
-    return len({_origin(record) for record in records})
-
-
 def _origin(record: Record) -> str:
-    cpus = _as_list(record["from_cpus"])
+    cpus = _cpu_list(record["from_cpus"])
     if record["from_node"] is None:
         return f"cpus {cpus}"
     return f"node {record['from_node']} (cpus {cpus})"
 
 
-def _as_list(cpus: Sequence[int]) -> str:
-    """Numbers as the kernel lists them."""
+def _cpu_list(cpus: Sequence[int]) -> str:
+    """Return CPU numbers as a kernel list, such as ``0-3,8``."""
     parts: list[list[int]] = []
     for cpu in cpus:
         if parts and cpu == parts[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""What a measurement ran on, in words that say how to judge it and not whose machine it was."""
+"""Description of the machine of a measurement, without its host name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tieralloc._common.numbers import format_size
 
 
 def describe() -> str:
-    """Processor, cores, memory and kernel; no host name."""
+    """Return processor, cores, memory and kernel; no host name."""
     return (
         f"{cpu_model()}, {core_count()} cores, "
         f"{format_size(psutil.virtual_memory().total)} of memory, "
@@ -21,12 +21,12 @@ def describe() -> str:
 
 
 def core_count() -> int:
-    """Cores that this process may run on."""
+    """Return the number of cores that this process may run on."""
     return len(os.sched_getaffinity(0))
 
 
 def cpu_model() -> str:
-    """Return the processor's name, or its architecture where it tells none, as most of Arm's."""
+    """Return the processor's name, or the architecture if the kernel lists none (as on Arm)."""
     for line in (read_text("/proc/cpuinfo") or "").splitlines():
         key, _, value = line.partition(":")
         if key.strip() == "model name":
@@ -35,7 +35,7 @@ def cpu_model() -> str:
 
 
 def read_text(path: str | os.PathLike[str]) -> str | None:
-    """Text of a small file of the kernel's, stripped; None where it cannot be read."""
+    """Return the stripped text of a small kernel file; None if it cannot be read."""
     try:
         return Path(path).read_text().strip()
     except (OSError, UnicodeDecodeError):

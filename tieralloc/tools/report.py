@@ -1,4 +1,4 @@
-"""What simulate and replay found, as tables for people and as JSON for programs."""
+"""Records of simulate and replay, formatted as text tables and as JSON."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _GAP = "  "
 
 
 def trace_summary(trace: Trace) -> str:
-    """Say how large a trace is, in one line."""
+    """Return the size of a trace in one line."""
     distinct = count_distinct(trace.accesses(), int(trace.num_embeddings.sum()))
     return (
         f"{trace.num_lookups:,} lookups of {distinct:,} distinct rows, in {trace.num_tables:,} "
@@ -31,7 +31,7 @@ def trace_summary(trace: Trace) -> str:
 
 
 def reuse_table(trace: Trace) -> str:
-    """Lay out the share of accesses by reuse factor, beside that of Meta's lookups of 2021."""
+    """Return a table of the share of accesses by reuse factor, and of Meta's dataset of 2021."""
     edges = [f"{edge:,}" for edge in REUSE_BIN_EDGES[1:]]
     lines = [["accessed up to", "share", "Meta's"]]
     for edge, share, published in zip(
@@ -42,16 +42,16 @@ def reuse_table(trace: Trace) -> str:
 
 
 def counted_heading(trace: Trace, record: Record) -> str:
-    """Say what the figures of a record are of."""
-    warming = trace.num_lookups - record["lookups"]
+    """Return the trace and the counted lookups of a record."""
+    warm_up = trace.num_lookups - record["lookups"]
     return (
         f"{trace.name}: {trace_summary(trace)}\n"
-        f"counted: {record['lookups']:,} lookups, the {warming:,} before them warm the fast tier"
+        f"counted: {record['lookups']:,} lookups after {warm_up:,} that warm the fast tier"
     )
 
 
 def miss_ratio_table(records: Sequence[Record]) -> str:
-    """Lay out miss ratios: a line for each policy, a column for each capacity."""
+    """Return a table of miss ratios: a line per policy, a column per capacity."""
     capacities = sorted({(record["fast_fraction"], record["fast_rows"]) for record in records})
     ratios = {
         (record["policy"], record["fast_fraction"]): f"{record['miss_ratio']:.4f}"
@@ -62,13 +62,13 @@ def miss_ratio_table(records: Sequence[Record]) -> str:
         ["fast rows", *(f"{rows:,}" for _, rows in capacities)],
     ]
     for policy in _policies(records):
-        found = [ratios.get((policy, fraction), "-") for fraction, _ in capacities]
-        lines.append([policy, *found])
+        cells = [ratios.get((policy, fraction), "-") for fraction, _ in capacities]
+        lines.append([policy, *cells])
     return align(lines, rule_after=2)
 
 
 def validation_table(metrics: Sequence[Mapping[str, float]]) -> str:
-    """Lay out the miss ratios that training measured: a line for each, a column a capacity."""
+    """Return a table of the validation miss ratios of training, a column per capacity."""
     lines = [
         ["fast fraction", *(percent(metric["fast_fraction"]) for metric in metrics)],
         ["fast rows", *(f"{metric['fast_rows']:,}" for metric in metrics)],
@@ -80,10 +80,10 @@ def validation_table(metrics: Sequence[Mapping[str, float]]) -> str:
 
 
 def replay_table(records: Sequence[Record]) -> str:
-    """Lay out what a replay measured: a line for each policy and capacity.
+    """Return a table of replay records: a line per policy and capacity.
 
-    Records of `simulate` may be among them; what was not measured is a dash. Where a store without
-    a fast tier is among them, the last column has the others' rows a second beside its own.
+    Records of `simulate` are allowed; their missing values are dashes. If the records include a
+    store without a fast tier, the last column is rows per second relative to that store.
     """
     header = "policy|fast|fast rows|miss ratio|on-demand|rows/s|p50 µs|p99 µs|p99.9 µs|DRAM used"
     lines = [header.split("|")]
@@ -92,7 +92,7 @@ def replay_table(records: Sequence[Record]) -> str:
         lines[0].append("÷ none")
     for record in records:
         latency = record.get("latency_us", {})
-        beside = [] if baseline is None else [_beside(record.get("rows_per_second"), baseline)]
+        rows_per_second = record.get("rows_per_second")
         lines.append(
             [
                 record["policy"],
@@ -100,29 +100,30 @@ def replay_table(records: Sequence[Record]) -> str:
                 f"{record['fast_rows']:,}",
                 f"{record['miss_ratio']:.4f}",
                 f"{record['on_demand_fetches']:,}",
-                _or_dash(record.get("rows_per_second"), lambda rate: f"{rate:,.0f}"),
+                _or_dash(rows_per_second, lambda rate: f"{rate:,.0f}"),
                 *(_or_dash(latency.get(name), microseconds) for name in ("p50", "p99", "p999")),
                 _or_dash(record.get("dram_bytes"), format_size),
-                *beside,
             ]
         )
+        if baseline is not None:
+            lines[-1].append(_ratio(rows_per_second, baseline))
     return align(lines, rule_after=1)
 
 
 def open_loop_heading(trace: Trace, record: Record) -> str:
-    """Say what the figures of an open loop are of, which not all lookups need to have reached."""
-    warming = record["warm_up_lookups"]
+    """Return the trace and the counted lookups of an open loop."""
+    warm_up = record["warm_up_lookups"]
     return (
         f"{trace.name}: {trace_summary(trace)}\n"
-        f"counted: calls as they arrive, of the {trace.num_lookups - warming:,} lookups after the "
-        f"{warming:,} that warm the fast tier anew for each line"
+        f"counted: calls that arrive, up to {trace.num_lookups - warm_up:,} lookups, after "
+        f"{warm_up:,} that warm the fast tier (again for each line)"
     )
 
 
 def open_loop_table(records: Sequence[Record]) -> str:
-    """Lay out what an open loop measured: a line for each policy, capacity and rate.
+    """Return a table of open-loop records: a line per policy, capacity and rate.
 
-    Records of the closed loop that rates were taken from may be among them.
+    Records of the closed loop that sets the rates are allowed.
     """
     header = (
         "policy|fast|calls/s|achieved|calls|miss ratio|p50 µs|p90 µs|p99 µs|p99.9 µs|max µs|backlog"
@@ -147,16 +148,16 @@ def open_loop_table(records: Sequence[Record]) -> str:
 
 
 def replay_conditions(record: Record) -> str:
-    """Say what a replay ran with and on."""
+    """Return the parameters and the machine of a replay."""
     if record["batch_size"] == "row":
-        calls = "one row a call"
+        calls = "one row per call"
     else:
-        calls = f"{record['batch_size']:,} sample{'s' if record['batch_size'] > 1 else ''} a call"
+        calls = f"{record['batch_size']:,} sample{'s' if record['batch_size'] > 1 else ''} per call"
     threads = f"{record['threads']} thread{'s' if record['threads'] > 1 else ''}"
     if record["loop"] == "closed":
         load = f"{record['calls']:,} counted, {calls}, {threads}, closed loop"
     else:
-        load = f"{calls}, {threads}, open loop: Poisson arrivals, latency from the time of arrival"
+        load = f"{calls}, {threads}, open loop: Poisson arrivals, latency since arrival"
     lines = [
         ["calls", load],
         ["rows", f"{record['embedding_dim']} x float32"],
@@ -171,13 +172,13 @@ def replay_conditions(record: Record) -> str:
 def _promotion(promotion: Mapping[str, Any]) -> str:
     slow, fast = promotion["slow_line_ns"], promotion["fast_line_ns"]
     return (
-        f"{promotion['rule']}; a cache line takes {slow:.1f} ns in the slow tier, {fast:.1f} ns in "
-        f"the fast one (when the store opened, {promotion['cost_ratio']:.1f} times)"
+        f"{promotion['rule']}; ns per cache line: {slow:.1f} slow tier, {fast:.1f} fast tier "
+        f"(ratio {promotion['cost_ratio']:.1f}, measured when the store opened)"
     )
 
 
 def write_json(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
-    """Write records as JSON; a file that stands there is replaced once the new one is whole."""
+    """Write records as JSON; an existing file is replaced atomically."""
     with replacing(path) as file:
         file.write(to_json(records).encode())
 
@@ -188,7 +189,7 @@ def to_json(records: Sequence[Record]) -> str:
 
 
 def align(lines: Sequence[Sequence[str]], rule_after: int = 0, numbers: bool = True) -> str:
-    """Align columns: the first to the left and, if they are `numbers`, the others to the right."""
+    """Align columns: the first to the left, the others to the right if they are `numbers`."""
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     text = []
     for line in lines:
@@ -203,17 +204,17 @@ def align(lines: Sequence[Sequence[str]], rule_after: int = 0, numbers: bool = T
 
 
 def percent(fraction: float) -> str:
-    """Return a fraction as a percentage, with as many digits as it has: ``5%``, ``0.25%``."""
+    """Return a fraction as a percentage of up to 6 digits: ``5%``, ``0.25%``."""
     return f"{100 * fraction:.6g}%"
 
 
 def microseconds(value: float) -> str:
-    """Return microseconds with as many digits as one reads."""
+    """Return microseconds: one decimal below 100, integers from 100."""
     return f"{value:,.1f}" if value < 100 else f"{value:,.0f}"
 
 
 def rate(value: float) -> str:
-    """Return a rate with as many digits as one reads."""
+    """Return a rate: 3 significant digits below 100, integers from 100."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
@@ -221,7 +222,7 @@ def _or_dash(value: float | None, text: Callable[[float], str]) -> str:
     return "-" if value is None else text(value)
 
 
-def _beside(value: float | None, baseline: float) -> str:
+def _ratio(value: float | None, baseline: float) -> str:
     return _or_dash(value, lambda rate: f"{rate / baseline:.2f}")
 
 

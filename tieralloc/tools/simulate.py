@@ -1,4 +1,4 @@
-"""Replays a trace through the store's own policies with no bytes behind them."""
+"""Simulation of the store's own policies on a trace, without bytes."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     from tieralloc.policy.trained import TrainedPolicy
     from tieralloc.trace import Trace
 
-#: Belady's optimal replacement, which needs the future and no store can run.
+#: Belady's optimal replacement, which needs future accesses; no store can run it.
 OPT = "opt"
 
 
 def policy_names() -> list[str]:
-    """Names of the policies that `simulate` knows, in the order they are listed to users."""
+    """Return the names of the policies of `simulate`, in the order of help texts."""
     return [*eviction_policy_names(), OPT]
 
 
@@ -33,26 +33,26 @@ def simulate(
     progress: Callable[[int], object] | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """Count what each policy would do with a trace at each capacity.
+    """Count the hits and misses of each policy on a trace at each capacity.
 
     Parameters
     ----------
     trace : Trace
-        What to replay.
+        The trace to simulate.
     policies : sequence of str or TrainedPolicy
-        Of `policy_names`, or learned.
+        Names from `policy_names`, or learned policies.
     fast_fractions : sequence of float
         Capacities as fractions of the distinct rows of the whole trace, rounded down.
     count_from : float
-        The share of the accesses that warms the tier and is not counted, in [0, 1).
+        Share of the accesses that warms the tier and is not counted, in [0, 1).
     batch_size : int, optional
-        Samples that a call looks up at a time, as a store serves them; none: accesses are looked up
-        one at a time. `OPT` always has them one at a time.
+        Samples per call, as in a store; None: one access per call. `OPT` always uses one access
+        per call.
     progress : callable, optional
-        Called with the number of accesses just replayed; they add up to ``len(policies) *
-        len(fast_fractions)`` times those of the trace.
+        Called with the number of newly simulated accesses; the sum is ``len(policies) *
+        len(fast_fractions)`` times the accesses of the trace.
     seed : int
-        For policies that draw at random.
+        Random seed of the policies.
 
     Returns
     -------
@@ -64,11 +64,11 @@ def simulate(
     Raises
     ------
     ValueError
-        For an unknown policy, one that was trained for other tables, a fraction out of its range
-        or less than one row, an empty trace, a batch size below 1.
+        If a policy is unknown or was trained for other tables, a fraction is out of range or less
+        than one row, the trace is empty, or `batch_size` is below 1.
     """
     if batch_size is not None and batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}, expected at least 1")
+        raise ValueError(f"batch_size: expected at least 1, got {batch_size}")
     check_policies([policy for policy in policies if isinstance(policy, str)], policy_names())
     for policy in policies:
         if not isinstance(policy, str):
@@ -77,7 +77,7 @@ def simulate(
     accesses = stream.accesses
     counted = first_counted(len(accesses), count_from)
     if len(accesses) == 0:
-        raise ValueError(f"trace {trace.name!r} has no accesses, expected one or more")
+        raise ValueError(f"trace {trace.name!r}: no accesses; expected at least 1")
     distinct = count_distinct(accesses, stream.rows)
     capacities = [fast_rows(fraction, distinct) for fraction in fast_fractions]
     report = progress if progress is not None else lambda _: None
@@ -105,25 +105,26 @@ def simulate(
 
 
 def check_policies(policies: Sequence[str], known: Sequence[str]) -> None:
-    """Raise ValueError, naming those known, for a policy that is not."""
+    """Raise ValueError for a policy that is not in `known`."""
     for policy in policies:
         if policy not in known:
-            raise ValueError(f"policy {policy!r} is unknown; known are {', '.join(known)}")
+            raise ValueError(f"policy: expected one of {', '.join(known)}, got {policy!r}")
 
 
 def count_record(
     policy: str, trace: str, fast_fraction: float, capacity: int, counts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Make the record of a policy at a capacity, as it goes into JSON, from what was counted.
+    """Return the JSON record of a policy at a capacity.
 
     Parameters
     ----------
     policy, trace : str
-        Names.
+        Names of the policy and the trace.
     fast_fraction, capacity : float, int
         The fast tier's share of the trace's distinct rows, and its rows.
     counts : mapping
-        lookups, hits, on_demand_fetches, evictions, and the prefetches if there could be any.
+        lookups, hits, on_demand_fetches, evictions, and the prefetch counts of a policy that
+        prefetches.
     """
     lookups = counts["lookups"]
     return {

@@ -1,4 +1,4 @@
-"""What the subcommands share: reading a trace, checking output files, writing results."""
+"""Functions that the subcommands share: read a trace, check output files, write results."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tieralloc.trace.stream import first_counted
 
 
 def read_trace(path: str) -> Trace:
-    """Read a trace, with a sign of life."""
+    """Read a trace, with a progress message."""
     with waiting(f"reading {path}"):
         return trace.read(path)
 
@@ -27,32 +27,32 @@ def read_trace(path: str) -> Trace:
 def warn_of_seen_accesses(
     policies: Iterable[str | TrainedPolicy], replayed: Trace, count_from: float
 ) -> None:
-    """Warn of policies that were trained on accesses that are counted."""
+    """Warn of policies whose training accesses include counted ones."""
     accesses = replayed.accesses()
     first = first_counted(len(accesses), count_from)
     for policy in policies:
         if not isinstance(policy, str) and policy.directory.has_seen(accesses, first):
             warn(
-                f"{policy.name} was trained on accesses that are counted here: its results say"
-                " nothing about new accesses"
+                f"{policy.name}: its training accesses include counted accesses; raise --count-from"
+                " to measure accesses that it has not seen"
             )
 
 
 def working_directory(directory: str | None) -> Path:
-    """Return the directory for the slow tier's file, once it is known to be writable."""
-    chosen = default_directory() if directory is None else Path(directory)
-    check_writable(chosen / "slow.tier")
-    file_system = file_system_of(chosen)
+    """Return the directory of the slow tier's file; raise OSError if it is not writable."""
+    path = default_directory() if directory is None else Path(directory)
+    check_writable(path / "slow.tier")
+    file_system = file_system_of(path)
     if file_system.in_memory:
         warn(
-            f"{chosen} is on {file_system.kind}, which is DRAM: nothing here is fetched from a"
-            " disk; --dir puts the slow tier elsewhere"
+            f"{path}: on {file_system.kind}, which is DRAM; on-demand fetches read no disk; use"
+            " --dir to choose a directory on a disk"
         )
-    return chosen
+    return path
 
 
 def check_outputs(arguments: argparse.Namespace) -> None:
-    """Refuse output files that cannot be written, before any work."""
+    """Raise OSError for output files that cannot be written, before any work."""
     if arguments.json not in (None, "-"):
         check_writable(arguments.json)
     if arguments.plot is not None:
@@ -60,7 +60,7 @@ def check_outputs(arguments: argparse.Namespace) -> None:
 
 
 def check_plot_output(path: str) -> None:
-    """Refuse a plot that cannot be drawn or written."""
+    """Raise an error for a plot that cannot be drawn or written."""
     from tieralloc.tools.plots.records import check_plot
 
     check_plot(path)
@@ -73,18 +73,18 @@ def write_outputs(
     arguments: argparse.Namespace,
     draw: Callable[[Sequence[Record], str], None] | None = None,
 ) -> None:
-    """Print the text, or the records with ``--json -``; write the files that were asked for.
+    """Print the text, or the records with ``--json -``; write the requested files.
 
     Parameters
     ----------
     records : sequence of dict
-        What goes into the JSON file and the plot.
+        Records of the JSON file and the plot.
     text : str
-        What is printed.
+        Text to print.
     arguments : argparse.Namespace
-        Has json and plot.
+        Namespace with json and plot.
     draw : callable, optional
-        Draws the plot; without it `tieralloc.tools.plots.records.plot` does.
+        Draws the plot; by default `tieralloc.tools.plots.records.plot`.
     """
     if arguments.json == "-":
         sys.stdout.write(report.to_json(records))
@@ -112,5 +112,5 @@ def warn(message: str) -> None:
 
 
 def say_written(path: str) -> None:
-    """Name a file that was written, on stderr."""
+    """Print the name of a written file to stderr."""
     print(f"wrote {path}", file=sys.stderr)

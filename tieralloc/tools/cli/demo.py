@@ -7,9 +7,9 @@ import argparse
 from tieralloc.tools.cli import common, options
 
 DESCRIPTION = """\
-Generate a trace, train recmg on its first half, simulate the policies on the second, serve it
-from a real file through a small pool of DRAM, check the vectors, print tables and draw a plot.
-Takes less than three minutes, and removes its files."""
+Generate a trace, train recmg on its first half, simulate the policies on the second half, serve it
+from a real file and a small pool of DRAM, verify the vectors, print tables and draw a plot.
+Takes less than three minutes. Temporary files are removed."""
 EXAMPLES = """\
 tieralloc demo
 tieralloc demo --dir /mnt/nvme --plot /tmp/demo.png"""

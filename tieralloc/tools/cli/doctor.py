@@ -10,8 +10,8 @@ from tieralloc.tools import doctor
 from tieralloc.tools.disk import default_directory
 
 DESCRIPTION = """\
-Examine processor, memory, nodes, huge pages, io_uring, limits and the disk, and say what to do
-where something is missing. Changes nothing."""
+Check processor, memory, NUMA nodes, huge pages, io_uring, limits and the disk, and print a next
+step for each failed check. Changes nothing."""
 EXAMPLES = """\
 tieralloc doctor
 tieralloc doctor /mnt/nvme --json"""
@@ -23,7 +23,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "directory",
         nargs="?",
         metavar="DIR",
-        help="directory whose disk is examined (default: that of replay's file)",
+        help="directory of the disk to check (default: the directory of replay's file)",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of text")
 
@@ -31,8 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     directory = Path(arguments.directory) if arguments.directory else default_directory()
-    findings = doctor.examine(directory)
+    checks = doctor.examine(directory)
     if arguments.json:
-        print(json.dumps([finding._asdict() for finding in findings], indent=2))
+        print(json.dumps([check._asdict() for check in checks], indent=2))
     else:
-        print(doctor.to_text(findings))
+        print(doctor.to_text(checks))

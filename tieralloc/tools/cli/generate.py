@@ -12,9 +12,8 @@ from tieralloc.tools import report
 from tieralloc.tools.cli import arguments as types
 
 DESCRIPTION = """\
-Write an access trace whose share of accesses by reuse factor is that of Meta's lookups of 2021,
-with sessions in which rows recur together and popularity that drifts. The same options and seed
-give the same trace."""
+Write an access trace with the reuse histogram of Meta's dataset of 2021. Rows recur together in
+sessions, and popularity drifts. The same options and seed give the same trace."""
 EXAMPLES = """\
 tieralloc generate --out day.npz
 tieralloc generate --out big.npz --num-samples 1000000 --num-tables 26 --seed 7
@@ -22,13 +21,23 @@ tieralloc generate --out stream.oraclegeneral --drift 0 --session-reuse 0"""
 
 _PARAMETERS = (
     ("num_tables", types.count, "N", "tables"),
-    ("num_samples", types.count, "N", "samples, each with a bag of each table"),
-    ("mean_pooling_factor", types.numbers, "X[,X…]", "lookups per bag, or one per table"),
-    ("num_embeddings", types.counts, "N[,N…]", "rows, of all tables or one per table"),
+    ("num_samples", types.count, "N", "samples, each with one bag per table"),
+    (
+        "mean_pooling_factor",
+        types.numbers,
+        "X[,X…]",
+        "lookups per bag, one value or one per table",
+    ),
+    (
+        "num_embeddings",
+        types.counts,
+        "N[,N…]",
+        "rows per table, one value or one per table",
+    ),
     ("session_length", types.number, "X", "mean samples per session"),
-    ("session_reuse", types.number, "P", "probability to recur within the session"),
-    ("topic_affinity", types.number, "P", "probability to recur with the same topic"),
-    ("drift", types.number, "P", "share of the rows that are popular for a while only"),
+    ("session_reuse", types.number, "P", "probability that a row recurs within a session"),
+    ("topic_affinity", types.number, "P", "probability that a row recurs with the same topic"),
+    ("drift", types.number, "P", "share of the rows with temporary popularity"),
     ("seed", types.whole, "N", "random seed"),
 )
 
@@ -39,14 +48,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="T",
-        help="the file; its suffix sets the format: .npz, .pt and .pt.gz (Meta's), .oraclegeneral"
-        " (libCacheSim's)",
+        help="output file; its suffix sets the format: .npz, .pt and .pt.gz (Meta's),"
+        " .oraclegeneral (libCacheSim's)",
     )
     group = parser.add_argument_group("parameters")
     defaults = inspect.signature(trace.generate).parameters
     for name, kind, metavar, text in _PARAMETERS:
         default = defaults[name].default
-        text += f" (default: {'twice those looked up' if default is None else default})"
+        text += f" (default: {'twice the accessed rows' if default is None else default})"
         group.add_argument(f"--{name.replace('_', '-')}", type=kind, metavar=metavar, help=text)
 
 
@@ -56,8 +65,7 @@ def run(arguments: argparse.Namespace) -> None:
     suffixes = [suffix for format in trace.FORMATS.values() for suffix in format.suffixes]
     if not arguments.out.lower().endswith(tuple(suffixes)):
         raise ValueError(
-            f"{arguments.out} has a suffix of no trace format, expected one of"
-            f" {', '.join(suffixes)}"
+            f"{arguments.out}: unknown trace format; expected a suffix of {', '.join(suffixes)}"
         )
     given = {
         name: getattr(arguments, name)

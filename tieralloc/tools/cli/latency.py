@@ -12,9 +12,9 @@ from tieralloc.tools.cli import arguments as types
 from tieralloc.tools.cli import common, options
 
 DESCRIPTION = """\
-Measure, for each pair of a node with processors and a node with memory: dependent loads (a chase
-over huge pages, larger than the caches), streams, rows gathered at random, and the store's own
-lookup with its slow tier there. Every thread is pinned. Run it on an idle machine."""
+Measure the memory of each node from the CPUs of each node: dependent loads (a chase over huge
+pages, larger than the caches), streams, random gathers of rows, and the store's lookup with its
+slow tier on that node. All threads are pinned. Use an idle machine."""
 EXAMPLES = """\
 tieralloc latency
 tieralloc latency --from-cpus 0-3 --node 1 --json latency.json
@@ -26,26 +26,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--from-cpus",
         metavar="LIST",
-        help="processors to measure from, such as 0-3,8 (default: those of each node)",
+        help="CPUs to measure from, such as 0-3,8 (default: the CPUs of each node)",
     )
     parser.add_argument("--node", metavar="LIST", help="nodes to measure (default: all)")
     parser.add_argument(
         "--bytes",
         metavar="SIZE",
-        help="memory of a node (default: 4 times the largest cache, 64MiB to 1GiB)",
+        help="memory to measure per node (default: 4 times the largest cache, 64MiB to 1GiB)",
     )
     parser.add_argument(
         "--repeats",
         type=types.count,
         default=latency.REPEATS,
         metavar="N",
-        help=f"samples of each figure (default: {latency.REPEATS})",
+        help=f"samples per metric (default: {latency.REPEATS})",
     )
     parser.add_argument(
         "--emulated",
         type=types.nanoseconds,
         metavar="NS[,NS…]",
-        help="compare these extra latencies of an emulated slow tier with a chase",
+        help="extra latencies of an emulated slow tier to compare with measured loads",
     )
     options.add_outputs(parser)
 

@@ -1,7 +1,7 @@
-"""The ``tieralloc`` command: its parser, and failures as one line.
+"""The ``tieralloc`` command: its parser, and errors of one line.
 
 Each subcommand is a module of this package with DESCRIPTION, EXAMPLES, `add_options` and
-`run`. Only the module of the subcommand that runs is imported.
+`run`. `main` imports only the module of the selected subcommand.
 """
 
 from __future__ import annotations
@@ -29,43 +29,43 @@ _INTERRUPTED = 128 + signal.SIGINT
 _DESCRIPTION = """\
 Embedding tables in two tiers: a file, and a small pool of DRAM in front of it.
 
-Start with `tieralloc demo`. Exit status: 0 done, 1 failed (disk, memory, a wrong vector),
+Start with `tieralloc demo`. Exit status: 0 done, 1 failed (disk, memory, wrong vector),
 2 bad input, 130 interrupted."""
 
-#: The subcommands, and what ``tieralloc --help`` says of each.
+#: The subcommands, and their lines in ``tieralloc --help``.
 _COMMANDS = {
-    "demo": "see it work: no arguments needed",
+    "demo": "generate, train, replay and plot a small example",
     "generate": "write a synthetic trace",
-    "simulate": "count a trace's misses, with no bytes behind them",
+    "simulate": "count the misses of a trace, without bytes",
     "train": "train a learned policy on a trace",
-    "replay": "serve a trace from real tiers and measure it",
-    "latency": "measure the memory of each NUMA node from each",
-    "doctor": "say what this machine offers",
+    "replay": "serve a trace from a real store and measure it",
+    "latency": "measure the memory of each NUMA node",
+    "doctor": "check this machine: NUMA nodes, huge pages, io_uring, disk",
 }
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line."""
+    """Parser with errors of one line."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(_BAD_INPUT, f"tieralloc: error: {message} (see {self.prog} --help)\n")
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of descriptions and examples, and aligns the options."""
+    """Formatter that keeps the lines of descriptions and examples, and aligns the options."""
 
     def __init__(self, prog: str) -> None:
         super().__init__(prog, max_help_position=28)
 
 
 def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    """Return the parser, with the options of the subcommand that `argv` names."""
+    """Return the parser, with the options of the subcommand in `argv`."""
     parser = _Parser(prog="tieralloc", description=_DESCRIPTION, formatter_class=_Formatter)
     parser.add_argument("--version", action="version", version=f"tieralloc {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    chosen = next((word for word in argv if not word.startswith("-")), None)
+    selected = next((word for word in argv if not word.startswith("-")), None)
     for name, summary in _COMMANDS.items():
-        if name != chosen:
+        if name != selected:
             commands.add_parser(name, help=summary)
             continue
         module = importlib.import_module(f"tieralloc.tools.cli.{name}")
@@ -88,7 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Parameters
     ----------
     argv : sequence of str, optional
-        Arguments without the program's name; by default those of the process.
+        Arguments without the program's name; by default the arguments of the process.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     command = ""
     try:
-        with _terminable():
+        with _exit_on_signals():
             words = sys.argv[1:] if argv is None else argv
             arguments = make_parser(words).parse_args(words)
             command = arguments.command
@@ -106,12 +106,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted", _INTERRUPTED)
     except BrokenPipeError:
-        # Whoever read our output has enough: no failure worth a word.
-        _forget_stdout()
+        # The reader of stdout closed the pipe: exit without a message.
+        _discard_stdout()
         return _FAILED
     except OSError as error:
-        _forget_stdout()
-        return _fail(_in_words(error, command), _FAILED)
+        _discard_stdout()
+        return _fail(_describe(error, command), _FAILED)
     except (MemoryError, ImportError, VerificationError) as error:
         return _fail(str(error) or "out of memory", _FAILED)
     except ValueError as error:
@@ -120,8 +120,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Let a polite signal end the command as an error does, temporary files being removed."""
+def _exit_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGHUP into SystemExit, so that temporary files are removed."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -129,34 +129,34 @@ def _terminable() -> Iterator[None]:
     def end(number: int, frame: FrameType | None) -> NoReturn:
         sys.exit(128 + number)
 
-    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in former.items():
-        if handler is not signal.SIG_IGN:  # as nohup has it
+    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in previous.items():
+        if handler is not signal.SIG_IGN:  # as under nohup
             signal.signal(number, end)
     try:
         yield
     finally:
-        for number, handler in former.items():
+        for number, handler in previous.items():
             signal.signal(number, handler)
 
 
 def _fail(message: str, status: int) -> int:
-    first = " ".join(message.split())
-    print(f"tieralloc: {first if status == _INTERRUPTED else f'error: {first}'}", file=sys.stderr)
+    line = " ".join(message.split())
+    print(f"tieralloc: {line if status == _INTERRUPTED else f'error: {line}'}", file=sys.stderr)
     return status
 
 
-def _in_words(error: OSError, command: str) -> str:
+def _describe(error: OSError, command: str) -> str:
     text = error.strerror or str(error)
     if error.filename is not None:
         text = f"{os.fsdecode(error.filename)}: {text}"
     if error.errno == errno.ENOSPC and command in ("demo", "replay"):
-        text += " (--dir puts the file elsewhere)"
+        text += " (use --dir to choose another disk)"
     return text
 
 
-def _forget_stdout() -> None:
-    """Keep the interpreter from flushing to a stdout that takes no more, and complaining."""
+def _discard_stdout() -> None:
+    """Redirect a stdout that fails to /dev/null, so that the interpreter's last flush succeeds."""
     try:
         sys.stdout.flush()
     except OSError:

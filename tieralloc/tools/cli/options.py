@@ -1,4 +1,4 @@
-"""Options that several subcommands have."""
+"""Options of several subcommands."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 
 from tieralloc.tools.cli import arguments
 
-#: Capacities where a command has several by default.
+#: Default capacities of simulate and train.
 FRACTIONS = "1%,5%,10%,20%"
 
 
 def add_trace(
     parser: argparse.ArgumentParser, known: Sequence[str], policies: str, fractions: str
 ) -> None:
-    """Add the options of a command that replays a trace by policies."""
+    """Add the options of a command that runs policies on a trace."""
     add_trace_file(parser)
     parser.add_argument(
         "--policy",
         type=arguments.policies,
         default=policies,
         metavar="P[,P…]",
-        help=f"policies, of {', '.join(known)} (default: {policies})",
+        help=f"policies: {', '.join(known)} (default: {policies})",
     )
     add_fractions(parser, fractions)
     parser.add_argument(
@@ -29,7 +29,7 @@ def add_trace(
         type=arguments.share,
         default=0.5,
         metavar="X",
-        help="share of the accesses that warms the fast tier and is not counted (default: 0.5)",
+        help="share of the accesses that warms the fast tier, not counted (default: 0.5)",
     )
     add_seed(parser)
     add_outputs(parser)
@@ -37,7 +37,7 @@ def add_trace(
 
 def add_trace_file(parser: argparse.ArgumentParser) -> None:
     """Add the trace."""
-    parser.add_argument("trace", metavar="T", help="the trace: .npz, .pt, .pt.gz or oracleGeneral")
+    parser.add_argument("trace", metavar="T", help="trace file: .npz, .pt, .pt.gz or oracleGeneral")
 
 
 def add_fractions(parser: argparse.ArgumentParser, fractions: str) -> None:
@@ -62,7 +62,9 @@ def add_seed(parser: argparse.ArgumentParser) -> None:
 def add_outputs(parser: argparse.ArgumentParser) -> None:
     """Add ``--json`` and ``--plot``."""
     parser.add_argument(
-        "--json", metavar="F", help="write the records there too; '-': print them instead"
+        "--json",
+        metavar="F",
+        help="write the records to this file; '-': print them as the only output",
     )
     parser.add_argument("--plot", metavar="F", help="draw a plot, in the format of its suffix")
 
@@ -72,6 +74,6 @@ def add_directory(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dir",
         metavar="DIR",
-        help="directory of the slow tier's file, which is removed at the end (default: TMPDIR, or"
-        " the first of /tmp, /var/tmp and the working directory that is a disk)",
+        help="directory of the slow tier's temporary file (default: TMPDIR, or the first of /tmp,"
+        " /var/tmp and the working directory on a disk)",
     )

@@ -16,9 +16,9 @@ from tieralloc.tools.replay.replay import SECONDS, replay
 DESCRIPTION = """\
 Serve a trace from a store with real bytes: tables of float32 rows in a file, a pool of DRAM in
 front of it. The first half warms the fast tier; the rest is measured. In a closed loop (the
-default) each thread makes its next call as soon as it has the answer to the last one. With --rate
-the loop is open: calls arrive at random times, and their latencies count from then, so that a
-stall is not hidden by the caller that it stalled."""
+default) each thread starts its next call when the previous one is answered. With --rate the loop
+is open: calls arrive at random times, and latencies count from the arrival, so that a stall shows
+in all calls that wait for it."""
 EXAMPLES = """\
 tieralloc replay day.npz --policy lru,s3fifo --fast-fraction 5%
 tieralloc replay day.npz --threads 4 --batch-size 64 --dir /mnt/nvme --plot replay.png
@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verify",
         action="store_true",
-        help="check every vector served against its source (closed loop only)",
+        help="compare every served vector with its source (closed loop only)",
     )
 
 
@@ -48,14 +48,14 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         type=types.count,
         default=64,
         metavar="N",
-        help="elements of a row (default: 64)",
+        help="elements per row (default: 64)",
     )
     parser.add_argument(
         "--batch-size",
         type=types.batch_size,
         default=256,
         metavar="N|row",
-        help="samples per call, or 'row': a call per access, which gives the counts of simulate"
+        help="samples per call, or 'row': one access per call, with the counts of simulate"
         " (default: 256)",
     )
     parser.add_argument(
@@ -69,14 +69,14 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         "--rate",
         type=types.rates,
         metavar="R[,R…]|auto",
-        help="open loop: calls (not samples) per second that arrive, on a Poisson schedule; 'auto':"
-        " from a fifth of a closed loop's rate until saturated (default: closed loop)",
+        help="open loop: calls (not samples) per second, on a Poisson schedule; 'auto': from 0.2"
+        " times the closed loop's rate until saturated (default: closed loop)",
     )
     parser.add_argument(
         "--seconds",
         type=types.number,
         metavar="X",
-        help="maximum time at each rate; no call of the trace arrives twice"
+        help="maximum time at each rate; each call of the trace arrives once at most"
         f" (default: {SECONDS:g})",
     )
 
@@ -88,21 +88,21 @@ def _add_slow_tier(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="the slow tier: file, numa:1 (memory of that node; numa:1:prefer: preferred), or"
         " emulated:150ns (local memory with an extra latency per cache line; emulated:150ns/10:"
-        " 10 lines at a time). With memory, 'none' in the table is the store without a fast tier"
+        " 10 lines at a time). With memory, the line 'none' is the store without a fast tier"
         " (default: file)",
     )
     parser.add_argument(
         "--promotion",
         choices=["auto", "always", "never"],
         default="auto",
-        help="with a slow tier in memory: which rows are copied to the fast tier (default: auto,"
-        " rows that are worth a copy)",
+        help="with a slow tier in memory: promotion of rows to the fast tier (default: auto, if the"
+        " copy saves time)",
     )
     parser.add_argument(
         "--engine",
         choices=["auto", *fetch_engines()],
         default="auto",
-        help="fetch engine of the file (default: the first that works here)",
+        help="fetch engine of the file (default: auto, the first that works on this machine)",
     )
     options.add_directory(parser)
 
@@ -110,7 +110,7 @@ def _add_slow_tier(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     if arguments.seconds is not None and arguments.rate is None:
-        raise ValueError("--seconds says how long calls arrive, which needs --rate")
+        raise ValueError("--seconds: no effect in a closed loop; expected --rate")
     in_file = arguments.slow == "file"
     slow = None if in_file else parse_slow(arguments.slow, arguments.promotion)
     if in_file and arguments.promotion != "auto":
@@ -141,9 +141,9 @@ def run(arguments: argparse.Namespace) -> None:
         heading, table = report.counted_heading, report.replay_table
     else:
         heading, table = report.open_loop_heading, report.open_loop_table
-    last = records[-1]  # with "auto" one of the open loop, unlike the first
+    last = records[-1]  # with "auto" the first record is of the closed loop
     parts = [heading(trace, last), report.replay_conditions(last), table(records)]
     if arguments.verify:
         calls = sum(record["verified"] for record in records)
-        parts.append(f"Every vector of {calls:,} calls was compared with its source: all equal.")
+        parts.append(f"Compared every vector of {calls:,} calls with its source: all equal.")
     common.write_outputs(records, "\n\n".join(parts), arguments)

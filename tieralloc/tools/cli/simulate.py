@@ -13,8 +13,8 @@ from tieralloc.tools.cli import common, options
 from tieralloc.tools.simulate import policy_names, simulate
 
 DESCRIPTION = """\
-Replay a trace through the store's own policies, one access at a time, and print their miss ratios
-at each capacity. The first half warms the fast tier."""
+Simulate the store's own policies on a trace, one access at a time, and print their miss ratios at
+each capacity. The first half warms the fast tier."""
 EXAMPLES = """\
 tieralloc simulate day.npz
 tieralloc simulate day.npz --policy lru,s3fifo,opt --fast-fraction 1%,5%,20%
@@ -29,7 +29,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--batch-size",
         type=types.count,
         metavar="N",
-        help="look up the rows of N samples together, as a call of a store does",
+        help="samples per call, as in a store (default: one access per call)",
     )
 
 

@@ -12,10 +12,10 @@ from tieralloc.tools.cli import common, options
 
 DESCRIPTION = """\
 Train the models of a learned policy on the first half of a trace, for each capacity, and write
-them into a directory: simulate and replay take it as --policy NAME:DIR. The last fifth of that
-half decides when to stop; the table shows the miss ratios there. If it is interrupted, run it
-again: it continues. Needs torch. A trained model is a program: run models only of makers that
-you trust."""
+them into a directory for simulate and replay: --policy NAME:DIR. The last fifth of that half is
+for validation: it ends the training, and the table shows its miss ratios. An interrupted training
+continues when you run the command again. Needs torch. A trained model can run code: use only
+models that you trust."""
 EXAMPLES = """\
 tieralloc train day.npz --out recmg-day
 tieralloc train day.npz --out recmg-day --fast-fraction 1%,5% --until 0.8 --seed 7"""
@@ -24,7 +24,7 @@ tieralloc train day.npz --out recmg-day --fast-fraction 1%,5% --until 0.8 --seed
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     options.add_trace_file(parser)
-    parser.add_argument("--out", required=True, metavar="DIR", help="the directory to write")
+    parser.add_argument("--out", required=True, metavar="DIR", help="output directory")
     parser.add_argument(
         "--policy",
         choices=learned_names(),
@@ -37,13 +37,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=types.number,
         default=0.5,
         metavar="X",
-        help="share of the accesses to train on, the first ones (default: 0.5)",
+        help="share of the accesses to train on, from the start (default: 0.5)",
     )
     parser.add_argument(
         "--epochs",
         type=types.count,
         metavar="N",
-        help="maximum number of epochs (default: that of the policy)",
+        help="maximum number of epochs (default: the policy's)",
     )
     options.add_seed(parser)
 

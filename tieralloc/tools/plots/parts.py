@@ -1,4 +1,4 @@
-"""What plots of records are made of: styles of policies, axes, and names at the ends of lines."""
+"""Shared parts of plots: styles of policies, axes, and labels at the ends of lines."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 
 PANEL = (5.2, 3.9)  # inches
-# Okabe and Ito's colours, which people with any colour vision tell apart, without the yellow.
+# Okabe and Ito's colours, which suit all kinds of colour vision, without the yellow.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX"
 _OPT_STYLE = {"color": "#555555", "linestyle": "--", "marker": "x"}
-_LINE = 0.055  # height of a line of text, as a part of a panel's
+_LABEL_HEIGHT = 0.055  # as a fraction of the height of a panel
 
 
 class End(NamedTuple):
-    """Where a line ends on the right, and whose it is."""
+    """Right end of a line, and its policy."""
 
     x: float
     y: float
@@ -28,20 +28,20 @@ class End(NamedTuple):
 
 
 def emulation_of(record: Record) -> str:
-    """Return a line of a title that says that a record's slow tier is emulated, if it is."""
+    """Return a line of the title for an emulated slow tier; empty for a real one."""
     if not record.get("emulated"):
         return ""
     return f"\nemulated slow tier: {record['slow_tier'].partition(': ')[2]}"
 
 
 def styles_of(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Choose a colour, marker and line for each policy, the same in all panels."""
+    """Return the colour, marker and line style of each policy, for all panels."""
     styles: dict[str, dict[str, Any]] = {}
     for record in records:
         policy = record["policy"]
         if policy in styles:
             continue
-        nth = sum(known != "opt" for known in styles)
+        nth = sum(styled != "opt" for styled in styles)
         colour, marker = _COLOURS[nth % len(_COLOURS)], _MARKERS[nth % len(_MARKERS)]
         line = ("-", "--", ":")[nth // len(_COLOURS) % 3]
         styles[policy] = {"color": colour, "marker": marker, "linestyle": line}
@@ -51,18 +51,19 @@ def styles_of(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
 
 
 def prepare(axes: Axes) -> None:
-    """Give a panel its grid."""
+    """Draw the grid of a panel."""
     axes.grid(True, which="major", color="#DDDDDD", linewidth=0.7)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def label_ends(axes: Axes, ends: Sequence[End]) -> None:
-    """Write each line's name to the right of its end, apart from the others."""
-    order = sorted(ends, key=lambda end: end.y)
-    to_part = axes.transData + axes.transAxes.inverted()
-    heights = [float(to_part.transform((x, y))[1]) for x, y, _, _ in order]
-    for (x, y, policy, colour), height in zip(order, _spread(heights, _LINE), strict=True):
+    """Write the name of each line to the right of its end, without overlaps."""
+    ascending = sorted(ends, key=lambda end: end.y)
+    to_fraction = axes.transData + axes.transAxes.inverted()
+    end_heights = [float(to_fraction.transform((x, y))[1]) for x, y, _, _ in ascending]
+    heights = _spread(end_heights, _LABEL_HEIGHT)
+    for (x, y, policy, colour), height in zip(ascending, heights, strict=True):
         axes.annotate(
             policy,
             xy=(x, y),
@@ -77,7 +78,7 @@ def label_ends(axes: Axes, ends: Sequence[End]) -> None:
 
 
 def prepare_latency_axis(axes: Axes) -> None:
-    """Make the upright axis one of latencies in µs."""
+    """Format the y axis for latencies in µs."""
     from matplotlib.ticker import LogLocator, NullFormatter
 
     axes.set_yscale("log")
@@ -87,7 +88,7 @@ def prepare_latency_axis(axes: Axes) -> None:
 
 
 def share_latency_axis(panels: Sequence[Axes]) -> None:
-    """Give all latency panels one scale, so that they can be compared by eye."""
+    """Set one latency scale for all panels."""
     if not panels:
         return
     low = min(panel.dataLim.y0 for panel in panels) / 1.5
@@ -103,20 +104,24 @@ def _duration(microseconds: float) -> str:
     return f"{1000 * microseconds:g} ns"
 
 
-def _spread(heights: Sequence[float], least: float) -> list[float]:
-    """Move ascending heights so that they are `least` apart, each as little as can be."""
-    groups: list[list[float]] = []  # of those that touch; each group is centred on its mean
+def _spread(heights: Sequence[float], min_gap: float) -> list[float]:
+    """Return ascending heights moved as little as possible so that gaps are `min_gap` or more."""
+    groups: list[list[float]] = []  # heights that touch; each group is centred on its mean
     for height in heights:
         groups.append([height])
-        while len(groups) > 1 and _bottom(groups[-1], least) < _top(groups[-2], least) + least:
+        while len(groups) > 1 and _overlap(groups[-2], groups[-1], min_gap):
             last = groups.pop()
             groups[-1].extend(last)
-    return [_bottom(group, least) + i * least for group in groups for i in range(len(group))]
+    return [_bottom(group, min_gap) + i * min_gap for group in groups for i in range(len(group))]
 
 
-def _bottom(group: Sequence[float], least: float) -> float:
-    return sum(group) / len(group) - least * (len(group) - 1) / 2
+def _overlap(lower: Sequence[float], upper: Sequence[float], min_gap: float) -> bool:
+    return _bottom(upper, min_gap) < _top(lower, min_gap) + min_gap
 
 
-def _top(group: Sequence[float], least: float) -> float:
-    return sum(group) / len(group) + least * (len(group) - 1) / 2
+def _bottom(group: Sequence[float], min_gap: float) -> float:
+    return sum(group) / len(group) - min_gap * (len(group) - 1) / 2
+
+
+def _top(group: Sequence[float], min_gap: float) -> float:
+    return sum(group) / len(group) + min_gap * (len(group) - 1) / 2

@@ -1,4 +1,4 @@
-"""Plots of records: miss ratio against fast fraction, and how latencies are distributed."""
+"""Plots of records: miss ratio against fast fraction, and latency distributions."""
 
 from __future__ import annotations
 
@@ -27,49 +27,47 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MISS_RATIO = "miss ratio (share of lookups fetched on demand)"
-_MOST_LATENCY_PANELS = 5
+_MISS_RATIO = "miss ratio (on-demand fetches ÷ lookups)"
+_MAX_LATENCY_PANELS = 5
 
 
 def check_plot(path: str | os.PathLike[str]) -> None:
-    """Raise what `plot` would for this path, before there is anything to plot.
+    """Raise the errors of `plot` for a path, before there are records.
 
     Raises
     ------
     ImportError
-        Where matplotlib is not installed.
+        If matplotlib is not installed.
     ValueError
-        For a suffix that is no image format.
+        If the suffix is not an image format.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
     except ImportError as error:
         raise ImportError(
-            "plots need matplotlib, which is not installed: pip install 'tieralloc[plot]'"
+            "matplotlib: not installed; plots need it: pip install 'tieralloc[plot]'"
         ) from error
     known = sorted(FigureCanvasAgg.filetypes)
     if Path(path).suffix.lower().lstrip(".") not in known:
-        raise ValueError(
-            f"{path} has a suffix of no image format, expected one of {', '.join(known)}"
-        )
+        raise ValueError(f"{path}: unknown image format; expected a suffix of {', '.join(known)}")
 
 
 def plot(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
-    """Draw records of `simulate` or `replay` into a file, as `draw` does.
+    """Draw records of `simulate` or `replay` into a file, with `draw`.
 
     Parameters
     ----------
     records : sequence of dict
-        Of one trace; at least one.
+        One record or more, of one trace.
     path : path
-        The image, in the format of its suffix, such as ".png" or ".svg".
+        Path of the image; the suffix sets the format, such as ".png" or ".svg".
 
     Raises
     ------
     ImportError, ValueError
-        As `check_plot` does.
+        As for `check_plot`.
     OSError
-        Where the image cannot be written.
+        If the image cannot be written.
     """
     check_plot(path)
     figure = draw(records)
@@ -78,20 +76,20 @@ def plot(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
 
 
 def draw(records: Sequence[Record]) -> Figure:
-    """Draw records of `simulate` or `replay` as a matplotlib figure.
+    """Return a matplotlib figure of records of `simulate` or `replay`.
 
-    One panel shows miss ratio against fast fraction, a line for each policy. Records of replay
-    add the distribution of latencies at each fraction, up to five. Where there are records of an
-    open loop, latencies against the offered rate are drawn instead.
+    One panel shows miss ratio against fast fraction, a line per policy. Records of replay add a
+    panel of latency percentiles per fraction, up to five. Records of an open loop are drawn as
+    latency against the offered rate instead.
     """
-    records = _baseline_everywhere(records)
+    records = _repeat_baseline(records)
     if any(record.get("loop") == "open" for record in records):
         return draw_rates(records)
     from matplotlib.figure import Figure
 
     styles = styles_of(records)
     measured = [record for record in records if "latency_curve_us" in record]
-    fractions = sorted({record["fast_fraction"] for record in measured})[:_MOST_LATENCY_PANELS]
+    fractions = sorted({record["fast_fraction"] for record in measured})[:_MAX_LATENCY_PANELS]
     columns = min(1 + len(fractions), 3)
     rows = math.ceil((1 + len(fractions)) / columns)
     size = (PANEL[0] * columns * (1.25 if columns == 1 else 1), PANEL[1] * rows + 0.5)
@@ -104,11 +102,11 @@ def draw(records: Sequence[Record]) -> Figure:
         prepare(panel)
     ends = [draw_miss_ratios(panels[0], records, styles)]
     for panel, fraction in zip(panels[1:], fractions, strict=False):
-        at = [record for record in measured if record["fast_fraction"] == fraction]
-        ends.append(draw_latencies(panel, at, fraction, styles))
+        selected = [record for record in measured if record["fast_fraction"] == fraction]
+        ends.append(draw_latencies(panel, selected, fraction, styles))
     share_latency_axis(panels[1 : 1 + len(fractions)])
-    for panel, of_panel in zip(panels, ends, strict=False):
-        label_ends(panel, of_panel)  # last, when the scales are what they will be
+    for panel, panel_ends in zip(panels, ends, strict=False):
+        label_ends(panel, panel_ends)  # last, because labels depend on the final scales
     return figure
 
 
@@ -118,22 +116,22 @@ def _title(records: Sequence[Record]) -> str:
     return title + emulation_of(first)
 
 
-def _baseline_everywhere(records: Sequence[Record]) -> list[Record]:
-    """Set a store without a fast tier beside those of every fast fraction."""
+def _repeat_baseline(records: Sequence[Record]) -> list[Record]:
+    """Repeat the record of a store without a fast tier at every fast fraction."""
     fractions = sorted({r["fast_fraction"] for r in records if r["fast_rows"] > 0})
-    shown: list[Record] = []
+    repeated: list[Record] = []
     for record in records:
         if record["fast_rows"] > 0 or not fractions:
-            shown.append(record)
+            repeated.append(record)
         else:
-            shown += [{**record, "fast_fraction": fraction} for fraction in fractions]
-    return shown
+            repeated += [{**record, "fast_fraction": fraction} for fraction in fractions]
+    return repeated
 
 
 def draw_miss_ratios(
     axes: Axes, records: Sequence[Record], styles: Mapping[str, dict[str, Any]]
 ) -> list[End]:
-    """Draw miss ratios against fast fractions, or as bars where there is one fraction."""
+    """Draw miss ratios against fast fractions; bars if there is only one fraction."""
     fractions = sorted({record["fast_fraction"] for record in records})
     axes.set_title("On-demand fetches", loc="left", fontsize=10)
     if len(fractions) == 1:
@@ -156,13 +154,13 @@ def draw_miss_ratios(
 
 
 def _draw_bars(axes: Axes, records: Sequence[Record], styles: Mapping[str, dict[str, Any]]) -> None:
-    """Draw miss ratios at one fraction, of which no line can be drawn."""
+    """Draw miss ratios at one fraction as bars."""
     policies = [record["policy"] for record in records]
     ratios = [record["miss_ratio"] for record in records]
     colours = [styles[policy]["color"] for policy in policies]
     bars = axes.barh(policies, ratios, color=colours, height=0.6)
     axes.bar_label(bars, [f"{100 * ratio:.1f}%" for ratio in ratios], padding=4, fontsize=9)
-    axes.set_ylim(max(len(policies), 4) - 0.5, -0.5)  # downwards, bars no fatter than four are
+    axes.set_ylim(max(len(policies), 4) - 0.5, -0.5)  # downwards; max bar width
     axes.set_xlim(0, 1.15 * max(ratios) or 1)
     axes.xaxis.set_major_formatter(lambda value, _: percent(value))
     axes.set_xlabel(f"{_MISS_RATIO},\n{percent(records[0]['fast_fraction'])} of the rows in DRAM")
@@ -170,28 +168,28 @@ def _draw_bars(axes: Axes, records: Sequence[Record], styles: Mapping[str, dict[
 
 
 def fraction_axis(axes: Axes, fractions: Sequence[float]) -> None:
-    """Make the level axis one of fast fractions, with ticks at those given."""
+    """Format the x axis for fast fractions, with ticks at `fractions`."""
     from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
 
     if fractions[-1] >= 4 * fractions[0]:
         axes.set_xscale("log")
     axes.margins(x=0.08)
-    axes.xaxis.set_major_locator(FixedLocator(_apart(axes, fractions)))
+    axes.xaxis.set_major_locator(FixedLocator(_spaced_ticks(axes, fractions)))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(lambda value, _: percent(value))
     axes.set_xlabel("fast fraction (share of the trace's distinct rows in DRAM)")
 
 
-def _apart(axes: Axes, values: Sequence[float]) -> list[float]:
-    """Those of ascending values whose tick labels do not touch."""
+def _spaced_ticks(axes: Axes, values: Sequence[float]) -> list[float]:
+    """Return the ascending values whose tick labels do not overlap."""
     if len(values) == 1:
         return list(values)
     scaled = [math.log(value) if axes.get_xscale() == "log" else value for value in values]
-    least = 0.09 * (scaled[-1] - scaled[0])
+    min_gap = 0.09 * (scaled[-1] - scaled[0])
     kept = [len(values) - 1]
     for i in range(len(values) - 2, -1, -1):
-        if scaled[kept[-1]] - scaled[i] >= least:
+        if scaled[kept[-1]] - scaled[i] >= min_gap:
             kept.append(i)
     return [values[i] for i in reversed(kept)]
 
@@ -199,17 +197,17 @@ def _apart(axes: Axes, values: Sequence[float]) -> list[float]:
 def draw_latencies(
     axes: Axes, records: Sequence[Record], fraction: float, styles: Mapping[str, dict[str, Any]]
 ) -> list[End]:
-    """Draw how the latencies of records, all of one fast fraction, are distributed."""
+    """Draw the latency percentiles of records of one fast fraction."""
     ends = []
     for record in records:
         style = {**styles[record["policy"]], "marker": ""}
-        curve = [(_nines(part), us) for part, us in record["latency_curve_us"] if part < 1]
+        curve = [(_nines(q), us) for q, us in record["latency_curve_us"] if q < 1]
         axes.plot(*zip(*curve, strict=True), **style, linewidth=1.8)
         ends.append(End(*curve[-1], record["policy"], style["color"]))
     prepare_latency_axis(axes)
     last = max(end.x for end in ends)
-    ticks = [part for part in (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999) if _nines(part) <= last + 0.01]
-    axes.set_xticks([_nines(part) for part in ticks], [_quantile_name(part) for part in ticks])
+    ticks = [q for q in (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999) if _nines(q) <= last + 0.01]
+    axes.set_xticks([_nines(q) for q in ticks], [_quantile_name(q) for q in ticks])
     axes.set_xlabel("percentile of the calls")
     axes.set_ylabel("latency of a call")
     axes.set_title(f"Latency with {percent(fraction)} of the rows in DRAM", loc="left", fontsize=10)
@@ -217,7 +215,7 @@ def draw_latencies(
 
 
 def _nines(fraction: float) -> float:
-    """Where a quantile stands on an axis whose every unit is ten times rarer."""
+    """Return the position of a quantile on an axis of decades of rarity."""
     return -math.log10(1 - fraction)
 
 

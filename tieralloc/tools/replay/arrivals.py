@@ -1,4 +1,4 @@
-"""Open-loop load: when calls arrive, how to wait for it, and whether they are kept up with."""
+"""Open-loop load: Poisson arrival times, waiting for them, backlog and saturation."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: A rate of which less than this share is served is beyond saturation.
+#: A rate is saturated if less than this share of it is served.
 SUSTAINED = 0.95
 
-# How late the kernel may wake a sleeper on a machine that is not overloaded.
+# Maximum delay of a wake-up by the kernel on a machine that is not overloaded.
 _SPIN_NS = 200_000
-_FEWEST = 20  # calls from which the growth of a backlog can be told
+_MIN_CALLS = 20  # to detect that a backlog grows
 
 
 def poisson_arrivals(count: int, rate: float, seed: int) -> NDArray[np.int64]:
-    """Return when calls arrive that know nothing of each other.
+    """Return the arrival times of a Poisson process.
 
-    A Poisson process given that it has `count` arrivals in the first ``count / rate`` seconds,
-    the last one at their end: the rate offered is the one asked for, however few the calls are.
-    A seed draws one pattern, which is the faster the higher the rate.
+    The process is conditioned on `count` arrivals in the first ``count / rate`` seconds, the last
+    one at their end, so that the offered rate is exact for any number of calls. One seed draws
+    one pattern, which the rate scales.
 
     Parameters
     ----------
@@ -34,19 +34,19 @@ def poisson_arrivals(count: int, rate: float, seed: int) -> NDArray[np.int64]:
     rate : float
         Calls a second.
     seed : int
-        Of the gaps.
+        Random seed of the gaps.
 
     Returns
     -------
     (count,) int64
-        Nanoseconds from the beginning, ascending.
+        Nanoseconds since the start, ascending.
     """
     times = np.cumsum(np.random.default_rng(seed).exponential(size=count))
     return np.asarray(times * (count / rate * 1e9 / times[-1]), dtype=np.int64)
 
 
 def wait_until(due: int, stopped: threading.Event) -> None:
-    """Sleep until shortly before a time of `perf_counter_ns`, and spin for the rest.
+    """Sleep until shortly before `due`, a time of `perf_counter_ns`, then spin.
 
     Returns at once when `stopped` is set.
     """
@@ -54,25 +54,25 @@ def wait_until(due: int, stopped: threading.Event) -> None:
         if stopped.wait((left - _SPIN_NS) * 1e-9):
             return
     while perf_counter_ns() < due:
-        os.sched_yield()  # to whoever needs this core, or Python's lock
+        os.sched_yield()  # other threads may need this core, or the GIL
 
 
 def waiting_calls(
     due: NDArray[np.int64], ended: NDArray[np.int64], threads: int
 ) -> NDArray[np.int64]:
-    """Count the calls that wait for a thread when each call has arrived, itself among them.
+    """Count the calls that wait for a thread at each arrival, the arriving call included.
 
     Parameters
     ----------
     due, ended : (n,) int64
-        When the calls arrived, ascending, and when they were answered.
+        Arrival times of the calls, ascending, and the times of their answers.
     threads : int
-        Calls that are served at a time.
+        Number of calls served concurrently.
 
     Returns
     -------
     (n,) int64
-        Zero where the call found a thread free.
+        Zero for a call that arrives while a thread is free.
     """
     answered = np.searchsorted(np.sort(ended), due, side="right")
     unanswered = np.arange(1, len(due) + 1) - answered
@@ -80,13 +80,13 @@ def waiting_calls(
 
 
 def is_saturated(due: NDArray[np.int64], ended: NDArray[np.int64], threads: int) -> bool:
-    """Tell whether calls came faster than they can be served for long.
+    """Return whether calls arrive faster than the store can serve them.
 
-    So it is where less than 0.95 of the rate that arrived was served, or where the backlog grows:
-    in the second half of the calls none found a thread free, and more waited towards its end.
+    True if less than 0.95 of the offered rate was served, or if the backlog grows: in the second
+    half of the calls every call waits for a thread, and more calls wait near its end.
     """
     if due[-1] < SUSTAINED * ended.max():
         return True
     waiting = waiting_calls(due, ended, threads)[len(due) // 2 :]
     earlier, later = np.array_split(waiting, 2)
-    return len(due) >= _FEWEST and bool(waiting.all()) and bool(later.mean() > earlier.mean())
+    return len(due) >= _MIN_CALLS and bool(waiting.all()) and bool(later.mean() > earlier.mean())

@@ -1,4 +1,4 @@
-"""Callers of a store: threads that take calls from one queue and note when each was answered."""
+"""Callers of a store: threads that take calls from one queue and record the time of each answer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tieralloc.store import TieredStore
 from tieralloc.tools.replay.source import SourceRows
 
-_LEAD_NS = 10_000_000  # from the start of the callers to time zero of arrivals: all are waiting
+_LEAD_NS = 10_000_000  # between the start of the threads and time zero, so that all are ready
 
 
 class Call(NamedTuple):
@@ -33,9 +33,9 @@ class Call(NamedTuple):
 
 
 class Times(NamedTuple):
-    """When each call was due and when it was answered, in ns since serving began, (n,) int64.
+    """Due time and answer time of each call, in ns since the start, (n,) int64.
 
-    In a closed loop a call is due when its caller makes it.
+    In a closed loop a call is due when its caller starts it.
     """
 
     due: NDArray[np.int64]
@@ -43,12 +43,12 @@ class Times(NamedTuple):
 
     @property
     def latencies(self) -> NDArray[np.int64]:
-        """Nanoseconds from when each call was due to its answer."""
+        """Nanoseconds between the due time and the answer of each call."""
         return self.ended - self.due
 
     @property
     def seconds(self) -> float:
-        """From the beginning to the last answer."""
+        """Seconds between the start and the last answer."""
         return float(self.ended.max(initial=0)) * 1e-9
 
 
@@ -60,25 +60,25 @@ def serve(
     done: Report = lambda _: None,
     arrivals: NDArray[np.int64] | None = None,
 ) -> Times:
-    """Make calls, each thread the next one as soon as it has the answer to its last one.
+    """Serve calls: each thread takes the next call when its previous one is answered.
 
-    With `arrivals` no call is made before it is due. A thread that is free takes the next call
-    and waits for it, so that the calls are served first come, first served.
+    With `arrivals` no call starts before it is due. A free thread takes the next call and waits
+    until it is due, so that calls are served first come, first served.
 
     Parameters
     ----------
     store : TieredStore
-        With tables of float32 of one dim.
+        A store whose tables are float32 and have one dim.
     calls : iterable of Call
-        Taken in order, by whichever thread is free.
+        The calls, taken in order by the next free thread.
     threads : int
-        Callers at a time.
+        Number of concurrent callers.
     source : SourceRows, optional
-        What to check each answer against, after its time is taken.
+        Expected values; each answer is compared with them after its time is recorded.
     done : callable
         Called with the number of rows served, by one thread at a time.
     arrivals : (n,) int64, optional
-        When the calls are due, in ns from the beginning, ascending, one for each call.
+        Due time of each call in ns since the start, ascending.
 
     Returns
     -------
@@ -88,26 +88,26 @@ def serve(
     Raises
     ------
     VerificationError
-        For an answer that differs from `source`.
+        If an answer differs from `source`.
     OSError
-        Where the slow tier cannot be read.
+        If the slow tier cannot be read.
     """
     queue = _Queue(calls, done, arrivals)
     if threads == 1:
-        noted = _serve_some(store, queue, source)
+        timings = _serve_queue(store, queue, source)
     else:
         with ThreadPoolExecutor(threads) as pool:
             try:
-                parts = [pool.submit(_serve_some, store, queue, source) for _ in range(threads)]
-                noted = np.concatenate([part.result() for part in parts])
+                parts = [pool.submit(_serve_queue, store, queue, source) for _ in range(threads)]
+                timings = np.concatenate([part.result() for part in parts])
             finally:
                 queue.stop()
-    in_order = noted[np.argsort(noted[:, 0])]
+    in_order = timings[np.argsort(timings[:, 0])]
     return Times(in_order[:, 1] - queue.start, in_order[:, 2] - queue.start)
 
 
 class _Queue:
-    """Hands calls to threads, each call to one of them, and holds them back until they are due."""
+    """Thread-safe queue of numbered calls and their due times."""
 
     def __init__(
         self, calls: Iterable[Call], done: Report, arrivals: NDArray[np.int64] | None
@@ -124,14 +124,14 @@ class _Queue:
         while True:
             with self._lock:
                 self._done(served)
-                taken = None if self._stopped.is_set() else next(self._calls, None)
-            if taken is None:
+                item = None if self._stopped.is_set() else next(self._calls, None)
+            if item is None:
                 return
-            yield taken
-            served = len(taken[1].indices)
+            yield item
+            served = len(item[1].indices)
 
     def wait_for(self, number: int) -> int:
-        """Wait until a call is due, and return when it was."""
+        """Wait until a call is due, and return its due time."""
         if self._arrivals is None:
             return perf_counter_ns()
         due: int = self.start + self._arrivals[number]
@@ -142,39 +142,38 @@ class _Queue:
         self._stopped.set()
 
 
-def _serve_some(store: TieredStore, queue: _Queue, source: SourceRows | None) -> NDArray[np.int64]:
-    """Serve until the queue is empty; return (n, 3): number of the call, due, ended."""
+def _serve_queue(store: TieredStore, queue: _Queue, source: SourceRows | None) -> NDArray[np.int64]:
+    """Serve calls until the queue is empty; return (n, 3): call number, due time, answer time."""
     tables = list(store.tables.values())
     width = tables[0].embedding_dim
     outs: dict[tuple[int, int], NDArray[np.float32]] = {}
-    noted = array("q")
+    timings = array("q")
     try:
         for number, call in queue:
-            asked = tables if call.table is None else [tables[call.table]]
-            shape = ((len(call.offsets) - 1) // len(asked), len(asked) * width)
+            call_tables = tables if call.table is None else [tables[call.table]]
+            shape = ((len(call.offsets) - 1) // len(call_tables), len(call_tables) * width)
             if shape not in outs:
                 outs[shape] = np.full(shape, np.nan, dtype=np.float32)
             out = outs[shape]
             due = queue.wait_for(number)
-            store.embedding_bag(call.indices, call.offsets, asked, out=out)
-            noted.extend((number, due, perf_counter_ns()))
+            store.embedding_bag(call.indices, call.offsets, call_tables, out=out)
+            timings.extend((number, due, perf_counter_ns()))
             if source is not None:
-                _verify(source, call, out, [table.position for table in asked], number)
+                _verify(source, call, out, [table.position for table in call_tables], number)
     except BaseException:
         queue.stop()
         raise
-    return np.array(noted, dtype=np.int64).reshape(-1, 3)
+    return np.array(timings, dtype=np.int64).reshape(-1, 3)
 
 
 def _verify(
     source: SourceRows, call: Call, out: NDArray[np.float32], tables: Sequence[int], number: int
 ) -> None:
     wrong = source.first_wrong(out, tables, call.indices, call.offsets)
-    out.fill(np.nan)  # so that a vector left unwritten by the next call is found
+    out.fill(np.nan)  # so that the next check detects a vector that the call did not write
     if wrong is None:
         return
     table, bag = wrong
     raise VerificationError(
-        f"call number {number} served a wrong vector: bag {bag} of table number {table} is not "
-        "the sum of its rows"
+        f"call {number}: wrong vector in bag {bag} of table {table}; expected the sum of its rows"
     )

@@ -1,4 +1,4 @@
-"""The figures of a replay, from the times of its calls and the statistics of its store."""
+"""Metrics of a replay, computed from the times of its calls and the statistics of its store."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from tieralloc.tools.replay.callers import Times
 
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
-#: Where latency curves have points: evenly on an axis whose every unit is ten times rarer.
+#: Fractions of the points of a latency curve: 10 points per decade of rarity.
 _CURVE = tuple(1 - 10 ** (-step / 10) for step in range(61))
 
 
 def contract_figures(
     stats: StoreStats, times: Times, threads: int, rate: float | None
 ) -> dict[str, Any]:
-    """Rows a second and the latency of a call: at a rate, or of a closed loop where it is None."""
-    # What a closed loop's callers do between their calls is not the store's time.
+    """Return rows per second and call latency; `rate` is None in a closed loop."""
+    # In a closed loop the time of callers between calls is not the store's time.
     busy = times.latencies.sum() * 1e-9 / threads if rate is None else times.seconds
     return {
         "rows_per_second": stats.lookups / busy,
@@ -32,7 +32,7 @@ def contract_figures(
 
 
 def load_figures(times: Times, threads: int, rate: float | None) -> dict[str, Any]:
-    """How calls were offered and how many were served; rates are of calls a second."""
+    """Return the offered and the achieved rate in calls per second, and the backlog."""
     figures = {
         "loop": "closed" if rate is None else "open",
         "rate_unit": "calls/s",
@@ -48,7 +48,7 @@ def load_figures(times: Times, threads: int, rate: float | None) -> dict[str, An
 
 
 def latency_figures(stats: StoreStats, times: Times) -> dict[str, Any]:
-    """How latencies are distributed: in the store by outcome, and as callers saw them."""
+    """Return the latency distributions: in the store by outcome, and of the callers."""
     return {
         "latency_us_by_outcome": {
             "hit": _histogram_us(stats.latency.call_hit),
@@ -64,7 +64,7 @@ def _quantiles_us(latencies: NDArray[np.int64]) -> dict[str, float]:
 
 
 def _curve_us(latencies: NDArray[np.int64]) -> list[list[float]]:
-    """Latency by fraction of the calls, as far as there are calls enough to tell."""
+    """Return [fraction, latency] pairs, up to the last fraction that at least one call exceeds."""
     fractions = [f for f in _CURVE if (1 - f) * len(latencies) >= 1]
     values = np.quantile(latencies, [*fractions, 1.0], method="inverted_cdf")
     return [list(pair) for pair in zip([*fractions, 1.0], (values / 1000).tolist(), strict=True)]

@@ -1,4 +1,4 @@
-"""Replays a trace through a real store: real vectors in a slow tier, a pool of DRAM before it."""
+"""Replay of a trace through a real store: vectors in a slow tier, a pool of DRAM in front of it."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
     from tieralloc.stats import StoreStats
     from tieralloc.trace import Trace
 
-#: How long calls arrive at a rate, at most.
+#: Maximum time of arrivals at each rate.
 SECONDS = 10.0
-#: What records call the store without a fast tier, beside which those on slow memory are judged.
+#: Policy name in records of the store without a fast tier, the baseline of slow tiers in memory.
 NO_FAST_TIER = "none"
 
 
@@ -59,102 +59,99 @@ def replay(
 ) -> list[dict[str, Any]]:
     """Serve a trace from a store with real bytes, for each policy and capacity.
 
-    The trace's tables, of float32 rows, are made in a file that is removed at the end, or in memory
-    that is the slow tier. Accesses before `count_from` warm the fast tier; figures are of the rest.
+    The trace's tables of float32 rows are created in a file, which is removed at the end, or in
+    memory. Accesses before `count_from` warm the fast tier; the records count the rest.
 
-    Rows of a slow tier in memory can as well be read in place, with no fast tier at all: that comes
-    first among the records then, as policy "none" with a fast fraction of 0.
+    With a slow tier in memory the first record is a baseline without a fast tier, which reads all
+    rows in place: policy "none", fast fraction 0.
 
-    Without `rates` the loop is closed: each thread makes the next call as soon as it has the
-    answer to its last one. With them it is open: calls arrive on a Poisson schedule whether or not
-    those before them are answered, wait for a thread, first come, first served, and their
-    latencies count from when they arrived, with the time that the machine took to wake a thread.
-    Each rate opens the store anew, warms it, closed loop, and goes through the counted calls from
-    their beginning, none of them twice: to their end, or as many as arrive in `seconds`, which are
-    all answered, however long that takes. Counts are then of these calls alone.
+    Without `rates` the loop is closed: each thread starts its next call when the previous one is
+    answered. With `rates` it is open: calls arrive on a Poisson schedule, wait for a free thread,
+    first come, first served, and latencies count from the arrival, the wake-up of a thread
+    included. Each rate opens a store, warms it in a closed loop and serves the counted calls in
+    order, each at most once: all of them, or the calls that arrive in `seconds`. All calls that
+    arrived are answered. The counts cover these calls only.
 
     Parameters
     ----------
     trace : Trace
-        What to serve.
+        The trace to serve.
     policies : sequence of str
-        Eviction policies of a store, learned ones as ``NAME:DIR``, which work always, whatever
-        that costs. Their records call them ``NAME``, or as they stand here where there are several
-        of the name.
+        Eviction policies of a store; learned policies as ``NAME:DIR``, without the cost-benefit
+        controller's pauses. Records name them ``NAME``, or ``NAME:DIR`` if a name repeats.
     fast_fractions : sequence of float
         Capacities as fractions of the distinct rows of the whole trace, rounded down.
     embedding_dim : int
-        Elements of a row.
+        Elements per row.
     batch_size : int or "row"
-        Samples of a call, whose misses are fetched as one batch. Within a call the first miss of
-        a row is an on-demand fetch, and its repetitions are hits. "row" makes a call of each
-        access, in the stream's order; with one thread the counts are then those of `simulate`.
+        Samples per call; the misses of a call are fetched as one batch. The first miss of a row in
+        a call is an on-demand fetch, its repetitions are hits. "row" serves each access as a call,
+        in the order of the stream; with one thread the counts then equal those of `simulate`.
     count_from : float
-        The share of the accesses that warms the fast tier, in [0, 1). Calls of samples are counted
-        from the first sample that begins at or after it.
+        Share of the accesses that warms the fast tier, in [0, 1). Counting starts at the first
+        sample that begins at or after it.
     threads : int
-        Callers at a time.
+        Number of concurrent callers.
     rates : sequence of float or "auto", optional
-        Calls a second to arrive. "auto" measures a closed loop first, and then 0.2, 0.4, 0.6, 0.8,
-        0.9 and 1 of what that reached, and more, up to twice as much, until it is saturated.
+        Offered rates in calls per second. "auto" measures a closed loop, then 0.2, 0.4, 0.6, 0.8,
+        0.9 and 1 times its rate, then higher rates, up to twice its rate, until one is saturated.
     seconds : float
-        How long calls arrive at each rate, at most.
+        Maximum time of arrivals at each rate.
     engine : str
-        The way to read the file, as for `tieralloc.File`.
+        Fetch engine of the file, as for `tieralloc.File`.
     slow : NumaMemory or EmulatedMemory, optional
         Memory as the slow tier instead of a file.
     directory : path, optional
-        Where to put the file; by default the temporary directory, or another one where that is
-        memory.
+        Directory of the file; by default the temporary directory, or another one if that is memory.
     verify : bool
-        Check every vector served, outside the time that is measured: in a closed loop only.
+        Compare every served vector with its source, outside the measured time; closed loop only.
     seed : int
-        Of the arrivals.
+        Random seed of the arrivals.
     progress : callable
         Opens progress bars, as ``tieralloc._common.progress.bar`` does.
 
     Returns
     -------
     list of dict
-        A record for each policy, capacity and rate, with "auto" the closed loop's before those of
-        its rates: what `simulate` gives; rows_per_second (of a closed loop: per second that callers
-        spent in calls, times callers; of an open one: from the beginning to the last answer),
-        latency_us of a call {p50, p90, p99, p999, max}, dram_bytes, slow_tier, machine;
-        loop ("closed" or "open"), rate_unit ("calls/s"), offered_rate (None in a closed loop) and
-        achieved_rate in it; of an open loop backlog (calls waiting for a thread when the last
-        arrived), backlog_max, saturated (less than 0.95 of the rate was served, or the backlog
-        grew); and latency_us_by_outcome (in the store, without waiting for a thread: of calls that
-        found all rows, and of those that fetched on demand), latency_curve_us [[fraction, µs], …],
-        dram (its parts), embedding_dim, batch_size, threads, calls, verified (calls checked);
-        emulated (whether the slow tier is), and with `slow` promotion and placement, as `stats` has
-        them, and where it is emulated extra_ns and overlap.
+        A record per policy, capacity and rate; with "auto" the closed loop precedes its rates.
+        Fields of `simulate`, then rows_per_second (closed loop: per second in calls, times callers;
+        open loop: per second from the start to the last answer), latency_us of a call
+        {p50, p90, p99, p999, max}, dram_bytes, slow_tier, machine;
+        loop ("closed" or "open"), rate_unit ("calls/s"), offered_rate (None in a closed loop),
+        achieved_rate; open loop only: backlog (calls waiting for a thread at the last arrival),
+        backlog_max, saturated (less than 0.95 of the rate was served, or the backlog grew);
+        latency_us_by_outcome (in the store, without the wait for a thread: hit for calls without an
+        on-demand fetch, on_demand for the others), latency_curve_us [[fraction, µs], …],
+        dram (its parts), embedding_dim, batch_size, threads, calls, verified (compared calls),
+        emulated (whether the slow tier is); with `slow` also promotion and placement, as in
+        `stats`, and extra_ns and overlap of an emulated slow tier.
 
     Raises
     ------
     ValueError
-        For an unknown policy or engine, a fraction out of its range or less than one row, an
-        empty trace, a batch size or thread count below 1, a rate at which no call arrives in
-        `seconds`, rates with `verify`.
+        If a policy or an engine is unknown, a fraction is out of range or less than one row, the
+        trace is empty, `batch_size` or `threads` is below 1, no call arrives in `seconds` at a
+        rate, or `verify` is set with `rates`.
     OSError
-        Where the file cannot be made, filled or read.
+        If the file cannot be created, loaded or read.
     MemoryError
-        Where the fast tier would take more DRAM than there is.
+        If the fast tier exceeds the available DRAM.
     VerificationError
-        With `verify`, for a vector that is wrong.
+        If `verify` is set and a served vector is wrong.
     """
     _check(policies, batch_size, threads)
     _check_load(rates, seconds, verify)
     accesses = trace.accesses()
     counted = first_counted(len(accesses), count_from)
     if len(accesses) == 0:
-        raise ValueError(f"trace {trace.name!r} has no accesses, expected one or more")
+        raise ValueError(f"trace {trace.name!r}: no accesses; expected at least 1")
     distinct = count_distinct(accesses, int(trace.num_embeddings.sum()))
     capacities = [fast_rows(fraction, distinct) for fraction in fast_fractions]
     warm_up, calls = _split(trace, accesses, counted, batch_size)
     if not calls:
         raise ValueError(
-            f"no sample of trace {trace.name!r} begins at or after access {counted} of "
-            f"{len(accesses)} (count_from {count_from}); count from earlier"
+            f"count_from: no sample of trace {trace.name!r} begins at or after access {counted} of "
+            f"{len(accesses)}; expected a lower share, got {count_from}"
         )
     settings = Settings(embedding_dim, batch_size, threads, seconds, verify)
     source = SourceRows(trace.num_embeddings.tolist(), embedding_dim)
@@ -168,8 +165,8 @@ def replay(
     tables = _Tables(trace, source, progress)
     with ExitStack() as stack:
         if slow is None:
-            chosen = default_directory() if directory is None else Path(directory)
-            path = stack.enter_context(temporary_directory(chosen)) / "slow.tier"
+            parent = default_directory() if directory is None else Path(directory)
+            path = stack.enter_context(temporary_directory(parent)) / "slow.tier"
             open_store, slow_tier = _on_file(path, tables, engine)
         else:
             open_store, slow_tier = _in_memory(slow, tables)
@@ -191,16 +188,18 @@ def replay(
 
 def _check(policies: Sequence[str], batch_size: int | str, threads: int) -> None:
     if OPT in policies:
-        raise ValueError(f"policy {OPT!r} knows the future, which no store does; simulate has it")
+        raise ValueError(
+            f"policy: {OPT} needs future accesses; expected an online policy (simulate runs {OPT})"
+        )
     simple = [policy for policy in policies if ":" not in policy]
     check_policies(simple, [*eviction_policy_names(), *(f"{name}:DIR" for name in served_names())])
     for policy in policies:
         if policy not in simple:
-            load_planned(policy)  # raises before any work is done
+            load_planned(policy)  # raises if it is invalid, before any work
     if batch_size != "row" and (not isinstance(batch_size, int) or batch_size < 1):
-        raise ValueError(f"batch_size is {batch_size!r}, expected at least 1, or 'row'")
+        raise ValueError(f"batch_size: expected at least 1 or 'row', got {batch_size!r}")
     if threads < 1:
-        raise ValueError(f"threads is {threads}, expected at least 1")
+        raise ValueError(f"threads: expected at least 1, got {threads}")
 
 
 def _check_load(
@@ -210,33 +209,35 @@ def _check_load(
         return
     if verify:
         raise ValueError(
-            "verify holds callers up, whose latencies at a rate count that; verify without rates"
+            "verify: delays the callers, which open-loop latencies would include; expected no rates"
         )
     if not (math.isfinite(seconds) and seconds > 0):
-        raise ValueError(f"seconds is {seconds}, expected above 0")
+        raise ValueError(f"seconds: expected above 0, got {seconds}")
     if rates == "auto":
         return
     if not rates:
-        raise ValueError(f"rates is {rates!r}, expected one or more, or 'auto'")
+        raise ValueError(f"rates: expected at least one or 'auto', got {rates!r}")
     for rate in rates:
         if not (math.isfinite(rate) and rate > 0):
-            raise ValueError(f"rate is {rate} calls/s, expected above 0")
+            raise ValueError(f"rates: expected finite and above 0 calls/s, got {rate}")
         if calls_within(seconds, rate) < 1:
-            raise ValueError(f"no call arrives in {seconds:g} s at a rate of {rate:g} calls/s")
+            raise ValueError(
+                f"rates: no call arrives in {seconds:g} s; expected at least {1 / seconds:g} "
+                f"calls/s, got {rate:g}"
+            )
 
 
 def _split(
     trace: Trace, accesses: NDArray[np.uint64], counted: int, batch_size: int | Literal["row"]
 ) -> tuple[Callable[[], Iterator[Call]], list[Call]]:
-    """Return what makes the calls that warm the fast tier, and the calls that are counted."""
+    """Return a function that yields the warm-up calls, and the counted calls."""
     if batch_size == "row":
         stream = accesses.view(np.int64)
         return lambda: _row_calls(trace, stream[:counted]), [*_row_calls(trace, stream[counted:])]
     boundary = trace.sample_of_access(counted)
     before, after = trace.samples(0, boundary), trace.samples(boundary, trace.num_samples)
-    size = batch_size
-    calls = [Call(None, *batch) for batch in after.batches(size)]
-    return lambda: (Call(None, *batch) for batch in before.batches(size)), calls
+    calls = [Call(None, *batch) for batch in after.batches(batch_size)]
+    return lambda: (Call(None, *batch) for batch in before.batches(batch_size)), calls
 
 
 def _row_calls(trace: Trace, stream: NDArray[np.int64]) -> Iterator[Call]:
@@ -248,13 +249,13 @@ def _row_calls(trace: Trace, stream: NDArray[np.int64]) -> Iterator[Call]:
 
 
 class _Tables(NamedTuple):
-    """What a store is filled with."""
+    """Tables of the trace, to load into a store."""
 
     trace: Trace
     source: SourceRows
     progress: Progress
 
-    def fill(self, store: TieredStore) -> None:
+    def load(self, store: TieredStore) -> None:
         source = self.source
         for name, rows in zip(self.trace.table_names, source.num_embeddings, strict=True):
             store.create_table(name, rows, source.embedding_dim)
@@ -268,9 +269,9 @@ _Describe: TypeAlias = "Callable[[StoreStats], str]"
 
 
 def _on_file(path: Path, tables: _Tables, engine: Engine) -> tuple[_Open, _Describe]:
-    """Fill a file, and return what opens it for a policy and a capacity, and what describes it."""
+    """Load a file; return a function that opens a store on it, and one that describes it."""
     with TieredStore(slow=File(path, mode="w", engine=engine), fast_rows=1) as store:
-        tables.fill(store)
+        tables.load(store)
 
     def open_store(policy: str, capacity: int) -> TieredStore:
         slow = File(path, mode="r", engine=engine)
@@ -283,12 +284,12 @@ def _on_file(path: Path, tables: _Tables, engine: Engine) -> tuple[_Open, _Descr
 
 
 def _in_memory(slow: NumaMemory | EmulatedMemory, tables: _Tables) -> tuple[_Open, _Describe]:
-    """Return as `_on_file` does; memory ends with its store, so that each one is filled anew."""
+    """Return the same functions as `_on_file`; each store loads its own memory."""
 
     def open_store(policy: str, capacity: int) -> TieredStore:
         store = TieredStore(slow=slow, fast_rows=capacity, policy=_unpaused(policy))
         try:
-            tables.fill(store)
+            tables.load(store)
         except BaseException:
             store.close()
             raise

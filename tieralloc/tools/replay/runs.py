@@ -1,4 +1,4 @@
-"""Runs of a replay: each opens the store anew, warms its fast tier and serves the counted calls."""
+"""Runs of a replay: each opens a store, warms its fast tier and serves the counted calls."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from tieralloc.stats import StoreStats
 
-#: Rates of "auto", as shares of what a closed loop reaches. From 1 on the first that saturates is
-#: the last: the closed loop may have had a slower moment of the machine.
+#: Rates of "auto", as shares of the closed loop's rate. The sweep ends at the first saturated rate
+#: at or above 1: shares above 1 allow for a closed loop measured while the machine was slow.
 AUTO_SHARES = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7, 2.0)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What all runs of a replay have in common, as for `replay`."""
+    """Parameters of `replay` that all runs share."""
 
     embedding_dim: int
     batch_size: int | Literal["row"]
@@ -43,28 +43,28 @@ class Settings:
 
 @dataclass(frozen=True)
 class Bench:
-    """Stores with their slow tiers filled, and the calls to serve from them.
+    """Loaded slow tiers, and the calls to serve from them.
 
     Parameters
     ----------
     open_store : callable
         Opens a store for a policy and a capacity.
     slow_tier : callable
-        Says of a store's statistics what its slow tier is.
+        Describes the slow tier, given a store's statistics.
     trace : str
         Name of the trace.
     source : SourceRows
-        What the slow tier was filled with.
+        Values of the slow tier's rows.
     warm_up : callable
-        Makes the calls that warm the fast tier.
+        Returns an iterator of the calls that warm the fast tier.
     warm_up_rows : int
-        Their lookups.
+        Number of lookups of the warm-up.
     calls : sequence of Call
-        Those that are counted, in order.
+        The counted calls, in order.
     settings : Settings
-        What to serve them with.
+        Parameters that all runs share.
     seed : int
-        Of the arrivals.
+        Random seed of the arrivals.
     progress : callable
         Opens progress bars.
     """
@@ -88,7 +88,7 @@ class Bench:
         capacity: int,
         rates: Sequence[float] | Literal["auto"] | None,
     ) -> Iterator[dict[str, Any]]:
-        """Make the records of a policy, called `label`, at a capacity: one, or one a rate."""
+        """Yield the records of a policy, named `label`, at a capacity: one, or one per rate."""
         measure = partial(self._measure, policy, label, fraction, capacity)
         if rates is not None and rates != "auto":
             yield from map(measure, rates)
@@ -104,7 +104,7 @@ class Bench:
     def _measure(
         self, policy: str, label: str, fraction: float, capacity: int, rate: float | None
     ) -> dict[str, Any]:
-        calls, arrivals = self._offered(rate)
+        calls, arrivals = self._load(rate)
         rows = sum(len(call.indices) for call in calls)
         load = "" if rate is None else f", {rate:,.4g} calls/s"
         source = self.source if self.settings.verify else None
@@ -115,12 +115,12 @@ class Bench:
             ) as done,
             self.open_store(policy, capacity) as store,
         ):
-            warming = serve(store, self.warm_up(), threads, source, done)
+            warm_up = serve(store, self.warm_up(), threads, source, done)
             store.reset_stats()
-            # A bar drawn between calls would hold up those that arrive meanwhile.
-            at_once = done if rate is None else _silent
-            with _uncollected():
-                times = serve(store, calls, threads, source, at_once, arrivals)
+            # Drawing a progress bar between calls would delay arriving calls.
+            report = done if rate is None else _silent
+            with _no_garbage_collection():
+                times = serve(store, calls, threads, source, report, arrivals)
             if rate is not None:
                 done(rows)
             stats = store.stats()
@@ -130,17 +130,17 @@ class Bench:
                 **stats.policy_stats.to_dict(),
                 "accesses_dropped": stats.lookup.accesses_dropped,
             }
-        verified = 0 if source is None else len(warming.due) + len(calls)
-        return {**counts, **self._figures(stats, times, rate), "verified": verified}
+        verified = 0 if source is None else len(warm_up.due) + len(calls)
+        return {**counts, **self._metrics(stats, times, rate), "verified": verified}
 
-    def _offered(self, rate: float | None) -> tuple[Sequence[Call], NDArray[np.int64] | None]:
-        """Return the calls of a run, and when they arrive if not one upon the other."""
+    def _load(self, rate: float | None) -> tuple[Sequence[Call], NDArray[np.int64] | None]:
+        """Return the calls of a run, and their arrival times; None in a closed loop."""
         if rate is None:
             return self.calls, None
         calls = self.calls[: max(calls_within(self.settings.seconds, rate), 1)]
         return calls, poisson_arrivals(len(calls), rate, self.seed)
 
-    def _figures(self, stats: StoreStats, times: Times, rate: float | None) -> dict[str, Any]:
+    def _metrics(self, stats: StoreStats, times: Times, rate: float | None) -> dict[str, Any]:
         threads = self.settings.threads
         dram = stats.dram.to_dict()
         del dram["huge_page_bytes"]
@@ -158,11 +158,11 @@ class Bench:
             "warm_up_lookups": self.warm_up_rows,
             "calls": stats.calls,
             "emulated": stats.slow_tier.is_emulated,
-            **_in_place_figures(stats),
+            **_in_place_metrics(stats),
         }
 
 
-def _in_place_figures(stats: StoreStats) -> dict[str, Any]:
+def _in_place_metrics(stats: StoreStats) -> dict[str, Any]:
     if stats.promotion is None:
         return {}
     slow = stats.slow_tier.to_dict()
@@ -171,8 +171,8 @@ def _in_place_figures(stats: StoreStats) -> dict[str, Any]:
 
 
 def calls_within(seconds: float, rate: float) -> int:
-    """Return how many calls arrive in some seconds at a rate."""
-    calls = seconds * rate * (1 + 1e-12)  # a hair more, for what binary lacks
+    """Return the number of calls that arrive in `seconds` at a rate."""
+    calls = seconds * rate * (1 + 1e-12)  # tolerance for rounding of binary fractions
     return math.floor(min(calls, 1 << 62))
 
 
@@ -181,8 +181,8 @@ def _silent(_: int) -> None:
 
 
 @contextmanager
-def _uncollected() -> Iterator[None]:
-    # A garbage collection among all the calls prepared would be timed as a call's latency.
+def _no_garbage_collection() -> Iterator[None]:
+    # A garbage collection would count as the latency of a call.
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -1,4 +1,4 @@
-"""Row values that follow from table and row number: any vector served can be checked anew."""
+"""Row values computed from table and row number, so that any served vector can be verified."""
 
 from __future__ import annotations
 
@@ -11,31 +11,30 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _PART_BYTES = 8 << 20
-#: Values are multiples of 1/256 in [-1, 1): a float32 sum of so many of them is exact, in any
-#: order.
-_EXACT_ROWS = 1 << 16
+#: A float32 sum of up to this many values, multiples of 1/256 in [-1, 1), is exact in any order.
+_MAX_EXACT_ROWS = 1 << 16
 
 
 class SourceRows:
-    """The values that a store's tables are loaded with.
+    """Source values of a store's tables.
 
     Parameters
     ----------
     num_embeddings : sequence of int
         Rows of each table.
     embedding_dim : int
-        Elements a row, the same in all tables.
+        Elements per row, the same in all tables.
     """
 
     def __init__(self, num_embeddings: Sequence[int], embedding_dim: int) -> None:
         self.num_embeddings = list(num_embeddings)
         self.embedding_dim = embedding_dim
-        self._columns = _mixed(np.arange(1, embedding_dim + 1, dtype=np.uint64) << np.uint64(32))
+        self._columns = _hash(np.arange(1, embedding_dim + 1, dtype=np.uint64) << np.uint64(32))
 
     def rows(self, table: int, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Values of some rows of table number `table`, (n, embedding_dim)."""
+        """Return the values of rows of table number `table`, (n, embedding_dim)."""
         keys = indices.astype(np.uint64) * np.uint64(len(self.num_embeddings))
-        bits = _mixed(keys + np.uint64(table))[:, None] ^ self._columns[None, :]
+        bits = _hash(keys + np.uint64(table))[:, None] ^ self._columns[None, :]
         bits *= np.uint32(0x2C1B3C6D)
         bits >>= np.uint32(23)
         values = bits.astype(np.float32)
@@ -44,7 +43,7 @@ class SourceRows:
         return values
 
     def parts(self, table: int) -> Iterator[NDArray[np.float32]]:
-        """All rows of a table in order, some MiB at a time."""
+        """Yield all rows of a table in order, in parts of 8 MiB at most."""
         step = max(_PART_BYTES // (4 * self.embedding_dim), 1)
         total = self.num_embeddings[table]
         for begin in range(0, total, step):
@@ -57,12 +56,12 @@ class SourceRows:
         indices: NDArray[np.int64],
         offsets: NDArray[np.int64],
     ) -> tuple[int, int] | None:
-        """Find a pooled vector that is not the sum of its rows.
+        """Return the first pooled vector that is not the sum of its rows.
 
         Parameters
         ----------
         served : (B, T * embedding_dim) float32
-            What ``store.embedding_bag`` returned.
+            Result of ``store.embedding_bag``.
         tables : sequence of int
             The T tables of the call.
         indices, offsets : (nnz,), (T * B + 1,) int64
@@ -71,33 +70,33 @@ class SourceRows:
         Returns
         -------
         (table, bag) or None
-            Of the first wrong vector, the table being one of `tables`.
+            Position of the first wrong vector; the table is an element of `tables`.
         """
         bags = len(served)
         for position, table in enumerate(tables):
             ends = offsets[position * bags : (position + 1) * bags + 1]
             columns = slice(position * self.embedding_dim, (position + 1) * self.embedding_dim)
             expected = self._sums(table, indices[ends[0] : ends[-1]], ends - ends[0])
-            exact = np.diff(ends).max(initial=0) <= _EXACT_ROWS
-            right = np.isclose(served[:, columns], expected, rtol=0 if exact else 1e-5, atol=0)
-            if not right.all():
-                return table, int(np.flatnonzero(~right.all(axis=1))[0])
+            exact = np.diff(ends).max(initial=0) <= _MAX_EXACT_ROWS
+            is_right = np.isclose(served[:, columns], expected, rtol=0 if exact else 1e-5, atol=0)
+            if not is_right.all():
+                return table, int(np.flatnonzero(~is_right.all(axis=1))[0])
         return None
 
     def _sums(
         self, table: int, indices: NDArray[np.int64], ends: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         sums = np.zeros((len(ends) - 1, self.embedding_dim))
-        filled = np.flatnonzero(np.diff(ends))
-        if len(filled):
-            # Between the beginnings of filled bags there are only empty ones.
+        non_empty = np.flatnonzero(np.diff(ends))
+        if len(non_empty):
+            # All bags between two non-empty ones are empty, so that reduceat sums whole bags.
             rows = self.rows(table, indices)
-            sums[filled] = np.add.reduceat(rows, ends[filled], axis=0, dtype=np.float64)
+            sums[non_empty] = np.add.reduceat(rows, ends[non_empty], axis=0, dtype=np.float64)
         return sums
 
 
-def _mixed(keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    """Well-mixed 32 bits of each key, by multiplication and shifts."""
+def _hash(keys: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """Return a 32-bit hash of each key."""
     keys = keys * np.uint64(0x9E3779B97F4A7C15)
     keys ^= keys >> np.uint64(29)
     keys *= np.uint64(0xBF58476D1CE4E5B9)

@@ -1,4 +1,4 @@
-"""What sysfs tells of NUMA nodes beside their processors, for the doctor."""
+"""NUMA nodes in sysfs: free memory, distances, memory tiers, access attributes, cpuset."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ _STATUS = Path("/proc/self/status")
 
 
 def node_numbers(root: Path = NODES) -> list[int]:
-    """Numbers of the nodes there are, in ascending order."""
+    """Return the numbers of all nodes, ascending."""
     return sorted(int(path.name[4:]) for path in root.glob("node[0-9]*"))
 
 
 def node_field(node: int, field: str, root: Path = NODES) -> int | None:
-    """Bytes that a node's meminfo has for a field; None where it does not tell."""
+    """Return a field of a node's meminfo in bytes; None if the kernel does not list it."""
     text = read_text(root / f"node{node}" / "meminfo") or ""
-    found = re.search(rf"\b{field}:\s+(\d+) kB", text)
-    return int(found[1]) << 10 if found else None
+    match = re.search(rf"\b{field}:\s+(\d+) kB", text)
+    return int(match[1]) << 10 if match else None
 
 
 def free_memory(root: Path = NODES) -> str:
-    """Free memory of each node."""
+    """Return the free memory of each node."""
     parts = []
     for node in node_numbers(root):
         free = node_field(node, "MemFree", root)
@@ -35,7 +35,7 @@ def free_memory(root: Path = NODES) -> str:
 
 
 def distances(root: Path = NODES) -> str:
-    """Distances of each node to all of them, 10 being to itself, as the firmware has them."""
+    """Return the firmware's distances from each node to every node; 10 is the node itself."""
     parts = []
     for node in node_numbers(root):
         parts.append(f"{node}: {read_text(root / f'node{node}' / 'distance') or 'unknown'}")
@@ -43,36 +43,36 @@ def distances(root: Path = NODES) -> str:
 
 
 def tiers(root: Path = _TIERS) -> str:
-    """Memory tiers of the kernel, the fastest first, and the nodes in each."""
-    found = sorted(root.glob("memory_tier[0-9]*"), key=lambda path: int(path.name[11:]))
-    lists = [(path.name[11:], read_text(path / "nodelist")) for path in found]
+    """Return the kernel's memory tiers and their nodes, the fastest tier first."""
+    paths = sorted(root.glob("memory_tier[0-9]*"), key=lambda path: int(path.name[11:]))
+    lists = [(path.name[11:], read_text(path / "nodelist")) for path in paths]
     return "; ".join(f"tier {tier}: nodes {nodes}" for tier, nodes in lists if nodes)
 
 
 def access_attributes(root: Path = NODES) -> str:
-    """Latency and bandwidth of each node from its nearest processors, as the firmware has them."""
+    """Return the firmware's read latency and bandwidth of each node from its nearest processors."""
     parts = []
     for node in node_numbers(root):
-        place = root / f"node{node}" / "access0" / "initiators"
-        latency = read_text(place / "read_latency")
-        bandwidth = read_text(place / "read_bandwidth")
+        initiators = root / f"node{node}" / "access0" / "initiators"
+        latency = read_text(initiators / "read_latency")
+        bandwidth = read_text(initiators / "read_bandwidth")
         if latency or bandwidth:
             parts.append(f"{node}: read {latency or '?'} ns, {bandwidth or '?'} MB/s")
     return "; ".join(parts)
 
 
 def outside_cpuset(root: Path = NODES, status: Path = _STATUS) -> list[int]:
-    """Nodes with memory that this process's cpuset keeps it away from."""
-    allowed = re.search(r"^Mems_allowed_list:\s*(\S*)", read_text(status) or "", re.MULTILINE)
-    if allowed is None:
+    """Return the nodes whose memory this process's cpuset forbids."""
+    match = re.search(r"^Mems_allowed_list:\s*(\S*)", read_text(status) or "", re.MULTILINE)
+    if match is None:
         return []
-    within: set[int] = set()
-    for part in allowed[1].split(","):
+    allowed_nodes: set[int] = set()
+    for part in match[1].split(","):
         first, _, last = part.partition("-")
         if first.isdecimal():
-            within.update(range(int(first), int(last or first) + 1))
+            allowed_nodes.update(range(int(first), int(last or first) + 1))
     return [
         node
         for node in node_numbers(root)
-        if node not in within and (node_field(node, "MemTotal", root) or 0) > 0
+        if node not in allowed_nodes and (node_field(node, "MemTotal", root) or 0) > 0
     ]

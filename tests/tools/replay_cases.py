@@ -1,0 +1,12 @@
+"""Constants and calls of the tests of replay; their fixtures are in conftest.py."""
+
+from tieralloc.tools.replay.callers import Call
+from tieralloc.tools.simulate import OPT, policy_names
+
+POLICIES = [policy for policy in policy_names() if policy != OPT]
+COUNTS = ("fast_rows", "lookups", "hits", "on_demand_fetches", "miss_ratio", "evictions")
+DIM = 16
+
+
+def calls_of(trace, batch_size=32):
+    return [Call(None, *batch) for batch in trace.batches(batch_size)]
