@@ -1,4 +1,4 @@
-"""What the microbenchmarks of micro/ and numa/ share."""
+"""Fixtures of the microbenchmarks in micro/ and numa/."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
 
 @pytest.fixture(scope="session")
 def is_quick(request: pytest.FixtureRequest) -> bool:
-    """Whether times do not count, so that small tables do."""
+    """Whether times are ignored, so that tables may be small."""
     return bool(request.config.getoption("benchmark_disable"))

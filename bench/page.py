@@ -1,7 +1,7 @@
 """``python -m bench.page RESULTS.json --out DIR`` makes one HTML page of a result file.
 
 Every list of records in the file becomes a table; records of policies also get a plot of each
-trace. The page loads nothing.
+trace. The page loads no other file.
 """
 
 from __future__ import annotations
@@ -58,10 +58,10 @@ class Table(NamedTuple):
 
     name: str
     columns: list[str]
-    texts: set[str]  # columns that hold words
+    texts: set[str]  # columns of text
     rows: list[list[str]]
     same: list[tuple[str, str]]  # columns whose cells are all equal
-    plot: str  # SVG, or nothing
+    plot: str  # SVG, or empty
 
 
 def write_page(results: Path, directory: Path) -> Path:
@@ -90,7 +90,7 @@ def write_page(results: Path, directory: Path) -> Path:
 
 
 def _lists(content: Any, name: str = "records") -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Yield the lists of records in a JSON value, wherever they are."""
+    """Yield all lists of records in a JSON value, at any depth."""
     if isinstance(content, list) and content and all(isinstance(each, dict) for each in content):
         yield name, content
         for each in content:

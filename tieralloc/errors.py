@@ -1,4 +1,4 @@
-"""Names of the API before 1.0, each refused with its replacement."""
+"""Names of the API before 1.0; each raises an error with its replacement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _R = TypeVar("_R")
 _FILE = "slow=tieralloc.File(path, {}=...)"
 _MEMORY = "tieralloc.NumaMemory(node, {}=...) as slow or fast_node"
 _LEARNED = "policy=tieralloc.LearnedPolicy(directory, {}=...)"
-_REMOVED = "no seed: policies that draw at random always start from seed 0"
+_REMOVED = "no seed: random policies always start from seed 0"
 
 #: Old names and their replacements. A keyword ends with "=".
 _RENAMED = {
@@ -22,6 +22,7 @@ _RENAMED = {
     "tieralloc.EmulatedMemory": "tieralloc.tools.emulated.EmulatedMemory",
     "tieralloc.simulate": "tieralloc.tools.simulate.simulate",
     "tieralloc.trace.Recorder": "TieredStore.record",
+    "Recorder.trace": "Recorder.to_trace",
     "TieredStore.access_log": "TieredStore.record",
     "TieredStore.open": "TieredStore(path, mode='r+')",
     **{

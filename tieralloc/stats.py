@@ -1,8 +1,8 @@
-"""The statistics of a store: frozen dataclasses, whose fields are the names that the core counts.
+"""The statistics of a store: frozen dataclasses with the names of the core.
 
 The core lists each statistic once (``_core/base/counters.hpp``, ``_core/store/store_stats.hpp``,
-``_core/policy/``). A new one takes a line there and a documented field here: a name that only one
-side has is an error as soon as statistics are read.
+``_core/policy/``). A new statistic takes a line there and a documented field here. Reading the
+statistics raises TypeError for a name that only one side has.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ class Group:
 
     @classmethod
     def of(cls: type[_G], values: Mapping[str, Any]) -> _G:
-        """Make the group from the core's names and values; TypeError unless the names are its own.
+        """Return the group of the core's names and values; TypeError if the names differ.
 
-        Nested mappings become the groups that the fields' types name.
+        Nested mappings become nested groups, by the types of the fields.
         """
         groups = _groups_of(cls)
         missing, unknown = groups.keys() - values.keys(), values.keys() - groups.keys()
@@ -36,7 +36,7 @@ class Group:
         return cls(**{name: _nested(groups[name], value) for name, value in values.items()})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return nested dicts and lists of plain values, as JSON has them."""
+        """Return nested dicts and lists of plain values, as for JSON."""
         return {name: _plain(getattr(self, name)) for name in _groups_of(type(self))}
 
     def __getitem__(self, name: object) -> NoReturn:
@@ -47,7 +47,7 @@ class Group:
 
 
 def _groups_of(cls: type[Group]) -> dict[str, type[Group] | None]:
-    """Return the fields of a group in order, with the group that each holds, if any."""
+    """Return the fields of a group in order, each with its nested group or None."""
     if cls not in _GROUPS:
         _GROUPS[cls] = {name: _group_in(hint) for name, hint in get_type_hints(cls).items()}
     return _GROUPS[cls]
@@ -78,7 +78,7 @@ def _plain(value: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Latency(Group):
-    """A distribution of latencies, from a log-linear histogram: off by 1/16 at most."""
+    """A distribution of latencies, from a log-linear histogram; relative error at most 1/16."""
 
     count: int
     """Latencies recorded."""
@@ -96,14 +96,14 @@ class Latency(Group):
 
 @dataclasses.dataclass(frozen=True)
 class LatencyStats(Group):
-    """Latencies of calls and of their rows. Rows that are read in place are not timed."""
+    """Latencies of calls and of their rows. Reads in place are not timed."""
 
     call_hit: Latency
-    """A call that found all its rows in the fast tier."""
+    """A call whose rows were all hits."""
     call_on_demand: Latency
     """A call that waited for the slow tier."""
     row_hit: Latency
-    """A row of a call that found all its rows in the fast tier."""
+    """A row of a call whose rows were all hits."""
     row_on_demand: Latency
     """A read of one row from the slow tier, from its submission to its completion."""
 
@@ -113,15 +113,15 @@ class LookupStats(Group):
     """Lookups beyond hits and on-demand fetches."""
 
     shared_fetches: int
-    """On-demand fetches of rows that another call was reading already, rows."""
+    """On-demand fetches that shared the in-flight read of another call, rows."""
     out_of_range: int
     """Indices out of range, served as row 0 (``bounds_check_mode="warning"``)."""
     waited_ns: int
-    """Nanoseconds that calls waited for the slow tier, of all threads together. Where rows are read
-    in place: their time beyond that of copies in the fast tier."""
+    """Nanoseconds that calls waited for the slow tier, summed over threads. If rows are read in
+    place: their time beyond that of copies in the fast tier."""
     accesses_dropped: int
-    """Accesses that found the ring of their thread full: the learned policy or the recorder missed
-    them. Counted since the rings were made."""
+    """Accesses dropped because the ring of their thread was full. Neither the learned policy nor
+    the recorder observed them. Counted since the rings were created."""
     kernels: str
     """The instruction set of the pooling kernels."""
 
@@ -131,20 +131,20 @@ class Placement(Group):
     """NUMA placement of memory that was bound to a node."""
 
     node: int
-    """The node."""
+    """NUMA node."""
     mode: str
     """"bind", "prefer", or "unbound" where the kernel refused."""
     pages: int
-    """Pages of 4 KiB, when they were first touched."""
+    """Pages of 4 KiB, counted at first touch."""
     pages_elsewhere: int | None
-    """Pages on another node; None where the kernel does not say."""
+    """Pages on another node; None if the kernel does not report it."""
     refused: str
-    """Why the kernel refused to bind the memory or to say where it lies; empty if it did not."""
+    """Error of the kernel when it refused to bind or to locate the memory; otherwise empty."""
 
 
 @dataclasses.dataclass(frozen=True)
 class FastTierStats(Group):
-    """The fast tier at present, and the rows that it did not take."""
+    """State of the fast tier, and rows that bypassed it."""
 
     bypassed: int
     """Rows fetched and not promoted to the fast tier."""
@@ -153,16 +153,16 @@ class FastTierStats(Group):
     pinned_rows: int
     """Rows pinned by `Table.pin`."""
     dirty_rows: int
-    """Updated rows that are not written back yet."""
+    """Updated rows before their write-back."""
     index: str
     """"direct", "hash", or both where tables differ."""
     placement: Placement | None
-    """Of the vectors, with `fast_node`."""
+    """Placement of the vectors, with `fast_node`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class UpdateStats(Group):
-    """Updates and their way to the slow tier."""
+    """Updates and write-backs."""
 
     write_backs: int
     """Rows written back."""
@@ -171,7 +171,7 @@ class UpdateStats(Group):
     updated_rows: int
     """Rows set by `Table.update`."""
     write_back_error: str
-    """The last error's text; empty once a write-back succeeded again."""
+    """Text of the last error; empty after a later write-back succeeded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -181,19 +181,19 @@ class DramStats(Group):
     vector_bytes: int
     """Slots of the fast tier. Vectors, index and metadata together are the budget `fast_bytes`."""
     index_bytes: int
-    """Row to slot."""
+    """The index of rows to slots."""
     metadata_bytes: int
-    """Of the slots and of simple policies."""
+    """Metadata of slots and of simple policies."""
     staging_bytes: int
     """Buffers of reads."""
     access_ring_bytes: int
-    """Rings of accesses, of a learned policy or a recorder."""
+    """Access rings of a learned policy or a recorder."""
     policy_bytes: int
     """A learned policy's memory, beyond the budget."""
     page_cache_bytes: int
     """The kernel's page cache of the file."""
     total_bytes: int
-    """All of the above."""
+    """Sum of the above."""
     huge_page_bytes: int
     """The part of the vectors in huge pages."""
 
@@ -207,39 +207,39 @@ class SlowTierStats(Group):
     path: str
     """The file, or the name of the memory."""
     engine: str
-    """How rows are read."""
+    """Engine of the reads."""
     bytes: int
     """Size."""
     is_emulated: bool
     """Whether latency is added to ordinary memory."""
     placement: Placement | None
-    """Of memory on a NUMA node."""
+    """Placement of memory on a NUMA node."""
     huge_page_bytes: int
-    """The part in huge pages, of memory."""
+    """The part of memory in huge pages."""
     extra_ns: float
-    """Emulated extra latency of a cache line, nanoseconds; 0 unless `is_emulated`."""
+    """Emulated extra latency per cache line, nanoseconds; 0 unless `is_emulated`."""
     overlap: int | None
-    """Cache lines whose extra latencies pass at a time; None unless `is_emulated`."""
+    """Cache lines whose extra latencies overlap; None unless `is_emulated`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PromotionStats(Group):
-    """Promotion of rows that are read in place to the fast tier."""
+    """Promotion to the fast tier of rows that are read in place."""
 
     rule: str
     """"auto", "always" or "never"."""
     is_active: bool
-    """Whether rows are promoted, and looked up in the fast tier, at present."""
+    """Whether rows are currently promoted and looked up in the fast tier."""
     probes: int
     """A/B probes of lookups with and without copies."""
     lookup_ns_with_copies: float | None
-    """A lookup with copies in the last probe, nanoseconds; None before the first."""
+    """Time of a lookup with copies in the last probe, nanoseconds; None before the first."""
     lookup_ns_in_place: float | None
-    """A lookup without copies in the last probe, nanoseconds; None before the first."""
+    """Time of a lookup without copies in the last probe, nanoseconds; None before the first."""
     copy_ns: float | None
-    """Copying a row, nanoseconds; None before the first."""
+    """Time to copy a row, nanoseconds; None before the first copy."""
     slow_line_ns: float
-    """A cache line of random rows in the slow tier, nanoseconds, when the store opened."""
+    """Time to read a cache line of a random row in the slow tier at opening, nanoseconds."""
     fast_line_ns: float
     """The same in the fast tier."""
     cost_ratio: float
@@ -248,7 +248,7 @@ class PromotionStats(Group):
 
 @dataclasses.dataclass(frozen=True)
 class PolicyLag(Group):
-    """Accesses between one access and the end of the step that observed it."""
+    """Accesses between an access and the end of the policy step that observed it."""
 
     mean: float
     """Mean, accesses."""
@@ -261,7 +261,7 @@ class PolicyPrefetchStats(Group):
     """Prefetching by a learned policy."""
 
     is_throttled: bool
-    """Whether prefetching is throttled, because it did not pay."""
+    """Whether prefetching is throttled, because its cost exceeded its benefit."""
     throttles: int
     """Times that prefetching was throttled."""
     scored: int
@@ -278,12 +278,12 @@ class PolicyPrefetchStats(Group):
 
 @dataclasses.dataclass(frozen=True)
 class LearnedStats(Group):
-    """A learned policy in one fast tier, since it started there."""
+    """A learned policy in one fast tier, since its start there."""
 
     active: str
     """The active policy: "learned", or the name of a simple policy."""
     network: str
-    """The instruction set that evaluates the network, or "torch"."""
+    """Instruction set of the network's kernels, or "torch"."""
     observed: int
     """Accesses observed."""
     evaluations: int
@@ -291,9 +291,9 @@ class LearnedStats(Group):
     switches: int
     """Changes of the active policy."""
     sampled: int
-    """Accesses that the miniature simulations sampled."""
+    """Accesses sampled by the miniature simulations."""
     sample_rate: float
-    """The share of rows that they sample."""
+    """Share of rows in the miniature simulations."""
     prefetching: PolicyPrefetchStats
     miss_ratios: Mapping[str, float]
     """Estimated miss ratio by policy, from the miniature simulations; the learned one is last."""
@@ -301,14 +301,14 @@ class LearnedStats(Group):
 
 @dataclasses.dataclass(frozen=True)
 class PolicyStats(Group):
-    """A policy that plans in the background, since it started."""
+    """A learned policy, which runs in the background, since its start."""
 
     state: str
-    """"running", "paused", "failed", or "waiting" for the tables that it was trained for."""
+    """"running", "paused", "failed", or "waiting" for the tables of its training trace."""
     reason: str
-    """Why it is not running; empty if it is."""
+    """Reason of another state than "running"; otherwise empty."""
     fallback: str
-    """The simple policy that decides while this one does not."""
+    """The simple policy that is active while this one is not."""
     steps: int
     """Steps of the background thread."""
     accesses_observed: int
@@ -317,11 +317,11 @@ class PolicyStats(Group):
     """CPU time of the background thread, seconds."""
     policy_lag: PolicyLag
     pauses: int
-    """Pauses, because it cost more than it saved."""
+    """Pauses by the cost-benefit controller."""
     saved_seconds: float
-    """Waiting that calls were spared in the last window measured, seconds."""
+    """Waiting time saved in the last measured window, seconds."""
     spent_seconds: float
-    """CPU time spent in the same window, seconds."""
+    """CPU time of the policy in the same window, seconds."""
     tiers: tuple[LearnedStats, ...]
     """Per fast tier; empty for a policy that is not a network of the core."""
 
@@ -330,7 +330,7 @@ class PolicyStats(Group):
 class StoreStats(Group):
     """Statistics since the store was opened or `TieredStore.reset_stats` was called.
 
-    Where rows are read in place, each read of a row is an on-demand fetch.
+    If rows are read in place, each read of a row is an on-demand fetch.
     """
 
     calls: int
@@ -338,34 +338,34 @@ class StoreStats(Group):
     lookups: int
     """Rows looked up: `hits` + `on_demand_fetches`."""
     hits: int
-    """Rows found in the fast tier, or fetched already by the same call."""
+    """Rows found in the fast tier, or repeated in a call that fetched them."""
     on_demand_fetches: int
-    """Distinct rows of a call that it had to wait for."""
+    """Distinct rows per call for which the call waited."""
     miss_ratio: float
     """`on_demand_fetches` ÷ `lookups`; 0 before the first."""
     evictions: int
     """Rows evicted from the fast tier."""
     prefetches_issued: int
-    """Rows read ahead of a lookup."""
+    """Rows read by prefetches."""
     prefetches_useful: int
     """Prefetched rows used before their eviction."""
     prefetches_late: int
-    """Prefetched rows looked up while still in flight; on-demand fetches as well."""
+    """Prefetched rows looked up while in flight; also counted as on-demand fetches."""
     prefetches_useless: int
     """Prefetched rows evicted unused."""
     prefetches_dropped: int
     """Rows not prefetched because the queue was full."""
     fast_rows: int
-    """Rows that fit into the fast tier."""
+    """Capacity of the fast tier, rows."""
     policy: str
-    """The policy that was asked for."""
+    """The policy of the store, as configured."""
     policy_stats: PolicyStats | None
-    """Of a learned policy; None for a simple one."""
+    """Statistics of a learned policy; None for a simple policy."""
     lookup: LookupStats
     fast_tier: FastTierStats
     slow_tier: SlowTierStats
     promotion: PromotionStats | None
-    """Of rows that are read in place; None with a file."""
+    """Promotion of rows that are read in place; None with a file."""
     updates: UpdateStats
     dram: DramStats
     latency: LatencyStats

@@ -34,11 +34,11 @@ _LOG = logging.getLogger("tieralloc")
 
 
 class TieredStore:
-    """Tables of embedding vectors whose rows lie in a slow tier and are served from a fast one.
+    """Tables of embedding vectors in a slow tier, served from a fast tier.
 
-    The slow tier holds every row; the fast tier, a pool of DRAM, holds copies of the rows that the
-    policy keeps. All methods may be called from any number of threads; the GIL is released while
-    they work. A forked child cannot use the store (ValueError); it must open one of its own.
+    The slow tier holds every row. The fast tier, a pool of DRAM, holds copies of the rows that the
+    policy keeps. All methods are thread-safe and release the GIL. A forked child cannot use the
+    store (ValueError); it must open a store of its own.
 
     Parameters
     ----------
@@ -48,38 +48,38 @@ class TieredStore:
     slow : File or NumaMemory, optional
         The slow tier, instead of `path`.
     mode : {"a", "r+", "w", "r"}, optional
-        With `path`: as of `File`. "a", the default, opens the file or makes a missing one.
+        With `path`: the mode of `File`. "a", the default, opens or creates the file.
     fast_bytes : int or str
-        All the DRAM that the tables may take: vectors, index and metadata, such as ``"64MiB"``. The
-        memory of a learned policy comes on top (`LearnedPolicy`).
+        Max DRAM of the tables, such as ``"64MiB"``: vectors, index and metadata. The memory of a
+        learned policy is additional (`LearnedPolicy`).
     fast_rows : int
-        Number of rows of the fast tier instead, for experiments. With a slow tier in memory it may
-        be 0: no fast tier, every row is read in place.
+        Rows of the fast tier instead of `fast_bytes`, for experiments. 0 is valid for a slow tier
+        in memory: no fast tier, every row is read in place.
     fast_node : int or NumaMemory, optional
-        The NUMA node that the fast tier is bound to; by default the kernel places its memory.
+        NUMA node of the fast tier; by default the kernel places its memory.
     policy : str or LearnedPolicy
-        Decides which rows are evicted: "lru", "lfu", "clock", "sieve", "s3fifo", "random", or a
+        Eviction policy: "lru", "lfu", "clock", "sieve", "s3fifo", "random", or a
         learned policy. ``"recmg:DIR"`` is short for ``LearnedPolicy(DIR, name="recmg")``. A learned
-        policy starts once the store has the tables that it was trained for.
+        policy starts once the store has the tables of its training trace.
     bounds_check_mode : {"fatal", "warning"}
-        Effect of an index out of range in a lookup: IndexError, or row 0 is served, and the index
-        counted in `stats` and logged once. "warning" makes a prefetch skip it; in `Table.update`
-        and `Table.pin` it is always an error.
+        Effect of an index out of range in a lookup. "fatal" raises IndexError. "warning" serves row
+        0, counts the index in `stats` and logs the first call; a prefetch skips the index.
+        `Table.update` and `Table.pin` always raise IndexError.
     cpus : sequence of int or str, optional
-        Processors of the background threads, such as ``"0-3,8"``. By default, with memory of a
-        node, the processors of the node, or, if it has none, those that the calling thread may not
-        run on; any otherwise.
+        Processors of the background threads, such as ``"0-3,8"``; by default any. With memory of a
+        NUMA node the default is the processors of the node, or, if it has none, the processors
+        outside the affinity mask of the calling thread.
 
     Raises
     ------
     OSError
-        If the file cannot be opened or made, or is locked by another store; it is unchanged then.
+        If the file cannot be opened or created, or another store locks it. The file is unchanged.
     ValueError
-        If options contradict each other or have no effect; if the file is not a store's, damaged,
-        truncated or of a newer version (it is unchanged then); if a node does not exist, is
-        offline, has no memory, or lies outside the cpuset.
+        If options contradict each other or have no effect. If the file is not a tieralloc file,
+        damaged, truncated or of a newer version; the file is unchanged. If a node does not exist,
+        is offline, has no memory, or is outside the cpuset.
     MemoryError
-        For more DRAM than the machine, or `fast_node`, has available.
+        If the machine, or `fast_node`, has too little DRAM available.
 
     Examples
     --------
@@ -123,7 +123,7 @@ class TieredStore:
         self._policy = ActivePolicy(policy)
         self._core = _bindings.Store(
             **options,
-            fast_bytes=0 if fast_bytes is None else _checked_bytes(fast_bytes),
+            fast_bytes=0 if fast_bytes is None else _parse_fast_bytes(fast_bytes),
             fast_rows=0 if fast_rows is None else fast_rows,
             fast_node=node_of(fast_node),
             cpus=parse_cpus(cpus),
@@ -132,19 +132,19 @@ class TieredStore:
         self._path = None if options["path"] is None else os.fsdecode(options["path"])
         self._read_only = options["mode"] == "r"
         self._bounds = bounds_check_mode
-        self._first_out_of_range = threading.Lock()  # taken by the first one, for good
+        self._first_out_of_range = threading.Lock()  # held since the first warning
         self._recorder: Recorder | None = None
         self._tables: dict[str, Table] = {}
-        self._learn_tables()
-        # Runs when the store is collected or the interpreter ends: updates are still written back.
-        self._finalizer = weakref.finalize(self, _end_core, self._core)
+        self._add_tables()
+        # Writes updates back when the store is garbage-collected or the interpreter exits.
+        self._finalizer = weakref.finalize(self, _close_core, self._core)
         try:
-            self._policy.fit(self._core, self._rows_of_tables())
+            self._policy.fit(self._core, self._table_sizes())
         except BaseException:
-            self.close()  # the exception's traceback would keep the store, and lock its file
+            self.close()  # the traceback references the store, which would keep its file locked
             raise
 
-    def _learn_tables(self) -> None:
+    def _add_tables(self) -> None:
         for position, layout in enumerate(self._core.tables()):
             if layout[0] not in self._tables:
                 self._tables[layout[0]] = Table(self, position, *layout)
@@ -156,7 +156,7 @@ class TieredStore:
 
     @property
     def closed(self) -> bool:
-        """Whether `close` has ended the store."""
+        """Whether the store is closed."""
         return self._core.closed
 
     def create_table(
@@ -166,22 +166,21 @@ class TieredStore:
         embedding_dim: int,
         dtype: DTypeLike | str = "float32",
     ) -> Table:
-        """Make a table whose rows are all zero.
+        """Create a table whose rows are all zero.
 
-        The file grows. The table takes its share of the DRAM budget, in proportion to the tables'
-        bytes. The fast tier is laid out again and loses its copies and pins, so make all tables
-        before serving.
+        The file grows. Tables share the DRAM budget in proportion to their bytes. The fast tier is
+        rebuilt without its copies and pins; therefore create all tables before serving.
 
         Parameters
         ----------
         name : str
-            1 to 191 bytes of UTF-8, not that of another table.
+            Unique in the store, 1 to 191 bytes of UTF-8.
         num_embeddings : int
             Rows.
         embedding_dim : int
-            Elements a row.
+            Elements per row.
         dtype : str or dtype
-            "float32", "float16", "bfloat16" or "float64", or NumPy's or torch's type of that name.
+            "float32", "float16", "bfloat16" or "float64", or that type of NumPy or torch.
 
         Returns
         -------
@@ -190,16 +189,16 @@ class TieredStore:
         Raises
         ------
         ValueError
-            For a name that is taken (`table` returns the table), no rows or no elements, an unknown
-            dtype, or if the budget would leave a table less than one row. Also for too little
-            memory of a learned policy that would start now: the table is made then, and the
-            policy's fallback decides.
+            If a table has this name already (`table` returns it), a size is out of range, the dtype
+            is unknown, or the budget has less than one row for a table. Also if a learned policy
+            that would start now has too little memory: the table exists then, and the policy's
+            fallback is active.
         io.UnsupportedOperation
             If the file was opened with mode "r".
         MemoryError
-            If the fast tier would take more DRAM than there is.
+            If the fast tier would take more DRAM than is available.
         OSError
-            If the file cannot grow (ENOSPC); it is unchanged then.
+            If the file cannot grow (ENOSPC). The file is unchanged.
         """
         self._check_writable("create_table")
         if name in self._tables and not self.closed:
@@ -210,8 +209,8 @@ class TieredStore:
         check_range("num_embeddings", num_embeddings, 1, 1 << 48)
         check_range("embedding_dim", embedding_dim, 1, 1 << 20)
         self._core.create_table(name, num_embeddings, embedding_dim, dtype_name(dtype))
-        self._learn_tables()
-        self._policy.fit(self._core, self._rows_of_tables())
+        self._add_tables()
+        self._policy.fit(self._core, self._table_sizes())
         return self._tables[name]
 
     def _check_writable(self, call: str) -> None:
@@ -221,12 +220,12 @@ class TieredStore:
             )
 
     def table(self, name: str) -> Table:
-        """Return the table of this name; KeyError with all names if there is none."""
+        """Return the table of this name; KeyError lists the names if it is unknown."""
         try:
             return self._tables[name]
         except KeyError:
-            known = ", ".join(self._tables) or "none"
-            raise KeyError(f"no table {name!r}; the store has: {known}") from None
+            known = ", ".join(self._tables) or "the tables made by create_table, none yet"
+            raise KeyError(f"table {name!r}: unknown; expected one of {known}") from None
 
     @overload
     def embedding_bag(
@@ -266,43 +265,43 @@ class TieredStore:
         padding_idx: Sequence[int | None] | None = None,
         out: object = None,
     ) -> object:
-        """Pool bags of rows of many tables in one call, whose misses are fetched as one batch.
+        """Pool bags of rows of many tables in one call; all misses are fetched as one batch.
 
         Parameters
         ----------
         indices : (nnz,) int32 or int64
-            Rows, table-major: those of all bags of the first table, then of the second, …
+            Rows, table-major: all bags of the first table, then all bags of the second, …
         offsets : (T * B + 1,) int32 or int64
             Bag ``b`` of table ``t`` is ``indices[offsets[t*B+b]:offsets[t*B+b+1]]``. Without
-            `include_last_offset` the last one, the end of the last bag, is left out.
+            `include_last_offset` the end of the last bag is omitted.
         tables : sequence of str or Table, optional
-            The T tables; by default all of the store, in order of creation.
+            The T tables; by default all tables of the store, in order of creation.
         mode : {"sum", "mean", "max"}
-            How a bag is pooled; an empty one gives zeros.
+            Pooling mode; an empty bag gives zeros.
         per_sample_weights : (nnz,) float32, optional
-            What each row is multiplied with (float64 for tables of float64); mode "sum" only.
+            Factor of each row (float64 for tables of float64); mode "sum" only.
         include_last_offset : bool
             Whether `offsets` holds the end of the last bag.
         padding_idx : (T,) sequence of int or None, optional
-            A row of each table that its bags leave out.
+            Padding row of each table, which bags skip.
         out : writable buffer, optional
-            Where the result goes.
+            Buffer of the result.
 
         Returns
         -------
         (B, D) array
-            D is the sum of the tables' dims, in order: of the tables' type where they share one,
-            else float32. `out` itself where it was given.
+            D is the sum of the tables' dims, in order. The dtype is that of the tables if they
+            share one, otherwise float32. If `out` is given, it is returned.
 
         Raises
         ------
         IndexError
-            For an index out of range, named with its table; nothing is done then.
+            If an index is out of range; the message names it and its table. Nothing is done.
         ValueError, TypeError
-            For offsets that do not ascend from 0 within the indices, wrong shapes or types, or a
-            closed store.
+            If offsets do not ascend from 0 to at most the number of indices, a shape or type is
+            wrong, or the store is closed.
         OSError
-            Where a row cannot be read; the rest of the store serves on.
+            If a row cannot be read. Other rows are still served.
         """
         positions = positions_of(self, tables)
         paddings = paddings_of(self, positions, padding_idx)
@@ -328,9 +327,9 @@ class TieredStore:
         tables: Sequence[str | Table] | None = None,
         include_last_offset: bool = True,
     ) -> int:
-        """Have the rows of a coming `embedding_bag` call fetched in the background.
+        """Prefetch the rows of a later `embedding_bag` call in the background.
 
-        A hint: it returns at once, and what does not fit into the queue is dropped and counted.
+        A hint that returns at once. Rows that do not fit into the queue are dropped and counted.
 
         Parameters
         ----------
@@ -340,7 +339,7 @@ class TieredStore:
         Returns
         -------
         int
-            Rows queued; those resident already are not.
+            Rows queued. Resident rows are not queued.
         """
         positions = positions_of(self, tables)
         return self._core.prefetch(positions, indices, offsets, include_last_offset, self._bounds)
@@ -359,28 +358,28 @@ class TieredStore:
     def record(
         self, max_lookups: int | None = None, *, ring_bytes: int | str = "8MiB"
     ) -> Iterator[Recorder]:
-        """Record the accesses of lookups while the context lasts, also beside a learned policy.
+        """Record the accesses of lookups in the context, with any policy.
 
         Parameters
         ----------
         max_lookups : int, optional
-            Accesses kept at most; later ones are counted and not kept. Without it memory grows with
-            the accesses, 8 bytes each and 4 bytes per sample.
+            Max accesses kept; later accesses are only counted. By default all are kept, 8 bytes
+            each and 4 bytes per sample.
         ring_bytes : int or str
-            Memory of each serving thread for the accesses of a few milliseconds, rounded up to a
-            power of two: 8 bytes per access, 4 per bag and 8 per table of a call.
+            Access ring of each serving thread, rounded up to a power of two. It must hold the
+            accesses of a few milliseconds: 8 bytes per access, 4 per bag and 8 per table of a call.
 
         Yields
         ------
         Recorder
-            `to_trace` makes a trace; `drain` is for learners that follow a serving store.
+            `to_trace` returns a trace; `drain` is for training on a serving store.
 
         Raises
         ------
         RuntimeError
-            While the store is being recorded already.
+            If the store is being recorded already.
         ValueError
-            For sizes out of range, or a closed store.
+            If a size is out of range, or the store is closed.
 
         Examples
         --------
@@ -391,7 +390,9 @@ class TieredStore:
         size = parse_size(ring_bytes, "ring_bytes")
         check_range("ring_bytes", size, 16, 1 << 31)
         if self._recorder is not None:
-            raise RuntimeError("the store is being recorded already; end that recording first")
+            raise RuntimeError(
+                "record: the store is being recorded already; end that recording first"
+            )
         from tieralloc.trace.recorder import Recorder
 
         recorder = Recorder(self._core, max_lookups=max_lookups, ring_bytes=size)
@@ -407,13 +408,13 @@ class TieredStore:
     def use_policy(self, policy: str | LearnedPolicy) -> None:
         """Replace the policy that decides which rows are evicted from the fast tier.
 
-        Resident rows stay. Lookups wait while the rows are handed to the new policy, some tens of
-        nanoseconds per resident row.
+        Resident rows stay. Lookups wait while the new policy registers the resident rows, some tens
+        of nanoseconds per row.
 
-        A learned policy works in a background thread of the core. It compares itself with simple
-        policies in miniature simulations, and one of these is active while it misses less. While
-        the policy pauses, or after it failed, a simple one is active, s3fifo unless its directory
-        names another; `stats` has its state.
+        A learned policy runs in a background thread of the core. Miniature simulations compare it
+        with simple policies; while a simple policy misses less, that policy is active. While the
+        learned policy is paused or failed, its fallback is active: s3fifo, unless the policy
+        directory names another. `stats` has the state.
 
         Parameters
         ----------
@@ -423,17 +424,16 @@ class TieredStore:
         Raises
         ------
         ValueError
-            For an unknown policy, a directory that does not hold it, a policy that was trained for
-            other tables, too little memory for it, or a closed store. The former policy stays
-            active then.
+            If the policy is unknown, is not in its directory, was trained for other tables or has
+            too little memory, or if the store is closed. The former policy stays active.
         OSError
             If a directory cannot be read.
         ImportError
-            For a learned policy if torch is missing.
+            If the policy is learned and torch is missing.
         """
-        self._policy.use(self._core, policy, self._rows_of_tables())
+        self._policy.use(self._core, policy, self._table_sizes())
 
-    def _rows_of_tables(self) -> list[tuple[str, int]]:
+    def _table_sizes(self) -> list[tuple[str, int]]:
         return [(table.name, table.num_embeddings) for table in self._tables.values()]
 
     def stats(self) -> StoreStats:
@@ -442,7 +442,7 @@ class TieredStore:
         Returns
         -------
         tieralloc.stats.StoreStats
-            A frozen dataclass, with the units of every field; ``.to_dict()`` makes nested dicts.
+            A frozen dataclass; ``.to_dict()`` returns nested dicts.
             `StoreStats.policy_stats` covers the time since the policy started.
         """
         planned = self._policy.planned
@@ -456,22 +456,22 @@ class TieredStore:
         self._core.reset_stats()
 
     def flush(self) -> None:
-        """Return once every update made before is in the slow tier for good.
+        """Write all earlier updates to the slow tier, durably.
 
         Raises
         ------
         OSError
-            Where a row could not be written; it stays in the fast tier.
+            If a row cannot be written. It stays in the fast tier.
         """
         self._core.flush()
 
     def close(self) -> None:
-        """Flush and end the store; closing twice does nothing.
+        """Flush and close the store; a second call does nothing.
 
         Raises
         ------
         OSError
-            Where a row could not be written; the store stays open.
+            If a row cannot be written. The store stays open.
         """
         self._core.close()
         self._finalizer.detach()
@@ -494,13 +494,13 @@ class TieredStore:
         return f"<TieredStore{state} tables={list(self._tables)} policy={self._policy.name!r}>"
 
 
-def _end_core(core: _bindings.Store) -> None:
+def _close_core(core: _bindings.Store) -> None:
     if core.belongs_here:
         core.close()
 
 
-def _checked_bytes(fast_bytes: int | str) -> int:
+def _parse_fast_bytes(fast_bytes: int | str) -> int:
     size = parse_size(fast_bytes, "fast_bytes")
     if size >= 1 << 63:
-        raise MemoryError(f"fast_bytes is {fast_bytes!r}, more than any machine has")
+        raise MemoryError(f"fast_bytes: expected below 2**63 bytes, got {fast_bytes!r}")
     return size

@@ -21,10 +21,10 @@ Out = TypeVar("Out")
 
 
 class Table:
-    """Rows of one width and type; made by `TieredStore.create_table`.
+    """Rows of one dim and dtype; `TieredStore.create_table` returns it.
 
-    Rows of bfloat16, a type that NumPy lacks, come and go as the uint16 of their bits. `load` and
-    `update` also round float32 to them, and a float32 `out` widens them.
+    NumPy has no bfloat16: results have the bits as uint16. `load` and `update` accept these bits,
+    or round float32 values; a float32 `out` receives widened rows.
 
     Attributes
     ----------
@@ -32,11 +32,11 @@ class Table:
     num_embeddings : int
         Rows.
     embedding_dim : int
-        Elements a row.
+        Elements per row.
     dtype : str
         "float32", "float16", "bfloat16" or "float64".
     position : int
-        Among the store's tables, from 0.
+        Position in the store, from 0, in order of creation.
     """
 
     __slots__ = ("_core", "_store", "dtype", "embedding_dim", "name", "num_embeddings", "position")
@@ -60,49 +60,49 @@ class Table:
 
     @property
     def store(self) -> TieredStore:
-        """The store that the table is in."""
+        """The store of the table."""
         return self._store
 
     def load(self, rows: ArrayLike | Iterable[ArrayLike], start: int | None = None) -> None:
         """Write rows to the slow tier, in row order.
 
-        Copies in the fast tier are dropped, those of pinned rows replaced.
+        Copies in the fast tier are dropped; copies of pinned rows are replaced.
 
         Parameters
         ----------
         rows : (n, embedding_dim) array, or iterable of such arrays
-            An iterable is streamed: one of its arrays is in memory at a time.
+            An iterable is streamed, one array in memory at a time.
         start : int, optional
-            The row to begin with; the rows may then end before the table does. By default they
+            First row to write; the rows may then be fewer than the table has. By default the rows
             must fill the table.
 
         Raises
         ------
         ValueError
-            For rows of another width, too many, or, without `start`, too few. Arrays before the
-            offending one are written by then.
+            If the rows have another dim, are too many, or, without `start`, too few. Earlier arrays
+            are already written.
         TypeError
-            For rows of another type.
+            If the rows have another dtype.
         io.UnsupportedOperation
             If the file was opened with mode "r".
         OSError
-            If the slow tier cannot be written. Rows of the current array then have their old value
-            or their new one.
+            If the slow tier cannot be written. Each row of the current array then has its old or
+            its new value.
         """
         self._store._check_writable("load")
         row = 0 if start is None else as_integer("start", start)
         if not 0 <= row <= self.num_embeddings:
             raise ValueError(
-                f"start is {start}, expected a row of table {self.name!r}: 0 to "
-                f"{self.num_embeddings}"
+                f"start: not a row of table {self.name!r}; expected 0 to {self.num_embeddings}, "
+                f"got {row}"
             )
-        for part in _parts_of(rows):
-            row += self._core.load(self.position, row, self._as_values(part))
+        for array in _as_arrays(rows):
+            row += self._core.load(self.position, row, self._as_values(array))
         self._core.settle()
         if start is None and row < self.num_embeddings:
             raise ValueError(
-                f"rows end after {row}, expected the {self.num_embeddings} of table "
-                f"{self.name!r}; pass start= to write a part of it"
+                f"rows: too few for table {self.name!r}; expected {self.num_embeddings}, got "
+                f"{row}; pass start= to write a part of the table"
             )
 
     @overload
@@ -123,16 +123,16 @@ class Table:
         Returns
         -------
         (n, embedding_dim) array
-            `out` itself where it was given.
+            If `out` is given, it is returned.
 
         Raises
         ------
         IndexError
-            For an index out of range; nothing is done then.
+            If an index is out of range. Nothing is done.
         ValueError, TypeError
-            For wrong shapes or types, or a closed store.
+            If a shape or type is wrong, or the store is closed.
         OSError
-            Where a row cannot be read.
+            If a row cannot be read.
         """
         store = self._store
         result, outside = self._core.lookup(self.position, indices, out, store._bounds)
@@ -180,19 +180,19 @@ class Table:
         Parameters
         ----------
         indices : (nnz,) int32 or int64
-            Rows of all bags, one bag after the other.
+            Rows of all bags, in order.
         offsets : (B,) or (B + 1,) int32 or int64
-            Where each bag begins and, with `include_last_offset`, where the last one ends.
+            Start of each bag and, with `include_last_offset`, end of the last bag.
         mode : {"sum", "mean", "max"}
-            An empty bag gives zeros.
+            Pooling mode; an empty bag gives zeros.
         per_sample_weights : (nnz,) float32, optional
-            What each row is multiplied with (float64 for tables of float64); mode "sum" only.
+            Factor of each row (float64 for tables of float64); mode "sum" only.
         include_last_offset : bool
             Whether `offsets` holds the end of the last bag.
         padding_idx : int, optional
-            A row that bags leave out.
+            Padding row, which bags skip; negative values count from the end.
         out : writable buffer, optional
-            As for `lookup`, a line a bag.
+            (B, embedding_dim), otherwise as for `lookup`.
 
         Returns
         -------
@@ -225,39 +225,39 @@ class Table:
         row = as_integer("padding_idx", padding_idx)
         if not -rows <= row < rows:
             raise ValueError(
-                f"padding_idx is {row}, expected a row of table {self.name!r} of {rows} rows, "
-                "from the end where negative"
+                f"padding_idx: not a row of table {self.name!r}; expected {-rows} to {rows - 1}, "
+                f"got {row}"
             )
         return row % rows
 
     def update(self, indices: ArrayLike, values: ArrayLike) -> None:
-        """Set rows to new values; lookups that begin afterwards see them.
+        """Set rows to new values; later lookups see them.
 
-        The values go to the fast tier at once and to the slow one in the background, by `flush` or
-        by `close`. Of an index given twice the later value stays.
+        The fast tier has the values at once. The background, `flush` or `close` writes them back
+        to the slow tier. If an index is repeated, its last value applies.
 
         Parameters
         ----------
         indices : (n,) int32 or int64
         values : (n, embedding_dim) array
-            Of the table's type.
+            Values of the table's dtype.
 
         Raises
         ------
         IndexError
-            For an index out of range; nothing is done then.
+            If an index is out of range. Nothing is done.
         ValueError, TypeError
-            For wrong shapes or types, or a closed store.
+            If a shape or type is wrong, or the store is closed.
         io.UnsupportedOperation
             If the file was opened with mode "r".
         OSError
-            If the fast tier is full of rows that cannot be written back.
+            If the fast tier is full of dirty rows that cannot be written back.
         """
         self._store._check_writable("update")
         self._core.update(self.position, indices, self._as_values(values))
 
     def prefetch(self, indices: ArrayLike) -> int:
-        """Have rows fetched in the background: a hint that returns at once.
+        """Prefetch rows in the background: a hint that returns at once.
 
         Parameters
         ----------
@@ -266,13 +266,13 @@ class Table:
         Returns
         -------
         int
-            Rows queued; those resident already are not, and those that the queue has no room for
-            are dropped and counted.
+            Rows queued. Resident rows are not queued; rows that do not fit into the queue are
+            dropped and counted.
         """
         return self._core.prefetch((self.position,), indices, None, False, self._store._bounds)
 
     def pin(self, indices: ArrayLike) -> None:
-        """Make rows resident and keep them so, until `unpin`. All of them, or none.
+        """Make rows resident until `unpin`: all of them, or none on an error.
 
         Parameters
         ----------
@@ -281,19 +281,19 @@ class Table:
         Raises
         ------
         ValueError
-            Where the fast tier has no room for so many pinned rows.
+            If the fast tier has no room for so many pinned rows.
         IndexError, OSError
             As for `lookup`.
         """
         self._core.pin(self.position, indices)
 
     def unpin(self, indices: ArrayLike) -> None:
-        """Let the policy evict rows again; those that are not pinned are passed over."""
+        """Allow the eviction of rows again; rows that are not pinned are ignored."""
         self._core.unpin(self.position, indices)
 
     def _as_values(self, values: ArrayLike) -> ArrayLike:
         narrow = self.dtype == "bfloat16"
-        if isinstance(values, (list, tuple)):  # numbers without a type of their own
+        if isinstance(values, (list, tuple)):  # plain numbers have no dtype
             values = np.asarray(values, dtype=np.float32 if narrow else self.dtype)
         if not narrow:
             return values
@@ -308,23 +308,24 @@ class Table:
 
 
 def dtype_name(dtype: DTypeLike | str) -> str:
-    """Return a type of NumPy or torch as the core has it."""
+    """Return the core's name of a type of NumPy or torch."""
     name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
     return name.removeprefix("torch.")
 
 
 def of_store(store: TieredStore, table: Table) -> Table:
-    """Return the table if it is one of the store's; ValueError otherwise."""
+    """Return the table; ValueError if it belongs to another store."""
     if table.store is not store:
-        raise ValueError(f"{table!r} is of another store, expected one of {list(store.tables)}")
+        expected = ", ".join(store.tables) or "a table of this store"
+        raise ValueError(f"tables: {table!r} belongs to another store; expected one of {expected}")
     return table
 
 
 def positions_of(store: TieredStore, tables: Sequence[str | Table] | None) -> Sequence[int]:
-    """Return the positions of tables of a store, of all of them for None."""
+    """Return the positions of tables in a store; None means all tables."""
     if tables is None:
         return range(len(store._tables))
-    if isinstance(tables, (str, Table)):  # a string is a sequence of names, of one letter each
+    if isinstance(tables, (str, Table)):  # a string would be a sequence of one-letter names
         raise TypeError(f"tables: expected a sequence of names or tables, got {tables!r}")
     return [_position(store, table) for table in tables]
 
@@ -340,7 +341,7 @@ def _position(store: TieredStore, table: str | Table) -> int:
 def paddings_of(
     store: TieredStore, positions: Sequence[int], padding_idx: Sequence[int | None] | None
 ) -> Sequence[int] | None:
-    """Return the padding row of each of some tables, -1 for none; None if no table has one."""
+    """Return the padding row of each table, -1 for none; None without `padding_idx`."""
     if padding_idx is None:
         return None
     if not isinstance(padding_idx, Sequence):
@@ -357,12 +358,12 @@ def paddings_of(
     ]
 
 
-def _parts_of(rows: ArrayLike | Iterable[ArrayLike]) -> Iterable[ArrayLike]:
+def _as_arrays(rows: ArrayLike | Iterable[ArrayLike]) -> Iterable[ArrayLike]:
     if hasattr(rows, "__array__") or isinstance(rows, memoryview):
         return [cast("ArrayLike", rows)]
     if not isinstance(rows, Iterable):
         kind = type(rows).__name__
-        raise TypeError(f"rows are of type {kind}, expected an array or an iterable of arrays")
+        raise TypeError(f"rows: expected an array or an iterable of arrays, got {kind}")
     return rows
 
 

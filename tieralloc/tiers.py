@@ -1,4 +1,4 @@
-"""Slow tiers and where they are: a file, or the memory of a NUMA node."""
+"""Slow tiers: a file, or the memory of a NUMA node."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PROMOTIONS: tuple[Promotion, ...] = get_args(Promotion)
 
 
 class CoreOptions(TypedDict):
-    """Arguments of `tieralloc._bindings.Store` that a slow tier decides."""
+    """Arguments of `tieralloc._bindings.Store` that depend on the slow tier."""
 
     path: bytes | None
     mode: str
@@ -49,7 +49,7 @@ class CoreOptions(TypedDict):
 
 @runtime_checkable
 class SlowTier(Protocol):
-    """A slow tier of a `tieralloc.TieredStore`."""
+    """Interface of the slow tiers of a `tieralloc.TieredStore`."""
 
     def core_options(self) -> CoreOptions:
         """Return the core's options."""
@@ -59,29 +59,29 @@ class SlowTier(Protocol):
 class File:
     """A file as the slow tier: ``TieredStore(slow=File("emb.tier", mode="w"), ...)``.
 
-    The file is locked: one store may have it open to write, or any number of them to read.
+    The store locks the file: one store may write it, or any number of stores may read it.
 
     Parameters
     ----------
     path : path
         The file.
     mode : {"a", "r+", "w", "r"}
-        As of Python's `open`. "a" opens the file, or makes a missing one. "r+" opens it. "w" makes
-        it and replaces a file that a store made; a file of another kind is refused. "r" opens it to
-        read: `TieredStore.create_table`, `Table.load` and `Table.update` raise
-        `io.UnsupportedOperation`, and other stores may read the file at the same time.
+        As in Python's `open`. "a" opens the file, or creates it if it is missing. "r+" opens an
+        existing file. "w" creates the file or replaces a tieralloc file; any other file is refused.
+        "r" opens the file to read: `TieredStore.create_table`, `Table.load` and `Table.update`
+        raise `io.UnsupportedOperation`, and other stores may read the file at the same time.
     engine : {"auto", "io_uring", "pread", "mmap"}
-        The way to read rows: "auto" is the first in the list of `tieralloc doctor` that works here.
+        Engine of the reads: "auto" is the first in the list of `tieralloc doctor` that works here.
     queue_depth : int
-        Maximal number of reads that one call has in flight, 1 to 4096.
+        Max in-flight reads per call, 1 to 4096.
     direct : bool
-        Bypass the kernel's page cache if the file system supports it; otherwise pages are dropped
-        after each read.
+        Whether reads bypass the kernel's page cache, if the file system supports it. Otherwise
+        pages are dropped after each read.
     reserve : bool
-        Take the disk blocks of a table when it is made, so that a full disk is an error then and
-        not later.
+        Whether `create_table` allocates the disk blocks of the table, so that a full disk is an
+        error then and not later.
     prefetch_threads : int
-        Background threads that serve prefetches, 1 to 32.
+        Background threads for prefetches, 1 to 32.
 
     Raises
     ------
@@ -134,23 +134,23 @@ class File:
 class NumaMemory:
     """Memory of a NUMA node: as the slow tier, ``TieredStore(slow=NumaMemory(1), ...)``, or fast.
 
-    Rows of a slow tier in memory are read in place, and end with the store.
+    Rows of a slow tier in memory are read in place. Closing the store deletes them.
 
     Parameters
     ----------
     node : int
-        Its number in the list of `tieralloc doctor`.
+        Number of the node in the list of `tieralloc doctor`.
     strict : bool
-        Whether OSError is raised if the kernel refuses to bind memory to the node, as the seccomp
-        profile of a container may. Otherwise the memory stays unbound, and `TieredStore.stats`
-        says so.
+        Whether to raise OSError if the kernel refuses to bind memory to the node, for example by
+        the seccomp profile of a container. Otherwise the memory stays unbound, and
+        `TieredStore.stats` shows it.
     spill : bool
-        Whether pages may go to other nodes if the node has too little memory; `TieredStore.stats`
-        counts them. Otherwise that is a MemoryError when a table is made.
+        Whether pages may be on other nodes if the node has too little memory; `TieredStore.stats`
+        counts them. Otherwise `TieredStore.create_table` raises MemoryError.
     promotion : {"auto", "always", "never"}
-        Of a slow tier: whether a row that was read in place is copied to the fast tier. "auto"
-        copies it once reading it in place has cost as much as a copy, and measures now and then
-        whether lookups are faster with copies. "always" copies each row at once, "never" none.
+        Promotion policy of a slow tier, whose rows are read in place. "auto" copies a row to the
+        fast tier once its reads in place have cost as much as a copy, and repeats A/B probes of
+        lookups with and without copies. "always" copies each row at its first read, "never" none.
 
     Raises
     ------
@@ -184,7 +184,7 @@ class NumaMemory:
 
 
 def memory_options(memory: tuple[int, bool, bool, float, int], promotion: str) -> CoreOptions:
-    """Return the core's options of a slow tier in memory; those of files have no effect."""
+    """Return the core's options of a slow tier in memory; file options are placeholders."""
     _check_choice("promotion", promotion, _PROMOTIONS)
     return {
         "path": None,
@@ -204,7 +204,7 @@ def slow_tier(
     slow: SlowTier | None,
     mode: Mode | None,
 ) -> SlowTier:
-    """Return the slow tier that a store's arguments mean."""
+    """Return `slow`, or the file of `path` and `mode`."""
     if (path is None) == (slow is None):
         raise ValueError(f"path, slow: expected one of them, got path={path!r} and slow={slow!r}")
     if slow is None:
@@ -220,7 +220,7 @@ def slow_tier(
 
 
 def node_of(fast_node: int | NumaMemory | None) -> tuple[int, bool, bool]:
-    """Return node, spill and strict of the fast tier."""
+    """Return node, spill and strict of the fast tier; node -1 for an unbound tier."""
     if fast_node is None:
         return (-1, False, True)
     if not isinstance(fast_node, NumaMemory):
@@ -235,14 +235,14 @@ def node_of(fast_node: int | NumaMemory | None) -> tuple[int, bool, bool]:
 
 
 def parse_cpus(cpus: str | Iterable[int] | None) -> list[int]:
-    """Return processors given as numbers or as the kernel lists them; none for None.
+    """Return processor numbers, ascending, from numbers or a list as the kernel writes it.
 
     Raises
     ------
     ValueError
-        If a string is no list such as ``"0-3,8"``, or the list is empty or has a number below 0.
+        If a string is not a list such as ``"0-3,8"``, or the list is empty or has a number below 0.
     TypeError
-        If an entry is no integer.
+        If an entry is not an integer.
     """
     if cpus is None:
         return []
@@ -250,8 +250,8 @@ def parse_cpus(cpus: str | Iterable[int] | None) -> list[int]:
         if re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", cpus) is None:
             raise ValueError(f"cpus: expected processors such as '0-3,8', got {cpus!r}")
         numbers: list[int] = []
-        for part in cpus.split(","):
-            first, _, last = part.partition("-")
+        for span in cpus.split(","):
+            first, _, last = span.partition("-")
             numbers.extend(range(int(first), int(last or first) + 1))
     else:
         numbers = [as_integer("cpus", cpu) for cpu in cpus]
@@ -260,9 +260,9 @@ def parse_cpus(cpus: str | Iterable[int] | None) -> list[int]:
     return sorted(set(numbers))
 
 
-def _check_choice(name: str, value: object, choices: Iterable[str]) -> None:
-    if value not in (known := tuple(choices)):
-        expected = ", ".join(map(repr, known))
+def _check_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        expected = ", ".join(map(repr, choices))
         raise ValueError(f"{name}: expected one of {expected}, got {value!r}")
 
 

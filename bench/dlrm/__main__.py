@@ -32,13 +32,13 @@ def main(given: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if given is None else list(given)
     options = _parser().parse_args(given)
     if options.show:
-        print(tables.markdown(arguments.kept_result(options, _name(options))))
+        print(tables.markdown(arguments.read_result(options, _name(options))))
         return 0
     lacking = refusal()
     if lacking is not None:
         print(f"skipped: {lacking}")
         return 0 if options.quick else 1
-    os.environ["OMP_NUM_THREADS"] = "1"  # of child processes: requests are small
+    os.environ["OMP_NUM_THREADS"] = "1"  # for child processes: requests are small
     settings, command = _settings(options), arguments.public_command("dlrm", given)
     with tempfile.TemporaryDirectory(prefix="tieralloc-dlrm-", dir=options.dir) as temporary:
         directory = Path(temporary)

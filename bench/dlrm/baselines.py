@@ -1,4 +1,4 @@
-"""Ways to serve the embeddings: the place of the rows, the policy, and requests prefetched."""
+"""Baselines: the tier of the rows, the policy, and the number of prefetched requests."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Baseline:
-    """A way to serve the embeddings of a model."""
+    """A configuration that serves the embeddings of a model."""
 
-    policy: str  # of the fast tier; empty where all rows are in DRAM
+    policy: str  # of the fast tier; empty if all rows are in DRAM
     auto_pause: bool = True  # whether a learned policy pauses while it costs more than it saves
     queued: int = 0  # requests in the queue whose rows are prefetched
     memory: Literal["file", "store in DRAM", "torch in DRAM"] = "file"
 
     @property
     def trained(self) -> str:
-        """Name of the trained policy; empty for a simple one."""
+        """Name of the learned policy; empty for a simple policy."""
         if not self.policy.startswith("recmg"):
             return ""
         return "recmg" if self.policy == "recmg-caching" else self.policy
@@ -53,7 +53,7 @@ BASELINES = {
     )
 }
 
-#: Those that run at further capacities, and in open loops.
+#: Baselines that also run at other capacities and in open loops.
 SHORT = (IN_STORE, LRU, "s3fifo", "recmg (never paused)", "recmg", "lru + 2 ahead")
-#: Those of a quick run.
+#: Baselines of a quick run.
 FEW = (IN_TORCH, IN_STORE, LRU, "recmg (never paused)", "recmg", "lru + 2 ahead")

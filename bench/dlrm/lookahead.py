@@ -1,4 +1,4 @@
-"""Prefetching of queued requests: a server knows the requests in its queue."""
+"""Prefetching of the requests in the queue of a server."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Lookahead:
         self._lock = threading.Lock()
 
     def serving(self, number: int) -> None:
-        """A request is about to be served."""
+        """Register that a request is served next."""
         self._advance(serving=number)
 
     def arrived(self, count: int) -> None:
-        """All requests up to ``count - 1`` have arrived."""
+        """Register that all requests up to ``count - 1`` have arrived."""
         self._advance(arrived=count)
 
     def _advance(self, serving: int = 0, arrived: int = 0) -> None:

@@ -18,7 +18,7 @@ _STEP = 2.0**-12
 
 
 def refusal() -> str | None:
-    """Return why the model cannot be built; None where it can."""
+    """Return why the model cannot be built; None if it can."""
     lacking = [name for name in ("torch", "torchrec", "fbgemm_gpu") if find_spec(name) is None]
     if lacking:
         return f"{' and '.join(lacking)} not installed; bench/README.md says how"
@@ -65,7 +65,7 @@ def build(
 
 
 def put_into(model: Any, store: ta.TieredStore, names: Sequence[str], *, load: bool) -> Any:
-    """Convert a model; tables keep their names in the store, by which a policy knows them."""
+    """Convert a model; tables keep their names in the store, which a policy checks."""
     import tieralloc as ta
 
     paths = {f"{COLLECTION}.embedding_bags.{name}": name for name in names}

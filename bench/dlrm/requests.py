@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Requests:
-    """The requests of a trace, (indices, offsets) each: warm-up, and those that are counted."""
+    """The requests of a trace, (indices, offsets) each: warm-up and counted requests."""
 
     trace: Trace
     settings: Settings
 
     @cached_property
     def boundary(self) -> int:
-        """The first sample that is counted."""
+        """The first counted sample."""
         return self.trace.sample_of_access(first_counted(self.trace.num_lookups, COUNT_FROM))
 
     @cached_property
@@ -58,11 +58,11 @@ class Requests:
 
     @cached_property
     def distinct_rows(self) -> int:
-        """Rows that the trace looks up."""
+        """Distinct rows of the trace."""
         return count_distinct(self.trace.accesses(), int(self.trace.num_embeddings.sum()))
 
     def unavoidable(self) -> dict[str, float]:
-        """Count what no cache avoids.
+        """Count the lookups that no cache avoids.
 
         Returns
         -------

@@ -1,4 +1,4 @@
-"""A scene: baselines in turn on a trace, at a capacity, on some cores; and records of it."""
+"""A scene: baselines in turn on a trace, at a capacity, on given cores; and its records."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _QUANTILES = {"p50": 0.5, "p99": 0.99}
 
 @dataclass
 class Scene:
-    """What is measured side by side."""
+    """Baselines to measure side by side, and their settings."""
 
     requests: Requests
     fraction: float  # capacity as a share of the trace's distinct rows
@@ -105,7 +105,7 @@ class Scene:
 
     @contextmanager
     def _counting_others(self) -> Iterator[None]:
-        """Measure the cores that other processes take meanwhile."""
+        """Measure the cores that other processes use during a turn."""
         began, busy, own = time.monotonic(), *_cpu_seconds()
         yield
         now_busy, now_own = _cpu_seconds()
@@ -113,7 +113,7 @@ class Scene:
         self.others_busy_cores = max(self.others_busy_cores, others)
 
     def _counts(self, label: str, counts: Mapping[str, int]) -> Record:
-        if not counts:  # torch counts nothing
+        if not counts:  # torch has no counters
             lookups = sum(len(indices) for indices, _ in self.requests.counted)
             counts = {"lookups": lookups, "hits": lookups, "on_demand_fetches": 0, "evictions": 0}
         trace = self.requests.trace.name

@@ -60,10 +60,10 @@ def start_server(
     policy: Path | None,
     cores: Cores,
 ) -> Server:
-    """Make a server in a process of its own, pinned to cores."""
+    """Create a server in this child process, pinned to cores."""
     os.sched_setaffinity(0, cores.all)  # threads inherit it
     torch.set_num_threads(1)
-    # A warning at every first call of a model, about torchrec's own code.
+    # torchrec warns of its own code at the first call of each model.
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     path = directory / f"{os.getpid()}.tier"
     server = Server(requests, baseline, path, fast_rows, policy)
@@ -73,7 +73,7 @@ def start_server(
 
 
 class Server:
-    """Serves the requests of a trace from a slow tier in a file, which is made.
+    """Serves the requests of a trace from a slow tier in a new file.
 
     `policy` is the directory of a learned policy, if the baseline has one.
     """
@@ -195,7 +195,7 @@ class Server:
         start: int,
         lookahead: Lookahead,
     ) -> Iterator[None]:
-        """Announce requests as they arrive, in a thread of their own; in a closed loop at once."""
+        """Announce requests as they arrive, in a separate thread; in a closed loop at once."""
         if arrivals is None or not self._baseline.queued:
             lookahead.arrived(numbers.stop)
             yield
@@ -270,7 +270,7 @@ def _policy_threads() -> list[int]:
     """Return the ids of the policy's threads, which the core starts."""
     threads = []
     for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(OSError):  # it has just ended
+        with contextlib.suppress(OSError):  # the thread has just ended
             if (task / "comm").read_text().startswith(_POLICY_THREAD):
                 threads.append(int(task.name))
     return threads

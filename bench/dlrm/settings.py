@@ -13,14 +13,14 @@ TOP_LAYERS = (512, 512, 256, 1)
 
 @dataclass(frozen=True)
 class Settings:
-    """What all baselines have in common."""
+    """Settings of all baselines."""
 
     batch_size: int = 32  # samples per request
     embedding_dim: int = 64
     turns: int = 5
     fast_fractions: tuple[float, ...] = (0.05, 0.01)  # all baselines at the first
     load_shares: tuple[float, ...] = (0.8,)  # of LRU's closed-loop rate, arriving in open ones
-    num_samples: int = 65536  # of the generated trace, where there is none
+    num_samples: int = 65536  # of the generated trace, without a recorded one
     epochs: int | None = None  # max of training; None: as many as `tieralloc train` runs
     read_iops: int | None = None  # max reads per second of the disk; None: no limit
     max_requests: int | None = None  # to warm up with, and to count; None: half of the trace each
@@ -28,7 +28,7 @@ class Settings:
 
 
 FULL = Settings()
-#: A run that shows that everything works; its figures mean nothing.
+#: A run that only tests the command; its figures are meaningless.
 QUICK = replace(
     FULL,
     batch_size=16,
@@ -53,7 +53,7 @@ class Cores:
 
 
 def placements(cores: Sequence[int]) -> list[Cores]:
-    """Return where to measure: with the policy on the core of serving, and on one of its own."""
+    """Return the placements: the policy on the core of serving, and on its own core."""
     first, second = tuple(cores[:1]), tuple(cores[1:2])
     shared = Cores("one core", first, first, first)
     if not second:

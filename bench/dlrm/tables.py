@@ -136,7 +136,7 @@ _OPEN: tuple[Column, ...] = (
 
 
 def bounds(records: Sequence[Record], about: Mapping[str, Any]) -> str:
-    """Say what LRU's time is made of, and what is left of it with fewer on-demand fetches."""
+    """Return a text on the parts of LRU's time, and on its time with fewer on-demand fetches."""
     by_label = {record["policy"]: record for record in records}
     if LRU not in by_label or IN_STORE not in by_label:
         return ""

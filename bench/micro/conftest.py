@@ -1,4 +1,4 @@
-"""What the microbenchmarks share: directory, table sizes, and what a result has beside times."""
+"""Fixtures of the microbenchmarks: directory, table sizes, and extra fields of results."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def directory(request: pytest.FixtureRequest) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def known(request: pytest.FixtureRequest, directory: Path, sizes: Sizes) -> Iterator[KnownTable]:
-    """A table of the embedding dim that a test is parametrized with, else of 64."""
+    """Return a table of the embedding dim of the test's parameters, by default 64."""
     dim = getattr(request, "param", 64)
     path = directory / f"known{dim}.tier"
     table = KnownTable(path, dim, sizes)
@@ -48,7 +48,7 @@ def known(request: pytest.FixtureRequest, directory: Path, sizes: Sizes) -> Iter
 
 @pytest.fixture
 def add_info(benchmark: Any, directory: Path) -> Callable[..., None]:
-    """Add to a result what it was measured on, and its rows per second."""
+    """Add the table's properties and rows per second to a result."""
 
     def add(stats: StoreStats, rows: int, **more: Any) -> None:
         benchmark.extra_info.update(

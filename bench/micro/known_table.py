@@ -15,11 +15,11 @@ from tieralloc.tools.replay.source import SourceRows
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes of a table; `cold` rows outnumber all slots, so that none is kept until reused."""
+    """Sizes of a table; `cold` rows outnumber all slots, so that none is resident at its reuse."""
 
     hot: int  # rows pinned in the fast tier: always hits
     spare: int  # slots for all other rows
-    cold: int  # rows that pass through those slots: always misses
+    cold: int  # rows that use those slots in turn: always misses
 
 
 FULL = Sizes(hot=200_000, spare=8_192, cold=300_000)
@@ -48,7 +48,7 @@ class KnownTable:
         """Draw requests of `size` rows each, exactly a share of `hit_ratio` of them hits."""
         hits = round(size * hit_ratio)
         misses = size - hits
-        # Start with the rows whose turn it is: those looked up last may still be resident.
+        # Start with the next rows in turn: rows looked up last may still be resident.
         self.cold = np.roll(self.cold, -self._last.served_misses)
         count = len(self.cold) // misses if misses else 64
         rows = np.empty((count, size), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""The memory itself: NumPy's copies and gathers of random rows bound every lookup."""
+"""Bounds of any lookup: NumPy's copies and gathers of random rows."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ MAX_SECONDS = 30
 
 @pytest.fixture
 def cold_table(directory: Path, sizes: Sizes) -> Iterator[ta.Table]:
-    """A table with a slot for every row and none of them resident."""
+    """Return a table with a slot for every row and no resident row."""
     path = directory / "prefetch.tier"
     rows = sizes.hot + sizes.cold
     with ta.TieredStore(path, fast_rows=rows) as store:
@@ -53,7 +53,7 @@ def test_prefetch_until_resident(
         nonlocal polls
         assert cold_table.prefetch(wanted) == rows
         deadline = time.monotonic() + MAX_SECONDS
-        # stats() takes milliseconds itself, so a result is late by at most one of them.
+        # stats() takes milliseconds itself, so a result is late by at most one call.
         while store.stats().fast_tier.resident_rows < target:
             polls += 1
             assert time.monotonic() < deadline, "the rows did not become resident"

@@ -1,4 +1,4 @@
-"""Updates: of resident rows, of others, and until they are on the disk."""
+"""Updates of resident rows, of other rows, and with a flush."""
 
 from __future__ import annotations
 

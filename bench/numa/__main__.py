@@ -1,4 +1,4 @@
-"""From which latency on a fast tier pays: emulated slow tiers, with a fast tier and without."""
+"""The break-even latency of a fast tier: emulated slow tiers, with a fast tier and without."""
 
 import sys
 

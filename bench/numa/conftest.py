@@ -1,4 +1,4 @@
-"""What the benchmarks of nodes share: pairs of processors and memory, and pinning."""
+"""Fixtures of the NUMA benchmarks: pairs of processors and memory, and pinning."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tieralloc.tools import machine as _machine
 
 
 class Pair(NamedTuple):
-    """Processors of a node, and the node whose memory they read."""
+    """Processors of a node, and the node of the memory that they read."""
 
     origin: int | None
     cpus: list[int]
@@ -25,7 +25,7 @@ class Pair(NamedTuple):
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Parametrize with every pair; on a machine with one node, a skip stands for remote ones."""
+    """Parametrize with every pair; on a machine with one node, remote pairs are skipped."""
     if "pair" not in metafunc.fixturenames:
         return
     pairs = [Pair(*pair) for pair in latency.pairs()]

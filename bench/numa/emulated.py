@@ -1,9 +1,9 @@
-"""Emulated slow tiers of many latencies: from which latency on a fast tier pays.
+"""Emulated slow tiers of many latencies: the break-even latency of a fast tier.
 
 Without a fast tier a lookup takes b + L ns, L being the extra latency of its row's cache lines.
 With one it takes a + m L, m being the miss ratio, and a containing the search for copies and the
-copying. So a fast tier pays from L* = (a - b) / (1 - m) on. L* is derived from a and b at the min
-latency; the latency at which both were measured to be equally fast is reported next to it.
+copying. A fast tier therefore pays above L* = (a - b) / (1 - m). L* is derived from a and b at the
+min latency; the latency at which both were measured to be equally fast is reported next to it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REPEATS = 3
 
 
 def measure(case: str, path: Path, models: Models) -> Iterator[Record]:
-    """Serve the trace at each latency; repeats are of the whole, so that none comes first."""
+    """Serve the trace at each latency; repeats cover all cells, so that no cell is always first."""
     made = traces.read(path)
     samples: dict[tuple[float, str], list[tuple[float, float, float]]] = {}
     for _, extra, admission in product(range(REPEATS), EXTRA_NS, ADMISSIONS):
@@ -59,14 +59,14 @@ def measure(case: str, path: Path, models: Models) -> Iterator[Record]:
 
 
 def _ns_per_lookup(record: Record) -> float:
-    """Return the time of the median call per lookup; other processes do not interrupt that one."""
+    """Return the time of the median call per lookup; which other processes rarely interrupt."""
     return 1000 * float(record["latency_us"]["p50"]) * record["calls"] / record["lookups"]
 
 
 def break_even(records: Sequence[Record], tier: str) -> tuple[float | None, float | None]:
-    """Return the extra ns per cache line from which on a tier pays: derived, and measured.
+    """Return the break-even extra ns per cache line of a tier: derived, and measured.
 
-    The measured one is None where it never pays, or pays at the min latency already.
+    The measured latency is None if the tier never pays, or pays at the min latency.
     """
     first, *_ = with_tier = [record for record in records if record["tier"] == tier]
     none = next(record for record in records if record["tier"] == NO_FAST_TIER)

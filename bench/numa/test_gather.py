@@ -1,4 +1,4 @@
-"""Memory itself: dependent loads, gathers, streams; and latencies that are emulated."""
+"""Memory without a store: dependent loads, gathers, streams; and emulated latencies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tieralloc.tools import latency
 @pytest.mark.benchmark(group="memory")
 @pytest.mark.usefixtures("pinned")
 def test_memory(benchmark: Any, pair: Pair, is_quick: bool) -> None:
-    """The time means nothing; `extra_info` has what was measured in it."""
+    """The benchmark's own time is meaningless; `extra_info` has the measured values."""
     size = 1 << 20 if is_quick else latency.memory_bytes(pair.node)
     repeats = 1 if is_quick else latency.REPEATS
     samples = benchmark.pedantic(

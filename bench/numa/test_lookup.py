@@ -61,7 +61,7 @@ def test_hits(benchmark: Any, pair: Pair, is_quick: bool, dim: int) -> None:
 
 @pytest.mark.benchmark(group="lookup of 4096 rows, every one copied")
 def test_copies(benchmark: Any, pair: Pair, is_quick: bool) -> None:
-    """Measure the cost of admission where no copy is reused."""
+    """Measure the cost of promotion without any reuse of copies."""
     with filled(pair, 64, is_quick, 0.1) as table:
         out = np.empty((ROWS, 64), dtype=np.float32)
         order = np.random.default_rng(0).permutation(len(table))

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _measure(options: argparse.Namespace, given: Sequence[str]) -> dict[str, Any] | None:
-    """Measure all traces; return the content of the result file, None where a job failed."""
+    """Measure all traces; return the content of the result file, None if a job failed."""
     with tempfile.TemporaryDirectory(prefix="tieralloc-paper-") as temporary:
         scratch = Path(temporary)
         setting = Setting(FAST_FRACTIONS, options.models)
@@ -90,7 +90,7 @@ def _measure(options: argparse.Namespace, given: Sequence[str]) -> dict[str, Any
 
 
 def _draw(content: Mapping[str, Any], docs: Path) -> dict[str, str]:
-    """Draw a picture for each trace, where matplotlib is; return their names."""
+    """Draw a plot per trace if matplotlib is installed; return the file names."""
     pictures = {}
     docs.mkdir(parents=True, exist_ok=True)
     for name in content["traces"]:

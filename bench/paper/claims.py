@@ -1,4 +1,4 @@
-"""The claims of the paper, and the ratios that records have in their place."""
+"""The claims of the paper, and the corresponding ratios of records."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ RECMG = "recmg"
 
 @dataclass(frozen=True)
 class Claim:
-    """That a prefetcher over LRU leaves so many times the on-demand fetches of recmg."""
+    """A claimed ratio: on-demand fetches of a prefetcher with LRU over those of recmg."""
 
     policy: str
     title: str
@@ -31,7 +31,7 @@ CLAIMS = (
 
 
 class Grid:
-    """Records by cell, a trace at a fast fraction; those of fetches that take time are left out.
+    """Records by cell, a trace at a fast fraction; without records of delayed prefetches.
 
     Parameters
     ----------
@@ -57,12 +57,12 @@ class Grid:
         fetches: int = self.at(cell, policy)["on_demand_fetches"]
         return fetches
 
-    def ratios(self, policy: str, beside: str = RECMG) -> list[float]:
+    def ratios(self, policy: str, other: str = RECMG) -> list[float]:
         """Return on-demand fetches ÷ those of another policy, cell by cell."""
-        return [self.fetches(cell, policy) / self.fetches(cell, beside) for cell in self.cells]
+        return [self.fetches(cell, policy) / self.fetches(cell, other) for cell in self.cells]
 
     def bounds(self, policy: str) -> list[float]:
-        """Return the ratios to a policy that misses nothing but the first access of each row."""
+        """Return the ratios to a policy that misses only the first access of each row."""
         return [
             self.fetches(cell, policy) / max(self._facts[cell[0]]["first_accesses"], 1)
             for cell in self.cells
@@ -70,7 +70,7 @@ class Grid:
 
 
 def verdict(claim: Claim, grid: Grid) -> list[str]:
-    """Return the row of a claim: what the paper has, what is measured, what would be possible."""
+    """Return the row of a claim: the paper's ratio, the measured ratio and the bound."""
     ratios, bounds = grid.ratios(claim.policy), grid.bounds(claim.policy)
     return [
         claim.title,
@@ -84,5 +84,5 @@ def verdict(claim: Claim, grid: Grid) -> list[str]:
 
 
 def mark(ratio: float, wanted: float | None) -> str:
-    """Return a ratio, with ✓ where it reaches what is wanted."""
+    """Return a ratio, with ✓ if it reaches the target."""
     return f"{ratio:.2f} ✓" if wanted is not None and ratio >= wanted else f"{ratio:.2f}"

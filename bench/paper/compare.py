@@ -1,4 +1,4 @@
-"""Caching by prefetching: what each pair would do with a trace, counted side by side."""
+"""Pairs of caching and prefetching policies, simulated on a trace side by side."""
 
 from __future__ import annotations
 
@@ -53,19 +53,19 @@ class Cell:
 
     @property
     def policy(self) -> str:
-        """What records call it: ``lru``, ``lru+domino``, ``recmg-caching``, ``recmg``."""
+        """Name in records: ``lru``, ``lru+domino``, ``recmg-caching``, ``recmg``."""
         if self.caching == RECMG:
             return RECMG if self.prefetching == RECMG else f"{RECMG}-caching"
         return self.caching if self.prefetching == NONE else f"{self.caching}+{self.prefetching}"
 
 
 def cells_of(caching: Sequence[str], prefetching: Sequence[str]) -> list[Cell]:
-    """Pair caching with prefetching: recmg's with none and its own, simple ones with all else.
+    """Pair caching with prefetching: recmg with none and its own, simple policies with all others.
 
     Raises
     ------
     ValueError
-        For an unknown name, or recmg's prefetching without its caching.
+        If a name is unknown, or prefetching recmg is without caching recmg.
     """
     for what, names, known in (
         ("caching", caching, caching_names()),
@@ -73,11 +73,11 @@ def cells_of(caching: Sequence[str], prefetching: Sequence[str]) -> list[Cell]:
     ):
         for name in names:
             if name not in known:
-                raise ValueError(f"{what} {name!r} is unknown; known are {', '.join(known)}")
+                raise ValueError(f"{what}: unknown {name!r}; expected one of {', '.join(known)}")
     if RECMG in prefetching and RECMG not in caching:
         raise ValueError(
-            f"prefetching {RECMG} goes with caching {RECMG} alone, expected it among"
-            f" {', '.join(caching)} too"
+            f"prefetching: {RECMG} needs caching {RECMG}; expected it in caching, got "
+            f"{', '.join(caching)}"
         )
     return [
         Cell(one, other)
@@ -120,42 +120,42 @@ def compare(
     progress: Callable[[int], object] = lambda accesses: None,
     waiting: Callable[[str], AbstractContextManager[object]] = lambda what: nullcontext(),
 ) -> Comparison:
-    """Count what each pair would do with a trace at each capacity, one access at a time.
+    """Simulate each pair on a trace at each capacity, one access at a time.
 
     Parameters
     ----------
     trace : Trace
-        What to replay.
+        The trace to replay.
     cells : sequence of Cell
         The pairs.
     fast_fractions : sequence of float
         Capacities as fractions of the distinct rows of the whole trace, rounded down.
     count_from : float
-        The share of the accesses that is learned from, by which settings are chosen, and that warms
-        the tier: it is not counted. In (0, 1).
+        Share of the accesses before the counted ones, in (0, 1): they train policies, tune settings
+        and warm up the fast tier.
     baselines : mapping of str to Baseline
-        By the names that pairs call them.
+        Baselines by the names in pairs.
     learned : mapping of str to RecmgPolicy
         Trained policies by the names of their pairs, such as "recmg-caching".
     tuned : bool
         Whether baselines' settings are chosen first, for each caching and capacity: they are
-        tested on the last fifth of the accesses to learn from.
+        tested on the last fifth of the training accesses.
     lag : int
         Accesses for which a prefetched row is in flight.
     seed : int
         Random seed of the baselines.
     progress : callable
-        Called with the number of accesses just replayed; they add up to ``len(cells) *
+        Called with the number of accesses just replayed; the sum is ``len(cells) *
         len(fast_fractions)`` times those of the trace.
     waiting : callable
-        Opens a sign of life for work that `progress` is not told of, in words.
+        Returns a context that shows a text during work without `progress`.
 
     Raises
     ------
     ValueError
-        For a fraction out of its range, an empty trace, policies trained for other tables.
+        If a fraction is out of range, the trace is empty, or a policy was trained for other tables.
     KeyError
-        For a pair without its baseline or policy.
+        If the baseline or policy of a pair is missing.
     """
     run = _Run(trace, count_from, baselines, learned, tuned, lag, seed, progress, waiting)
     done = Comparison()
@@ -189,11 +189,11 @@ class _Run:
     def __post_init__(self) -> None:
         if not 0 < self.count_from < 1:
             raise ValueError(
-                f"count_from is {self.count_from}, expected above 0 and below 1: settings are"
-                " chosen by what precedes"
+                f"count_from: expected above 0 and below 1, got {self.count_from}; the "
+                "settings are tuned on earlier accesses"
             )
         if len(self.stream.accesses) == 0:
-            raise ValueError(f"trace {self.trace.name!r} has no accesses, expected one or more")
+            raise ValueError(f"trace {self.trace.name!r}: no accesses; expected one or more")
         for policy in self.learned.values():
             policy.check(self.trace)
 
@@ -211,7 +211,7 @@ class _Run:
 
     @cached_property
     def trial(self) -> Scene:
-        """The scene of tuning: only accesses that are not counted."""
+        """The run of the tuning, with only uncounted accesses."""
         past = Stream.of(self.trace, self.count_from)
         return Scene(past, int(self.counted * (1 - TEST_SHARE)), self.seed)
 

@@ -30,7 +30,7 @@ Record = dict[str, Any]
 #: Accesses that a prefetch takes in a further comparison, and its capacity.
 LAG, LAG_FRACTION = 16, 0.05
 
-#: The pairs compared, by the name of their policy.
+#: The compared pairs, by the name of their policy.
 CELLS = {cell.policy: cell for cell in cells_of(("lru", "s3fifo", RECMG), prefetching_names())}
 
 _DROPPED = {
@@ -42,7 +42,7 @@ _CELL = ("caching", "prefetching", "fast_fraction", "prefetch_lag")
 
 @dataclass(frozen=True)
 class Setting:
-    """Capacities, where models are trained into, max epochs, and whether baselines are tuned."""
+    """Capacities, directory of models, max epochs, and whether baselines are tuned."""
 
     fast_fractions: tuple[float, ...]
     models: Path
@@ -99,7 +99,7 @@ def _make_baselines(checkpoints: Path, epochs: int | None) -> dict[str, Any]:
 
 
 def _slim(comparison: Comparison, baselines: Mapping[str, Any]) -> list[Record]:
-    """Drop what follows from other fields, and sum up the tuning of each record."""
+    """Omit derived fields, and summarize the tuning of each record."""
     tried: dict[tuple[Any, ...], list[float]] = {}
     for each in comparison.tried:
         tried.setdefault(tuple(each[name] for name in _CELL), []).append(each["miss_ratio"])

@@ -1,4 +1,4 @@
-"""docs/results.md: the ratios of the paper beside ours, and the figures that they come from."""
+"""docs/results.md: the ratios of the paper and ours, and the figures of the ratios."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ that; recmg is not."""
 
 
 def markdown_page(content: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
-    """Lay out a result file.
+    """Return the page of a result file.
 
     Parameters
     ----------
@@ -120,11 +120,11 @@ def _of_trace(trace: str, facts: Mapping[str, Any], grid: Grid, picture: str | N
 
 
 def _lagging(records: Sequence[Record]) -> list[str]:
-    found = {(record["trace"], record["policy"]): record for record in records}
-    traces = dict.fromkeys(trace for trace, _ in found)
+    by_policy = {(record["trace"], record["policy"]): record for record in records}
+    traces = dict.fromkeys(trace for trace, _ in by_policy)
     rows = (
-        [policy, *(_late(found[trace, policy]) for trace in traces)]
-        for policy in dict.fromkeys(policy for _, policy in found)
+        [policy, *(_late(by_policy[trace, policy]) for trace in traces)]
+        for policy in dict.fromkeys(policy for _, policy in by_policy)
     )
     heads = (f"{trace} {percent(records[0]['fast_fraction'])}" for trace in traces)
     reading = _LAGGING.format(lag=records[0]["prefetch_lag"])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _RECMG = "recmg"
-_MOST_BARS = 4  # panels
+_MAX_BAR_PANELS = 4
 
 
 def plot_comparison(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
@@ -39,14 +39,14 @@ def plot_comparison(records: Sequence[Record], path: str | os.PathLike[str]) -> 
 def draw_comparison(records: Sequence[Record]) -> Figure:
     """Draw a panel of bars for each capacity, up to four, and one of curves for each caching.
 
-    Bars are on-demand fetches beside those of LRU; curves need two capacities.
+    Bars are on-demand fetches relative to LRU; curves need two capacities.
     """
     from matplotlib.figure import Figure
 
     fractions = sorted({record["fast_fraction"] for record in records})
     simple = [name for name in _cachings(records) if name != _RECMG]
     curves = simple or [_RECMG]
-    bars = fractions[:_MOST_BARS]
+    bars = fractions[:_MAX_BAR_PANELS]
     has_curves = len(fractions) > 1
     labels = _labels(records)
     height = 1.5 + 0.32 * len(labels)
@@ -89,9 +89,9 @@ def _cachings(records: Sequence[Record]) -> list[str]:
 
 
 def _labels(records: Sequence[Record]) -> list[str]:
-    """Return what bars are named by: prefetching, that of recmg last."""
-    found = dict.fromkeys(record["prefetching"] for record in records)
-    return sorted(found, key=lambda name: name == _RECMG)
+    """Return the names of the bars: prefetching policies, recmg last."""
+    names = dict.fromkeys(record["prefetching"] for record in records)
+    return sorted(names, key=lambda name: name == _RECMG)
 
 
 def _caching_colours(records: Sequence[Record]) -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""tieralloc and its baselines side by side, alternating in one run; ../README.md has more."""
+"""tieralloc and its baselines side by side, alternating in one run; see ../README.md."""

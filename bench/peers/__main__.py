@@ -32,7 +32,7 @@ def main(given: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace, command: str, directory: Path) -> None:
-    """Measure scenario after scenario; each is written as soon as it is measured."""
+    """Measure all scenarios; write each result as soon as it is measured."""
     settings = QUICK if options.quick else FULL
     out = arguments.out_directory(options)
     experiment = Experiment(settings, directory, options.traces or arguments.TRACES)

@@ -1,4 +1,4 @@
-"""The interface that tieralloc and every baseline are measured behind."""
+"""The common interface of tieralloc and every baseline."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bench.peers.workloads import Batch, Dataset, Workload, pool
 
 
 class BaselineFailedError(Exception):
-    """A baseline did not do what is measured; the text says what it did."""
+    """A baseline did not do the measured work; the message has the difference."""
 
 
 class Adapter(ABC):
     """Serves a workload from the rows of a dataset, within `budget` bytes of DRAM if given."""
 
     name: ClassVar[str]
-    modules: ClassVar[tuple[str, ...]] = ()  # that it imports
+    modules: ClassVar[tuple[str, ...]] = ()  # imported by the adapter
     has_budget: ClassVar[bool] = False  # whether it can serve from less DRAM than the rows take
     needs_cgroup: ClassVar[bool] = False  # whether only a memory cgroup limits its page cache
     side_by_side: ClassVar[bool] = False  # results are (B, T * dim), else (T * B, dim)
@@ -32,7 +32,7 @@ class Adapter(ABC):
 
     @classmethod
     def refusal(cls) -> str | None:
-        """Return why it cannot run here; None where it can."""
+        """Return why the adapter cannot run here; None if it can."""
         for module in cls.modules:
             try:
                 __import__(module)
@@ -41,11 +41,11 @@ class Adapter(ABC):
         return None
 
     def prepare(self) -> None:  # noqa: B027
-        """Make its files unless they exist, and drop their pages from the page cache."""
+        """Create missing files, and drop their pages from the page cache."""
 
     @abstractmethod
     def open(self) -> None:
-        """Get ready to serve."""
+        """Prepare to serve."""
 
     @abstractmethod
     def embedding_bag(self, batch: Batch) -> Any:
@@ -53,17 +53,17 @@ class Adapter(ABC):
 
     @abstractmethod
     def close(self) -> None:
-        """Release everything but files; `open` may follow again."""
+        """Release everything except files; `open` may be called again."""
 
     def dram_bytes(self) -> int:
         """Return the DRAM of rows, caches and metadata."""
         return self.dataset.rows * self.dataset.row_bytes
 
     def use_threads(self, count: int) -> None:  # noqa: B027
-        """Use so many threads within a call, where it can."""
+        """Use `count` threads per call, if supported."""
 
     def misses(self) -> tuple[int, int] | None:
-        """Return lookups and misses since `open`; None where it does not count them."""
+        """Return lookups and misses since `open`; None if it does not count them."""
         return None
 
     def results(self, batch: Batch) -> Any:
@@ -75,18 +75,18 @@ class Adapter(ABC):
         return result.reshape(-1, self.dataset.dim)
 
     def warm(self, seconds: float) -> None:
-        """Serve the batches to warm up with, for so long at most."""
+        """Serve the warm-up batches, for at most `seconds`."""
         serve(self.embedding_bag, self.workload.warm, seconds)
 
     def serve(self, turn: int, seconds: float) -> Served:
-        """Serve the segment of a turn, for so long at most."""
+        """Serve the segment of a turn, for at most `seconds`."""
         self.use_threads(1)
         return serve(self.embedding_bag, self.workload.segments[turn], seconds)
 
     def serve_repeatedly(
         self, turn: int, seconds: float, callers: int = 1, within: int = 1
     ) -> Served:
-        """Serve a segment from several threads, or with several within each call."""
+        """Serve a segment from `callers` threads, with `within` threads per call."""
         self.use_threads(within)
         batches: Sequence[Batch] = self.workload.segments[turn]
         return serve_from_threads(self.embedding_bag, batches, seconds, callers)

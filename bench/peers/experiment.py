@@ -1,4 +1,4 @@
-"""What the scenarios of a run share: workloads, datasets, and adapters that are ready."""
+"""The experiment shared by all scenarios of a run: workloads, datasets and open adapters."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Experiment:
     settings: Settings
     directory: Path
     traces: Path
-    refused: dict[str, str] = field(default_factory=dict)  # what was left out, and why
+    refused: dict[str, str] = field(default_factory=dict)  # skipped parts, and why
     _workloads: dict[str, Workload] = field(default_factory=dict)
     _datasets: dict[tuple[int, ...], Dataset] = field(default_factory=dict)
 
     def workloads(self, *keys: str) -> Iterator[Workload]:
-        """Make workloads, each once; those of missing traces are refused."""
+        """Create workloads, each once; workloads of missing traces are refused."""
         for key in keys:
             try:
                 if key not in self._workloads:
@@ -55,7 +55,7 @@ class Experiment:
     def adapters(
         self, kinds: Sequence[type[Adapter]], workload: Workload, budget: int | None = None
     ) -> Iterator[list[Any]]:
-        """Open adapters, checked to return the sums of the rows; those that fail are refused."""
+        """Open adapters, checked to return the sums of the rows; failing adapters are refused."""
         dataset, batch = self.dataset(workload), workload.check
         rows = np.array(map_rows(dataset.path, dataset.dim)[dataset.rows_of(batch)])
         with ExitStack() as stack:

@@ -67,7 +67,7 @@ class Tieralloc(Adapter):
 
 
 class TierallocWithPolicy(Tieralloc):
-    """No slots for unused rows: nothing is evicted, but the policy is notified of each access."""
+    """No slots for unused rows: no evictions, but the policy is notified of each access."""
 
     name = "tieralloc, policy notified"
     has_budget = False

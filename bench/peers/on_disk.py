@@ -46,7 +46,7 @@ class Memmap(OneTable):
 
 
 class KeyValueStore(OneTable):
-    """Rows by keys; a batch asks for all of its distinct rows in one call."""
+    """Rows by keys; a batch reads all its distinct rows in one call."""
 
     def take(self, rows: Any) -> Any:
         distinct, positions = np.unique(rows, return_inverse=True)
@@ -196,7 +196,7 @@ class PythonLru(OneTable):
         self._lookups = self._misses = 0
         self._slots = np.zeros((self._capacity, self.dataset.dim), dtype=np.float32)
         self._descriptor = os.open(self.dataset.path, os.O_RDONLY | os.O_DIRECT)
-        # A row may begin in one block and end in the next. O_DIRECT wants aligned memory.
+        # A row may span two blocks. O_DIRECT needs aligned memory.
         blocks = -(-self.dataset.row_bytes // _BLOCK) + (_BLOCK % self.dataset.row_bytes != 0)
         self._block = mmap.mmap(-1, blocks * _BLOCK)
         self._in_block = np.frombuffer(self._block, dtype=np.uint8)
@@ -228,7 +228,7 @@ class PythonLru(OneTable):
         return slot
 
     def warm(self, seconds: float) -> None:
-        """Fill the cache as serving would, which takes minutes at ten thousand rows per second."""
+        """Fill the cache with the rows that serving would leave, without the minutes of serving."""
         rows = np.concatenate([self.dataset.rows_of(batch) for batch in self.workload.warm])
         _, recency = np.unique(rows[::-1], return_index=True)
         kept = rows[::-1][np.sort(recency)[: self._capacity]][::-1]  # the oldest first

@@ -1,4 +1,4 @@
-"""Results of scenarios: figures beside their targets, as Markdown and as JSON.
+"""Results of scenarios: figures and their targets, as Markdown and as JSON.
 
 The JSON keeps the names of its fields, which `tieralloc report` reads: lines and findings.
 """
@@ -20,11 +20,11 @@ class Result:
     """A figure: a ratio of tieralloc's to a baseline's, or in the unit that it names."""
 
     what: str
-    value: Spread | None = None  # None where it was not measured: `note` says why
+    value: Spread | None = None  # None if not measured, with the reason in `note`
     min: float | None = None  # its target
-    max: float | None = None  # or that
+    max: float | None = None  # or this
     unit: str = "x"
-    figures: Mapping[str, float | str] = field(default_factory=dict)  # that it was made of
+    figures: Mapping[str, float | str] = field(default_factory=dict)  # its inputs
     note: str = ""
 
     @property
@@ -52,7 +52,7 @@ class Result:
         return [self.what, measured, self.target or tables.NONE, reached]
 
     def details(self) -> str:
-        """Return the figures and the note in words."""
+        """Return the figures and the note as text."""
         parts = [
             f"{name}: {value if isinstance(value, str) else tables.number(value)}"
             for name, value in self.figures.items()
@@ -73,7 +73,7 @@ class Result:
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """Lay out a table of results, and below it the figures that they are made of."""
+    """Return a table of results, followed by the figures of each."""
     head = ["", "measured", "target", "reached"]
     details = [f"- {r.what}: {r.details()}" for r in results if r.details()]
     return "\n".join([tables.markdown(head, [r.row() for r in results]), "", *details])
@@ -82,7 +82,7 @@ def markdown(results: Sequence[Result]) -> str:
 def save(
     path: Path, number: int, title: str, results: Sequence[Result], about: dict[str, Any]
 ) -> None:
-    """Put a scenario into a result file; others stay if of the same settings and machine."""
+    """Save a scenario in a result file; others of the same settings and machine stay."""
     about = rounded(about)
     kept = read_json(path) or {}
     is_same = all(kept.get(key) == about[key] for key in ("settings", "machine"))

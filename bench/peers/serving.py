@@ -1,4 +1,4 @@
-"""Batches served for a while, by one thread or by several."""
+"""Batches served for a given time, by one thread or several."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.peers.workloads import Batch
 
 @dataclass(frozen=True)
 class Served:
-    """Rows served in `seconds`; the seconds of each batch where these were taken."""
+    """Rows served in `seconds`, and the latency of each batch if measured."""
 
     rows: int
     seconds: float
@@ -27,7 +27,7 @@ class Served:
 
 
 def serve(call: Callable[[Batch], Any], batches: Sequence[Batch], seconds: float) -> Served:
-    """Serve batches in order, at least one, until they or the seconds are used up."""
+    """Serve batches in order, at least one, until the last batch or until `seconds` have passed."""
     latencies: list[float] = []
     rows = 0
     for batch in batches:
@@ -43,7 +43,7 @@ def serve(call: Callable[[Batch], Any], batches: Sequence[Batch], seconds: float
 def serve_from_threads(
     call: Callable[[Batch], Any], batches: Sequence[Batch], seconds: float, threads: int
 ) -> Served:
-    """Serve batches repeatedly from several threads, each starting with another one."""
+    """Serve batches repeatedly from several threads, each with another first batch."""
     gate = threading.Barrier(threads + 1)
     stop = threading.Event()
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Settings:
-    """Sizes, and seconds that a measurement may take."""
+    """Sizes, and durations of measurements."""
 
     rows: int = 4_000_000
     dim: int = 64
@@ -27,7 +27,7 @@ class Settings:
 
 
 FULL = Settings()
-#: A run that shows that everything works; its figures mean nothing.
+#: A run that only tests the command; its figures are meaningless.
 QUICK = replace(
     FULL,
     rows=50_000,

@@ -36,24 +36,24 @@ class Workload:
 
     name: str
     table_rows: tuple[int, ...]
-    unused_rows: int  # the last ones, in no batch
-    check: Batch  # a small one
+    unused_rows: int  # at the end of the table, in no batch
+    check: Batch  # a small batch
     warm: list[Batch]
     segments: list[list[Batch]]
 
 
 def make_workload(key: str, settings: Settings, traces: Path) -> Workload:
-    """Make workload "a" or "b", or the one of a recorded trace in `traces`.
+    """Create workload "a" or "b", or that of a recorded trace in `traces`.
 
     Raises
     ------
     FileNotFoundError
-        Where there is no such trace.
+        If the trace is missing.
     """
     if key not in ("a", "b"):
         return _trace_workload(traces / f"{key}.npz", settings)
     # A fast tier that is one row short of the table notifies its policy of every access, and still
-    # holds all rows that are looked up.
+    # holds all looked-up rows.
     rows = settings.rows - 1
     draw = {"a": zipf, "b": uniform}[key](rows, np.random.default_rng(1))
     measured = settings.turns * settings.segment_batches
@@ -74,7 +74,7 @@ def zipf(ids: int, random: np.random.Generator) -> Draw:
 
 
 def uniform(ids: int, random: np.random.Generator) -> Draw:
-    """Draw every id as often as any other."""
+    """Draw ids uniformly."""
     return lambda count: random.integers(0, ids, count)
 
 
@@ -106,7 +106,7 @@ def _segments(batches: list[Batch], turns: int) -> list[list[Batch]]:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The rows of all tables, also in a plain file of float32 on the disk that is measured.
+    """The rows of all tables, also in a plain file of float32 on the measured disk.
 
     Float32 sums of the values are exact in any order.
     """
@@ -181,7 +181,7 @@ def map_rows(path: Path, dim: int) -> Any:
 
 
 def drop_page_cache(path: Path) -> None:
-    """Write a file out and drop its pages in the page cache, except mapped ones."""
+    """Write a file to the disk and drop its pages in the page cache, except mapped pages."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -14,10 +14,10 @@ from bench.policies.compared import LABELS, LEARNED, LIBCACHESIM
 from bench.policies.measure import Record, Setting, jobs_for, slim
 from bench.scenery.about import about
 from bench.scenery.arguments import (
-    kept_result,
     make_parser,
     out_directory,
     public_command,
+    read_result,
 )
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
 from bench.scenery.results import read_json, rounded, write_json
@@ -29,11 +29,11 @@ NAME = "policies"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code, 1 where a count cannot be trusted."""
+    """Run the command; return its exit code, 1 if a count is unreliable."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(given)
     if options.show:
-        print(tables.page(kept_result(options, NAME)["records"]))
+        print(tables.page(read_result(options, NAME)["records"]))
         return 0
     missing = _missing(options.only)
     with tempfile.TemporaryDirectory(prefix="tieralloc-policies-") as temporary:
@@ -74,7 +74,7 @@ def _missing(labels: Iterable[str]) -> dict[str, str]:
 
 
 def _measure(jobs: Sequence[Job], processes: int) -> tuple[list[Record], dict[str, str]]:
-    """Do the jobs; return the records, and why jobs failed by their names."""
+    """Run the jobs; return the records, and the reasons of failed jobs by name."""
     records: list[Record] = []
     failed = {}
     for job, result in run_jobs(jobs, processes):
@@ -89,7 +89,7 @@ def _measure(jobs: Sequence[Job], processes: int) -> tuple[list[Record], dict[st
 
 
 def _kept(path: Path, machine: str) -> list[Record]:
-    """Read the records that a run may leave as they are."""
+    """Read the records that a run does not replace."""
     content = read_json(path)
     if content is None or content["machine"] == machine:
         return [] if content is None else content["records"]
@@ -98,7 +98,7 @@ def _kept(path: Path, machine: str) -> list[Record]:
 
 
 def merge(kept: Iterable[Record], measured: Sequence[Record]) -> list[Record]:
-    """Replace the records of policies measured again; sort all as the tables are.
+    """Replace the records of policies measured again; sort all in the order of the tables.
 
     A trace measured again that has changed, or has other capacities, keeps no record.
     """

@@ -1,4 +1,4 @@
-"""What the main choices in recmg are worth: an option of the simulator is changed at a time."""
+"""Ablations of recmg: each case changes one option of the simulator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What recmg does where its training does not hold: second halves unlike the first.
+"""recmg on traces whose second half differs from the training half.
 
 The second half of each trace is changed in ways that a model cannot know.
 """
@@ -48,7 +48,7 @@ def shuffled(lookups: Rows, rows: int, random: Generator) -> Rows:
 
 
 def scanned(lookups: Rows, rows: int, random: Generator) -> Rows:
-    """Replace every other sixteenth by a scan of the rows."""
+    """Replace every second sixteenth by a scan of the rows."""
     pieces = np.array_split(lookups, _PIECES)
     first = 0
     for number in range(0, _PIECES, 2):
@@ -76,7 +76,7 @@ CHANGES: dict[str, Change] = {
 
 
 def changed(made: Trace, change: Change, seed: int = 0) -> Trace:
-    """Return a trace whose second half of samples looks up other rows, as many."""
+    """Return a trace with changed rows in the second half of its samples."""
     random = np.random.default_rng(seed)
     indices = made.indices.copy()
     bounds = made.offsets[:: made.num_samples]

@@ -1,4 +1,4 @@
-"""What recmg is worth where all that it remembers is paid for from the same DRAM.
+"""recmg within a DRAM budget that includes the state of the policy.
 
 A budget pays for rows, their index, and the state of the policy, of simple policies too. It is what
 s3fifo takes to hold a share of the distinct rows.
@@ -23,11 +23,11 @@ from tieralloc.policy.planned import PREFETCH_COST
 
 FRACTIONS = (0.05, 0.1)
 ROW_BYTES = (256, 1024)
-INDEX = 16  # bytes a fast row
+INDEX = 16  # bytes per row of the fast tier
 UNLIMITED = 1 << 62
 SIMPLE = ("lru", "s3fifo", "sieve")
 
-#: Learned policies, and the bytes that they take for each fast row; None: as many as pay off.
+#: Learned policies, and their bytes per row of the fast tier; None: no limit.
 LEARNED = (
     ("recmg-caching", None),
     ("recmg-caching", 128),
@@ -38,7 +38,7 @@ LEARNED = (
 
 
 def measure(case: str, path: Path, models: Models) -> Iterator[Record]:
-    """Replay a trace within each budget; without a miss ratio where the budget is too small."""
+    """Replay a trace within each budget; without a miss ratio if the budget is too small."""
     from tieralloc.policy.registry import load_policy
 
     replay = Replay(traces.read(path))

@@ -1,4 +1,4 @@
-"""What choices in the engine and its network are worth: a line of the source changed at a time.
+"""Ablations of the engine and its network: each case changes one line of the source.
 
 Copies the source of this checkout; for each choice changes a line, builds and counts. Policies are
 trained on the first 80 % of each trace's first half and counted on the rest of that half, so that
@@ -30,7 +30,7 @@ LEARNED, COUNTED = 0.4, 0.5  # shares of the accesses: the ends of training and 
 AS_IS = "as it is"
 _CORE = "tieralloc/_core/policy"
 _MODEL = "policies/recmg/model.py"
-#: By what changes: the file, a text of it, and what replaces that.
+#: By case: the file, a text in it, and the replacement.
 CHOICES = {
     "values do not age": (f"{_CORE}/curve.cpp", "d = now - curve.at;", "d = 0 * now;"),
     "values are not calibrated": (
@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def count(path: Path, models: Path) -> list[Record]:
-    """Train on a trace, unless that is done; count recmg-caching at each capacity."""
+    """Train on a trace, if necessary; count recmg-caching at each capacity."""
     from tieralloc.policies.registry import trainer
 
     from tieralloc.policy.registry import load_policy
@@ -151,7 +151,7 @@ def _build_and_count(folder: Path, case: str, where: Path) -> list[Record]:
 
 
 def _copy_source(source: Path) -> None:
-    """Copy the tracked files that differ; the others keep their times, and are not built again."""
+    """Copy the tracked files that differ; the others keep their times, and are not rebuilt."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=True, capture_output=True)
     for name in listed.stdout.decode().split():
         here, there = ROOT / name, source / name

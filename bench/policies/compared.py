@@ -1,6 +1,6 @@
-"""The policies compared: a row of the tables each, in the order of `LABELS`.
+"""The compared policies: a row of the tables each, in the order of `LABELS`.
 
-A further one is an entry in `SIMPLE`, `LIBCACHESIM` or `LEARNED`.
+A new policy is an entry in `SIMPLE`, `LIBCACHESIM` or `LEARNED`.
 """
 
 from __future__ import annotations
@@ -32,5 +32,5 @@ LEARNED = ("recmg-paper", "recmg-caching", "recmg")
 
 LABELS = (*SIMPLE, *LIBCACHESIM, *LEARNED, OPT)
 
-#: What a learned policy has to beat.
+#: Baselines of the learned policies.
 BASELINES = tuple(label for label in (*SIMPLE, *LIBCACHESIM) if label not in CHECKS.values())

@@ -1,4 +1,4 @@
-"""The CPU time of whole replays, beside 3L-Cache of libcachesim.
+"""The CPU time of whole replays, compared with 3L-Cache of libcachesim.
 
 Each turn replays the same accesses once per policy: ours by `simulate`, those of libcachesim
 natively from an oracleGeneral file. The figure is the median over the turns of the CPU time of the
@@ -40,7 +40,7 @@ def replay_native(kind: str, file: Path, rows: int, turn: int = 0) -> tuple[floa
     """Replay an oracleGeneral file, with objects of size 1, through a cache of libcachesim."""
     import libcachesim
 
-    # The default table of 2^24 buckets is page faults above all: LRU takes 4 times as long with it.
+    # The default table of 2^24 buckets mostly costs page faults; LRU takes 4 times as long with it.
     cache = getattr(libcachesim, kind)(cache_size=rows, hashpower=max(16, rows.bit_length() + 1))
     reader = libcachesim.TraceReader(str(file), libcachesim.TraceType.ORACLE_GENERAL_TRACE)
     began = time.process_time()
@@ -86,7 +86,7 @@ def measure(case: str, path: Path, models: Models) -> Iterator[Record]:
 
 
 def _check(made: traces.Trace, expected: Record, miss_ratio: float) -> None:
-    """Raise where LRU of libcachesim and ours miss differently."""
+    """Raise ValueError if the miss ratios of LRU in libcachesim and here differ."""
     if abs(miss_ratio - expected["miss_ratio"]) * made.num_lookups > 0.5:
         raise ValueError(
             f"{made.name} at {expected['fast_rows']} rows: LRU of libcachesim and ours differ;"

@@ -1,6 +1,6 @@
-"""A bound of recmg-caching: the same model trained on the very accesses that are counted.
+"""A bound of recmg-caching: the same model trained on the counted accesses.
 
-This is no policy: it knows the second half before it is measured there. No model of its size closes
+This is not a policy: its training includes the measured second half. No model of its size closes
 more of the gap to OPT with the same features.
 """
 
@@ -18,7 +18,7 @@ from bench.scenery.traces import COUNT_FROM, FAST_FRACTIONS
 from tieralloc import trace as traces
 from tieralloc.tools.simulate import simulate
 
-#: The share of the trace that is learned from.
+#: Share of the trace in the training.
 CASES = {"trained on the first half": COUNT_FROM, "trained on all of the trace": 1.0}
 
 

@@ -13,7 +13,7 @@ PACKAGE = "libcachesim"
 
 
 def refusal() -> str | None:
-    """Return why the package cannot be used here; None where it can."""
+    """Return why the package cannot be used here; None if it can."""
     if find_spec(PACKAGE) is not None:
         return None
     return (

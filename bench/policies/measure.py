@@ -105,7 +105,7 @@ def measure_libcachesim(path: Path, label: str, setting: Setting) -> list[Record
 
 
 def slim(record: Record, dropped: Collection[str] = ("hits",)) -> Record:
-    """Leave out fields that follow from others, and those of prefetching where it is not."""
+    """Omit derived fields, and fields of prefetching for policies without it."""
     return {
         key: value
         for key, value in record.items()
@@ -116,7 +116,7 @@ def slim(record: Record, dropped: Collection[str] = ("hits",)) -> Record:
 
 
 class Replay:
-    """A trace that is replayed one access at a time, with options of the simulator.
+    """A trace to replay one access at a time, with options of the simulator.
 
     Parameters
     ----------

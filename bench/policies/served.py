@@ -1,4 +1,4 @@
-"""Simulated beside served: each policy at work in a store, in a closed loop.
+"""Simulated and served miss ratios of each policy, in a closed loop.
 
 Simulates each trace by calls of some samples, and serves the same calls from a file as fast as the
 store answers, learned policies never paused.
@@ -17,7 +17,7 @@ from tieralloc.tools.report import percent
 
 POLICIES = ("lru", "s3fifo", "recmg-caching", "recmg", "recmg-paper")
 FRACTION = 0.05
-SAMPLES = (1, 16)  # of a call
+SAMPLES = (1, 16)  # per call
 
 
 def measure(case: str, path: Path, models: Models) -> Iterator[Record]:

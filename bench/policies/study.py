@@ -1,7 +1,7 @@
-"""A study of trained policies: cases on each trace, a record for each cell of its table.
+"""An experiment with trained policies: cases on each trace, a record per cell of its table.
 
-A study is a module with a `Study`. Its command trains the policies that are not in --models yet,
-measures each case of each trace in a process of its own, prints the table, and keeps
+An experiment is a module with a `Study`. Its command trains the policies that are not in --models,
+measures each case of each trace in a child process, prints the table, and keeps
 ``bench/results/NAME.json``.
 """
 
@@ -16,10 +16,10 @@ from typing import Any
 
 from bench.scenery.about import about
 from bench.scenery.arguments import (
-    kept_result,
     make_parser,
     out_directory,
     public_command,
+    read_result,
 )
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
 from bench.scenery.results import from_columns, rounded, to_columns, write_json
@@ -36,12 +36,12 @@ Models = Mapping[str, Path]
 
 @dataclass(frozen=True)
 class Study:
-    """What is measured, and how it is shown."""
+    """The cases and measurements of an experiment, and the layout of its results."""
 
     name: str  # of the command and the result file
-    about: str  # what the figures are
+    about: str  # description of the figures
     #: From a case, the path of a trace and its models to records: of each cell the figures and the
-    #: fields of `columns` but the trace; with ``case`` where one call measures several.
+    #: fields of `columns` but the trace; with ``case`` if one call measures several.
     measure: Callable[[str, Path, Models], Iterable[Record]]
     text: Callable[[Record], str]  # of a cell
     cases: Sequence[str] = ("",)  # measured one by one; the rows of the table
@@ -57,11 +57,11 @@ class Study:
 
 
 def main(study: Study, words: str | None, arguments: Sequence[str] | None = None) -> int:
-    """Run the command of a study; return its exit code."""
+    """Run the command of an experiment; return its exit code."""
     given = sys.argv[1:] if arguments is None else list(arguments)
     options = make_parser(study.module, words, jobs=study.processes).parse_args(given)
     if options.show:
-        print(page(study, kept_result(options, study.name)))
+        print(page(study, read_result(options, study.name)))
         return 0
     with tempfile.TemporaryDirectory(prefix="tieralloc-study-") as temporary:
         scratch = Path(temporary)
@@ -102,7 +102,7 @@ def keep(study: Study, records: Sequence[Record], given: Sequence[str], out: Pat
 
 
 def page(study: Study, content: Mapping[str, Any]) -> str:
-    """Lay out a result: what it is, its table, what it was measured with and on."""
+    """Return the text of a result: description, table, command and machine."""
     records = from_columns(content)
     columns = dict.fromkeys(tuple(r[name] for name in study.columns) for r in records)
     texts = {(r["case"], tuple(r[name] for name in study.columns)): study.text(r) for r in records}
@@ -126,7 +126,7 @@ def _heading(names: Sequence[str], column: Sequence[Any]) -> str:
 
 
 def _train(study: Study, path: Path, models: Path, epochs: int | None) -> dict[str, Path]:
-    """Train the policies of a study on a trace, unless that is done."""
+    """Train the policies of an experiment on a trace, if necessary."""
     made = traces.read(path)
     return {
         policy: train(made, policy, models, fast_fractions=FAST_FRACTIONS, epochs=epochs)[0]

@@ -27,7 +27,7 @@ class Gain(NamedTuple):
 
 
 class Grid:
-    """Records by policy and cell, and what follows from them."""
+    """Records by policy and cell, and derived figures."""
 
     def __init__(self, records: Sequence[Record]) -> None:
         self._records = {(r["policy"], (r["trace"], r["fast_fraction"])): r for r in records}
@@ -35,7 +35,7 @@ class Grid:
         self.labels = [label for label in LABELS if self.row(label)]
 
     def at(self, policy: str, cell: Cell) -> Record | None:
-        """Return a record; None where it was not measured."""
+        """Return a record; None if it was not measured."""
         return self._records.get((policy, cell))
 
     def row(self, policy: str) -> list[Record]:
@@ -48,7 +48,7 @@ class Grid:
         return min(records, key=lambda record: record["miss_ratio"], default=None)
 
     def gain(self, policy: str, cell: Cell) -> Gain | None:
-        """Return the gain of a policy; None where it, LRU or OPT was not measured."""
+        """Return the gain of a policy; None if it, LRU or OPT was not measured."""
         records = [self.at(policy, cell), self.at(LRU, cell), self.best(cell), self.at(OPT, cell)]
         own, lru, best, opt = (record["miss_ratio"] if record else None for record in records)
         if None in (own, lru, best, opt) or lru == opt:
@@ -57,12 +57,12 @@ class Grid:
 
 
 def page(records: Sequence[Record]) -> str:
-    """Lay out all tables."""
+    """Return all tables."""
     grid = Grid(records)
     if not grid.cells:
         return "Nothing was measured."
     learned = [label for label in LEARNED if label in grid.labels]
-    ahead = [label for label in grid.labels if _prefetches(grid.row(label))]
+    prefetching = [label for label in grid.labels if _prefetches(grid.row(label))]
     parts = [_ABOUT, "On-demand fetches ÷ lookups; in bold the fewest of a column, OPT apart:"]
     parts.append(_by_cell(grid, grid.labels, lambda label, cell: _miss_ratio(grid, label, cell)))
     if learned:
@@ -72,15 +72,15 @@ def page(records: Sequence[Record]) -> str:
             _by_cell(grid, ["best baseline", *learned], lambda *place: _gain(grid, *place)),
             "\n".join(_summary(grid, label) for label in learned),
         ]
-    if ahead:
+    if prefetching:
         parts += ["Prefetched rows per lookup, and the share of them that was used:"]
-        parts += [_by_cell(grid, ahead, lambda *place: _prefetches([grid.at(*place)]))]
+        parts += [_by_cell(grid, prefetching, lambda *place: _prefetches([grid.at(*place)]))]
     parts += ["Cost; a replay of libcachesim has a call from Python per access:", _costs(grid)]
     return "\n\n".join(parts)
 
 
 def differences(records: Sequence[Record]) -> list[str]:
-    """Return where a policy of ours counts other fetches than the same one of libcachesim."""
+    """Return the differences between counts of a policy here and in libcachesim."""
     grid = Grid(records)
     lines = []
     for ours, theirs in CHECKS.items():

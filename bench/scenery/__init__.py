@@ -1,1 +1,1 @@
-"""What all studies share: machine, turns, tables, processes, result files, arguments."""
+"""The common parts of all experiments: machine, turns, tables, processes, results, arguments."""

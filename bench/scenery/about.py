@@ -27,7 +27,7 @@ def about(command: str, directory: Path | None = None) -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Return the commit of this checkout, with a ``+`` where tracked files differ from it."""
+    """Return the commit of this checkout, with a ``+`` if tracked files differ from it."""
     git = ["git", "describe", "--always", "--exclude=*", "--dirty=+"]
     try:
         shown = subprocess.run(
@@ -39,7 +39,7 @@ def commit() -> str:
 
 
 def version_of(package: str) -> str | None:
-    """Return the version of an installed package; None where it is not installed."""
+    """Return the version of an installed package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -51,7 +51,7 @@ def disk_of(directory: str | os.PathLike[str]) -> str:
     place = file_system_of(directory)
     device = Path(os.path.realpath(place.device)).name
     for disk in Path("/sys/block").glob("*"):
-        # The directory of a partition lies within that of its disk.
+        # The directory of a partition is inside that of its disk.
         if device == disk.name or (disk / device).exists():
             words = (f"{place.kind} on {disk.name}", _machine.read_text(disk / "device/model"))
             return ", ".join(filter(None, words))

@@ -1,4 +1,4 @@
-"""Command-line arguments that studies share, and the places that they default to."""
+"""Command-line arguments of all experiments, and their default paths."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.scenery.results import read_json
 from tieralloc.tools.disk import default_directory, file_system_of
 
 _ROOT = Path(__file__).parents[2]
-#: Beside the checkout: recorded traces are no part of the project.
+#: Next to the checkout: recorded traces are not part of the project.
 TRACES = _ROOT.parent / "shared" / "traces"
 RESULTS = _ROOT / "bench" / "results"
 MODELS = _ROOT / "build" / "policies"
@@ -31,7 +31,7 @@ def make_parser(
     show: bool = True,
     jobs: int | None = None,
 ) -> argparse.ArgumentParser:
-    """Make the parser of ``python -m bench.STUDY``.
+    """Return the parser of ``python -m bench.STUDY``.
 
     It takes --quick, --traces and --out; --only with names to choose from; --models; --dir with a
     `disk`; --show; --jobs with that default.
@@ -39,7 +39,7 @@ def make_parser(
     parser = argparse.ArgumentParser(prog=f"python -m bench.{study}", description=about)
     add = parser.add_argument
     add("--quick", action="store_true", help="small and short: a smoke test")
-    add("--traces", type=Path, metavar="DIR", help="traces (default: those beside the checkout)")
+    add("--traces", type=Path, metavar="DIR", help="traces (default: traces next to the checkout)")
     add("--out", type=Path, metavar="DIR", help="directory of the results (bench/results)")
     if only:
         words = f"measure these: {', '.join(only)}"
@@ -63,19 +63,19 @@ def _on_disk(text: str) -> Path:
     return Path(text)
 
 
-def kept_result(options: argparse.Namespace, name: str) -> Any:
-    """Return the content of a result file; end the command without one."""
+def read_result(options: argparse.Namespace, name: str) -> Any:
+    """Return the content of a result file; exit if it is missing."""
     path = (options.out or RESULTS) / f"{name}.json"
     return read_json(path) or sys.exit(f"{path}: no result is kept")
 
 
 def out_directory(options: argparse.Namespace) -> Path | None:
-    """Return where results go; None for a quick run without --out."""
+    """Return the directory of results; None for a quick run without --out."""
     out: Path | None = options.out
     return out if out or options.quick else RESULTS
 
 
 def public_command(study: str, given: Sequence[str]) -> str:
-    """Return the command without the directories of this machine."""
+    """Return the command line without the directories of this machine."""
     public = [Path(each).name if "/" in each else each for each in given]
     return shlex.join(["python", "-m", f"bench.{study}", *public])

@@ -1,7 +1,7 @@
 """Cgroups: a limit of the memory of a process, page cache included, or of its reads.
 
-Versions 1 and 2 of the kernel's interface; a hierarchy of version 1 that has the controller is used
-where there is one.
+Versions 1 and 2 of the kernel's interface; a hierarchy of version 1 is
+used if it has the controller.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _READS = {1: ("blkio.throttle.read_iops_device",), 2: ("io.max",)}
 
 
 class CgroupRefusedError(Exception):
-    """This process may not make a cgroup; the text says why."""
+    """This process cannot create a cgroup; the message has the reason."""
 
 
 class Cgroup:
@@ -53,7 +53,7 @@ class Cgroup:
         raise CgroupRefusedError(f"no {controller} cgroup (version {self.version}): {reasons}")
 
     def set(self, name: str, value: int | str) -> None:
-        """Write a file of the cgroup; remove the cgroup where that is refused."""
+        """Write a file of the cgroup; remove the cgroup if the write is refused."""
         try:
             (self.directory / name).write_text(str(value))
         except OSError as error:
@@ -65,7 +65,7 @@ class Cgroup:
         for _ in range(100):
             with suppress(OSError):
                 for pid in (self.directory / "cgroup.procs").read_text().split():
-                    with suppress(ProcessLookupError):  # it has just ended
+                    with suppress(ProcessLookupError):  # the process has just ended
                         (self._own / "cgroup.procs").write_text(pid)
                 self.directory.rmdir()
             if not self.directory.exists():
@@ -84,7 +84,7 @@ class MemoryCgroup(Cgroup):
         super().__init__("memory", _MEMORY)
         limit_file, swap_file, self._peak_file = self.files
         self.set(limit_file, limit)
-        if (self.directory / swap_file).exists():  # swapped rows would be in neither tier
+        if (self.directory / swap_file).exists():  # a swapped row would be in neither tier
             self.set(swap_file, limit if self.version == 1 else 0)
 
     @property
@@ -95,17 +95,19 @@ class MemoryCgroup(Cgroup):
 
 @contextmanager
 def limited_reads(path: Path, reads: int) -> Iterator[Cgroup]:
-    """Limit the reads per second of this process, and of those it starts, from the disk of `path`.
+    """Limit the reads per second of this process, and of its children, from the disk of `path`.
 
     Raises
     ------
     CgroupRefusedError
-        Where a cgroup is refused, or the path is on no disk.
+        If a cgroup is refused, or the path is not on a disk.
     """
     number = path.stat().st_dev
     device = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
     if not device.exists():
-        raise CgroupRefusedError(f"{path} is on no disk whose reads can be limited")
+        raise CgroupRefusedError(
+            f"{path}: no disk with a read limit; expected a path on a disk of the blkio controller"
+        )
     disk = device.resolve()
     if (disk / "partition").exists():
         disk = disk.parent
@@ -142,7 +144,7 @@ def find_parents(mountinfo: str, own_cgroups: str, controller: str) -> tuple[int
         if kind == "cgroup2" or (kind == "cgroup" and controller in options.split(",")):
             version, key = (2, "") if kind == "cgroup2" else (1, controller)
             path_of_own = paths.get(key, root)
-            # In a container the path of the kernel can lie outside of the mount.
+            # In a container the path of the kernel can be outside the mount.
             is_below = path_of_own.is_relative_to(root)
             own = mount / path_of_own.relative_to(root) if is_below else mount
             found[version] = [own] if version == 1 or own == mount else [own, own.parent]

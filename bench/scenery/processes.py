@@ -1,7 +1,7 @@
 """Child processes: an object that answers calls, and jobs side by side.
 
-A crash of a child is reported as `ChildFailedError` and takes nothing else with it. A child ends
-with its parent.
+A crash of a child raises `ChildFailedError` and affects no other process. A child ends with its
+parent.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ class Child:
         return int(self._process.pid)
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """Return what a method of the object returns."""
+        """Call a method of the object in the child; return its result."""
         self._resume()
-        with suppress(BrokenPipeError):  # receive() says why
+        with suppress(BrokenPipeError):  # receive() raises with the reason
             self.pipe.send((method, arguments, options))
         return self.receive()
 
@@ -132,7 +132,7 @@ def _run(
 
 @dataclass(frozen=True)
 class Job:
-    """A piece of work: ``work(*arguments)`` in a process of its own."""
+    """A job: ``work(*arguments)`` in a child process."""
 
     name: str
     work: Callable[..., Any]
@@ -140,11 +140,11 @@ class Job:
 
 
 def run_jobs(jobs: Sequence[Job], processes: int) -> Iterator[tuple[Job, Any]]:
-    """Yield jobs with what they returned, as they end; a `ChildFailedError` where one failed.
+    """Yield jobs and their results as they end; a `ChildFailedError` for a failed job.
 
     At most `processes` run at a time. All end when the iterator is closed.
     """
-    os.environ["OMP_NUM_THREADS"] = "1"  # models are small; jobs are what runs in parallel
+    os.environ["OMP_NUM_THREADS"] = "1"  # models are small; jobs run in parallel instead
     waiting = list(jobs)
     running: dict[Any, tuple[Job, Child]] = {}
     with tqdm(total=len(jobs), desc="jobs", leave=False, disable=None) as bar:

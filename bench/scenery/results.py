@@ -1,4 +1,4 @@
-"""Result files: one small JSON a study.
+"""Result files: one small JSON per experiment.
 
 Floats are rounded to four significant digits, which is more than a repetition reproduces. Samples
 of single turns are not kept: a result has median and quartiles.
@@ -32,7 +32,7 @@ def rounded(value: Any) -> Any:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write an object or a list of records, a line for each record or field."""
+    """Write an object or a list of records, with a line per record or field."""
     content = rounded(content)
     lists = ("records", "rows", "lines")
     if isinstance(content, list):
@@ -47,25 +47,25 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def to_columns(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return records as names of columns and rows of values, in half of the bytes."""
+    """Return records as names of columns and rows of values, in half the bytes."""
     columns = list(dict.fromkeys(name for record in records for name in record))
     rows = [[record.get(name) for name in columns] for record in records]
     return {"columns": columns, "rows": rows}
 
 
 def from_columns(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the records of a result file with columns; a field that is null is left out."""
+    """Return the records of a result file with columns; null fields are omitted."""
     pairs = (zip(content["columns"], row, strict=True) for row in content["rows"])
     return [{name: value for name, value in pair if value is not None} for pair in pairs]
 
 
 def read_json(path: Path) -> Any:
-    """Return the content of a result file; None where there is none."""
+    """Return the content of a result file; None if it is missing."""
     return json.loads(path.read_text()) if path.exists() else None
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text that replaces an older one when it is whole."""
+    """Replace a text file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as file:
         file.write(f"{text.rstrip()}\n".encode())

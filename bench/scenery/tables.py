@@ -10,7 +10,7 @@ NONE = "-"
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lay out a table: the first column to the left, the others, which are numbers, to the right.
+    """Return a Markdown table: first column left-aligned, the others, numbers, right-aligned.
 
     Columns are padded, so that a terminal shows them aligned as well.
     """
@@ -25,7 +25,7 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Return three significant digits, thousands set apart; a dash for None."""
+    """Return three significant digits, with thousands separators; a dash for None."""
     if value is None:
         return NONE
     return f"{value:,.0f}" if value == 0 or abs(value) >= 100 else f"{value:.3g}"

@@ -1,4 +1,4 @@
-"""The traces that studies run on: recorded ones where there are any, else a generated one."""
+"""The traces of experiments: recorded traces, or a generated trace if there are none."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from pathlib import Path
 from bench.scenery.arguments import QUICK_NOTE, TRACES
 from tieralloc import trace
 
-#: The share of a trace that policies learn from, and that warms the fast tier.
+#: Share of a trace to train policies and to warm up the fast tier.
 COUNT_FROM = 0.5
-#: Capacities that policies are trained for.
+#: Capacities for the training of policies.
 FAST_FRACTIONS = (0.01, 0.05, 0.1, 0.2)
 
 
 def traces_in(place: Path) -> list[Path]:
-    """Return the traces of a directory by their suffixes; or the file that is given."""
+    """Return the traces of a directory by their suffixes; or the given file."""
     if place.is_file():
         return [place]
     suffixes = tuple(suffix for format in trace.FORMATS.values() for suffix in format.suffixes)

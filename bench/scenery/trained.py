@@ -1,4 +1,4 @@
-"""Policies trained on the first half of a trace, kept in a directory and found there again."""
+"""Policies trained on the first half of a trace, kept in a directory and reused."""
 
 from __future__ import annotations
 
@@ -67,5 +67,5 @@ def train(
 
 def find_trained(models: Path, trace_name: str, policy: str = "recmg") -> Path | None:
     """Return the directory of a policy trained on a trace with seed 0; None without one."""
-    found = sorted(models.glob(f"{trace_name}-*/{policy}-seed0/manifest.json"))
-    return found[-1].parent if found else None
+    manifests = sorted(models.glob(f"{trace_name}-*/{policy}-seed0/manifest.json"))
+    return manifests[-1].parent if manifests else None

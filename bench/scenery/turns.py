@@ -1,4 +1,4 @@
-"""Side by side in one run: baselines take turns, and ratios are taken turn by turn."""
+"""Turns: baselines alternate in one run, and ratios are computed turn by turn."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Cgroups that limit the page cache of a process and the reads of a disk: found, made, in force."""
+"""Cgroups that limit the page cache of a process and the reads of a disk."""
 
 import signal
 import subprocess
@@ -42,14 +42,14 @@ CONTAINER = "35 26 0:30 /docker/4f /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\
         (CONTAINER, "0::/../elsewhere\n", "blkio", (2, [""])),
     ],
 )
-def test_the_cgroup_of_this_process_is_found(mounts, own, controller, expected):
+def test_find_parents_returns_cgroup_of_this_process(mounts, own, controller, expected):
     version, directories = expected
     root = Path("/sys/fs/cgroup")
-    found = find_parents(mounts, own, controller)
-    assert found == (version, [root / directory for directory in directories])
+    parents = find_parents(mounts, own, controller)
+    assert parents == (version, [root / directory for directory in directories])
 
 
-def test_no_mount_is_a_refusal():
+def test_find_parents_without_mount_raises():
     with pytest.raises(CgroupRefusedError, match="no cgroup file system"):
         find_parents("25 30 0:23 / /proc rw - proc proc rw\n", "0::/\n", "memory")
 
@@ -61,7 +61,7 @@ class Memory:
 
 
 @pytest.mark.parametrize("share", [0.25, 2.0])
-def test_a_process_may_take_what_the_limit_allows_and_no_more(share):
+def test_memory_cgroup_kills_process_beyond_limit(share):
     try:
         group = MemoryCgroup(LIMIT)
     except CgroupRefusedError as error:
@@ -82,7 +82,7 @@ def test_a_process_may_take_what_the_limit_allows_and_no_more(share):
     assert not group.directory.exists()
 
 
-def test_reads_are_limited_within_the_context_alone(tmp_path):
+def test_limited_reads_apply_only_in_the_context(tmp_path):
     before = Path("/proc/self/cgroup").read_text()
     try:
         with limited_reads(tmp_path, 1234) as group:
@@ -101,9 +101,9 @@ def test_reads_are_limited_within_the_context_alone(tmp_path):
         helper.wait()
 
 
-def test_a_path_on_no_disk_is_a_refusal():
+def test_limited_reads_of_path_without_disk_raise():
     with (
-        pytest.raises(CgroupRefusedError, match="is on no disk whose reads can be limited"),
+        pytest.raises(CgroupRefusedError, match="/proc: no disk with a read limit"),
         limited_reads(Path("/proc"), 1000),
     ):
         pass

@@ -1,4 +1,4 @@
-"""The DLRM study: a quick run from the command to its page; requests, look-ahead and tables."""
+"""The DLRM experiment: a quick run; requests, prefetches of queued requests, and tables."""
 
 import os
 import time
@@ -26,7 +26,7 @@ CONTRACT = {
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """A quick run: its records, page and JSON file."""
+    """Return the records, page and JSON file of a quick run."""
     if model.refusal() is not None:
         pytest.skip(model.refusal())
     out = tmp_path_factory.mktemp("dlrm")
@@ -40,7 +40,7 @@ def closed(quick):
     return {record["policy"]: record for record in quick[0] if record["loop"] == "closed"}
 
 
-def test_a_quick_run_has_all_baselines_and_the_fields_of_the_contract(quick, closed):
+def test_quick_run_has_all_baselines_and_contract_fields(quick, closed):
     records, page, _ = quick
     assert {*closed} == {*FEW}
     assert {r["policy"] for r in records if r["loop"] == "open"} == {*FEW} & {*SHORT}
@@ -56,20 +56,20 @@ def test_a_quick_run_has_all_baselines_and_the_fields_of_the_contract(quick, clo
             assert record["time_to_lru"]["median"] == 1
 
 
-def test_all_look_up_the_same_rows_and_dram_fetches_none(closed):
+def test_baselines_look_up_the_same_rows(closed):
     assert {record["lookups"] for record in closed.values()} == {closed[LRU]["lookups"]}
     fetches = [closed[label]["on_demand_fetches"] for label in (IN_TORCH, IN_STORE)]
     assert (fetches, closed[LRU]["on_demand_fetches"] > 0) == ([0, 0], True)
 
 
-def test_queued_requests_are_prefetched(closed):
+def test_baseline_with_queue_prefetches_requests(closed):
     queued = closed["lru + 2 ahead"]
-    # Whether they are in time depends on how busy the machine is.
+    # On a busy machine the prefetches are late.
     assert queued["prefetches_useful"] + queued["prefetches_late"] > 0
     assert closed[LRU]["prefetches_issued"] == 0
 
 
-def test_a_learned_policy_runs_and_its_cpu_time_is_counted(closed):
+def test_learned_policy_runs_and_counts_its_cpu_time(closed):
     record = closed["recmg (never paused)"]
     stats = record["policy_stats"]
     assert stats["state"] == "running"
@@ -80,20 +80,20 @@ def test_a_learned_policy_runs_and_its_cpu_time_is_counted(closed):
     assert closed[LRU]["cpu_us"]["policy"] == 0
 
 
-def test_results_name_no_directory(quick):
+def test_results_contain_no_directory(quick):
     _, page, path = quick
     for text in (page, path.read_text()):
         assert str(path.parent) not in text
 
 
-def test_without_torchrec_it_is_skipped_with_the_reason(monkeypatch, capsys):
+def test_command_without_torchrec_skips_with_reason(monkeypatch, capsys):
     monkeypatch.setattr("bench.dlrm.__main__.refusal", lambda: "torchrec is not there")
     assert main(["--quick"]) == 0
     assert capsys.readouterr().out == "skipped: torchrec is not there\n"
     assert main([]) == 1
 
 
-def test_labels_name_policies_queues_and_pauses():
+def test_baseline_labels_name_policies_queues_and_pauses():
     assert {"lru", "s3fifo", "recmg-paper", "recmg-caching", "recmg"} <= {*BASELINES}
     assert {"lru + 4 ahead", "recmg (never paused) + 2 ahead"} <= {*BASELINES}
     assert {*SHORT, *FEW} <= {*BASELINES}
@@ -104,9 +104,9 @@ def requests():
     return Requests(trace.generate(num_samples=700, num_tables=3, name="small"), QUICK)
 
 
-def test_counted_requests_continue_where_the_warm_up_ends(requests):
-    made, size = requests.trace, QUICK.batch_size
-    warm = [*made.samples(0, requests.boundary).batches(size)][-QUICK.max_requests :]
+def test_requests_counted_follow_the_warm_up(requests):
+    trace, size = requests.trace, QUICK.batch_size
+    warm = [*trace.samples(0, requests.boundary).batches(size)][-QUICK.max_requests :]
     for own, expected in zip(requests.warm_up, warm, strict=True):
         assert all(np.array_equal(a, b) for a, b in zip(own, expected, strict=True))
     assert all(len(offsets) == 3 * size + 1 for _, offsets in requests.counted)
@@ -115,7 +115,7 @@ def test_counted_requests_continue_where_the_warm_up_ends(requests):
     assert numbers == list(range(len(requests.counted)))
 
 
-def test_unavoidable_lookups_are_those_of_a_plain_count(requests):
+def test_requests_unavoidable_lookups_equal_plain_count(requests):
     def rows(batch):
         indices, offsets = batch
         samples = (len(offsets) - 1) // 3
@@ -124,11 +124,11 @@ def test_unavoidable_lookups_are_those_of_a_plain_count(requests):
 
     seen = {row for batch in requests.warm_up for row in rows(batch)}
     lookups = repeated = compulsory = 0
-    for asked in map(rows, requests.counted):
-        lookups += len(asked)
-        repeated += len(asked) - len({*asked})
-        compulsory += len({*asked} - seen)
-        seen |= {*asked}
+    for looked_up in map(rows, requests.counted):
+        lookups += len(looked_up)
+        repeated += len(looked_up) - len({*looked_up})
+        compulsory += len({*looked_up} - seen)
+        seen |= {*looked_up}
     assert requests.unavoidable() == {
         "requests": len(requests.counted),
         "lookups": lookups,
@@ -137,7 +137,7 @@ def test_unavoidable_lookups_are_those_of_a_plain_count(requests):
     }
 
 
-def test_bounds_say_the_time_that_is_left_with_fewer_misses():
+def test_bounds_have_time_with_fewer_misses():
     base = {"fast_fraction": 0.05, "on_demand_fetches": 500}
     lru = {**base, "policy": LRU, "time_us": {"embedding": 550.0, "MLPs": 400.0}}
     dram = {**base, "policy": IN_STORE, "time_us": {"embedding": 50.0, "MLPs": 400.0}}
@@ -147,7 +147,7 @@ def test_bounds_say_the_time_that_is_left_with_fewer_misses():
     assert "0.68 with only its compulsory misses; 0.47 with no misses; 0.79 with" in words
 
 
-def test_a_policy_runs_in_a_pinned_thread_and_observes_all(requests, tmp_path):
+def test_policy_thread_is_pinned_and_observes_all_accesses(requests, tmp_path):
     if model.refusal() is not None:
         pytest.skip(model.refusal())
     from bench.dlrm.server import Server, _policy_threads
@@ -176,7 +176,7 @@ events = st.lists(st.tuples(st.booleans(), st.integers(0, 20)), max_size=30)
 
 
 @given(events, st.integers(0, 5), st.integers(0, 5), st.integers(0, 20))
-def test_requests_are_prefetched_once_in_order_while_they_wait(events, queued, first, count):
+def test_lookahead_prefetches_queued_requests_once_in_order(events, queued, first, count):
     prefetched = []
     serving, arrived, end = first, first, first + count
     lookahead = Lookahead(prefetched.append, queued, range(first, end))
@@ -195,7 +195,7 @@ def test_requests_are_prefetched_once_in_order_while_they_wait(events, queued, f
 
 
 @given(st.integers(0, 5), st.integers(1, 30))
-def test_of_a_full_queue_all_but_the_first_are_prefetched_in_time(queued, count):
+def test_lookahead_with_full_queue_prefetches_in_time(queued, count):
     prefetched = []
     lookahead = Lookahead(prefetched.append, queued, range(count))
     lookahead.arrived(count)

@@ -9,8 +9,8 @@ from bench.scenery.trained import train
 from tieralloc import trace
 
 
-def made_up(a, b, misses):
-    """Records of a tier that takes a + misses x L ns, against b + L without one."""
+def synthetic_records(a, b, misses):
+    """Return records of a fast tier of a + misses x L ns per lookup, and of none of b + L ns."""
     records = []
     for extra in (1, 10, 20, 40):
         none, own = b + LINES * extra, a + misses * LINES * extra
@@ -21,20 +21,20 @@ def made_up(a, b, misses):
 
 
 @pytest.mark.parametrize(("a", "b", "misses"), [(60, 30, 0.2), (100, 20, 0.5), (45, 40, 0.1)])
-def test_break_even_is_where_both_take_the_same(a, b, misses):
-    derived, measured = break_even(made_up(a, b, misses), "lru, always")
+def test_break_even_is_the_latency_of_equal_times(a, b, misses):
+    derived, measured = break_even(synthetic_records(a, b, misses), "lru, always")
     exact = (a - b) / (1 - misses) / LINES
     assert derived == pytest.approx(exact)
     if exact > 1:
         assert measured == pytest.approx(exact, rel=0.1)
 
 
-def test_a_tier_that_never_pays_has_no_measured_break_even():
-    derived, measured = break_even(made_up(1000, 10, 0.5), "lru, always")
+def test_break_even_of_slower_tier_is_not_measured():
+    derived, measured = break_even(synthetic_records(1000, 10, 0.5), "lru, always")
     assert (derived > 40, measured) == (True, None)
 
 
-def test_a_trace_is_measured_at_each_latency_policy_and_admission(tmp_path, monkeypatch):
+def test_emulated_run_has_each_latency_policy_and_promotion(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     made = trace.generate(num_samples=400, num_tables=2, name="small")
     trace.write(made, tmp_path / "small.npz")

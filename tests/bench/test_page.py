@@ -1,4 +1,4 @@
-"""A page of results shows every value, escapes text, and loads nothing."""
+"""A page of results has every value, escapes text, and loads no other file."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from tieralloc.trace import generate
 
 
 class Reader(HTMLParser):
-    """Gathers the cells of tables, the tags and the addresses."""
+    """Collects the cells of tables, the tags and the addresses."""
 
     def __init__(self, text):
         super().__init__()
@@ -43,7 +43,7 @@ def page_of(content, tmp_path):
     return Reader(write_page(path, tmp_path / "out").read_text())
 
 
-def test_page_of_policies_has_each_miss_ratio_and_a_plot(tmp_path):
+def test_page_of_policies_has_miss_ratios_and_a_plot(tmp_path):
     records = simulate(generate(num_samples=300, num_tables=2), ["lru", "opt"], [0.1, 0.2])
     page = page_of({"machine": "two cores", "records": records}, tmp_path)
     for record in records:
@@ -59,12 +59,12 @@ def test_page_escapes_text_of_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("content", [[], {}, 3, {"records": [1, 2]}])
-def test_page_without_records_is_refused(content, tmp_path):
+def test_page_without_records_raises(content, tmp_path):
     with pytest.raises(ValueError, match="expected a list of records"):
         page_of(content, tmp_path)
 
 
-def test_page_of_a_file_that_is_not_json_is_refused(tmp_path):
+def test_page_of_invalid_json_raises(tmp_path):
     (tmp_path / "results.json").write_text("{")
     with pytest.raises(ValueError, match="expected JSON"):
         write_page(tmp_path / "results.json", tmp_path)

@@ -1,4 +1,4 @@
-"""`python -m bench.paper`: a whole quick run, and the ratios beside those of the paper."""
+"""`python -m bench.paper`: a quick run, and the ratios compared with those of the paper."""
 
 import json
 
@@ -16,7 +16,7 @@ LOOKUPS = 1000
 
 
 def grid(cells):
-    """Make a grid: of each cell the number of first accesses, and misses that are not 600."""
+    """Return a grid of cells (first accesses, misses by policy); 600 misses by default."""
     records = [
         {
             "policy": policy,
@@ -33,10 +33,10 @@ def grid(cells):
     return Grid([*records, *late], facts)
 
 
-def test_ratios_are_fetches_beside_those_of_recmg():
-    found = grid([(10, {"recmg": 200, "lru+domino": 500}), (250, {"recmg": 100})])
-    assert found.ratios("lru+domino") == [2.5, 6]
-    assert found.bounds("lru+domino") == [50, 2.4]
+def test_grid_ratios_are_fetches_over_those_of_recmg():
+    cells = grid([(10, {"recmg": 200, "lru+domino": 500}), (250, {"recmg": 100})])
+    assert cells.ratios("lru+domino") == [2.5, 6]
+    assert cells.bounds("lru+domino") == [50, 2.4]
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_verdict_compares_with_the_paper_and_the_bound(misses, new, row):
     assert verdict(CLAIMS[0], grid([(new, misses)])) == ["Domino (temporal)", "2.2", *row]
 
 
-def test_first_accesses_are_of_rows_never_seen_before():
+def test_first_accesses_count_new_rows():
     accesses = np.array([3, 1, 3, 2, 1, 4, 4], dtype=np.uint64)
     assert first_accesses(accesses, 0) == 4
     assert first_accesses(accesses, 3) == 2

@@ -1,4 +1,4 @@
-"""Caching by prefetching: records that agree with what each pair does alone."""
+"""Pairs of caching and prefetching: records agree with runs of one pair."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def run(trace, caching, prefetching, fractions=(0.1,), **options):
     return compare(trace, cells, fractions, baselines=baselines, learned={}, **options)
 
 
-def test_every_pair_but_recmgs_with_others_is_a_cell():
+def test_cells_have_all_pairs_except_recmg_with_others():
     cells = cells_of(["lru", "s3fifo", "recmg"], ["none", "domino", "recmg"])
     assert [cell.policy for cell in cells] == [
         "lru",
@@ -38,28 +38,28 @@ def test_every_pair_but_recmgs_with_others_is_a_cell():
 @pytest.mark.parametrize(
     ("caching", "prefetching", "message"),
     [
-        (["mru"], ["none"], "caching 'mru' is unknown; known are lru, .*recmg"),
-        (["lru"], ["ghb"], "prefetching 'ghb' is unknown; known are none, next-row"),
-        (["opt"], ["none"], "caching 'opt' is unknown"),
-        (["lru"], ["recmg"], "prefetching recmg goes with caching recmg alone, .*among lru too"),
+        (["mru"], ["none"], "caching: unknown 'mru'; expected one of lru, .*recmg"),
+        (["lru"], ["ghb"], "prefetching: unknown 'ghb'; expected one of none, next-row"),
+        (["opt"], ["none"], "caching: unknown 'opt'"),
+        (["lru"], ["recmg"], "prefetching: recmg needs caching recmg; .*got lru"),
     ],
 )
-def test_what_cannot_be_paired_is_refused(caching, prefetching, message):
+def test_cells_of_invalid_pairs_raise(caching, prefetching, message):
     with pytest.raises(ValueError, match=message):
         cells_of(caching, prefetching)
 
 
-def test_without_prefetching_records_are_those_of_simulate(trace):
-    found = run(trace, ["lru", "s3fifo"], ["none"], (0.05, 0.2)).records
+def test_compare_without_prefetching_equals_simulate(trace):
+    records = run(trace, ["lru", "s3fifo"], ["none"], (0.05, 0.2)).records
     for record, expected in zip(
-        found, simulate(trace, ["lru", "s3fifo"], [0.05, 0.2]), strict=True
+        records, simulate(trace, ["lru", "s3fifo"], [0.05, 0.2]), strict=True
     ):
         assert {name: record[name] for name in expected} == expected
         assert (record["prefetching"], record["accuracy"], record["coverage"]) == ("none", None, 0)
         assert record["policy_bytes"] > 0
 
 
-def test_ratios_follow_from_the_counts(trace):
+def test_compare_ratios_follow_from_counts(trace):
     records = run(trace, ["lru", "s3fifo"], ["none", *TABLES], tuned=False, lag=4).records
     (lru,) = simulate(trace, ["lru"], [0.1])
     assert len(records) == 10
@@ -78,18 +78,18 @@ def test_ratios_follow_from_the_counts(trace):
     assert any(record["prefetches_late"] for record in records)
 
 
-def test_settings_are_chosen_on_what_is_not_counted(trace):
+def test_tuning_uses_only_uncounted_accesses(trace):
     accesses = trace.accesses()
     half = len(accesses) // 2
     one = run(trace, ["lru"], ["domino"])
-    # The same past, another future: of one table, so that a stream makes a trace.
+    # Equal first halves and different second halves, each a trace of one table.
     streams = [accesses, np.concatenate([accesses[:half], accesses[half:][::-1]])]
     traces = [as_trace(stream, int(trace.num_embeddings.sum())) for stream in streams]
     first, second = (run(each, ["lru"], ["domino"]) for each in traces)
     assert first.tried == second.tried
     assert first.records[0]["settings"] == second.records[0]["settings"]
-    found = {str(each["settings"]): each["miss_ratio"] for each in one.tried}
-    assert found[str(one.records[0]["settings"])] == min(found.values())
+    miss_ratios = {str(each["settings"]): each["miss_ratio"] for each in one.tried}
+    assert miss_ratios[str(one.records[0]["settings"])] == min(miss_ratios.values())
     assert {each["fast_rows"] for each in one.tried} == {one.records[0]["fast_rows"]}
 
 
@@ -105,19 +105,21 @@ def as_trace(accesses, rows):
     )
 
 
-def test_progress_adds_up(trace):
+def test_compare_progress_sums_to_all_lookups(trace):
     done = []
     run(trace, ["lru"], ["none", "domino"], (0.1, 0.2), tuned=False, progress=done.append)
     assert sum(done) == 2 * 2 * trace.num_lookups
 
 
 @pytest.mark.parametrize("count_from", [0, 1, -0.5])
-def test_nothing_to_choose_settings_by_is_refused(trace, count_from):
-    with pytest.raises(ValueError, match=f"count_from is {count_from}, expected above 0"):
+def test_compare_without_uncounted_accesses_raises(trace, count_from):
+    with pytest.raises(
+        ValueError, match=f"count_from: expected above 0 and below 1, got {count_from};"
+    ):
         run(trace, ["lru"], ["none"], count_from=count_from)
 
 
-def test_names_are_those_of_the_issue():
+def test_compare_lists_all_policy_names():
     assert prefetching_names() == [
         "none",
         "next-row",

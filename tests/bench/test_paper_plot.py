@@ -1,4 +1,4 @@
-"""The plot of a comparison: its bars and curves are the records'."""
+"""The plot of a comparison: its bars and curves have the values of the records."""
 
 import pytest
 
@@ -32,7 +32,7 @@ def records(fractions=(0.05, 0.2)):
     ]
 
 
-def test_bars_are_as_long_as_the_ratios_to_lru():
+def test_plot_bars_have_length_of_ratios_to_lru():
     figure = draw_comparison(records())
     bars = [axes for axes in figure.axes if axes.patches]
     assert len(bars) == 2
@@ -41,7 +41,7 @@ def test_bars_are_as_long_as_the_ratios_to_lru():
         assert widths == pytest.approx([1, 0.9, 0.8, 0.7, 0.6, 0.5])
 
 
-def test_curves_show_recmg_beside_each_simple_caching():
+def test_plot_curves_have_recmg_with_each_simple_policy():
     figure = draw_comparison(records())
     curves = [axes for axes in figure.axes if len(axes.lines) > 1]
     assert [axes.get_title(loc="left") for axes in curves] == [
@@ -53,7 +53,7 @@ def test_curves_show_recmg_beside_each_simple_caching():
         assert all(len(line.get_xdata()) == 2 for line in axes.lines)
 
 
-def test_one_capacity_has_bars_alone(tmp_path):
+def test_plot_of_one_capacity_has_only_bars(tmp_path):
     figure = draw_comparison(records((0.1,)))
     assert len(figure.axes) == 1
     figure.savefig(tmp_path / "one.png")

@@ -38,7 +38,7 @@ def dataset(tmp_path_factory):
 
 
 def random_batch(random, bags=8):
-    """Bags of 0 to 5 rows of each table, table-major."""
+    """Return bags of 0 to 5 rows of each table, table-major."""
     lengths = random.integers(0, 6, (len(TABLE_ROWS), bags))
     indices = [
         random.integers(0, rows, of_table.sum())
@@ -52,7 +52,7 @@ def workload(warm):
 
 
 def expected_sums(dataset, batch):
-    """One bag after the other, in the plainest way."""
+    """Return the sums, bag by bag, with plain NumPy."""
     values = np.fromfile(dataset.path, dtype=np.float32).reshape(-1, DIM)
     first_rows = np.cumsum((0, *TABLE_ROWS))
     sums = []
@@ -66,7 +66,7 @@ def expected_sums(dataset, batch):
     ("kind", "budget_rows"),
     [(kind, None) for kind in KINDS] + [(kind, 1000) for kind in KINDS if kind.has_budget],
 )
-def test_bags_are_the_sums_of_their_rows(kind, budget_rows, dataset):
+def test_adapter_bags_are_sums_of_their_rows(kind, budget_rows, dataset):
     if kind.refusal() is not None:
         pytest.skip(kind.refusal())
     budget = budget_rows and budget_rows * dataset.row_bytes
@@ -82,7 +82,7 @@ def test_bags_are_the_sums_of_their_rows(kind, budget_rows, dataset):
         adapter.close()
 
 
-def test_a_filled_lru_continues_like_one_that_served(dataset):
+def test_python_lru_filled_equals_one_that_served(dataset):
     random = np.random.default_rng(1)
     warm = [random_batch(random) for _ in range(100)]
     later = [random_batch(random) for _ in range(100)]
@@ -102,7 +102,7 @@ def test_a_filled_lru_continues_like_one_that_served(dataset):
         adapter.close()
 
 
-def test_zipf_shares_follow_the_exponent_over_scattered_ids():
+def test_zipf_shares_follow_the_exponent_on_random_ids():
     drawn = zipf(1000, np.random.default_rng(0))(200_000)
     counts = np.bincount(drawn, minlength=1000)
     shares = np.sort(counts)[::-1] / len(drawn)
@@ -113,13 +113,13 @@ def test_zipf_shares_follow_the_exponent_over_scattered_ids():
     assert 100 < np.median(np.argsort(counts)[-20:]) < 900
 
 
-def test_uniform_draws_all_ids_alike():
+def test_uniform_draws_all_ids_equally():
     counts = np.bincount(uniform(100, np.random.default_rng(0))(200_000))
     assert counts.max() < 1.2 * counts.min()
 
 
 @pytest.mark.parametrize("key", ["a", "b"])
-def test_batches_have_their_sizes_and_leave_one_row_unused(key, tmp_path):
+def test_workload_batches_have_sizes_and_one_unused_row(key, tmp_path):
     settings = replace(QUICK, rows=50)
     made = make_workload(key, settings, tmp_path)
     assert len(made.warm) == settings.warm_batches
@@ -129,7 +129,7 @@ def test_batches_have_their_sizes_and_leave_one_row_unused(key, tmp_path):
     assert all(np.diff(batch.offsets).tolist() == [20] * settings.bags for batch in batches)
 
 
-def test_a_trace_warms_up_with_its_first_half_and_is_measured_on_its_second(tmp_path):
+def test_workload_of_trace_warms_up_with_first_half(tmp_path):
     lengths = np.ones((2, 80), dtype=np.int32)
     indices = np.tile(np.arange(80), 2)
     recorded = trace.Trace.from_lengths(indices, lengths, ["x", "y"], [80, 90])
@@ -141,7 +141,7 @@ def test_a_trace_warms_up_with_its_first_half_and_is_measured_on_its_second(tmp_
     assert firsts == [[40, 50], [60, 70]]
 
 
-def test_cold_rows_share_no_block_and_repeat_after_all_others():
+def test_cold_rows_share_no_block_and_repeat_in_turn():
     cold = ColdRows(rows=64, row_bytes=1024)
     calls = [cold.take(4) for _ in range(16)]
     assert all(len({*(rows // 4)}) == 4 for rows in calls)
@@ -152,7 +152,7 @@ def batches(count, rows=3):
     return [Batch(np.full(rows, number), np.array([0, rows])) for number in range(count)]
 
 
-def test_serving_is_in_order_and_ends_with_its_time():
+def test_serve_is_in_order_and_ends_after_seconds():
     seen = []
     served = serve(lambda batch: seen.append(int(batch.indices[0])), batches(5), seconds=60)
     assert seen == [0, 1, 2, 3, 4]
@@ -162,7 +162,7 @@ def test_serving_is_in_order_and_ends_with_its_time():
     assert len(served.latencies) == 1
 
 
-def test_threads_serve_the_rows_that_they_report_and_raise_failures():
+def test_serve_from_threads_counts_rows_and_raises_failures():
     calls = []
     served = serve_from_threads(lambda batch: calls.append(batch), batches(4), 0.02, threads=3)
     assert served.rows == 3 * len(calls) > 0
@@ -176,20 +176,20 @@ def result(value, **fields):
     return Result("x", Spread(value, value, value, 5), **fields)
 
 
-def test_targets_are_floors_or_ceilings():
+def test_result_target_is_min_or_max():
     assert [result(value, min=1).is_reached for value in (1.0, 0.99)] == [True, False]
     assert [result(value, max=1.2).is_reached for value in (1.2, 1.21)] == [True, False]
     assert result(1.0).is_reached is None
     assert Result("x", min=1, note="no fio").is_reached is None
 
 
-def test_a_table_has_values_targets_figures_and_reasons():
+def test_markdown_has_values_targets_figures_and_reasons():
     text = markdown([result(0.5, min=1), Result("y", figures={"a": 2.0}, note="no fio")])
     for words in ("0.5 x [0.5 to 0.5]", "≥ 1", "NO", "not measured", "- y: a: 2 · no fio"):
         assert words in text
 
 
-def test_scenarios_of_the_same_machine_and_settings_stay_until_measured_again(tmp_path):
+def test_save_keeps_scenarios_of_same_machine_and_settings(tmp_path):
     path = tmp_path / "results.json"
     about = {"machine": "here", "settings": {"rows": (1, 2)}}
 

@@ -1,4 +1,4 @@
-"""`python -m bench.policies`: a whole quick run, what is kept of others, and its tables."""
+"""`python -m bench.policies`: a quick run, merged results, and tables."""
 
 import json
 
@@ -37,16 +37,16 @@ def record(policy, misses=500, cell=CELLS[0], **changed):
     } | changed
 
 
-def kept_in(directory):
+def read_results(directory):
     return json.loads((directory / "policies.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
-    """A quick run of all policies that can be measured here: exit code and result file."""
+    """Return exit code and result file of a quick run of all policies available here."""
     pytest.importorskip("torch")
     out = tmp_path_factory.mktemp("quick")
-    return main(["--quick", "--out", str(out)]), kept_in(out)
+    return main(["--quick", "--out", str(out)]), read_results(out)
 
 
 def test_quick_run_measures_all_policies(quick):
@@ -62,7 +62,7 @@ def test_quick_run_measures_all_policies(quick):
         assert ("training_cpu_seconds" in r) == (r["policy"] in LEARNED)
 
 
-def test_policy_without_prefetching_misses_no_less_than_opt(quick):
+def test_policy_without_prefetching_misses_at_least_opt(quick):
     records = quick[1]["records"]
     opt = {r["fast_fraction"]: r["on_demand_fetches"] for r in records if r["policy"] == OPT}
     for r in records:
@@ -70,11 +70,11 @@ def test_policy_without_prefetching_misses_no_less_than_opt(quick):
             assert r["on_demand_fetches"] >= opt[r["fast_fraction"]]
 
 
-def test_only_keeps_other_policies_of_the_results(tmp_path, capsys):
+def test_only_option_keeps_other_policies_of_results(tmp_path, capsys):
     assert main(["--quick", "--out", str(tmp_path), "--only", LRU, "s3fifo", OPT]) == 0
-    before = kept_in(tmp_path)["records"]
+    before = read_results(tmp_path)["records"]
     assert main(["--quick", "--out", str(tmp_path), "--only", OPT]) == 0
-    after = kept_in(tmp_path)["records"]
+    after = read_results(tmp_path)["records"]
     assert [r["policy"] for r in after] == [r["policy"] for r in before]
     assert [r for r in after if r["policy"] != OPT] == [r for r in before if r["policy"] != OPT]
     capsys.readouterr()
@@ -86,7 +86,7 @@ def test_given_traces_are_measured(tmp_path):
     trace.write(trace.generate(num_samples=500, name="x"), tmp_path / "one.npz")
     out = tmp_path / "out"
     assert main(["--traces", str(tmp_path), "--only", LRU, OPT, "--out", str(out)]) == 0
-    assert {r["trace"] for r in kept_in(out)["records"]} == {"one"}
+    assert {r["trace"] for r in read_results(out)["records"]} == {"one"}
     assert str(tmp_path) not in (out / "policies.json").read_text()
     with pytest.raises(SystemExit, match="no trace in"):
         main(["--traces", str(tmp_path / "nowhere")])
@@ -94,18 +94,18 @@ def test_given_traces_are_measured(tmp_path):
 
 @needs_libcachesim
 def test_failed_policy_is_reported(tmp_path, monkeypatch, capsys):
-    # The process of the job does not know the name.
+    # The child process has no policy of this name.
     monkeypatch.setattr("bench.policies.measure.LIBCACHESIM", {"ARC": "ARC", "none": "x"})
     monkeypatch.setattr("bench.policies.__main__.LABELS", (LRU, "none"))
     assert main(["--quick", "--out", str(tmp_path), "--only", LRU, "none"]) == 1
     assert "not measured: none on generated" in capsys.readouterr().err
-    assert {r["policy"] for r in kept_in(tmp_path)["records"]} == {LRU}
+    assert {r["policy"] for r in read_results(tmp_path)["records"]} == {LRU}
 
 
 def test_merge_replaces_measured_policies():
     other = record(LRU, 4, cell=("other", 0.05))
-    kept = [other, record(LRU, 1), record(OPT, 2), record("recmg", 3)]
-    merged = merge(kept, [record("recmg", 5)])
+    older = [other, record(LRU, 1), record(OPT, 2), record("recmg", 3)]
+    merged = merge(older, [record("recmg", 5)])
     assert merged == [other, record(LRU, 1), record("recmg", 5), record(OPT, 2)]
     assert merge(merged, [record("recmg", 5)]) == merged
 
@@ -130,27 +130,27 @@ def records_of(grid):
 
 
 @given(grids)
-def test_gain_has_lru_and_opt_as_ends(grid):
-    found = Grid(records_of(grid))
+def test_gain_is_0_for_lru_and_1_for_opt(grid):
+    cells = Grid(records_of(grid))
     for cell in CELLS:
-        lru, opt = found.at(LRU, cell)["miss_ratio"], found.at(OPT, cell)["miss_ratio"]
+        lru, opt = cells.at(LRU, cell)["miss_ratio"], cells.at(OPT, cell)["miss_ratio"]
         if lru == opt:
-            assert found.gain("recmg", cell) is None
+            assert cells.gain("recmg", cell) is None
             continue
-        assert found.gain(LRU, cell)[::2] == (1, 0)
-        assert found.gain(OPT, cell).gap_closed == 1
-        gap = found.gain("recmg", cell).gap_closed
-        assert lru - gap * (lru - opt) == pytest.approx(found.at("recmg", cell)["miss_ratio"])
-        assert found.best(cell)["policy"] in BASELINES
-        assert all(found.gain(label, cell).to_best >= 1 for label in BASELINES)
+        assert cells.gain(LRU, cell)[::2] == (1, 0)
+        assert cells.gain(OPT, cell).gap_closed == 1
+        gap = cells.gain("recmg", cell).gap_closed
+        assert lru - gap * (lru - opt) == pytest.approx(cells.at("recmg", cell)["miss_ratio"])
+        assert cells.best(cell)["policy"] in BASELINES
+        assert all(cells.gain(label, cell).to_best >= 1 for label in BASELINES)
 
 
 @given(grids)
 def test_page_counts_cells_below_the_best_baseline(grid):
-    found = Grid(records_of(grid))
+    cells = Grid(records_of(grid))
     text = tables.page(records_of(grid))
     for label in LEARNED:
-        gains = [gain for cell in CELLS if (gain := found.gain(label, cell))]
+        gains = [gain for cell in CELLS if (gain := cells.gain(label, cell))]
         below = sum(gain.to_best < 1 for gain in gains)
         if gains:
             assert f"- {label}: below the best baseline in {below} of {len(gains)} cells" in text
@@ -173,7 +173,7 @@ def test_differences_name_unequal_counts(own, theirs):
 @needs_libcachesim
 @settings(max_examples=20)
 @given(st.lists(st.integers(0, 12), min_size=1, max_size=200), st.integers(1, 8), st.floats(0, 0.9))
-def test_lru_of_libcachesim_counts_the_fetches_of_ours(accesses, capacity, count_from):
+def test_libcachesim_lru_counts_equal_ours(accesses, capacity, count_from):
     stream = np.array(accesses, dtype=np.uint64)
     counted = first_counted(len(stream), count_from)
     ours = Simulator(LRU, capacity, 13, count_from=counted)
@@ -182,7 +182,7 @@ def test_lru_of_libcachesim_counts_the_fetches_of_ours(accesses, capacity, count
     assert theirs == {name: ours.counts[name] for name in theirs}
 
 
-# Miss ratios of the second half at 5 % of libcachesim 0.3.5. LHD draws at random, LRB takes long.
+# Miss ratios of libcachesim 0.3.5 at 5 %, second half. LHD is random and LRB slow.
 KNOWN_RATIOS = {
     "trivago": {"CLOCK": 0.2152, "ARC": 0.2158, "SIEVE": 0.2214, "2Q": 0.2167}
     | {"W-TinyLFU": 0.3128, "3L-Cache": 0.2176},
@@ -193,12 +193,12 @@ KNOWN_RATIOS = {
 
 @needs_libcachesim
 @pytest.mark.parametrize("name", KNOWN_RATIOS)
-def test_libcachesim_reproduces_known_ratios_of_real_traces(name):
+def test_libcachesim_on_real_traces_has_known_ratios(name):
     made = reference(name)
     stream = made.accesses()
     counted = first_counted(len(stream), 0.5)
     capacity = fast_rows(0.05, count_distinct(stream, int(made.num_embeddings.sum())))
     for label, expected in KNOWN_RATIOS[name].items():
-        found = libcachesim_caches.count(LIBCACHESIM[label], stream, capacity, counted)
-        ratio = found["on_demand_fetches"] / found["lookups"]
+        counts = libcachesim_caches.count(LIBCACHESIM[label], stream, capacity, counted)
+        ratio = counts["on_demand_fetches"] / counts["lookups"]
         assert ratio == pytest.approx(expected, abs=2e-4), label

@@ -1,4 +1,4 @@
-"""The studies of trained policies: each whole command, small, and what each changes."""
+"""The experiments with trained policies: a small run of each command, and its changes."""
 
 import json
 from dataclasses import replace
@@ -25,7 +25,7 @@ from tieralloc import trace as traces
 
 @pytest.fixture
 def run(tmp_path, capsys):
-    """Run a study with some of its cases; return its records."""
+    """Run an experiment with some of its cases; return its records."""
 
     def run_study(of, cases):
         chosen = replace(of, cases=cases)
@@ -73,7 +73,7 @@ def test_budget_max_rows_fits_and_one_more_does_not():
 @pytest.mark.skipif(
     libcachesim_caches.refusal() is not None, reason=str(libcachesim_caches.refusal())
 )
-def test_cost_measures_each_policy_beside_the_baseline(run):
+def test_cost_measures_each_policy_with_the_baseline(run):
     records = run(cost.STUDY, cost.STUDY.cases)
     labels = [*cost.NATIVE, *cost.SIMPLE, *cost.LEARNED]
     assert [record["case"] for record in records] == labels * 4
@@ -101,10 +101,10 @@ def made():
 
 @pytest.mark.parametrize("name", adversity.CHANGES)
 def test_adversity_change_leaves_the_first_half(made, name):
-    found = adversity.changed(made, adversity.CHANGES[name])
-    np.testing.assert_array_equal(found.lengths, made.lengths)
+    changed = adversity.changed(made, adversity.CHANGES[name])
+    np.testing.assert_array_equal(changed.lengths, made.lengths)
     middle = int(made.lengths[:, : made.num_samples // 2].sum())
-    before, after = made.accesses(), found.accesses()
+    before, after = made.accesses(), changed.accesses()
     np.testing.assert_array_equal(after[:middle], before[:middle])
     assert (after[middle:] != before[middle:]).mean() > 0.3
     again = adversity.changed(made, adversity.CHANGES[name])
@@ -116,11 +116,11 @@ def test_adversity_changes_are_as_documented():
     lookups, rows = random.geometric(0.1, 1600) % 50, 50
     counts = np.sort(np.bincount(lookups, minlength=rows))
     for change in (adversity.renamed, adversity.shuffled):
-        found = change(lookups, rows, random)
-        np.testing.assert_array_equal(np.sort(np.bincount(found, minlength=rows)), counts)
-    found = adversity.scanned(lookups, rows, random)
-    assert (np.diff(found[:100]) % rows == 1).all()
-    np.testing.assert_array_equal(found[100:200], lookups[100:200])
+        changed = change(lookups, rows, random)
+        np.testing.assert_array_equal(np.sort(np.bincount(changed, minlength=rows)), counts)
+    changed = adversity.scanned(lookups, rows, random)
+    assert (np.diff(changed[:100]) % rows == 1).all()
+    np.testing.assert_array_equal(changed[100:200], lookups[100:200])
     assert np.bincount(adversity.uniform(lookups, rows, random), minlength=rows).min() > 0
     popular = np.sort(np.bincount(adversity.zipf(lookups, rows, random), minlength=rows))
     assert popular[-1] > 4 * popular[rows // 2]

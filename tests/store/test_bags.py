@@ -1,4 +1,4 @@
-"""Rows looked up and pooled, against the same arithmetic done by NumPy one row at a time."""
+"""Lookups and pooled bags equal the same arithmetic of NumPy, one row at a time."""
 
 import array
 import mmap
@@ -29,14 +29,14 @@ def random_rows(rows, dim, dtype, seed):
 
 
 def filled_table(store, name, rows, dim, dtype, seed=0):
-    """Make a table of random rows; returns it and its rows as numbers to reckon with."""
+    """Create a table of random rows; return it and its rows as float32 or float64."""
     table = store.create_table(name, rows, dim, dtype)
     values = random_rows(rows, dim, dtype, seed)
     table.load(values)
     return table, widened(values, dtype)
 
 
-# The same numbers in memory of another kind.
+# Layouts: the same numbers at other places in memory.
 
 
 def strided(values):
@@ -50,8 +50,8 @@ def backwards(values):
 
 
 def misaligned(values):
-    room = np.empty(values.nbytes + 1, np.uint8)
-    shifted = room[1:].view(values.dtype)
+    memory = np.empty(values.nbytes + 1, np.uint8)
+    shifted = memory[1:].view(values.dtype)
     shifted[...] = values
     return shifted
 
@@ -70,7 +70,7 @@ INT_LAYOUTS = [np.copy, strided, backwards, misaligned, swapped, read_only, np.n
 WEIGHT_LAYOUTS = [np.copy, strided, backwards, misaligned, read_only, np.ndarray.tolist]
 
 
-# Places for a result, each with a way to read it back as an array.
+# Buffers for a result, each with a function that returns it as an array.
 
 
 def new_array(shape, dtype):
@@ -86,8 +86,8 @@ def every_other_line(shape, dtype):
 
 
 def view_of_memory(shape, dtype):
-    room = memoryview(bytearray(int(np.prod(shape)) * np.dtype(dtype).itemsize))
-    return room, lambda out: np.frombuffer(out, dtype).reshape(shape)
+    memory = memoryview(bytearray(int(np.prod(shape)) * np.dtype(dtype).itemsize))
+    return memory, lambda out: np.frombuffer(out, dtype).reshape(shape)
 
 
 def plain_bytes(shape, dtype):
@@ -97,21 +97,21 @@ def plain_bytes(shape, dtype):
 
 def mapped(shape, dtype):
     size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    # A mapping is never empty: nothing at its beginning is.
-    room = memoryview(mmap.mmap(-1, max(size, 1)))[:size]
-    return room, lambda out: np.frombuffer(out, dtype).reshape(shape)
+    # A mapping cannot be empty; a slice of it can.
+    memory = memoryview(mmap.mmap(-1, max(size, 1)))[:size]
+    return memory, lambda out: np.frombuffer(out, dtype).reshape(shape)
 
 
 def flat_numbers(shape, dtype):
     codes = {np.dtype("f4"): "f", np.dtype("f8"): "d", np.dtype("u2"): "H"}
     code = codes.get(np.dtype(dtype))
-    if code is None:  # array has no half
+    if code is None:  # module array has no float16
         return np.zeros(int(np.prod(shape)), dtype), lambda out: out.reshape(shape)
-    room = array.array(code, [0] * int(np.prod(shape)))
-    return room, lambda out: np.array(out, dtype).reshape(shape)
+    memory = array.array(code, [0] * int(np.prod(shape)))
+    return memory, lambda out: np.array(out, dtype).reshape(shape)
 
 
-PLACES = [
+BUFFERS = [
     None,
     new_array,
     lines_of_wider,
@@ -123,14 +123,14 @@ PLACES = [
 ]
 
 
-def check_result(call, expected, dtype, place, exact):
-    """Call with a place for the result, or none, and compare what arrives there."""
+def check_result(call, expected, dtype, buffer, exact):
+    """Call with a buffer for the result, or none, and compare the result."""
     kept = np.uint16 if dtype == "bfloat16" else np.dtype(dtype)
-    if place is None:
+    if buffer is None:
         result = call(None)
         assert result.dtype == kept
     else:
-        out, read = place(expected.shape, kept)
+        out, read = buffer(expected.shape, kept)
         assert call(out) is out
         result = read(out)
         if isinstance(out, np.ndarray) and out.base is not None:
@@ -148,13 +148,15 @@ def check_result(call, expected, dtype, place, exact):
         np.testing.assert_allclose(widened(result, dtype), expected, rtol=step, atol=step)
 
 
-def bags_of(rows, least=0, most=6):
-    """Lists of `least` to `most` bags, each a list of rows below `rows`."""
-    return st.lists(st.lists(st.integers(0, rows - 1), max_size=7), min_size=least, max_size=most)
+def bags_of(rows, min_bags=0, max_bags=6):
+    """Return lists of `min_bags` to `max_bags` bags, each a list of rows below `rows`."""
+    return st.lists(
+        st.lists(st.integers(0, rows - 1), max_size=7), min_size=min_bags, max_size=max_bags
+    )
 
 
 @given(st.data())
-def test_a_bag_is_what_numpy_makes_of_it(data):
+def test_embedding_bag_any_arguments_equals_numpy(data):
     draw = data.draw
     dtype = draw(st.sampled_from(DTYPES))
     rows = draw(st.integers(1, 30))
@@ -172,7 +174,7 @@ def test_a_bag_is_what_numpy_makes_of_it(data):
         kind = np.float64 if dtype == "float64" else np.float32
         weights = np.random.default_rng(1).standard_normal(len(flat(bags))).astype(kind)
         weights = draw(st.sampled_from(WEIGHT_LAYOUTS))(weights)
-    place = draw(st.sampled_from(PLACES))
+    buffer = draw(st.sampled_from(BUFFERS))
     options = {"fast_rows": draw(st.integers(1, rows)), "policy": draw(st.sampled_from(POLICIES))}
 
     with new_store(**options) as store:
@@ -182,7 +184,7 @@ def test_a_bag_is_what_numpy_makes_of_it(data):
             shares = [weights[a:b] for a, b in pairwise(ends_of(bags))]
         row = None if padding is None else padding % rows
         expected = pooled(values, bags, mode, shares, row)
-        for _ in range(2):  # from the slow tier, then from the fast one as far as it goes
+        for _ in range(2):  # first from the slow tier, then with hits
             check_result(
                 lambda out: table.embedding_bag(
                     indices,
@@ -195,31 +197,31 @@ def test_a_bag_is_what_numpy_makes_of_it(data):
                 ),
                 expected,
                 dtype,
-                place,
+                buffer,
                 exact=not weighted,
             )
 
 
 @given(st.data())
-def test_a_lookup_copies_rows_bit_for_bit(data):
+def test_lookup_any_layout_copies_rows_bit_for_bit(data):
     draw = data.draw
     dtype = draw(st.sampled_from(DTYPES))
     rows = draw(st.integers(1, 40))
     dim = draw(st.sampled_from([1, 3, 16, 31, 64, 100]))
     wanted = draw(st.lists(st.integers(0, rows - 1), max_size=50))
     indices = draw(st.sampled_from(INT_LAYOUTS))(np.array(wanted, draw(INT_TYPES)))
-    place = draw(st.sampled_from(PLACES))
+    buffer = draw(st.sampled_from(BUFFERS))
     with new_store(fast_rows=draw(st.integers(1, rows))) as store:
         table, values = filled_table(store, "item", rows, dim, dtype)
         expected = values[wanted] if wanted else np.zeros((0, dim))
         for _ in range(2):
             check_result(
-                lambda out: table.lookup(indices, out=out), expected, dtype, place, exact=True
+                lambda out: table.lookup(indices, out=out), expected, dtype, buffer, exact=True
             )
 
 
 @given(st.data())
-def test_many_tables_in_one_call_are_as_many_calls_side_by_side(data):
+def test_batched_bags_equal_numpy_table_by_table(data):
     draw = data.draw
     kinds = draw(
         st.sampled_from([[d] for d in DTYPES] + [["float32", "float16", "bfloat16"], DTYPES[1:3]])
@@ -231,24 +233,24 @@ def test_many_tables_in_one_call_are_as_many_calls_side_by_side(data):
             max_size=4,
         )
     )
-    asked = draw(st.lists(st.integers(0, len(shapes) - 1), min_size=1, max_size=5))
+    chosen = draw(st.lists(st.integers(0, len(shapes) - 1), min_size=1, max_size=5))
     everything = draw(st.booleans())
     if everything:
-        asked = list(range(len(shapes)))
+        chosen = list(range(len(shapes)))
     size = draw(st.integers(0, 4))
-    bags = [draw(bags_of(shapes[t][0], size, size)) for t in asked]
+    bags = [draw(bags_of(shapes[t][0], size, size)) for t in chosen]
     mode = draw(st.sampled_from(MODES))
     whole = draw(st.booleans())
-    place = draw(st.sampled_from(PLACES))
+    buffer = draw(st.sampled_from(BUFFERS))
     every_bag = [bag for part in bags for bag in part]
     with new_store(fast_rows=draw(st.integers(8, 40))) as store:
-        made = [filled_table(store, f"t{n}", *shape, seed=n) for n, shape in enumerate(shapes)]
-        types = {made[t][0].dtype for t in asked}
+        filled = [filled_table(store, f"t{n}", *shape, seed=n) for n, shape in enumerate(shapes)]
+        types = {filled[t][0].dtype for t in chosen}
         dtype = types.pop() if len(types) == 1 else "float32"
         tables = (
-            None if everything else [draw(st.sampled_from([made[t][0], f"t{t}"])) for t in asked]
+            None if everything else [draw(st.sampled_from([filled[t][0], f"t{t}"])) for t in chosen]
         )
-        expected = [pooled(made[t][1], part, mode) for t, part in zip(asked, bags, strict=True)]
+        expected = [pooled(filled[t][1], part, mode) for t, part in zip(chosen, bags, strict=True)]
         check_result(
             lambda out: store.embedding_bag(
                 flat(every_bag).astype(np.int32),
@@ -260,24 +262,24 @@ def test_many_tables_in_one_call_are_as_many_calls_side_by_side(data):
             ),
             np.concatenate(expected, axis=1),
             dtype,
-            place,
+            buffer,
             exact=True,
         )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 @pytest.mark.parametrize("tables", [1, 2])
-def test_16_bit_rows_widen_into_a_float32_out(make_store, dtype, tables):
+def test_bags_of_16_bit_rows_widen_into_float32_out(make_store, dtype, tables):
     store = make_store()
-    made = [filled_table(store, f"t{n}", 10, 5, dtype, seed=n) for n in range(tables)]
+    filled = [filled_table(store, f"t{n}", 10, 5, dtype, seed=n) for n in range(tables)]
     out = np.empty((2, 5 * tables), np.float32)
     bags = [[1, 2, 3], [4]] * tables
     store.embedding_bag(flat(bags), ends_of(bags), out=out)
-    expected = [pooled(values, bags[:2], "sum") for _, values in made]
+    expected = [pooled(values, bags[:2], "sum") for _, values in filled]
     np.testing.assert_array_equal(out, np.concatenate(expected, axis=1))
 
 
-def test_a_weighted_call_over_float64_tables_takes_float64_weights(make_store):
+def test_weighted_bags_of_float64_tables_take_float64_weights(make_store):
     store = make_store()
     table, values = filled_table(store, "item", 10, 5, "float64")
     weights = np.array([0.1, 0.2, 0.7])
@@ -288,7 +290,7 @@ def test_a_weighted_call_over_float64_tables_takes_float64_weights(make_store):
         table.embedding_bag([1], [0], per_sample_weights=np.ones(1, np.float32))
 
 
-def test_rows_of_any_bits_survive(make_store):
+def test_lookup_keeps_all_bit_patterns(make_store):
     every_half = np.arange(1 << 16, dtype=np.uint16).reshape(-1, 64)
     store = make_store(fast_rows=16)
     for dtype, rows in [
@@ -302,7 +304,7 @@ def test_rows_of_any_bits_survive(make_store):
         np.testing.assert_array_equal(result.view(np.uint8), rows.view(np.uint8))
 
 
-def test_every_half_widens_exactly(make_store):
+def test_lookup_widens_every_half_exactly(make_store):
     every_half = np.arange(1 << 16, dtype=np.uint16).reshape(-1, 64)
     store = make_store(fast_rows=16)
     for dtype, rows in [("float16", every_half.view(np.float16)), ("bfloat16", every_half)]:
@@ -313,7 +315,7 @@ def test_every_half_widens_exactly(make_store):
         np.testing.assert_array_equal(out, widened(rows, dtype))
 
 
-def test_indices_behind_the_last_offset_are_nobodys(make_store):
+def test_embedding_bag_ignores_indices_after_last_offset(make_store):
     store = make_store()
     table = store.create_table("item", 10, 4)
     table.load(numbered_rows(10, 4))
@@ -322,8 +324,8 @@ def test_indices_behind_the_last_offset_are_nobodys(make_store):
     assert store.stats().lookups == 2
 
 
-def test_long_bags_and_many_bags_are_served_in_one_call(make_store):
-    """More rows than a chunk, more misses than a batch, more of them than are held at a time."""
+def test_embedding_bag_beyond_internal_limits_equals_numpy(make_store):
+    """More rows than a table segment, and more misses than a batch or the deferred bags hold."""
     rows = 20_000
     store = make_store(fast_rows=500)
     table = store.create_table("item", rows, 64)

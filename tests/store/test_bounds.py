@@ -1,4 +1,4 @@
-"""Indices out of range, and every other call that is refused: named, and nothing else done."""
+"""Invalid calls raise an error that names the argument, and change nothing."""
 
 import logging
 import re
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from support import ends_of, flat, new_store, numbered_rows
 
 
-def counted(store):
+def counters(store):
     stats = store.stats()
     return (
         *(stats.calls, stats.lookups, stats.hits, stats.on_demand_fetches, stats.evictions),
@@ -20,7 +20,7 @@ def counted(store):
 
 @pytest.fixture
 def served(make_store):
-    """A store of two tables that has served a few rows: `item`, 10 x 4, and `user`, 5 x 2."""
+    """Return a store with two tables, `item` of 10 x 4 and `user` of 5 x 2, and some hits."""
     store = make_store()
     for name, rows, dim in (("item", 10, 4), ("user", 5, 2)):
         store.create_table(name, rows, dim).load(numbered_rows(rows, dim))
@@ -52,17 +52,17 @@ OUT_OF_RANGE = {
 
 
 @pytest.mark.parametrize(("call", "offender"), OUT_OF_RANGE.values(), ids=OUT_OF_RANGE)
-def test_an_index_out_of_range_is_named_and_nothing_done(served, call, offender):
+def test_call_index_out_of_range_raises_and_does_nothing(served, call, offender):
     table = served.table("item")
-    before = counted(served)
-    says = f"{offender} is out of range for table 'item' of 10 rows"
-    with pytest.raises(IndexError, match=re.escape(says)):
+    before = counters(served)
+    message = f"{offender} is out of range for table 'item' of 10 rows"
+    with pytest.raises(IndexError, match=re.escape(message)):
         call(served, table)
-    assert counted(served) == before
+    assert counters(served) == before
     np.testing.assert_array_equal(table.lookup(np.arange(10)), numbered_rows(10, 4))
 
 
-def test_of_two_tables_the_offender_s_own_is_named(served):
+def test_batched_bags_index_out_of_range_names_its_table(served):
     with pytest.raises(IndexError, match=r"index 5 \(at position 2\) .* table 'user' of 5 rows"):
         served.embedding_bag([9, 0, 5, 6], [0, 2, 4])
 
@@ -75,7 +75,7 @@ def test_of_two_tables_the_offender_s_own_is_named(served):
     ],
     ids=["table", "store"],
 )
-def test_out_stays_as_it_was(served, call):
+def test_embedding_bag_that_raises_leaves_out_unchanged(served, call):
     out = np.full((2, 6), 7, np.float32)
     with pytest.raises(IndexError, match="out of range"):
         call(served, out)
@@ -104,7 +104,11 @@ REFUSED = {
         TypeError,
         "indices are uint64, expected int",
     ),
-    "words": (lambda s, t: t.lookup(["1"]), TypeError, "indices are <U1, expected int32 or int64"),
+    "strings": (
+        lambda s, t: t.lookup(["1"]),
+        TypeError,
+        "indices are <U1, expected int32 or int64",
+    ),
     "None": (lambda s, t: t.lookup(None), TypeError, "indices are object, expected int32 or int64"),
     "one number": (
         lambda s, t: t.lookup(1),
@@ -181,7 +185,7 @@ REFUSED = {
     "unknown": (
         lambda s, t: s.embedding_bag([1], [0, 1], tables=["itme"]),
         KeyError,
-        "no table 'itme'; the store has: item, user",
+        "table 'itme': unknown; expected one of item, user",
     ),
     # Pooling
     "mode": (
@@ -217,7 +221,7 @@ REFUSED = {
     "padding_idx": (
         lambda s, t: t.embedding_bag([1], [0], padding_idx=10),
         ValueError,
-        "padding_idx is 10, expected a row of table 'item' of 10 rows, from the end where negative",
+        "padding_idx: not a row of table 'item'; expected -10 to 9, got 10",
     ),
     "padding_idx float": (
         lambda s, t: t.embedding_bag([1], [0], padding_idx=1.5),
@@ -234,7 +238,7 @@ REFUSED = {
         ValueError,
         "padding_idx: expected 2 entries, one per table, None for a table without padding, got 1",
     ),
-    # Places for results
+    # Buffers for results
     "out list": (
         lambda s, t: t.lookup([1], out=[0.0] * 4),
         TypeError,
@@ -245,7 +249,7 @@ REFUSED = {
         ValueError,
         "out is read-only, expected a writable buffer",
     ),
-    "out locked": (
+    "out read-only": (
         lambda s, t: t.lookup([1], out=np.broadcast_to(np.float32(0), (1, 4))),
         ValueError,
         "out is read-only, expected a writable buffer",
@@ -280,12 +284,12 @@ REFUSED = {
         ValueError,
         "out has strides (4, 8), expected dense rows of 4 bytes an element",
     ),
-    "out upside down": (
+    "out reversed": (
         lambda s, t: t.lookup([1, 2], out=np.zeros((2, 4), np.float32)[::-1]),
         ValueError,
         "out has strides (-16, 4), expected dense rows",
     ),
-    "out on itself": (
+    "out overlapping": (
         lambda s, t: t.lookup(
             [1, 2],
             out=np.lib.stride_tricks.as_strided(np.zeros(8, np.float32), (2, 4), (8, 4)),
@@ -324,7 +328,7 @@ REFUSED = {
         ValueError,
         "values have shape (4,), expected (1, 4) for table 'item'",
     ),
-    "words as values": (
+    "strings as values": (
         lambda s, t: t.update([1], [["a"] * 4]),
         ValueError,
         "could not convert string to float",
@@ -352,7 +356,7 @@ REFUSED = {
     "load before the beginning": (
         lambda s, t: t.load(ones, start=-1),
         ValueError,
-        "start is -1, expected a row of table 'item': 0 to 10",
+        "start: not a row of table 'item'; expected 0 to 10, got -1",
     ),
     "load between rows": (
         lambda s, t: t.load(ones, start=1.5),
@@ -362,7 +366,7 @@ REFUSED = {
     "load a number": (
         lambda s, t: t.load(5),
         TypeError,
-        "rows are of type int, expected an array or an iterable of arrays",
+        "rows: expected an array or an iterable of arrays, got int",
     ),
     # Pins
     "too many pins": (
@@ -373,24 +377,24 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("call", "kind", "says"), REFUSED.values(), ids=REFUSED)
-def test_a_call_that_makes_no_sense_says_so_and_does_nothing(served, call, kind, says):
+@pytest.mark.parametrize(("call", "error", "message"), REFUSED.values(), ids=REFUSED)
+def test_call_invalid_arguments_raises_and_does_nothing(served, call, error, message):
     table = served.table("item")
-    before = counted(served)
-    with pytest.raises(kind) as caught:
+    before = counters(served)
+    with pytest.raises(error) as caught:
         call(served, table)
-    assert says in str(caught.value)
-    assert counted(served) == before
+    assert message in str(caught.value)
+    assert counters(served) == before
     np.testing.assert_array_equal(table.lookup(np.arange(10)), numbered_rows(10, 4))
 
 
-def test_a_table_of_another_store_is_refused(served, make_store):
+def test_batched_bags_table_of_another_store_raises(served, make_store):
     other = make_store().create_table("item", 10, 4)
-    with pytest.raises(ValueError, match="is of another store, expected one of"):
+    with pytest.raises(ValueError, match="belongs to another store; expected one of item, user"):
         served.embedding_bag([1], [0, 1], tables=[other])
 
 
-def test_tables_of_float64_and_of_less_have_no_common_result(make_store):
+def test_batched_bags_float64_and_narrower_tables_raise(make_store):
     store = make_store()
     store.create_table("narrow", 10, 4)
     store.create_table("wide", 10, 4, "float64")
@@ -416,7 +420,7 @@ def test_warning_mode_serves_row_0_and_counts(rows, bags, narrow):
         assert store.stats().lookup.out_of_range == outside
 
 
-def test_warning_mode_logs_once_a_store(make_store, caplog):
+def test_warning_mode_logs_once_per_store(make_store, caplog):
     store = make_store(bounds_check_mode="warning")
     table = store.create_table("item", 10, 4)
     with caplog.at_level(logging.WARNING, logger="tieralloc"):
@@ -430,7 +434,7 @@ def test_warning_mode_logs_once_a_store(make_store, caplog):
     assert store.stats().lookup.out_of_range == 4
 
 
-def test_warning_mode_lets_no_update_or_pin_go_astray(make_store):
+def test_warning_mode_update_and_pin_raise(make_store):
     store = make_store(bounds_check_mode="warning")
     table = store.create_table("item", 10, 4)
     for call in (lambda: table.update([10], ones[:1]), lambda: table.pin([10])):

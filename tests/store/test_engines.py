@@ -1,4 +1,4 @@
-"""The ways to read a file's rows: each serves the same rows, and says what it is."""
+"""The engines of a file: each serves the same rows, and stats name it."""
 
 import errno
 
@@ -35,7 +35,7 @@ def engine(request):
 
 
 @pytest.mark.parametrize("direct", [True, False])
-def test_every_engine_serves_the_rows_of_the_file(make_store, folder, engine, direct):
+def test_engine_serves_rows_and_updates(make_store, folder, engine, direct):
     store = make_store(fast_rows=50, engine=engine, direct=direct)
     path = path_of(store)
     table = store.create_table("item", 5000, 20)
@@ -53,7 +53,7 @@ def test_every_engine_serves_the_rows_of_the_file(make_store, folder, engine, di
     name = f"{engine} ({'O_DIRECT' if bypasses else 'buffered'})"
     assert store.stats().slow_tier.engine == name
     if bypasses:
-        assert store.stats().dram.page_cache_bytes <= 2 << 20  # the header's at most
+        assert store.stats().dram.page_cache_bytes <= 2 << 20  # at most the header
 
 
 @given(
@@ -62,7 +62,7 @@ def test_every_engine_serves_the_rows_of_the_file(make_store, folder, engine, di
     dim=st.sampled_from([1, 16, 1000, 20_000]),
     seed=st.integers(0, 1000),
 )
-def test_rows_of_any_size_are_read_at_any_depth(engine, depth, dim, seed):
+def test_engine_any_row_size_and_depth_serves_rows(engine, depth, dim, seed):
     with new_store(fast_rows=8, engine=engine, queue_depth=depth) as store:
         rows = 200 if dim < 1000 else 30
         table = store.create_table("item", rows, dim)
@@ -72,12 +72,12 @@ def test_rows_of_any_size_are_read_at_any_depth(engine, depth, dim, seed):
         np.testing.assert_array_equal(table.lookup(order), values[order])
 
 
-def test_auto_takes_the_first_that_is_not_refused(make_store):
+def test_engine_auto_selects_first_available(make_store):
     first = next(name for name, refusal in ENGINES.items() if not refusal)
     assert make_store().stats().slow_tier.engine.startswith(first)
 
 
-def test_where_io_uring_is_refused_auto_takes_the_next_and_others_say_so(folder):
+def test_engine_auto_without_io_uring_selects_pread(folder):
     run = run_python(
         REFUSE_IO_URING
         + """
@@ -102,8 +102,8 @@ print(store.stats().slow_tier.engine.split()[0])
 
 
 @pytest.mark.skipif(bool(ENGINES["io_uring"]), reason=ENGINES["io_uring"])
-def test_calls_that_get_no_ring_of_their_own_read_all_the_same(folder):
-    """Each concurrent call takes a ring, and a ring a descriptor."""
+def test_lookup_without_descriptors_for_rings_still_reads(folder):
+    """Each concurrent call takes an io_uring instance, and that a file descriptor."""
     run = run_python(
         """
         import os, resource, sys

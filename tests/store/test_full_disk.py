@@ -1,4 +1,4 @@
-"""A disk that fills up under a store, and has room again later."""
+"""A disk that becomes full under a store, and later has space again."""
 
 import errno
 import os
@@ -59,7 +59,7 @@ def make_store(disk):
 
 
 def fill(disk):
-    """Leave no block free."""
+    """Fill all free blocks."""
     with open(disk / "filler", "wb", buffering=0) as filler:
         size = 0
         for step in (MIB, 64 << 10, 4 << 10):
@@ -79,18 +79,18 @@ def free(disk):
 
 @contextmanager
 def full(path):
-    """Expect a call to find the disk of `path` full."""
+    """Expect ENOSPC for `path`."""
     with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)) as caught:
         yield
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, path)
 
 
-def room_of(path):
+def size_of(path):
     status = os.stat(path)
     return status.st_size, status.st_blocks
 
 
-def test_no_store_is_made_on_a_full_disk(disk):
+def test_store_on_full_disk_raises_and_leaves_no_file(disk):
     fill(disk)
     for reserve in (True, False):
         path = str(disk / "new.tier")
@@ -99,16 +99,16 @@ def test_no_store_is_made_on_a_full_disk(disk):
         assert not (disk / "new.tier").exists()
 
 
-def test_a_table_that_does_not_fit_leaves_the_file_as_it_was(make_store):
+def test_create_table_on_full_disk_leaves_file_unchanged(make_store):
     store = make_store()
     path = path_of(store)
     table = store.create_table("item", 1000, 16)
     table.load(numbered_rows(1000, 16))
     table.update([3], [[7.0] * 16])
-    before = room_of(path)
+    before = size_of(path)
     with full(path):
         store.create_table("large", 1 << 20, 16)
-    assert room_of(path) == before
+    assert size_of(path) == before
     assert list(store.tables) == ["item"]
     expected = numbered_rows(1000, 16)
     expected[3] = 7
@@ -121,7 +121,7 @@ def test_a_table_that_does_not_fit_leaves_the_file_as_it_was(make_store):
     np.testing.assert_array_equal(again.table("small").lookup([99]), numbered_rows(1, 16, first=99))
 
 
-def test_updates_that_cannot_be_written_stay_until_they_can(disk, make_store):
+def test_update_on_full_disk_stays_until_written_back(disk, make_store):
     store = make_store(reserve=False, fast_rows=64, policy="lru")
     path = path_of(store)
     table = store.create_table("item", 100_000, 16)
@@ -137,14 +137,14 @@ def test_updates_that_cannot_be_written_stay_until_they_can(disk, make_store):
             refused()
     stats = store.stats()
     assert not store.closed
-    # What has its block already is home.
+    # Rows whose block is allocated are written back.
     assert stats.fast_tier.dirty_rows == 30
     assert stats.updates.write_back_errors >= 30
     assert os.strerror(errno.ENOSPC) in stats.updates.write_back_error
     np.testing.assert_array_equal(table.lookup(holes), numbered_rows(30, 16))
 
-    # More than the fast tier and its spares hold: some update must be refused in the end, and the
-    # rows before it have their new value.
+    # More dirty rows than the fast tier and its spare slots hold: an update raises, and the rows
+    # before it have their new value.
     more = np.arange(60_000, 60_200)
     done = 0
     with full(path):
@@ -171,7 +171,7 @@ def test_updates_that_cannot_be_written_stay_until_they_can(disk, make_store):
     assert (table.lookup([5]) == 55).all()
 
 
-def test_a_load_that_does_not_fit_is_an_os_error(disk, make_store):
+def test_load_on_full_disk_raises(disk, make_store):
     store = make_store(reserve=False)
     path = path_of(store)
     table = store.create_table("item", 100_000, 16)

@@ -1,4 +1,4 @@
-"""The modes of a store's file: open, make, replace, read; and locks between stores."""
+"""The modes of a file: open, create, replace, read; and locks between stores."""
 
 import errno
 import io
@@ -56,7 +56,7 @@ def make_read_only(path):
     path.chmod(0o444)
 
 
-# What each mode does with each file: "opened", "made", or the error.
+# Result of each mode on each file: "opened", "created", or the error.
 FILES = {
     "none": (lambda path: None, dict.fromkeys(("r", "r+"), FileNotFoundError)),
     "store": (make_file, {"a": "opened"}),
@@ -72,7 +72,7 @@ FILES = {
     "zeros": (lambda path: path.write_bytes(bytes(3 << 20)), dict.fromkeys(MODES, ValueError)),
     "folder": (lambda path: path.mkdir(), dict.fromkeys(MODES, IsADirectoryError)),
 }
-USUAL = {"r": "opened", "r+": "opened", "a": "made", "w": "made"}
+USUAL = {"r": "opened", "r+": "opened", "a": "created", "w": "created"}
 
 
 def content(path):
@@ -83,7 +83,7 @@ def content(path):
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", FILES)
-def test_each_mode_of_each_file_opens_makes_or_refuses(folder, kind, mode):
+def test_mode_of_each_file_opens_creates_or_refuses(folder, kind, mode):
     make, outcomes = FILES[kind]
     path = folder / "emb.tier"
     make(path)
@@ -99,7 +99,7 @@ def test_each_mode_of_each_file_opens_makes_or_refuses(folder, kind, mode):
             if outcome == "opened":
                 np.testing.assert_array_equal(store.table("item").lookup(np.arange(100)), ROWS)
         assert (content(path) == before) == (outcome == "opened")
-    assert set(folder.iterdir()) <= {path}  # no file of another name is left
+    assert set(folder.iterdir()) <= {path}  # no temporary file is left
 
 
 def test_mode_a_is_the_default(folder):
@@ -112,17 +112,19 @@ def test_mode_a_is_the_default(folder):
                 store.create_table("item", 10, 4)
 
 
-def test_create_table_of_a_known_name_names_the_way_to_get_it(folder):
+def test_create_table_known_name_error_names_table_call(folder):
     path = folder / "emb.tier"
     make_file(path)
     with ta.TieredStore(path, fast_rows=8) as store:
-        says = r"name: table 'item' exists already; expected a new name, or store\.table\('item'\)"
-        with pytest.raises(ValueError, match=says):
+        message = (
+            r"name: table 'item' exists already; expected a new name, or store\.table\('item'\)"
+        )
+        with pytest.raises(ValueError, match=message):
             store.create_table("item", 100, 4)
         np.testing.assert_array_equal(store.table("item").lookup([99]), ROWS[[99]])
 
 
-def test_mode_w_twice_runs_twice(folder):
+def test_mode_w_on_existing_file_replaces_it(folder):
     for n in range(2):
         with ta.TieredStore(folder / "emb.tier", mode="w", fast_rows=8) as store:
             table = store.create_table("item", 10, 4)
@@ -130,7 +132,7 @@ def test_mode_w_twice_runs_twice(folder):
             table.update([3], np.full((1, 4), n + 1, np.float32))
 
 
-def test_mode_w_keeps_permissions_and_the_link_to_the_file(folder):
+def test_mode_w_keeps_permissions_and_symlink(folder):
     target, link = folder / "disk.tier", folder / "emb.tier"
     make_file(target)
     target.chmod(0o640)
@@ -152,7 +154,7 @@ def test_mode_w_keeps_permissions_and_the_link_to_the_file(folder):
         ({}, {"fast_bytes": 1}, ValueError),
     ],
 )
-def test_mode_w_that_fails_leaves_the_former_file(folder, file, budget, kind):
+def test_mode_w_that_fails_leaves_former_file(folder, file, budget, kind):
     path = folder / "emb.tier"
     make_file(path)
     before = path.read_bytes()
@@ -174,14 +176,14 @@ WRITES = {
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_mode_r_refuses_to_write_and_serves_on(folder, write):
+def test_mode_r_refuses_writes_and_still_serves(folder, write):
     path = folder / "emb.tier"
     make_file(path)
     before = path.read_bytes()
     with ta.TieredStore(path, mode="r", fast_rows=8) as store:
         table = store.table("item")
-        says = r"emb\.tier: .* writes; expected a store of mode 'r\+' or 'a', got mode 'r'"
-        with pytest.raises(io.UnsupportedOperation, match=says):
+        message = r"emb\.tier: .* writes; expected a store of mode 'r\+' or 'a', got mode 'r'"
+        with pytest.raises(io.UnsupportedOperation, match=message):
             write(store, table)
         table.prefetch([5, 6])
         table.pin([7])
@@ -193,7 +195,7 @@ def test_mode_r_refuses_to_write_and_serves_on(folder, write):
         write(store, table)
 
 
-def test_mode_r_needs_no_right_to_write(folder):
+def test_mode_r_opens_read_only_file(folder):
     path = folder / "emb.tier"
     make_read_only(path)
     with pytest.raises(
@@ -205,7 +207,7 @@ def test_mode_r_needs_no_right_to_write(folder):
         np.testing.assert_array_equal(store.table("item").lookup([3]), ROWS[[3]])
 
 
-def test_readers_in_many_processes_share_a_file(folder):
+def test_readers_in_processes_share_a_file(folder):
     path = folder / "emb.tier"
     make_file(path)
     code = """
@@ -243,8 +245,8 @@ def test_readers_in_many_processes_share_a_file(folder):
 @given(
     steps=st.lists(st.tuples(st.sampled_from([*MODES, "close"]), st.integers(0, 5)), max_size=25)
 )
-def test_a_file_has_one_writer_or_readers(steps):
-    """Stores opened and closed in any order; the file, and the values that it has, as a model."""
+def test_file_has_one_writer_or_readers(steps):
+    """Open and close stores in any order, against a model of the file and its value."""
     stores, value = [], None  # of (mode, store)
     with real_folder() as folder:
         path = folder / "emb.tier"
@@ -276,10 +278,10 @@ def test_a_file_has_one_writer_or_readers(steps):
                 store.close()
 
 
-# Processes that end at any time, or compete
+# Killed and concurrent processes
 
 
-def test_a_process_killed_while_it_replaces_leaves_a_whole_file(folder):
+def test_mode_w_killed_process_leaves_a_valid_file(folder):
     path = folder / "emb.tier"
     make_file(path)
     code = """
@@ -307,16 +309,16 @@ def test_a_process_killed_while_it_replaces_leaves_a_whole_file(folder):
 
 
 @pytest.mark.parametrize("mode", ["a", "w"])
-def test_of_stores_that_make_a_file_at_once_one_has_it(folder, mode):
+def test_stores_creating_a_file_concurrently_one_succeeds(folder, mode):
     for n in range(20):
         path = folder / f"{n}.tier"
         start = threading.Barrier(4)
-        made, refused = [], []
+        stores, refused = [], []
 
-        def make(path=path, start=start, made=made, refused=refused):
+        def make(path=path, start=start, stores=stores, refused=refused):
             start.wait()
             try:
-                made.append(ta.TieredStore(path, mode=mode, fast_rows=8))
+                stores.append(ta.TieredStore(path, mode=mode, fast_rows=8))
             except (BlockingIOError, FileExistsError) as error:
                 refused.append(error)
 
@@ -325,9 +327,9 @@ def test_of_stores_that_make_a_file_at_once_one_has_it(folder, mode):
             thread.start()
         for thread in threads:
             thread.join()
-        assert (len(made), len(refused)) == (1, 3)
-        made[0].create_table("item", 10, 4).update([3], ROWS[:1])
-        made[0].close()
+        assert (len(stores), len(refused)) == (1, 3)
+        stores[0].create_table("item", 10, 4).update([3], ROWS[:1])
+        stores[0].close()
         with ta.TieredStore(path, mode="r", fast_rows=8) as store:
             np.testing.assert_array_equal(store.table("item").lookup([3]), ROWS[:1])
     assert len(list(folder.iterdir())) == 20
@@ -364,19 +366,19 @@ FILE_ERRORS = {
 }
 
 
-def test_file_knows_the_engines_of_the_core():
+def test_file_accepts_all_engines_of_the_core():
     for engine in ("auto", *ta._bindings.fetch_engines()):
         assert ta.File("emb.tier", engine=engine).engine == engine
 
 
-@pytest.mark.parametrize(("options", "kind", "says"), FILE_ERRORS.values(), ids=FILE_ERRORS)
-def test_file_checks_its_arguments(options, kind, says):
-    with pytest.raises(kind) as caught:
+@pytest.mark.parametrize(("options", "error", "message"), FILE_ERRORS.values(), ids=FILE_ERRORS)
+def test_file_invalid_arguments_raise(options, error, message):
+    with pytest.raises(error) as caught:
         ta.File(**{"path": "emb.tier", **options})
-    assert str(caught.value).startswith(says)
+    assert str(caught.value).startswith(message)
 
 
-def test_options_of_tiers_are_by_keyword_and_constant():
+def test_tiers_are_frozen_with_keyword_options():
     file = ta.File("emb.tier", queue_depth=8)
     for make in (lambda: ta.File("emb.tier", "w"), lambda: ta.NumaMemory(0, True)):
         with pytest.raises(TypeError, match="positional argument"):
@@ -386,19 +388,18 @@ def test_options_of_tiers_are_by_keyword_and_constant():
     assert len({file, ta.File("emb.tier", queue_depth=8), ta.NumaMemory(0)}) == 2
 
 
-def test_a_path_is_short_for_a_file(folder):
+def test_store_path_is_short_for_file(folder):
     names = itertools.count()
     for mode in ("w", "a"):
         short = ta.TieredStore(folder / f"{next(names)}", mode=mode, fast_rows=8)
         long = ta.TieredStore(slow=ta.File(folder / f"{next(names)}", mode=mode), fast_rows=8)
         with short, long:
             tiers = [store.stats().slow_tier for store in (short, long)]
-            tiers = [replace(tier, path="") for tier in tiers]
-            assert tiers[0] == tiers[1]
+            assert replace(tiers[0], path="") == replace(tiers[1], path="")
 
 
-def test_stores_made_by_a_forked_process_group_find_the_file_free(folder):
-    """A reader's lock, too, is not inherited by children."""
+def test_forked_child_does_not_inherit_reader_lock(folder):
+    """Children do not inherit the lock of a reader either."""
     path = folder / "emb.tier"
     make_file(path)
     run = run_python(
@@ -406,12 +407,15 @@ def test_stores_made_by_a_forked_process_group_find_the_file_free(folder):
         import os, sys
         import tieralloc as ta
         store = ta.TieredStore(sys.argv[1], mode="r", fast_rows=8)
+        ready_read, ready_write = os.pipe()
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
             os.close(write)
+            os.write(ready_write, b"x")  # fork handlers have closed the file
             os.read(read, 1)
             os._exit(0)
+        os.read(ready_read, 1)
         store.close()
         ta.TieredStore(sys.argv[1], mode="r+", fast_rows=8).close()
         os.close(write)

@@ -1,4 +1,4 @@
-"""Rows brought to the fast tier ahead of need, and rows kept there."""
+"""Prefetches and pins."""
 
 import time
 
@@ -13,7 +13,7 @@ ROWS = 1000
 
 @pytest.fixture
 def small(make_store):
-    """A store of 16 rows under lru, and its table of 1000 x 4."""
+    """Return a store of 16 rows with policy lru, and its table of 1000 x 4."""
     store = make_store(fast_rows=16, policy="lru")
     table = store.create_table("item", ROWS, 4)
     table.load(numbered_rows(ROWS, 4))
@@ -21,22 +21,22 @@ def small(make_store):
 
 
 def wait_for(store, **wanted):
-    """Return once `stats` has these values; background threads have 30 s."""
+    """Return when `stats` has these values, within 30 s."""
     deadline = time.monotonic() + 30
     while True:
         stats = store.stats()
         values = {**vars(stats.fast_tier), **vars(stats)}
-        found = {name: values[name] for name in wanted}
-        if found == wanted:
+        current = {name: values[name] for name in wanted}
+        if current == wanted:
             return
-        assert time.monotonic() < deadline, f"expected {wanted}, got {found}"
+        assert time.monotonic() < deadline, f"expected {wanted}, got {current}"
         time.sleep(0.001)
 
 
 # Prefetches
 
 
-def test_a_prefetched_row_is_a_hit_and_useful_once(small):
+def test_prefetched_row_is_a_hit_and_useful_once(small):
     store, table = small
     assert table.prefetch([5, 6, 7]) == 3
     wait_for(store, resident_rows=3)
@@ -47,7 +47,7 @@ def test_a_prefetched_row_is_a_hit_and_useful_once(small):
     assert (stats.hits, stats.on_demand_fetches) == (6, 0)
 
 
-def test_one_evicted_unused_is_useless(small):
+def test_prefetched_row_evicted_unused_is_useless(small):
     store, table = small
     table.prefetch([1, 2, 3, 4])
     wait_for(store, resident_rows=4)
@@ -58,7 +58,7 @@ def test_one_evicted_unused_is_useless(small):
     assert (stats.prefetches_useful, stats.prefetches_useless) == (1, 3)
 
 
-def test_a_resident_row_is_not_fetched_again(small):
+def test_prefetch_of_resident_row_is_not_queued(small):
     store, table = small
     table.lookup([1, 2])
     assert table.prefetch([1, 2]) == 0
@@ -66,7 +66,7 @@ def test_a_resident_row_is_not_fetched_again(small):
     wait_for(store, prefetches_issued=1, resident_rows=3)
 
 
-def test_a_row_asked_for_twice_is_read_once(small):
+def test_prefetch_of_repeated_row_reads_once(small):
     store, table = small
     table.prefetch([9] * 50)
     wait_for(store, resident_rows=1)
@@ -74,7 +74,7 @@ def test_a_row_asked_for_twice_is_read_once(small):
     wait_for(store, prefetches_issued=2)
 
 
-def test_what_the_queue_has_no_room_for_is_dropped_and_counted(make_store):
+def test_prefetch_beyond_queue_is_dropped_and_counted(make_store):
     store = make_store(fast_rows=16)
     table = store.create_table("item", 200_000, 4)
     queued = table.prefetch(np.arange(200_000))
@@ -84,7 +84,7 @@ def test_what_the_queue_has_no_room_for_is_dropped_and_counted(make_store):
     assert store.stats().prefetches_dropped == 0
 
 
-def test_rows_of_many_tables_are_prefetched_as_they_are_looked_up(make_store):
+def test_batched_prefetch_makes_batched_bags_hit(make_store):
     store = make_store(fast_rows=64)
     for n in range(3):
         store.create_table(f"t{n}", 100, 4 << n)
@@ -97,8 +97,8 @@ def test_rows_of_many_tables_are_prefetched_as_they_are_looked_up(make_store):
     assert store.prefetch([9, 9], [0, 1], tables=["t2", "t0"], include_last_offset=False) == 2
 
 
-def test_a_row_looked_up_while_it_comes_is_late_and_neither_useful_nor_lost(make_store):
-    """Every row is prefetched and at once looked up, once: in time, too late, or not at all."""
+def test_prefetched_row_looked_up_in_flight_is_late(make_store):
+    """Every row is prefetched and looked up once: the prefetch is useful, late or dropped."""
     rows = 50_000
     store = make_store(fast_rows=rows)
     table = store.create_table("item", rows, 4)
@@ -109,7 +109,7 @@ def test_a_row_looked_up_while_it_comes_is_late_and_neither_useful_nor_lost(make
         if first % 5000 == 0:
             wait_for(store, resident_rows=first + 50)
         elif first % 100:
-            table.lookup([0] * (first % 1000))  # more or less of a head start
+            table.lookup([0] * (first % 1000))  # delays of several lengths
         assert (table.lookup(batch)[:, 0] == batch).all()
     stats = store.stats()
     useful, late = stats.prefetches_useful, stats.prefetches_late
@@ -119,7 +119,7 @@ def test_a_row_looked_up_while_it_comes_is_late_and_neither_useful_nor_lost(make
     assert late == stats.lookup.shared_fetches
 
 
-def test_an_updated_row_is_never_prefetched_over(small):
+def test_prefetch_never_overwrites_updates(small):
     store, table = small
     for value in range(300):
         row = 100 + value
@@ -138,7 +138,7 @@ def test_an_updated_row_is_never_prefetched_over(small):
     pinned=st.sets(st.integers(0, 59), min_size=1, max_size=15),
     others=st.lists(st.integers(0, 59), max_size=200),
 )
-def test_pinned_rows_are_found_whatever_else_is_looked_up(policy, pinned, others):
+def test_pinned_rows_hit_after_any_lookups(policy, pinned, others):
     with new_store(fast_rows=16, policy=policy) as store:
         table = store.create_table("item", 60, 4)
         table.load(numbered_rows(60, 4))
@@ -156,7 +156,7 @@ def test_pinned_rows_are_found_whatever_else_is_looked_up(policy, pinned, others
         assert store.stats().fast_tier.resident_rows <= 16
 
 
-def test_too_many_pins_are_refused_and_none_made(small):
+def test_pin_too_many_rows_raises_and_pins_none(small):
     store, table = small
     table.pin([1, 2])
     with pytest.raises(ValueError, match="expected at most 15 pinned rows in the fast tier"):
@@ -169,7 +169,7 @@ def test_too_many_pins_are_refused_and_none_made(small):
     table.pin(np.arange(100, 114))
 
 
-def test_a_pin_counts_once_however_often_it_is_made(small):
+def test_pin_repeated_counts_once(small):
     store, table = small
     table.pin([3, 3, 3])
     table.pin([3])
@@ -180,7 +180,7 @@ def test_a_pin_counts_once_however_often_it_is_made(small):
     assert store.stats().fast_tier.pinned_rows == 0
 
 
-def test_a_table_that_fits_can_be_pinned_whole(make_store):
+def test_pin_whole_table_that_fits_makes_it_resident(make_store):
     store = make_store(fast_rows=100)
     table = store.create_table("item", 100, 4)
     table.load(numbered_rows(100, 4))
@@ -191,7 +191,7 @@ def test_a_table_that_fits_can_be_pinned_whole(make_store):
     assert store.stats().on_demand_fetches == 0
 
 
-def test_pinned_rows_are_updated_in_place_and_written_home(small):
+def test_update_of_pinned_row_is_written_back(small):
     store, table = small
     table.pin([3])
     for value in range(100):
@@ -204,20 +204,20 @@ def test_pinned_rows_are_updated_in_place_and_written_home(small):
     assert store.stats().fast_tier.dirty_rows == 0
 
 
-def test_pinning_makes_room_by_writing_updated_rows_home(make_store):
+def test_pin_writes_dirty_rows_back_to_make_room(make_store):
     store = make_store(fast_rows=200, policy="lru")
     table = store.create_table("item", 1000, 4)
     updated = np.arange(20)
     table.update(updated, np.ones((20, 4), np.float32))
     table.lookup(np.arange(20, 200))
-    # Too few to be cleaned in the background, more than there are spare slots.
+    # Too few for the background write-back, and more than the spare slots.
     assert store.stats().fast_tier.dirty_rows == 20
     table.pin(np.arange(300, 499))
     assert store.stats().fast_tier.pinned_rows == 199
     assert (table.lookup(updated) == 1).all()
 
 
-def test_pinned_rows_take_loaded_values_and_stay(make_store):
+def test_load_replaces_pinned_rows_which_stay_pinned(make_store):
     store = make_store(fast_rows=16)
     table = store.create_table("item", 100, 4)
     table.pin([3, 4])

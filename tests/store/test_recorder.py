@@ -1,4 +1,4 @@
-"""The recorder: every access of a serving store, in order, or counted as dropped."""
+"""The recorder: all accesses of a serving store in order; dropped ones are counted."""
 
 import logging
 import threading
@@ -29,7 +29,7 @@ def random_trace(samples, max_length):
 
 
 @pytest.mark.parametrize("batch_size", [1, 16])
-def test_served_trace_is_recorded_as_it_was(store, batch_size):
+def test_recorder_of_served_trace_returns_it(store, batch_size):
     trace = random_trace(40, 3)
     with store.record() as recorder:
         for indices, offsets in trace.batches(batch_size):
@@ -42,7 +42,7 @@ def test_served_trace_is_recorded_as_it_was(store, batch_size):
     assert (recorder.num_lookups, recorder.num_samples) == (trace.num_lookups, 40)
 
 
-def test_drain_returns_accesses_once_sample_by_sample(store):
+def test_drain_returns_each_access_once(store):
     trace = random_trace(40, 3)
     with store.record() as recorder:
         for indices, offsets in trace.batches(16):
@@ -52,11 +52,11 @@ def test_drain_returns_accesses_once_sample_by_sample(store):
         assert np.array_equal(lengths, trace.lengths.sum(axis=0))
         assert [len(part) for part in recorder.drain()] == [0, 0]
         store.table("b").lookup([7])
-    rows, lengths = recorder.drain()  # also when it has ended
+    rows, lengths = recorder.drain()  # also after its end
     assert (rows.tolist(), lengths.tolist()) == ([107], [1])
 
 
-def test_bags_and_indices_of_one_table_are_samples(tmp_path):
+def test_recorder_bags_and_indices_of_a_table_are_samples(tmp_path):
     with ta.TieredStore(tmp_path / "w", fast_rows=5) as store:
         table = store.create_table("a", 9000, 1)
         with store.record() as recorder:
@@ -66,14 +66,14 @@ def test_bags_and_indices_of_one_table_are_samples(tmp_path):
             rows, samples = recorder.drain()
             assert rows.tolist() == [3, 4, 1, 2, 3, 5]
             assert samples.tolist() == [1, 1, 0, 2, 1, 1, 0]
-            many = np.arange(9000)  # several chunks of a call
+            many = np.arange(9000)  # several table segments
             table.embedding_bag(many, [0, 10, 8999])
             rows, samples = recorder.drain()
             assert np.array_equal(rows, many)
             assert samples.tolist() == [10, 8989, 1]
 
 
-def test_bags_of_a_shared_table_are_joined_per_sample(store):
+def test_recorder_bags_of_a_shared_table_are_joined(store):
     with store.record() as recorder:
         store.embedding_bag([1, 2, 3, 4, 5], [0, 1, 2, 3, 5], tables=["b", "b"])
     trace = recorder.to_trace()
@@ -81,7 +81,7 @@ def test_bags_of_a_shared_table_are_joined_per_sample(store):
     assert trace.indices.tolist() == [1, 3, 2, 4, 5]
 
 
-def test_tables_in_another_order_are_recorded_in_the_stores(store):
+def test_recorder_keeps_table_order_of_store(store):
     with store.record() as recorder:
         store.embedding_bag([9, 8, 7], [0, 1, 3], tables=["c", "a"])
     trace = recorder.to_trace()
@@ -94,13 +94,13 @@ def test_recorder_after_max_lookups_counts_and_keeps_no_more(store):
     with store.record(max_lookups=3) as recorder:
         table.embedding_bag([1, 2], [0])
         table.embedding_bag([3, 4], [0])
-        table.embedding_bag([5], [0])  # would fit, but for the sample missing before it
+        table.embedding_bag([5], [0])  # would fit, but an earlier sample is missing
     assert recorder.to_trace(require_complete=True).indices.tolist() == [1, 2]
     assert (recorder.num_lookups, recorder.num_samples) == (2, 1)
     assert (recorder.skipped_lookups, recorder.dropped_lookups) == (3, 0)
 
 
-def test_recorder_once_drained_has_room_for_max_lookups(store):
+def test_recorder_after_drain_keeps_max_lookups_again(store):
     table = store.table("a")
     with store.record(max_lookups=2) as recorder:
         table.lookup([1, 2, 3])
@@ -110,7 +110,7 @@ def test_recorder_once_drained_has_room_for_max_lookups(store):
     assert recorder.skipped_lookups == 1
 
 
-def test_full_ring_drops_a_call_and_says_so(store, caplog):
+def test_recorder_with_full_ring_drops_call_and_warns(store, caplog):
     table = store.table("a")
     with store.record(ring_bytes=64) as recorder:
         table.lookup(np.arange(4))  # and a word per call
@@ -120,7 +120,7 @@ def test_full_ring_drops_a_call_and_says_so(store, caplog):
         assert store.stats().lookup.accesses_dropped == 20
     with caplog.at_level(logging.WARNING, "tieralloc"):
         assert recorder.to_trace().indices.tolist() == [20, 21]
-    assert "20 accesses are missing" in caplog.text
+    assert "20 accesses were dropped" in caplog.text
     with pytest.raises(RuntimeError, match="rings of 64 bytes were full"):
         recorder.to_trace(require_complete=True)
     assert recorder.dropped_lookups == 20
@@ -129,7 +129,7 @@ def test_full_ring_drops_a_call_and_says_so(store, caplog):
     assert store.stats().lookup.accesses_dropped == 0
 
 
-def test_drops_before_a_recording_are_not_its_own(store):
+def test_recorder_ignores_drops_before_its_start(store):
     table = store.table("a")
     with store.record(ring_bytes=64):
         table.lookup(np.arange(20))
@@ -138,7 +138,7 @@ def test_drops_before_a_recording_are_not_its_own(store):
     assert (recorder.dropped_lookups, recorder.num_lookups) == (0, 1)
 
 
-def test_nothing_is_recorded_before_and_after(store):
+def test_recorder_ignores_accesses_before_and_after(store):
     table = store.table("a")
     table.lookup([1, 2])
     with store.record() as recorder:
@@ -150,8 +150,8 @@ def test_nothing_is_recorded_before_and_after(store):
     assert recorder.to_trace().num_lookups == 0
 
 
-def test_small_ring_is_emptied_while_the_store_serves(store):
-    """More accesses than the ring holds, none lost."""
+def test_recorder_empties_small_ring_while_serving(store):
+    """More accesses than the ring holds, and none dropped."""
     table = store.table("b")
     with store.record(ring_bytes="4KiB") as recorder:
         for call in range(40):
@@ -164,7 +164,7 @@ def test_small_ring_is_emptied_while_the_store_serves(store):
     )
 
 
-def test_threads_lose_and_invent_nothing(store):
+def test_recorder_with_threads_keeps_all_accesses(store):
     table = store.table("b")
     calls = np.random.default_rng(1).integers(0, 200, (2, 300, 7))
     with store.record() as recorder:
@@ -174,16 +174,16 @@ def test_threads_lose_and_invent_nothing(store):
         ]
         for thread in threads:
             thread.start()
-        taken = [recorder.drain()[0] for _ in range(5)]
+        drained = [recorder.drain()[0] for _ in range(5)]
         for thread in threads:
             thread.join()
-    taken.append(recorder.drain()[0])
+    drained.append(recorder.drain()[0])
     assert recorder.dropped_lookups == 0
-    counted = np.bincount(np.concatenate(taken).astype(np.int64) - 100, minlength=200)
+    counted = np.bincount(np.concatenate(drained).astype(np.int64) - 100, minlength=200)
     assert np.array_equal(counted, np.bincount(calls.ravel(), minlength=200))
 
 
-def test_store_closed_while_recorded_loses_nothing(store):
+def test_recorder_of_closed_store_keeps_all_accesses(store):
     with store.record() as recorder:
         store.table("a").lookup([1])
         assert store.stats().dram.access_ring_bytes == 8 << 20
@@ -193,7 +193,7 @@ def test_store_closed_while_recorded_loses_nothing(store):
         pass
 
 
-def test_refusals_name_the_argument(store):
+def test_record_invalid_arguments_raise(store):
     with store.record(), pytest.raises(RuntimeError, match="already"), store.record():
         pass
     with (
@@ -206,14 +206,3 @@ def test_refusals_name_the_argument(store):
         store.record(max_lookups=0),
     ):
         pass
-
-
-def test_old_names_say_which_are_new(store):
-    with pytest.raises(AttributeError, match=r"expected TieredStore\.record"):
-        store.access_log()
-    with store.record() as recorder, pytest.raises(AttributeError, match=r"use Recorder\.to_trace"):
-        recorder.trace()
-    with pytest.raises(AttributeError, match=r"expected TieredStore\.record"):
-        ta.trace.Recorder  # noqa: B018
-    with pytest.raises(AttributeError, match="no attribute 'wrong'"):
-        store.wrong  # noqa: B018

@@ -1,4 +1,4 @@
-"""A store's recorder against the calls on the store: the rows that were served, and no others."""
+"""The recorder of any calls has the served rows and no others."""
 
 import numpy as np
 import pytest
@@ -22,8 +22,8 @@ SIZES = (10, 5)
         max_size=8,
     )
 )
-def test_what_is_served_is_recorded(calls):
-    """Lists, empty ones too; rows out of range as row 0; padding left out; nothing twice."""
+def test_recorder_any_calls_returns_served_rows(calls):
+    """Lists and arrays, empty bags, rows out of range as row 0, without padding."""
     with new_store(fast_rows=8, bounds_check_mode="warning") as store:
         tables = [store.create_table(f"t{n}", rows, 4) for n, rows in enumerate(SIZES)]
         expected = [[], []]
@@ -56,14 +56,14 @@ def test_what_is_served_is_recorded(calls):
                     if n == 0 and padding is not None:
                         served = [[row for row in bag if row != padding] for bag in served]
                     expected[n] += served or [[]] * samples
-        tables[0].lookup([1])  # after it has ended
+        tables[0].lookup([1])  # after its end
         trace = recorder.to_trace(require_complete=True)
         assert bags_of_trace(trace) == expected
-        # The padded rows of a store's own count are its calls' padding, and not looked up.
+        # Padding is not looked up, and not counted.
         assert store.stats().lookups == trace.num_lookups + 1
 
 
-def test_a_store_is_recorded_once_at_a_time_and_by_all_its_tables(make_store):
+def test_recorder_is_exclusive_and_includes_new_tables(make_store):
     store = make_store()
     table = store.create_table("item", 10, 4)
     with store.record() as recorder:

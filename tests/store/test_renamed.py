@@ -1,4 +1,4 @@
-"""Names before 1.0: each error has the new name, and the new name is there."""
+"""Names before 1.0: each error has the replacement, which exists."""
 
 import importlib
 import inspect
@@ -9,13 +9,14 @@ import pytest
 import tieralloc as ta
 from tieralloc.errors import _RENAMED
 from tieralloc.tools.emulated import EmulatedMemory
+from tieralloc.trace.recorder import Recorder
 
 KEYWORDS = [name.removesuffix("=") for name in _RENAMED if name.endswith("=")]
 ATTRIBUTES = [name for name in _RENAMED if not name.endswith("=")]
 
 
 @pytest.mark.parametrize("name", KEYWORDS)
-def test_former_keyword_is_a_type_error_with_its_place(tmp_path, name):
+def test_former_keyword_raises_with_replacement(tmp_path, name):
     with pytest.raises(TypeError) as caught:
         ta.TieredStore(tmp_path / "emb.tier", fast_rows=8, **{name: 1})
     new = _RENAMED[f"{name}="]
@@ -24,7 +25,7 @@ def test_former_keyword_is_a_type_error_with_its_place(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", KEYWORDS)
-def test_place_of_a_former_keyword_takes_it(name):
+def test_replacement_of_former_keyword_exists(name):
     if name == "seed":
         return
     place = re.search(r"tieralloc\.(\w+)\(\w+, (\w+)=", _RENAMED[f"{name}="])
@@ -33,9 +34,9 @@ def test_place_of_a_former_keyword_takes_it(name):
 
 
 @pytest.mark.parametrize("name", ATTRIBUTES)
-def test_former_attribute_is_an_attribute_error_with_the_new_name(name):
+def test_former_attribute_raises_with_replacement(name):
     owner, _, attribute = name.partition(".")
-    where = ta if owner == "tieralloc" else getattr(ta, owner)
+    where = {"tieralloc": ta, "TieredStore": ta.TieredStore, "Recorder": Recorder}[owner]
     assert not hasattr(where, attribute)
     with pytest.raises(AttributeError, match=re.escape(_RENAMED[name])):
         getattr(where, attribute)
@@ -44,7 +45,7 @@ def test_former_attribute_is_an_attribute_error_with_the_new_name(name):
         assert callable(getattr(importlib.import_module(module), new))
 
 
-def test_other_unknown_keywords_keep_pythons_error(tmp_path):
+def test_unknown_keyword_raises_pythons_error(tmp_path):
     with pytest.raises(TypeError, match="unexpected keyword argument 'fast_row'"):
         ta.TieredStore(tmp_path / "emb.tier", fast_row=8)
     with ta.TieredStore(tmp_path / "emb.tier", fast_rows=8) as store:  # noqa: SIM117
@@ -57,6 +58,6 @@ def test_constructor_has_at_most_8_keywords():
     assert sum(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters) <= 8
 
 
-def test_a_study_brings_a_slow_tier_of_its_own():
+def test_store_accepts_slow_tier_of_another_module():
     with ta.TieredStore(slow=EmulatedMemory(20), fast_rows=4) as store:
         assert store.stats().slow_tier.is_emulated is True

@@ -1,4 +1,4 @@
-"""Stores whose slow tier is memory: arguments, figures, and a kernel that refuses."""
+"""Slow tiers in memory: arguments, stats, and a kernel that refuses to bind."""
 
 import json
 from dataclasses import replace
@@ -26,7 +26,7 @@ def filled(store, rows=100, dim=8):
     return table
 
 
-def test_rows_come_back_with_and_without_a_fast_tier(slow):
+def test_memory_serves_rows_with_and_without_fast_tier(slow):
     for fast_rows, promotion in ((0, "auto"), (10, "never"), (10, "always"), (10, "auto")):
         with ta.TieredStore(slow=replace(slow, promotion=promotion), fast_rows=fast_rows) as store:
             table = filled(store)
@@ -40,7 +40,7 @@ def test_rows_come_back_with_and_without_a_fast_tier(slow):
                 assert stats.fast_tier.resident_rows == 10
 
 
-def test_stats_say_what_the_slow_tier_is(slow):
+def test_stats_describe_slow_tier(slow):
     with ta.TieredStore(slow=replace(slow, promotion="always"), fast_rows=10) as store:
         filled(store).lookup([1, 2, 3])
         stats = store.stats()
@@ -64,7 +64,7 @@ def test_stats_say_what_the_slow_tier_is(slow):
     json.dumps(stats.to_dict())
 
 
-def test_a_file_has_neither_promotion_nor_placement(make_store):
+def test_stats_of_file_have_no_promotion_or_placement(make_store):
     stats = make_store().stats()
     assert stats.promotion is None
     assert stats.fast_tier.placement is None
@@ -74,7 +74,7 @@ def test_a_file_has_neither_promotion_nor_placement(make_store):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({}, "path, slow: expected one of them, got path=None and slow=None"),
         ({"path": "file", "slow": ta.NumaMemory(NODE)}, "path, slow: expected one of them, got pa"),
@@ -94,20 +94,20 @@ def test_a_file_has_neither_promotion_nor_placement(make_store):
         ),
     ],
 )
-def test_bad_arguments_are_named_and_leave_nothing(options, told, tmp_path, monkeypatch):
+def test_store_invalid_tiers_raise_and_leave_no_file(options, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=message):
         ta.TieredStore(**{"fast_rows": 4, **options})
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_no_slow_tier_is_refused():
+def test_slow_tier_of_wrong_type_or_values_raises():
     for slow in ("numa:0", 0, ta.NumaMemory, {"node": 0}):
         with pytest.raises(TypeError, match="slow: expected a File or NumaMemory, got "):
             ta.TieredStore(slow=slow, fast_rows=1)
     with pytest.raises(TypeError, match=r"path: expected a path; pass slow=NumaMemory\(node=0, "):
         ta.TieredStore(ta.NumaMemory(0), fast_rows=1)
-    for make, told in (
+    for make, message in (
         (lambda: ta.NumaMemory(-1), "node: expected 0 to 2147483647, got -1"),
         (lambda: ta.NumaMemory(0, promotion="maybe"), "promotion: expected one of 'auto', 'alw"),
         (lambda: EmulatedMemory(1, promotion="maybe"), "promotion: expected one of 'auto', 'alw"),
@@ -115,17 +115,17 @@ def test_what_is_no_slow_tier_is_refused():
         (lambda: EmulatedMemory(float("nan")), "extra_ns: .* got nan"),
         (lambda: EmulatedMemory(1, overlap=0), "overlap: expected 1 to 1024, got 0"),
     ):
-        with pytest.raises(ValueError, match=told):
+        with pytest.raises(ValueError, match=message):
             make()
 
 
 @pytest.mark.parametrize("slow", [*SLOW, ta.NumaMemory(12, spill=True), EmulatedMemory(1.5, 8)])
-def test_a_slow_tier_reads_back_as_it_is_written(slow):
+def test_slow_tier_parses_its_own_text(slow):
     assert parse_slow(str(slow)) == slow
 
 
 @pytest.mark.parametrize("text", ["numa", "numa:x", "numa:-1", "emulated:", "disk", "numa:1:maybe"])
-def test_words_that_are_no_slow_tier_are_named(text):
+def test_slow_tier_unknown_text_raises(text):
     with pytest.raises(ValueError, match=f"slow tier '{text}': unknown; expected file, numa:"):
         parse_slow(text)
 
@@ -133,11 +133,11 @@ def test_words_that_are_no_slow_tier_are_named(text):
 @pytest.mark.parametrize(
     ("text", "cpus"), [("0", [0]), ("0-2,8", [0, 1, 2, 8]), ([3, 1, 3], [1, 3]), (None, [])]
 )
-def test_processors_are_read_as_the_kernel_lists_them(text, cpus):
+def test_parse_cpus_reads_kernel_lists(text, cpus):
     assert parse_cpus(text) == cpus
 
 
-def test_more_than_there_is_is_refused_and_leaves_the_store_as_it_was(slow):
+def test_create_table_beyond_memory_leaves_store_unchanged(slow):
     with ta.TieredStore(slow=replace(slow, promotion="always"), fast_rows=4) as store:
         table = filled(store)
         table.update([5], np.full((1, 8), 9, np.float32))
@@ -147,7 +147,7 @@ def test_more_than_there_is_is_refused_and_leaves_the_store_as_it_was(slow):
         assert table.lookup([5])[0, 0] == 9
 
 
-def test_rows_end_with_the_store(slow):
+def test_memory_after_close_raises(slow):
     store = ta.TieredStore(slow=slow, fast_rows=4)
     table = filled(store)
     table.update([1], np.zeros((1, 8), np.float32))
@@ -157,7 +157,7 @@ def test_rows_end_with_the_store(slow):
         table.lookup([1])
 
 
-# mbind, move_pages and get_mempolicy answer EPERM, as under a container's seccomp profile.
+# mbind, move_pages and get_mempolicy fail with EPERM, as with a container's seccomp profile.
 REFUSING = """
     import ctypes
     import platform
@@ -188,7 +188,7 @@ def run_refused(code):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_kernel_that_refuses_to_bind_is_an_error():
+def test_strict_memory_refused_by_kernel_raises():
     run_refused("""
     try:
         ta.TieredStore(slow=ta.NumaMemory(int(sys.argv[1])), fast_rows=4)
@@ -201,7 +201,7 @@ def test_a_kernel_that_refuses_to_bind_is_an_error():
     """)
 
 
-def test_a_kernel_that_refuses_to_bind_may_be_put_up_with():
+def test_lenient_memory_refused_by_kernel_is_unbound():
     run_refused("""
     slow = ta.NumaMemory(int(sys.argv[1]), strict=False)
     with ta.TieredStore(slow=slow, fast_rows=4, fast_node=slow) as store:

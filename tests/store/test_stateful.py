@@ -1,4 +1,4 @@
-"""A store driven at random against plain arrays: call by call, and from several threads at once."""
+"""Random calls on a store against plain arrays, from one thread and from several."""
 
 import contextlib
 import itertools
@@ -38,8 +38,8 @@ from support import (
 import tieralloc as ta
 from tieralloc.tools.emulated import EmulatedMemory
 
-# Slow pools, each a way to make a store of a name in a folder and a way to open it again; none
-# where rows end with their store.
+# Slow tiers: for each a function that creates a store in a folder, and a function that opens it
+# again, or None if the store's rows end with it.
 POOLS = {
     f"file by {engine}": (
         lambda folder, engine=engine, **options: store_of(
@@ -68,11 +68,11 @@ POOLS |= {
 }
 
 MODES = ("sum", "mean", "max")
-SMALL = st.integers(0, 100)  # exact in every dtype, and so are sums of a few
+SMALL = st.integers(0, 100)  # exact in every dtype, as are small sums
 
 
 class StoreMachine(RuleBasedStateMachine):
-    """Every call on a store, and the same on arrays. `make` and `reopen` are a pool's."""
+    """Every call on a store and on arrays; `make` and `reopen` are those of a slow tier."""
 
     make = reopen = None
 
@@ -80,7 +80,7 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="tieralloc-test-"))
         self.store = None
-        self.rows = {}  # of each table, as it keeps them
+        self.rows = {}  # stored rows of each table
         self.pinned = set()  # of (table, row)
 
     def teardown(self):
@@ -88,7 +88,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.close()
         shutil.rmtree(self.folder)
 
-    # What is drawn
+    # Random arguments
 
     options = st.fixed_dictionaries(
         {
@@ -103,14 +103,14 @@ class StoreMachine(RuleBasedStateMachine):
         16_384, 40_000
     ).map(lambda size: {"fast_bytes": size})
 
-    def a_table(self, data):
+    def random_table(self, data):
         name = data.draw(st.sampled_from(sorted(self.rows)), label="table")
         return self.store.table(name), self.rows[name]
 
-    def some_rows(self, data, table, most=20):
-        return data.draw(st.lists(st.integers(0, len(table) - 1), max_size=most), label="rows")
+    def random_rows(self, data, table, max_rows=20):
+        return data.draw(st.lists(st.integers(0, len(table) - 1), max_size=max_rows), label="rows")
 
-    def some_values(self, data, table, count):
+    def random_values(self, data, table, count):
         numbers = data.draw(st.lists(SMALL, min_size=count, max_size=count), label="values")
         values = np.array(numbers)[:, None] + np.arange(table.embedding_dim) % 3
         return stored(values.reshape(count, table.embedding_dim), table.dtype)
@@ -123,7 +123,7 @@ class StoreMachine(RuleBasedStateMachine):
 
     def make_store(self, options, budget):
         if type(self).reopen is None and "fast_bytes" in budget:
-            # Values on their way home, and counts of accesses, take room there.
+            # Staged updates and reference counts take memory there.
             budget = {"fast_bytes": budget["fast_bytes"] + 12_288}
         return type(self).make(self.folder, **options, **budget)
 
@@ -148,19 +148,19 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.rows)
     @rule(data=st.data())
     def load(self, data):
-        table, rows = self.a_table(data)
+        table, rows = self.random_table(data)
         first = data.draw(st.integers(0, len(table)), label="start")
         count = data.draw(st.integers(0, len(table) - first), label="count")
-        values = self.some_values(data, table, count)
+        values = self.random_values(data, table, count)
         table.load(values, start=first)
         rows[first : first + count] = values
 
     @precondition(lambda self: self.rows)
     @rule(data=st.data())
     def update(self, data):
-        table, rows = self.a_table(data)
-        wanted = self.some_rows(data, table)
-        values = self.some_values(data, table, len(wanted))
+        table, rows = self.random_table(data)
+        wanted = self.random_rows(data, table)
+        values = self.random_values(data, table, len(wanted))
         table.update(wanted, values)
         for row, value in zip(wanted, values, strict=True):
             rows[row] = value
@@ -168,15 +168,15 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.rows)
     @rule(data=st.data())
     def lookup(self, data):
-        table, rows = self.a_table(data)
-        wanted = self.some_rows(data, table)
+        table, rows = self.random_table(data)
+        wanted = self.random_rows(data, table)
         np.testing.assert_array_equal(table.lookup(wanted), rows[wanted] if wanted else rows[:0])
 
     @precondition(lambda self: self.rows)
     @rule(data=st.data(), mode=st.sampled_from(MODES), padded=st.booleans())
     def embedding_bag(self, data, mode, padded):
-        table, rows = self.a_table(data)
-        bags = [self.some_rows(data, table, most=5) for _ in range(3)]
+        table, rows = self.random_table(data)
+        bags = [self.random_rows(data, table, max_rows=5) for _ in range(3)]
         padding = 0 if padded else None
         result = table.embedding_bag(flat(bags), ends_of(bags)[:-1], mode, padding_idx=padding)
         expected = pooled(widened(rows, table.dtype), bags, mode, padding_idx=padding)
@@ -189,7 +189,7 @@ class StoreMachine(RuleBasedStateMachine):
         tables = [self.store.table(name) for name in names]
         if len({table.dtype == "float64" for table in tables}) == 2:
             return
-        bags = [[self.some_rows(data, table, most=4) for _ in range(2)] for table in tables]
+        bags = [[self.random_rows(data, table, max_rows=4) for _ in range(2)] for table in tables]
         every_bag = [bag for part in bags for bag in part]
         self.store.prefetch(flat(every_bag), ends_of(every_bag), tables=names)
         result = self.store.embedding_bag(flat(every_bag), ends_of(every_bag), tables, mode)
@@ -204,15 +204,15 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.rows)
     @rule(data=st.data())
     def prefetch(self, data):
-        table, _ = self.a_table(data)
-        wanted = self.some_rows(data, table)
+        table, _ = self.random_table(data)
+        wanted = self.random_rows(data, table)
         assert table.prefetch(wanted) <= len(wanted)
 
     @precondition(lambda self: self.rows)
     @rule(data=st.data())
     def pin(self, data):
-        table, _ = self.a_table(data)
-        wanted = self.some_rows(data, table, most=4)
+        table, _ = self.random_table(data)
+        wanted = self.random_rows(data, table, max_rows=4)
         try:
             table.pin(wanted)
         except ValueError as error:
@@ -226,15 +226,15 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.rows)
     @rule(data=st.data())
     def unpin(self, data):
-        table, _ = self.a_table(data)
-        wanted = self.some_rows(data, table)
+        table, _ = self.random_table(data)
+        wanted = self.random_rows(data, table)
         table.unpin(wanted)
         self.pinned -= {(table.name, row) for row in wanted}
 
     @precondition(lambda self: self.rows)
     @rule(data=st.data())
-    def ask_for_a_row_that_is_not(self, data):
-        table, _ = self.a_table(data)
+    def call_with_row_out_of_range(self, data):
+        table, _ = self.random_table(data)
         outside = data.draw(st.sampled_from([-1, len(table), 1 << 40]))
         dim = table.embedding_dim
         out = stored(np.full((2, dim), 7), table.dtype)
@@ -257,7 +257,7 @@ class StoreMachine(RuleBasedStateMachine):
         self.store.close()
         self.pinned.clear()
         if type(self).reopen is None:
-            self.make_anew(options, budget)
+            self.make_again(options, budget)
             return
         try:
             self.store = type(self).reopen(self.folder, **options, **budget)
@@ -266,7 +266,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.store = type(self).reopen(self.folder, fast_rows=8)
         assert list(self.store.tables) == list(self.rows)
 
-    def make_anew(self, options, budget):
+    def make_again(self, options, budget):
         former = self.store.tables
         try:
             self.store = self.make_store(options, budget)
@@ -284,7 +284,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.store.create_table(name, *layout).load(rows)
 
     @invariant()
-    def figures_hold(self):
+    def stats_are_consistent(self):
         if self.store is None:
             return
         stats = self.store.stats()
@@ -295,16 +295,15 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 @pytest.mark.parametrize("pool", POOLS)
-def test_a_store_is_as_plain_arrays(pool):
+def test_store_any_calls_equals_arrays(pool):
     make, reopen = POOLS[pool]
     members = {"make": staticmethod(make), "reopen": reopen and staticmethod(reopen)}
     machine = type("Machine", (StoreMachine,), members)
     run_state_machine_as_test(machine, settings=settings(max_examples=60, stateful_step_count=40))
 
 
-# Several threads. Every value written is its own: the number of the call that wrote it, in every
-# element of the row. Calls are timed by one clock, so that afterwards it can be told which values
-# a lookup may have seen.
+# Several threads. Each update writes a unique value, the time of its call, to all elements of a
+# row. One clock times all calls, so that the values that a lookup may return are known afterwards.
 
 
 class Access(NamedTuple):
@@ -315,7 +314,7 @@ class Access(NamedTuple):
 
 
 class Driver:
-    """One thread's calls, drawn at random, and what they wrote and saw."""
+    """The random calls of one thread, and the values that they wrote and read."""
 
     def __init__(self, store, table, clock, seed):
         self.store = store
@@ -333,14 +332,14 @@ class Driver:
         for rare in (self.store.flush, self.store.stats, self.store.reset_stats):
             rare()
 
-    def some_rows(self, most=12):
-        return self.random.permutation(len(self.table))[: self.random.integers(1, most + 1)]
+    def random_rows(self, max_rows=12):
+        return self.random.permutation(len(self.table))[: self.random.integers(1, max_rows + 1)]
 
     def rows_of(self, value, count):
         return np.full((count, self.table.embedding_dim), value, np.float32)
 
     def update(self):
-        rows = self.some_rows()
+        rows = self.random_rows()
         began = next(self.clock)
         self.table.update(rows, self.rows_of(began, len(rows)))
         ended = next(self.clock)
@@ -354,18 +353,18 @@ class Driver:
         self.writes += [Access(int(first) + i, began, began, ended) for i in range(count)]
 
     def look_up(self):
-        rows = self.some_rows(30)
+        rows = self.random_rows(30)
         began = next(self.clock)
         values = self.table.lookup(rows)
-        self.saw(rows, values, began)
+        self.record_reads(rows, values, began)
 
     def pool(self):
-        rows = self.some_rows(30)
+        rows = self.random_rows(30)
         began = next(self.clock)
         values = self.table.embedding_bag(rows, np.arange(len(rows)), mode="max")
-        self.saw(rows, values, began)
+        self.record_reads(rows, values, began)
 
-    def saw(self, rows, values, began):
+    def record_reads(self, rows, values, began):
         ended = next(self.clock)
         assert (values == values[:, :1]).all(), f"torn: {values}"
         seen = values[:, 0].astype(int).tolist()
@@ -374,18 +373,18 @@ class Driver:
         ]
 
     def prefetch(self):
-        self.table.prefetch(self.some_rows())
+        self.table.prefetch(self.random_rows())
 
     def pin(self):
         with contextlib.suppress(ValueError):  # too many
-            self.table.pin(self.some_rows(2))
+            self.table.pin(self.random_rows(2))
 
     def unpin(self):
-        self.table.unpin(self.some_rows(len(self.table)))
+        self.table.unpin(self.random_rows(len(self.table)))
 
 
 def check_reads(writes, reads):
-    """Each read saw a value that was current at some moment of it, and none went back in time."""
+    """Check that each read returns a value current during its call, and no older one later."""
     of_row = defaultdict(dict)
     for write in writes:
         of_row[write.row][write.value] = write
@@ -397,7 +396,7 @@ def check_reads(writes, reads):
         newer = [w for w in known.values() if w.began > ended and w.ended < read.began]
         assert not newer, f"{read} of {began}-{ended}, though {newer} had replaced it"
         last = newest_seen.get(read.row, -1)
-        assert ended >= last, f"{read} of {began}-{ended}, older than what was seen before"
+        assert ended >= last, f"{read} of {began}-{ended}, older than an earlier read"
         newest_seen[read.row] = max(last, began)
 
 
@@ -411,7 +410,7 @@ def check_reads(writes, reads):
     tables=st.booleans(),
     seed=st.integers(0, 1 << 32),
 )
-def test_threads_see_only_what_was_current(
+def test_threads_read_only_current_values(
     policy, capacity, rows, threads, prefetch_threads, tables, seed
 ):
     options = {"fast_rows": capacity, "policy": policy, "prefetch_threads": prefetch_threads}
@@ -439,7 +438,7 @@ def test_threads_see_only_what_was_current(
             if failures:
                 raise failures[0]
             last = Driver(store, table, clock, seed)
-            last.some_rows = lambda _=0: np.arange(rows)
+            last.random_rows = lambda _=0: np.arange(rows)
             last.look_up()
             writes = [write for driver in drivers for write in driver.writes]
             for driver in [*drivers, last]:
@@ -450,8 +449,8 @@ def test_threads_see_only_what_was_current(
 
 
 @pytest.mark.parametrize("policy", POLICIES)
-def test_threads_find_the_updates_of_their_own_rows(policy):
-    """Rows of different threads lie side by side, in the same blocks of the file."""
+def test_threads_read_updates_of_their_own_rows(policy):
+    """Rows of different threads share blocks of the file."""
     with new_store(fast_rows=20, policy=policy) as store:
         table = store.create_table("item", 200, 16)
         failures = []
@@ -459,14 +458,14 @@ def test_threads_find_the_updates_of_their_own_rows(policy):
         def own(first):
             random = np.random.default_rng(first)
             mine = np.arange(first, 200, 4)
-            kept = np.zeros(len(mine), np.float32)
+            expected = np.zeros(len(mine), np.float32)
             try:
                 for value in range(1, 150):
-                    some = random.permutation(len(mine))[:8]
-                    table.update(mine[some], np.full((8, 16), value, np.float32))
-                    kept[some] = value
+                    chosen = random.permutation(len(mine))[:8]
+                    table.update(mine[chosen], np.full((8, 16), value, np.float32))
+                    expected[chosen] = value
                     seen = table.lookup(mine)
-                    np.testing.assert_array_equal(seen, np.repeat(kept[:, None], 16, axis=1))
+                    np.testing.assert_array_equal(seen, np.repeat(expected[:, None], 16, axis=1))
             except BaseException as failure:
                 failures.append(failure)
 

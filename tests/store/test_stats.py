@@ -1,4 +1,4 @@
-"""Statistics: the core's names are the dataclasses' fields, which are documented."""
+"""Statistics: the dataclasses have the names of the core, documented."""
 
 import ast
 import dataclasses
@@ -14,9 +14,9 @@ from tieralloc import stats
 from tieralloc._bindings import all_statistics
 from tieralloc.stats import Group, PolicyStats, StoreStats
 
-#: Added by Python: the core does not know a policy by its name.
+#: Added in Python; the core has no names of policies.
 OF_PYTHON = {"policy", "policy_stats.fallback"}
-#: Names are those of policies.
+#: Its keys are names of policies.
 OPEN = "miss_ratios"
 
 
@@ -42,11 +42,11 @@ def names_of_fields(group, prefix=""):
     return names
 
 
-def test_core_and_fields_have_the_same_names():
+def test_stats_fields_have_names_of_core():
     assert names_of_core(all_statistics()) | OF_PYTHON == names_of_fields(StoreStats)
 
 
-def test_every_field_is_documented_unless_its_group_is():
+def test_stats_fields_are_documented():
     tree = ast.parse(inspect.getsource(stats))
     groups = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     undocumented = []
@@ -61,7 +61,7 @@ def test_every_field_is_documented_unless_its_group_is():
     assert not undocumented
 
 
-def test_missing_and_unknown_names_are_an_error():
+def test_stats_missing_and_unknown_names_raise():
     values = {**all_statistics()["policy_stats"], "fallback": "lru"}
     assert PolicyStats.of(values).fallback == "lru"
     del values["steps"]
@@ -70,33 +70,38 @@ def test_missing_and_unknown_names_are_an_error():
         PolicyStats.of(values)
 
 
-def test_nested_groups_become_dataclasses_and_dicts_again():
+def test_stats_nested_groups_convert_to_dicts():
     values = {**all_statistics(), "policy": "lru"}
     values["policy_stats"]["fallback"] = "lru"
     values["promotion"] = None
-    made = StoreStats.of(values)
-    assert isinstance(made.policy_stats.tiers[0].prefetching, stats.PolicyPrefetchStats)
-    assert made.promotion is None
-    as_dict = made.to_dict()
+    group = StoreStats.of(values)
+    assert isinstance(group.policy_stats.tiers[0].prefetching, stats.PolicyPrefetchStats)
+    assert group.promotion is None
+    as_dict = group.to_dict()
     assert as_dict["policy_stats"]["tiers"][0]["prefetching"]["calibration"] == 1
     assert json.loads(json.dumps(as_dict)) == as_dict
 
 
-def test_stats_are_frozen_attributes_and_json(make_store):
+def test_stats_are_frozen_and_json(make_store):
     store = make_store()
     store.create_table("item", 10, 4).lookup([1, 2, 1])
-    found = store.stats()
-    assert (found.calls, found.lookups, found.hits, found.on_demand_fetches) == (1, 3, 1, 2)
-    assert found.miss_ratio == 2 / 3
-    assert found.latency.call_on_demand.count == 1
+    stats_now = store.stats()
+    assert (stats_now.calls, stats_now.lookups, stats_now.hits, stats_now.on_demand_fetches) == (
+        1,
+        3,
+        1,
+        2,
+    )
+    assert stats_now.miss_ratio == 2 / 3
+    assert stats_now.latency.call_on_demand.count == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
-        found.lookups = 4
-    as_dict = found.to_dict()
+        stats_now.lookups = 4
+    as_dict = stats_now.to_dict()
     assert json.loads(json.dumps(as_dict)) == as_dict
     assert as_dict["latency"]["call_on_demand"]["p99_ns"] > 0
     assert set(as_dict) == {field.name for field in dataclasses.fields(StoreStats)}
 
 
-def test_old_subscripts_name_the_attributes(make_store):
+def test_stats_subscript_raises_with_attribute(make_store):
     with pytest.raises(TypeError, match=r"stats\(\)\.lookups .*to_dict"):
         getitem(make_store().stats(), "lookups")

@@ -1,4 +1,4 @@
-"""Tables loaded, looked up and updated."""
+"""Load, lookup and update of tables."""
 
 import tracemalloc
 from itertools import pairwise
@@ -21,7 +21,7 @@ def parts_of(values, cuts):
     dim=st.sampled_from([1, 7, 16, 33, 500]),
     data=st.data(),
 )
-def test_loaded_rows_are_looked_up_as_they_were(dtype, rows, dim, data):
+def test_load_any_source_is_looked_up(dtype, rows, dim, data):
     with new_store(fast_rows=8) as store:
         table = store.create_table("item", rows, dim, dtype)
         assert not table.lookup(np.arange(rows)).any()
@@ -43,7 +43,7 @@ def test_loaded_rows_are_looked_up_as_they_were(dtype, rows, dim, data):
         np.testing.assert_array_equal(table.lookup(np.arange(rows)), values)
 
 
-def test_a_load_takes_the_place_of_what_is_resident_and_updated(make_store):
+def test_load_replaces_resident_and_dirty_rows(make_store):
     store = make_store(fast_rows=8)
     table = store.create_table("item", 100, 4)
     table.lookup([1, 2, 3])
@@ -53,14 +53,14 @@ def test_a_load_takes_the_place_of_what_is_resident_and_updated(make_store):
     assert store.stats().fast_tier.dirty_rows == 0
 
 
-def test_rows_that_end_early_are_refused_after_they_are_written(make_store):
+def test_load_too_few_rows_writes_them_and_raises(make_store):
     table = make_store().create_table("item", 100, 4)
-    with pytest.raises(ValueError, match=r"rows end after 30, expected the 100 of table 'item'"):
+    with pytest.raises(ValueError, match="rows: too few for table 'item'; expected 100, got 30"):
         table.load(iter([numbered_rows(10, 4), numbered_rows(20, 4, first=10)]))
     np.testing.assert_array_equal(table.lookup(np.arange(30)), numbered_rows(30, 4))
 
 
-def test_rows_before_an_error_of_their_source_are_written(make_store):
+def test_load_failing_source_writes_earlier_rows(make_store):
     def source():
         yield numbered_rows(10, 4)
         raise OSError("the source is gone")
@@ -71,7 +71,7 @@ def test_rows_before_an_error_of_their_source_are_written(make_store):
     np.testing.assert_array_equal(table.lookup(np.arange(10)), numbered_rows(10, 4))
 
 
-def test_an_iterable_is_streamed(make_store):
+def test_load_of_iterable_is_streamed(make_store):
     rows, dim = 64 * 1024, 64  # 16 MiB in all
     table = make_store().create_table("item", rows, dim)
     tracemalloc.start()
@@ -89,8 +89,8 @@ def test_an_iterable_is_streamed(make_store):
     calls=st.lists(st.lists(st.integers(0, 29), max_size=40), max_size=12),
     flush=st.booleans(),
 )
-def test_lookups_see_the_last_update(policy, dtype, capacity, calls, flush):
-    """Updates many times the fast tier's size, rows given twice in a call included."""
+def test_lookup_after_updates_returns_the_last(policy, dtype, capacity, calls, flush):
+    """Updates of many times the fast tier's size, with repeated rows in a call."""
     with new_store(fast_rows=capacity, policy=policy) as store:
         table = store.create_table("item", 30, 5, dtype)
         expected = stored(np.zeros((30, 5)), dtype)
@@ -107,7 +107,7 @@ def test_lookups_see_the_last_update(policy, dtype, capacity, calls, flush):
         assert store.stats().updates.updated_rows == sum(map(len, calls))
 
 
-def test_bfloat16_tables_round_float32_to_nearest_even(make_store):
+def test_bfloat16_table_rounds_float32_to_even(make_store):
     table = make_store().create_table("item", 8, 1, "bfloat16")
     values = np.array(
         [1.0, 1.00390625, 1.01171875, -1.00390625, 3.4e38, np.inf, np.nan, 1e-40], np.float32
@@ -119,19 +119,19 @@ def test_bfloat16_tables_round_float32_to_nearest_even(make_store):
     )
     table.update([0], [[1.01171875]])
     assert widened(table.lookup([0]), "bfloat16")[0, 0] == 1.015625
-    table.update([0], np.array([[0x4049]], np.uint16))  # bits as they are
+    table.update([0], np.array([[0x4049]], np.uint16))  # bits are unchanged
     assert table.lookup([0])[0, 0] == 0x4049
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_lists_of_numbers_take_the_table_s_type(make_store, dtype):
+def test_update_with_lists_converts_to_table_dtype(make_store, dtype):
     table = make_store().create_table("item", 10, 3, dtype)
     table.update([1, 2], [[1, 2, 3], (0.5, 0.25, -1)])
     expected = stored([[1, 2, 3], [0.5, 0.25, -1]], dtype)
     np.testing.assert_array_equal(table.lookup([1, 2]), expected)
 
 
-def test_a_table_says_what_it_is(make_store):
+def test_table_has_attributes_and_repr(make_store):
     store = make_store()
     table = store.create_table("item", 10, 3, np.float16)
     assert repr(table) == "<Table 'item' of 10 x 3 float16>"
@@ -144,10 +144,10 @@ def test_a_table_says_what_it_is(make_store):
     assert list(store.tables) == ["item"]
 
 
-def test_an_unknown_table_is_a_key_error_that_names_those_there_are(make_store):
+def test_table_unknown_name_raises_with_known_names(make_store):
     store = make_store()
-    with pytest.raises(KeyError, match="no table 'item'; the store has: none"):
+    with pytest.raises(KeyError, match="table 'item': unknown; expected one of the tables made by"):
         store.table("item")
     store.create_table("user", 10, 3)
-    with pytest.raises(KeyError, match="no table 'item'; the store has: user"):
+    with pytest.raises(KeyError, match="table 'item': unknown; expected one of user"):
         store.table("item")

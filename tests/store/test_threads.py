@@ -1,4 +1,4 @@
-"""Calls of several threads at once that could take something from each other."""
+"""Concurrent calls that could lose updates of each other."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +11,7 @@ def constant(value, rows=1, dim=4):
     return np.full((rows, dim), value, np.float32)
 
 
-def test_updates_survive_tables_made_beside_them(make_store):
+def test_updates_survive_concurrent_create_table(make_store):
     store = make_store(fast_rows=64, reserve=False)
     table = store.create_table("item", 300, 4)
     done = threading.Event()
@@ -36,7 +36,7 @@ def test_updates_survive_tables_made_beside_them(make_store):
             assert table.lookup([row])[0].tolist() == [value] * 4
 
 
-def test_closing_beside_calls_ends_them_and_loses_nothing(make_store):
+def test_close_during_calls_ends_them_and_keeps_updates(make_store):
     def repeat(call):
         try:
             while True:

@@ -14,25 +14,24 @@ __all__ = ["LearnedPolicy"]
 class LearnedPolicy:
     """A learned policy of a store: ``TieredStore(..., policy=LearnedPolicy("policy_dir"))``.
 
-    Policy directories hold programs: load only those whose maker you trust.
+    Policy directories contain programs: load them only from trusted sources.
 
     Parameters
     ----------
     directory : path
         The policy directory, as ``tieralloc train`` writes it.
     name : str, optional
-        The policy in it; by default the one that the directory's manifest names.
+        Name of the policy; by default the name in the manifest.
     memory : int or str, optional
-        Bytes that the policy may take in addition to `fast_bytes`, such as ``"64MiB"``. By default
-        it takes at most 128 per row of the fast tier, or 2 MiB if that is more, and "recmg", which
-        also prefetches, 384 per row more, or 64 MiB. The access rings take 512 KiB per serving
-        thread in addition.
+        Max bytes of the policy in addition to `fast_bytes`, such as ``"64MiB"``. The default is 128
+        per row of the fast tier, at least 2 MiB, and for "recmg", which also prefetches, another
+        384 per row, at least 64 MiB. The access rings take another 512 KiB per serving thread.
     prefetch_cost : float, optional
         Cost of a prefetched row as a share of an on-demand fetch, 0 to 1; 0.02 by default. With 0
-        only on-demand fetches count. Rows that are less likely to be used are not prefetched.
+        only on-demand fetches count. A row is not prefetched if its probability of use is lower.
     auto_pause : bool
-        Whether the policy pauses while the time that it saves calls is worth less than the CPU time
-        that it takes. A paused policy runs now and then to be measured again.
+        Whether the policy pauses while its CPU time costs more than the waiting time that it saves.
+        A paused policy runs at intervals to be measured again.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A policy that plans, on its way from its directory into a store."""
+"""Load a learned policy from its directory and run it in a store."""
 
 from __future__ import annotations
 
@@ -27,34 +27,34 @@ __all__ = [
     "load_planned",
 ]
 
-#: The simple policy beside a learned one that names none.
+#: The fallback of a learned policy whose directory names none.
 FALLBACK = "s3fifo"
 
-#: What a prefetched row costs, as a share of an on-demand fetch (bench/README.md).
+#: Cost of a prefetched row, as a share of an on-demand fetch (bench/README.md).
 PREFETCH_COST = 0.02
 
 
 @dataclass(frozen=True)
 class PlannedPolicy:
-    """What a store needs to run a learned policy.
+    """A loaded learned policy and its settings in a store.
 
     Parameters
     ----------
     name : str
-        ``NAME:DIR``, as the store was asked for it.
+        ``NAME:DIR``.
     trained : TrainedPolicy
         The policy.
     fallback : str
-        The simple policy that decides while this one does not.
+        The simple policy that is active while this one is not.
     max_bytes : int or None
-        Of memory that it may take; None: 128 for each fast row and 384 where it prefetches, or
-        2 MiB and 64 MiB if that is more.
+        Max memory. None: 128 bytes per row of the fast tier, at least 2 MiB, and another 384 bytes,
+        at least 64 MiB, if it prefetches.
     auto_pause : bool
-        Whether it pauses while it costs more than it saves.
+        Whether the policy pauses while it costs more than it saves.
     prefetch_cost : float
-        What a prefetched row costs, as a share of an on-demand fetch.
+        Cost of a prefetched row, as a share of an on-demand fetch.
     in_background : bool
-        Whether a thread makes its steps; else `_bindings.Store.step_policy` does.
+        Whether a background thread runs its steps; otherwise `_bindings.Store.step_policy` does.
     """
 
     name: str
@@ -66,7 +66,7 @@ class PlannedPolicy:
     in_background: bool = True
 
     def start(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> None:
-        """Have a store run it; raise ValueError where it was trained for other tables."""
+        """Start the policy in a store; ValueError if it was trained for other tables."""
         self.trained.directory.check_tables(tables)
         core.use_planned(
             self.trained.model_for(sum(core.capacities())),
@@ -79,15 +79,15 @@ class PlannedPolicy:
         )
 
     def stats(self, core: dict[str, Any]) -> PolicyStats:
-        """Make the policy's statistics from those of the core, where it may not run yet."""
+        """Return the statistics of the policy, whose state in the core may be empty."""
         if not core["state"]:
-            reason = "the store's tables are not those it was trained for"
+            reason = "the tables of the store differ from those of the training trace"
             core = {**core, "state": "waiting", "reason": reason}
         return PolicyStats.of({**core, "fallback": self.fallback})
 
 
 class ActivePolicy:
-    """The policy of a store; changes of it may come from any thread.
+    """The policy of a store; thread-safe.
 
     Parameters
     ----------
@@ -97,14 +97,14 @@ class ActivePolicy:
     Attributes
     ----------
     name : str
-        The policy's, ``NAME:DIR`` for a learned one.
+        Name of the policy, ``NAME:DIR`` if it is learned.
     planned : PlannedPolicy or None
-        The learned policy, which may wait for its tables.
+        The learned policy, if any; it may be waiting for its tables.
 
     Raises
     ------
     ValueError, OSError, ImportError
-        As `load_planned` does.
+        As for `load_planned`.
     """
 
     def __init__(self, policy: str | LearnedPolicy) -> None:
@@ -114,7 +114,7 @@ class ActivePolicy:
 
     @property
     def simple(self) -> str:
-        """The simple policy that decides while no learned one does."""
+        """The simple policy that is active while no learned policy is."""
         return self.name if self.planned is None else self.planned.fallback
 
     def use(
@@ -123,13 +123,11 @@ class ActivePolicy:
         policy: str | LearnedPolicy,
         tables: Sequence[tuple[str, int]],
     ) -> None:
-        """Have a store run another policy; a failure leaves the former one."""
+        """Replace the policy of a store; the former policy stays on an error."""
         with self._lock:
             if is_simple(policy):
                 name = str(policy)
-                if name not in eviction_policy_names():
-                    known = ", ".join(eviction_policy_names())
-                    raise ValueError(f"policy: {name!r} is unknown; expected one of {known}")
+                _check_simple("policy", name)
                 core.use_policy(name)
                 self.name, self.planned = name, None
                 return
@@ -138,7 +136,7 @@ class ActivePolicy:
             self.name, self.planned = planned.name, planned
 
     def fit(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> None:
-        """Start the learned policy if it was trained for these tables; a new table has ended it."""
+        """Start the learned policy if it was trained for these tables, otherwise its fallback."""
         with self._lock:
             if self.planned is None:
                 return
@@ -155,14 +153,19 @@ class ActivePolicy:
 
 
 def is_simple(policy: str | LearnedPolicy) -> bool:
-    """Whether a policy is a name without a directory; TypeError if it is none at all."""
+    """Whether a policy is a name without a directory; TypeError for any other type."""
     if not isinstance(policy, (str, LearnedPolicy)):
         raise TypeError(f"policy: expected a name, NAME:DIR or a LearnedPolicy, got {policy!r}")
     return isinstance(policy, str) and ":" not in policy
 
 
+def _check_simple(argument: str, name: str) -> None:
+    if name not in (known := eviction_policy_names()):
+        raise ValueError(f"{argument}: expected one of {', '.join(known)}, got {name!r}")
+
+
 def load_planned(policy: str | LearnedPolicy) -> PlannedPolicy:
-    """Read the directory of a policy, whose setting "fallback" names a simple policy.
+    """Return the policy in a directory; its setting "fallback" is a simple policy.
 
     Parameters
     ----------
@@ -172,7 +175,7 @@ def load_planned(policy: str | LearnedPolicy) -> PlannedPolicy:
     Raises
     ------
     ValueError
-        For an unknown name, or a directory that does not hold the policy.
+        If the name is unknown, or the directory does not contain the policy.
     OSError
         If the directory cannot be read.
     ImportError
@@ -185,9 +188,7 @@ def load_planned(policy: str | LearnedPolicy) -> PlannedPolicy:
     name = policy_name(path) if policy.name is None else policy.name
     trained = load_policy(name, path)
     fallback = trained.directory.manifest.settings.get("fallback", FALLBACK)
-    if fallback not in eviction_policy_names():
-        known = ", ".join(eviction_policy_names())
-        raise ValueError(f"{path}: fallback: expected one of {known}, got {fallback!r}")
+    _check_simple(f"{path}: fallback", fallback)
     cost = PREFETCH_COST if policy.prefetch_cost is None else float(policy.prefetch_cost)
     return PlannedPolicy(
         f"{name}:{path}", trained, fallback, policy.memory_bytes, policy.auto_pause, cost

@@ -1,8 +1,8 @@
-"""The recorder: keeps the accesses of a live store, for a trace or for a learner.
+"""The recorder: the accesses of a serving store, for a trace or for training.
 
 Each serving thread writes its accesses to a bounded ring of the core and never waits. A background
-thread moves them from the rings to the recorder every few milliseconds. A call that finds its ring
-full is dropped as a whole and counted.
+thread moves them from the rings to the recorder every 5 ms. If the ring of a thread is full, the
+accesses of the call are dropped together and counted.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import threading
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from tieralloc.errors import RenamedAttribute
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,18 +27,21 @@ _WORD_BYTES = 8
 
 
 class Recorder:
-    """Records the accesses of a store's lookups; made by `TieredStore.record`.
+    """The accesses of a store's lookups; `TieredStore.record` returns it.
 
     Attributes
     ----------
     num_lookups, num_samples : int
-        Kept at present. A sample is one line of a table-batched call, one bag of a call on one
-        table, or one index of a lookup.
+        Accesses and samples in the recorder. A sample is one sample of a table-batched call, one
+        bag of a call on one table, or one index of a lookup.
     dropped_lookups : int
-        Lost because a thread's ring was full: the samples before and after them are kept.
+        Accesses lost because a ring was full; earlier and later samples are kept.
     skipped_lookups : int
-        Not kept because of `max_lookups`: they follow the samples that are kept.
+        Accesses after `max_lookups` was reached, which are not kept.
     """
+
+    if not TYPE_CHECKING:
+        trace = RenamedAttribute("Recorder.trace")
 
     def __init__(
         self,
@@ -52,7 +57,7 @@ class Recorder:
         self._ring_bytes = ring_bytes
         self._lock = threading.Lock()
         self._is_recording = False
-        self._ends = threading.Event()
+        self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._rows: list[NDArray[np.uint64]] = []
         self._lengths: list[NDArray[np.uint32]] = []
@@ -69,12 +74,12 @@ class Recorder:
         )
         self._is_recording = True
         self._thread = threading.Thread(
-            target=self._collect_until_end, name="tieralloc-record", daemon=True
+            target=self._collect_until_stop, name="tieralloc-record", daemon=True
         )
         self._thread.start()
 
     def _end(self) -> None:
-        self._ends.set()
+        self._stop.set()
         if self._thread is not None:
             self._thread.join()
         with self._lock:
@@ -82,13 +87,13 @@ class Recorder:
             if self._core.belongs_here:
                 self._keep(*self._core.record_accesses(0))
 
-    def _collect_until_end(self) -> None:
-        while not self._ends.wait(_PERIOD_SECONDS):
+    def _collect_until_stop(self) -> None:
+        while not self._stop.wait(_PERIOD_SECONDS):
             if self._core.closed:
-                return  # nothing follows; `_end` takes the rest
+                return  # `_end` collects the rest
             try:
                 self._collect()
-            except ValueError:  # closed meanwhile
+            except ValueError:  # closed since the check
                 return
 
     def _collect(self) -> None:
@@ -115,67 +120,66 @@ class Recorder:
         self.num_samples += len(lengths)
         self.skipped_lookups += total - len(rows)
 
-    def _kept(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
+    def _concatenated(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
         rows = np.concatenate([np.empty(0, np.uint64), *self._rows])
         return rows, np.concatenate([np.empty(0, np.uint32), *self._lengths])
 
     def drain(self) -> tuple[NDArray[np.uint64], NDArray[np.uint32]]:
-        """Take the accesses recorded since the last call; the recorder keeps them no longer.
+        """Return and remove the accesses recorded since the last call.
 
-        For learners that follow a store while it serves.
+        For training while the store serves.
 
         Returns
         -------
         rows : (n,) array of uint64
-            Rows, numbered as `tieralloc.trace.Trace.accesses` numbers them: across the tables, in
-            order of creation. The calls of one thread are in order; those of several threads
-            alternate.
+            Row numbers as in `tieralloc.trace.Trace.accesses`: across the tables, in order of
+            creation. The calls of one thread are in order; calls of several threads alternate.
         lengths : (samples,) array of uint32
-            Rows of each sample, which add up to n.
+            Rows of each sample; the sum is n.
 
         Raises
         ------
         ValueError
-            While recording a store that is closed.
+            If the store was closed during the recording.
         """
         self._collect()
         with self._lock:
-            taken = self._kept()
+            accesses = self._concatenated()
             self._rows, self._lengths = [], []
             self.num_lookups = self.num_samples = 0
             self._is_full = False
-        return taken
+        return accesses
 
     def to_trace(self, name: str = "recorded", *, require_complete: bool = False) -> Trace:
-        """Return the accesses kept as a trace; recording may go on.
+        """Return the accesses in the recorder as a trace; recording may continue.
 
-        Rows are those that were served: row 0 for an index out of range, and no padding. The bags
-        that a sample has of one table are joined. Logs a warning if accesses were dropped.
+        The trace has the served rows: row 0 for an index out of range, and no padding. Several bags
+        of a sample on one table are joined. Dropped accesses are logged as a warning.
 
         Parameters
         ----------
         name : str
             The trace's name.
         require_complete : bool
-            Raise RuntimeError if accesses were dropped.
+            Whether to raise RuntimeError if accesses were dropped.
 
         Raises
         ------
         ValueError
-            For a store without tables.
+            If the store has no tables.
         RuntimeError
-            With `require_complete`, for dropped accesses.
+            If accesses were dropped, with `require_complete`.
         """
         from tieralloc.trace import Trace
 
         if not self._core.closed:
             self._collect()
         with self._lock:
-            rows, lengths = self._kept()
+            rows, lengths = self._concatenated()
             dropped = self.dropped_lookups
         if dropped:
             problem = (
-                f"trace {name!r}: {dropped} accesses are missing, because rings of "
+                f"trace {name!r}: {dropped} accesses were dropped, because access rings of "
                 f"{self._ring_bytes} bytes were full; record with larger ring_bytes"
             )
             if require_complete:
@@ -184,10 +188,3 @@ class Recorder:
         tables = self._core.tables()
         names, sizes = [table[0] for table in tables], [table[1] for table in tables]
         return Trace.from_accesses(rows, lengths, names, sizes, name)
-
-    if not TYPE_CHECKING:  # an unknown attribute stays an error for type checkers
-
-        def __getattr__(self, name: str) -> object:
-            if name == "trace":
-                raise AttributeError("Recorder.trace: use Recorder.to_trace")
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""The scenarios, a module each; 7 is an option of `tieralloc replay`."""
+"""The scenarios, one module each; scenario 7 is an option of `tieralloc replay`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from bench.peers.scenarios import hits, interference, mixed, on_demand, scale
 
 
 class Scenario(NamedTuple):
-    """What is measured beside each other."""
+    """A numbered comparison, with the function that measures it."""
 
     number: int
     title: str
     run: Callable[[Experiment], Iterable[Result]]
 
 
-#: By the names that `--only` takes.
+#: By the names of `--only`.
 SCENARIOS = {
     "hits": Scenario(1, "Hits: all rows resident, rows/s ÷ torch with all in DRAM", hits.run),
     "on-demand": Scenario(2, "On-demand fetches: lookups that all miss a cold file", on_demand.run),

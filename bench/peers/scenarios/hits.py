@@ -1,4 +1,4 @@
-"""All rows resident: tieralloc against torch and FBGEMM, and with more lookup threads."""
+"""All rows resident: tieralloc compared with torch and FBGEMM, and with more lookup threads."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_RECORDED = 1 << 20
 
 def run(experiment: Experiment) -> Iterator[Result]:
     for workload in experiment.workloads("a", "b", *TRACES):
-        # Without an unused row nothing is left out of the fast tier: the policy is not notified.
+        # Without an unused row the fast tier has all rows, and the policy is not notified.
         kinds = [kind for kind in _KINDS if workload.unused_rows or kind is not TierallocWithPolicy]
         with experiment.adapters(kinds, workload) as adapters:
             for threads in range(1, min(2, core_count()) + 1):
@@ -70,7 +70,7 @@ def _compare(
 
 
 def _record(adapter: Adapter, seconds: float, threads: int, turn: int) -> Served:
-    """Serve while a recorder keeps the accesses."""
+    """Serve while the accesses are recorded."""
     assert isinstance(adapter, Tieralloc)
     with adapter.store.record(max_lookups=_MAX_RECORDED) as recorder:
         served = adapter.serve_repeatedly(turn, seconds, callers=threads)

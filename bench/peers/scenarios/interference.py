@@ -1,4 +1,4 @@
-"""Background work at full speed: its effect on lookups that need none of it."""
+"""Background work at full speed: its effect on lookups of resident rows."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tieralloc.tools.replay.arrivals import poisson_arrivals, wait_until
 _PINNED_FRACTION = 0.05
 #: Few slots for all other rows, so that they are evicted and written back all the time.
 _SPARE_FRACTION = 0.01
-_UTILISATION = 0.3  # of what the foreground thread can serve when idle
+_UTILISATION = 0.3  # of the foreground thread's max rate without background work
 _MIN_SECONDS = 0.2
 _MAX_QUIET_SECONDS = 30.0
 _BATCHES = 64
@@ -33,7 +33,7 @@ _PREFETCHED, _UPDATED, _PAUSE_SECONDS = 2048, 256, 0.005
 def run(experiment: Experiment) -> Iterator[Result]:
     (workload,) = experiment.workloads("b")
     adapter = Tieralloc(experiment.dataset(workload), workload)
-    adapter.file_name = "interference.tier"  # of its own, because the background writes to it
+    adapter.file_name = "interference.tier"  # separate, because the background writes to it
     adapter.prepare()
     try:
         yield _measure(experiment, adapter)
@@ -51,7 +51,7 @@ def _measure(experiment: Experiment, adapter: Tieralloc) -> Result:
     with ta.TieredStore(adapter.path, mode="r+", fast_rows=len(hot) + spare) as store:
         (table,) = store.tables.values()
         table.pin(hot)
-        table.lookup(cold[-spare:])  # no slot stays free
+        table.lookup(cold[-spare:])  # fill all slots
         call = _foreground(table, hot, settings.foreground_bags, settings.bag_size)
         rate = _UTILISATION / float(np.median([_seconds(call, i) for i in range(4 * _BATCHES)]))
 
@@ -69,7 +69,7 @@ def _measure(experiment: Experiment, adapter: Tieralloc) -> Result:
         for percent in (50, 99):
             values = [percentile(one, percent) for one in turns]
             figures[f"p{percent} {name}, µs"] = Spread.of(values).median * 1e6
-    # The background's work per second: was that full speed?
+    # The background's work per second, to check its speed.
     busy_seconds = work.pop("ns") * 1e-9
     figures |= {f"{name}/s": count / busy_seconds for name, count in work.items()}
     tails = {name: [percentile(one, 99) for one in turns] for name, turns in latencies.items()}
@@ -81,7 +81,7 @@ def _measure(experiment: Experiment, adapter: Tieralloc) -> Result:
 def _foreground(
     table: ta.Table, hot: NDArray[np.int64], bags: int, bag_size: int
 ) -> Callable[[int], None]:
-    """Return a call of pinned rows, by its number."""
+    """Return the call of pinned rows with this number."""
     random = np.random.default_rng(4)
     batches = make_batches(lambda count: random.choice(hot, count), _BATCHES, bags, bag_size)
     out = np.empty((bags, table.embedding_dim), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Hits and misses, against baselines limited to the same DRAM."""
+"""Hits and misses, compared with baselines limited to the same DRAM."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _FAST_FRACTIONS = (0.10, 0.05)
 
 
 class _Measured(NamedTuple):
-    """What serving all turns came to."""
+    """Totals of all turns."""
 
     name: str
     speeds: list[float]

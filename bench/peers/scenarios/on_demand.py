@@ -1,4 +1,4 @@
-"""Rows of a cold file, against the random reads per second of its device."""
+"""Rows of a cold file, compared with the random reads per second of its device."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def run(experiment: Experiment) -> Iterator[Result]:
     few = settings.on_demand_rows[0]
 
     def lookups(rows: int, engine: str = "auto") -> Callable[[int], float]:
-        """Measure rows per second of a store that has just been opened, and misses all."""
+        """Measure rows per second of a newly opened store, whose lookups all miss."""
 
         def measure(_: int) -> float:
             slow = ta.File(path, mode="r+", engine=engine)
@@ -108,7 +108,7 @@ def run(experiment: Experiment) -> Iterator[Result]:
 
 
 def _repeat(call: Callable[[], Any], rows: int, seconds: float) -> float:
-    """Return rows per second of a call that is repeated for so long."""
+    """Return rows per second of a call that is repeated for the given time."""
     began = time.perf_counter()
     calls = 0
     while (passed := time.perf_counter() - began) < seconds or calls == 0:

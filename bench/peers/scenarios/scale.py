@@ -1,4 +1,4 @@
-"""Table size: its effect on the time to make and open a table, on DRAM and on a lookup's time."""
+"""Table size: its effect on the time to create, open and look up a table, and on DRAM."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _time_per_row(
 
 
 def _hot_rows(rows: int, count: int) -> NDArray[np.int64]:
-    """Draw distinct rows, scattered over the table, in random order: one of each stretch."""
+    """Draw distinct rows, one from each stretch of the table, in random order."""
     random = np.random.default_rng(6)
     stretch = rows // count
     drawn = np.arange(count) * stretch + random.integers(0, stretch, count)

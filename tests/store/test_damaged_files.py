@@ -1,0 +1,268 @@
+"""Missing, foreign, damaged and truncated files: errors that leave the file unchanged."""
+
+import errno
+import os
+import struct
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support import StoreMaker, numbered_rows, path_of, real_folder
+
+MIB = 1 << 20
+
+
+@contextmanager
+def unchanged(path):
+    with open(path, "rb") as file:
+        before = file.read()
+    yield
+    with open(path, "rb") as file:
+        assert file.read() == before
+
+
+def test_open_read_only_file_raises(make_store, closed_path):
+    os.chmod(closed_path, 0o444)
+    with (
+        unchanged(closed_path),
+        pytest.raises(PermissionError, match="file is read-only") as caught,
+    ):
+        make_store.open(closed_path)
+    assert caught.value.filename == closed_path
+
+
+def test_open_missing_file_or_folder_raises(make_store, folder):
+    with pytest.raises(FileNotFoundError, match="cannot open the slow tier: No such file"):
+        make_store.open(folder / "none.tier")
+    with pytest.raises(IsADirectoryError, match="cannot open the slow tier: Is a directory"):
+        make_store.open(folder)
+    with pytest.raises(FileNotFoundError, match="cannot create the slow tier: No such file"):
+        make_store(folder / "none" / "new.tier")
+    with pytest.raises(IsADirectoryError, match="cannot open the slow tier: Is a directory"):
+        make_store(folder)
+
+
+@pytest.mark.parametrize("size", [0, 1, 31, 32, 4096, 3 * MIB])
+@pytest.mark.parametrize("kind", ["zeros", "text"])
+def test_open_file_of_another_format_raises(make_store, folder, size, kind):
+    path = folder / "other.tier"
+    path.write_bytes(bytes(size) if kind == "zeros" else (b"All happy families " * size)[:size])
+    with unchanged(path), pytest.raises(ValueError, match="not a tieralloc file, or its header is"):
+        make_store.open(path)
+
+
+@pytest.mark.parametrize("lost", [1, 4096, 60_000])
+def test_open_truncated_file_raises(make_store, closed_path, lost):
+    size = os.stat(closed_path).st_size
+    store_end = 2 * MIB + 1000 * 64
+    os.truncate(closed_path, min(size, store_end) - lost)
+    with (
+        unchanged(closed_path),
+        pytest.raises(ValueError, match=r"truncated: \d+ bytes, but table 'item'"),
+    ):
+        make_store.open(closed_path)
+    os.truncate(closed_path, size)
+    assert make_store.open(closed_path).table("item").lookup([0])[0, 0] == 0
+
+
+# Damaged headers
+
+HEADER = struct.Struct("<8sIIQQ")
+RECORD = struct.Struct("<192sQQIII36x")
+SUPERBLOCKS = (0, MIB)
+
+
+def superblock(tables, version=1, generation=9):
+    """Return a superblock of tables (name, rows, offset, dim, dtype, stride)."""
+
+    def bytes_with(checksum):
+        header = HEADER.pack(b"TIERALOC", version, len(tables), generation, checksum)
+        return header + b"".join(RECORD.pack(*table) for table in tables)
+
+    checksum = 0xCBF29CE484222325
+    for byte in bytes_with(0):
+        checksum = (checksum ^ byte) * 0x100000001B3 % (1 << 64)
+    return bytes_with(checksum)
+
+
+def overwrite(path, offset, data):
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        file.write(data)
+
+
+def test_file_has_documented_format(closed_path):
+    """Two superblocks, at 0 and at 1 MiB, and rows from 2 MiB on at a stride of cache lines."""
+    with open(closed_path, "rb") as file:
+        content = file.read()
+    expected = superblock([(b"item", 1000, 2 * MIB, 4, 1, 64)], generation=2)
+    for at in SUPERBLOCKS:
+        assert content[at : at + len(expected)] == expected
+    rows = np.frombuffer(content, np.float32, offset=2 * MIB).reshape(-1, 16)[:1000]
+    np.testing.assert_array_equal(rows[:, :4], numbered_rows(1000, 4))
+    assert not rows[:, 4:].any()
+
+
+@settings(max_examples=50)
+@given(
+    which=st.sampled_from(SUPERBLOCKS),
+    at=st.integers(0, HEADER.size + 2 * RECORD.size - 1),
+    bit=st.integers(0, 7),
+)
+def test_file_with_one_damaged_superblock_loses_nothing(which, at, bit):
+    with real_folder() as folder, StoreMaker(folder) as make:
+        store = make(reserve=False)
+        for name in ("a", "b"):
+            store.create_table(name, 10, 4).load(numbered_rows(10, 4))
+        path = path_of(store)
+        store.close()
+        with open(path, "rb") as file:
+            file.seek(which + at)
+            flipped = file.read(1)[0] ^ (1 << bit)
+        overwrite(path, which + at, bytes([flipped]))
+        store = make.open(path, reserve=False)
+        for name in ("a", "b"):
+            table = store.table(name)
+            np.testing.assert_array_equal(table.lookup(np.arange(10)), numbered_rows(10, 4))
+        store.create_table("c", 10, 4)  # rewrites both superblocks
+        store.close()
+        overwrite(path, MIB - which, b"damage" * 40)
+        assert list(make.open(path).tables) == ["a", "b", "c"]
+
+
+def test_open_file_with_both_superblocks_damaged_raises(make_store, closed_path):
+    for at in SUPERBLOCKS:
+        overwrite(closed_path, at + 40, b"damage")
+    with unchanged(closed_path), pytest.raises(ValueError, match="its header is damaged"):
+        make_store.open(closed_path)
+
+
+def test_open_file_of_newer_version_raises(make_store, closed_path):
+    for at in SUPERBLOCKS:
+        overwrite(closed_path, at, superblock([], version=2))
+    message = (
+        rf"{closed_path}: file format version 2, this tieralloc reads up to version 1; upgrade"
+    )
+    with unchanged(closed_path), pytest.raises(ValueError, match=message):
+        make_store.open(closed_path)
+
+
+FORGED = {
+    "no name": [(b"", 10, 2 * MIB, 4, 1, 64)],
+    "no rows": [(b"a", 0, 2 * MIB, 4, 1, 64)],
+    "too many rows": [(b"a", 1 << 60, 2 * MIB, 4, 1, 64)],
+    "no dim": [(b"a", 10, 2 * MIB, 0, 1, 64)],
+    "unknown dtype": [(b"a", 10, 2 * MIB, 4, 9, 64)],
+    "no stride": [(b"a", 10, 2 * MIB, 4, 1, 0)],
+    "another stride": [(b"a", 10, 2 * MIB, 4, 1, 128)],
+    "rows in the header": [(b"a", 10, MIB, 4, 1, 64)],
+    "offset beyond any file": [(b"a", 10, 1 << 63, 4, 1, 64)],
+    "repeated name": [(b"a", 10, 2 * MIB, 4, 1, 64), (b"a", 10, 3 * MIB, 4, 1, 64)],
+    "overlapping rows": [(b"a", 100, 2 * MIB, 4, 1, 64), (b"b", 10, 2 * MIB + 4096, 4, 1, 64)],
+}
+
+
+@pytest.mark.parametrize("tables", FORGED.values(), ids=FORGED)
+def test_open_invalid_tables_with_valid_checksum_raises(make_store, closed_path, tables):
+    for at in SUPERBLOCKS:
+        overwrite(closed_path, at, superblock(tables))
+    with unchanged(closed_path), pytest.raises(ValueError, match="its header is damaged"):
+        make_store.open(closed_path)
+
+
+# Truncated while open
+
+
+@pytest.fixture
+def cut(make_store):
+    """Return a store whose file was cut within `item`, the table and its first lost row."""
+    store = make_store(fast_rows=4)
+    table = store.create_table("item", 1000, 16)
+    table.load(numbered_rows(1000, 16))
+    store.create_table("second", 10, 16)
+    path = path_of(store)
+    # The last 512 rows, of 64 bytes each, and the other table's only block.
+    os.truncate(path, os.stat(path).st_size - 4096 - 512 * 64)
+    first_lost = (os.stat(path).st_size - 2 * MIB) // 64
+    assert 0 < first_lost < 1000
+    return store, table, first_lost
+
+
+def test_lookup_beyond_cut_raises_and_other_rows_are_served(cut):
+    store, table, lost = cut
+    for rows in ([lost], [lost - 1, lost], [0, 999]):
+        with pytest.raises(OSError, match="cut short") as caught:
+            table.lookup(rows)
+        assert caught.value.errno == errno.EIO
+        assert caught.value.filename == path_of(store)
+    with pytest.raises(OSError, match="cut short"):
+        store.table("second").lookup([0])
+    np.testing.assert_array_equal(table.lookup(np.arange(lost)), numbered_rows(lost, 16))
+    table.prefetch([lost, lost - 1])  # a hint without effect
+    np.testing.assert_array_equal(table.lookup([lost - 1]), numbered_rows(1, 16, first=lost - 1))
+
+
+def test_stats_after_failed_calls_are_consistent(cut):
+    store, table, lost = cut
+    table.lookup([1, 1, 2])
+    for _ in range(3):
+        with pytest.raises(OSError, match="cut short"):
+            table.lookup([1, 3, lost])
+    stats = store.stats()
+    assert stats.calls == 1
+    assert stats.lookups == stats.hits + stats.on_demand_fetches
+    assert stats.hits == 1
+
+
+def test_cut_file_is_never_extended(cut):
+    store, table, lost = cut
+    path = path_of(store)
+    size = os.stat(path).st_size
+    new = np.full((1, 16), -1, np.float32)
+    table.update([5], new)
+    table.update([lost + 1], new)
+    for refused in (
+        store.flush,
+        store.close,
+        lambda: table.load(np.zeros((1, 16), np.float32), start=999),
+        lambda: table.load(np.zeros((1, 16), np.float32), start=0),
+        lambda: store.create_table("more", 10, 4),
+    ):
+        with pytest.raises(OSError, match=f"cut short to {size} bytes of") as caught:
+            refused()
+        assert (caught.value.errno, caught.value.filename) == (errno.EIO, path)
+    assert os.stat(path).st_size == size
+    assert not store.closed
+    assert store.stats().fast_tier.dirty_rows == 2
+    assert "cut short" in store.stats().updates.write_back_error
+    for row in (5, lost + 1):
+        np.testing.assert_array_equal(table.lookup([row]), new)
+    # Restore the length, so that the store can close.
+    os.truncate(path, size + 4096 + 512 * 64)
+    store.close()
+
+
+def test_lookup_during_failing_calls_serves_readable_row(cut):
+    """The failing call reads both rows at once, and the other call may wait for that read."""
+    _, table, lost = cut
+    stop = threading.Event()
+
+    def fail():
+        while not stop.is_set():
+            with pytest.raises(OSError, match="cut short"):
+                table.lookup([lost - 1, lost])
+
+    with ThreadPoolExecutor(2) as threads:
+        failing = [threads.submit(fail) for _ in range(2)]
+        try:
+            for n in range(2000):
+                assert table.lookup([lost - 1])[0, 0] == lost - 1
+                table.lookup(4 * n % 400 + np.arange(4))  # evict row `lost - 1`
+        finally:
+            stop.set()
+        for thread in failing:
+            thread.result()
