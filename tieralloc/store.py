@@ -9,7 +9,6 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import TYPE_CHECKING, Literal, overload
 
 from tieralloc import _bindings
@@ -108,7 +107,7 @@ class TieredStore:
         bounds_check_mode: Literal["fatal", "warning"] = "fatal",
         cpus: Sequence[int] | str | None = None,
     ) -> None:
-        options = slow_tier(path, slow, mode).core_options()
+        options = slow_tier(path, slow, mode)._core_options()
         if (fast_bytes is None) == (fast_rows is None):
             raise ValueError(
                 f"fast_bytes, fast_rows: expected one of them, got fast_bytes={fast_bytes!r} and "
@@ -481,12 +480,7 @@ class TieredStore:
             raise ValueError("the store is closed; open it again with TieredStore(path)")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def __repr__(self) -> str:

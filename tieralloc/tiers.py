@@ -51,7 +51,7 @@ class CoreOptions(TypedDict):
 class SlowTier(Protocol):
     """Interface of the slow tiers of a `tieralloc.TieredStore`."""
 
-    def core_options(self) -> CoreOptions:
+    def _core_options(self) -> CoreOptions:
         """Return the core's options."""
 
 
@@ -115,7 +115,7 @@ class File:
     def __str__(self) -> str:
         return f"file:{os.fsdecode(self.path)}"
 
-    def core_options(self) -> CoreOptions:
+    def _core_options(self) -> CoreOptions:
         """Return the core's options."""
         return {
             "path": os.fsencode(self.path),
@@ -174,13 +174,13 @@ class NumaMemory:
         return f"numa:{self.node}" + (":prefer" if self.spill else "")
 
     @property
-    def binding(self) -> tuple[int, bool, bool]:
+    def _binding(self) -> tuple[int, bool, bool]:
         """Node, spill and strict."""
         return (self.node, self.spill, self.strict)
 
-    def core_options(self) -> CoreOptions:
+    def _core_options(self) -> CoreOptions:
         """Return the core's options."""
-        return memory_options((*self.binding, 0.0, 1), self.promotion)
+        return memory_options((*self._binding, 0.0, 1), self.promotion)
 
 
 def memory_options(memory: tuple[int, bool, bool, float, int], promotion: str) -> CoreOptions:
@@ -225,13 +225,13 @@ def node_of(fast_node: int | NumaMemory | None) -> tuple[int, bool, bool]:
         return (-1, False, True)
     if not isinstance(fast_node, NumaMemory):
         check_range("fast_node", fast_node, 0, (1 << 31) - 1)
-        return NumaMemory(fast_node).binding
+        return NumaMemory(fast_node)._binding
     if fast_node.promotion != "auto":
         raise ValueError(
             f"promotion: no effect in fast_node; expected slow=NumaMemory(node, "
             f"promotion={fast_node.promotion!r})"
         )
-    return fast_node.binding
+    return fast_node._binding
 
 
 def parse_cpus(cpus: str | Iterable[int] | None) -> list[int]:

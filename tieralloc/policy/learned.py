@@ -55,6 +55,6 @@ class LearnedPolicy:
             raise TypeError(f"auto_pause: expected a bool, got {self.auto_pause!r}")
 
     @property
-    def memory_bytes(self) -> int | None:
+    def _memory_bytes(self) -> int | None:
         """`memory` in bytes."""
         return None if self.memory is None else parse_size(self.memory, "memory")

@@ -191,5 +191,5 @@ def load_planned(policy: str | LearnedPolicy) -> PlannedPolicy:
     _check_simple(f"{path}: fallback", fallback)
     cost = PREFETCH_COST if policy.prefetch_cost is None else float(policy.prefetch_cost)
     return PlannedPolicy(
-        f"{name}:{path}", trained, fallback, policy.memory_bytes, policy.auto_pause, cost
+        f"{name}:{path}", trained, fallback, policy._memory_bytes, policy.auto_pause, cost
     )

@@ -49,12 +49,12 @@ class EmulatedMemory:
                 f"extra_ns: expected above 0, at most {_MAX_EXTRA_NS:,}, got {self.extra_ns}"
             )
         check_range("overlap", self.overlap, 1, _MAX_OVERLAP)
-        self.core_options()  # checks promotion
+        self._core_options()  # checks promotion
 
     def __str__(self) -> str:
         return f"emulated:{self.extra_ns:g}ns" + ("" if self.overlap == 1 else f"/{self.overlap}")
 
-    def core_options(self) -> CoreOptions:
+    def _core_options(self) -> CoreOptions:
         """Return the core's options."""
         memory = (-1, False, True, float(self.extra_ns), self.overlap)
         return memory_options(memory, self.promotion)
