@@ -56,7 +56,7 @@ def test_hits(benchmark: Any, pair: Pair, is_quick: bool, dim: int) -> None:
     with filled(pair, dim, is_quick, 0.25) as table:
         hot = len(table) // 8
         table.pin(np.arange(hot))
-        assert run(benchmark, table, hot)["on_demand_fetches"] == 0
+        assert run(benchmark, table, hot).on_demand_fetches == 0
 
 
 @pytest.mark.benchmark(group="lookup of 4096 rows, every one copied")
