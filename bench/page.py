@@ -1,7 +1,7 @@
 """``python -m bench.page RESULTS.json --out DIR`` makes one HTML page of a result file.
 
-Every list of records in the file becomes a table; records of policies also get a plot of each
-trace. The page loads no other file.
+Every list of records, or columns with rows, becomes a table; records of policies also get a plot of
+each trace. The page loads no other file.
 """
 
 from __future__ import annotations
@@ -97,6 +97,9 @@ def _lists(content: Any, name: str = "records") -> Iterator[tuple[str, list[dict
             label = next((value for value in each.values() if isinstance(value, str)), name)
             yield from _lists({k: v for k, v in each.items() if isinstance(v, list)}, label)
     elif isinstance(content, dict):
+        if content.keys() >= {"columns", "rows"}:
+            columns = content["columns"]
+            yield name, [dict(zip(columns, row, strict=True)) for row in content["rows"]]
         for key, value in content.items():
             yield from _lists(value, key if name == "records" else f"{name}: {key}")
 
@@ -110,7 +113,8 @@ def _about(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 
 
 def _tables(name: str, records: Sequence[dict[str, Any]]) -> Iterator[Table]:
-    if not all(record.keys() >= _POLICY_FIELDS for record in records):
+    has_plot = all(record.keys() >= _POLICY_FIELDS for record in records)
+    if not has_plot or any("loop" in r and "calls" not in r for r in records):
         yield _table(name, records, "")
         return
     for trace in dict.fromkeys(record["trace"] for record in records):

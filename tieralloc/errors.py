@@ -16,8 +16,10 @@ _MEMORY = "tieralloc.NumaMemory(node, {}=...) as slow or fast_node"
 _LEARNED = "policy=tieralloc.LearnedPolicy(directory, {}=...)"
 _REMOVED = "no seed: random policies always start from seed 0"
 
-#: Old names and their replacements. A keyword ends with "=".
+#: Old names and their replacements. A keyword ends with "="; a command has a space.
 _RENAMED = {
+    "tieralloc compare": "python -m bench.paper, in a checkout",
+    "tieralloc report": "python -m bench.page, in a checkout",
     "tieralloc.NumaNode": "tieralloc.NumaMemory",
     "tieralloc.EmulatedMemory": "tieralloc.tools.emulated.EmulatedMemory",
     "tieralloc.simulate": "tieralloc.tools.simulate.simulate",

@@ -21,7 +21,7 @@ from tieralloc.tools.replay.replay import NO_FAST_TIER, replay
 
 #: Nanoseconds per cache line; the derivation starts from the first.
 EXTRA_NS = (1, 10, 20, 40, 80, 150, 400)
-ADMISSIONS = ("always", "auto")
+PROMOTIONS = ("always", "auto")
 FAST_FRACTION = 0.05
 DIM = 64
 LINES = DIM * 4 // 64
@@ -32,18 +32,18 @@ def measure(case: str, path: Path, models: Models) -> Iterator[Record]:
     """Serve the trace at each latency; repeats cover all cells, so that no cell is always first."""
     made = traces.read(path)
     samples: dict[tuple[float, str], list[tuple[float, float, float]]] = {}
-    for _, extra, admission in product(range(REPEATS), EXTRA_NS, ADMISSIONS):
+    for _, extra, promotion in product(range(REPEATS), EXTRA_NS, PROMOTIONS):
         served = replay(
             made,
             ["lru", f"recmg:{models['recmg']}"],
             [FAST_FRACTION],
             embedding_dim=DIM,
-            slow=EmulatedMemory(extra, promotion=admission),
+            slow=EmulatedMemory(extra, promotion=promotion),
         )
         without = _ns_per_lookup(served[0])
         for record in served:
             policy, own = record["policy"], _ns_per_lookup(record)
-            tier = policy if policy == NO_FAST_TIER else f"{policy}, {admission}"
+            tier = policy if policy == NO_FAST_TIER else f"{policy}, {promotion}"
             sample = own, without / own, record["miss_ratio"]
             samples.setdefault((extra, tier), []).append(sample)
     for (extra, tier), found in samples.items():

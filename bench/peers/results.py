@@ -1,6 +1,6 @@
 """Results of scenarios: figures and their targets, as Markdown and as JSON.
 
-The JSON keeps the names of its fields, which `tieralloc report` reads: lines and findings.
+The fields of the JSON keep their names, which kept results have: lines and findings.
 """
 
 from __future__ import annotations

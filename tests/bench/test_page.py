@@ -3,6 +3,7 @@
 import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -50,6 +51,16 @@ def test_page_of_policies_has_miss_ratios_and_a_plot(tmp_path):
         assert f"{record['miss_ratio']:.4g}" in page.cells
     assert "svg" in page.tags
     assert all(re.match("#|data:|http://www.w3.org", address) for address in page.addresses)
+
+
+RESULTS = sorted((Path(__file__).parents[2] / "bench" / "results").glob("*.json"))
+
+
+@pytest.mark.parametrize("path", RESULTS, ids=lambda path: path.stem)
+def test_page_of_each_kept_result_has_cells(path, tmp_path):
+    page = Reader(write_page(path, tmp_path).read_text())
+    assert len(page.cells) > 10
+    assert "machine" in json.loads(path.read_text())
 
 
 def test_page_escapes_text_of_the_file(tmp_path):

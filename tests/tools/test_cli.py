@@ -443,3 +443,9 @@ def test_bar_without_terminal_or_tqdm_prints_nothing(monkeypatch, capsys, absent
         report(50, "loss 0.5")
     shown = terminal.text if absent == "tqdm" else capsys.readouterr().err
     assert shown == ""
+
+
+@pytest.mark.parametrize(("command", "module"), [("compare", "paper"), ("report", "page")])
+def test_former_command_names_its_replacement(command, module, capsys):
+    assert run(command, "day.npz") == 2
+    assert f"python -m bench.{module}" in capsys.readouterr().err

@@ -18,51 +18,51 @@ struct Served {
 };
 
 /// Serves calls of 256 rows that take so many ns a row with copies and without.
-Served serve(PromotionPolicy& admission, std::uint64_t rows, std::uint64_t with_ns,
+Served serve(PromotionPolicy& promotion, std::uint64_t rows, std::uint64_t with_ns,
              std::uint64_t without_ns) {
   Served served;
   for (std::uint64_t done = 0; done < rows; done += 256) {
-    const bool admits = admission.promotes();
+    const bool admits = promotion.promotes();
     (admits ? served.with_copies : served.in_place) += 256;
-    admission.record_call(admits, 256, 256 * (admits ? with_ns : without_ns));
+    promotion.record_call(admits, 256, 256 * (admits ? with_ns : without_ns));
   }
   return served;
 }
 
 TEST(promotion_keeps_the_faster_mode) {
-  PromotionPolicy admission(PromotionRule::automatic, kFar);
-  admission.restart(kCapacity);
-  CHECK(admission.promotes());
-  const Served faster = serve(admission, 10'000'000, 50, 70);
+  PromotionPolicy promotion(PromotionRule::automatic, kFar);
+  promotion.restart(kCapacity);
+  CHECK(promotion.promotes());
+  const Served faster = serve(promotion, 10'000'000, 50, 70);
   CHECK(faster.share() > 0.94);  // three trials, half of each without
-  CHECK(admission.stats().trials > 1);
-  CHECK_EQ(admission.stats().with_copies_ns, 50);
-  CHECK_EQ(admission.stats().in_place_ns, 70);
-  const Served slower = serve(admission, 100'000'000, 90, 70);
-  CHECK(!admission.stats().promotes || slower.share() < 0.5);
+  CHECK(promotion.stats().trials > 1);
+  CHECK_EQ(promotion.stats().with_copies_ns, 50);
+  CHECK_EQ(promotion.stats().in_place_ns, 70);
+  const Served slower = serve(promotion, 100'000'000, 90, 70);
+  CHECK(!promotion.stats().promotes || slower.share() < 0.5);
 }
 
 TEST(promotion_without_benefit_is_rarely_tried) {
-  PromotionPolicy admission(PromotionRule::automatic, kFar);
-  admission.restart(kCapacity);
-  serve(admission, 1'000'000, 90, 70);
-  const Served later = serve(admission, 50'000'000, 90, 70);
+  PromotionPolicy promotion(PromotionRule::automatic, kFar);
+  promotion.restart(kCapacity);
+  serve(promotion, 1'000'000, 90, 70);
+  const Served later = serve(promotion, 50'000'000, 90, 70);
   CHECK(later.share() < 0.1);
   CHECK(later.with_copies > 0);  // it tries again
 }
 
 TEST(promotion_follows_a_changing_workload) {
-  PromotionPolicy admission(PromotionRule::automatic, kFar);
-  admission.restart(kCapacity);
-  serve(admission, 20'000'000, 90, 70);
-  serve(admission, 80'000'000, 50, 70);
-  CHECK(serve(admission, 20'000'000, 50, 70).share() > 0.9);
+  PromotionPolicy promotion(PromotionRule::automatic, kFar);
+  promotion.restart(kCapacity);
+  serve(promotion, 20'000'000, 90, 70);
+  serve(promotion, 80'000'000, 50, 70);
+  CHECK(serve(promotion, 20'000'000, 50, 70).share() > 0.9);
 }
 
 TEST(promotion_is_not_tried_for_equal_costs) {
-  PromotionPolicy admission(PromotionRule::automatic, {.slow_ns = 21, .fast_ns = 20});
-  admission.restart(kCapacity);
-  CHECK_EQ(serve(admission, 10'000'000, 10, 70).with_copies, 0);
+  PromotionPolicy promotion(PromotionRule::automatic, {.slow_ns = 21, .fast_ns = 20});
+  promotion.restart(kCapacity);
+  CHECK_EQ(serve(promotion, 10'000'000, 10, 70).with_copies, 0);
 }
 
 TEST(promotion_rules_override_measurements) {
@@ -81,15 +81,15 @@ TEST(promotion_rules_override_measurements) {
 }
 
 TEST(row_is_promoted_once_it_cost_as_much_as_a_copy) {
-  PromotionPolicy admission(PromotionRule::automatic, kFar);  // 40 ns a line beyond a hit
-  admission.restart(kCapacity);
-  admission.record_copies(10, 4000);
-  CHECK_EQ(admission.min_accesses(1), 10);
-  CHECK_EQ(admission.min_accesses(4), 3);  // 160 ns, the third time makes 480 of 400
-  CHECK_EQ(admission.min_accesses(16), 1);
+  PromotionPolicy promotion(PromotionRule::automatic, kFar);  // 40 ns a line beyond a hit
+  promotion.restart(kCapacity);
+  promotion.record_copies(10, 4000);
+  CHECK_EQ(promotion.min_accesses(1), 10);
+  CHECK_EQ(promotion.min_accesses(4), 3);  // 160 ns, the third time makes 480 of 400
+  CHECK_EQ(promotion.min_accesses(16), 1);
   // One copy that was interrupted changes little.
-  admission.record_copies(1, 1'000'000'000);
-  CHECK(admission.min_accesses(4) <= 4);
+  promotion.record_copies(1, 1'000'000'000);
+  CHECK(promotion.min_accesses(4) <= 4);
 }
 
 }  // namespace

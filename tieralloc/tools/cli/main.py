@@ -19,6 +19,7 @@ from types import FrameType
 from typing import NoReturn
 
 from tieralloc import __version__
+from tieralloc.errors import raise_renamed
 from tieralloc.tools.replay.errors import VerificationError
 
 _FAILED = 1
@@ -64,6 +65,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"tieralloc {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     selected = next((word for word in argv if not word.startswith("-")), None)
+    raise_renamed(ValueError, f"tieralloc {selected}")
     for name, summary in _COMMANDS.items():
         if name != selected:
             commands.add_parser(name, help=summary)
