@@ -152,8 +152,6 @@ class FastTierStats(Group):
     """Rows with a copy in the fast tier."""
     pinned_rows: int
     """Rows pinned by `Table.pin`."""
-    dirty_rows: int
-    """Updated rows before their write-back."""
     index: str
     """"direct", "hash", or both where tables differ."""
     placement: Placement | None
@@ -164,14 +162,18 @@ class FastTierStats(Group):
 class UpdateStats(Group):
     """Updates and write-backs."""
 
-    write_backs: int
-    """Rows written back."""
-    write_back_errors: int
-    """Write-backs that failed."""
     updated_rows: int
     """Rows set by `Table.update`."""
+    dirty_rows: int
+    """Updated rows in the redo log before their write-back to pages."""
+    write_backs: int
+    """Rows written back from the redo log to pages."""
+    write_back_errors: int
+    """Write-backs that failed."""
+    page_errors: int
+    """Reads of damaged pages."""
     write_back_error: str
-    """Text of the last error; empty after a later write-back succeeded."""
+    """Text of the last failed write-back or sync; empty after a later one succeeded."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,6 +186,8 @@ class DramStats(Group):
     """The index of rows to slots."""
     metadata_bytes: int
     """Metadata of slots and of simple policies."""
+    log_bytes: int
+    """Redo log: values and index of updated rows before their write-back."""
     staging_bytes: int
     """Buffers of reads."""
     access_ring_bytes: int

@@ -12,6 +12,7 @@ from tieralloc._common.numbers import as_integer, check_range
 
 __all__ = [
     "CoreOptions",
+    "Durability",
     "Engine",
     "File",
     "Mode",
@@ -26,10 +27,12 @@ __all__ = [
 
 Engine: TypeAlias = Literal["auto", "io_uring", "pread", "mmap"]
 Mode: TypeAlias = Literal["r", "r+", "a", "w"]
+Durability: TypeAlias = Literal["none", "flush", "commit"]
 Promotion: TypeAlias = Literal["auto", "always", "never"]
 
 _MODES: tuple[Mode, ...] = get_args(Mode)
 _ENGINES: tuple[Engine, ...] = get_args(Engine)
+_DURABILITIES: tuple[Durability, ...] = get_args(Durability)
 _PROMOTIONS: tuple[Promotion, ...] = get_args(Promotion)
 
 
@@ -43,6 +46,8 @@ class CoreOptions(TypedDict):
     direct: bool
     reserve: bool
     queue_depth: int
+    durability: str
+    write_back_interval: float
     prefetch_threads: int
     promotion: str
 
@@ -80,6 +85,12 @@ class File:
     reserve : bool
         Whether `create_table` allocates the disk blocks of the table, so that a full disk is an
         error then and not later.
+    durability : {"flush", "commit", "none"}
+        When updates survive a power cut. "flush": after `TieredStore.flush`, and without it after
+        `write_back_interval`. "commit": when `Table.update` returns. "none": after
+        `TieredStore.flush` only. An update survives the end of the process in each case.
+    write_back_interval : float
+        Seconds until an update is durable without a flush, above 0.
     prefetch_threads : int
         Background threads for prefetches, 1 to 32.
 
@@ -96,6 +107,8 @@ class File:
     queue_depth: int = 256
     direct: bool = True
     reserve: bool = True
+    durability: Durability = "flush"
+    write_back_interval: float = 5.0
     prefetch_threads: int = 1
 
     def __post_init__(self) -> None:
@@ -109,6 +122,13 @@ class File:
         check_range("prefetch_threads", self.prefetch_threads, 1, 32)
         _check_flag("direct", self.direct)
         _check_flag("reserve", self.reserve)
+        _check_choice("durability", self.durability, _DURABILITIES)
+        if not 1e-3 <= self.write_back_interval <= 1e6:
+            raise ValueError(
+                f"write_back_interval: expected .001 to 1e6 seconds, got {self.write_back_interval}"
+            )
+        if self.durability == "none" and self.write_back_interval != 5.0:
+            raise ValueError("write_back_interval: no effect with durability='none'")
         if self.mode == "r" and not self.reserve:
             raise ValueError("reserve: no effect with mode='r'; expected True, got False")
 
@@ -125,6 +145,8 @@ class File:
             "direct": self.direct,
             "reserve": self.reserve,
             "queue_depth": self.queue_depth,
+            "durability": self.durability,
+            "write_back_interval": self.write_back_interval,
             "prefetch_threads": self.prefetch_threads,
             "promotion": "auto",
         }
@@ -194,6 +216,8 @@ def memory_options(memory: tuple[int, bool, bool, float, int], promotion: str) -
         "direct": True,
         "reserve": True,
         "queue_depth": 1,
+        "durability": "none",
+        "write_back_interval": 5.0,
         "prefetch_threads": 1,
         "promotion": promotion,
     }

@@ -3,7 +3,7 @@ from libcpp.vector cimport vector
 
 from tieralloc._bindings.core.base cimport DType
 from tieralloc._bindings.core.kernels cimport Mode
-from tieralloc._bindings.core.slow_tier cimport FileMode, PromotionRule
+from tieralloc._bindings.core.slow_tier cimport Durability, FileMode, PromotionRule
 from tieralloc._bindings.core.store cimport BoundsCheck
 
 
@@ -11,6 +11,7 @@ cdef DType dtype_of(object name) except *
 cdef object dtype_name(DType dtype)
 cdef Mode mode_of(object name) except *
 cdef BoundsCheck bounds_of(object name) except *
+cdef Durability durability_of(object name) except *
 cdef FileMode file_mode_of(object name) except *
 cdef PromotionRule promotion_of(object name) except *
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from tieralloc._bindings.core.base cimport DType
 from tieralloc._bindings.core.kernels cimport Mode
-from tieralloc._bindings.core.slow_tier cimport FileMode, PromotionRule
+from tieralloc._bindings.core.slow_tier cimport Durability, FileMode, PromotionRule
 from tieralloc._bindings.core.store cimport BoundsCheck
 
 
@@ -26,6 +26,11 @@ cdef dict _PROMOTIONS = {
     "auto": <int>PromotionRule.automatic,
     "always": <int>PromotionRule.always,
     "never": <int>PromotionRule.never,
+}
+cdef dict _DURABILITIES = {
+    "none": <int>Durability.none,
+    "flush": <int>Durability.flush,
+    "commit": <int>Durability.commit,
 }
 cdef dict _FILE_MODES = {
     "r": <int>FileMode.read,
@@ -57,6 +62,10 @@ cdef Mode mode_of(object name) except *:
 
 cdef BoundsCheck bounds_of(object name) except *:
     return <BoundsCheck>_choice(_BOUNDS, name, "bounds_check_mode")
+
+
+cdef Durability durability_of(object name) except *:
+    return <Durability>_choice(_DURABILITIES, name, "durability")
 
 
 cdef FileMode file_mode_of(object name) except *:

@@ -22,6 +22,8 @@ class Store:
         direct: bool,
         reserve: bool,
         queue_depth: int,
+        durability: str,
+        write_back_interval: float,
         prefetch_threads: int,
         fast_node: tuple[int, bool, bool],
         cpus: Sequence[int],

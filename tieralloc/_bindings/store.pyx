@@ -14,6 +14,7 @@ from tieralloc._bindings.arguments cimport (
     bounds_of,
     dtype_name,
     dtype_of,
+    durability_of,
     file_mode_of,
     mode_of,
     promotion_of,
@@ -37,6 +38,7 @@ from tieralloc._bindings.core.slow_tier cimport (
     MemoryPool,
     MemoryPoolOptions,
     SlowPool,
+    milliseconds,
     open_file_pool,
 )
 from tieralloc._bindings.core.store cimport (
@@ -75,6 +77,10 @@ cdef class Store:
         "auto" or one of `fetch_engines`.
     direct, reserve : bool
         Bypass the page cache; reserve disk blocks when a table is created.
+    durability : str
+        When updates are durable: "none", "flush" or "commit".
+    write_back_interval : float
+        Max seconds until an update is durable without a flush.
     queue_depth, prefetch_threads : int
         Max in-flight reads, prefetch threads.
     fast_node : tuple of (int, bool, bool)
@@ -87,7 +93,8 @@ cdef class Store:
 
     def __cinit__(self, bytes path, *, str mode not None, memory, uint64_t fast_bytes,
                   uint64_t fast_rows, str policy not None, str engine not None, bint direct,
-                  bint reserve, unsigned queue_depth, unsigned prefetch_threads, fast_node, cpus,
+                  bint reserve, unsigned queue_depth, str durability not None,
+                  double write_back_interval, unsigned prefetch_threads, fast_node, cpus,
                   str promotion not None):
         cdef FileMode file_mode = file_mode_of(mode)
         cdef FilePoolOptions pool_options
@@ -95,6 +102,8 @@ cdef class Store:
         pool_options.direct = direct
         pool_options.reserve = reserve
         pool_options.queue_depth = queue_depth
+        pool_options.durability = durability_of(durability)
+        pool_options.sync_interval = milliseconds(<long long>(write_back_interval * 1e3))
         cdef StoreOptions options
         options.budget.bytes = fast_bytes
         options.budget.rows = fast_rows

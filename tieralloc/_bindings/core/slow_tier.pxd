@@ -22,12 +22,25 @@ cdef extern from "slow_tier/slow_pool.hpp" namespace "tieralloc" nogil:
         pass
 
 
+cdef extern from "<chrono>" namespace "std::chrono" nogil:
+    cdef cppclass milliseconds:
+        milliseconds()
+        milliseconds(long long)
+
+
 cdef extern from "slow_tier/file/file_pool.hpp" namespace "tieralloc" nogil:
+    cdef enum class Durability "tieralloc::Durability":
+        none
+        flush
+        commit
+
     cdef cppclass FilePoolOptions:
         string engine
         c_bool direct
         c_bool reserve
         unsigned queue_depth
+        Durability durability
+        milliseconds sync_interval
 
     cdef enum class FileMode "tieralloc::FileMode":
         read

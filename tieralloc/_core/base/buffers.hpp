@@ -59,13 +59,21 @@ class BufferPool {
 class RowArena {
  public:
   std::byte* push(const std::byte* row, std::size_t bytes) {
+    std::byte* room = next_room(bytes);
+    std::memcpy(room, row, bytes);
+    keep(bytes);
+    return room;
+  }
+
+  /// Room for one row, which the next row overwrites unless it is kept.
+  std::byte* next_room(std::size_t bytes) {
     const std::size_t room = round_up(bytes, kCacheLine);
     if (blocks_.empty() || used_ + room > blocks_[block_].size()) next_block(room);
-    std::byte* place = blocks_[block_].data() + used_;
-    used_ += room;
-    total_ += room;
-    std::memcpy(place, row, bytes);
-    return place;
+    return blocks_[block_].data() + used_;
+  }
+  void keep(std::size_t bytes) {
+    used_ += round_up(bytes, kCacheLine);
+    total_ += round_up(bytes, kCacheLine);
   }
 
   void clear() {

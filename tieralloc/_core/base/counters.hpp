@@ -34,9 +34,7 @@
   X("", evictions)                 \
   X("", prefetches_issued)         \
   X("", prefetches_useless)        \
-  X("fast_tier", bypassed)         \
-  X("updates", write_backs)        \
-  X("updates", write_back_errors)
+  X("fast_tier", bypassed)
 
 namespace tieralloc {
 

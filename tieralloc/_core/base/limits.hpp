@@ -29,6 +29,9 @@ inline constexpr std::uint64_t kMaxReadBytes = 64 << 10;
 // The fast tier. An index entry holds a slot + 1 in 30 bits beside two flags.
 inline constexpr Slot kMaxSlots = (Slot{1} << 30) - 2;
 
+/// Of one segment of the redo log; there are two. A larger update takes a segment of its own size.
+inline constexpr std::uint64_t kLogSegmentBytes = std::uint64_t{64} << 20;
+
 // Threads.
 inline constexpr std::uint32_t kMaxReaders = 64;  ///< calls inside a store; further calls wait
 inline constexpr int kMaxCpus = 8192;

@@ -1,4 +1,4 @@
-// fast_tier.cpp: admission, updates, eviction and write-back of rows.
+// fast_tier.cpp: admission, updates and eviction of rows.
 #include "fast_tier/fast_tier.hpp"
 
 #include <algorithm>
@@ -22,23 +22,22 @@ std::string describe(const TierPlan& plan) {
 
 }  // namespace
 
-FastTier::FastTier(const TierPlan& plan, std::vector<SlowExtent> extents, const std::string& policy,
+FastTier::FastTier(const TierPlan& plan, SlowOffsets slow_offsets, const std::string& policy,
                    std::uint64_t seed, EpochManager& epochs)
     : plan_(plan),
       seed_(seed),
-      slow_offsets_(std::move(extents), plan.stride),
+      slow_offsets_(std::move(slow_offsets)),
       bytes_(tier_bytes(plan, policy)),
       vectors_(std::size_t{plan.slots} * plan.stride, "fast tier's vectors"),
       index_(make_row_index(plan.rows, plan.slots)),
       policy_(make_eviction_policy(policy, eviction_config())),
       slots_(plan.slots),
       allocator_(plan.slots, slots_.words(), epochs),
-      dirty_(plan, slots_),
       pins_(max_pins(plan), describe(plan)) {
   if (plan.in_place) accesses_ = std::make_unique<AccessCounts>(plan.capacity);
 }
 
-// PromotionPolicy and updates.
+// Admission and updates.
 
 bool FastTier::admit(TierRow row, const std::byte* bytes, Admit reason) {
   const bool is_wanted = reason == Admit::pin || policy_->admits(row.value);
@@ -58,54 +57,44 @@ bool FastTier::admit(TierRow row, const std::byte* bytes, Admit reason) {
   return true;
 }
 
-bool FastTier::store(TierRow row, const std::byte* bytes) {
-  const Entry entry = find(row);
-  const bool is_resident = entry != kAbsent && !slots_.has_any(slot_of(entry), kEvicted);
-  const Slot slot = is_resident || plan_.in_place ? allocator_.take() : take_slot_for_resident();
-  if (slot == kNoSlot) return false;
-  if (!is_resident && plan_.in_place) return stage(slot, row, bytes, entry);
+bool FastTier::update(TierRow row, const std::byte* bytes) {
   reads_.invalidate(row);
-  if (!is_resident) {
-    store_new_resident(slot, row, bytes, entry);
+  const Entry entry = find(row);
+  if (entry == kAbsent && !plan_.in_place) return true;
+  const Slot slot = allocator_.take();
+  if (slot != kNoSlot) {
+    if (entry == kAbsent) {
+      stage(slot, row, bytes);
+    } else {
+      replace(slot_of(entry), slot, row, bytes);
+    }
     return true;
   }
-  const Slot old = slot_of(entry);
-  const bool is_pinned = slots_.has_any(old, kPinned);
-  fill(slot, row, bytes, is_pinned ? kDirty | kPinned : kDirty);
-  if (!is_pinned) policy_->move(old, slot);
+  if (plan_.in_place || slots_.has_any(slot_of(entry), kPinned)) return false;
+  discard(row);  // the slow tier has the value
+  return true;
+}
+
+void FastTier::stage(Slot slot, TierRow row, const std::byte* bytes) {
+  fill(slot, row, bytes, kDirty | kStaged);
+  put(row, make_entry(slot, false));
+}
+
+void FastTier::replace(Slot old, Slot slot, TierRow row, const std::byte* bytes) {
+  const unsigned unknown_to_policy = slots_.states(old) & (kPinned | kStaged);
+  const unsigned dirty = plan_.in_place ? unsigned{kDirty} : 0u;
+  fill(slot, row, bytes, unknown_to_policy | dirty);
+  if (unknown_to_policy == 0) policy_->move(old, slot);
   put(row, make_entry(slot, clear_prefetched(row)));
   retire(old);
-  return true;
 }
 
-/// `victim` is the row's entry if it was evicted and not written back yet: its old value need not
-/// be written any more.
-void FastTier::store_new_resident(Slot slot, TierRow row, const std::byte* bytes, Entry victim) {
-  fill(slot, row, bytes, kDirty);
-  policy_->insert(slot, row.value);
-  ++resident_;
-  put(row, make_entry(slot, false));
-  if (victim == kAbsent) return;
-  dirty_.remove_victim(slot_of(victim));
-  retire(slot_of(victim));
-}
-
-/// Stores a new value of a non-resident row in a spare slot until it is written back. `staged` is
-/// the entry of an earlier value that is not written back yet.
-bool FastTier::stage(Slot slot, TierRow row, const std::byte* bytes, Entry staged) {
-  if (staged == kAbsent && !dirty_.has_room_for_victim()) {
-    allocator_.free(slot);  // the remaining slots are for resident rows
-    return false;
-  }
-  fill(slot, row, bytes, kDirty);
-  put(row, make_entry(slot, false));
-  if (staged == kAbsent) {
-    dirty_.add_victim(slot);
-  } else {
-    dirty_.replace_victim(slot_of(staged), slot);
-    retire(slot_of(staged));
-  }
-  return true;
+void FastTier::clean(TierRow row) {
+  if (!has_state(row, kDirty)) return;
+  const Slot slot = slot_of(find(row));
+  slots_.remove(slot, kDirty);
+  --num_dirty_;
+  if (slots_.has_any(slot, kStaged)) drop(slot);
 }
 
 void FastTier::discard(TierRow row) {
@@ -113,35 +102,19 @@ void FastTier::discard(TierRow row) {
   const Entry entry = find(row);
   if (entry == kAbsent) return;
   const Slot slot = slot_of(entry);
-  if (slots_.has_any(slot, kEvicted)) {
-    dirty_.remove_victim(slot);
+  if (slots_.has_any(slot, kPinned)) {
+    pins_.release();
   } else {
-    if (slots_.has_any(slot, kPinned)) {
-      pins_.release();
-    } else {
-      policy_->remove(slot);
-    }
-    --resident_;
+    policy_->remove(slot);
   }
+  --resident_;
   drop(slot);
-}
-
-void FastTier::replace(TierRow row, const std::byte* bytes) {
-  if (!is_pinned(row)) {
-    discard(row);
-    return;
-  }
-  reads_.invalidate(row);
-  const Slot slot = slot_of(find(row));
-  std::memcpy(bytes_of(slot), bytes, plan_.stride);
-  if (slots_.has_any(slot, kDirty)) dirty_.count_clean();
-  slots_.assign(slot, row, kPinned);
 }
 
 // Slots.
 
-/// A slot for one more resident row. Evicts a row if the tier is full. kNoSlot if every spare slot
-/// waits for readers or for a write-back.
+/// A slot for one more resident row. Evicts a row if the tier is full. kNoSlot if readers or staged
+/// rows hold every spare slot.
 Slot FastTier::take_slot_for_resident() {
   const Slot slot = allocator_.take();
   if (slot == kNoSlot) return kNoSlot;
@@ -153,15 +126,14 @@ Slot FastTier::take_slot_for_resident() {
   return slot;
 }
 
-/// Evicts the policy's victim. A clean row is dropped; a dirty one stays readable until it is
-/// written back.
+/// Evicts the policy's victim. A dirty one stays readable until it is clean.
 bool FastTier::evict_one() {
   const Slot victim = policy_->evict();
   if (victim == kNoSlot) return false;
   ++counts_.evictions;
   --resident_;
   if (slots_.has_any(victim, kDirty)) {
-    dirty_.add_victim(victim);
+    slots_.add(victim, kStaged);
   } else {
     drop(victim);
   }
@@ -171,7 +143,7 @@ bool FastTier::evict_one() {
 void FastTier::fill(Slot slot, TierRow row, const std::byte* bytes, unsigned states) {
   std::memcpy(bytes_of(slot), bytes, plan_.stride);
   slots_.assign(slot, row, states);
-  if ((states & kDirty) != 0) dirty_.count_dirty();
+  if ((states & kDirty) != 0) ++num_dirty_;
 }
 
 void FastTier::drop(Slot slot) {
@@ -182,7 +154,7 @@ void FastTier::drop(Slot slot) {
 
 /// The slot is out of the index; it becomes free when its last reader is gone.
 void FastTier::retire(Slot slot) {
-  if (slots_.has_any(slot, kDirty)) dirty_.count_clean();
+  if (slots_.has_any(slot, kDirty)) --num_dirty_;
   slots_.reset(slot);
   allocator_.retire(slot);
 }
@@ -200,12 +172,7 @@ bool FastTier::pin(TierRow row) {
     pins_.release();
     return false;
   }
-  if (slots_.has_any(slot, kEvicted)) {
-    dirty_.remove_victim(slot);
-    ++resident_;
-  } else {
-    policy_->remove(slot);
-  }
+  policy_->remove(slot);
   slots_.add(slot, kPinned);
   return true;
 }
@@ -216,31 +183,6 @@ void FastTier::unpin(TierRow row) {
   slots_.remove(slot, kPinned);
   pins_.release();
   policy_->insert(slot, row.value);
-}
-
-// Write-back.
-
-std::vector<DirtyRow> FastTier::collect_dirty(std::size_t max_rows, bool residents,
-                                              std::byte* copies) {
-  return dirty_.collect(max_rows, residents, [&](Slot slot, std::size_t place) {
-    std::memcpy(copies + place * plan_.stride, row(slot), plan_.stride);
-  });
-}
-
-void FastTier::written_back(std::span<const DirtyRow> rows, bool success) {
-  for (const DirtyRow& written : rows) {
-    // Updated or discarded meanwhile: the slot is retired, or holds another row.
-    if (!slots_.has_any(written.slot, kWriting)) continue;
-    if (!success) {
-      ++counts_.write_back_errors;
-      dirty_.retry(written.slot);
-      continue;
-    }
-    ++counts_.write_backs;
-    dirty_.clean(written.slot);
-    if (slots_.has_any(written.slot, kEvicted)) drop(written.slot);
-  }
-  dirty_.compact();
 }
 
 // Policy.
@@ -272,7 +214,7 @@ Slot FastTier::find_slot(RowId row) const {
   const Entry entry = index_->find(row);
   if (entry == kAbsent) return kNoSlot;
   const Slot slot = slot_of(entry);
-  return slots_.has_any(slot, kPinned | kEvicted) ? kNoSlot : slot;
+  return slots_.has_any(slot, kPinned | kStaged) ? kNoSlot : slot;
 }
 
 bool FastTier::collect() {
@@ -284,9 +226,7 @@ void FastTier::apply() {
   std::unique_lock lock(mutex_);
   planner()->apply(*this);
   const Slot reserve = std::min(planner()->reserve(), plan_.capacity);
-  const Slot max_victims = (plan_.slots - plan_.capacity) / 2;
-  for (Slot evicted = 0;
-       resident_ + reserve > plan_.capacity && dirty_.num_victims() < max_victims;) {
+  for (Slot evicted = 0; resident_ + reserve > plan_.capacity;) {
     if (!evict_one()) return;
     if (++evicted % kEvictionsPerLock != 0) continue;
     lock.unlock();  // lookups go first

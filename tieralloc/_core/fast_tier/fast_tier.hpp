@@ -1,18 +1,20 @@
 // fast_tier.hpp: the copies of rows of one size in DRAM, with their index and eviction policy.
 //
-// A row is updated by copy: its new value goes into another slot and the index entry changes to
-// that slot. So a reader sees the old value or the new one, never a mixture. The old slot is
-// reused once no reader can hold it (slot_allocator.hpp).
+// All copies are clean: an update writes to the slow tier first. A copy is updated by copy: the new
+// value goes into another slot and the index entry changes to that slot. So a reader sees the old
+// value or the new one, never a mixture. The old slot is reused once no reader can hold it
+// (slot_allocator.hpp).
 //
-// An update of a non-resident row makes it resident. If rows are read in place, the update is
-// staged in a spare slot instead: readers see it there until it is written back. The writer first
-// waits for readers that may have found no such slot.
+// If rows are read in place, the order is reversed, so that no reader reads a row of the slow tier
+// while it is written. The new value is in a slot first (`update`); once the readers that may have
+// missed it have ended, the caller writes the slow tier and releases the slot (`clean`).
 //
 // Concurrency: the part "Inside a read section" runs in any number of threads, `touch` and
 // `note_saturation` too if `touch_is_concurrent()`. The part "Locked" needs `mutex()`. The lock is
 // held for memory operations only, never over I/O.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <memory>
 #include <mutex>
@@ -26,7 +28,6 @@
 #include "epoch/epoch_manager.hpp"
 #include "eviction/planner.hpp"
 #include "eviction/policy.hpp"
-#include "fast_tier/dirty_rows.hpp"
 #include "fast_tier/in_flight_reads.hpp"
 #include "fast_tier/pins.hpp"
 #include "fast_tier/slot_allocator.hpp"
@@ -40,7 +41,7 @@ namespace tieralloc {
 
 class FastTier final : private SaturationObserver, private TierView {
  public:
-  FastTier(const TierPlan& plan, std::vector<SlowExtent> extents, const std::string& policy,
+  FastTier(const TierPlan& plan, SlowOffsets slow_offsets, const std::string& policy,
            std::uint64_t seed, EpochManager& epochs);
 
   // Constant.
@@ -63,7 +64,9 @@ class FastTier final : private SaturationObserver, private TierView {
   bool clear_prefetched(TierRow row) { return index_->clear_flag(row.value, kPrefetchedFlag); }
   /// Whether the slow tier has every value, and no row is pinned: then rows that are read in place
   /// need no search for copies.
-  bool is_skippable() const { return !dirty_.any() && pins_.count() == 0; }
+  bool is_skippable() const { return num_dirty() == 0 && pins_.count() == 0; }
+  /// Slots whose value the slow tier lacks.
+  Slot num_dirty() const { return num_dirty_.load(std::memory_order_acquire); }
   /// Counts an access to a row that is read in place; returns its recent accesses.
   unsigned count_access(TierRow row) { return accesses_->add(row.value); }
   /// Whether `touch` needs no lock. One that needs it is better called outside a read section.
@@ -85,8 +88,6 @@ class FastTier final : private SaturationObserver, private TierView {
   }
 
   std::mutex& mutex() { return mutex_; }
-  /// Of these, `count` and `take_request` need no lock.
-  DirtyRows& dirty() { return dirty_; }
   Pins& pins() { return pins_; }
 
   // Locked: admission and updates.
@@ -94,13 +95,13 @@ class FastTier final : private SaturationObserver, private TierView {
   enum class Admit { on_demand, prefetch, pin };
   /// Makes a row resident if the policy admits it and a slot is free.
   bool admit(TierRow row, const std::byte* bytes, Admit reason);
-  /// Stores a new value of a row. False if no slot is free now.
-  bool store(TierRow row, const std::byte* bytes);
-  /// Removes a row with its value, dirty or not: the caller wrote another one to the slow tier.
+  /// Gives a copy its new value, and invalidates reads of the row in flight. A row without a copy
+  /// gets a staged one if rows are read in place. False if no slot is free now.
+  bool update(TierRow row, const std::byte* bytes);
+  /// The slow tier has the row's value now. A staged copy is removed.
+  void clean(TierRow row);
+  /// Removes a copy, and invalidates reads of the row in flight.
   void discard(TierRow row);
-  /// The slow tier's value became `bytes`, in the absence of readers: a pinned copy takes it,
-  /// another copy is discarded.
-  void replace(TierRow row, const std::byte* bytes);
 
   // Locked: pinned rows are resident, and the policy does not know them.
   /// Pins a resident row with a reserved pin. If the row is pinned already, releases the pin and
@@ -108,14 +109,7 @@ class FastTier final : private SaturationObserver, private TierView {
   bool pin(TierRow row);
   void unpin(TierRow row);
   bool is_pinned(TierRow row) const { return has_state(row, kPinned); }
-  /// Whether the row's slot holds a victim that waits for its write-back.
-  bool is_evicted(TierRow row) const { return has_state(row, kEvicted); }
-
-  // Locked: write-back. One thread at a time collects, writes and reports.
-  /// Copies up to `max_rows` dirty rows into `copies`, victims first; residents only if
-  /// `residents`.
-  std::vector<DirtyRow> collect_dirty(std::size_t max_rows, bool residents, std::byte* copies);
-  void written_back(std::span<const DirtyRow> rows, bool success);
+  bool is_staged(TierRow row) const { return has_state(row, kStaged); }
 
   // Locked, without readers: a change of policy.
   EvictionConfig eviction_config();
@@ -138,6 +132,8 @@ class FastTier final : private SaturationObserver, private TierView {
   void clear_counts() { counts_ = {}; }
   void count_prefetch() { ++counts_.prefetches_issued; }
   Slot resident_rows() const { return resident_; }
+  /// False only if no row has a copy or is being read.
+  bool has_copies() const { return resident_ > 0 || reads_.any(); }
   TierBytes bytes() const { return bytes_; }
 
  private:
@@ -157,8 +153,8 @@ class FastTier final : private SaturationObserver, private TierView {
   Slot take_slot_for_resident();
   bool evict_one();
   void fill(Slot slot, TierRow row, const std::byte* bytes, unsigned states);
-  void store_new_resident(Slot slot, TierRow row, const std::byte* bytes, Entry victim);
-  bool stage(Slot slot, TierRow row, const std::byte* bytes, Entry staged);
+  void stage(Slot slot, TierRow row, const std::byte* bytes);
+  void replace(Slot old, Slot slot, TierRow row, const std::byte* bytes);
   void drop(Slot slot);
   void retire(Slot slot);
 
@@ -174,10 +170,10 @@ class FastTier final : private SaturationObserver, private TierView {
   std::unique_ptr<AccessCounts> accesses_;  ///< null: rows are not read in place
   SlotTable slots_;
   SlotAllocator allocator_;
-  DirtyRows dirty_;
   Pins pins_;
   InFlightReads reads_;
-  Slot resident_ = 0;  ///< without victims
+  Slot resident_ = 0;  ///< without staged rows
+  std::atomic<Slot> num_dirty_{0};
   TierCounts counts_;
 };
 

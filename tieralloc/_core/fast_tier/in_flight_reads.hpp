@@ -47,6 +47,8 @@ class InFlightReads {
     reads_.erase(it);
   }
 
+  bool any() const { return !reads_.empty(); }
+
  private:
   std::unordered_map<RowId, InFlightRead> reads_;
 };

@@ -15,10 +15,9 @@
 namespace tieralloc {
 
 enum SlotState : std::uint8_t {
-  kDirty = 1,    ///< the slow tier does not have this value yet
-  kPinned = 2,   ///< unknown to the eviction policy
-  kEvicted = 4,  ///< a victim, readable until its value is written back
-  kWriting = 8,  ///< its value is being written back
+  kPinned = 1,  ///< unknown to the eviction policy
+  kDirty = 2,   ///< the slow tier, which is read in place, does not have this value yet
+  kStaged = 4,  ///< a dirty value of a row that is not resident, unknown to the policy
 };
 
 class SlotTable {
@@ -34,6 +33,7 @@ class SlotTable {
   std::uint64_t* words() const { return words_.as<std::uint64_t>(); }
 
   TierRow row(Slot slot) const { return {words()[slot]}; }
+  unsigned states(Slot slot) const { return states()[slot]; }
   bool has_any(Slot slot, unsigned states) const { return (this->states()[slot] & states) != 0; }
   void add(Slot slot, unsigned states) { this->states()[slot] |= states; }
   void remove(Slot slot, unsigned states) { this->states()[slot] &= ~states; }

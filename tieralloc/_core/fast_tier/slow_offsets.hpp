@@ -1,4 +1,4 @@
-// slow_offsets.hpp: the place of each row of a tier in the slow pool.
+// slow_offsets.hpp: the address of each row of a tier in the slow pool.
 //
 // Immutable. Cost: O(log tables).
 #pragma once
@@ -9,10 +9,11 @@
 #include <vector>
 
 #include "base/types.hpp"
+#include "slow_tier/page.hpp"
 
 namespace tieralloc {
 
-/// Rows from `first_row` up to that of the next extent lie at `offset` and after.
+/// Rows from `first_row` up to that of the next extent lie in pages from `offset` on.
 struct SlowExtent {
   TierRow first_row;
   std::uint64_t offset = 0;
@@ -20,20 +21,22 @@ struct SlowExtent {
 
 class SlowOffsets {
  public:
-  SlowOffsets(std::vector<SlowExtent> extents, std::uint32_t stride)
-      : extents_(std::move(extents)), stride_(stride) {}
+  SlowOffsets(std::vector<SlowExtent> extents, const PageLayout& pages)
+      : extents_(std::move(extents)), pages_(pages) {}
 
-  std::uint64_t of(TierRow row) const {
+  const PageLayout& pages() const { return pages_; }
+
+  RowAddress of(TierRow row) const {
     const auto after = std::upper_bound(
         extents_.begin(), extents_.end(), row,
         [](TierRow wanted, const SlowExtent& extent) { return wanted < extent.first_row; });
     const SlowExtent& extent = *(after - 1);
-    return extent.offset + (row - extent.first_row).value * stride_;
+    return pages_.address(extent.offset, (row - extent.first_row).value);
   }
 
  private:
   const std::vector<SlowExtent> extents_;  ///< in ascending order
-  const std::uint32_t stride_;
+  const PageLayout pages_;
 };
 
 }  // namespace tieralloc

@@ -27,10 +27,11 @@ FetchBatch::~FetchBatch() {
   if (memory_.size() > 0) buffers_.give_back(std::move(memory_));
 }
 
-std::uint32_t FetchBatch::add(std::uint64_t offset, std::uint32_t length, bool is_prefetch) {
+std::uint32_t FetchBatch::add(const RowAddress& row, const PageLayout& pages, bool is_prefetch) {
   FetchItem& item = items_[size_];
-  item.offset = offset;
-  item.length = length;
+  item.row = row;
+  item.page_bytes = pages.page_bytes;
+  item.has_footer = pages.has_footer;
   item.is_prefetch = is_prefetch;
   return size_++;
 }
@@ -39,19 +40,19 @@ std::uint32_t FetchBatch::add(std::uint64_t offset, std::uint32_t length, bool i
 /// were added, so that items complete in about that order.
 void FetchBatch::plan() {
   const std::uint64_t block = pool_.block();
-  std::vector<std::uint32_t> by_offset(size_);
-  std::iota(by_offset.begin(), by_offset.end(), 0u);
-  std::sort(by_offset.begin(), by_offset.end(),
-            [&](auto a, auto b) { return items_[a].offset < items_[b].offset; });
+  std::vector<std::uint32_t> by_page(size_);
+  std::iota(by_page.begin(), by_page.end(), 0u);
+  std::sort(by_page.begin(), by_page.end(),
+            [&](auto a, auto b) { return items_[a].row.page < items_[b].row.page; });
 
   struct Extent {
     std::uint64_t begin, end;
   };
   std::vector<Extent> extents;
-  for (std::uint32_t i : by_offset) {
+  for (std::uint32_t i : by_page) {
     FetchItem& item = items_[i];
-    const std::uint64_t begin = item.offset / block * block;
-    const std::uint64_t end = round_up(item.offset + item.length, block);
+    const std::uint64_t begin = item.row.page / block * block;
+    const std::uint64_t end = round_up(item.row.page + item.page_bytes, block);
     if (!extents.empty() && begin <= extents.back().end &&
         end - extents.back().begin <= kMaxReadBytes) {
       extents.back().end = std::max(extents.back().end, end);
@@ -59,7 +60,7 @@ void FetchBatch::plan() {
       extents.push_back({begin, end});
     }
     item.op = static_cast<std::uint32_t>(extents.size() - 1);
-    item.at = static_cast<std::uint32_t>(item.offset - extents.back().begin);
+    item.at = static_cast<std::uint32_t>(item.row.page - extents.back().begin);
   }
 
   std::uint64_t total = 0;
@@ -126,6 +127,7 @@ void FetchBatch::on_completions() noexcept {
   }
   if (last == first) return;
   num_reported_ = last;
+  for (std::uint32_t i = first; i < last; ++i) wait(i);  // checks pages before a lock is taken
   try {
     (*on_complete_)(first, last);
   } catch (...) {
@@ -135,7 +137,27 @@ void FetchBatch::on_completions() noexcept {
 
 std::int32_t FetchBatch::wait(std::uint32_t i) {
   is_planned_.wait(false, std::memory_order_acquire);
-  return ops_[items_[i].op].wait();
+  FetchItem& item = items_[i];
+  const std::int32_t outcome = item.outcome.load(std::memory_order_acquire);
+  if (outcome != FetchItem::kUnchecked) return outcome;
+  const std::int32_t error = ops_[item.op].wait();
+  return error != 0 ? error : check(item);
+}
+
+/// Any number of threads at once: they read the same bytes and come to the same outcome. Only a
+/// page that fails is recovered, by one of them.
+std::int32_t FetchBatch::check(FetchItem& item) {
+  std::int32_t outcome = 0;
+  if (item.has_footer && !is_valid_page(page(item), item.page_bytes, item.row.page)) {
+    std::lock_guard lock(recovery_);
+    outcome = item.outcome.load(std::memory_order_acquire);
+    if (outcome != FetchItem::kUnchecked) return outcome;
+    std::vector<std::byte> bytes(item.page_bytes);
+    outcome = pool_.recover_page(item.row.page, bytes);
+    item.recovered = std::move(bytes);
+  }
+  item.outcome.store(outcome, std::memory_order_release);
+  return outcome;
 }
 
 void FetchBatch::publish_plan() {

@@ -4,11 +4,13 @@
 // makes it visible to other calls: they share the batch and wait for single rows of it. An update
 // of a row sets `stale` under the same lock; then the bytes read must not be used.
 //
-//   plan: sort rows by offset; grow a read while the next row touches its last block
-//   read: all reads of the plan at once; report rows in the order in which they were added
+//   plan:  sort rows by page; grow a read while the next page touches its last block
+//   read:  all reads of the plan at once; report rows in the order in which they were added
+//   check: the page of each row, in the first thread that needs the row; a page that fails is read
+//          again by the pool, into memory of its own
 //
 // Concurrency: one owner; `wait`, `item`, `bytes` and times may be called by any thread that found
-// its row under the tier's lock.
+// its row under the tier's lock. `bytes` needs a `wait` before it.
 #pragma once
 
 #include <atomic>
@@ -17,6 +19,8 @@
 #include <exception>
 #include <functional>
 #include <memory>
+#include <mutex>
+#include <vector>
 
 #include "base/buffers.hpp"
 #include "slow_tier/slow_pool.hpp"
@@ -24,10 +28,16 @@
 namespace tieralloc {
 
 struct FetchItem {
-  std::uint64_t offset = 0;  ///< in the slow pool
-  std::uint32_t length = 0;
-  std::uint32_t op = 0;  ///< the read that contains the row
-  std::uint32_t at = 0;  ///< place in that read's buffer
+  static constexpr std::int32_t kUnchecked = 1;
+
+  RowAddress row;
+  std::uint32_t page_bytes = 0;
+  bool has_footer = false;
+  std::uint32_t op = 0;  ///< the read that contains the page
+  std::uint32_t at = 0;  ///< place of the page in that read's buffer
+  /// kUnchecked, then 0, or minus an errno.
+  std::atomic<std::int32_t> outcome{kUnchecked};
+  std::vector<std::byte> recovered;  ///< the page, if it was read again
   bool is_prefetch = false;
   bool is_shared = false;  ///< another call waits for it; under the tier's lock
   std::atomic<bool> stale{false};
@@ -39,7 +49,7 @@ class FetchBatch final : public ReadListener {
   ~FetchBatch() override;
 
   /// Returns the item's number.
-  std::uint32_t add(std::uint64_t offset, std::uint32_t length, bool is_prefetch);
+  std::uint32_t add(const RowAddress& row, const PageLayout& pages, bool is_prefetch);
 
   /// Receives items [first, last), each once it and all items before it are complete. Most are
   /// reported while later ones are still being read.
@@ -51,12 +61,15 @@ class FetchBatch final : public ReadListener {
   /// Completes all incomplete items with an error, an errno.
   void fail(int code) noexcept;
 
-  /// Waits for one item. 0 if its bytes were read, else minus an errno.
+  /// Waits for one item and checks its page. 0 if its bytes are valid, else minus an errno.
   std::int32_t wait(std::uint32_t item);
 
   FetchItem& item(std::uint32_t i) { return items_[i]; }
   std::uint32_t size() const { return size_; }
-  const std::byte* bytes(std::uint32_t i) const { return ops_[items_[i].op].buffer + items_[i].at; }
+  const std::byte* bytes(std::uint32_t i) const {
+    const FetchItem& item = items_[i];
+    return (item.recovered.empty() ? page(item) : item.recovered.data()) + item.row.at;
+  }
   std::uint64_t started_ns() const { return started_ns_; }
   std::uint64_t ended_ns(std::uint32_t i) const { return ops_[items_[i].op].done_ns; }
 
@@ -66,6 +79,8 @@ class FetchBatch final : public ReadListener {
   void plan();
   void read_all();
   void publish_plan();
+  const std::byte* page(const FetchItem& item) const { return ops_[item.op].buffer + item.at; }
+  std::int32_t check(FetchItem& item);
 
   SlowPool& pool_;
   BufferPool& buffers_;
@@ -78,6 +93,7 @@ class FetchBatch final : public ReadListener {
   std::uint32_t num_reported_ = 0;
   std::exception_ptr callback_error_;  ///< kept until the device writes to no buffer any more
   std::uint64_t started_ns_ = 0;
+  std::mutex recovery_;
   std::atomic<bool> is_planned_{false};  ///< every item has its place in a read
 };
 

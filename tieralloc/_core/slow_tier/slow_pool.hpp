@@ -1,16 +1,19 @@
 // slow_pool.hpp: the slow tier, which has every row.
 //
-// A slow pool is a range of bytes that contains tables. A row is the range `offset .. offset +
-// length`.
+// A slow pool is a range of bytes that contains tables (page.hpp: the layout of their rows). The
+// latest value of an updated row may be elsewhere for a while, in the redo log of a file: a reader
+// asks `find_updated` first, then reads the page.
 //
-// Concurrency: any number of threads read. The caller serialises writes of overlapping ranges, and
-// ensures that no reader needs a row that is being written (store.hpp).
+// Concurrency: any number of threads read. One thread at a time calls `update`, `load` or
+// `add_table` (store.hpp). A page that is written while it is read fails its check; `recover_page`
+// reads it again.
 //
 // A pool in memory is read in place: lookups load its rows from their addresses instead of calling
-// `read`.
+// `read`. The caller ensures that no reader needs a row that is being written.
 #pragma once
 
 #include <atomic>
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -22,6 +25,7 @@
 #include "base/memory.hpp"
 #include "base/numa/placement.hpp"
 #include "base/types.hpp"
+#include "slow_tier/page.hpp"
 
 namespace tieralloc {
 
@@ -66,6 +70,10 @@ struct TableLayout {
   DType dtype = DType::float32;
   std::uint32_t stride = 0;  ///< bytes from one row to the next, whole cache lines
   std::uint64_t offset = 0;  ///< of row 0; in a pool that is read in place, its address
+  PageLayout pages{};        ///< set by the pool
+
+  std::uint32_t row_bytes() const { return dim * static_cast<std::uint32_t>(size_of(dtype)); }
+  RowAddress address(TableRow row) const { return pages.address(offset, row.value); }
 };
 
 constexpr std::uint32_t stride_of(std::uint32_t dim, DType dtype) {
@@ -80,26 +88,78 @@ struct MemoryTraits {
   unsigned overlap = 1;  ///< cache lines whose extra latencies overlap
 };
 
+/// State of updates on their way to the pages.
+struct UpdateStats {
+  std::uint64_t dirty_rows = 0;  ///< rows whose page lacks their latest value
+  std::uint64_t log_bytes = 0;   ///< memory of the redo log
+  std::uint64_t write_backs = 0;
+  std::uint64_t write_back_errors = 0;
+  std::uint64_t page_errors = 0;  ///< reads of pages with a wrong checksum
+  std::string write_back_error;   ///< of the last write-back or sync; empty if it succeeded
+};
+
 class SlowPool {
  public:
   virtual ~SlowPool() = default;
 
   virtual std::vector<TableLayout> tables() const = 0;
 
-  /// Adds a table of zeros. A failure changes nothing. Returns the layout with its offset.
+  /// Adds a table of zeros. A failure changes nothing. Returns the layout with its offset and
+  /// pages.
   virtual TableLayout add_table(TableLayout layout) = 0;
 
   /// Reads a batch; returns when every operation is complete.
   virtual void read(std::span<ReadOp> ops, ReadListener& listener) = 0;
 
-  /// Throws SystemFailure.
-  virtual void write(std::uint64_t offset, std::span<const std::byte> bytes) = 0;
+  /// Sets rows to new values, which are dense. Of a repeated row the last value counts. A failure
+  /// changes nothing. Throws SystemFailure.
+  virtual void update(const TableLayout& table, std::span<const TableRow> rows,
+                      const std::byte* values) = 0;
 
-  /// Returns when all writes are durable. Throws SystemFailure.
+  /// Returns when earlier updates are durable, if each update is to be. Throws SystemFailure.
+  virtual void commit() {}
+
+  /// Sets the rows from `first` on, in bulk. A failure may leave some of them new, none of them
+  /// torn. Throws SystemFailure.
+  virtual void load(const TableLayout& table, TableRow first, std::uint64_t rows,
+                    const std::byte* values) = 0;
+
+  /// Whether some row has a later value than its page.
+  virtual bool has_updated_rows() const { return false; }
+
+  /// Copies the value of a row that was updated since its page was written. False if its page has
+  /// the latest value.
+  virtual bool find_updated(const RowAddress& row, std::span<std::byte> value) const {
+    (void)row, (void)value;
+    return false;
+  }
+
+  /// Reads a page that failed its check again, while no thread writes pages. Returns 0, or minus an
+  /// errno: -EBADMSG for a page that is damaged.
+  virtual std::int32_t recover_page(std::uint64_t page, std::span<std::byte> bytes) {
+    (void)page, (void)bytes;
+    return -EBADMSG;
+  }
+
+  /// "table 'item', rows 15 to 29", for messages.
+  virtual std::string describe(std::uint64_t page) const {
+    return "offset " + std::to_string(page);
+  }
+
+  /// Returns when all earlier updates and loads are durable. Throws SystemFailure.
   virtual void sync() = 0;
+
+  /// Writes all updates to their pages, durably. Throws SystemFailure.
+  virtual void write_back() {}
+
+  /// The pool's background work, in the caller's thread, until `stop`.
+  virtual void work() {}
+  virtual void stop() {}
 
   /// Drops earlier writes from the kernel's page cache.
   virtual void drop_caches() {}
+
+  virtual UpdateStats updates() const { return {}; }
 
   virtual std::size_t block() const = 0;    ///< minimum of bytes per read
   virtual std::string kind() const = 0;     ///< "file", …

@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <ranges>
+#include <thread>
 #include <utility>
 
 #include "base/error.hpp"
@@ -43,7 +44,7 @@ void each_locked(Items&& items, TierOf tier_of, Visit visit) {
 void Fetcher::fetch(std::span<Miss> misses, RowArena& copies, CallCounters& counters) {
   for (std::size_t at = 0; at < misses.size(); at += kMaxBatchRows) {
     const auto batch = misses.subspan(at, std::min(kMaxBatchRows, misses.size() - at));
-    fetch_batch(batch, FastTier::Admit::on_demand, copies, counters, [] {});
+    fetch_batch(batch, FastTier::Admit::on_demand, copies, counters);
     if (misses.size() <= kMaxBatchRows) return;
     // Blocks are larger than rows: of a very large request only the rows are kept.
     for (Miss& miss : batch) {
@@ -54,18 +55,18 @@ void Fetcher::fetch(std::span<Miss> misses, RowArena& copies, CallCounters& coun
   }
 }
 
-void Fetcher::pin(std::span<Miss> rows, RowArena& copies, const std::function<void()>& make_room) {
+void Fetcher::pin(std::span<Miss> rows, RowArena& copies) {
   CallCounters unused;  // a pin is no lookup
   for (std::size_t at = 0; at < rows.size(); at += kMaxBatchRows) {
     const auto batch = rows.subspan(at, std::min(kMaxBatchRows, rows.size() - at));
-    fetch_batch(batch, FastTier::Admit::pin, copies, unused, make_room);
+    fetch_batch(batch, FastTier::Admit::pin, copies, unused);
     for (Miss& row : batch) row.batch.reset();
     copies.clear();
   }
 }
 
 void Fetcher::fetch_batch(std::span<Miss> misses, FastTier::Admit reason, RowArena& copies,
-                          CallCounters& counters, const std::function<void()>& make_room) {
+                          CallCounters& counters) {
   std::vector<Miss*> open;
   for (Miss& miss : misses) open.push_back(&miss);
   Outcome outcome;
@@ -78,7 +79,8 @@ void Fetcher::fetch_batch(std::span<Miss> misses, FastTier::Admit reason, RowAre
       throw;
     }
     open = std::exchange(outcome.retries, {});
-    if (reason == FastTier::Admit::pin && !open.empty()) make_room();
+    // A pin without a free slot: readers hold the spare slots, for some microseconds.
+    if (reason == FastTier::Admit::pin && !open.empty()) std::this_thread::yield();
   }
   if (outcome.failed != nullptr) fail(*outcome.failed, outcome.error);
 }
@@ -86,7 +88,7 @@ void Fetcher::fetch_batch(std::span<Miss> misses, FastTier::Admit reason, RowAre
 void Fetcher::fetch_once(std::span<Miss*> misses, FastTier::Admit reason,
                          std::shared_ptr<FetchBatch> batch, RowArena& copies,
                          CallCounters& counters, Outcome& outcome) {
-  begin(misses, reason, batch, copies, counters);
+  begin(misses, reason, batch, copies, counters, outcome);
   std::vector<Miss*> own;
   std::vector<Miss*> joined;
   for (Miss* miss : misses) {
@@ -111,9 +113,19 @@ void Fetcher::abandon(const Rows& rows, FetchBatch& batch) noexcept {
   }
 }
 
-/// For each row: copies it if it is resident by now, joins its read, or adds it to `batch`.
+/// Locked. The row's value if it is later than that of its page, else null.
+const std::byte* Fetcher::copy_updated(const FastTier& tier, TierRow row, RowArena& copies) const {
+  if (!pool_.has_updated_rows()) return nullptr;
+  std::byte* room = copies.next_room(tier.stride());
+  if (!pool_.find_updated(tier.slow_offsets().of(row), {room, tier.stride()})) return nullptr;
+  copies.keep(tier.stride());
+  return room;
+}
+
+/// For each row: copies it if it is in memory by now, joins its read, or adds it to `batch`.
 void Fetcher::begin(std::span<Miss*> misses, FastTier::Admit reason,
-                    std::shared_ptr<FetchBatch> batch, RowArena& copies, CallCounters& counters) {
+                    std::shared_ptr<FetchBatch> batch, RowArena& copies, CallCounters& counters,
+                    Outcome& outcome) {
   each_locked(
       misses, [](Miss* miss) -> FastTier& { return *miss->tier; },
       [&](Miss* miss) {
@@ -132,6 +144,17 @@ void Fetcher::begin(std::span<Miss*> misses, FastTier::Admit reason,
           return;
         }
         if (is_first_try) counters.on_demand_fetches.add(1);
+        if (const std::byte* updated = copy_updated(tier, miss->row, copies)) {
+          miss->bytes = updated;
+          const bool is_admitted = tier.admit(miss->row, updated, reason);
+          if (reason != FastTier::Admit::pin) return;
+          if (is_admitted) {
+            take_pin(*miss);
+          } else {
+            outcome.retries.push_back(miss);
+          }
+          return;
+        }
         if (InFlightRead* read = tier.reads().find(miss->row)) {
           FetchItem& item = read->batch->item(read->item);
           if (item.is_prefetch && !item.is_shared) counters.prefetches_late.add(1);
@@ -141,7 +164,7 @@ void Fetcher::begin(std::span<Miss*> misses, FastTier::Admit reason,
           if (is_first_try) counters.shared_fetches.add(1);
           return;
         }
-        miss->item = batch->add(tier.slow_offsets().of(miss->row), tier.stride(), false);
+        miss->item = batch->add(tier.slow_offsets().of(miss->row), tier.slow_offsets().pages(), false);
         miss->batch = batch;
         tier.reads().start(miss->row, {batch, miss->item});
       });
@@ -203,13 +226,19 @@ void Fetcher::prefetch(std::span<const RowPlace> rows) {
 
 void Fetcher::prefetch_once(std::span<const RowPlace> rows, std::shared_ptr<FetchBatch> batch) {
   std::vector<Miss> misses;
+  RowArena copies;
   each_locked(
       rows, [](const RowPlace& place) -> FastTier& { return *place.tier; },
       [&](const RowPlace& place) {
         FastTier& tier = *place.tier;
         if (tier.find(place.row) != kAbsent || tier.reads().find(place.row) != nullptr) return;
+        if (const std::byte* updated = copy_updated(tier, place.row, copies)) {
+          tier.count_prefetch();
+          tier.admit(place.row, updated, FastTier::Admit::prefetch);
+          return;
+        }
         const std::uint32_t item =
-            batch->add(tier.slow_offsets().of(place.row), tier.stride(), true);
+            batch->add(tier.slow_offsets().of(place.row), tier.slow_offsets().pages(), true);
         tier.reads().start(place.row, {batch, item});
         tier.count_prefetch();
         misses.push_back({.tier = &tier, .row = place.row, .batch = batch, .item = item});
@@ -229,13 +258,17 @@ void Fetcher::prefetch_once(std::span<const RowPlace> rows, std::shared_ptr<Fetc
 }
 
 void Fetcher::fail(const Miss& miss, std::int32_t error) const {
-  const std::string where = std::to_string(miss.tier->stride()) + " bytes at offset " +
-                            std::to_string(miss.tier->slow_offsets().of(miss.row)) +
-                            " of the slow tier";
-  if (error == -ENODATA) {
-    throw SystemFailure(EIO, "cannot read " + where + ": the file was cut short", pool_.path());
+  const RowAddress row = miss.tier->slow_offsets().of(miss.row);
+  const std::string what = "cannot read " + pool_.describe(row.page) + " at offset " +
+                           std::to_string(row.offset()) + " of the slow tier: ";
+  switch (error) {
+    case -ENODATA:
+      throw SystemFailure(EIO, what + "the file was cut short", pool_.path());
+    case -EBADMSG:
+      throw SystemFailure(EIO, what + "the page is damaged (wrong checksum)", pool_.path());
+    default:
+      throw SystemFailure(-error, what + std::strerror(-error), pool_.path());
   }
-  throw SystemFailure(-error, "cannot read " + where + ": " + std::strerror(-error), pool_.path());
 }
 
 }  // namespace tieralloc

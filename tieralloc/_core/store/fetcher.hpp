@@ -3,14 +3,14 @@
 // The rows of one request are read as one batch. A row that another call reads already is not read
 // again: the request waits for that read. Rows read are offered to the fast tier.
 //
-//   per row, locked: resident -> copy it; in flight -> join the read; else -> start a read
+//   per row, locked: resident -> copy it; updated, but not in its page yet -> copy that value;
+//                    in flight -> join the read; else -> start a read
 //   read the batch; per completed row, locked: finish the read, admit the row
 //   wait for joined rows; repeat with rows that were updated meanwhile
 //
 // Concurrency: any number of threads. No lock is held during a read.
 #pragma once
 
-#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -38,10 +38,9 @@ class Fetcher {
   /// admitted all the same.
   void fetch(std::span<Miss> misses, RowArena& copies, CallCounters& counters);
 
-  /// Makes rows of one tier resident and pins them with the pins that the caller reserved. Calls
-  /// `make_room`, without locks, if a row finds no free slot. Throws SystemFailure, and what
-  /// `make_room` throws; each row's `pin` then holds the state of its pin.
-  void pin(std::span<Miss> rows, RowArena& copies, const std::function<void()>& make_room);
+  /// Makes rows of one tier resident and pins them with the pins that the caller reserved. Throws
+  /// SystemFailure; each row's `pin` then holds the state of its pin.
+  void pin(std::span<Miss> rows, RowArena& copies);
 
   /// Makes rows resident, marked as prefetched. Ignores reads that fail: a lookup will report them.
   void prefetch(std::span<const RowPlace> rows);
@@ -56,7 +55,7 @@ class Fetcher {
   };
 
   void fetch_batch(std::span<Miss> misses, FastTier::Admit reason, RowArena& copies,
-                   CallCounters& counters, const std::function<void()>& make_room);
+                   CallCounters& counters);
   void fetch_once(std::span<Miss*> misses, FastTier::Admit reason,
                   std::shared_ptr<FetchBatch> batch, RowArena& copies, CallCounters& counters,
                   Outcome& outcome);
@@ -65,7 +64,8 @@ class Fetcher {
   static void abandon(const Rows& rows, FetchBatch& batch) noexcept;
   static void take_pin(Miss& miss);
   void begin(std::span<Miss*> misses, FastTier::Admit reason, std::shared_ptr<FetchBatch> batch,
-             RowArena& copies, CallCounters& counters);
+             RowArena& copies, CallCounters& counters, Outcome& outcome);
+  const std::byte* copy_updated(const FastTier& tier, TierRow row, RowArena& copies) const;
   void finish(std::span<Miss* const> misses, const FetchBatch* own, FastTier::Admit reason,
               CallCounters& counters, Outcome& outcome);
   State finish(Miss& miss, const FetchBatch* own, FastTier::Admit reason, std::int32_t& error);

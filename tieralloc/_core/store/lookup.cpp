@@ -242,7 +242,6 @@ class LookupExecutor {
     }
     if (count == 0) return;
     store_.promoter_.promote(tier, {scratch_.rows.data(), count});
-    store_.wake_write_back(tier);
   }
 
   Group group_after(const Group& last) const {
@@ -411,9 +410,6 @@ class LookupExecutor {
       job.out = bag.out;
       job.out_stride = call_.out_stride;
       pool_of(table)(job);
-    }
-    for (const TableSegment& segment : call_.segments) {
-      store_.wake_write_back(*segment.table->tier);
     }
     clear_deferred();
   }

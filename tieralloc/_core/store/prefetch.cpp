@@ -53,7 +53,6 @@ void Store::prefetch_in_background() {
       } else if (!rows.empty()) {
         fetcher_.prefetch(rows);
       }
-      for (const RowPlace& row : rows) wake_write_back(*row.tier);
     } catch (const std::invalid_argument&) {
       return;  // the store was closed
     } catch (const std::exception&) {
@@ -91,9 +90,9 @@ void Store::pin(const Table& table, Integers indices) {
   try {
     RowArena copies;
     if (pool_->in_place()) {
-      promoter_.pin(misses, [&] { make_room(tier); });
+      promoter_.pin(misses);
     } else {
-      fetcher_.pin(misses, copies, [&] { make_room(tier); });
+      fetcher_.pin(misses, copies);
     }
   } catch (...) {
     std::lock_guard lock(tier.mutex());
@@ -103,7 +102,6 @@ void Store::pin(const Table& table, Integers indices) {
     }
     throw;
   }
-  wake_write_back(tier);
 }
 
 void Store::unpin(const Table& table, Integers indices) {

@@ -2,6 +2,7 @@
 #include "store/promoter.hpp"
 
 #include <algorithm>
+#include <thread>
 #include <vector>
 
 #include "base/counters.hpp"
@@ -15,7 +16,7 @@ constexpr std::size_t kRowsPerLock = 32;
 
 const std::byte* slow_row(const FastTier& tier, TierRow row) {
   return reinterpret_cast<const std::byte*>(
-      static_cast<std::uintptr_t>(tier.slow_offsets().of(row)));
+      static_cast<std::uintptr_t>(tier.slow_offsets().of(row).offset()));
 }
 
 }  // namespace
@@ -57,17 +58,17 @@ void Promoter::prefetch(std::span<const RowPlace> rows) {
   }
 }
 
-void Promoter::pin(std::span<Miss> rows, const std::function<void()>& make_room) {
+void Promoter::pin(std::span<Miss> rows) {
   for (Miss& row : rows) {
-    while (!take_pin(row)) make_room();
+    while (!take_pin(row)) std::this_thread::yield();
   }
 }
 
-/// False if no slot is free now, or the row waits for its write-back.
+/// False if no slot is free now, or the row is being updated.
 bool Promoter::take_pin(Miss& row) {
   FastTier& tier = *row.tier;
   std::lock_guard lock(tier.mutex());
-  if (tier.is_evicted(row.row)) return false;
+  if (tier.is_staged(row.row)) return false;
   if (tier.find(row.row) == kAbsent &&
       !tier.admit(row.row, slow_row(tier, row.row), FastTier::Admit::pin)) {
     return false;

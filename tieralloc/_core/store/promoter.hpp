@@ -26,7 +26,7 @@ class Promoter {
   void prefetch(std::span<const RowPlace> rows);
 
   /// As Fetcher::pin.
-  void pin(std::span<Miss> rows, const std::function<void()>& make_room);
+  void pin(std::span<Miss> rows);
 
  private:
   bool take_pin(Miss& row);

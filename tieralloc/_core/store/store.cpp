@@ -38,6 +38,13 @@ StoreOptions complete(StoreOptions options, const SlowPool& pool) {
 
 }  // namespace
 
+/// The tiers for a set of tables, made while calls use the present ones.
+struct Store::Layout {
+  std::vector<std::unique_ptr<FastTier>> tiers;
+  std::uint64_t capacity = 0;
+  std::optional<Placement> placement;
+};
+
 void Store::check(const StoreOptions& options) {
   make_eviction_policy(options.policy, {.capacity = 1, .slots = 1});
   check_budget(options.budget, options.policy);
@@ -74,7 +81,7 @@ Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
     threads_.emplace_back([this] {
       pin_this_thread(options_.cpus);
       yield_to_serving();
-      write_back_in_background();
+      pool_->work();
     });
     for (unsigned i = 0; i < std::max(1u, options_.prefetch_threads); ++i) {
       threads_.emplace_back([this] {
@@ -134,7 +141,8 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                                 power_of_2(kMaxTableBytes) + " bytes, got " + std::to_string(rows) +
                                 " rows of " + std::to_string(stride));
   }
-  ExclusiveGuard exclusive(epochs_);
+  std::lock_guard changing(use_policy_);
+  std::lock_guard updating(update_mutex_);
   epochs_.check_open();
   std::vector<TableLayout> layouts = pool_->tables();
   for (const TableLayout& layout : layouts) {
@@ -143,15 +151,27 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   TableLayout layout{
       .name = name, .rows = rows, .dim = dim, .dtype = dtype, .stride = stride, .offset = 0};
   layouts.push_back(layout);
-  std::uint64_t held = 0;
-  for (auto& tier : tiers_) held += tier->bytes().total();
-  check_fast_memory(plan_tiers(layouts, options_.budget, policy_), held);
-  // A failure here changes nothing.
-  for (auto& tier : tiers_) write_back_all(*tier);
+  {
+    ReadGuard guard(epochs_);
+    std::uint64_t held = 0;
+    for (auto& tier : tiers_) held += tier->bytes().total();
+    check_fast_memory(plan_tiers(layouts, options_.budget, policy_), held);
+  }
+  // A failure here changes nothing. Lookups go on until the new layout is complete.
   layout = pool_->add_table(layout);
+  std::optional<Layout> next;
+  if (layout_ready_.load(std::memory_order_acquire)) {
+    ReadGuard guard(epochs_);  // no change of policy
+    next.emplace(make_layout(&layout));
+  }
+  ExclusiveGuard exclusive(epochs_);
   layout_ready_.store(false, std::memory_order_release);
-  std::lock_guard lock(tables_mutex_);
-  return append_table(layout);
+  const Table& table = [&]() -> const Table& {
+    std::lock_guard lock(tables_mutex_);
+    return append_table(layout);
+  }();
+  if (next) install(*next);
+  return table;
 }
 
 const Table& Store::append_table(const TableLayout& layout) {
@@ -190,29 +210,45 @@ void Store::ensure_layout() {
   if (!layout_ready_.load(std::memory_order_acquire) && !epochs_.is_closed()) build_tiers();
 }
 
-void Store::build_tiers() {
+/// For the store's tables and perhaps a further one.
+Store::Layout Store::make_layout(const TableLayout* further) {
   std::vector<TableLayout> layouts;
   for (const Table& table : tables_) layouts.push_back(table.layout);
-  std::vector<std::unique_ptr<FastTier>> tiers;
-  std::uint64_t capacity = 0;
+  if (further != nullptr) layouts.push_back(*further);
+  Layout made;
   std::optional<NodeScope> scope;
   if (options_.fast_node.node >= 0) scope.emplace(options_.fast_node);
   for (const TierPlan& plan : plan_tiers(layouts, options_.budget, policy_)) {
     std::vector<SlowExtent> extents;
+    PageLayout pages;
     TierRow next;
     for (const TableLayout& layout : layouts) {
       if (layout.stride != plan.stride) continue;
       extents.push_back({next, layout.offset});
+      pages = layout.pages;
       next = next + TableRow{layout.rows};
     }
-    tiers.push_back(
-        std::make_unique<FastTier>(plan, std::move(extents), policy_, options_.seed, epochs_));
-    capacity += plan.capacity;
+    made.tiers.push_back(std::make_unique<FastTier>(plan, SlowOffsets(std::move(extents), pages),
+                                                    policy_, options_.seed, epochs_));
+    made.capacity += plan.capacity;
   }
-  drop_tiers();
-  tiers_ = std::move(tiers);
-  if (scope) fast_placement_ = scope->placement();
-  promotion_.restart(capacity);
+  if (scope) made.placement = scope->placement();
+  return made;
+}
+
+void Store::build_tiers() {
+  Layout layout = make_layout(nullptr);
+  install(layout);
+}
+
+/// Under an ExclusiveGuard. `layout` receives the former tiers.
+void Store::install(Layout& layout) {
+  prefetch_queue_.clear();
+  for (auto& tier : tiers_) former_counts_.add(tier->counts());
+  if (planning_ != nullptr) planning_->parked.clear();  // made for the former tiers
+  std::swap(tiers_, layout.tiers);
+  if (layout.placement) fast_placement_ = *layout.placement;
+  promotion_.restart(layout.capacity);
   for (auto& tier : tiers_) {
     TierRow next;
     for (Table& table : tables_) {
@@ -225,26 +261,10 @@ void Store::build_tiers() {
   layout_ready_.store(true, std::memory_order_release);
 }
 
-/// No row is dirty: create_table wrote them back before it invalidated the layout, and updates need
-/// a layout.
-void Store::drop_tiers() {
-  prefetch_queue_.clear();
-  for (auto& tier : tiers_) former_counts_.add(tier->counts());
-  if (planning_ != nullptr) planning_->parked.clear();  // made for these tiers
-  tiers_.clear();
-}
-
 void Store::flush() {
   check_fork();
-  // Rows that are dirty now, while lookups and updates continue ...
-  write_back_most();
-  {
-    // ... then the few rows updated since, without updates.
-    ExclusiveGuard exclusive(epochs_);
-    epochs_.check_open();
-    for (auto& tier : tiers_) write_back_all(*tier);
-  }
-  ReadGuard guard(epochs_);
+  std::shared_lock open(open_);
+  epochs_.check_open();
   pool_->sync();
   pool_->drop_caches();
 }
@@ -252,13 +272,14 @@ void Store::flush() {
 void Store::close() {
   check_fork();
   std::lock_guard changing(use_policy_);
+  std::lock_guard updating(update_mutex_);
+  std::unique_lock open(open_);
+  if (epochs_.is_closed()) return;
   stop_planning();
   try {
-    ExclusiveGuard exclusive(epochs_);
-    if (epochs_.is_closed()) return;
-    for (auto& tier : tiers_) write_back_all(*tier);
-    pool_->sync();
+    pool_->write_back();
     pool_->drop_caches();
+    ExclusiveGuard exclusive(epochs_);
     epochs_.close();
   } catch (...) {
     start_planning();  // the store stays open
@@ -271,11 +292,7 @@ void Store::close() {
 
 void Store::stop_threads() {
   prefetch_queue_.stop();
-  {
-    std::lock_guard lock(write_back_wake_mutex_);
-    stopping_ = true;
-  }
-  write_back_wake_.notify_all();
+  if (pool_ != nullptr) pool_->stop();
   for (auto& thread : threads_) thread.join();
   threads_.clear();
 }
@@ -288,7 +305,6 @@ void add_tier(FastTier& tier, StoreStats& stats) {
     stats.tiers.add(tier.counts());
     stats.resident_rows += tier.resident_rows();
     stats.pinned_rows += tier.pins().count();
-    stats.dirty_rows += tier.dirty().count();
     stats.policy_bytes += tier.planner() == nullptr ? 0 : tier.planner()->bytes();
   }
   stats.fast_rows += tier.capacity();
@@ -328,11 +344,18 @@ StoreStats Store::stats() {
   stats.prefetches_dropped = prefetch_queue_.dropped();
   stats.tiers = former_counts_;
   for (auto& tier : tiers_) add_tier(*tier, stats);
+  const UpdateStats updates = pool_->updates();
+  stats.dirty_rows = updates.dirty_rows;
+  stats.write_backs = updates.write_backs - updates_at_reset_.write_backs;
+  stats.write_back_errors = updates.write_back_errors - updates_at_reset_.write_back_errors;
+  stats.page_errors = updates.page_errors - updates_at_reset_.page_errors;
+  stats.write_back_error = updates.write_back_error;
+  stats.log_bytes = updates.log_bytes;
   stats.staging_bytes = buffers_.bytes();
   stats.page_cache_bytes = pool_->cached_bytes();
   stats.total_bytes = stats.vector_bytes + stats.index_bytes + stats.metadata_bytes +
-                      stats.staging_bytes + stats.access_ring_bytes + stats.policy_bytes +
-                      stats.page_cache_bytes;
+                      stats.staging_bytes + stats.log_bytes + stats.access_ring_bytes +
+                      stats.policy_bytes + stats.page_cache_bytes;
   stats.slow = {.kind = pool_->kind(),
                 .path = pool_->path(),
                 .engine = pool_->engine(),
@@ -342,8 +365,6 @@ StoreStats Store::stats() {
                 .admission = promotion_.stats()};
   stats.fast_placement = fast_placement_;
   stats.background_cpus = options_.cpus;
-  std::lock_guard lock(error_mutex_);
-  stats.write_back_error = write_back_error_;
   return stats;
 }
 
@@ -354,6 +375,7 @@ void Store::reset_stats() {
   states_.each([](CallState& state) { state.counters.clear(); });
   for (auto& tier : tiers_) tier->clear_counts();
   former_counts_ = {};
+  updates_at_reset_ = pool_->updates();
   dropped_at_reset_ = dropped_accesses();
   prefetch_queue_.clear_dropped();
   updates_.store(0, std::memory_order_relaxed);

@@ -6,26 +6,26 @@
 //    rows that it asked for.
 //  - A lookup sees the old or the new value of a row that is updated at the same time, never a
 //    mixture. A lookup that starts after an update returned sees that update or a later one.
-//  - create_table, load, record_accesses, use_policy, reset_stats and close exclude all other calls
-//    while they work (ExclusiveGuard).
-//  - One writer at a time writes dirty rows back, under `write_back_mutex_`. A row stays readable
-//    in the fast tier until its value is in the slow pool. The update made reads in flight stale,
-//    so no reader needs bytes that are being written.
+//  - One thread at a time writes (update, load, create_table), under `update_mutex_`. Lookups go on
+//    meanwhile. An update writes to the slow pool first, then replaces the copies of its rows; it
+//    makes reads in flight stale, so no reader needs bytes that are being written.
 //  - Of a slow pool in memory, non-resident rows are read in place. A row's new value is in the
 //    index before the row is written; the writer waits for readers that may have missed it there.
+//  - record_accesses, use_policy, reset_stats, close, load into memory and the last step of
+//    create_table exclude all other calls while they work (ExclusiveGuard).
 // A forked child cannot use the store: every call throws std::invalid_argument there. The parent
 // continues.
 //
-// Lock order: use_policy_, ExclusiveGuard, write_back_mutex_, FastTier::mutex().
+// Lock order: use_policy_, update_mutex_, open_, guards of `epochs_`, FastTier::mutex().
 #pragma once
 
 #include <array>
 #include <atomic>
-#include <condition_variable>
 #include <deque>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <span>
 #include <string>
 #include <thread>
@@ -68,10 +68,7 @@ struct Table {
   TierRow first_tier_row{};
   const std::byte* slow_rows = nullptr;  ///< row 0, if rows are read in place; else null
 
-  std::uint32_t row_bytes() const {
-    return layout.dim * static_cast<std::uint32_t>(size_of(layout.dtype));
-  }
-  std::uint64_t offset_of(TableRow row) const { return layout.offset + row.value * layout.stride; }
+  std::uint32_t row_bytes() const { return layout.row_bytes(); }
   /// StoreRow minus TierRow of each row, in wrapping arithmetic.
   std::uint64_t store_shift() const { return first_store_row.value - first_tier_row.value; }
 };
@@ -84,7 +81,7 @@ class Store {
 
   /// Throws as `check`, and if the options leave the pool's tables less than one slot each.
   Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options);
-  /// Closes. Ignores errors of the write-back, which `close` throws.
+  /// Closes. Ignores errors, which `close` throws.
   ~Store();
 
   const Table& create_table(const std::string& name, std::uint64_t rows, std::uint32_t dim,
@@ -93,7 +90,7 @@ class Store {
   std::vector<const Table*> tables() const;
 
   /// Writes rows first ... first + n - 1 to the slow pool and drops their copies. `values` are
-  /// dense.
+  /// dense. Throws SystemFailure; some of the rows may be new then.
   void load(const Table& table, std::uint64_t first, std::uint64_t n, const std::byte* values);
 
   /// Ends a series of loads: drops what they left in the kernel's page cache.
@@ -102,9 +99,8 @@ class Store {
   /// Serves a call. Returns the number of indices out of range, which are served as row 0.
   std::uint64_t embedding_bag(const BagCall& call);
 
-  /// Sets rows to new values, which are dense. If an index is repeated, its last value counts.
-  /// Throws SystemFailure if the fast tier is full of rows that cannot be written back; earlier
-  /// rows of the call have their new value then.
+  /// Sets rows to new values, which are dense. If an index is repeated, its last value counts. All
+  /// rows or none. Throws SystemFailure.
   void update(const Table& table, Integers indices, const std::byte* values);
 
   /// Queues rows to be fetched in the background. Returns the number of rows queued.
@@ -114,11 +110,11 @@ class Store {
   void pin(const Table& table, Integers indices);
   void unpin(const Table& table, Integers indices);
 
-  /// Returns once every earlier update is durable in the slow pool. Throws SystemFailure.
+  /// Returns once every earlier update and load is durable. Throws SystemFailure.
   void flush();
 
-  /// Flushes and closes. Throws SystemFailure if the flush fails; the store stays open then. A
-  /// second call has no effect.
+  /// Writes all updates to their pages and closes. Throws SystemFailure if that fails; the store
+  /// stays open then. A second call has no effect.
   void close();
   bool closed() const { return epochs_.is_closed(); }
 
@@ -158,22 +154,18 @@ class Store {
   void enter(std::optional<ReadGuard>& guard);
   void ensure_layout();
   void build_tiers();
+  struct Layout;
+  Layout make_layout(const TableLayout* further);
+  void install(Layout& layout);
   void check_fast_memory(const std::vector<TierPlan>& plans, std::uint64_t held) const;
-  void drop_tiers();
   void stop_threads();
 
   // update.cpp
-  void store_row(const Table& table, TableRow row, const std::byte* bytes);
-  void make_room(FastTier& tier);
-
-  // write_back.cpp
-  std::size_t write_back_batch(FastTier& tier, bool residents);
-  void count_written(std::uint64_t bytes);
-  void write_back_most();
-  void write_back_all(FastTier& tier);
-  bool write_back_due();
-  void write_back_in_background();
-  void wake_write_back(FastTier& tier);
+  void replace_copies(const Table& table, std::span<const TableRow> rows, const std::byte* values);
+  void update_in_place(const Table& table, std::span<const TableRow> rows, const std::byte* values);
+  std::size_t stage(const Table& table, std::span<const TableRow> rows, const std::byte* values);
+  void load_batch(const Table& table, TableRow first, std::size_t rows, const std::byte* values);
+  void drop_copies(const Table& table, TableRow first, std::size_t rows, const std::byte* values);
 
   // planning.cpp
   std::uint64_t lookups() const;
@@ -233,16 +225,11 @@ class Store {
   std::atomic<std::uint64_t> former_dropped_{0};  ///< accesses that no ring counts
   std::atomic<std::uint64_t> dropped_at_reset_{0};
   std::atomic<std::uint64_t> updates_{0};
-  std::mutex write_back_mutex_;      ///< one writer of rows at a time
-  std::uint64_t written_bytes_ = 0;  ///< since the page cache was dropped
-  std::mutex error_mutex_;
-  std::string write_back_error_;
+  UpdateStats updates_at_reset_;
+  std::mutex update_mutex_;  ///< one writer at a time
+  std::shared_mutex open_;   ///< held by flush, and alone by close
 
   PrefetchQueue prefetch_queue_;
-  std::mutex write_back_wake_mutex_;
-  std::condition_variable write_back_wake_;
-  bool stopping_ = false;
-  bool write_back_requested_ = false;
   std::vector<std::thread> threads_;
   std::uint64_t forks_at_birth_;
 

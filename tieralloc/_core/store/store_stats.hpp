@@ -26,14 +26,18 @@
   X("lookup", std::string, kernels)            \
   X("fast_tier", std::uint64_t, resident_rows) \
   X("fast_tier", std::uint64_t, pinned_rows)   \
-  X("fast_tier", std::uint64_t, dirty_rows)    \
   X("fast_tier", std::string, index)           \
   X("updates", std::uint64_t, updated_rows)    \
+  X("updates", std::uint64_t, dirty_rows)      \
+  X("updates", std::uint64_t, write_backs)     \
+  X("updates", std::uint64_t, write_back_errors) \
+  X("updates", std::uint64_t, page_errors)     \
   X("updates", std::string, write_back_error)  \
   X("dram", std::uint64_t, vector_bytes)       \
   X("dram", std::uint64_t, index_bytes)        \
   X("dram", std::uint64_t, metadata_bytes)     \
   X("dram", std::uint64_t, staging_bytes)      \
+  X("dram", std::uint64_t, log_bytes)          \
   X("dram", std::uint64_t, access_ring_bytes)  \
   X("dram", std::uint64_t, policy_bytes)       \
   X("dram", std::uint64_t, page_cache_bytes)   \

@@ -1,7 +1,12 @@
-// update.cpp: new values of rows, one by one (update) or in bulk past the fast tier (load).
+// update.cpp: new values of rows, one by one (update) or in bulk (load).
+//
+//   file    write to the slow tier (its redo log or its pages); then replace or drop the copies
+//   memory  stage copies; wait for readers that may have missed them; write the slow tier; release
+//           the copies
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <thread>
 
 #include "store/store.hpp"
 
@@ -9,6 +14,9 @@ namespace tieralloc {
 namespace {
 
 constexpr std::size_t kLoadBatchBytes = std::size_t{4} << 20;
+constexpr std::size_t kMaxStagedRows = 256;
+// Rows per lock of a tier: some microseconds.
+constexpr std::size_t kRowsPerLock = 32;
 
 /// A dense row in a buffer of a whole stride, padded with zeros.
 class PaddedRow {
@@ -25,37 +33,91 @@ class PaddedRow {
   std::size_t row_bytes_;
 };
 
+/// Calls `visit(i)` for i below `n` under the tier's lock, which is released every few rows.
+template <typename Visit>
+void each_locked(FastTier& tier, std::size_t n, Visit visit) {
+  for (std::size_t i = 0; i < n;) {
+    std::lock_guard lock(tier.mutex());
+    for (const std::size_t end = std::min(n, i + kRowsPerLock); i < end; ++i) visit(i);
+  }
+}
+
 }  // namespace
 
 void Store::update(const Table& table, Integers indices, const std::byte* values) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
-  std::optional<ReadGuard> guard;
-  enter(guard);
-  PaddedRow padded(table);
-  for (std::size_t i = 0; i < indices.size; ++i) {
-    store_row(table, row_at(table, indices, i), padded(values, i));
-    updates_.fetch_add(1, std::memory_order_relaxed);
-  }
-  wake_write_back(*table.tier);
-}
-
-/// Waits for a slot if need be: unlike a lookup, an update has no other place for its value.
-void Store::store_row(const Table& table, TableRow row, const std::byte* bytes) {
-  FastTier& tier = *table.tier;
-  while (true) {
-    {
-      std::lock_guard lock(tier.mutex());
-      if (tier.store(table.first_tier_row + row, bytes)) return;
+  std::vector<TableRow> rows(indices.size);
+  for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = row_at(table, indices, i);
+  {
+    std::lock_guard updating(update_mutex_);
+    epochs_.check_open();
+    if (!pool_->in_place()) pool_->update(table.layout, rows, values);
+    std::optional<ReadGuard> guard;
+    enter(guard);
+    if (pool_->in_place()) {
+      update_in_place(table, rows, values);
+    } else {
+      replace_copies(table, rows, values);
     }
-    make_room(tier);
+  }
+  updates_.fetch_add(rows.size(), std::memory_order_relaxed);
+  std::shared_lock open(open_);
+  if (!epochs_.is_closed()) pool_->commit();  // close wrote the update back
+}
+
+/// Waits while readers hold the spare slots, for some microseconds, if a pinned row needs one.
+void Store::replace_copies(const Table& table, std::span<const TableRow> rows,
+                           const std::byte* values) {
+  FastTier& tier = *table.tier;
+  PaddedRow padded(table);
+  std::vector<std::size_t> without_slot;
+  each_locked(tier, rows.size(), [&](std::size_t i) {
+    if (!tier.update(table.first_tier_row + rows[i], padded(values, i))) without_slot.push_back(i);
+  });
+  for (const std::size_t i : without_slot) {
+    while (true) {
+      {
+        std::lock_guard lock(tier.mutex());
+        if (tier.update(table.first_tier_row + rows[i], padded(values, i))) break;
+      }
+      std::this_thread::yield();
+    }
   }
 }
 
-/// For a caller that found no free slot: either victims hold the spare slots, or readers do, for
-/// some microseconds.
-void Store::make_room(FastTier& tier) {
-  if (write_back_batch(tier, false) == 0) std::this_thread::yield();
+void Store::update_in_place(const Table& table, std::span<const TableRow> rows,
+                            const std::byte* values) {
+  FastTier& tier = *table.tier;
+  while (!rows.empty()) {
+    const std::size_t staged = stage(table, rows, values);
+    if (staged == 0) {
+      std::this_thread::yield();  // readers hold the spare slots
+      continue;
+    }
+    const std::span<const TableRow> written = rows.first(staged);
+    epochs_.wait_for_readers();
+    pool_->update(table.layout, written, values);
+    each_locked(tier, staged,
+                [&](std::size_t i) { tier.clean(table.first_tier_row + written[i]); });
+    rows = rows.subspan(staged);
+    values += staged * table.row_bytes();
+  }
+}
+
+/// Returns the number of rows that found a slot.
+std::size_t Store::stage(const Table& table, std::span<const TableRow> rows,
+                         const std::byte* values) {
+  FastTier& tier = *table.tier;
+  PaddedRow padded(table);
+  const std::size_t max_rows = std::min(rows.size(), kMaxStagedRows);
+  std::lock_guard lock(tier.mutex());
+  std::size_t staged = 0;
+  while (staged < max_rows &&
+         tier.update(table.first_tier_row + rows[staged], padded(values, staged))) {
+    ++staged;
+  }
+  return staged;
 }
 
 void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
@@ -67,38 +129,61 @@ void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
                                 " on do not fit; expected at most " +
                                 std::to_string(table.layout.rows) + " rows");
   }
-  const std::size_t stride = table.layout.stride;
-  const std::size_t batch_rows = std::max<std::size_t>(1, kLoadBatchBytes / stride);
-  std::vector<std::byte> batch(batch_rows * stride);
-  for (std::uint64_t at = 0; at < n; at += batch_rows) {
-    const std::size_t rows = std::min<std::uint64_t>(batch_rows, n - at);
-    for (std::size_t i = 0; i < rows; ++i) {
-      std::memcpy(batch.data() + i * stride, values + (at + i) * table.row_bytes(),
-                  table.row_bytes());
-    }
+  const PageLayout& pages = table.layout.pages;
+  const std::uint64_t batch_rows =
+      std::max<std::uint64_t>(1, kLoadBatchBytes / pages.page_bytes) * pages.rows_per_page;
+  for (std::uint64_t at = 0; at < n;) {
+    // Up to the end of a page, so that only the first and the last page of a load are partial.
+    const std::uint64_t end =
+        std::min(first + n, (first + at) / pages.rows_per_page * pages.rows_per_page + batch_rows);
+    load_batch(table, {first + at}, end - first - at, values + at * table.row_bytes());
+    at = end - first;
+  }
+}
+
+void Store::load_batch(const Table& table, TableRow first, std::size_t rows,
+                       const std::byte* values) {
+  std::lock_guard updating(update_mutex_);
+  epochs_.check_open();
+  if (pool_->in_place()) {
     ExclusiveGuard exclusive(epochs_);
-    epochs_.check_open();
-    std::lock_guard writing(write_back_mutex_);
-    const TableRow first_row{first + at};
-    pool_->write(table.offset_of(first_row), {batch.data(), rows * stride});
-    count_written(rows * stride);
-    if (table.tier == nullptr) continue;
-    FastTier& tier = *table.tier;
-    std::lock_guard lock(tier.mutex());
-    for (std::size_t i = 0; i < rows && tier.resident_rows() + tier.dirty().num_victims() > 0;
-         ++i) {
-      const TableRow row{first_row.value + i};
-      tier.replace(table.first_tier_row + row, batch.data() + i * stride);
+    pool_->load(table.layout, first, rows, values);
+    drop_copies(table, first, rows, values);
+  } else {
+    pool_->load(table.layout, first, rows, values);
+    ReadGuard guard(epochs_);
+    drop_copies(table, first, rows, values);
+  }
+}
+
+/// Pinned rows keep their copies, with the new values.
+void Store::drop_copies(const Table& table, TableRow first, std::size_t rows,
+                        const std::byte* values) {
+  if (table.tier == nullptr) return;
+  FastTier& tier = *table.tier;
+  const TierRow first_row = table.first_tier_row + first;
+  std::vector<TableRow> pinned;
+  each_locked(tier, rows, [&](std::size_t i) {
+    if (!tier.has_copies()) return;
+    const TierRow row = first_row + TableRow{i};
+    if (tier.is_pinned(row)) {
+      pinned.push_back({first.value + i});
+    } else {
+      tier.discard(row);
     }
+  });
+  for (const TableRow& row : pinned) {
+    replace_copies(table, {&row, 1}, values + (row.value - first.value) * table.row_bytes());
+    std::lock_guard lock(tier.mutex());
+    tier.clean(table.first_tier_row + row);
   }
 }
 
 void Store::settle() {
   check_fork();
-  ReadGuard guard(epochs_);
-  std::lock_guard writing(write_back_mutex_);
+  std::shared_lock open(open_);
+  epochs_.check_open();
   pool_->drop_caches();
-  written_bytes_ = 0;
 }
 
 }  // namespace tieralloc

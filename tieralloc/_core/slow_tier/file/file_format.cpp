@@ -8,6 +8,8 @@
 #include <string>
 #include <unordered_set>
 
+#include "base/crc32c.hpp"
+
 namespace tieralloc::file_format {
 namespace {
 
@@ -15,14 +17,27 @@ static_assert(std::endian::native == std::endian::little, "the file format is li
 
 constexpr char kMagic[8] = {'T', 'I', 'E', 'R', 'A', 'L', 'O', 'C'};
 
+struct HeaderV1 {
+  char magic[8];
+  std::uint32_t version;
+  std::uint32_t table_count;
+  std::uint64_t generation;
+  std::uint64_t checksum;  ///< FNV-1a of header and directory, this field being 0
+};
+static_assert(sizeof(HeaderV1) == 32);
+
 struct Header {
   char magic[8];
   std::uint32_t version;
   std::uint32_t table_count;
   std::uint64_t generation;
-  std::uint64_t checksum;  ///< of header and directory, this field being 0
+  std::uint64_t store_id;
+  std::uint64_t first_log;
+  std::uint64_t last_log;
+  std::uint32_t checksum;  ///< CRC-32C of header and directory, this field being 0
+  std::uint32_t reserved[3];
 };
-static_assert(sizeof(Header) == 32);
+static_assert(sizeof(Header) == 64);
 
 struct Record {
   char name[kMaxTableNameBytes + 1];
@@ -36,21 +51,23 @@ struct Record {
 static_assert(sizeof(Record) == 256);
 
 static_assert(kMaxStride == stride_of(kMaxDim, DType::float64));
-static_assert(kMaxFileTables == (kSuperblockBytes - sizeof(Header)) / sizeof(Record));
+static_assert(sizeof(Header) + kMaxFileTables * sizeof(Record) <= kSuperblockBytes);
 
-/// FNV-1a (Fowler, Noll, Vo), over 64 bits.
-std::uint64_t checksum_of(std::span<const std::byte> bytes) {
+/// FNV-1a (Fowler, Noll, Vo), over 64 bits, of a superblock of version 1.
+std::uint64_t checksum_v1(std::span<const std::byte> superblock) {
   std::uint64_t hash = 0xCBF29CE484222325u;
-  for (std::byte byte : bytes) hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001B3u;
+  for (std::size_t i = 0; i < superblock.size(); ++i) {
+    const std::size_t at = i - offsetof(HeaderV1, checksum);
+    const std::byte byte = at < sizeof(HeaderV1::checksum) ? std::byte{0} : superblock[i];
+    hash = (hash ^ static_cast<std::uint64_t>(byte)) * 0x100000001B3u;
+  }
   return hash;
 }
 
-std::uint64_t superblock_checksum(const std::byte* superblock, std::size_t size) {
-  std::vector<std::byte> copy(superblock, superblock + size);
-  for (std::size_t i = 0; i < sizeof(Header::checksum); ++i) {
-    copy[offsetof(Header, checksum) + i] = std::byte{0};
-  }
-  return checksum_of(copy);
+std::uint32_t checksum_v2(std::span<const std::byte> superblock) {
+  std::vector<std::byte> copy(superblock.begin(), superblock.end());
+  std::memset(copy.data() + offsetof(Header, checksum), 0, sizeof(Header::checksum));
+  return crc32c(copy.data(), copy.size());
 }
 
 Record record_of(const TableLayout& table) {
@@ -64,7 +81,7 @@ Record record_of(const TableLayout& table) {
   return record;
 }
 
-TableLayout layout_of(const Record& record) {
+TableLayout layout_of(const Record& record, std::uint32_t version) {
   TableLayout table;
   table.name.assign(record.name, strnlen(record.name, sizeof record.name));
   table.rows = record.rows;
@@ -72,7 +89,14 @@ TableLayout layout_of(const Record& record) {
   table.dim = record.dim;
   table.dtype = static_cast<DType>(record.dtype);
   table.stride = record.stride;
+  table.pages = version == kFirstVersion ? PageLayout::dense(table.stride)
+                                         : PageLayout::paged(table.stride);
   return table;
+}
+
+/// Rows of a table of kMaxTableBytes.
+std::uint64_t max_rows(const PageLayout& pages) {
+  return kMaxTableBytes / pages.page_bytes * pages.rows_per_page;
 }
 
 /// Whether create_table could have made the tables: the checksum proves integrity, not origin.
@@ -85,15 +109,20 @@ bool is_consistent(const std::vector<TableLayout>& tables) {
     if (!names.insert(table.name).second) return false;
     if (dtype < 1 || dtype > 4 || table.dim == 0 || table.dim > kMaxDim) return false;
     if (table.stride != stride_of(table.dim, table.dtype)) return false;
-    if (table.rows == 0 || table.rows > kMaxTableBytes / table.stride) return false;
+    if (table.rows == 0 || table.rows > max_rows(table.pages)) return false;
     if (table.offset < end || table.offset > kMaxTableBytes) return false;
-    if (table.offset % kCacheLine != 0) return false;
-    end = table.offset + table.rows * table.stride;
+    if (table.offset % (table.pages.has_footer ? kPage : kCacheLine) != 0) return false;
+    end = table.offset + table.pages.bytes(table.rows);
   }
   return true;
 }
 
 }  // namespace
+
+std::uint64_t Directory::end() const {
+  if (tables.empty()) return kDataOffset;
+  return tables.back().offset + tables.back().pages.bytes(tables.back().rows);
+}
 
 std::vector<std::byte> encode(const Directory& directory) {
   if (directory.tables.size() > kMaxFileTables) {
@@ -101,13 +130,15 @@ std::vector<std::byte> encode(const Directory& directory) {
                                 std::to_string(kMaxFileTables) + " in a file, got " +
                                 std::to_string(directory.tables.size()));
   }
-  const std::size_t size = sizeof(Header) + directory.tables.size() * sizeof(Record);
-  std::vector<std::byte> bytes(size);
+  std::vector<std::byte> bytes(sizeof(Header) + directory.tables.size() * sizeof(Record));
   Header header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
   header.version = kVersion;
   header.table_count = static_cast<std::uint32_t>(directory.tables.size());
   header.generation = directory.generation;
+  header.store_id = directory.store_id;
+  header.first_log = directory.first_log;
+  header.last_log = directory.last_log;
   std::memcpy(bytes.data(), &header, sizeof header);
   std::byte* place = bytes.data() + sizeof header;
   for (const TableLayout& table : directory.tables) {
@@ -115,33 +146,62 @@ std::vector<std::byte> encode(const Directory& directory) {
     std::memcpy(place, &record, sizeof record);
     place += sizeof record;
   }
-  header.checksum = superblock_checksum(bytes.data(), size);
+  header.checksum = checksum_v2(bytes);
   std::memcpy(bytes.data(), &header, sizeof header);
   return bytes;
 }
 
 std::uint32_t version_of(const std::byte* superblock, std::size_t size) {
-  Header header;
+  HeaderV1 header;
   if (size < sizeof header) return 0;
   std::memcpy(&header, superblock, sizeof header);
   return std::memcmp(header.magic, kMagic, sizeof kMagic) == 0 ? header.version : 0;
 }
 
-bool decode(const std::byte* superblock, std::size_t size, Directory& directory) {
-  if (version_of(superblock, size) != kVersion) return false;
-  Header header;
-  std::memcpy(&header, superblock, sizeof header);
-  if (header.table_count > kMaxFileTables) return false;
+namespace {
+
+/// Copies the header into `directory`, and returns the directory's records if they are valid.
+template <typename Header, typename Checksum>
+std::span<const std::byte> checked_records(std::span<const std::byte> superblock,
+                                           Checksum checksum, Header& header) {
+  if (superblock.size() < sizeof header) return {};
+  std::memcpy(&header, superblock.data(), sizeof header);
   const std::size_t length = sizeof header + header.table_count * sizeof(Record);
-  if (length > size || superblock_checksum(superblock, length) != header.checksum) return false;
-  std::vector<TableLayout> tables;
-  for (std::uint32_t i = 0; i < header.table_count; ++i) {
-    Record record;
-    std::memcpy(&record, superblock + sizeof header + i * sizeof record, sizeof record);
-    tables.push_back(layout_of(record));
+  if (header.table_count > kMaxFileTables || length > superblock.size()) return {};
+  if (checksum(superblock.first(length)) != header.checksum) return {};
+  return superblock.first(length).subspan(sizeof header);
+}
+
+}  // namespace
+
+bool decode(const std::byte* superblock, std::size_t size, Directory& directory) {
+  Directory decoded{.version = version_of(superblock, size), .tables = {}};
+  std::span<const std::byte> records;
+  HeaderV1 first;
+  Header header;
+  switch (decoded.version) {
+    case kFirstVersion:
+      records = checked_records({superblock, size}, checksum_v1, first);
+      decoded.generation = first.generation;
+      break;
+    case kVersion:
+      records = checked_records({superblock, size}, checksum_v2, header);
+      decoded.generation = header.generation;
+      decoded.store_id = header.store_id;
+      decoded.first_log = header.first_log;
+      decoded.last_log = header.last_log;
+      break;
+    default:
+      return false;
   }
-  if (!is_consistent(tables)) return false;
-  directory = {header.generation, std::move(tables)};
+  if (records.data() == nullptr) return false;
+  for (std::size_t at = 0; at < records.size(); at += sizeof(Record)) {
+    Record record;
+    std::memcpy(&record, records.data() + at, sizeof record);
+    decoded.tables.push_back(layout_of(record, decoded.version));
+  }
+  if (!is_consistent(decoded.tables)) return false;
+  directory = std::move(decoded);
   return true;
 }
 

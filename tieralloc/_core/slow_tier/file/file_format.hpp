@@ -1,12 +1,17 @@
-// file_format.hpp: the format of a store's file, version 1.
+// file_format.hpp: the format of a store's file, version 2.
 //
 //   0      superblock: header, directory of tables, checksum over both
 //   1 MiB  superblock, a second copy
-//   2 MiB  rows of the tables
+//   2 MiB  pages of the tables (slow_tier/page.hpp)
 //
 // A change is written to one superblock and synced, then to the other. So a crash leaves at least
 // one valid copy, and damage to one copy loses nothing. The valid copy with the higher generation
-// counts. All numbers are little-endian.
+// counts. A superblock names a table only after the file has the table's size, durably.
+//
+// The header names the live segments of the redo log (redo_log.hpp), numbers 1 and up. All numbers
+// are little-endian.
+//
+// Version 1, which is only read: no store id and no log; rows lie densely, without checksums.
 #pragma once
 
 #include <cstdint>
@@ -17,19 +22,27 @@
 
 namespace tieralloc::file_format {
 
-inline constexpr std::uint32_t kVersion = 1;
+inline constexpr std::uint32_t kVersion = 2;
+inline constexpr std::uint32_t kFirstVersion = 1;
 inline constexpr std::uint64_t kSuperblockBytes = std::uint64_t{1} << 20;
 inline constexpr std::uint64_t kDataOffset = 2 * kSuperblockBytes;
 
 struct Directory {
+  std::uint32_t version = kVersion;
   std::uint64_t generation = 0;
+  std::uint64_t store_id = 0;   ///< random
+  std::uint64_t first_log = 0;  ///< number of the oldest live segment; 0: there is none
+  std::uint64_t last_log = 0;   ///< number of the newest segment ever
   std::vector<TableLayout> tables;
+
+  /// The end of the last table.
+  std::uint64_t end() const;
 };
 
 /// The bytes of a superblock. Throws std::invalid_argument for more than kMaxFileTables tables.
 std::vector<std::byte> encode(const Directory& directory);
 
-/// False if the bytes are no superblock, are damaged, or have another version.
+/// False if the bytes are no superblock, are damaged, or have an unknown version.
 bool decode(const std::byte* superblock, std::size_t size, Directory& directory);
 
 /// The version field of a superblock, not verified by the checksum; 0: no superblock.

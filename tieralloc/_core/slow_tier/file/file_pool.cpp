@@ -15,25 +15,17 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <random>
 #include <stdexcept>
 #include <utility>
 
 #include "base/error.hpp"
 #include "base/fork_guard.hpp"
 #include "base/types.hpp"
+#include "slow_tier/file/file_io.hpp"
 
 namespace tieralloc {
 namespace {
-
-[[noreturn]] void fail(int code, const std::string& path, const std::string& what) {
-  throw SystemFailure(code, what + ": " + std::strerror(code), path);
-}
-
-std::uint64_t size_of_file(int fd, const std::string& path) {
-  struct stat status;
-  if (fstat(fd, &status) != 0) fail(errno, path, "fstat");
-  return static_cast<std::uint64_t>(status.st_size);
-}
 
 bool has_name(int fd, const std::string& path) {
   struct stat own, named;
@@ -46,11 +38,11 @@ bool has_name(int fd, const std::string& path) {
 int open_locked(const std::string& path, bool read_only = false) {
   for (;;) {
     const int fd = open(path.c_str(), (read_only ? O_RDONLY : O_RDWR) | O_CLOEXEC);
-    if (fd < 0) fail(errno, path, "cannot open the slow tier");
+    if (fd < 0) fail_io(errno, path, "cannot open the slow tier");
     if (flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
       const int code = errno;
       close(fd);
-      if (code != EWOULDBLOCK) fail(code, path, "cannot lock the slow tier");
+      if (code != EWOULDBLOCK) fail_io(code, path, "cannot lock the slow tier");
       throw SystemFailure(code, "file is open in another store; close that one first", path);
     }
     if (has_name(fd, path)) return fd;
@@ -65,12 +57,12 @@ std::pair<int, std::string> make_beside(const std::string& path) {
         path + ".new-" + std::to_string(getpid()) + "-" + std::to_string(number);
     const int fd = open(name.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
     if (fd < 0 && errno == EEXIST) continue;
-    if (fd < 0) fail(errno, path, "cannot create the slow tier");
+    if (fd < 0) fail_io(errno, path, "cannot create the slow tier");
     if (flock(fd, LOCK_EX | LOCK_NB) == 0) return {fd, name};
     const int code = errno;
     close(fd);
     unlink(name.c_str());
-    fail(code, path, "cannot lock the slow tier");
+    fail_io(code, path, "cannot lock the slow tier");
   }
 }
 
@@ -84,18 +76,12 @@ void rename_file(const std::string& from, const std::string& to, bool replace) {
     return;
   }
   if (errno == EEXIST) throw SystemFailure(EEXIST, "file exists", to);
-  fail(errno, to, "cannot create the slow tier");
+  fail_io(errno, to, "cannot create the slow tier");
 }
 
-/// Whether a superblock of the file says that a store made it, even one damaged since or of a
-/// newer version.
-bool is_store(int fd) {
-  for (std::uint64_t at : {std::uint64_t{0}, file_format::kSuperblockBytes}) {
-    std::byte header[64];
-    const ssize_t got = pread(fd, header, sizeof header, static_cast<off_t>(at));
-    if (got > 0 && file_format::version_of(header, static_cast<std::size_t>(got)) != 0) return true;
-  }
-  return false;
+std::uint64_t random_id() {
+  std::random_device random;
+  return std::uint64_t{random()} << 32 | random();
 }
 
 /// A file without write permission is refused even for root, because its owner intended that.
@@ -106,22 +92,14 @@ void refuse_read_only(const std::string& path) {
   }
 }
 
-void write_fully(int fd, const std::byte* data, std::size_t size, std::uint64_t offset,
-                 const std::string& path) {
-  while (size > 0) {
-    const ssize_t put = pwrite(fd, data, size, static_cast<off_t>(offset));
-    if (put < 0 && errno == EINTR) continue;
-    if (put <= 0) fail(put == 0 ? EIO : errno, path, "cannot write the slow tier");
-    data += put;
-    size -= static_cast<std::size_t>(put);
-    offset += static_cast<std::uint64_t>(put);
-  }
-}
-
 }  // namespace
 
 FilePool::FilePool(std::string path, int fd, const FilePoolOptions& options, bool read_only)
-    : path_(std::move(path)), options_(options), fd_(fd), read_only_(read_only) {
+    : path_(std::move(path)),
+      options_(options),
+      fd_(fd),
+      read_only_(read_only),
+      superblocks_(fd, path_, [this] { sync_pages(); }) {
   close_in_child(fd_);
 }
 
@@ -165,8 +143,11 @@ std::unique_ptr<FilePool> FilePool::open(const std::string& path, const FilePool
   if (!read_only) refuse_read_only(path);
   const int fd = open_locked(path, read_only);
   std::unique_ptr<FilePool> pool(new FilePool(path, fd, options, read_only));
-  pool->read_directory();
+  pool->superblocks_.read();
+  pool->check_version();
+  pool->end_ = pool->superblocks_.directory().end();
   pool->start_engine(path);
+  pool->start_log(path);
   return pool;
 }
 
@@ -177,11 +158,11 @@ std::unique_ptr<FilePool> FilePool::replace(const std::string& path,
     int fd;
     ~Descriptor() { close(fd); }
   } former{open_locked(path)};  // stays locked until the new file has its name
-  if (!is_store(former.fd)) {
+  if (!has_superblock(former.fd)) {
     throw std::invalid_argument(path + ": not a tieralloc file; mode 'w' replaces no other file");
   }
   struct stat status;
-  if (fstat(former.fd, &status) != 0) fail(errno, path, "fstat");
+  if (fstat(former.fd, &status) != 0) fail_io(errno, path, "fstat");
   // The target of a symbolic link is replaced, not the link.
   return make(path, std::filesystem::canonical(path).string(), options, &status);
 }
@@ -194,11 +175,14 @@ std::unique_ptr<FilePool> FilePool::make(const std::string& path, const std::str
   const auto [fd, name] = make_beside(target);
   std::unique_ptr<FilePool> pool(new FilePool(path, fd, options, false));
   try {
-    if (former != nullptr && fchmod(fd, former->st_mode & 0777) != 0) fail(errno, path, "fchmod");
+    if (former != nullptr && fchmod(fd, former->st_mode & 0777) != 0) fail_io(errno, path, "fchmod");
     pool->grow(0, file_format::kDataOffset);
-    pool->write_directory({1, {}});
+    pool->superblocks_.write({.store_id = random_id(), .tables = {}});
+    pool->end_ = file_format::kDataOffset;
     pool->start_engine(name);
     rename_file(name, target, former != nullptr);
+    pool->start_log(target);
+    sync_directory_of(target);
   } catch (...) {
     unlink(name.c_str());
     throw;
@@ -222,75 +206,12 @@ std::uint64_t FilePool::checked_size() const {
                       path_);
 }
 
-void FilePool::read_directory() {
-  std::vector<std::byte> both(file_format::kDataOffset);
-  // Prevents read-ahead of rows into the page cache.
-  posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
-  const ssize_t got = pread(fd_, both.data(), both.size(), 0);
-  posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
-  if (got < 0) fail(errno, path_, "cannot read the slow tier");
-  bool found = false;
-  std::uint32_t version = 0;
-  for (std::uint64_t at : {std::uint64_t{0}, file_format::kSuperblockBytes}) {
-    if (static_cast<std::uint64_t>(got) <= at) continue;
-    const std::byte* superblock = both.data() + at;
-    const std::size_t size = std::min<std::uint64_t>(file_format::kSuperblockBytes,
-                                                     static_cast<std::uint64_t>(got) - at);
-    version = std::max(version, file_format::version_of(superblock, size));
-    file_format::Directory candidate;
-    if (!file_format::decode(superblock, size, candidate)) continue;
-    if (found && candidate.generation <= directory_.generation) continue;
-    directory_ = std::move(candidate);
-    directory_at_ = at;
-    found = true;
-  }
-  if (!found && version > file_format::kVersion) {
-    throw std::invalid_argument(path_ + ": file format version " + std::to_string(version) +
-                                ", this tieralloc reads up to version " +
-                                std::to_string(file_format::kVersion) + "; upgrade tieralloc");
-  }
-  if (!found) {
-    throw std::invalid_argument(path_ +
-                                ": not a tieralloc file, or its header is damaged (no superblock "
-                                "with a valid magic number and checksum)");
-  }
-  const std::uint64_t size = size_of_file(fd_, path_);
-  for (const TableLayout& table : directory_.tables) {
-    const std::uint64_t end = table.offset + table.rows * table.stride;
-    if (size < end) {
-      throw std::invalid_argument(path_ + ": truncated: " + std::to_string(size) +
-                                  " bytes, but table '" + table.name + "' ends at " +
-                                  std::to_string(end));
-    }
-    end_ = std::max<std::uint64_t>(end_, end);
-  }
-}
-
-/// Writes the older or damaged superblock first, then the other one.
-void FilePool::write_directory(const file_format::Directory& directory) {
-  const std::vector<std::byte> bytes = file_format::encode(directory);
-  const std::uint64_t first = file_format::kSuperblockBytes - directory_at_;
-  const auto put = [&](const std::vector<std::byte>& superblock, std::uint64_t at) {
-    write_fully(fd_, superblock.data(), superblock.size(), at, path_);
-    sync();
-  };
-  const auto try_to_put = [&](const std::vector<std::byte>& superblock, std::uint64_t at) {
-    try {
-      put(superblock, at);
-    } catch (const SystemFailure&) {
-      // The other superblock is valid.
-    }
-  };
-  try {
-    put(bytes, first);
-  } catch (...) {
-    // The failed write may have reached the disk: overwrite it with the old directory.
-    try_to_put(file_format::encode(directory_), first);
-    throw;
-  }
-  directory_ = directory;
-  const std::uint64_t second = std::exchange(directory_at_, first);
-  try_to_put(bytes, second);
+/// Files of version 1 have no checksums and no log.
+void FilePool::check_version() const {
+  if (superblocks_.directory().version == file_format::kVersion || read_only_) return;
+  throw std::invalid_argument(path_ +
+                              ": file format version 1 can only be read; open it with mode 'r', or "
+                              "convert it: tieralloc upgrade FILE");
 }
 
 /// Grows the file from `from` to `to` bytes, with disk blocks if `reserve`. A failure restores its
@@ -307,7 +228,7 @@ void FilePool::grow(std::uint64_t from, std::uint64_t to) {
   }
   if (code == 0) return;
   if (ftruncate(fd_, static_cast<off_t>(from)) != 0) code = errno;
-  fail(code, path_,
+  fail_io(code, path_,
        "cannot grow the slow tier from " + std::to_string(from) + " to " + std::to_string(to) +
            " bytes");
 }
@@ -317,32 +238,57 @@ void FilePool::start_engine(const std::string& name) {
   const int direct = options_.direct ? ::open(name.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT) : -1;
   const bool is_direct = direct >= 0;
   read_fd_ = is_direct ? direct : ::open(name.c_str(), O_RDONLY | O_CLOEXEC);
-  if (read_fd_ < 0) fail(errno, path_, "cannot open the slow tier for reading");
+  if (read_fd_ < 0) fail_io(errno, path_, "cannot open the slow tier for reading");
   if (!is_direct) posix_fadvise(read_fd_, 0, 0, POSIX_FADV_RANDOM);
   engine_ = make_fetch_engine(options_.engine, {read_fd_, is_direct, options_.queue_depth});
 }
 
+/// `path` is that of the file itself, not of a link. Reads what an earlier process left in the log.
+void FilePool::start_log(const std::string& path) {
+  pages_ = std::make_unique<PageWriter>(fd_, path_, *engine_, kBlock);
+  const file_format::Directory& directory = superblocks_.directory();
+  if (directory.version != file_format::kVersion) return;
+  struct stat status;
+  if (fstat(fd_, &status) != 0) fail_io(errno, path_, "fstat");
+  log_ = std::make_unique<RedoLog>(
+      RedoLog::Options{std::filesystem::canonical(path).string() + ".log-", directory.store_id,
+                       status.st_mode & 0777u},
+      [this](std::uint64_t first, std::uint64_t last) {
+        std::lock_guard lock(directory_mutex_);
+        file_format::Directory next = superblocks_.directory();
+        next.first_log = first;
+        next.last_log = last;
+        superblocks_.write(std::move(next));
+      });
+  log_->replay(directory.first_log, directory.last_log, directory.tables, !read_only_);
+}
+
 std::vector<TableLayout> FilePool::tables() const {
-  std::lock_guard lock(mutex_);
-  return directory_.tables;
+  std::lock_guard lock(directory_mutex_);
+  return superblocks_.directory().tables;
+}
+
+std::string FilePool::describe(std::uint64_t page) const {
+  return describe_page(tables(), page);
 }
 
 TableLayout FilePool::add_table(TableLayout layout) {
   check_writable();
-  std::lock_guard lock(mutex_);
+  std::lock_guard lock(directory_mutex_);
   const std::uint64_t size = checked_size();
   layout.offset = round_up(size, kBlock);
-  const std::uint64_t end = layout.offset + round_up(layout.rows * layout.stride, kBlock);
+  layout.pages = PageLayout::paged(layout.stride);
+  const std::uint64_t end = layout.offset + layout.pages.bytes(layout.rows);
   if (end > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) {
-    fail(EFBIG, path_, "cannot grow the slow tier to " + std::to_string(end) + " bytes");
+    fail_io(EFBIG, path_, "cannot grow the slow tier to " + std::to_string(end) + " bytes");
   }
-  file_format::Directory next = directory_;
-  ++next.generation;
+  file_format::Directory next = superblocks_.directory();
   next.tables.push_back(layout);
   (void)file_format::encode(next);  // throws before the file changes
   grow(size, end);
   try {
-    write_directory(next);
+    sync_pages();  // the size, before a superblock names the table
+    superblocks_.write(std::move(next));
   } catch (...) {
     if (ftruncate(fd_, static_cast<off_t>(size)) != 0) {
       // The old directory is valid; the space after it is unused.
@@ -355,18 +301,6 @@ TableLayout FilePool::add_table(TableLayout layout) {
 
 void FilePool::read(std::span<ReadOp> ops, ReadListener& listener) {
   engine_->read(ops, listener);
-}
-
-void FilePool::write(std::uint64_t offset, std::span<const std::byte> bytes) {
-  check_writable();
-  checked_size();
-  write_fully(fd_, bytes.data(), bytes.size(), offset, path_);
-}
-
-void FilePool::sync() {
-  const int lost = lost_.exchange(0);
-  const int code = fdatasync(fd_) == 0 ? lost : errno;
-  if (code != 0) fail(code, path_, "cannot sync the slow tier");
 }
 
 void FilePool::drop_caches() {

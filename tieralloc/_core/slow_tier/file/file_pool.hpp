@@ -1,18 +1,28 @@
-// file_pool.hpp: a slow pool in a file.
+// file_pool.hpp: a slow pool in a file, with a redo log beside it.
 //
 // Reads bypass the kernel's page cache (O_DIRECT) if the file system permits it; else their pages
 // are dropped afterwards. Writes use the page cache, and `drop_caches` drops their pages; the
 // kernel keeps both coherent. The file is locked while the pool lives: it has one writer, or any
 // number of readers.
+//
+// An update is in the kernel when the call returns, and on the disk after `sync`, or after
+// `sync_interval`. `work` writes full segments of the log to the pages; `load` writes pages itself,
+// after all updates are in theirs.
+//
+// Lock order: write_back_mutex_, the log's and the page writer's mutexes, directory_mutex_.
 #pragma once
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <memory>
 #include <mutex>
 #include <string>
 
 #include "slow_tier/file/engine.hpp"
-#include "slow_tier/file/file_format.hpp"
+#include "slow_tier/file/page_writer.hpp"
+#include "slow_tier/file/redo_log.hpp"
+#include "slow_tier/file/superblocks.hpp"
 #include "slow_tier/slow_pool.hpp"
 
 struct stat;
@@ -27,11 +37,20 @@ enum class FileMode {
   write,   ///< "w": makes; replaces a store's file
 };
 
+/// When an update is durable.
+enum class Durability {
+  none,    ///< at `sync`
+  flush,   ///< at `sync`, or after the sync interval
+  commit,  ///< when `commit` returns, which follows each update
+};
+
 struct FilePoolOptions {
   std::string engine = "auto";  ///< a name for make_fetch_engine
   bool direct = true;           ///< bypass the page cache if possible
   bool reserve = true;          ///< reserve disk blocks of a table when it is created
   unsigned queue_depth = 256;   ///< reads of one call in flight
+  Durability durability = Durability::flush;
+  std::chrono::milliseconds sync_interval{5000};
 };
 
 class FilePool final : public SlowPool {
@@ -56,8 +75,20 @@ class FilePool final : public SlowPool {
   std::vector<TableLayout> tables() const override;
   TableLayout add_table(TableLayout layout) override;
   void read(std::span<ReadOp> ops, ReadListener& listener) override;
-  void write(std::uint64_t offset, std::span<const std::byte> bytes) override;
+  void update(const TableLayout& table, std::span<const TableRow> rows,
+              const std::byte* values) override;
+  void commit() override;
+  void load(const TableLayout& table, TableRow first, std::uint64_t rows,
+            const std::byte* values) override;
+  bool has_updated_rows() const override { return log_ != nullptr && log_->any(); }
+  bool find_updated(const RowAddress& row, std::span<std::byte> value) const override;
+  std::int32_t recover_page(std::uint64_t page, std::span<std::byte> bytes) override;
+  std::string describe(std::uint64_t page) const override;
   void sync() override;
+  void write_back() override;
+  void work() override;
+  void stop() override;
+  UpdateStats updates() const override;
   void drop_caches() override;
   std::size_t block() const override { return kBlock; }
   std::string kind() const override { return "file"; }
@@ -80,24 +111,55 @@ class FilePool final : public SlowPool {
                                         const FilePoolOptions& options, const struct stat* former);
   void check_writable() const;
   std::uint64_t checked_size() const;
-  void read_directory();
-  void write_directory(const file_format::Directory& directory);
+  void check_version() const;
   void grow(std::uint64_t from, std::uint64_t to);
   void start_engine(const std::string& name);
+  void start_log(const std::string& path);
+  std::uint32_t position_of(const TableLayout& table) const;
+
+  // write_back.cpp
+  void sync_pages();
+  void write_back_sealed();
+  void note_loaded(const TableLayout& table, TableRow first, std::uint64_t rows);
+  void check_lost_loads() const;
 
   const std::string path_;
   const FilePoolOptions options_;
-  const int fd_;          ///< buffered, for writes of header and rows
+  const int fd_;          ///< buffered, for writes of superblocks and pages
   const bool read_only_;  ///< writes are refused
   bool is_new_ = false;
   int read_fd_ = -1;                   ///< direct if possible
   std::atomic<std::uint64_t> end_{0};  ///< of the last table: the file is at least as long
-  std::atomic<int> lost_{0};  ///< errno of a failed write that drop_caches found, for `sync`
-  mutable std::mutex mutex_;  ///< of the directory
-  file_format::Directory directory_;
-  std::uint64_t directory_at_ =
-      file_format::kSuperblockBytes;  ///< offset of a superblock that contains it
+  mutable std::mutex directory_mutex_;
+  Superblocks superblocks_;
   std::unique_ptr<FetchEngine> engine_;
+  std::unique_ptr<PageWriter> pages_;
+  std::unique_ptr<RedoLog> log_;  ///< null: version 1
+
+  std::mutex write_back_mutex_;  ///< one writer of pages at a time
+  std::uint64_t written_bytes_ = 0;  ///< since the page cache was dropped
+
+  std::mutex sync_mutex_;  ///< of the pages
+  std::uint64_t failed_syncs_ = 0;
+  std::atomic<int> lost_{0};  ///< errno of a failed write that drop_caches found, for `sync_pages`
+
+  /// Rows that were loaded since the last sync, or lost by a failed one.
+  struct LoadedRows {
+    std::string table;
+    std::uint64_t first = 0;
+    std::uint64_t last = 0;
+  };
+  mutable std::mutex loads_mutex_;
+  std::vector<LoadedRows> unsynced_loads_;
+  std::vector<LoadedRows> lost_loads_;
+
+  mutable std::mutex stats_mutex_;
+  UpdateStats stats_;
+
+  std::mutex work_mutex_;
+  std::condition_variable wake_;
+  bool is_stopping_ = false;
+  bool has_work_ = false;
 };
 
 }  // namespace tieralloc

@@ -53,6 +53,7 @@ TableLayout MemoryPool::add_table(TableLayout layout) {
   NodeScope scope(options_.request);
   Region region(size, kPurpose);
   layout.offset = reinterpret_cast<std::uintptr_t>(region.data());
+  layout.pages = PageLayout::dense(layout.stride);
   tables_.push_back(layout);
   try {
     regions_.push_back(std::move(region));
@@ -73,9 +74,23 @@ void MemoryPool::read(std::span<ReadOp> ops, ReadListener& listener) {
   listener.on_completions();
 }
 
-void MemoryPool::write(std::uint64_t offset, std::span<const std::byte> bytes) {
-  // Without extra latency: a processor does not wait for its stores.
-  std::memcpy(address_of(offset), bytes.data(), bytes.size());
+// Without extra latency: a processor does not wait for its stores.
+
+void MemoryPool::update(const TableLayout& table, std::span<const TableRow> rows,
+                        const std::byte* values) {
+  const std::size_t bytes = table.row_bytes();
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    std::memcpy(address_of(table.address(rows[i]).offset()), values + i * bytes, bytes);
+  }
+}
+
+void MemoryPool::load(const TableLayout& table, TableRow first, std::uint64_t rows,
+                      const std::byte* values) {
+  const std::size_t bytes = table.row_bytes();
+  std::byte* row = address_of(table.address(first).offset());
+  for (std::uint64_t i = 0; i < rows; ++i) {
+    std::memcpy(row + i * table.stride, values + i * bytes, bytes);
+  }
 }
 
 void MemoryPool::emulate_latency(std::size_t lines) const {

@@ -31,7 +31,10 @@ class MemoryPool final : public SlowPool {
   /// Throws MemoryShortage if memory is short, SystemFailure if the kernel refuses to bind it.
   TableLayout add_table(TableLayout layout) override;
   void read(std::span<ReadOp> ops, ReadListener& listener) override;
-  void write(std::uint64_t offset, std::span<const std::byte> bytes) override;
+  void update(const TableLayout& table, std::span<const TableRow> rows,
+              const std::byte* values) override;
+  void load(const TableLayout& table, TableRow first, std::uint64_t rows,
+            const std::byte* values) override;
   void sync() override {}
   std::size_t block() const override { return kCacheLine; }
   std::string kind() const override { return options_.extra_ns > 0 ? "emulated" : "numa"; }

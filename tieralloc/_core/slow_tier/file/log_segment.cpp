@@ -1,0 +1,214 @@
+// log_segment.cpp: frames appended, synced and replayed.
+#include "slow_tier/file/log_segment.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <limits>
+#include <stdexcept>
+#include <utility>
+
+#include "base/crc32c.hpp"
+#include "base/error.hpp"
+#include "base/fork_guard.hpp"
+#include "slow_tier/file/file_io.hpp"
+
+namespace tieralloc {
+namespace {
+
+constexpr std::uint64_t kReserveBytes = std::uint64_t{4} << 20;
+constexpr std::uint64_t kReplayBytes = std::uint64_t{4} << 20;
+// Header, a footer for the page of each row, and frame headers of the intents.
+constexpr std::uint64_t kSpareBytes = std::uint64_t{1} << 20;
+
+std::uint32_t checksum_of(const std::byte* frame, std::uint64_t bytes) {
+  constexpr std::size_t kSkipped = 2 * sizeof(std::uint32_t);
+  return crc32c(frame + kSkipped, bytes - kSkipped);
+}
+
+/// Memory of a segment: each row takes 128 bytes of frames at least, and one intent.
+std::uint64_t memory_bytes(std::uint64_t capacity) {
+  return capacity + capacity / (128 / sizeof(PageFooter)) + kSpareBytes;
+}
+
+}  // namespace
+
+std::uint64_t LogSegment::frame_bytes(std::size_t rows, std::uint32_t stride) {
+  return sizeof(FrameHeader) + round_up(rows * sizeof(RowId), kCacheLine) +
+         std::uint64_t{rows} * stride;
+}
+
+LogSegment::LogSegment(std::string path, int fd, std::uint64_t id, std::uint64_t capacity)
+    : path_(std::move(path)),
+      fd_(fd),
+      id_(id),
+      capacity_(capacity),
+      memory_(memory_bytes(capacity), "redo log") {
+  close_in_child(fd_);
+}
+
+LogSegment::~LogSegment() {
+  forget_in_child(fd_);
+  close(fd_);
+}
+
+std::unique_ptr<LogSegment> LogSegment::create(const std::string& path, std::uint64_t id,
+                                               std::uint64_t capacity, unsigned permissions,
+                                               std::uint64_t former_frames) {
+  const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
+                      static_cast<mode_t>(permissions));
+  if (fd < 0) fail_io(errno, path, "cannot create the redo log");
+  std::unique_ptr<LogSegment> segment(
+      new LogSegment(path, fd, id, capacity + sizeof(FrameHeader)));
+  try {
+    segment->append(FrameKind::header, 0, 0, former_frames, [](std::byte*) {});
+    segment->sync();
+    sync_directory_of(path);
+  } catch (...) {
+    unlink(path.c_str());
+    throw;
+  }
+  return segment;
+}
+
+/// Reserves disk blocks up to `end` and a while further, so that the file's size seldom changes.
+void LogSegment::reserve(std::uint64_t end) {
+  if (end <= reserved_) return;
+  const std::uint64_t size = round_up(end, kReserveBytes);
+  if (fallocate(fd_, 0, static_cast<off_t>(reserved_), static_cast<off_t>(size - reserved_)) == 0) {
+    reserved_ = size;
+  } else if (errno != EOPNOTSUPP && errno != ENOSYS) {
+    fail_io(errno, path_, "cannot grow the redo log");
+  }
+}
+
+std::uint64_t LogSegment::append(FrameKind kind, std::uint32_t count, std::uint64_t payload_bytes,
+                                 std::uint64_t detail, const std::function<void(std::byte*)>& fill) {
+  const std::uint64_t at = end();
+  FrameHeader header{.kind = kind, .count = count};
+  header.bytes = round_up(sizeof header + payload_bytes, kCacheLine);
+  header.segment = id_;
+  header.number = frames_;
+  header.synced = synced_frames_;
+  header.detail = detail;
+  if (at + header.bytes > memory_.size()) {
+    throw MemoryShortage("the redo log has no room for a frame of " + std::to_string(header.bytes) +
+                         " bytes");
+  }
+  reserve(at + header.bytes);
+  std::byte* frame = memory_.data() + at;
+  std::memset(frame, 0, header.bytes);
+  fill(frame + sizeof header);
+  std::memcpy(frame, &header, sizeof header);
+  header.checksum = checksum_of(frame, header.bytes);
+  std::memcpy(frame, &header, sizeof header);
+  write_fully(fd_, {frame, header.bytes}, at, path_);
+  end_.store(at + header.bytes, std::memory_order_release);
+  ++frames_;
+  return at;
+}
+
+void LogSegment::seal() {
+  sealed_end_ = end();
+  sealed_frames_ = frames_;
+}
+
+void LogSegment::remove_intents() {
+  end_ = sealed_end_;
+  frames_ = sealed_frames_;
+  synced_ = std::min(synced_.load(), sealed_end_);
+  synced_frames_ = std::min(synced_frames_.load(), sealed_frames_);
+}
+
+void LogSegment::sync() {
+  const std::uint64_t frames = frames_;  // before `end`, which is never behind it
+  const std::uint64_t end = this->end();
+  if (synced_ == end && !is_suspect_) return;
+  // After a failed sync the kernel takes the bytes for clean, whether they are on the disk or not.
+  if (is_suspect_) write_fully(fd_, {at(synced_), end - synced_}, synced_, path_);
+  if (fdatasync(fd_) != 0) {
+    is_suspect_ = true;
+    fail_io(errno, path_, "cannot sync the redo log");
+  }
+  is_suspect_ = false;
+  synced_ = end;
+  synced_frames_ = frames;
+}
+
+void LogSegment::remove() const {
+  unlink(path_.c_str());
+}
+
+bool LogSegment::is_valid_frame(std::uint64_t at, std::uint64_t size, FrameHeader& header) const {
+  if (at + sizeof header > size) return false;
+  std::memcpy(&header, this->at(at), sizeof header);
+  return header.magic == FrameHeader::kMagic && header.segment == id_ &&
+         header.bytes >= sizeof header && header.bytes % kCacheLine == 0 &&
+         header.bytes <= size - at && header.checksum == checksum_of(this->at(at), header.bytes);
+}
+
+/// Throws if a frame after `at` says that frame `number`, which is invalid, was durable.
+void LogSegment::check_damage(std::uint64_t at, std::uint64_t size, std::uint64_t number) const {
+  for (std::uint64_t next = at; next + sizeof(FrameHeader) <= size; next += kCacheLine) {
+    FrameHeader header;
+    std::memcpy(&header, this->at(next), sizeof header);
+    if (header.magic != FrameHeader::kMagic || header.number < number) continue;
+    if (!is_valid_frame(next, size, header) || header.synced <= number) continue;
+    throw std::invalid_argument(path_ + ": the redo log is damaged at offset " +
+                                std::to_string(at) + " (frame " + std::to_string(number) +
+                                "); updates after it cannot be replayed");
+  }
+}
+
+std::unique_ptr<LogSegment> LogSegment::replay(const std::string& path, std::uint64_t id,
+                                               std::uint64_t capacity, bool writable,
+                                               const Visit& visit) {
+  const int fd = open(path.c_str(), (writable ? O_RDWR : O_RDONLY) | O_CLOEXEC);
+  if (fd < 0) {
+    fail_io(errno, path, "cannot open the redo log, which has updates of the table file");
+  }
+  std::uint64_t size = 0;
+  std::unique_ptr<LogSegment> segment;
+  try {
+    size = size_of_file(fd, path);
+    segment.reset(new LogSegment(path, fd, id, std::max(capacity, size) + sizeof(FrameHeader)));
+  } catch (...) {
+    if (segment == nullptr) close(fd);
+    throw;
+  }
+  if (writable && fdatasync(fd) != 0) fail_io(errno, path, "cannot sync the redo log");
+  posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+  for (std::uint64_t at = 0; at < size; at += kReplayBytes) {
+    const std::uint64_t length = std::min(kReplayBytes, size - at);
+    read_up_to(fd, {segment->memory_.data() + at, length}, at, path);
+  }
+  posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+  FrameHeader header;
+  std::uint64_t at = 0;
+  for (; segment->is_valid_frame(at, size, header) && header.number == segment->frames_;
+       at += header.bytes) {
+    if (header.number == 0) segment->former_frames_ = header.detail;
+    visit(header, at);
+    ++segment->frames_;
+  }
+  if (segment->frames_ == 0) {
+    throw std::invalid_argument(path + ": not the redo log of this table file, or damaged");
+  }
+  segment->check_damage(at, size, segment->frames_);
+  segment->end_ = segment->synced_ = at;
+  segment->synced_frames_ = segment->frames_.load();
+  segment->seal();
+  std::memset(segment->memory_.data() + at, 0, size - at);
+  segment->reserved_ = at;
+  // Bytes after the end could continue a later frame.
+  if (writable && (ftruncate(fd, static_cast<off_t>(at)) != 0 || fdatasync(fd) != 0)) {
+    fail_io(errno, path, "cannot cut the redo log");
+  }
+  return segment;
+}
+
+}  // namespace tieralloc

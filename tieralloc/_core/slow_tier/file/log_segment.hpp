@@ -1,0 +1,118 @@
+// log_segment.hpp: one file of the redo log, and its image in memory.
+//
+//   segment  header frame, then row frames; once sealed, intent frames
+//   frame    FrameHeader; payload; zeros up to a multiple of 64 bytes
+//   rows     row numbers (8 bytes each), zeros up to a multiple of 64; values, a stride each
+//   intents  the footers of pages that are about to be written
+//
+// A frame is one update call: it counts as a whole or not at all. Frames are numbered from 0. The
+// memory has the bytes of the file: a write or sync that failed is repeated from it.
+//
+// Replay reads what is on the disk, not what the kernel holds for it. It stops at the first frame that is invalid. That is the end of the log if the frame was
+// never synced; a later frame that says it was proves damage.
+//
+// Concurrency: the caller serialises `append` with itself, and `sync` with itself. Bytes below `end`
+// do not change.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+
+#include "base/memory.hpp"
+#include "slow_tier/page.hpp"
+
+namespace tieralloc {
+
+enum class FrameKind : std::uint32_t { header = 1, rows = 2, intents = 3 };
+
+struct FrameHeader {
+  static constexpr std::uint32_t kMagic = 0x474F4C54;  // "TLOG"
+
+  std::uint32_t magic = kMagic;
+  std::uint32_t checksum = 0;  ///< CRC-32C of the frame without these two fields
+  FrameKind kind = FrameKind::header;
+  std::uint32_t count = 0;    ///< rows or footers
+  std::uint64_t bytes = 0;    ///< of the frame, with this header
+  std::uint64_t segment = 0;  ///< store id ^ number of the segment
+  std::uint64_t number = 0;   ///< of the frame, from 0
+  std::uint64_t synced = 0;   ///< frames before this one known to be durable
+  /// Rows: the table's position. Intents: the attempt, higher ones replace lower ones. Header: frames
+  /// of the segment before this one.
+  std::uint64_t detail = 0;
+  std::uint64_t reserved = 0;
+};
+static_assert(sizeof(FrameHeader) == 64);
+
+class LogSegment {
+ public:
+  /// Bytes of a frame of rows.
+  static std::uint64_t frame_bytes(std::size_t rows, std::uint32_t stride);
+
+  /// Makes a durable file for `capacity` bytes of frames. Throws SystemFailure.
+  static std::unique_ptr<LogSegment> create(const std::string& path, std::uint64_t id,
+                                            std::uint64_t capacity, unsigned permissions,
+                                            std::uint64_t former_frames);
+
+  /// Reads a file; `visit` receives each valid frame in order. To write on, the file is cut at the
+  /// end of its last frame. Throws SystemFailure, and std::invalid_argument for a damaged file.
+  using Visit = std::function<void(const FrameHeader& header, std::uint64_t at)>;
+  static std::unique_ptr<LogSegment> replay(const std::string& path, std::uint64_t id,
+                                            std::uint64_t capacity, bool writable,
+                                            const Visit& visit);
+
+  ~LogSegment();
+  LogSegment(const LogSegment&) = delete;
+
+  const std::string& path() const { return path_; }
+  std::uint64_t end() const { return end_.load(std::memory_order_acquire); }
+  std::uint64_t frames() const { return frames_; }
+  std::uint64_t former_frames() const { return former_frames_; }
+  std::uint64_t room() const { return capacity_ - end(); }
+  bool has_rows() const { return frames_ > 1; }
+  const std::byte* at(std::uint64_t offset) const { return memory_.data() + offset; }
+
+  /// Appends a frame whose payload `fill` writes; it starts as zeros. Returns its offset. Throws
+  /// SystemFailure, changing nothing.
+  std::uint64_t append(FrameKind kind, std::uint32_t count, std::uint64_t payload_bytes,
+                       std::uint64_t detail, const std::function<void(std::byte*)>& fill);
+
+  /// No rows follow; intents do.
+  void seal();
+  /// Removes the intents.
+  void remove_intents();
+
+  /// Returns when all frames are durable. Throws SystemFailure; the frames are written again then.
+  void sync();
+  bool is_synced() const { return synced_.load() == end(); }
+
+  /// Removes the file's name.
+  void remove() const;
+
+ private:
+  LogSegment(std::string path, int fd, std::uint64_t id, std::uint64_t capacity);
+
+  void reserve(std::uint64_t end);
+  bool is_valid_frame(std::uint64_t at, std::uint64_t size, FrameHeader& header) const;
+  void check_damage(std::uint64_t at, std::uint64_t size, std::uint64_t number) const;
+
+  const std::string path_;
+  const int fd_;
+  const std::uint64_t id_;
+  const std::uint64_t capacity_;  ///< bytes of header and row frames
+  Region memory_;
+  std::atomic<std::uint64_t> end_{0};
+  std::atomic<std::uint64_t> frames_{0};
+  std::uint64_t former_frames_ = 0;
+  std::uint64_t sealed_end_ = 0;
+  std::uint64_t sealed_frames_ = 0;
+  std::uint64_t reserved_ = 0;  ///< size of the file
+  std::atomic<std::uint64_t> synced_{0};
+  std::atomic<std::uint64_t> synced_frames_{0};
+  bool is_suspect_ = false;  ///< a sync failed: the kernel may have dropped bytes after `synced_`
+};
+
+}  // namespace tieralloc

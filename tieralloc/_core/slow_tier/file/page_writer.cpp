@@ -1,0 +1,249 @@
+// page_writer.cpp: batches of pages, read, changed and written.
+#include "slow_tier/file/page_writer.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "base/error.hpp"
+#include "slow_tier/file/file_io.hpp"
+
+namespace tieralloc {
+namespace {
+
+constexpr std::size_t kBatchBytes = std::size_t{8} << 20;
+// In flight at once: lookups share the device.
+constexpr std::size_t kReadsAtOnce = 32;
+
+class NoListener final : public ReadListener {
+ public:
+  void on_completions() noexcept override {}
+};
+
+/// Number of rows in a page; fewer in the last one of a table.
+std::uint64_t rows_in(const TableLayout& table, std::uint64_t page) {
+  const PageLayout& pages = table.pages;
+  const std::uint64_t first = (page - table.offset) / pages.page_bytes * pages.rows_per_page;
+  return std::min<std::uint64_t>(pages.rows_per_page, table.rows - first);
+}
+
+}  // namespace
+
+const TableLayout* table_at(const std::vector<TableLayout>& tables, std::uint64_t page) {
+  const auto after = std::upper_bound(
+      tables.begin(), tables.end(), page,
+      [](std::uint64_t offset, const TableLayout& table) { return offset < table.offset; });
+  if (after == tables.begin()) return nullptr;
+  const TableLayout& table = *(after - 1);
+  return page < table.offset + table.pages.bytes(table.rows) ? &table : nullptr;
+}
+
+std::string describe_page(const std::vector<TableLayout>& tables, std::uint64_t page) {
+  const TableLayout* table = table_at(tables, page);
+  if (table == nullptr) return "offset " + std::to_string(page);
+  const std::uint64_t first =
+      (page - table->offset) / table->pages.page_bytes * table->pages.rows_per_page;
+  return "table '" + table->name + "', rows " + std::to_string(first) + " to " +
+         std::to_string(first + rows_in(*table, page) - 1);
+}
+
+/// A page and the rows of it that are to be set: [first, last) of a sorted list.
+struct PageWriter::Page {
+  const TableLayout* table = nullptr;
+  std::uint64_t offset = 0;
+  const std::uint64_t* first = nullptr;
+  const std::uint64_t* last = nullptr;
+  std::byte* bytes = nullptr;
+
+  std::uint32_t size() const { return table->pages.page_bytes; }
+  std::uint64_t end() const { return offset + size(); }
+  bool is_complete() const {
+    return static_cast<std::uint64_t>(last - first) == rows_in(*table, offset);
+  }
+};
+
+/// Pages in ascending order, and memory for them with whole blocks around each.
+class PageWriter::Batch {
+ public:
+  explicit Batch(std::size_t block) : block_(block), memory_(kBatchBytes, "write-back") {}
+
+  bool has_room(const Page& page) const {
+    return pages.empty() || used_ + page.size() + 2 * block_ <= memory_.size();
+  }
+  void clear() {
+    pages.clear();
+    used_ = 0;
+  }
+  void add(Page page) {
+    const std::size_t before = page.offset % block_;
+    const std::size_t room = round_up(before + page.size(), block_);
+    if (used_ + room > memory_.size()) memory_ = Region(room, "write-back");  // one huge page
+    page.bytes = memory_.data() + used_ + before;
+    std::memset(memory_.data() + used_, 0, room);
+    used_ += room;
+    pages.push_back(page);
+  }
+
+  std::vector<Page> pages;
+
+ private:
+  const std::size_t block_;
+  Region memory_;
+  std::size_t used_ = 0;
+};
+
+/// Reads the pages that keep some of their rows.
+void PageWriter::read(Batch& batch) {
+  std::vector<const Page*> kept;
+  for (const Page& page : batch.pages) {
+    if (!page.is_complete()) kept.push_back(&page);
+  }
+  NoListener listener;
+  for (std::size_t at = 0; at < kept.size(); at += kReadsAtOnce) {
+    const std::size_t n = std::min(kReadsAtOnce, kept.size() - at);
+    std::vector<ReadOp> ops(n);
+    for (std::size_t i = 0; i < n; ++i) {
+      const Page& page = *kept[at + i];
+      const std::size_t before = page.offset % block_;
+      ops[i].offset = page.offset - before;
+      ops[i].length = static_cast<std::uint32_t>(round_up(before + page.size(), block_));
+      ops[i].buffer = page.bytes - before;
+    }
+    engine_.read(ops, listener);
+    for (const ReadOp& op : ops) {
+      if (op.result != 0) fail_io(-op.result, path_, "cannot read pages to write rows back");
+    }
+  }
+}
+
+/// Sets the rows of a page that was read or is complete, and seals it.
+void PageWriter::set_rows(Page& page, const LogGeneration& log) {
+  const bool is_valid = page.is_complete() || is_valid_page(page.bytes, page.size(), page.offset);
+  std::uint32_t generation = footer_of(page.bytes, page.size()).generation + 1;
+  for (const std::uint64_t* row = page.first; row != page.last; ++row) {
+    std::memcpy(page.bytes + (*row - page.offset), log.find(*row), page.table->stride);
+  }
+  if (!is_valid) {
+    const std::optional<PageFooter> intent = log.intent_of(page.offset);
+    if (!intent) {
+      throw SystemFailure(EIO,
+                          "cannot write back rows of " + describe_page({*page.table}, page.offset) +
+                              ": the page is damaged (wrong checksum)",
+                          path_);
+    }
+    seal_page(page.bytes, page.size(), page.offset, intent->generation);
+    if (footer_of(page.bytes, page.size()).checksum != intent->checksum) {
+      throw SystemFailure(EIO,
+                          "cannot mend " + describe_page({*page.table}, page.offset) +
+                              ": the page is damaged (wrong checksum)",
+                          path_);
+    }
+    generation = intent->generation + 1;
+  }
+  seal_page(page.bytes, page.size(), page.offset, generation);
+}
+
+void PageWriter::write(Batch& batch) {
+  std::lock_guard lock(pages_mutex_);
+  for (std::size_t i = 0; i < batch.pages.size();) {
+    const Page& first = batch.pages[i];
+    std::uint64_t bytes = 0;
+    do {
+      bytes += batch.pages[i++].size();
+    } while (i < batch.pages.size() && batch.pages[i].offset == first.offset + bytes &&
+             batch.pages[i].bytes == first.bytes + bytes);
+    write_fully(fd_, {first.bytes, bytes}, first.offset, path_);
+  }
+}
+
+std::uint64_t PageWriter::write_back(const LogGeneration& log,
+                                     const std::vector<TableLayout>& tables, const Intend& intend) {
+  std::vector<std::uint64_t> rows;
+  rows.reserve(log.rows.size());
+  for (const auto& [row, at] : log.rows) rows.push_back(row);
+  std::sort(rows.begin(), rows.end());
+  Batch batch(block_);
+  std::vector<PageFooter> intents;
+  const auto write_batch = [&] {
+    read(batch);
+    intents.clear();
+    for (Page& page : batch.pages) {
+      set_rows(page, log);
+      intents.push_back(footer_of(page.bytes, page.size()));
+    }
+    intend(intents);
+    write(batch);
+    batch.clear();
+  };
+  const std::uint64_t* const end = rows.data() + rows.size();
+  for (const std::uint64_t* row = rows.data(); row != end;) {
+    Page page;
+    page.table = table_at(tables, *row);
+    page.offset = *row - (*row - page.table->offset) % page.table->pages.page_bytes;
+    page.first = row;
+    page.last = std::find_if(row, end, [&](std::uint64_t other) { return other >= page.end(); });
+    row = page.last;
+    if (!batch.has_room(page)) write_batch();
+    batch.add(page);
+  }
+  if (!batch.pages.empty()) write_batch();
+  return rows.size();
+}
+
+void PageWriter::load(const TableLayout& table, TableRow first, std::uint64_t rows,
+                      const std::byte* values) {
+  const PageLayout& pages = table.pages;
+  const std::size_t row_bytes = table.row_bytes();
+  const std::uint64_t begin = table.address(first).page;
+  const std::uint64_t last_page = table.address({first.value + rows - 1}).page;
+  Region memory(last_page + pages.page_bytes - begin, "load");
+  const auto keep_other_rows = [&](std::uint64_t page) {
+    const std::span<std::byte> bytes(memory.data() + (page - begin), pages.page_bytes);
+    if (const std::int32_t error = recover(page, bytes, table, nullptr); error != 0) {
+      fail_io(error == -EBADMSG ? EIO : -error, path_,
+              "cannot keep the other rows of " + describe_page({table}, page));
+    }
+  };
+  // The first and the last page keep rows that are not loaded.
+  if (first.value % pages.rows_per_page != 0) keep_other_rows(begin);
+  const std::uint64_t end = first.value + rows;
+  const bool is_partial = end % pages.rows_per_page != 0 && end != table.rows;
+  if (is_partial && (last_page != begin || first.value % pages.rows_per_page == 0)) {
+    keep_other_rows(last_page);
+  }
+  for (std::uint64_t i = 0; i < rows; ++i) {
+    const std::uint64_t at = table.address({first.value + i}).offset() - begin;
+    std::memcpy(memory.data() + at, values + i * row_bytes, row_bytes);
+  }
+  for (std::uint64_t page = begin; page <= last_page; page += pages.page_bytes) {
+    std::byte* bytes = memory.data() + (page - begin);
+    seal_page(bytes, pages.page_bytes, page, footer_of(bytes, pages.page_bytes).generation + 1);
+  }
+  std::lock_guard lock(pages_mutex_);
+  write_fully(fd_, {memory.data(), last_page + pages.page_bytes - begin}, begin, path_);
+}
+
+std::int32_t PageWriter::recover(std::uint64_t page, std::span<std::byte> bytes,
+                                 const TableLayout& table, const LogGeneration* log) {
+  try {
+    std::lock_guard lock(pages_mutex_);
+    if (read_up_to(fd_, bytes, page, path_) < bytes.size()) return -ENODATA;
+  } catch (const SystemFailure& failure) {
+    return -failure.code;
+  }
+  if (is_valid_page(bytes.data(), bytes.size(), page)) return 0;
+  if (log == nullptr) return -EBADMSG;
+  const std::optional<PageFooter> intent = log->intent_of(page);
+  if (!intent) return -EBADMSG;
+  for (std::uint64_t i = 0; i < rows_in(table, page); ++i) {
+    const std::byte* value = log->find(page + i * table.stride);
+    if (value != nullptr) std::memcpy(bytes.data() + i * table.stride, value, table.stride);
+  }
+  seal_page(bytes.data(), bytes.size(), page, intent->generation);
+  const bool is_mended =
+      footer_of(bytes.data(), bytes.size()).checksum == intent->checksum;
+  return is_mended ? 0 : -EBADMSG;
+}
+
+}  // namespace tieralloc

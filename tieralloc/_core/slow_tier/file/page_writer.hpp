@@ -1,0 +1,62 @@
+// page_writer.hpp: pages of the tables, written in bulk or for rows of the redo log.
+//
+//   write_back, per batch of pages in file order:
+//     read the pages that keep some of their rows; mend a torn one (redo_log.hpp)
+//     set the rows; seal the pages; make the intents durable; write the pages
+//
+// Concurrency: one thread at a time writes; `recover` may be called by any thread.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <mutex>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "slow_tier/file/engine.hpp"
+#include "slow_tier/file/redo_log.hpp"
+
+namespace tieralloc {
+
+/// The table that has a page; null if none has. `tables` are in order of offsets.
+const TableLayout* table_at(const std::vector<TableLayout>& tables, std::uint64_t page);
+
+/// "table 'item', rows 15 to 29".
+std::string describe_page(const std::vector<TableLayout>& tables, std::uint64_t page);
+
+class PageWriter {
+ public:
+  PageWriter(int fd, std::string path, FetchEngine& engine, std::size_t block)
+      : fd_(fd), path_(std::move(path)), engine_(engine), block_(block) {}
+
+  /// Writes rows in bulk. Throws SystemFailure.
+  void load(const TableLayout& table, TableRow first, std::uint64_t rows, const std::byte* values);
+
+  using Intend = std::function<void(std::span<const PageFooter>)>;
+  /// Writes the rows of a sealed segment. Calls `intend` before it writes pages. Returns the number
+  /// of rows. Throws SystemFailure, also for a damaged page that cannot be mended.
+  std::uint64_t write_back(const LogGeneration& log, const std::vector<TableLayout>& tables,
+                           const Intend& intend);
+
+  /// Reads a page again while no page is being written. Mends a torn page in `bytes`, from `log`
+  /// if it is not null. Returns 0 or minus an errno.
+  std::int32_t recover(std::uint64_t page, std::span<std::byte> bytes, const TableLayout& table,
+                       const LogGeneration* log);
+
+ private:
+  struct Page;
+  class Batch;
+
+  void read(Batch& batch);
+  void write(Batch& batch);
+  void set_rows(Page& page, const LogGeneration& log);
+
+  const int fd_;
+  const std::string path_;
+  FetchEngine& engine_;
+  const std::size_t block_;
+  std::mutex pages_mutex_;  ///< held while pages are written
+};
+
+}  // namespace tieralloc

@@ -1,0 +1,239 @@
+// redo_log.cpp: two segments and their rows.
+#include "slow_tier/file/redo_log.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <stdexcept>
+
+#include "base/limits.hpp"
+
+namespace tieralloc {
+namespace {
+
+// Rows per lock: some microseconds.
+constexpr std::size_t kRowsPerLock = 64;
+// Of an entry of a hash table: two words, a link and a bucket.
+constexpr std::size_t kBytesPerRow = 48;
+
+/// Adds the rows of a frame. False if they are not rows of a table.
+bool add_rows(LogGeneration& generation, const FrameHeader& header, std::uint64_t at,
+              const std::vector<TableLayout>& tables) {
+  if (header.detail >= tables.size()) return false;
+  const TableLayout& table = tables[header.detail];
+  if (header.bytes != round_up(LogSegment::frame_bytes(header.count, table.stride), kCacheLine)) {
+    return false;
+  }
+  const std::byte* numbers = generation.segment->at(at + sizeof header);
+  const std::uint64_t values =
+      at + sizeof header + round_up(header.count * sizeof(RowId), kCacheLine);
+  for (std::uint32_t i = 0; i < header.count; ++i) {
+    TableRow row;
+    std::memcpy(&row.value, numbers + i * sizeof(RowId), sizeof(RowId));
+    if (row.value >= table.rows) return false;
+    generation.rows[table.address(row).offset()] = values + std::uint64_t{i} * table.stride;
+  }
+  return true;
+}
+
+void read_intents(LogGeneration& generation, const FrameHeader& header, std::uint64_t at) {
+  const std::byte* footers = generation.segment->at(at + sizeof header);
+  for (std::uint32_t i = 0; i < header.count; ++i) {
+    PageFooter footer;
+    std::memcpy(&footer, footers + i * sizeof footer, sizeof footer);
+    generation.add_intent(footer);
+  }
+}
+
+}  // namespace
+
+std::string RedoLog::path_of(std::uint64_t number) const {
+  return options_.prefix + std::to_string(number);
+}
+
+void RedoLog::replay(std::uint64_t first, std::uint64_t last,
+                     const std::vector<TableLayout>& tables, bool writable) {
+  last_number_ = last;
+  if (first == 0) return;
+  active_ = read_segment(last, tables, writable);
+  if (first < last) sealed_ = read_segment(first, tables, writable);
+  if (sealed_ != nullptr && sealed_->segment->frames() < active_->segment->former_frames()) {
+    throw std::invalid_argument(sealed_->segment->path() +
+                                ": the redo log ends early; updates are lost");
+  }
+  count_rows();
+}
+
+std::shared_ptr<LogGeneration> RedoLog::read_segment(std::uint64_t number,
+                                                     const std::vector<TableLayout>& tables,
+                                                     bool writable) const {
+  auto generation = std::make_shared<LogGeneration>();
+  generation->number = number;
+  std::vector<std::pair<FrameHeader, std::uint64_t>> frames;
+  generation->segment = LogSegment::replay(
+      path_of(number), options_.store_id ^ number, kLogSegmentBytes, writable,
+      [&](const FrameHeader& header, std::uint64_t at) { frames.emplace_back(header, at); });
+  std::uint64_t attempt = 0;
+  for (const auto& [header, at] : frames) {
+    if (header.kind == FrameKind::rows && !add_rows(*generation, header, at, tables)) {
+      throw std::invalid_argument(generation->segment->path() + ": frame at offset " +
+                                  std::to_string(at) + " has no rows of this table file");
+    }
+    if (header.kind != FrameKind::intents) continue;
+    attempt = std::max(attempt, header.detail);
+    if (header.detail == attempt) read_intents(*generation, header, at);
+  }
+  generation->attempts = attempt;
+  return generation;
+}
+
+bool RedoLog::is_full(std::size_t rows, std::uint32_t stride) const {
+  std::lock_guard lock(mutex_);
+  if (sealed_ == nullptr || active_ == nullptr) return false;
+  return active_->segment->room() < LogSegment::frame_bytes(rows, stride);
+}
+
+void RedoLog::update(std::uint32_t table, const TableLayout& layout, std::span<const TableRow> rows,
+                     const std::byte* values) {
+  const std::uint64_t bytes = LogSegment::frame_bytes(rows.size(), layout.stride);
+  if (active_ != nullptr && active_->segment->room() < bytes) seal();
+  if (active_ == nullptr) start_segment(bytes);
+  const std::uint64_t numbers_bytes = round_up(rows.size() * sizeof(RowId), kCacheLine);
+  const std::size_t row_bytes = layout.row_bytes();
+  const std::uint64_t at = active_->segment->append(
+      FrameKind::rows, static_cast<std::uint32_t>(rows.size()), bytes - sizeof(FrameHeader), table,
+      [&](std::byte* payload) {
+        std::memcpy(payload, rows.data(), rows.size() * sizeof(RowId));
+        payload += numbers_bytes;
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+          std::memcpy(payload + i * layout.stride, values + i * row_bytes, row_bytes);
+        }
+      });
+  const std::uint64_t first_value = at + sizeof(FrameHeader) + numbers_bytes;
+  for (std::size_t i = 0; i < rows.size();) {
+    std::lock_guard lock(mutex_);
+    for (const std::size_t end = std::min(rows.size(), i + kRowsPerLock); i < end; ++i) {
+      active_->rows[layout.address(rows[i]).offset()] = first_value + i * layout.stride;
+    }
+    count_rows();
+  }
+}
+
+void RedoLog::start_segment(std::uint64_t min_bytes) {
+  std::lock_guard changing(segments_);
+  const auto former = sealed();
+  if (former != nullptr) {  // the log has no gaps
+    std::lock_guard syncing(sync_mutex_);
+    former->segment->sync();
+  }
+  auto generation = std::make_shared<LogGeneration>();
+  generation->number = last_number_ + 1;
+  generation->segment = LogSegment::create(
+      path_of(generation->number), options_.store_id ^ generation->number,
+      std::max<std::uint64_t>(kLogSegmentBytes, min_bytes), options_.permissions,
+      former == nullptr ? 0 : former->segment->frames());
+  try {
+    announce_(former == nullptr ? generation->number : former->number, generation->number);
+  } catch (...) {
+    generation->segment->remove();
+    throw;
+  }
+  last_number_ = generation->number;
+  std::lock_guard lock(mutex_);
+  active_ = std::move(generation);
+}
+
+bool RedoLog::find(std::uint64_t row, std::span<std::byte> value) const {
+  std::lock_guard lock(mutex_);
+  for (const LogGeneration* generation : {active_.get(), sealed_.get()}) {
+    const std::byte* found = generation == nullptr ? nullptr : generation->find(row);
+    if (found == nullptr) continue;
+    std::memcpy(value.data(), found, value.size());
+    return true;
+  }
+  return false;
+}
+
+std::vector<std::shared_ptr<LogGeneration>> RedoLog::generations() const {
+  std::lock_guard lock(mutex_);
+  std::vector<std::shared_ptr<LogGeneration>> generations;
+  for (const auto& generation : {sealed_, active_}) {  // the older first
+    if (generation != nullptr) generations.push_back(generation);
+  }
+  return generations;
+}
+
+std::uint64_t RedoLog::bytes() const {
+  std::uint64_t bytes = num_rows() * kBytesPerRow;
+  for (const auto& generation : generations()) bytes += generation->segment->end();
+  return bytes;
+}
+
+/// Under the mutex.
+void RedoLog::count_rows() {
+  num_rows_.store((active_ == nullptr ? 0 : active_->rows.size()) +
+                      (sealed_ == nullptr ? 0 : sealed_->rows.size()),
+                  std::memory_order_release);
+}
+
+void RedoLog::sync() {
+  std::lock_guard syncing(sync_mutex_);
+  for (const auto& generation : generations()) generation->segment->sync();
+}
+
+bool RedoLog::is_synced() const {
+  for (const auto& generation : generations()) {
+    if (!generation->segment->is_synced()) return false;
+  }
+  return true;
+}
+
+bool RedoLog::seal() {
+  std::lock_guard lock(mutex_);
+  if (active_ == nullptr) return false;
+  active_->segment->seal();
+  sealed_ = std::move(active_);
+  return true;
+}
+
+std::shared_ptr<LogGeneration> RedoLog::sealed() const {
+  std::lock_guard lock(mutex_);
+  return sealed_;
+}
+
+void RedoLog::add_intents(std::span<const PageFooter> footers) {
+  LogGeneration& generation = *sealed_;
+  generation.segment->append(
+      FrameKind::intents, static_cast<std::uint32_t>(footers.size()), footers.size_bytes(),
+      generation.attempts, [&](std::byte* payload) {
+        std::memcpy(payload, footers.data(), footers.size_bytes());
+      });
+  for (const PageFooter& footer : footers) generation.add_intent(footer);
+  std::lock_guard syncing(sync_mutex_);
+  generation.segment->sync();
+}
+
+void RedoLog::remove_intents() {
+  std::lock_guard syncing(sync_mutex_);
+  sealed_->segment->remove_intents();
+  ++sealed_->attempts;
+}
+
+void RedoLog::cut() {
+  std::lock_guard changing(segments_);
+  std::uint64_t active = 0;
+  {
+    std::lock_guard lock(mutex_);
+    if (active_ != nullptr) active = active_->number;
+  }
+  announce_(active, last_number_);
+  std::shared_ptr<LogGeneration> ended;
+  {
+    std::lock_guard lock(mutex_);
+    ended = std::move(sealed_);
+    sealed_ = nullptr;
+    count_rows();
+  }
+  ended->segment->remove();
+}
+
+}  // namespace tieralloc

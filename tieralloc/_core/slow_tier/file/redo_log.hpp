@@ -1,0 +1,127 @@
+// redo_log.hpp: the updates of rows that are not in their pages yet.
+//
+//   update      append a frame to the active segment; then its rows are found here
+//   seal        the active segment is full: it becomes the sealed one; a new one becomes active
+//   write back  the file pool writes the rows of the sealed segment to their pages, in file order
+//   cut         the pages are durable: the sealed segment ends
+//
+// There are two segments at most. The memory of the segments has all values, so that no reader
+// reads a log file. Files are named PATH.log-NUMBER; the superblock has the numbers in use.
+//
+// Before a page is overwritten, its new footer is durable in the sealed segment (an intent). A page
+// that a power cut tore has old and new sectors, which differ only in rows of that segment: with
+// these rows and the intended footer, the page is what it was to become, or it is damaged.
+//
+// Concurrency: one thread at a time updates and seals, one writes back and cuts; `find`, `any`,
+// `sync` and the counters may be called by any thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "slow_tier/file/log_segment.hpp"
+#include "slow_tier/slow_pool.hpp"
+
+namespace tieralloc {
+
+/// A segment and where its rows are.
+struct LogGeneration {
+  std::uint64_t number = 0;
+  std::unique_ptr<LogSegment> segment;
+  std::unordered_map<std::uint64_t, std::uint64_t> rows;  ///< offset in the table file; in the log
+  std::uint64_t attempts = 0;                             ///< write-backs begun
+
+  /// The footer that a page was to have, if a write of it began.
+  std::optional<PageFooter> intent_of(std::uint64_t page) const {
+    std::lock_guard lock(intents_mutex_);
+    const auto it = intents_.find(page);
+    return it == intents_.end() ? std::nullopt : std::optional(it->second);
+  }
+  void add_intent(const PageFooter& footer) {
+    std::lock_guard lock(intents_mutex_);
+    intents_[footer.number * kPage] = footer;
+  }
+
+  const std::byte* find(std::uint64_t row) const {
+    const auto it = rows.find(row);
+    return it == rows.end() ? nullptr : segment->at(it->second);
+  }
+
+ private:
+  mutable std::mutex intents_mutex_;
+  std::unordered_map<std::uint64_t, PageFooter> intents_;  ///< by offset of the page
+};
+
+class RedoLog {
+ public:
+  struct Options {
+    std::string prefix;  ///< of the names of the files
+    std::uint64_t store_id = 0;
+    unsigned permissions = 0600;
+  };
+  /// Makes the numbers of the live segments durable; 0, 0: there are none.
+  using Announce = std::function<void(std::uint64_t first, std::uint64_t last)>;
+
+  RedoLog(Options options, Announce announce)
+      : options_(std::move(options)), announce_(std::move(announce)) {}
+
+  /// Reads the live segments. Throws as LogSegment::replay.
+  void replay(std::uint64_t first, std::uint64_t last, const std::vector<TableLayout>& tables,
+              bool writable);
+
+  /// Whether a sealed segment must be written back before this update.
+  bool is_full(std::size_t rows, std::uint32_t stride) const;
+  /// Appends an update. `table` is the position of its table. Throws SystemFailure, changing
+  /// nothing.
+  void update(std::uint32_t table, const TableLayout& layout, std::span<const TableRow> rows,
+              const std::byte* values);
+
+  bool any() const { return num_rows_.load(std::memory_order_acquire) > 0; }
+  std::uint64_t num_rows() const { return num_rows_.load(std::memory_order_relaxed); }
+  std::uint64_t bytes() const;
+  bool find(std::uint64_t row, std::span<std::byte> value) const;
+
+  /// Returns when all updates are durable. Throws SystemFailure.
+  void sync();
+  bool is_synced() const;
+
+  /// Seals the active segment. False if there is none. Requires that no other is sealed.
+  bool seal();
+  /// Null if none is sealed. Its rows do not change.
+  std::shared_ptr<LogGeneration> sealed() const;
+  /// Makes the footers durable that pages of the sealed segment are about to have.
+  void add_intents(std::span<const PageFooter> footers);
+  /// Starts the write-back of the sealed segment again.
+  void remove_intents();
+  /// Ends the sealed segment, whose rows are in their pages. Throws SystemFailure.
+  void cut();
+
+ private:
+  std::string path_of(std::uint64_t number) const;
+  void start_segment(std::uint64_t min_bytes);
+  std::shared_ptr<LogGeneration> read_segment(std::uint64_t number,
+                                              const std::vector<TableLayout>& tables,
+                                              bool writable) const;
+  std::vector<std::shared_ptr<LogGeneration>> generations() const;
+  void count_rows();
+
+  const Options options_;
+  const Announce announce_;
+  mutable std::mutex mutex_;  ///< of the pointers, and of the active generation's rows
+  std::shared_ptr<LogGeneration> active_;
+  std::shared_ptr<LogGeneration> sealed_;
+  std::mutex segments_;  ///< one change of the live segments at a time, with its announcement
+  std::uint64_t last_number_ = 0;
+  std::mutex sync_mutex_;  ///< one sync at a time: later ones find their frames durable
+  std::atomic<std::uint64_t> num_rows_{0};
+};
+
+}  // namespace tieralloc
