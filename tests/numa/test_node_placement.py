@@ -88,7 +88,7 @@ def test_updates_go_home_to_the_slow_node(far):
         values = numbered_rows(1000, DIM, first=5000)
         table.update(np.arange(1000), values)
         store.flush()
-        assert store.stats().fast_tier.dirty_rows == 0
+        assert store.stats().updates.dirty_rows == 0
         np.testing.assert_array_equal(table.lookup(np.arange(1000)), values)
 
 

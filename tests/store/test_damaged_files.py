@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import StoreMaker, numbered_rows, path_of, real_folder
 
+import tieralloc as ta
+
 MIB = 1 << 20
 
 
@@ -58,8 +60,8 @@ def test_open_file_of_another_format_raises(make_store, folder, size, kind):
 @pytest.mark.parametrize("lost", [1, 4096, 60_000])
 def test_open_truncated_file_raises(make_store, closed_path, lost):
     size = os.stat(closed_path).st_size
-    store_end = 2 * MIB + 1000 * 64
-    os.truncate(closed_path, min(size, store_end) - lost)
+    assert size == 2 * MIB + 16 * 4096
+    os.truncate(closed_path, size - lost)
     with (
         unchanged(closed_path),
         pytest.raises(ValueError, match=r"truncated: \d+ bytes, but table 'item'"),
@@ -71,22 +73,36 @@ def test_open_truncated_file_raises(make_store, closed_path, lost):
 
 # Damaged headers
 
-HEADER = struct.Struct("<8sIIQQ")
+HEADER = struct.Struct("<8sIIQQQQI12x")
+HEADER_V1 = struct.Struct("<8sIIQQ")
 RECORD = struct.Struct("<192sQQIII36x")
 SUPERBLOCKS = (0, MIB)
 
 
-def superblock(tables, version=1, generation=9):
+def crc32c(data):
+    """CRC-32C, bit by bit."""
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+    return crc ^ 0xFFFFFFFF
+
+
+def superblock(tables, version=2, generation=9, store_id=77, logs=(0, 0)):
     """Return a superblock of tables (name, rows, offset, dim, dtype, stride)."""
+    records = b"".join(RECORD.pack(*table) for table in tables)
+    fields = (b"TIERALOC", version, len(tables), generation, store_id, *logs)
+    return HEADER.pack(*fields, crc32c(HEADER.pack(*fields, 0) + records)) + records
 
-    def bytes_with(checksum):
-        header = HEADER.pack(b"TIERALOC", version, len(tables), generation, checksum)
-        return header + b"".join(RECORD.pack(*table) for table in tables)
 
+def superblock_v1(tables, generation=9):
+    fields = (b"TIERALOC", 1, len(tables), generation)
+    records = b"".join(RECORD.pack(*table) for table in tables)
     checksum = 0xCBF29CE484222325
-    for byte in bytes_with(0):
+    for byte in HEADER_V1.pack(*fields, 0) + records:
         checksum = (checksum ^ byte) * 0x100000001B3 % (1 << 64)
-    return bytes_with(checksum)
+    return HEADER_V1.pack(*fields, checksum) + records
 
 
 def overwrite(path, offset, data):
@@ -96,15 +112,81 @@ def overwrite(path, offset, data):
 
 
 def test_file_has_documented_format(closed_path):
-    """Two superblocks, at 0 and at 1 MiB, and rows from 2 MiB on at a stride of cache lines."""
+    """Two superblocks, at 0 and at 1 MiB, and pages from 2 MiB on."""
     with open(closed_path, "rb") as file:
         content = file.read()
-    expected = superblock([(b"item", 1000, 2 * MIB, 4, 1, 64)], generation=2)
+    generation, store_id = HEADER.unpack_from(content)[3:5]
+    expected = superblock(
+        [(b"item", 1000, 2 * MIB, 4, 1, 64)], generation=generation, store_id=store_id
+    )
     for at in SUPERBLOCKS:
         assert content[at : at + len(expected)] == expected
-    rows = np.frombuffer(content, np.float32, offset=2 * MIB).reshape(-1, 16)[:1000]
+    pages = [content[at : at + 4096] for at in range(2 * MIB, len(content), 4096)]
+    assert len(pages) == 16  # of 63 rows each
+    for number, page in enumerate(pages, start=2 * MIB // 4096):
+        assert struct.unpack("<QI", page[-16:-4])[0] == number
+        assert struct.unpack("<I", page[-4:])[0] == crc32c(page[:-4])
+    rows = b"".join(page[: 63 * 64] for page in pages)
+    rows = np.frombuffer(rows, np.float32).reshape(-1, 16)[:1000]
     np.testing.assert_array_equal(rows[:, :4], numbered_rows(1000, 4))
     assert not rows[:, 4:].any()
+
+
+def write_v1(path):
+    """A file of version 1: rows side by side, without checksums."""
+    rows = np.zeros((1000, 16), np.float32)
+    rows[:, :4] = numbered_rows(1000, 4)
+    with open(path, "wb") as file:
+        for at in SUPERBLOCKS:
+            file.seek(at)
+            file.write(superblock_v1([(b"item", 1000, 2 * MIB, 4, 1, 64)]))
+        file.seek(2 * MIB)
+        file.write(rows.tobytes().ljust(16 * 4096, b"\0"))
+
+
+def test_file_of_version_1_can_be_read(make_store, folder):
+    path = folder / "old.tier"
+    write_v1(path)
+    for mode in ("a", "r+"):
+        with unchanged(path), pytest.raises(ValueError, match=r"version 1 .*tieralloc upgrade"):
+            ta.TieredStore(path, mode=mode, fast_rows=8)
+    with unchanged(path), ta.TieredStore(path, mode="r", fast_rows=8) as store:
+        table = store.table("item")
+        np.testing.assert_array_equal(table.lookup(np.arange(1000)), numbered_rows(1000, 4))
+        store.flush()
+
+
+@pytest.mark.parametrize("at", [0, 100, 4079, 4080, 4092, 4095])
+def test_lookup_of_damaged_page_raises_and_other_rows_are_served(make_store, closed_path, at):
+    with open(closed_path, "r+b") as file:
+        file.seek(2 * MIB + 4096 + at)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_CUR)
+        file.write(bytes([byte ^ 4]))
+    store = make_store.open(closed_path)
+    table = store.table("item")
+    message = r"cannot read table 'item', rows 63 to 125 at offset \d+ .*: the page is damaged"
+    for rows in ([63], [0, 125]):
+        with pytest.raises(OSError, match=message) as caught:
+            table.lookup(rows)
+        assert (caught.value.errno, caught.value.filename) == (errno.EIO, closed_path)
+    others = np.r_[:63, 126:1000]
+    np.testing.assert_array_equal(table.lookup(others), numbered_rows(1000, 4)[others])
+    assert store.stats().updates.page_errors >= 2
+    # An updated row stays in the log, because its page cannot be written.
+    table.update([64], numbered_rows(1, 4, first=64))
+    store.close()
+    store = make_store.open(closed_path)
+    table = store.table("item")
+    np.testing.assert_array_equal(table.lookup([64]), numbered_rows(1, 4, first=64))
+    with pytest.raises(OSError, match=message):
+        table.lookup([65])
+    # New values of all rows of the page replace it.
+    table.update(np.r_[63, 65:126], numbered_rows(126, 4)[np.r_[63, 65:126]])
+    store.close()
+    assert not os.path.exists(closed_path + ".log-2")
+    table = make_store.open(closed_path).table("item")
+    np.testing.assert_array_equal(table.lookup(np.arange(1000)), numbered_rows(1000, 4))
 
 
 @settings(max_examples=50)
@@ -143,9 +225,9 @@ def test_open_file_with_both_superblocks_damaged_raises(make_store, closed_path)
 
 def test_open_file_of_newer_version_raises(make_store, closed_path):
     for at in SUPERBLOCKS:
-        overwrite(closed_path, at, superblock([], version=2))
+        overwrite(closed_path, at, superblock([], version=3))
     message = (
-        rf"{closed_path}: file format version 2, this tieralloc reads up to version 1; upgrade"
+        rf"{closed_path}: file format version 3, this tieralloc reads up to version 2; upgrade"
     )
     with unchanged(closed_path), pytest.raises(ValueError, match=message):
         make_store.open(closed_path)
@@ -163,6 +245,7 @@ FORGED = {
     "offset beyond any file": [(b"a", 10, 1 << 63, 4, 1, 64)],
     "repeated name": [(b"a", 10, 2 * MIB, 4, 1, 64), (b"a", 10, 3 * MIB, 4, 1, 64)],
     "overlapping rows": [(b"a", 100, 2 * MIB, 4, 1, 64), (b"b", 10, 2 * MIB + 4096, 4, 1, 64)],
+    "rows beside pages": [(b"a", 10, 2 * MIB + 64, 4, 1, 64)],
 }
 
 
@@ -185,9 +268,9 @@ def cut(make_store):
     table.load(numbered_rows(1000, 16))
     store.create_table("second", 10, 16)
     path = path_of(store)
-    # The last 512 rows, of 64 bytes each, and the other table's only block.
-    os.truncate(path, os.stat(path).st_size - 4096 - 512 * 64)
-    first_lost = (os.stat(path).st_size - 2 * MIB) // 64
+    # The last 8 pages, of 63 rows each, and the other table's only page.
+    os.truncate(path, os.stat(path).st_size - 9 * 4096)
+    first_lost = (os.stat(path).st_size - 2 * MIB) // 4096 * 63
     assert 0 < first_lost < 1000
     return store, table, first_lost
 
@@ -219,15 +302,17 @@ def test_stats_after_failed_calls_are_consistent(cut):
 
 
 def test_cut_file_is_never_extended(cut):
-    store, table, lost = cut
+    store, table, _ = cut
     path = path_of(store)
     size = os.stat(path).st_size
     new = np.full((1, 16), -1, np.float32)
-    table.update([5], new)
-    table.update([lost + 1], new)
+    os.truncate(path, size + 9 * 4096)
+    table.update([4], new)
+    os.truncate(path, size)
     for refused in (
         store.flush,
         store.close,
+        lambda: table.update([5], new),
         lambda: table.load(np.zeros((1, 16), np.float32), start=999),
         lambda: table.load(np.zeros((1, 16), np.float32), start=0),
         lambda: store.create_table("more", 10, 4),
@@ -237,12 +322,9 @@ def test_cut_file_is_never_extended(cut):
         assert (caught.value.errno, caught.value.filename) == (errno.EIO, path)
     assert os.stat(path).st_size == size
     assert not store.closed
-    assert store.stats().fast_tier.dirty_rows == 2
-    assert "cut short" in store.stats().updates.write_back_error
-    for row in (5, lost + 1):
-        np.testing.assert_array_equal(table.lookup([row]), new)
+    np.testing.assert_array_equal(table.lookup([5]), numbered_rows(1, 16, first=5))
     # Restore the length, so that the store can close.
-    os.truncate(path, size + 4096 + 512 * 64)
+    os.truncate(path, size + 9 * 4096)
     store.close()
 
 

@@ -48,7 +48,7 @@ def make_newer(path):
     with open(path, "r+b") as file:
         for at in (0, 1 << 20):
             file.seek(at + 8)
-            file.write(b"\2")
+            file.write(b"\3")
 
 
 def make_read_only(path):
@@ -189,7 +189,6 @@ def test_mode_r_refuses_writes_and_still_serves(folder, write):
         table.pin([7])
         np.testing.assert_array_equal(table.lookup(np.arange(100)), ROWS)
         store.flush()
-        assert store.stats().fast_tier.dirty_rows == 0
     assert path.read_bytes() == before
     with pytest.raises(ValueError, match="the store is closed"):
         write(store, table)

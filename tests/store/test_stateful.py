@@ -250,7 +250,6 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def flush(self):
         self.store.flush()
-        assert self.store.stats().fast_tier.dirty_rows == 0
 
     @rule(options=options, budget=budgets)
     def close_and_open(self, options, budget):

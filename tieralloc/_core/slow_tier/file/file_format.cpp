@@ -81,7 +81,7 @@ Record record_of(const TableLayout& table) {
   return record;
 }
 
-TableLayout layout_of(const Record& record, std::uint32_t version) {
+TableLayout layout_of(const Record& record) {
   TableLayout table;
   table.name.assign(record.name, strnlen(record.name, sizeof record.name));
   table.rows = record.rows;
@@ -89,8 +89,6 @@ TableLayout layout_of(const Record& record, std::uint32_t version) {
   table.dim = record.dim;
   table.dtype = static_cast<DType>(record.dtype);
   table.stride = record.stride;
-  table.pages = version == kFirstVersion ? PageLayout::dense(table.stride)
-                                         : PageLayout::paged(table.stride);
   return table;
 }
 
@@ -99,16 +97,19 @@ std::uint64_t max_rows(const PageLayout& pages) {
   return kMaxTableBytes / pages.page_bytes * pages.rows_per_page;
 }
 
-/// Whether create_table could have made the tables: the checksum proves integrity, not origin.
-bool is_consistent(const std::vector<TableLayout>& tables) {
+/// Sets the pages of the tables. False if create_table could not have made the tables: the checksum
+/// proves integrity, not origin.
+bool complete(std::vector<TableLayout>& tables, std::uint32_t version) {
   std::unordered_set<std::string> names;
   std::uint64_t end = kDataOffset;
-  for (const TableLayout& table : tables) {  // in order of creation and of offsets
+  for (TableLayout& table : tables) {  // in order of creation and of offsets
     const auto dtype = static_cast<std::uint32_t>(table.dtype);
     if (table.name.empty() || table.name.size() > kMaxTableNameBytes) return false;
     if (!names.insert(table.name).second) return false;
     if (dtype < 1 || dtype > 4 || table.dim == 0 || table.dim > kMaxDim) return false;
     if (table.stride != stride_of(table.dim, table.dtype)) return false;
+    table.pages = version == kFirstVersion ? PageLayout::dense(table.stride)
+                                           : PageLayout::paged(table.stride);
     if (table.rows == 0 || table.rows > max_rows(table.pages)) return false;
     if (table.offset < end || table.offset > kMaxTableBytes) return false;
     if (table.offset % (table.pages.has_footer ? kPage : kCacheLine) != 0) return false;
@@ -198,9 +199,9 @@ bool decode(const std::byte* superblock, std::size_t size, Directory& directory)
   for (std::size_t at = 0; at < records.size(); at += sizeof(Record)) {
     Record record;
     std::memcpy(&record, records.data() + at, sizeof record);
-    decoded.tables.push_back(layout_of(record, decoded.version));
+    decoded.tables.push_back(layout_of(record));
   }
-  if (!is_consistent(decoded.tables)) return false;
+  if (!complete(decoded.tables, decoded.version)) return false;
   directory = std::move(decoded);
   return true;
 }

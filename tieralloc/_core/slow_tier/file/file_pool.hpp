@@ -6,10 +6,10 @@
 // number of readers.
 //
 // An update is in the kernel when the call returns, and on the disk after `sync`, or after
-// `sync_interval`. `work` writes full segments of the log to the pages; `load` writes pages itself,
-// after all updates are in theirs.
+// `sync_interval`. `work` writes full segments of the log to the pages; `load` writes pages itself.
 //
-// Lock order: write_back_mutex_, the log's and the page writer's mutexes, directory_mutex_.
+// Lock order: write_back_mutex_, append_mutex_, the log's and the page writer's mutexes,
+// directory_mutex_.
 #pragma once
 
 #include <atomic>
@@ -119,7 +119,10 @@ class FilePool final : public SlowPool {
 
   // write_back.cpp
   void sync_pages();
-  void write_back_sealed();
+  std::uint64_t write_back_sealed();
+  void keep_rows(const LogGeneration& sealed, std::span<const std::uint64_t> rows);
+  std::vector<TableRow> logged_rows(const TableLayout& table, TableRow first,
+                                    std::uint64_t rows) const;
   void note_loaded(const TableLayout& table, TableRow first, std::uint64_t rows);
   void check_lost_loads() const;
 
@@ -136,11 +139,12 @@ class FilePool final : public SlowPool {
   std::unique_ptr<PageWriter> pages_;
   std::unique_ptr<RedoLog> log_;  ///< null: version 1
 
-  std::mutex write_back_mutex_;  ///< one writer of pages at a time
-  std::uint64_t written_bytes_ = 0;  ///< since the page cache was dropped
+  std::mutex write_back_mutex_;     ///< one write-back at a time
+  std::mutex append_mutex_;         ///< one update of the log at a time
+  std::uint64_t loaded_bytes_ = 0;  ///< since the page cache was dropped
 
   std::mutex sync_mutex_;  ///< of the pages
-  std::uint64_t failed_syncs_ = 0;
+  std::atomic<std::uint64_t> failed_syncs_{0};
   std::atomic<int> lost_{0};  ///< errno of a failed write that drop_caches found, for `sync_pages`
 
   /// Rows that were loaded since the last sync, or lost by a failed one.

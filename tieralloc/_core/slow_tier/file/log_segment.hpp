@@ -71,7 +71,7 @@ class LogSegment {
   std::uint64_t end() const { return end_.load(std::memory_order_acquire); }
   std::uint64_t frames() const { return frames_; }
   std::uint64_t former_frames() const { return former_frames_; }
-  std::uint64_t room() const { return capacity_ - end(); }
+  std::uint64_t room() const { return end() < capacity_ ? capacity_ - end() : 0; }
   bool has_rows() const { return frames_ > 1; }
   const std::byte* at(std::uint64_t offset) const { return memory_.data() + offset; }
 

@@ -28,6 +28,15 @@ std::uint64_t rows_in(const TableLayout& table, std::uint64_t page) {
   return std::min<std::uint64_t>(pages.rows_per_page, table.rows - first);
 }
 
+/// Completes a torn page, whose rows of the log are set. False if that does not make the intended
+/// page: then it is damaged otherwise.
+bool mend_page(std::byte* bytes, std::size_t size, std::uint64_t offset, const LogGeneration& log) {
+  const std::optional<PageFooter> intent = log.intent_of(offset);
+  if (!intent) return false;
+  seal_page(bytes, size, offset, intent->generation);
+  return footer_of(bytes, size).checksum == intent->checksum;
+}
+
 }  // namespace
 
 const TableLayout* table_at(const std::vector<TableLayout>& tables, std::uint64_t page) {
@@ -112,36 +121,27 @@ void PageWriter::read(Batch& batch) {
     }
     engine_.read(ops, listener);
     for (const ReadOp& op : ops) {
+      if (op.result == -ENODATA) {
+        throw SystemFailure(EIO, "cannot write rows back: the file was cut short", path_);
+      }
       if (op.result != 0) fail_io(-op.result, path_, "cannot read pages to write rows back");
     }
   }
 }
 
-/// Sets the rows of a page that was read or is complete, and seals it.
-void PageWriter::set_rows(Page& page, const LogGeneration& log) {
+/// Sets the rows of a page that was read or is complete, and seals it. False for a damaged page.
+bool PageWriter::set_rows(Page& page, const LogGeneration& log) {
   const bool is_valid = page.is_complete() || is_valid_page(page.bytes, page.size(), page.offset);
   std::uint32_t generation = footer_of(page.bytes, page.size()).generation + 1;
   for (const std::uint64_t* row = page.first; row != page.last; ++row) {
     std::memcpy(page.bytes + (*row - page.offset), log.find(*row), page.table->stride);
   }
   if (!is_valid) {
-    const std::optional<PageFooter> intent = log.intent_of(page.offset);
-    if (!intent) {
-      throw SystemFailure(EIO,
-                          "cannot write back rows of " + describe_page({*page.table}, page.offset) +
-                              ": the page is damaged (wrong checksum)",
-                          path_);
-    }
-    seal_page(page.bytes, page.size(), page.offset, intent->generation);
-    if (footer_of(page.bytes, page.size()).checksum != intent->checksum) {
-      throw SystemFailure(EIO,
-                          "cannot mend " + describe_page({*page.table}, page.offset) +
-                              ": the page is damaged (wrong checksum)",
-                          path_);
-    }
-    generation = intent->generation + 1;
+    if (!mend_page(page.bytes, page.size(), page.offset, log)) return false;
+    generation = footer_of(page.bytes, page.size()).generation + 1;
   }
   seal_page(page.bytes, page.size(), page.offset, generation);
+  return true;
 }
 
 void PageWriter::write(Batch& batch) {
@@ -157,25 +157,34 @@ void PageWriter::write(Batch& batch) {
   }
 }
 
-std::uint64_t PageWriter::write_back(const LogGeneration& log,
-                                     const std::vector<TableLayout>& tables, const Intend& intend) {
+void PageWriter::write_back_batch(Batch& batch, const LogGeneration& log, const Intend& intend,
+                                  Outcome& outcome) {
+  std::lock_guard lock(batch_mutex_);
+  read(batch);
+  std::erase_if(batch.pages, [&](Page& page) {
+    if (set_rows(page, log)) return false;
+    outcome.damaged_rows.insert(outcome.damaged_rows.end(), page.first, page.last);
+    return true;
+  });
+  std::vector<PageFooter> intents;
+  for (const Page& page : batch.pages) {
+    intents.push_back(footer_of(page.bytes, page.size()));
+    outcome.written_rows += static_cast<std::uint64_t>(page.last - page.first);
+  }
+  intend(intents);
+  write(batch);
+  batch.clear();
+}
+
+PageWriter::Outcome PageWriter::write_back(const LogGeneration& log,
+                                           const std::vector<TableLayout>& tables,
+                                           const Intend& intend) {
   std::vector<std::uint64_t> rows;
   rows.reserve(log.rows.size());
   for (const auto& [row, at] : log.rows) rows.push_back(row);
   std::sort(rows.begin(), rows.end());
+  Outcome outcome;
   Batch batch(block_);
-  std::vector<PageFooter> intents;
-  const auto write_batch = [&] {
-    read(batch);
-    intents.clear();
-    for (Page& page : batch.pages) {
-      set_rows(page, log);
-      intents.push_back(footer_of(page.bytes, page.size()));
-    }
-    intend(intents);
-    write(batch);
-    batch.clear();
-  };
   const std::uint64_t* const end = rows.data() + rows.size();
   for (const std::uint64_t* row = rows.data(); row != end;) {
     Page page;
@@ -184,11 +193,11 @@ std::uint64_t PageWriter::write_back(const LogGeneration& log,
     page.first = row;
     page.last = std::find_if(row, end, [&](std::uint64_t other) { return other >= page.end(); });
     row = page.last;
-    if (!batch.has_room(page)) write_batch();
+    if (!batch.has_room(page)) write_back_batch(batch, log, intend, outcome);
     batch.add(page);
   }
-  if (!batch.pages.empty()) write_batch();
-  return rows.size();
+  if (!batch.pages.empty()) write_back_batch(batch, log, intend, outcome);
+  return outcome;
 }
 
 void PageWriter::load(const TableLayout& table, TableRow first, std::uint64_t rows,
@@ -198,6 +207,7 @@ void PageWriter::load(const TableLayout& table, TableRow first, std::uint64_t ro
   const std::uint64_t begin = table.address(first).page;
   const std::uint64_t last_page = table.address({first.value + rows - 1}).page;
   Region memory(last_page + pages.page_bytes - begin, "load");
+  std::lock_guard batch(batch_mutex_);
   const auto keep_other_rows = [&](std::uint64_t page) {
     const std::span<std::byte> bytes(memory.data() + (page - begin), pages.page_bytes);
     if (const std::int32_t error = recover(page, bytes, table, nullptr); error != 0) {
@@ -220,7 +230,7 @@ void PageWriter::load(const TableLayout& table, TableRow first, std::uint64_t ro
     std::byte* bytes = memory.data() + (page - begin);
     seal_page(bytes, pages.page_bytes, page, footer_of(bytes, pages.page_bytes).generation + 1);
   }
-  std::lock_guard lock(pages_mutex_);
+  std::lock_guard writing(pages_mutex_);
   write_fully(fd_, {memory.data(), last_page + pages.page_bytes - begin}, begin, path_);
 }
 
@@ -234,16 +244,11 @@ std::int32_t PageWriter::recover(std::uint64_t page, std::span<std::byte> bytes,
   }
   if (is_valid_page(bytes.data(), bytes.size(), page)) return 0;
   if (log == nullptr) return -EBADMSG;
-  const std::optional<PageFooter> intent = log->intent_of(page);
-  if (!intent) return -EBADMSG;
   for (std::uint64_t i = 0; i < rows_in(table, page); ++i) {
     const std::byte* value = log->find(page + i * table.stride);
     if (value != nullptr) std::memcpy(bytes.data() + i * table.stride, value, table.stride);
   }
-  seal_page(bytes.data(), bytes.size(), page, intent->generation);
-  const bool is_mended =
-      footer_of(bytes.data(), bytes.size()).checksum == intent->checksum;
-  return is_mended ? 0 : -EBADMSG;
+  return mend_page(bytes.data(), bytes.size(), page, *log) ? 0 : -EBADMSG;
 }
 
 }  // namespace tieralloc

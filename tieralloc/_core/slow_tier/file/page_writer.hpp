@@ -4,7 +4,7 @@
 //     read the pages that keep some of their rows; mend a torn one (redo_log.hpp)
 //     set the rows; seal the pages; make the intents durable; write the pages
 //
-// Concurrency: one thread at a time writes; `recover` may be called by any thread.
+// Concurrency: any number of threads. Batches exclude each other.
 #pragma once
 
 #include <cstdint>
@@ -34,10 +34,14 @@ class PageWriter {
   void load(const TableLayout& table, TableRow first, std::uint64_t rows, const std::byte* values);
 
   using Intend = std::function<void(std::span<const PageFooter>)>;
-  /// Writes the rows of a sealed segment. Calls `intend` before it writes pages. Returns the number
-  /// of rows. Throws SystemFailure, also for a damaged page that cannot be mended.
-  std::uint64_t write_back(const LogGeneration& log, const std::vector<TableLayout>& tables,
-                           const Intend& intend);
+  struct Outcome {
+    std::uint64_t written_rows = 0;
+    std::vector<std::uint64_t> damaged_rows;  ///< offsets of rows in damaged pages, not written
+  };
+  /// Writes the rows of a sealed segment. Calls `intend` before it writes pages. Throws
+  /// SystemFailure.
+  Outcome write_back(const LogGeneration& log, const std::vector<TableLayout>& tables,
+                     const Intend& intend);
 
   /// Reads a page again while no page is being written. Mends a torn page in `bytes`, from `log`
   /// if it is not null. Returns 0 or minus an errno.
@@ -48,14 +52,17 @@ class PageWriter {
   struct Page;
   class Batch;
 
+  void write_back_batch(Batch& batch, const LogGeneration& log, const Intend& intend,
+                        Outcome& outcome);
   void read(Batch& batch);
   void write(Batch& batch);
-  void set_rows(Page& page, const LogGeneration& log);
+  static bool set_rows(Page& page, const LogGeneration& log);
 
   const int fd_;
   const std::string path_;
   FetchEngine& engine_;
   const std::size_t block_;
+  std::mutex batch_mutex_;  ///< held from the read of pages to their write
   std::mutex pages_mutex_;  ///< held while pages are written
 };
 

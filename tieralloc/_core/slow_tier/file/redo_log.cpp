@@ -153,6 +153,17 @@ bool RedoLog::find(std::uint64_t row, std::span<std::byte> value) const {
   return false;
 }
 
+bool RedoLog::has(std::uint64_t row) const {
+  std::lock_guard lock(mutex_);
+  return (active_ != nullptr && active_->rows.contains(row)) ||
+         (sealed_ != nullptr && sealed_->rows.contains(row));
+}
+
+bool RedoLog::is_active(std::uint64_t row) const {
+  std::lock_guard lock(mutex_);
+  return active_ != nullptr && active_->rows.contains(row);
+}
+
 std::vector<std::shared_ptr<LogGeneration>> RedoLog::generations() const {
   std::lock_guard lock(mutex_);
   std::vector<std::shared_ptr<LogGeneration>> generations;
@@ -189,7 +200,7 @@ bool RedoLog::is_synced() const {
 
 bool RedoLog::seal() {
   std::lock_guard lock(mutex_);
-  if (active_ == nullptr) return false;
+  if (active_ == nullptr || sealed_ != nullptr) return false;
   active_->segment->seal();
   sealed_ = std::move(active_);
   return true;

@@ -12,8 +12,8 @@
 // that a power cut tore has old and new sectors, which differ only in rows of that segment: with
 // these rows and the intended footer, the page is what it was to become, or it is damaged.
 //
-// Concurrency: one thread at a time updates and seals, one writes back and cuts; `find`, `any`,
-// `sync` and the counters may be called by any thread.
+// Concurrency: one thread at a time updates and seals, one writes back and cuts; all other functions
+// may be called by any thread.
 #pragma once
 
 #include <atomic>
@@ -79,8 +79,8 @@ class RedoLog {
 
   /// Whether a sealed segment must be written back before this update.
   bool is_full(std::size_t rows, std::uint32_t stride) const;
-  /// Appends an update. `table` is the position of its table. Throws SystemFailure, changing
-  /// nothing.
+  /// Appends an update. `table` is the position of its table. Requires a log that is not full, or
+  /// few rows. Throws SystemFailure, changing nothing.
   void update(std::uint32_t table, const TableLayout& layout, std::span<const TableRow> rows,
               const std::byte* values);
 
@@ -88,12 +88,15 @@ class RedoLog {
   std::uint64_t num_rows() const { return num_rows_.load(std::memory_order_relaxed); }
   std::uint64_t bytes() const;
   bool find(std::uint64_t row, std::span<std::byte> value) const;
+  /// Whether the log has a value of the row; or the active segment has.
+  bool has(std::uint64_t row) const;
+  bool is_active(std::uint64_t row) const;
 
   /// Returns when all updates are durable. Throws SystemFailure.
   void sync();
   bool is_synced() const;
 
-  /// Seals the active segment. False if there is none. Requires that no other is sealed.
+  /// Seals the active segment. False if there is none, or another one is sealed.
   bool seal();
   /// Null if none is sealed. Its rows do not change.
   std::shared_ptr<LogGeneration> sealed() const;

@@ -34,9 +34,17 @@ void FilePool::update(const TableLayout& table, std::span<const TableRow> rows,
   check_writable();
   checked_size();
   if (rows.empty()) return;
-  // The background thread is late: the caller does its work.
-  if (log_->is_full(rows.size(), table.stride)) write_back_sealed();
-  log_->update(position_of(table), table, rows, values);
+  const std::uint32_t position = position_of(table);
+  while (true) {
+    {
+      std::lock_guard appending(append_mutex_);
+      if (!log_->is_full(rows.size(), table.stride)) {
+        log_->update(position, table, rows, values);
+        break;
+      }
+    }
+    write_back_sealed();  // the background thread is late: the caller does its work
+  }
   if (log_->sealed() == nullptr) return;
   {
     std::lock_guard lock(work_mutex_);
@@ -71,24 +79,35 @@ void FilePool::load(const TableLayout& table, TableRow first, std::uint64_t rows
   check_writable();
   checked_size();
   if (rows == 0) return;
-  write_back();  // else the log would replay older values over the loaded ones
-  std::lock_guard writing(write_back_mutex_);
   const std::uint64_t begin = table.address(first).page;
-  const std::uint64_t end =
-      table.address({first.value + rows - 1}).page + table.pages.page_bytes;
+  const std::uint64_t end = table.address({first.value + rows - 1}).page + table.pages.page_bytes;
   // On a full disk a write could end in the middle of the rows.
   if (!options_.reserve && fallocate(fd_, 0, static_cast<off_t>(begin),
                                      static_cast<off_t>(end - begin)) != 0 &&
       (errno == ENOSPC || errno == EDQUOT)) {
     fail_io(errno, path_, "cannot load table '" + table.name + "'");
   }
+  const std::vector<TableRow> logged = logged_rows(table, first, rows);
   note_loaded(table, first, rows);
   pages_->load(table, first, rows, values);
-  written_bytes_ += end - begin;
-  if (written_bytes_ >= kDropCachesBytes) {
-    drop_caches();
-    written_bytes_ = 0;
+  // The log has older values of these rows, which it would write over the loaded ones.
+  for (const TableRow& row : logged) {
+    update(table, {&row, 1}, values + (row.value - first.value) * table.row_bytes());
   }
+  loaded_bytes_ += end - begin;
+  if (loaded_bytes_ < kDropCachesBytes) return;
+  drop_caches();
+  loaded_bytes_ = 0;
+}
+
+std::vector<TableRow> FilePool::logged_rows(const TableLayout& table, TableRow first,
+                                            std::uint64_t rows) const {
+  std::vector<TableRow> logged;
+  for (std::uint64_t i = 0; log_->any() && i < rows; ++i) {
+    const TableRow row{first.value + i};
+    if (log_->has(table.address(row).offset())) logged.push_back(row);
+  }
+  return logged;
 }
 
 /// The rows count as loaded again if an earlier sync lost them.
@@ -145,41 +164,41 @@ void FilePool::sync_pages() {
 
 void FilePool::sync() {
   if (read_only_) return;
+  check_lost_loads();
   bool has_loads = false;
   {
     std::lock_guard lock(loads_mutex_);
     has_loads = !unsynced_loads_.empty();
   }
+  if (!has_loads && lost_ == 0 && !log_->any()) return;
+  checked_size();
   if (has_loads || lost_ != 0) sync_pages();
-  check_lost_loads();
   log_->sync();
 }
 
-/// Writes the rows of the sealed segment to their pages. Returns at once if there is none.
-void FilePool::write_back_sealed() {
+/// Writes the rows of the sealed segment to their pages, except rows of damaged pages, which stay in
+/// the log. Returns the number of rows written; at once if there is no such segment.
+std::uint64_t FilePool::write_back_sealed() {
   std::lock_guard writing(write_back_mutex_);
   const auto sealed = log_->sealed();
-  if (sealed == nullptr) return;
+  if (sealed == nullptr) return 0;
   try {
+    checked_size();
     log_->sync();  // no page has a row that the log could lose
     log_->remove_intents();
-    std::uint64_t failed_syncs = 0;
-    {
-      std::lock_guard lock(sync_mutex_);
-      failed_syncs = failed_syncs_;
-    }
-    const std::uint64_t rows = pages_->write_back(
+    const std::uint64_t failed_syncs = failed_syncs_;
+    const auto [rows, damaged] = pages_->write_back(
         *sealed, tables(), [&](std::span<const PageFooter> intents) { log_->add_intents(intents); });
     sync_pages();
-    {
-      std::lock_guard lock(sync_mutex_);
-      if (failed_syncs != failed_syncs_) fail_io(EIO, path_, "cannot sync the slow tier");
-    }
+    if (failed_syncs != failed_syncs_) fail_io(EIO, path_, "cannot sync the slow tier");
     drop_caches();
+    keep_rows(*sealed, damaged);
     log_->cut();
     std::lock_guard lock(stats_mutex_);
     stats_.write_backs += rows;
-    stats_.write_back_error.clear();
+    stats_.write_back_error =
+        damaged.empty() ? "" : describe(damaged.front()) + ": the page is damaged";
+    return rows;
   } catch (const std::exception& error) {
     std::lock_guard lock(stats_mutex_);
     ++stats_.write_back_errors;
@@ -188,11 +207,32 @@ void FilePool::write_back_sealed() {
   }
 }
 
+/// Moves rows of a sealed segment to the active one.
+void FilePool::keep_rows(const LogGeneration& sealed, std::span<const std::uint64_t> rows) {
+  const std::vector<TableLayout> tables = this->tables();
+  for (const std::uint64_t row : rows) {
+    std::lock_guard appending(append_mutex_);
+    if (log_->is_active(row)) continue;
+    const TableLayout& table = *table_at(tables, row);
+    const std::uint64_t page = (row - table.offset) / table.pages.page_bytes;
+    const std::uint64_t place = (row - table.offset) % table.pages.page_bytes / table.stride;
+    const TableRow number{page * table.pages.rows_per_page + place};
+    log_->update(position_of(table), table, {&number, 1}, sealed.find(row));
+  }
+  log_->sync();
+}
+
+/// Rows of damaged pages stay in the log.
 void FilePool::write_back() {
   if (read_only_) return;
-  do {
-    write_back_sealed();
-  } while (log_->seal());
+  write_back_sealed();
+  for (bool is_progress = true; is_progress;) {
+    {
+      std::lock_guard appending(append_mutex_);
+      if (!log_->seal()) break;
+    }
+    is_progress = write_back_sealed() > 0;
+  }
   sync();
 }
 
