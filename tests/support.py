@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import struct
 import subprocess
 import sys
 import tempfile
@@ -160,3 +161,29 @@ def run_python(code, *arguments, flags=(), before=(), **options):
         check=False,
         **options,
     )
+
+
+_HEADER_V1 = struct.Struct("<8sIIQQ")
+_RECORD = struct.Struct("<192sQQIII36x")
+MIB = 1 << 20
+
+
+def _superblock_v1(*table):
+    fields = (b"TIERALOC", 1, 1, 9)
+    record = _RECORD.pack(*table)
+    checksum = 0xCBF29CE484222325
+    for byte in _HEADER_V1.pack(*fields, 0) + record:
+        checksum = (checksum ^ byte) * 0x100000001B3 % (1 << 64)
+    return _HEADER_V1.pack(*fields, checksum) + record
+
+
+def file_of_version_1(path):
+    """Write a file of format version 1: rows side by side, without checksums."""
+    rows = np.zeros((1000, 16), np.float32)
+    rows[:, :4] = numbered_rows(1000, 4)
+    with open(path, "wb") as file:
+        for at in (0, MIB):
+            file.seek(at)
+            file.write(_superblock_v1(b"item", 1000, 2 * MIB, 4, 1, 64))
+        file.seek(2 * MIB)
+        file.write(rows.tobytes().ljust(16 * 4096, b"\0"))

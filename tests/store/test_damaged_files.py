@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support import StoreMaker, numbered_rows, path_of, real_folder
+from support import StoreMaker, file_of_version_1, numbered_rows, path_of, real_folder
 
 import tieralloc as ta
 
@@ -73,8 +73,7 @@ def test_open_truncated_file_raises(make_store, closed_path, lost):
 
 # Damaged headers
 
-HEADER = struct.Struct("<8sIIQQQQI12x")
-HEADER_V1 = struct.Struct("<8sIIQQ")
+HEADER = struct.Struct("<8sIIQQQQQQI44x")
 RECORD = struct.Struct("<192sQQIII36x")
 SUPERBLOCKS = (0, MIB)
 
@@ -89,20 +88,11 @@ def crc32c(data):
     return crc ^ 0xFFFFFFFF
 
 
-def superblock(tables, version=2, generation=9, store_id=77, logs=(0, 0)):
+def superblock(tables, version=2, generation=9, store_id=77, logs=(0, 0, 0, 0)):
     """Return a superblock of tables (name, rows, offset, dim, dtype, stride)."""
     records = b"".join(RECORD.pack(*table) for table in tables)
     fields = (b"TIERALOC", version, len(tables), generation, store_id, *logs)
     return HEADER.pack(*fields, crc32c(HEADER.pack(*fields, 0) + records)) + records
-
-
-def superblock_v1(tables, generation=9):
-    fields = (b"TIERALOC", 1, len(tables), generation)
-    records = b"".join(RECORD.pack(*table) for table in tables)
-    checksum = 0xCBF29CE484222325
-    for byte in HEADER_V1.pack(*fields, 0) + records:
-        checksum = (checksum ^ byte) * 0x100000001B3 % (1 << 64)
-    return HEADER_V1.pack(*fields, checksum) + records
 
 
 def overwrite(path, offset, data):
@@ -132,21 +122,9 @@ def test_file_has_documented_format(closed_path):
     assert not rows[:, 4:].any()
 
 
-def write_v1(path):
-    """A file of version 1: rows side by side, without checksums."""
-    rows = np.zeros((1000, 16), np.float32)
-    rows[:, :4] = numbered_rows(1000, 4)
-    with open(path, "wb") as file:
-        for at in SUPERBLOCKS:
-            file.seek(at)
-            file.write(superblock_v1([(b"item", 1000, 2 * MIB, 4, 1, 64)]))
-        file.seek(2 * MIB)
-        file.write(rows.tobytes().ljust(16 * 4096, b"\0"))
-
-
 def test_file_of_version_1_can_be_read(make_store, folder):
     path = folder / "old.tier"
-    write_v1(path)
+    file_of_version_1(path)
     for mode in ("a", "r+"):
         with unchanged(path), pytest.raises(ValueError, match=r"version 1 .*tieralloc upgrade"):
             ta.TieredStore(path, mode=mode, fast_rows=8)

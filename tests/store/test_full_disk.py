@@ -170,7 +170,7 @@ def test_load_on_full_disk_leaves_whole_rows(disk, make_store, dim):
     """Each row is the old one or the new one, of any size: none is torn."""
     store = make_store(reserve=False)
     path = path_of(store)
-    rows = 2 * MIB // (4 * dim)
+    rows = MIB // (4 * dim)
     table = store.create_table("item", 3 * rows, dim)
     table.load(np.ones((rows, dim), np.float32), start=0)
     fill(disk)

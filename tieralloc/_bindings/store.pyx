@@ -183,6 +183,20 @@ cdef class Store:
             self._store.get().load(table[0], first, rows, <const byte*>lent.view.buf)
         return rows
 
+    def pages(self, Py_ssize_t position):
+        """Number of pages of a table, rows per page, and whether the pages have checksums."""
+        cdef const c_Table* table = self._table(position)
+        return (table.layout.pages.num_pages(table.layout.rows), table.layout.pages.rows_per_page,
+                bool(table.layout.pages.has_footer))
+
+    def damaged_pages(self, Py_ssize_t position, uint64_t first, uint64_t n):
+        """Read and check `n` pages of a table; return the numbers of damaged ones."""
+        cdef const c_Table* table = self._table(position)
+        cdef vector[uint64_t] pages
+        with nogil:
+            pages = self._store.get().damaged_pages(table[0], first, n)
+        return list(pages)
+
     def settle(self):
         """Drop the pages that loads wrote from the page cache."""
         with nogil:

@@ -11,7 +11,13 @@ from tieralloc._bindings.errors cimport raise_core_error
 
 
 cdef extern from "slow_tier/slow_pool.hpp" namespace "tieralloc" nogil:
+    cdef cppclass PageLayout "tieralloc::PageLayout":
+        uint32_t rows_per_page
+        c_bool has_footer
+        uint64_t num_pages(uint64_t rows)
+
     cdef cppclass TableLayout:
+        PageLayout pages
         string name
         uint64_t rows
         uint32_t dim

@@ -95,6 +95,8 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         const c_Table& create_table(string name, uint64_t rows, uint32_t dim,
                                     DType dtype) except +raise_core_error
         vector[const c_Table*] tables() except +raise_core_error
+        vector[uint64_t] damaged_pages(const c_Table& table, uint64_t first,
+                                       uint64_t n) except +raise_core_error
         void load(const c_Table& table, uint64_t first, uint64_t n,
                   const byte* values) except +raise_core_error
         uint64_t embedding_bag(const BagCall& call) except +raise_core_error

@@ -63,6 +63,12 @@ class ReadListener {
   virtual void on_completions() noexcept = 0;
 };
 
+/// For readers that wait for the whole batch.
+class NoListener final : public ReadListener {
+ public:
+  void on_completions() noexcept override {}
+};
+
 struct TableLayout {
   std::string name;
   std::uint64_t rows = 0;
@@ -139,6 +145,14 @@ class SlowPool {
   virtual std::int32_t recover_page(std::uint64_t page, std::span<std::byte> bytes) {
     (void)page, (void)bytes;
     return -EBADMSG;
+  }
+
+  /// The numbers of damaged pages among pages first ... first + n - 1 of a table. Reads them all.
+  /// Throws SystemFailure.
+  virtual std::vector<std::uint64_t> damaged_pages(const TableLayout& table, std::uint64_t first,
+                                                   std::uint64_t n) {
+    (void)table, (void)first, (void)n;
+    return {};
   }
 
   /// "table 'item', rows 15 to 29", for messages.

@@ -269,6 +269,19 @@ void Store::flush() {
   pool_->drop_caches();
 }
 
+std::vector<std::uint64_t> Store::damaged_pages(const Table& table, std::uint64_t first,
+                                                std::uint64_t n) {
+  check_fork();
+  std::shared_lock open(open_);
+  epochs_.check_open();
+  const std::uint64_t pages = table.layout.pages.num_pages(table.layout.rows);
+  if (first > pages || n > pages - first) {
+    throw std::invalid_argument("pages: expected at most " + std::to_string(pages) + ", got " +
+                                std::to_string(n) + " from page " + std::to_string(first) + " on");
+  }
+  return pool_->damaged_pages(table.layout, first, n);
+}
+
 void Store::close() {
   check_fork();
   std::lock_guard changing(use_policy_);

@@ -145,6 +145,10 @@ class Store {
   StoreStats stats();
   void reset_stats();
 
+  /// As SlowPool::damaged_pages.
+  std::vector<std::uint64_t> damaged_pages(const Table& table, std::uint64_t first,
+                                           std::uint64_t n);
+
  private:
   friend class LookupExecutor;
 

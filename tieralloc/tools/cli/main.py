@@ -41,6 +41,8 @@ _COMMANDS = {
     "train": "train a learned policy on a trace",
     "replay": "serve a trace from a real store and measure it",
     "latency": "measure the memory of each NUMA node",
+    "check": "check the pages of a table file, and repair them from a checkpoint",
+    "upgrade": "convert a table file of an older format",
     "doctor": "check this machine: NUMA nodes, huge pages, io_uring, disk",
 }
 

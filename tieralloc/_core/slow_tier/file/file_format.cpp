@@ -34,10 +34,12 @@ struct Header {
   std::uint64_t store_id;
   std::uint64_t first_log;
   std::uint64_t last_log;
+  std::uint64_t fresh_begin;
+  std::uint64_t fresh_end;
   std::uint32_t checksum;  ///< CRC-32C of header and directory, this field being 0
-  std::uint32_t reserved[3];
+  std::uint32_t reserved[11];
 };
-static_assert(sizeof(Header) == 64);
+static_assert(sizeof(Header) == 112);
 
 struct Record {
   char name[kMaxTableNameBytes + 1];
@@ -140,6 +142,8 @@ std::vector<std::byte> encode(const Directory& directory) {
   header.store_id = directory.store_id;
   header.first_log = directory.first_log;
   header.last_log = directory.last_log;
+  header.fresh_begin = directory.fresh_begin;
+  header.fresh_end = directory.fresh_end;
   std::memcpy(bytes.data(), &header, sizeof header);
   std::byte* place = bytes.data() + sizeof header;
   for (const TableLayout& table : directory.tables) {
@@ -163,8 +167,8 @@ namespace {
 
 /// Copies the header into `directory`, and returns the directory's records if they are valid.
 template <typename Header, typename Checksum>
-std::span<const std::byte> checked_records(std::span<const std::byte> superblock,
-                                           Checksum checksum, Header& header) {
+std::span<const std::byte> checked_records(std::span<const std::byte> superblock, Checksum checksum,
+                                           Header& header) {
   if (superblock.size() < sizeof header) return {};
   std::memcpy(&header, superblock.data(), sizeof header);
   const std::size_t length = sizeof header + header.table_count * sizeof(Record);
@@ -191,6 +195,8 @@ bool decode(const std::byte* superblock, std::size_t size, Directory& directory)
       decoded.store_id = header.store_id;
       decoded.first_log = header.first_log;
       decoded.last_log = header.last_log;
+      decoded.fresh_begin = header.fresh_begin;
+      decoded.fresh_end = header.fresh_end;
       break;
     default:
       return false;

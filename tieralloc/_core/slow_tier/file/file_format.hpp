@@ -8,8 +8,8 @@
 // one valid copy, and damage to one copy loses nothing. The valid copy with the higher generation
 // counts. A superblock names a table only after the file has the table's size, durably.
 //
-// The header names the live segments of the redo log (redo_log.hpp), numbers 1 and up. All numbers
-// are little-endian.
+// The header names the live segments of the redo log (redo_log.hpp), numbers 1 and up, and the
+// pages that a load is writing. All numbers are little-endian.
 //
 // Version 1, which is only read: no store id and no log; rows lie densely, without checksums.
 #pragma once
@@ -33,6 +33,9 @@ struct Directory {
   std::uint64_t store_id = 0;   ///< random
   std::uint64_t first_log = 0;  ///< number of the oldest live segment; 0: there is none
   std::uint64_t last_log = 0;   ///< number of the newest segment ever
+  /// Pages [begin, end) that are being written for the first time: an invalid one of them is zero.
+  std::uint64_t fresh_begin = 0;
+  std::uint64_t fresh_end = 0;
   std::vector<TableLayout> tables;
 
   /// The end of the last table.

@@ -175,7 +175,8 @@ std::unique_ptr<FilePool> FilePool::make(const std::string& path, const std::str
   const auto [fd, name] = make_beside(target);
   std::unique_ptr<FilePool> pool(new FilePool(path, fd, options, false));
   try {
-    if (former != nullptr && fchmod(fd, former->st_mode & 0777) != 0) fail_io(errno, path, "fchmod");
+    if (former != nullptr && fchmod(fd, former->st_mode & 0777) != 0)
+      fail_io(errno, path, "fchmod");
     pool->grow(0, file_format::kDataOffset);
     pool->superblocks_.write({.store_id = random_id(), .tables = {}});
     pool->end_ = file_format::kDataOffset;
@@ -229,8 +230,8 @@ void FilePool::grow(std::uint64_t from, std::uint64_t to) {
   if (code == 0) return;
   if (ftruncate(fd_, static_cast<off_t>(from)) != 0) code = errno;
   fail_io(code, path_,
-       "cannot grow the slow tier from " + std::to_string(from) + " to " + std::to_string(to) +
-           " bytes");
+          "cannot grow the slow tier from " + std::to_string(from) + " to " + std::to_string(to) +
+              " bytes");
 }
 
 /// `name` is that of the file at present.
@@ -261,6 +262,11 @@ void FilePool::start_log(const std::string& path) {
         superblocks_.write(std::move(next));
       });
   log_->replay(directory.first_log, directory.last_log, directory.tables, !read_only_);
+  has_work_ = log_->sealed() != nullptr;
+  if (directory.fresh_end == 0 || read_only_) return;
+  pages_->clear_torn(directory.fresh_begin, directory.fresh_end, directory.tables,
+                     log_->sealed().get());
+  end_fresh();
 }
 
 std::vector<TableLayout> FilePool::tables() const {

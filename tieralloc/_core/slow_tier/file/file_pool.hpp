@@ -83,6 +83,8 @@ class FilePool final : public SlowPool {
   bool has_updated_rows() const override { return log_ != nullptr && log_->any(); }
   bool find_updated(const RowAddress& row, std::span<std::byte> value) const override;
   std::int32_t recover_page(std::uint64_t page, std::span<std::byte> bytes) override;
+  std::vector<std::uint64_t> damaged_pages(const TableLayout& table, std::uint64_t first,
+                                           std::uint64_t n) override;
   std::string describe(std::uint64_t page) const override;
   void sync() override;
   void write_back() override;
@@ -123,8 +125,14 @@ class FilePool final : public SlowPool {
   void keep_rows(const LogGeneration& sealed, std::span<const std::uint64_t> rows);
   std::vector<TableRow> logged_rows(const TableLayout& table, TableRow first,
                                     std::uint64_t rows) const;
-  void note_loaded(const TableLayout& table, TableRow first, std::uint64_t rows);
-  void check_lost_loads() const;
+  void load_part(const TableLayout& table, TableRow first, std::uint64_t rows,
+                 const std::byte* values);
+  bool load_fresh(const TableLayout& table, TableRow first, std::uint64_t rows,
+                  const std::byte* values);
+  bool announce_fresh(const TableLayout& table, std::uint64_t begin, std::uint64_t end);
+  bool is_fresh(std::uint64_t page) const;
+  void end_fresh();
+  void check_lost_loads();
 
   const std::string path_;
   const FilePoolOptions options_;
@@ -147,15 +155,15 @@ class FilePool final : public SlowPool {
   std::atomic<std::uint64_t> failed_syncs_{0};
   std::atomic<int> lost_{0};  ///< errno of a failed write that drop_caches found, for `sync_pages`
 
-  /// Rows that were loaded since the last sync, or lost by a failed one.
-  struct LoadedRows {
-    std::string table;
-    std::uint64_t first = 0;
-    std::uint64_t last = 0;
+  /// Pages that were loaded since the last sync, or before a sync that failed.
+  struct PageRange {
+    std::uint64_t begin = 0;
+    std::uint64_t end = 0;
   };
-  mutable std::mutex loads_mutex_;
-  std::vector<LoadedRows> unsynced_loads_;
-  std::vector<LoadedRows> lost_loads_;
+  std::mutex loads_mutex_;
+  std::vector<PageRange> unsynced_loads_;
+  std::vector<PageRange> lost_loads_;
+  std::uint64_t fresh_from_ = 0;  ///< announced pages before this one were written
 
   mutable std::mutex stats_mutex_;
   UpdateStats stats_;

@@ -8,11 +8,12 @@
 // A frame is one update call: it counts as a whole or not at all. Frames are numbered from 0. The
 // memory has the bytes of the file: a write or sync that failed is repeated from it.
 //
-// Replay reads what is on the disk, not what the kernel holds for it. It stops at the first frame that is invalid. That is the end of the log if the frame was
-// never synced; a later frame that says it was proves damage.
+// Replay reads what is on the disk, not what the kernel holds for it. It stops at the first frame
+// that is invalid. That is the end of the log if the frame was never synced; a later frame that
+// says it was proves damage.
 //
-// Concurrency: the caller serialises `append` with itself, and `sync` with itself. Bytes below `end`
-// do not change.
+// Concurrency: the caller serialises `append` with itself, and `sync` with itself. Bytes below
+// `end` do not change.
 #pragma once
 
 #include <atomic>
@@ -40,8 +41,8 @@ struct FrameHeader {
   std::uint64_t segment = 0;  ///< store id ^ number of the segment
   std::uint64_t number = 0;   ///< of the frame, from 0
   std::uint64_t synced = 0;   ///< frames before this one known to be durable
-  /// Rows: the table's position. Intents: the attempt, higher ones replace lower ones. Header: frames
-  /// of the segment before this one.
+  /// Rows: the table's position. Intents: the attempt, higher ones replace lower ones. Header:
+  /// frames of the segment before this one.
   std::uint64_t detail = 0;
   std::uint64_t reserved = 0;
 };

@@ -1,6 +1,9 @@
 // page_writer.cpp: batches of pages, read, changed and written.
 #include "slow_tier/file/page_writer.hpp"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -13,13 +16,14 @@ namespace tieralloc {
 namespace {
 
 constexpr std::size_t kBatchBytes = std::size_t{8} << 20;
+constexpr std::uint64_t kFreshReadBytes = std::uint64_t{1} << 20;
 // In flight at once: lookups share the device.
 constexpr std::size_t kReadsAtOnce = 32;
 
-class NoListener final : public ReadListener {
- public:
-  void on_completions() noexcept override {}
-};
+bool is_zero(std::span<const std::byte> bytes) {
+  return std::all_of(bytes.begin(), bytes.end(),
+                     [](std::byte byte) { return byte == std::byte{0}; });
+}
 
 /// Number of rows in a page; fewer in the last one of a table.
 std::uint64_t rows_in(const TableLayout& table, std::uint64_t page) {
@@ -200,38 +204,38 @@ PageWriter::Outcome PageWriter::write_back(const LogGeneration& log,
   return outcome;
 }
 
-void PageWriter::load(const TableLayout& table, TableRow first, std::uint64_t rows,
+bool PageWriter::load(const TableLayout& table, TableRow first, std::uint64_t rows,
                       const std::byte* values) {
   const PageLayout& pages = table.pages;
   const std::size_t row_bytes = table.row_bytes();
   const std::uint64_t begin = table.address(first).page;
-  const std::uint64_t last_page = table.address({first.value + rows - 1}).page;
-  Region memory(last_page + pages.page_bytes - begin, "load");
-  std::lock_guard batch(batch_mutex_);
-  const auto keep_other_rows = [&](std::uint64_t page) {
-    const std::span<std::byte> bytes(memory.data() + (page - begin), pages.page_bytes);
-    if (const std::int32_t error = recover(page, bytes, table, nullptr); error != 0) {
-      fail_io(error == -EBADMSG ? EIO : -error, path_,
-              "cannot keep the other rows of " + describe_page({table}, page));
-    }
-  };
-  // The first and the last page keep rows that are not loaded.
-  if (first.value % pages.rows_per_page != 0) keep_other_rows(begin);
-  const std::uint64_t end = first.value + rows;
-  const bool is_partial = end % pages.rows_per_page != 0 && end != table.rows;
-  if (is_partial && (last_page != begin || first.value % pages.rows_per_page == 0)) {
-    keep_other_rows(last_page);
-  }
+  const std::uint64_t end = table.address({first.value + rows - 1}).page + pages.page_bytes;
+  Region memory(end - begin, "load");
   for (std::uint64_t i = 0; i < rows; ++i) {
     const std::uint64_t at = table.address({first.value + i}).offset() - begin;
     std::memcpy(memory.data() + at, values + i * row_bytes, row_bytes);
   }
-  for (std::uint64_t page = begin; page <= last_page; page += pages.page_bytes) {
-    std::byte* bytes = memory.data() + (page - begin);
-    seal_page(bytes, pages.page_bytes, page, footer_of(bytes, pages.page_bytes).generation + 1);
+  for (std::uint64_t page = begin; page < end; page += pages.page_bytes) {
+    seal_page(memory.data() + (page - begin), pages.page_bytes, page, 1);
   }
-  std::lock_guard writing(pages_mutex_);
-  write_fully(fd_, {memory.data(), last_page + pages.page_bytes - begin}, begin, path_);
+  std::lock_guard batch(batch_mutex_);
+  if (!is_fresh(begin, end)) return false;
+  std::lock_guard lock(pages_mutex_);
+  write_fully(fd_, {memory.data(), end - begin}, begin, path_);
+  return true;
+}
+
+bool PageWriter::is_fresh(std::uint64_t begin, std::uint64_t end) {
+  // Reserved blocks that were never written are a hole, as are absent ones.
+  const off_t data = lseek(fd_, static_cast<off_t>(begin), SEEK_DATA);
+  if (data < 0 ? errno == ENXIO : static_cast<std::uint64_t>(data) >= end) return true;
+  std::vector<std::byte> bytes(std::min<std::uint64_t>(end - begin, kFreshReadBytes));
+  for (std::uint64_t at = begin; at < end; at += bytes.size()) {
+    bytes.resize(std::min<std::uint64_t>(bytes.size(), end - at));
+    if (read_up_to(fd_, bytes, at, path_) < bytes.size()) return false;
+    if (!is_zero(bytes)) return false;
+  }
+  return true;
 }
 
 std::int32_t PageWriter::recover(std::uint64_t page, std::span<std::byte> bytes,
@@ -249,6 +253,33 @@ std::int32_t PageWriter::recover(std::uint64_t page, std::span<std::byte> bytes,
     if (value != nullptr) std::memcpy(bytes.data() + i * table.stride, value, table.stride);
   }
   return mend_page(bytes.data(), bytes.size(), page, *log) ? 0 : -EBADMSG;
+}
+
+std::uint64_t PageWriter::find_unwritten(std::uint64_t begin, std::uint64_t end,
+                                         const std::vector<TableLayout>& tables) {
+  posix_fadvise(fd_, static_cast<off_t>(begin), static_cast<off_t>(end - begin),
+                POSIX_FADV_DONTNEED);
+  for (std::uint64_t page = begin; page < end;) {
+    const TableLayout& table = *table_at(tables, page);
+    std::vector<std::byte> bytes(table.pages.page_bytes);
+    if (recover(page, bytes, table, nullptr) != 0 || is_zero(bytes)) return page;
+    page += bytes.size();
+  }
+  return 0;
+}
+
+void PageWriter::clear_torn(std::uint64_t begin, std::uint64_t end,
+                            const std::vector<TableLayout>& tables, const LogGeneration* log) {
+  for (std::uint64_t page = begin; page < end;) {
+    const TableLayout* table = table_at(tables, page);
+    if (table == nullptr) return;
+    std::vector<std::byte> bytes(table->pages.page_bytes);
+    if (recover(page, bytes, *table, log) == -EBADMSG) {
+      std::fill(bytes.begin(), bytes.end(), std::byte{0});
+      write_fully(fd_, bytes, page, path_);
+    }
+    page += bytes.size();
+  }
 }
 
 }  // namespace tieralloc

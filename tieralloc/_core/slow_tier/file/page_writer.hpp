@@ -30,8 +30,20 @@ class PageWriter {
   PageWriter(int fd, std::string path, FetchEngine& engine, std::size_t block)
       : fd_(fd), path_(std::move(path)), engine_(engine), block_(block) {}
 
-  /// Writes rows in bulk. Throws SystemFailure.
-  void load(const TableLayout& table, TableRow first, std::uint64_t rows, const std::byte* values);
+  /// Writes fresh pages: rows from `first` on, zeros for others. False if some of the pages are not
+  /// fresh. Throws SystemFailure.
+  bool load(const TableLayout& table, TableRow first, std::uint64_t rows, const std::byte* values);
+
+  /// Whether all pages are zero.
+  bool is_fresh(std::uint64_t begin, std::uint64_t end);
+
+  /// The first page that is zero or invalid on the disk; 0 if there is none.
+  std::uint64_t find_unwritten(std::uint64_t begin, std::uint64_t end,
+                               const std::vector<TableLayout>& tables);
+
+  /// Replaces invalid pages by zeros, except those that `log` can mend.
+  void clear_torn(std::uint64_t begin, std::uint64_t end, const std::vector<TableLayout>& tables,
+                  const LogGeneration* log);
 
   using Intend = std::function<void(std::span<const PageFooter>)>;
   struct Outcome {

@@ -55,7 +55,13 @@ void RedoLog::replay(std::uint64_t first, std::uint64_t last,
   last_number_ = last;
   if (first == 0) return;
   active_ = read_segment(last, tables, writable);
-  if (first < last) sealed_ = read_segment(first, tables, writable);
+  if (first < last) {
+    sealed_ = read_segment(first, tables, writable);
+  } else if (active_->attempts > 0) {
+    sealed_ = std::move(active_);  // its pages are being written
+    count_rows();
+    return;
+  }
   if (sealed_ != nullptr && sealed_->segment->frames() < active_->segment->former_frames()) {
     throw std::invalid_argument(sealed_->segment->path() +
                                 ": the redo log ends early; updates are lost");
@@ -127,10 +133,10 @@ void RedoLog::start_segment(std::uint64_t min_bytes) {
   }
   auto generation = std::make_shared<LogGeneration>();
   generation->number = last_number_ + 1;
-  generation->segment = LogSegment::create(
-      path_of(generation->number), options_.store_id ^ generation->number,
-      std::max<std::uint64_t>(kLogSegmentBytes, min_bytes), options_.permissions,
-      former == nullptr ? 0 : former->segment->frames());
+  generation->segment =
+      LogSegment::create(path_of(generation->number), options_.store_id ^ generation->number,
+                         std::max<std::uint64_t>(kLogSegmentBytes, min_bytes), options_.permissions,
+                         former == nullptr ? 0 : former->segment->frames());
   try {
     announce_(former == nullptr ? generation->number : former->number, generation->number);
   } catch (...) {
@@ -213,11 +219,10 @@ std::shared_ptr<LogGeneration> RedoLog::sealed() const {
 
 void RedoLog::add_intents(std::span<const PageFooter> footers) {
   LogGeneration& generation = *sealed_;
-  generation.segment->append(
-      FrameKind::intents, static_cast<std::uint32_t>(footers.size()), footers.size_bytes(),
-      generation.attempts, [&](std::byte* payload) {
-        std::memcpy(payload, footers.data(), footers.size_bytes());
-      });
+  generation.segment->append(FrameKind::intents, static_cast<std::uint32_t>(footers.size()),
+                             footers.size_bytes(), generation.attempts, [&](std::byte* payload) {
+                               std::memcpy(payload, footers.data(), footers.size_bytes());
+                             });
   for (const PageFooter& footer : footers) generation.add_intent(footer);
   std::lock_guard syncing(sync_mutex_);
   generation.segment->sync();

@@ -12,8 +12,8 @@
 // that a power cut tore has old and new sectors, which differ only in rows of that segment: with
 // these rows and the intended footer, the page is what it was to become, or it is damaged.
 //
-// Concurrency: one thread at a time updates and seals, one writes back and cuts; all other functions
-// may be called by any thread.
+// Concurrency: one thread at a time updates and seals, one writes back and cuts; all other
+// functions may be called by any thread.
 #pragma once
 
 #include <atomic>

@@ -1,8 +1,8 @@
 // write_back.cpp: updates on their way to the log and to the pages, and what a failed sync loses.
 //
 // After a failed sync of the pages, the kernel takes them for clean, whether they are on the disk
-// or not. A write-back starts again then, from the log. Loaded rows are not in the log: `sync`
-// fails until they are loaded again.
+// or not. A write-back starts again then, from the log. Loaded pages are not in the log: they are
+// read again from the disk, and `sync` fails until those that are missing are loaded again.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -19,6 +19,8 @@ namespace tieralloc {
 namespace {
 
 constexpr std::uint64_t kDropCachesBytes = std::uint64_t{32} << 20;
+// Announced as fresh at once.
+constexpr std::uint64_t kFreshBytes = std::uint64_t{64} << 20;
 constexpr std::chrono::milliseconds kRetryInterval{100};
 
 }  // namespace
@@ -65,8 +67,12 @@ std::int32_t FilePool::recover_page(std::uint64_t page, std::span<std::byte> byt
   const std::vector<TableLayout> tables = this->tables();
   const TableLayout* table = table_at(tables, page);
   const auto sealed = log_ == nullptr ? nullptr : log_->sealed();
-  const std::int32_t error =
+  std::int32_t error =
       table == nullptr ? -EBADMSG : pages_->recover(page, bytes, *table, sealed.get());
+  if (error == -EBADMSG && is_fresh(page)) {
+    std::fill(bytes.begin(), bytes.end(), std::byte{0});
+    error = 0;
+  }
   if (error == -EBADMSG) {
     std::lock_guard lock(stats_mutex_);
     ++stats_.page_errors;
@@ -74,22 +80,32 @@ std::int32_t FilePool::recover_page(std::uint64_t page, std::span<std::byte> byt
   return error;
 }
 
+/// Rows of pages that were never written are written there at once; others go through the log, so
+/// that a crash tears none.
 void FilePool::load(const TableLayout& table, TableRow first, std::uint64_t rows,
                     const std::byte* values) {
   check_writable();
   checked_size();
+  const std::uint64_t rows_per_page = table.pages.rows_per_page;
+  // The rest of a page whose other rows are loaded may be there.
+  const std::uint64_t head =
+      std::min(rows, (rows_per_page - first.value % rows_per_page) % rows_per_page);
+  load_part(table, first, head, values);
+  load_part(table, {first.value + head}, rows - head, values + head * table.row_bytes());
+}
+
+void FilePool::load_part(const TableLayout& table, TableRow first, std::uint64_t rows,
+                         const std::byte* values) {
   if (rows == 0) return;
   const std::uint64_t begin = table.address(first).page;
   const std::uint64_t end = table.address({first.value + rows - 1}).page + table.pages.page_bytes;
-  // On a full disk a write could end in the middle of the rows.
-  if (!options_.reserve && fallocate(fd_, 0, static_cast<off_t>(begin),
-                                     static_cast<off_t>(end - begin)) != 0 &&
-      (errno == ENOSPC || errno == EDQUOT)) {
-    fail_io(errno, path_, "cannot load table '" + table.name + "'");
-  }
   const std::vector<TableRow> logged = logged_rows(table, first, rows);
-  note_loaded(table, first, rows);
-  pages_->load(table, first, rows, values);
+  if (!announce_fresh(table, begin, end) || !load_fresh(table, first, rows, values)) {
+    std::vector<TableRow> all(rows);
+    for (std::uint64_t i = 0; i < rows; ++i) all[i].value = first.value + i;
+    update(table, all, values);
+    return;
+  }
   // The log has older values of these rows, which it would write over the loaded ones.
   for (const TableRow& row : logged) {
     update(table, {&row, 1}, values + (row.value - first.value) * table.row_bytes());
@@ -98,6 +114,77 @@ void FilePool::load(const TableLayout& table, TableRow first, std::uint64_t rows
   if (loaded_bytes_ < kDropCachesBytes) return;
   drop_caches();
   loaded_bytes_ = 0;
+}
+
+/// Writes announced pages. False if a write-back wrote one of them meanwhile.
+bool FilePool::load_fresh(const TableLayout& table, TableRow first, std::uint64_t rows,
+                          const std::byte* values) {
+  const std::uint64_t begin = table.address(first).page;
+  const std::uint64_t end = table.address({first.value + rows - 1}).page + table.pages.page_bytes;
+  // On a full disk a write could end in the middle of the rows.
+  if (!options_.reserve &&
+      fallocate(fd_, 0, static_cast<off_t>(begin), static_cast<off_t>(end - begin)) != 0 &&
+      (errno == ENOSPC || errno == EDQUOT)) {
+    fail_io(errno, path_, "cannot load table '" + table.name + "'");
+  }
+  {
+    std::lock_guard lock(loads_mutex_);
+    if (!unsynced_loads_.empty() && unsynced_loads_.back().end == begin) {
+      unsynced_loads_.back().end = end;
+    } else {
+      unsynced_loads_.push_back({begin, end});
+    }
+  }
+  if (pages_->load(table, first, rows, values)) return true;
+  std::lock_guard lock(loads_mutex_);
+  if (!unsynced_loads_.empty() && unsynced_loads_.back().end == end) {
+    unsynced_loads_.back().end = begin;
+  }
+  return false;
+}
+
+/// False if some of the pages were written before. Otherwise a superblock says that they are being
+/// written, so that an invalid one counts as zero after a crash; ahead, for the next loads.
+bool FilePool::announce_fresh(const TableLayout& table, std::uint64_t begin, std::uint64_t end) {
+  {
+    std::lock_guard lock(directory_mutex_);
+    const file_format::Directory& directory = superblocks_.directory();
+    if (directory.fresh_begin <= begin && end <= directory.fresh_end && begin >= fresh_from_) {
+      fresh_from_ = end;
+      return true;
+    }
+  }
+  const std::uint64_t table_end = table.offset + table.pages.bytes(table.rows);
+  const std::uint64_t ahead = round_up(kFreshBytes, table.pages.page_bytes);
+  std::uint64_t fresh_end = std::min(table_end, std::max(end, begin + ahead));
+  if (!pages_->is_fresh(begin, fresh_end)) {
+    fresh_end = end;
+    if (!pages_->is_fresh(begin, end)) return false;
+  }
+  std::lock_guard lock(directory_mutex_);
+  file_format::Directory next = superblocks_.directory();
+  next.fresh_begin = begin;
+  next.fresh_end = fresh_end;
+  superblocks_.write(std::move(next));  // makes earlier loads durable, too
+  fresh_from_ = end;
+  return true;
+}
+
+/// Whether an invalid page counts as zero. Writers replaced such pages when they opened the file.
+bool FilePool::is_fresh(std::uint64_t page) const {
+  if (!read_only_) return false;
+  std::lock_guard lock(directory_mutex_);
+  const file_format::Directory& directory = superblocks_.directory();
+  return directory.fresh_begin <= page && page < directory.fresh_end;
+}
+
+/// Ends the announcement: all loaded pages are durable.
+void FilePool::end_fresh() {
+  std::lock_guard lock(directory_mutex_);
+  file_format::Directory next = superblocks_.directory();
+  if (next.fresh_end == 0) return;
+  next.fresh_begin = next.fresh_end = 0;
+  superblocks_.write(std::move(next));
 }
 
 std::vector<TableRow> FilePool::logged_rows(const TableLayout& table, TableRow first,
@@ -110,43 +197,30 @@ std::vector<TableRow> FilePool::logged_rows(const TableLayout& table, TableRow f
   return logged;
 }
 
-/// The rows count as loaded again if an earlier sync lost them.
-void FilePool::note_loaded(const TableLayout& table, TableRow first, std::uint64_t rows) {
-  const LoadedRows loaded{table.name, first.value, first.value + rows - 1};
-  std::lock_guard lock(loads_mutex_);
-  if (!unsynced_loads_.empty() && unsynced_loads_.back().table == table.name &&
-      unsynced_loads_.back().last + 1 == loaded.first) {
-    unsynced_loads_.back().last = loaded.last;
-  } else {
-    unsynced_loads_.push_back(loaded);
+/// After a failed sync: reads the pages that were loaded since the sync before. Those that are zero
+/// or invalid on the disk are lost.
+void FilePool::check_lost_loads() {
+  std::vector<PageRange> ranges;
+  {
+    std::lock_guard lock(loads_mutex_);
+    ranges = lost_loads_;
   }
-  std::vector<LoadedRows> lost;
-  for (const LoadedRows& rest : lost_loads_) {
-    if (rest.table != table.name || rest.last < loaded.first || rest.first > loaded.last) {
-      lost.push_back(rest);
-      continue;
+  for (const PageRange& range : ranges) {
+    if (const std::uint64_t page = pages_->find_unwritten(range.begin, range.end, tables())) {
+      throw SystemFailure(
+          EIO, describe(page) + ": loaded, but the disk failed to store them; load them again",
+          path_);
     }
-    if (rest.first < loaded.first) lost.push_back({rest.table, rest.first, loaded.first - 1});
-    if (rest.last > loaded.last) lost.push_back({rest.table, loaded.last + 1, rest.last});
   }
-  lost_loads_ = std::move(lost);
-}
-
-void FilePool::check_lost_loads() const {
   std::lock_guard lock(loads_mutex_);
-  if (lost_loads_.empty()) return;
-  const LoadedRows& lost = lost_loads_.front();
-  throw SystemFailure(EIO,
-                      "rows " + std::to_string(lost.first) + " to " + std::to_string(lost.last) +
-                          " of table '" + lost.table +
-                          "' may be lost, because the disk failed to store them; load them again",
-                      path_);
+  lost_loads_.erase(lost_loads_.begin(),
+                    lost_loads_.begin() + static_cast<std::ptrdiff_t>(ranges.size()));
 }
 
 /// Returns when all written pages and superblocks are durable.
 void FilePool::sync_pages() {
   std::lock_guard syncing(sync_mutex_);
-  std::vector<LoadedRows> loads;
+  std::vector<PageRange> loads;
   {
     std::lock_guard lock(loads_mutex_);
     loads = std::exchange(unsynced_loads_, {});
@@ -164,20 +238,23 @@ void FilePool::sync_pages() {
 
 void FilePool::sync() {
   if (read_only_) return;
-  check_lost_loads();
   bool has_loads = false;
   {
     std::lock_guard lock(loads_mutex_);
-    has_loads = !unsynced_loads_.empty();
+    has_loads = !unsynced_loads_.empty() || !lost_loads_.empty();
   }
   if (!has_loads && lost_ == 0 && !log_->any()) return;
   checked_size();
-  if (has_loads || lost_ != 0) sync_pages();
+  if (has_loads || lost_ != 0) {
+    sync_pages();
+    check_lost_loads();
+    end_fresh();
+  }
   log_->sync();
 }
 
-/// Writes the rows of the sealed segment to their pages, except rows of damaged pages, which stay in
-/// the log. Returns the number of rows written; at once if there is no such segment.
+/// Writes the rows of the sealed segment to their pages, except rows of damaged pages, which stay
+/// in the log. Returns the number of rows written; at once if there is no such segment.
 std::uint64_t FilePool::write_back_sealed() {
   std::lock_guard writing(write_back_mutex_);
   const auto sealed = log_->sealed();
@@ -188,7 +265,8 @@ std::uint64_t FilePool::write_back_sealed() {
     log_->remove_intents();
     const std::uint64_t failed_syncs = failed_syncs_;
     const auto [rows, damaged] = pages_->write_back(
-        *sealed, tables(), [&](std::span<const PageFooter> intents) { log_->add_intents(intents); });
+        *sealed, tables(),
+        [&](std::span<const PageFooter> intents) { log_->add_intents(intents); });
     sync_pages();
     if (failed_syncs != failed_syncs_) fail_io(EIO, path_, "cannot sync the slow tier");
     drop_caches();
