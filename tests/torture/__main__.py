@@ -1,4 +1,4 @@
-"""Run campaigns: `python -m tests.torture [kills power errors fuzz oracle] --minutes M --seed S`."""
+"""Run campaigns of random cases against the promises of a store; all of them by default."""
 
 import argparse
 import importlib
@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 
-from .campaign import Campaign, Missing
+from .campaign import Campaign, MissingError
 
 CAMPAIGNS = ("kills", "power", "errors", "fuzz", "oracle")
 
@@ -33,7 +33,7 @@ def main():
             importlib.import_module(f".{name}", __package__).run(campaign)
             failed |= campaign.failures.total() > 0
             rows.append((name, f"{time.monotonic() - campaign.started:.0f} s", campaign.figures()))
-        except Missing as error:
+        except MissingError as error:
             missing = True
             rows.append((name, "skipped", str(error)))
         except Exception:

@@ -20,12 +20,13 @@ import numpy as np
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 PROGRESS_SECONDS = 5
+MAX_PRINTED = 3  # failures of a kind
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNS = 0x20000
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
 
-class Missing(Exception):
+class MissingError(Exception):
     """The machine lacks something that a campaign needs; the text names it."""
 
 
@@ -37,7 +38,6 @@ class Campaign:
     seed: int
     seconds: float
     only_case: int | None = None
-    max_failures: int = 50
     counts: Counter = field(default_factory=Counter)
     failures: Counter = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
@@ -76,9 +76,9 @@ class Campaign:
         return f"{counted}; failures: {failed or 'none'}"
 
     def fail(self, kind, case, text):
-        """Count a failure; print the first of each kind, and some more, with its command."""
+        """Count a failure; print the first of each kind with their commands."""
         self.failures[kind] += 1
-        if self.failures[kind] <= 3 and self.failures.total() <= self.max_failures:
+        if self.failures[kind] <= MAX_PRINTED:
             print(
                 f"{self.name}: FAILED: {kind}: {text}\n"
                 f"    python -m tests.torture {self.name} --seed {self.seed} --case {case}",
@@ -173,12 +173,12 @@ def unmount(target):
 
 
 def enter_private_mounts():
-    """Give this process mounts of its own, which end with it; raise Missing if it may not."""
+    """Give this process mounts of its own, which end with it; raise MissingError if it may not."""
     try:
         check(LIBC.unshare(_CLONE_NEWNS), "unshare")
         mount("", "/", "", flags=_MS_REC | _MS_PRIVATE)
     except OSError as error:
-        raise Missing(f"no mount namespace of its own: {error}") from None
+        raise MissingError(f"no mount namespace of its own: {error}") from None
 
 
 @contextlib.contextmanager

@@ -200,11 +200,14 @@ def judge(calls, started, promised, found, floor=None):
 
 def _judge_rows(name, writes, promised, least, versions):
     allowed = versions == least
+    loading = np.zeros(len(versions), dtype=bool)  # by a load that is not promised
     atomic = True
     for call in writes:
         present = versions[call.rows]
         allowed[call.rows] |= (present == call.version) & (least[call.rows] < call.version)
-        if call.kind == "update" and not promised[call.number] and atomic:
+        if call.kind == "load":
+            loading[call.rows] |= not promised[call.number]
+        elif not promised[call.number] and atomic:
             new = (present == call.version).sum()
             old = (present < call.version).sum()
             if new and old:
@@ -212,7 +215,8 @@ def _judge_rows(name, writes, promised, least, versions):
                 yield "update not atomic", f"{name}: call {call.number}: {new} rows new, {old} old"
     for kind, rows in {
         "row torn": versions == MIXTURE,
-        "row unreadable": versions == UNREADABLE,
+        "row unreadable": (versions == UNREADABLE) & ~loading,
+        "row unreadable after a load": (versions == UNREADABLE) & loading,
         "row lost": ~allowed & (versions >= 0) & (versions < least),
         "row of no call": ~allowed & (versions > least),
     }.items():
