@@ -11,6 +11,7 @@ import pickle
 import select
 import signal
 import sys
+import tempfile
 import time
 import traceback
 from collections import Counter
@@ -23,6 +24,7 @@ PROGRESS_SECONDS = 5
 MAX_PRINTED = 3  # failures of a kind
 _PR_SET_PDEATHSIG = 1
 _CLONE_NEWNS = 0x20000
+_MNT_DETACH = 2
 _MS_REC, _MS_PRIVATE = 0x4000, 0x40000
 
 
@@ -154,6 +156,12 @@ def last_line(outcome):
     return str(outcome).strip().splitlines()[-1]
 
 
+def new_folder(rng):
+    """Return a new temporary folder, in memory or on the disk at random."""
+    memory = "/dev/shm" if rng.random() < 0.5 and os.access("/dev/shm", os.W_OK) else None
+    return tempfile.TemporaryDirectory(prefix="torture-", dir=memory)
+
+
 def check(result, what):
     """Raise OSError if a call of libc returned below 0."""
     if result < 0:
@@ -169,7 +177,10 @@ def mount(source, target, kind, options="", flags=0):
 
 
 def unmount(target):
-    check(LIBC.umount2(os.fsencode(str(target)), 0), f"unmount {target}")
+    """Unmount now, or when the last open file is closed if there are open files."""
+    path = os.fsencode(str(target))
+    if LIBC.umount2(path, 0) != 0:
+        check(LIBC.umount2(path, _MNT_DETACH), f"unmount {target}")
 
 
 def enter_private_mounts():

@@ -6,11 +6,10 @@ new, and an update all of its rows or none.
 
 import os
 import signal
-import tempfile
 import time
 from pathlib import Path
 
-from .campaign import end_child, in_child, last_line, start_child
+from .campaign import end_child, in_child, last_line, new_folder, start_child
 from .model import Progress, judge, make_calls, random_calls, read_store
 
 CALLS = 300
@@ -20,8 +19,7 @@ KILLS_PER_FILE = 5
 def run(campaign):
     for case in campaign.cases():
         rng = campaign.rng(case)
-        memory = "/dev/shm" if rng.random() < 0.5 and os.access("/dev/shm", os.W_OK) else None
-        with tempfile.TemporaryDirectory(prefix="torture-", dir=memory) as folder:
+        with new_folder(rng) as folder:
             _life_of_a_file(campaign, case, rng, Path(folder) / "kills.tier")
 
 

@@ -75,10 +75,10 @@ WEIGHTS = {
 }  # fmt: skip
 
 
-def random_calls(rng, count, *, max_tables=5, max_rows=400):
+def random_calls(rng, count, weights=WEIGHTS, *, max_tables=5, max_rows=400):
     """Return calls that depend on nothing but the generator."""
     calls, sizes = [], []
-    kinds = rng.choice(list(WEIGHTS), count, p=list(WEIGHTS.values()))
+    kinds = rng.choice(list(weights), count, p=list(weights.values()))
     for number, kind in enumerate(kinds):
         if not sizes or (kind == "create" and len(sizes) < max_tables):
             sizes.append((int(rng.integers(1, max_rows + 1)), int(rng.choice(DIMS))))
@@ -112,6 +112,22 @@ def open_store(path, rng, mode="a"):
     return ta.TieredStore(path, mode=mode, fast_rows=int(rng.integers(16, 400)))
 
 
+def make_call(store, call):
+    if call.kind == "create":
+        store.create_table(call.name, *call.size)
+    elif call.kind == "load":
+        cut, values = len(call.rows) // 2, call.values()
+        store.table(call.name).load([values[:cut], values[cut:]], start=int(call.rows[0]))
+    elif call.kind == "update":
+        store.table(call.name).update(call.rows, call.values())
+    elif call.kind == "lookup":
+        store.table(call.name).lookup(call.rows)
+    elif call.kind == "flush":
+        store.flush()
+    elif call.kind == "pause":
+        time.sleep(0.005)
+
+
 def make_calls(path, calls, progress, clock=lambda: 0, seed=0):
     """Make the calls one after the other; calls to tables that are not there are left out."""
     rng = np.random.default_rng(seed)
@@ -121,38 +137,31 @@ def make_calls(path, calls, progress, clock=lambda: 0, seed=0):
         if known if call.kind == "create" else not known and len(call.rows):
             continue
         progress.started[call.number] = clock()
-        if call.kind == "create":
-            store.create_table(call.name, *call.size)
-        elif call.kind == "load":
-            cut = len(call.rows) // 2
-            values = call.values()
-            store.table(call.name).load([values[:cut], values[cut:]], start=int(call.rows[0]))
-        elif call.kind == "update":
-            store.table(call.name).update(call.rows, call.values())
-        elif call.kind == "lookup":
-            store.table(call.name).lookup(call.rows)
-        elif call.kind == "flush":
-            store.flush()
-        elif call.kind == "reopen":
+        if call.kind == "reopen":
             store.close()
             store = open_store(path, rng)
-        elif call.kind == "pause":
-            time.sleep(0.005)
+        else:
+            make_call(store, call)
         progress.done[call.number] = clock()
     store.close()
 
 
 def read_store(path, mode="a"):
-    """Open the store and return the version of every row, by table, and the errors of reads."""
-    versions, errors = {}, []
+    """Open the store; return what `read_tables` returns."""
     with ta.TieredStore(path, mode=mode, fast_rows=64) as store:
-        for name, table in store.tables.items():
-            number, rows = int(name.split()[1]), np.arange(len(table))
-            try:
-                versions[name] = versions_of(number, rows, table.lookup(rows))
-            except OSError as error:
-                errors.append(f"{name}: {error}")
-                versions[name] = np.array([_version_of_row(table, number, row) for row in rows])
+        return read_tables(store)
+
+
+def read_tables(store):
+    """Return the version of every row, by table, and the errors of reads."""
+    versions, errors = {}, []
+    for name, table in store.tables.items():
+        number, rows = int(name.split()[1]), np.arange(len(table))
+        try:
+            versions[name] = versions_of(number, rows, table.lookup(rows))
+        except OSError as error:
+            errors.append(f"{name}: {error}")
+            versions[name] = np.array([_version_of_row(table, number, row) for row in rows])
     return versions, errors
 
 
