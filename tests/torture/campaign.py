@@ -171,9 +171,11 @@ def check(result, what):
 
 
 def mount(source, target, kind, options="", flags=0):
+    """Mount; return the target."""
     arguments = [os.fsencode(str(text)) for text in (source, target, kind)]
     done = LIBC.mount(*arguments, ctypes.c_ulong(flags), options.encode())
     check(done, f"mount {kind} on {target}")
+    return target
 
 
 def unmount(target):
@@ -196,6 +198,6 @@ def enter_private_mounts():
 def mounted(source, target, kind, options=""):
     mount(source, target, kind, options)
     try:
-        yield target
+        yield
     finally:
         unmount(target)

@@ -22,7 +22,9 @@ _IN = struct.Struct("<IIQQIIIHH")  # len, opcode, unique, nodeid, uid, gid, pid,
 _OUT = struct.Struct("<IiQ")
 _ROOT, _DISK = 1, 2
 _MAX_WRITE = 128 << 10
-_LOOP_SET_FD, _LOOP_CLR_FD, _LOOP_CTL_GET_FREE = 0x4C00, 0x4C01, 0x4C82
+_LOOP_CONFIGURE, _LOOP_CTL_GET_FREE = 0x4C0A, 0x4C82
+_LOOP_CONFIG = struct.Struct("<II52xI244x")  # file, block size, flags, as in linux/loop.h
+_AUTOCLEAR = 4  # detached by the last close, also if this process is killed
 FLUSH = -1  # offset of a record that is a flush
 
 
@@ -33,7 +35,10 @@ class RecordingDisk:
         self.content = bytearray(content)
         self.records = []
         self._count = mmap.mmap(-1, 8)  # shared with forked children
-        self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        try:
+            self._device = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise MissingError(f"no FUSE: {error}") from None
 
     def clock(self):
         """Return the number of records; also in children."""
@@ -128,7 +133,7 @@ def loop_device(path):
             number = fcntl.ioctl(control, _LOOP_CTL_GET_FREE)
             try:
                 device = os.open(f"/dev/loop{number}", os.O_RDWR | os.O_CLOEXEC)
-                fcntl.ioctl(device, _LOOP_SET_FD, file)
+                fcntl.ioctl(device, _LOOP_CONFIGURE, _LOOP_CONFIG.pack(file, 0, _AUTOCLEAR))
                 break
             except OSError as error:  # another process took it
                 if error.errno != errno.EBUSY or attempt == 49:
@@ -140,5 +145,4 @@ def loop_device(path):
     try:
         yield f"/dev/loop{number}"
     finally:
-        fcntl.ioctl(device, _LOOP_CLR_FD)
         os.close(device)

@@ -21,8 +21,10 @@ from .campaign import (
     enter_private_mounts,
     in_child,
     last_line,
+    mount,
     mounted,
     start_child,
+    unmount,
 )
 from .fuse_disk import FLUSH, RecordingDisk, loop_device
 from .model import Progress, judge, make_calls, random_calls, read_store
@@ -57,11 +59,32 @@ def _run(campaign, formatted):
         tempfile.TemporaryDirectory(prefix="torture-") as folder,
         mounted("tmpfs", folder, "tmpfs", "size=1g"),
     ):
+        _probe(formatted, Path(folder))
         for case in campaign.cases():
             rng = campaign.rng(case)
             kind = list(formatted)[case % len(formatted)]
             _cut_power(campaign, case, rng, Path(folder), kind, formatted[kind])
     return campaign.counts, campaign.failures
+
+
+def _probe(formatted, folder):
+    """Drop file systems that cannot be mounted; raise MissingError if there is none."""
+    folder = folder / "probe"
+    folder.mkdir()
+    reasons = []
+    for kind, content in list(formatted.items()):
+        (folder / kind).write_bytes(content)
+        try:
+            with loop_device(folder / kind) as device:
+                (folder / "files").mkdir(exist_ok=True)
+                unmount(mount(device, folder / "files", kind))
+        except OSError as error:
+            reasons.append(str(error))
+            del formatted[kind]
+        (folder / kind).unlink()
+    if not formatted:
+        raise MissingError("; ".join(reasons))
+    print(f"power: {', '.join(formatted)}", flush=True)
 
 
 def format_disks():
