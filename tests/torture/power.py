@@ -21,10 +21,8 @@ from .campaign import (
     enter_private_mounts,
     in_child,
     last_line,
-    mount,
     mounted,
     start_child,
-    unmount,
 )
 from .fuse_disk import FLUSH, RecordingDisk, loop_device
 from .model import Progress, judge, make_calls, random_calls, read_store
@@ -36,7 +34,7 @@ CHUNK = 64 << 10
 FILE_SYSTEMS = {
     "ext4": (
         64 << 20,
-        "mkfs.ext4 -q -F -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 -J size=4",
+        "mkfs.ext4 -q -F -b 4096 -E nodiscard,lazy_itable_init=0,lazy_journal_init=0 -J size=4",
     ),
     "xfs": (320 << 20, "mkfs.xfs -qfK"),
 }
@@ -44,11 +42,17 @@ FILE_SYSTEMS = {
 
 def run(campaign):
     """Run in a child, whose mounts end with it."""
-    formatted = format_disks()
+    formatted, reasons = format_disks(), []
+    for kind, content in list(formatted.items()):
+        probe = in_child(lambda: has_file_system(kind, content))  # noqa: B023
+        if probe.kind != "returned":
+            reasons.append(f"{kind}: {last_line(probe).partition('MissingError: ')[2] or probe}")
+            del formatted[kind]
+    if not formatted:
+        raise MissingError("; ".join(reasons))
+    print(f"power: {', '.join(formatted)} {'; '.join(reasons)}", flush=True)
     outcome = in_child(lambda: _run(campaign, formatted), timeout=campaign.seconds + 300)
     if outcome.kind != "returned":
-        if "MissingError: " in str(outcome):
-            raise MissingError(last_line(outcome).partition("MissingError: ")[2])
         raise RuntimeError(f"the campaign {outcome}")
     campaign.counts, campaign.failures = outcome.value
 
@@ -59,7 +63,6 @@ def _run(campaign, formatted):
         tempfile.TemporaryDirectory(prefix="torture-") as folder,
         mounted("tmpfs", folder, "tmpfs", "size=1g"),
     ):
-        _probe(formatted, Path(folder))
         for case in campaign.cases():
             rng = campaign.rng(case)
             kind = list(formatted)[case % len(formatted)]
@@ -67,24 +70,22 @@ def _run(campaign, formatted):
     return campaign.counts, campaign.failures
 
 
-def _probe(formatted, folder):
-    """Drop file systems that cannot be mounted; raise MissingError if there is none."""
-    folder = folder / "probe"
-    folder.mkdir()
-    reasons = []
-    for kind, content in list(formatted.items()):
-        (folder / kind).write_bytes(content)
+def has_file_system(kind, content):
+    """Mount an empty disk in mounts of its own; raise MissingError if this machine cannot."""
+    enter_private_mounts()
+    with tempfile.TemporaryDirectory(prefix="torture-") as folder:
+        served, files = Path(folder) / "served", Path(folder) / "files"
+        served.mkdir()
+        files.mkdir()
         try:
-            with loop_device(folder / kind) as device:
-                (folder / "files").mkdir(exist_ok=True)
-                unmount(mount(device, folder / "files", kind))
+            with (
+                RecordingDisk(content).serve(served) as file,
+                loop_device(file) as device,
+                mounted(device, files, kind),
+            ):
+                return True
         except OSError as error:
-            reasons.append(str(error))
-            del formatted[kind]
-        (folder / kind).unlink()
-    if not formatted:
-        raise MissingError("; ".join(reasons))
-    print(f"power: {', '.join(formatted)}", flush=True)
+            raise MissingError(str(error)) from None
 
 
 def format_disks():
@@ -128,7 +129,7 @@ def _cut_power(campaign, case, rng, folder, kind, formatted):
         campaign.fail("workload failed", case, last_line(ended))
         return
     campaign.counts["block writes"] += last - first
-    images = _Images(formatted, disk.records)
+    images = Images(formatted, disk.records)
     for image, cut in enumerate(_random_cuts(first, last, calls, progress, rng)):
         if image and campaign.remaining <= 0 and campaign.only_case is None:
             return
@@ -138,7 +139,9 @@ def _cut_power(campaign, case, rng, folder, kind, formatted):
         with loop_device(folder / "image") as device:
             after = _check(device, files, kind, path)
         if after.kind != "returned":
-            campaign.fail("store does not open", case, f"{what}: {last_line(after)}")
+            is_mounted = f"mount {kind}" not in last_line(after)
+            failure = "store does not open" if is_mounted else "file system does not mount"
+            campaign.fail(failure, case, f"{what}: {last_line(after)}")
             continue
         found, errors = after.value
         campaign.counts["rows"] += sum(map(len, found.values()))
@@ -160,7 +163,7 @@ def _check(device, files, kind, path):
     return in_child(check)
 
 
-class _Images:
+class Images:
     """Builds images for ascending cuts: durable writes, and some of those since the last flush."""
 
     def __init__(self, formatted, records):
@@ -179,10 +182,10 @@ class _Images:
             self._flushed = flush + 1
         share = float(rng.choice([0, 0.5, 0.9, 1]))
         unit = int(rng.choice([512, 4096, 1 << 30]))
-        pieces = [
+        pieces = [  # ext4 needs its superblock, in block 0, whole
             (offset + at, data[at : at + unit])
             for offset, data in self._writes(cut)
-            for at in range(0, len(data), unit)
+            for at in range(0, len(data), unit if offset >= 4096 else len(data))
         ]
         kept = np.flatnonzero(rng.random(len(pieces)) < share)
         path.unlink(missing_ok=True)
