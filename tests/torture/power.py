@@ -7,6 +7,7 @@ are at least as new as at the last acknowledged flush (or close), no row is a mi
 is there with all of its rows or none.
 """
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -29,6 +30,7 @@ from .model import Progress, judge, make_calls, random_calls, read_store
 
 CALLS = 60
 IMAGES_PER_DISK = 40
+LIVES = 3
 SYNCING = ("create", "flush", "reopen")
 CHUNK = 64 << 10
 FILE_SYSTEMS = {
@@ -66,23 +68,26 @@ def _run(campaign, formatted):
         for case in campaign.cases():
             rng = campaign.rng(case)
             kind = list(formatted)[case % len(formatted)]
-            _cut_power(campaign, case, rng, Path(folder), kind, formatted[kind])
+            _life_of_a_disk(campaign, case, rng, Path(folder), kind, formatted[kind])
     return campaign.counts, campaign.failures
+
+
+@contextlib.contextmanager
+def file_system(disk, folder, kind):
+    """Mount a recording disk; yield the folder of its files."""
+    served, files = folder / "served", folder / "files"
+    served.mkdir(exist_ok=True)
+    files.mkdir(exist_ok=True)
+    with disk.serve(served) as path, loop_device(path) as device, mounted(device, files, kind):
+        yield files
 
 
 def has_file_system(kind, content):
     """Mount an empty disk in mounts of its own; raise MissingError if this machine cannot."""
     enter_private_mounts()
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
-        served, files = Path(folder) / "served", Path(folder) / "files"
-        served.mkdir()
-        files.mkdir()
         try:
-            with (
-                RecordingDisk(content).serve(served) as file,
-                loop_device(file) as device,
-                mounted(device, files, kind),
-            ):
+            with file_system(RecordingDisk(content), Path(folder), kind):
                 return True
         except OSError as error:
             raise MissingError(str(error)) from None
@@ -107,60 +112,72 @@ def format_disks():
     return disks
 
 
-def _cut_power(campaign, case, rng, folder, kind, formatted):
-    calls = random_calls(rng, CALLS, max_tables=4, max_rows=300)
-    progress = Progress(CALLS)
-    disk = RecordingDisk(formatted)
-    served, files = folder / "served", folder / "files"
-    served.mkdir(exist_ok=True)
-    files.mkdir(exist_ok=True)
-    seed = int(rng.integers(1 << 31))
-    path = files / "power.tier"
+def _life_of_a_disk(campaign, case, rng, folder, kind, content):
+    """Cut the power many times; start again from one of the images."""
+    calls = random_calls(rng, CALLS * LIVES, max_tables=4, max_rows=300)
+    first, floor = 0, {}
+    for _ in range(LIVES):
+        rest = calls[first : first + CALLS]
+        progress = Progress(len(calls))
+        disk = RecordingDisk(content)
+        seed = int(rng.integers(1 << 31))
+        with file_system(disk, folder, kind) as files:
+            path = files / "power.tier"
+            start = len(disk.records)
 
-    def workload():
-        disk.forget_in_child()
-        make_calls(path, calls, progress, disk.clock, seed)
+            def workload():
+                disk.forget_in_child()  # noqa: B023
+                make_calls(path, rest, progress, disk.clock, seed)  # noqa: B023
 
-    with disk.serve(served) as file, loop_device(file) as device, mounted(device, files, kind):
-        first = len(disk.records)
-        ended = end_child(start_child(workload), 120)
-        last = len(disk.records)
-    if ended.kind != "returned":
-        campaign.fail("workload failed", case, last_line(ended))
-        return
-    campaign.counts["block writes"] += last - first
-    images = Images(formatted, disk.records)
-    for image, cut in enumerate(_random_cuts(first, last, calls, progress, rng)):
-        if image and campaign.remaining <= 0 and campaign.only_case is None:
+            ended = end_child(start_child(workload), 120)
+            end = len(disk.records)
+        if ended.kind != "returned":
+            campaign.fail("workload failed", case, last_line(ended))
             return
-        campaign.counts["images"] += 1
-        kept = images.write(folder / "image", cut, rng)
-        what = f"{kind}, image {image}, cut at write {cut} of {last}, {kept}"
-        with loop_device(folder / "image") as device:
-            after = _check(device, files, kind, path)
-        if after.kind != "returned":
-            is_mounted = f"mount {kind}" not in last_line(after)
-            failure = "store does not open" if is_mounted else "file system does not mount"
-            campaign.fail(failure, case, f"{what}: {last_line(after)}")
-            continue
-        found, errors = after.value
-        campaign.counts["rows"] += sum(map(len, found.values()))
-        started = (progress.started >= 0) & (progress.started <= cut)
-        done = (progress.done >= 0) & (progress.done <= cut)
-        synced = [call.number for call in calls if call.kind in ("flush", "reopen")]
-        ends = [number for number in synced if done[number]]
-        promised = done & (np.arange(CALLS) <= max(ends, default=-1))
-        for failure, text in judge(calls, started, promised, found):
-            campaign.fail(failure, case, f"{what}: {text} {' '.join(errors[:1])}")
-        campaign.report()
+        campaign.counts["block writes"] += end - start
+        images, cuts = Images(content, disk.records), _random_cuts(start, end, rest, progress, rng)
+        again = int(rng.integers(len(cuts)))
+        for number, cut in enumerate(cuts):
+            if number and campaign.remaining <= 0 and campaign.only_case is None:
+                return
+            campaign.report()
+            kept = images.write(folder / "image", cut, rng)
+            if number == again:
+                content = (folder / "image").read_bytes()
+            after = _read_image(folder / "image", files, kind, path)
+            campaign.counts["images"] += 1
+            what = f"{kind}, image {number}, cut at write {cut} of {end}, {kept}"
+            if after.kind != "returned":
+                is_mounted = f"mount {kind}" not in last_line(after)
+                failure = "store does not open" if is_mounted else "file system does not mount"
+                campaign.fail(failure, case, f"{what}: {last_line(after)}")
+                if number == again:
+                    return
+                continue
+            found, errors = after.value
+            campaign.counts["rows"] += sum(map(len, found.values()))
+            started = (progress.started >= 0) & (progress.started <= cut)
+            done = (progress.done >= 0) & (progress.done <= cut)
+            synced = [c.number for c in rest if c.kind in ("flush", "reopen") and done[c.number]]
+            promised = done & (np.arange(len(calls)) <= max(synced, default=-1))
+            broken = list(judge(rest, started, promised, found, floor))
+            for failure, text in broken:
+                campaign.fail(failure, case, f"{what}: {text} {' '.join(errors[:1])}")
+            if number == again:
+                if broken:
+                    return
+                first = int(np.flatnonzero(started)[-1]) + 1 if started.any() else first
+                next_floor = found
+        floor = next_floor
 
 
-def _check(device, files, kind, path):
-    def check():
+def _read_image(image, files, kind, path):
+    def read():
         with mounted(device, files, kind):
             return read_store(path)
 
-    return in_child(check)
+    with loop_device(image) as device:
+        return in_child(read)
 
 
 class Images:
@@ -214,6 +231,6 @@ def _random_cuts(first, last, calls, progress, rng):
     """Return cuts in order: half of them anywhere, half within a random create, flush or reopen."""
     cuts = list(rng.integers(first, last + 1, IMAGES_PER_DISK))
     syncing = [c.number for c in calls if c.kind in SYNCING and progress.done[c.number] >= 0]
-    for number in rng.choice(syncing, IMAGES_PER_DISK // 2):
+    for number in rng.choice(syncing, IMAGES_PER_DISK // 2 if syncing else 0):
         cuts.append(rng.integers(progress.started[number], progress.done[number] + 1))
     return sorted(int(cut) for cut in cuts[IMAGES_PER_DISK // 2 :])

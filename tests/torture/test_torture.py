@@ -13,7 +13,7 @@ from .__main__ import CAMPAIGNS
 from .campaign import MissingError, end_child, enter_private_mounts, in_child, mounted, start_child
 from .fuse_disk import RecordingDisk, loop_device
 from .model import MIXTURE, Call, judge, make_rows, versions_of
-from .power import Images, format_disks, has_file_system
+from .power import Images, file_system, format_disks, has_file_system
 
 MINUTES = "0.2"
 
@@ -81,10 +81,8 @@ def synced_file_images(kind, content):
     enter_private_mounts()
     whole = []
     with tempfile.TemporaryDirectory() as folder, mounted("tmpfs", folder, "tmpfs"):
-        disk, files = RecordingDisk(content), Path(folder) / "files"
-        served = Path(folder) / "served"
-        files.mkdir()
-        served.mkdir()
+        folder = Path(folder)
+        disk = RecordingDisk(content)
         data = os.urandom(1 << 20)
 
         def write():
@@ -94,23 +92,19 @@ def synced_file_images(kind, content):
                     file.write(data)
                     if name == "synced":
                         os.fsync(file)
-            folder = os.open(files, os.O_RDONLY)
-            os.fsync(folder)
-            os.close(folder)
+            parent = os.open(files, os.O_RDONLY)
+            os.fsync(parent)
             synced = disk.clock()
             os.sync()
             return synced, disk.clock()
 
-        with disk.serve(served) as path, loop_device(path) as device, mounted(device, files, kind):
+        with file_system(disk, folder, kind) as files:
             outcome = end_child(start_child(write), 60)
         assert outcome.kind == "returned", outcome
         images, rng = Images(content, disk.records), np.random.default_rng(1)
         for cut in range(*outcome.value):
-            images.write(Path(folder) / "image", cut, rng)
-            with (
-                loop_device(Path(folder) / "image") as device,
-                mounted(device, files, kind),
-            ):
+            images.write(folder / "image", cut, rng)
+            with loop_device(folder / "image") as device, mounted(device, files, kind):
                 paths = [files / "synced", files / "unsynced"]
                 whole.append([path.exists() and path.read_bytes() == data for path in paths])
     return np.array(whole)
