@@ -16,6 +16,8 @@ import struct
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -57,7 +59,7 @@ def run(campaign):
         campaign.counts, campaign.failures = pickle.loads(state.read_bytes())
 
 
-class Faults:
+class Control:
     """The library's control: `arm` makes calls fail, `hits` counts failed calls."""
 
     def __init__(self):
@@ -78,8 +80,21 @@ class Faults:
         return struct.unpack("<q", self._memory[32:40])[0]
 
 
+@dataclass
+class Fault:
+    """Something that makes calls fail from `arm` to `disarm`."""
+
+    text: str
+    arm: Callable
+    disarm: Callable
+    hits: Callable = lambda: 1
+    must_raise: bool = False  # a flush that is hit
+    reads_fail: bool = False
+    reserve: bool = True
+
+
 def _run(campaign):
-    faults = Faults()
+    control = Control()
     try:
         enter_private_mounts()
         can_mount = True
@@ -90,124 +105,113 @@ def _run(campaign):
         rng = campaign.rng(case)
         with new_folder(rng) as folder:
             path = Path(folder) / "errors.tier"
-            if can_mount and rng.random() < 0.3:
-                outcome = in_child(lambda: _fill_disk(path, rng))  # noqa: B023
+            if not can_mount or rng.random() < 0.7:
+                _test(campaign, case, rng, path, _failing_calls(path, rng, control))
             else:
-                outcome = in_child(lambda: _inject(path, rng, faults))  # noqa: B023
-        if outcome.kind != "returned":
-            campaign.fail("workload failed", case, last_line(outcome))
-            continue
-        what, hits, rows, broken = outcome.value
-        campaign.counts["faults"] += hits
-        campaign.counts["rows"] += rows
-        for kind, text in broken:
-            campaign.fail(kind, case, f"{what}: {text}")
+                with mounted("tmpfs", folder, "tmpfs", "size=40m"):
+                    _test(campaign, case, rng, path, _full_disk(Path(folder), rng))
 
 
-def _inject(path, rng, faults):
-    """Arm a fault of a random kind at a random call."""
+def _failing_calls(path, rng, control):
+    names = {WRITE: "write", SYNC: "sync", READ: "read", GROW: "grow"}
     calls = int(rng.choice([WRITE, SYNC, WRITE | SYNC, READ, GROW, WRITE | GROW]))
     action = int(rng.choice([errno.EIO, errno.EIO, errno.ENOSPC, SHORT, SLOW]))
-    if calls == READ and action == errno.ENOSPC:
-        action = errno.EIO
-    times = int(rng.choice([1, 1, 3, FOREVER]))
-    after = int(rng.geometric(0.2)) - 1
-    names = {WRITE: "write", SYNC: "sync", READ: "read", GROW: "grow"}
-    failing = " or ".join(name for bit, name in names.items() if calls & bit)
-    actions = {SHORT: "short", SLOW: "slow"}
-    many = "for ever" if times == FOREVER else f"{times} times"
-    what = f"{failing} {actions.get(action) or errno.errorcode[action]} {many} after {after}"
-    faults.watch(path)
-    return what, *_faulted_calls(
-        path,
-        rng,
-        lambda: faults.arm(calls, action, after, times),
-        faults.disarm,
-        hits=lambda: faults.hits,
+    times, after = int(rng.choice([1, 1, 3, FOREVER])), int(rng.geometric(0.2)) - 1
+    control.watch(path)
+    return Fault(
+        f"{' or '.join(name for bit, name in names.items() if calls & bit)}: "
+        f"{ {SHORT: 'short', SLOW: 'slow'}.get(action) or errno.errorcode[action] }, "
+        f"{'for ever' if times == FOREVER else f'{times} times'} after {after}",
+        lambda: control.arm(calls, action, after, times),
+        control.disarm,
+        lambda: control.hits,
         must_raise=action > 0 and calls in (WRITE, SYNC, WRITE | SYNC),
         reads_fail=calls == READ,
     )
 
 
-def _fill_disk(path, rng):
-    """Fill a small disk at a random call, but for some bytes; free it later."""
-    folder = path.parent / "disk"
-    folder.mkdir()
+def _full_disk(folder, rng):
+    """Return a fault that fills a disk but for some bytes."""
     ballast, left = folder / "ballast", int(rng.integers(1, 60)) * 4096
-    with mounted("tmpfs", folder, "tmpfs", "size=40m"):
 
-        def fill():
-            with open(ballast, "wb") as file, contextlib.suppress(OSError):
-                while True:
-                    file.write(bytes(1 << 20))
-            os.truncate(ballast, os.stat(ballast).st_size - left)
+    def fill():
+        with open(ballast, "wb") as file, contextlib.suppress(OSError):
+            while True:
+                file.write(bytes(1 << 20))
+        os.truncate(ballast, os.stat(ballast).st_size - left)
 
-        result = _faulted_calls(
-            folder / path.name, rng, fill, lambda: ballast.unlink(missing_ok=True), reserve=False
-        )
-    return f"disk full but for {left} bytes", *result
+    text = f"disk full but for {left} bytes"
+    return Fault(text, fill, lambda: ballast.unlink(missing_ok=True), reserve=False)
 
 
-def _faulted_calls(
-    path, rng, arm, disarm, hits=lambda: 1, must_raise=False, reads_fail=False, reserve=True
-):
-    """Make calls, armed for some of them; return (hits, rows, broken promises)."""
+def _test(campaign, case, rng, path, fault):
+    """Make calls in a child, and read the store after its end in another."""
     calls = random_calls(rng, CALLS, WEIGHTS, max_tables=3, max_rows=200)
-    first, last = np.sort(rng.choice(np.arange(4, len(calls)), 2, replace=False))
+    outcome = in_child(lambda: _faulted_calls(path, rng, calls, fault))
+    if outcome.kind != "returned":
+        campaign.fail("workload failed", case, f"{fault.text}: {last_line(outcome)}")
+        return
+    broken, started, done, synced = outcome.value
+    campaign.counts["faults"] += fault.hits()
+    if not broken:
+        after = in_child(lambda: read_store(path))
+        if after.kind != "returned":
+            broken = [("store does not open", last_line(after))]
+        else:
+            campaign.counts["rows"] += sum(map(len, after.value[0].values()))
+            promised = done & (np.arange(CALLS) <= synced)
+            broken = judge(calls, started, promised, after.value[0])
+    for kind, text in broken:
+        campaign.fail(kind, case, f"{fault.text}: {text}")
+
+
+def _faulted_calls(path, rng, calls, fault):
+    """Make calls, some while the fault is armed; at last, close the store or leave it as it is.
+
+    Returns broken promises, the calls that may have had an effect, the calls that returned, and the
+    last call that a flush has made durable.
+    """
+    first, last = np.sort(rng.choice(np.arange(4, CALLS), 2, replace=False))
     started, done = np.zeros(CALLS, dtype=bool), np.zeros(CALLS, dtype=bool)
-    synced = -1  # last call that a flush has made durable
-    broken, rows = [], 0
-    engine = str(rng.choice(["pread", "auto"])) if not reads_fail else "pread"
-    file = ta.File(path, mode="w", engine=engine, reserve=reserve)
+    synced, broken = -1, []
+    engine = "pread" if fault.reads_fail else str(rng.choice(["pread", "auto"]))
+    file = ta.File(path, mode="w", engine=engine, reserve=fault.reserve)
     store = ta.TieredStore(slow=file, fast_rows=int(rng.integers(16, 400)))
 
-    def attempt(call, function):
-        """Call a function; whether it succeeded. OSError is documented, others are failures."""
-        before = hits()
+    def succeeds(kind, function):
+        before = fault.hits()
         try:
             function()
         except OSError:
             return False
         except Exception as error:
-            broken.append(("undocumented error", f"{call}: {type(error).__name__}: {error}"))
+            broken.append(("undocumented error", f"{kind}: {type(error).__name__}: {error}"))
             return False
-        if call == "flush" and must_raise and hits() > before:
-            broken.append(("flush silent", f"{hits() - before} faults"))
+        if kind == "flush" and fault.must_raise and fault.hits() > before:
+            broken.append(("flush silent", f"{fault.hits() - before} faults"))
         return True
 
-    def judge_now(found, promised, when):
-        for kind, text in judge(calls, started, promised, found):
-            if not (reads_fail and kind == "row unreadable"):
-                broken.append((kind, f"{when}: {text}"))
-
-    for position, call in enumerate(calls):
-        if position == first:
-            arm()
-        if position == last:
-            disarm()
-            reads_fail = False
+    for call in calls:
+        if call.number == first:
+            fault.arm()
+        if call.number == last:
+            fault.disarm()
         if len(call.rows) and call.name not in store.tables:
             continue
-        ok = attempt(call.kind, lambda: make_call(store, call))  # noqa: B023
-        started[call.number] = ok or call.kind == "load"
-        done[call.number] = ok
-        if call.kind == "flush" and ok:
+        done[call.number] = succeeds(call.kind, lambda: make_call(store, call))  # noqa: B023
+        started[call.number] = done[call.number] or call.kind == "load"
+        if call.kind == "flush" and done[call.number]:
             synced = call.number
         if rng.random() < 0.3 and not broken:
-            found, _ = read_tables(store)
-            rows += sum(map(len, found.values()))
-            judge_now(found, done, f"live after call {call.number}, {call.kind}")
-    disarm()
-    if attempt("close", store.close) or attempt("last flush", store.flush):
-        synced = CALLS
-    count = hits()
-    if synced < CALLS:
-        broken.append(("close fails", "the store neither flushes nor closes without faults"))
-    if not broken:
-        found, _ = read_store(path, "a" if synced < CALLS else "r")
-        rows += sum(map(len, found.values()))
-        judge_now(found, done & (np.arange(CALLS) <= synced), "after reopen")
-    return count, rows, broken
+            for kind, text in judge(calls, started, done, read_tables(store)[0]):
+                if not (fault.reads_fail and call.number < last and kind == "row unreadable"):
+                    broken.append((kind, f"live after call {call.number}, {call.kind}: {text}"))
+    if rng.random() < 0.7:
+        if succeeds("close", store.close) or succeeds("flush", store.flush):
+            synced = CALLS
+        else:
+            broken.append(("close fails", "the store neither closes nor flushes without faults"))
+    return broken, started, done, synced
 
 
 if __name__ == "__main__":

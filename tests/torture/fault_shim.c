@@ -3,7 +3,7 @@
 // The file $TORTURE_FAULTS holds a `struct control`, mapped and shared: errors.py arms faults there
 // while the program runs. A failed write writes nothing. A failed sync loses the writes since the
 // last sync of the file, as a kernel does that marks failed pages clean and drops them: the old
-// bytes come back. System calls that bypass libc (io_uring) are not seen.
+// bytes come back. Only positioned calls are seen, and none that bypasses libc (io_uring).
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -125,36 +125,27 @@ static void end_unsynced(int fd, int lose) {
   if (file >= 0) close(file);
 }
 
-static ssize_t faulty_write(int fd, const void* data, size_t size, off_t offset, int moves) {
+/// -1 with errno if the call fails, otherwise 0.
+static int refused(int fd, int64_t call) {
+  const int64_t action = fault(fd, call);
+  if (action > 0) errno = (int)action;
+  return action > 0 ? -1 : 0;
+}
+
+static ssize_t faulty_write(int fd, const void* data, size_t size, off_t offset) {
   const int64_t action = fault(fd, kWrite);
   if (action > 0) {
     errno = (int)action;
     return -1;
   }
   if (action == kShort && size > 1) size /= 2;
-  const int at_end = (fcntl(fd, F_GETFL) & O_APPEND) != 0;
-  off_t at = moves ? lseek(fd, 0, SEEK_CUR) : offset;
-  struct stat status;
-  if (at_end && fstat(fd, &status) == 0) at = status.st_size;
-  if (at >= 0) keep_old(fd, at, size);
-  return moves ? REAL(write)(fd, data, size) : REAL(pwrite64)(fd, data, size, offset);
+  keep_old(fd, offset, size);
+  return REAL(pwrite64)(fd, data, size, offset);
 }
 
-static ssize_t faulty_writev(int fd, const struct iovec* parts, int count, off_t offset,
-                             int moves) {
-  size_t size = 0;
-  for (int i = 0; i < count; ++i) size += parts[i].iov_len;
-  char* all = malloc(size + 1);
-  if (all == NULL) return -1;
-  size_t used = 0;
-  for (int i = 0; i < count; used += parts[i++].iov_len) {
-    memcpy(all + used, parts[i].iov_base, parts[i].iov_len);
-  }
-  const ssize_t put = faulty_write(fd, all, size, offset, moves);
-  const int code = errno;
-  free(all);
-  errno = code;
-  return put;
+/// Writes the first part only: a short write, which callers repeat.
+static ssize_t faulty_writev(int fd, const struct iovec* parts, int count, off_t offset) {
+  return count == 0 ? 0 : faulty_write(fd, parts->iov_base, parts->iov_len, offset);
 }
 
 static ssize_t faulty_read(int fd, void* data, size_t size, off_t offset) {
@@ -163,16 +154,8 @@ static ssize_t faulty_read(int fd, void* data, size_t size, off_t offset) {
     errno = (int)action;
     return -1;
   }
-  // O_DIRECT takes whole blocks only.
-  if (action == kShort && size > 4096) size = size / 2 / 4096 * 4096 + 4096 * (size < 8192);
+  if (action == kShort && size > 4096) size = (size / 2 + 4095) / 4096 * 4096;  // O_DIRECT: blocks
   return REAL(pread64)(fd, data, size, offset);
-}
-
-/// -1 with errno if the call fails, otherwise 0.
-static int refused(int fd, int64_t call) {
-  const int64_t action = fault(fd, call);
-  if (action > 0) errno = (int)action;
-  return action > 0 ? -1 : 0;
 }
 
 #define SYNC(name)                              \
@@ -188,10 +171,10 @@ SYNC(fdatasync)
 
 #define IO(suffix)                                                                      \
   ssize_t pwrite##suffix(int fd, const void* data, size_t size, off_t offset) {         \
-    return faulty_write(fd, data, size, offset, 0);                                     \
+    return faulty_write(fd, data, size, offset);                                        \
   }                                                                                     \
   ssize_t pwritev##suffix(int fd, const struct iovec* parts, int count, off_t offset) { \
-    return faulty_writev(fd, parts, count, offset, 0);                                  \
+    return faulty_writev(fd, parts, count, offset);                                     \
   }                                                                                     \
   ssize_t pread##suffix(int fd, void* data, size_t size, off_t offset) {                \
     return faulty_read(fd, data, size, offset);                                         \
@@ -204,10 +187,3 @@ SYNC(fdatasync)
   }
 IO()
 IO(64)
-
-ssize_t write(int fd, const void* data, size_t size) {
-  return faulty_write(fd, data, size, 0, 1);
-}
-ssize_t writev(int fd, const struct iovec* parts, int count) {
-  return faulty_writev(fd, parts, count, 0, 1);
-}

@@ -49,7 +49,6 @@ INTERESTING = (
     (1 << 63) - 1,
     1 << 63,
 )
-KEPT_BAD = ("row torn", "row of no call", "wrong table")  # a fuzzed file may lose rows
 
 
 def run(campaign):
@@ -152,7 +151,34 @@ def mutate(data, rng):
     return bytes(data)
 
 
-class StoreTarget:
+class Target:
+    """Valid files. `check` opens one folder of them, and returns a result and problems."""
+
+    def __init__(self, files):
+        self.files = files
+
+    def run(self, folder, rng):
+        """Change a file, write all files into the folder and check them."""
+        changed = str(rng.choice(list(self.files)))
+        files = self.files | {changed: mutate(self.files[changed], rng)}
+        self.repair(files, changed, rng)
+        folder.mkdir(exist_ok=True)
+        for file in folder.iterdir():
+            file.unlink()
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+        try:
+            return self.check(folder, rng)
+        except DOCUMENTED:
+            return "refused", []
+        except Exception as error:
+            return "refused", [("undocumented error", f"{type(error).__name__}: {error}")]
+
+    def repair(self, files, changed, rng):
+        """Repair checksums, so that a reader gets beyond them."""
+
+
+class StoreTarget(Target):
     """A store killed after updates, so that there is a log if the store has one."""
 
     sizes = ((40, 80), (20, 1100), (300, 16))
@@ -176,51 +202,38 @@ class StoreTarget:
             os.kill(os.getpid(), signal.SIGKILL)
 
         in_child(make)
-        self.files = {file.name: file.read_bytes() for file in path.parent.iterdir()}
+        super().__init__({file.name: file.read_bytes() for file in path.parent.iterdir()})
 
-    def run(self, folder, rng):
-        folder.mkdir(exist_ok=True)
-        for file in folder.iterdir():
-            file.unlink()
-        target = str(rng.choice(list(self.files)))
-        for name, data in self.files.items():
-            (folder / name).write_bytes(mutate(data, rng) if name == target else data)
+    def check(self, folder, rng):
         mode, engine = str(rng.choice(["r", "r", "r+", "a"])), str(rng.choice(["pread", "auto"]))
-        try:
-            file = ta.File(folder / "fuzz.tier", mode=mode, engine=engine)
-            with ta.TieredStore(slow=file, fast_rows=64) as store:
-                for table in store.tables.values():
-                    size = (table.num_embeddings, table.embedding_dim)
-                    if size not in self.sizes or table.dtype != "float32":
-                        return "accepted", [("wrong table", repr(table))]
-                found, errors = read_tables(store)
-        except DOCUMENTED:
-            return "refused", []
-        except Exception as error:
-            return "accepted", [("undocumented error", f"{type(error).__name__}: {error}")]
+        file = ta.File(folder / "fuzz.tier", mode=mode, engine=engine)
+        with ta.TieredStore(slow=file, fast_rows=64) as store:
+            for table in store.tables.values():
+                size = (table.num_embeddings, table.embedding_dim)
+                if size not in self.sizes or table.dtype != "float32":
+                    return "accepted", [("wrong table served", repr(table))]
+            found, errors = read_tables(store)
         started = np.ones(len(self.calls), dtype=bool)
         broken = [
-            (f"{kind} served", f"{target}, mode {mode}: {text}")
+            (f"{kind} served", f"mode {mode}: {text}")
             for kind, text in judge(self.calls, started, ~started, found)
-            if kind in KEPT_BAD
+            if kind in ("row torn", "row of no call", "wrong table")  # it may lose rows
         ]
         return "row errors" if errors else "accepted", broken
 
 
-class FileTarget:
-    """A file that a function reads."""
+class TraceTarget(Target):
+    def __init__(self, folder, suffix):
+        path = folder / f"trace{suffix}"
+        ta.trace.write(ta.trace.generate(num_tables=2, num_samples=64), path)
+        super().__init__({path.name: path.read_bytes()})
 
-    def __init__(self, name, data, read):
-        self.name, self.data, self.read = name, data, read
-
-    def run(self, folder, rng):
-        folder.mkdir(exist_ok=True)
-        path = folder / self.name
-        path.write_bytes(mutate(self.data, rng))
-        return _outcome(lambda: self.read(path))
+    def check(self, folder, rng):
+        ta.trace.read(folder / next(iter(self.files)))
+        return "accepted", []
 
 
-class PolicyTarget:
+class PolicyTarget(Target):
     """A policy directory; half of the changed files get a valid SHA-256 in the manifest."""
 
     def __init__(self, folder):
@@ -236,41 +249,21 @@ class PolicyTarget:
         )
         arrays = {"order": np.arange(50), "names": np.array(["a", "b"])}
         write_policy(folder / "policy", manifest, {"caching-5": b"one" * 99}, arrays)
-        self.files = {file.name: file.read_bytes() for file in (folder / "policy").iterdir()}
+        super().__init__({file.name: file.read_bytes() for file in (folder / "policy").iterdir()})
 
-    def run(self, folder, rng):
-        folder.mkdir(exist_ok=True)
-        for file in folder.iterdir():
-            file.unlink()
-        target = str(rng.choice(list(self.files)))
-        files = self.files | {target: mutate(self.files[target], rng)}
+    def repair(self, files, changed, rng):
         if rng.random() < 0.5:
-            sums = [hashlib.sha256(of[target]).hexdigest().encode() for of in (self.files, files)]
+            sums = [hashlib.sha256(of[changed]).hexdigest().encode() for of in (self.files, files)]
             files["manifest.json"] = files["manifest.json"].replace(*sums)
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
-        return _outcome(lambda: read_policy(folder))
 
-
-def _outcome(function):
-    """Return "accepted" or "refused", and an error that is not documented."""
-    try:
-        function()
-    except DOCUMENTED:
-        return "refused", []
-    except Exception as error:
-        return "refused", [("undocumented error", f"{type(error).__name__}: {error}")]
-    return "accepted", []
+    def check(self, folder, rng):
+        read_policy(folder)
+        return "accepted", []
 
 
 def _targets(folder):
     targets = {"store": StoreTarget(folder), "policy": PolicyTarget(folder)}
-    trace = ta.trace.generate(num_tables=2, num_samples=64)
     suffixes = [".npz", ".oraclegeneral"]
     if importlib.util.find_spec("torch"):
         suffixes += [".pt", ".pt.gz"]
-    for suffix in suffixes:
-        path = folder / f"trace{suffix}"
-        ta.trace.write(trace, path)
-        targets[suffix[1:]] = FileTarget(path.name, path.read_bytes(), ta.trace.read)
-    return targets
+    return targets | {suffix[1:]: TraceTarget(folder, suffix) for suffix in suffixes}

@@ -57,7 +57,7 @@ def _life_of_a_file(campaign, case, rng, path):
 
 def _kill(process, progress, first, rng):
     """Send a signal while a random call runs, or while the store opens; return its name."""
-    target = first + int(rng.geometric(0.03)) - 2
+    target = first - 1 if rng.random() < 0.1 else first + int(rng.geometric(0.03)) - 1
     delay = float(rng.exponential(0.002))
     number = signal.SIGKILL if rng.random() < 0.8 else signal.SIGTERM
     deadline = time.monotonic() + 5
