@@ -5,6 +5,7 @@ import importlib
 import sys
 import time
 import traceback
+from pathlib import Path
 
 from .campaign import Campaign, MissingError
 
@@ -18,6 +19,7 @@ def main():
     parser.add_argument("--minutes", type=float, default=5, help="time of all campaigns")
     parser.add_argument("--seed", type=int, help="random seed; by default the clock")
     parser.add_argument("--case", type=int, help="repeat this case only")
+    parser.add_argument("--keep", type=Path, help="folder for the files of failures")
     options = parser.parse_args()
     names = options.campaigns or CAMPAIGNS
     for name in names:
@@ -27,7 +29,7 @@ def main():
     seconds = 60 * options.minutes / len(names)
     rows, failed, missing = [], False, False
     for name in names:
-        campaign = Campaign(name, seed, seconds, options.case)
+        campaign = Campaign(name, seed, seconds, options.case, options.keep)
         print(f"{name}: seed {seed}, {seconds:.0f} s", flush=True)
         try:
             importlib.import_module(f".{name}", __package__).run(campaign)

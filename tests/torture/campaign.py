@@ -9,13 +9,16 @@ import ctypes
 import os
 import pickle
 import select
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -40,6 +43,7 @@ class Campaign:
     seed: int
     seconds: float
     only_case: int | None = None
+    keep: Path | None = None  # folder for files of failures
     counts: Counter = field(default_factory=Counter)
     failures: Counter = field(default_factory=Counter)
     started: float = field(default_factory=time.monotonic)
@@ -77,15 +81,30 @@ class Campaign:
         failed = ", ".join(f"{count:,} {kind}" for kind, count in self.failures.most_common())
         return f"{counted}; failures: {failed or 'none'}"
 
+    def keep_files(self, folder, pattern):
+        """Copy files before they are checked; `fail` keeps the copies. Without `keep`, nothing."""
+        if self.keep is not None:
+            self.keep.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self.keep / "last", ignore_errors=True)
+            (self.keep / "last").mkdir()
+            for file in folder.glob(pattern):
+                subprocess.run(["cp", "--sparse=always", file, self.keep / "last"], check=True)
+
     def fail(self, kind, case, text):
         """Count a failure; print the first of each kind with their commands."""
         self.failures[kind] += 1
-        if self.failures[kind] <= MAX_PRINTED:
-            print(
-                f"{self.name}: FAILED: {kind}: {text}\n"
-                f"    python -m tests.torture {self.name} --seed {self.seed} --case {case}",
-                flush=True,
-            )
+        if self.failures[kind] > MAX_PRINTED:
+            return
+        kept = ""
+        if self.keep is not None and (self.keep / "last").exists():
+            kept = self.keep / f"{self.name}-{case}-{self.failures.total()}"
+            shutil.rmtree(kept, ignore_errors=True)
+            (self.keep / "last").rename(kept)
+        print(
+            f"{self.name}: FAILED: {kind}: {text}\n"
+            f"    python -m tests.torture {self.name} --seed {self.seed} --case {case}  {kept}",
+            flush=True,
+        )
 
 
 @dataclass(frozen=True)

@@ -153,6 +153,7 @@ def _test(campaign, case, rng, path, fault):
         return
     broken, started, done, synced = outcome.value
     campaign.counts["faults"] += fault.hits()
+    campaign.keep_files(path.parent, f"{path.name}*")
     if not broken:
         after = in_child(lambda: read_store(path))
         if after.kind != "returned":

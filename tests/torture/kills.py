@@ -38,6 +38,7 @@ def _life_of_a_file(campaign, case, rng, path):
         if ended.kind != "returned" and str(ended.value) != signalled:
             campaign.fail("workload failed", case, last_line(ended))
             return
+        campaign.keep_files(path.parent, "*")
         after = in_child(lambda: read_store(path))
         if after.kind != "returned":
             campaign.fail("store does not open", case, f"after {signalled}: {last_line(after)}")

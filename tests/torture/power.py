@@ -144,6 +144,7 @@ def _life_of_a_disk(campaign, case, rng, folder, kind, content):
             kept = images.write(folder / "image", cut, rng)
             if number == again:
                 content = (folder / "image").read_bytes()
+            campaign.keep_files(folder, "image")
             after = _read_image(folder / "image", files, kind, path)
             campaign.counts["images"] += 1
             what = f"{kind}, image {number}, cut at write {cut} of {end}, {kept}"
