@@ -12,6 +12,7 @@ import os
 import resource
 import signal
 import struct
+import sys
 import tempfile
 import time
 import warnings
@@ -75,6 +76,7 @@ def _run_batch(campaign, targets, folder, first, end):
     def batch():
         counts, failures = Counter(), []
         warnings.simplefilter("ignore")  # of torch, about invalid files
+        sys.unraisablehook = lambda *_: None  # a store that cannot be closed says so twice
         limit = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 + (16 << 30)
         resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         deadline = time.monotonic() + seconds

@@ -218,7 +218,7 @@ def _judge_rows(name, writes, promised, least, versions):
             loading[call.rows] |= not promised[call.number]
         elif not promised[call.number] and atomic:
             new = (present == call.version).sum()
-            old = (present < call.version).sum()
+            old = ((present >= 0) & (present < call.version)).sum()
             if new and old:
                 atomic = False
                 yield "update not atomic", f"{name}: call {call.number}: {new} rows new, {old} old"
