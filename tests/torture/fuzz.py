@@ -34,6 +34,8 @@ from tieralloc.policy.directory import (
 from .campaign import end_child, in_child, start_child
 from .model import Call, judge, make_call, open_store, read_tables
 
+MIB = 1 << 20
+WRONG = ("row torn", "row of no call", "wrong table")  # a changed file may lose rows
 BATCH = 500
 BATCH_SECONDS = 120
 MEMORY = 1 << 29  # bytes that a case may take
@@ -113,17 +115,14 @@ def _run_batch(campaign, targets, folder, first, end):
     return case + 1
 
 
-def mutate(data, rng):
-    """Return the bytes after random changes, most of them of early bytes that are not zero."""
+def mutate(data, used, rng):
+    """Return the bytes after random changes, most of them of early bytes of `used`."""
     data = bytearray(data)
-    used = np.flatnonzero(np.frombuffer(data, dtype=np.uint8))
 
     def place(size=1):
-        at = (
-            int(rng.choice(used))
-            if len(used) and rng.random() < 0.8
-            else int(rng.integers(1 << 40))
-        )
+        at = int(rng.integers(1 << 40))
+        if len(used) and rng.random() < 0.8:
+            at = int(used[int(len(used) * rng.random() ** 3)])
         return at % max(1, len(data) - size + 1)
 
     for _ in range(int(rng.geometric(0.6))):
@@ -158,17 +157,22 @@ class Target:
 
     def __init__(self, files):
         self.files = files
+        self.used = {  # bytes that are not zero
+            name: np.flatnonzero(np.frombuffer(data, dtype=np.uint8))
+            for name, data in files.items()
+        }
 
     def run(self, folder, rng):
         """Change a file, write all files into the folder and check them."""
         changed = str(rng.choice(list(self.files)))
-        files = self.files | {changed: mutate(self.files[changed], rng)}
+        files = self.files | {changed: mutate(self.files[changed], self.used[changed], rng)}
         self.repair(files, changed, rng)
         folder.mkdir(exist_ok=True)
         for file in folder.iterdir():
             file.unlink()
         for name, data in files.items():
-            (folder / name).write_bytes(data)
+            (folder / name).write_bytes(data.rstrip(b"\0"))
+            os.truncate(folder / name, len(data))
         try:
             return self.check(folder, rng)
         except DOCUMENTED:
@@ -180,8 +184,57 @@ class Target:
         """Repair checksums, so that a reader gets beyond them."""
 
 
+def crc32c(data):
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = CRC_TABLE[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    return crc ^ 0xFFFFFFFF
+
+
+def crc_entry(byte):
+    for _ in range(8):
+        byte = (byte >> 1) ^ (0x82F63B78 if byte & 1 else 0)
+    return byte
+
+
+CRC_TABLE = [crc_entry(byte) for byte in range(256)]
+
+
+def guarded_parts(data):
+    """Return (begin, end, place of the CRC-32C) of superblocks, pages and log frames, format 2."""
+    parts = []
+    for at in (0, MIB):
+        if data[at : at + 12] == b"TIERALOC\2\0\0\0":
+            count = struct.unpack_from("<I", data, at + 12)[0]
+            parts.append((at, at + 64 + 256 * count, at + 48))
+    for at in range(2 * MIB, len(data), 4096):
+        parts += [(at, at + size - 4, at + size - 4) for size in (4096, 8192)]
+    at = 0
+    while data[at : at + 4] == b"TLOG":
+        size = struct.unpack_from("<Q", data, at + 16)[0]
+        parts.append((at + 8, at + size, at + 4))
+        at += size
+    return [part for part in parts if part[1] < len(data) + 1 and is_guarded(data, part)]
+
+
+def is_guarded(data, part):
+    stored = data[part[2] : part[2] + 4]
+    return any(stored) and stored == checksum_of(data, part)
+
+
+def checksum_of(data, part):
+    begin, end, place = part
+    covered = bytearray(data[begin:end])
+    if begin <= place < end:
+        covered[place - begin : place - begin + 4] = bytes(4)
+    return struct.pack("<I", crc32c(covered))
+
+
 class StoreTarget(Target):
-    """A store killed after updates, so that there is a log if the store has one."""
+    """A store killed after updates, so that there is a log if the store has one.
+
+    Half of the changed files get valid checksums; then any value may be served.
+    """
 
     sizes = ((40, 80), (20, 1100), (300, 16))
 
@@ -205,6 +258,17 @@ class StoreTarget(Target):
 
         in_child(make)
         super().__init__({file.name: file.read_bytes() for file in path.parent.iterdir()})
+        self.parts = {name: guarded_parts(data) for name, data in self.files.items()}
+        self.repaired = False
+
+    def repair(self, files, changed, rng):
+        self.repaired = rng.random() < 0.5
+        before, after = self.files[changed], bytearray(files[changed])
+        for part in self.parts[changed] if self.repaired and len(after) == len(before) else ():
+            begin, end, place = part
+            if after[begin:end] != before[begin:end]:
+                after[place : place + 4] = checksum_of(after, part)
+        files[changed] = bytes(after)
 
     def check(self, folder, rng):
         mode, engine = str(rng.choice(["r", "r", "r+", "a"])), str(rng.choice(["pread", "auto"]))
@@ -212,14 +276,14 @@ class StoreTarget(Target):
         with ta.TieredStore(slow=file, fast_rows=64) as store:
             for table in store.tables.values():
                 size = (table.num_embeddings, table.embedding_dim)
-                if size not in self.sizes or table.dtype != "float32":
+                if not self.repaired and (size not in self.sizes or table.dtype != "float32"):
                     return "accepted", [("wrong table served", repr(table))]
             found, errors = read_tables(store)
         started = np.ones(len(self.calls), dtype=bool)
         broken = [
             (f"{kind} served", f"mode {mode}: {text}")
             for kind, text in judge(self.calls, started, ~started, found)
-            if kind in ("row torn", "row of no call", "wrong table")  # it may lose rows
+            if kind in WRONG and not self.repaired
         ]
         return "row errors" if errors else "accepted", broken
 
