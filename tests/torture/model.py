@@ -156,7 +156,7 @@ def read_tables(store):
     """Return the version of every row, by table, and the errors of reads."""
     versions, errors = {}, []
     for name, table in store.tables.items():
-        number, rows = int(name.split()[1]), np.arange(len(table))
+        number, rows = int(name.split()[-1]), np.arange(len(table))
         try:
             versions[name] = versions_of(number, rows, table.lookup(rows))
         except OSError as error:
