@@ -199,7 +199,7 @@ def judge(calls, started, promised, found, floor=None):
             writes.setdefault(call.name, []).append(call)
             if promised[call.number]:
                 least[call.name][call.rows] = call.version
-    for name in least.keys() & found.keys():
+    for name in sorted(least.keys() & found.keys()):
         yield from _judge_rows(name, writes.get(name, []), promised, least[name], found[name])
     for name in (floor or {}).keys() - found.keys():
         yield "table lost", name
@@ -209,13 +209,16 @@ def judge(calls, started, promised, found, floor=None):
 
 def _judge_rows(name, writes, promised, least, versions):
     allowed = versions == least
+    lost = (versions >= 0) & (versions < least)
     loading = np.zeros(len(versions), dtype=bool)  # by a load that is not promised
+    loaded = np.zeros(len(versions), dtype=bool)  # by a load that is promised
     atomic = True
     for call in writes:
         present = versions[call.rows]
         allowed[call.rows] |= (present == call.version) & (least[call.rows] < call.version)
         if call.kind == "load":
             loading[call.rows] |= not promised[call.number]
+            loaded[call.rows] |= least[call.rows] == call.version
         elif not promised[call.number] and atomic:
             new = (present == call.version).sum()
             old = ((present >= 0) & (present < call.version)).sum()
@@ -226,7 +229,8 @@ def _judge_rows(name, writes, promised, least, versions):
         "row torn": versions == MIXTURE,
         "row unreadable": (versions == UNREADABLE) & ~loading,
         "row unreadable after a load": (versions == UNREADABLE) & loading,
-        "row lost": ~allowed & (versions >= 0) & (versions < least),
+        "row lost": ~allowed & lost & ~loaded,
+        "row lost after a load": ~allowed & lost & loaded,
         "row of no call": ~allowed & (versions > least),
     }.items():
         if rows.any():
