@@ -5,6 +5,7 @@
 #   make dlrm    serve a DLRM end to end (after make policies, whose trained policies it takes)
 #   make policies  train the learned policies and compare them with others on recorded traces
 #   make paper     the paper's claims about prefetching beside ours: docs/results.md
+#   make torture   campaigns of kills, power cuts, I/O errors, fuzzed files: MINUTES=60 SEED=1
 #   make docs      the drawings of docs/architecture.md and docs/reference.md, from the code
 
 PYTHON ?= python3
@@ -20,7 +21,7 @@ CPP := $(CORE) $(shell find tests/core -name '*.cpp' -o -name '*.hpp' 2>/dev/nul
 # The package as it is installed, for tools that read it from one folder.
 TREE := build/tree
 
-.PHONY: demo test test-python test-core sanitize bench bench-peers dlrm policies paper lint format docs clean
+.PHONY: demo test test-python test-core sanitize torture bench bench-peers dlrm policies paper lint format docs clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/demo
@@ -36,6 +37,10 @@ test-core:
 
 sanitize:
 	$(MAKE) --no-print-directory -C tests/core asan tsan
+
+MINUTES ?= 10
+torture: $(VENV)/all
+	$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/all
 	$(BIN)/python -m pytest bench/micro bench/numa --benchmark-autosave \
