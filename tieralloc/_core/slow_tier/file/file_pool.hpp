@@ -70,7 +70,7 @@ class FilePool final : public SlowPool {
   bool is_new() const { return is_new_; }
 
  private:
-  // Valid for direct reads of devices with logical blocks of 512 or 4096 bytes.
+  // Files that need a larger alignment are read through the page cache (direct_io.hpp).
   static constexpr std::size_t kBlock = kPage;
 
   FilePool(std::string path, int fd, const FilePoolOptions& options, bool read_only);
@@ -91,6 +91,7 @@ class FilePool final : public SlowPool {
   const bool read_only_;  ///< writes are refused
   bool is_new_ = false;
   int read_fd_ = -1;                   ///< direct if possible
+  std::string direct_refusal_;         ///< for `engine`, as in ReadDescriptor
   std::atomic<std::uint64_t> end_{0};  ///< of the last table: the file is at least as long
   std::atomic<int> lost_{0};  ///< errno of a failed write that drop_caches found, for `sync`
   mutable std::mutex mutex_;  ///< of the directory
