@@ -312,7 +312,11 @@ void FilePool::start_engine(const std::string& name) {
   const ReadDescriptor reads = open_for_reads(fd_, name, options_.direct);
   read_fd_ = reads.fd;
   direct_refusal_ = reads.refusal;
-  engine_ = make_fetch_engine(options_.engine, {read_fd_, reads.direct, options_.queue_depth});
+  try {
+    engine_ = choose_fetch_engine(options_.engine, {read_fd_, reads.direct, options_.queue_depth});
+  } catch (const SystemFailure& failure) {
+    throw SystemFailure(failure.code, failure.what(), path_);
+  }
 }
 
 std::vector<TableLayout> FilePool::tables() const {

@@ -28,7 +28,7 @@ enum class FileMode {
 };
 
 struct FilePoolOptions {
-  std::string engine = "auto";  ///< a name for make_fetch_engine
+  std::string engine = "auto";  ///< a name for choose_fetch_engine
   bool direct = true;           ///< bypass the page cache if possible
   bool reserve = true;          ///< reserve disk blocks of a table when it is created
   unsigned queue_depth = 256;   ///< reads of one call in flight
