@@ -460,7 +460,8 @@ class TieredStore:
         Raises
         ------
         OSError
-            If a row cannot be written. It stays in the fast tier.
+            If a row cannot be written. It stays in the fast tier. Also if the file was deleted or
+            moved (ENOENT) or replaced (ESTALE) while it was open: updates are in the former file.
         """
         self._core.flush()
 
@@ -470,10 +471,15 @@ class TieredStore:
         Raises
         ------
         OSError
-            If a row cannot be written. The store stays open.
+            If a row cannot be written. The store stays open. Also if the file was deleted or moved
+            (ENOENT) or replaced (ESTALE) while it was open: updates are in the former file, and the
+            store is closed.
         """
-        self._core.close()
-        self._finalizer.detach()
+        try:
+            self._core.close()
+        finally:
+            if self.closed:
+                self._finalizer.detach()
 
     def __enter__(self) -> TieredStore:
         if self.closed:

@@ -101,6 +101,10 @@ class SlowPool {
   /// Drops earlier writes from the kernel's page cache.
   virtual void drop_caches() {}
 
+  /// Throws SystemFailure if the pool's file does not have its path any more: synced writes are not
+  /// there then.
+  virtual void check_present() const {}
+
   virtual std::size_t block() const = 0;    ///< minimum of bytes per read
   virtual std::string kind() const = 0;     ///< "file", …
   virtual std::string path() const = 0;     ///< for messages and stats()

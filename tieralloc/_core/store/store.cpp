@@ -247,6 +247,7 @@ void Store::flush() {
   ReadGuard guard(epochs_);
   pool_->sync();
   pool_->drop_caches();
+  pool_->check_present();
 }
 
 void Store::close() {
@@ -266,7 +267,8 @@ void Store::close() {
   }
   stop_threads();
   tiers_.clear();
-  pool_.reset();  // unlocks the file
+  const std::unique_ptr<SlowPool> pool = std::move(pool_);  // unlocks the file at the end
+  pool->check_present();
 }
 
 void Store::stop_threads() {

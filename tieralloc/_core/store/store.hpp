@@ -114,11 +114,13 @@ class Store {
   void pin(const Table& table, Integers indices);
   void unpin(const Table& table, Integers indices);
 
-  /// Returns once every earlier update is durable in the slow pool. Throws SystemFailure.
+  /// Returns once every earlier update is durable in the slow pool. Throws SystemFailure, also if
+  /// the pool's file does not have its path any more.
   void flush();
 
-  /// Flushes and closes. Throws SystemFailure if the flush fails; the store stays open then. A
-  /// second call has no effect.
+  /// Flushes and closes. Throws SystemFailure if a row cannot be written; the store stays open
+  /// then. Throws SystemFailure too if the pool's file does not have its path any more; the store
+  /// is closed then. A second call has no effect.
   void close();
   bool closed() const { return epochs_.is_closed(); }
 

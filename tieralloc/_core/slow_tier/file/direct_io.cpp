@@ -12,6 +12,7 @@
 #include "base/error.hpp"
 #include "base/memory.hpp"
 #include "base/types.hpp"
+#include "slow_tier/file/file_identity.hpp"
 
 namespace tieralloc {
 namespace {
@@ -28,10 +29,6 @@ std::uint32_t field_at(const struct statx& status, std::size_t offset) {
   std::uint32_t value;
   std::memcpy(&value, reinterpret_cast<const std::byte*>(&status) + offset, sizeof value);
   return value;
-}
-
-bool is_same(const struct stat& a, const struct stat& b) {
-  return a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
 /// The file of `fd`, opened again. -1 with errno if the flags are refused.
@@ -70,16 +67,6 @@ std::optional<DirectIoAlignment> direct_io_alignment(int fd) {
   const std::uint32_t reads = has_reads ? field_at(status, kReadOffsetAt) : 0;
   if (reads != 0) alignment.offset = reads;
   return alignment;
-}
-
-bool is_same_file(int fd, int other) {
-  struct stat a, b;
-  return fstat(fd, &a) == 0 && fstat(other, &b) == 0 && is_same(a, b);
-}
-
-bool is_same_file(int fd, const std::string& path) {
-  struct stat own, named;
-  return fstat(fd, &own) == 0 && stat(path.c_str(), &named) == 0 && is_same(own, named);
 }
 
 ReadDescriptor open_for_reads(int fd, const std::string& name, bool direct) {

@@ -30,8 +30,4 @@ struct ReadDescriptor {
 /// if /proc is missing. Throws SystemFailure: with ESTALE if the name has another file by then.
 ReadDescriptor open_for_reads(int fd, const std::string& name, bool direct);
 
-/// Whether two descriptors, or a descriptor and a path, are of one file.
-bool is_same_file(int fd, int other);
-bool is_same_file(int fd, const std::string& path);
-
 }  // namespace tieralloc

@@ -22,6 +22,7 @@
 #include "base/fork_guard.hpp"
 #include "base/types.hpp"
 #include "slow_tier/file/direct_io.hpp"
+#include "slow_tier/file/file_identity.hpp"
 
 namespace tieralloc {
 namespace {
@@ -101,6 +102,13 @@ void refuse_read_only(const std::string& path) {
   }
 }
 
+/// The path itself if the working directory is gone.
+std::string absolute_of(const std::string& path) {
+  std::error_code failed;
+  const auto absolute = std::filesystem::absolute(path, failed);
+  return failed ? path : absolute.string();
+}
+
 void write_fully(int fd, const std::byte* data, std::size_t size, std::uint64_t offset,
                  const std::string& path) {
   while (size > 0) {
@@ -116,7 +124,11 @@ void write_fully(int fd, const std::byte* data, std::size_t size, std::uint64_t 
 }  // namespace
 
 FilePool::FilePool(std::string path, int fd, const FilePoolOptions& options, bool read_only)
-    : path_(std::move(path)), options_(options), fd_(fd), read_only_(read_only) {
+    : path_(std::move(path)),
+      absolute_path_(absolute_of(path_)),
+      options_(options),
+      fd_(fd),
+      read_only_(read_only) {
   close_in_child(fd_);
 }
 
@@ -372,6 +384,15 @@ void FilePool::drop_caches() {
   // The kernel reports a failed write once per descriptor.
   if (done != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) lost_ = errno;
   posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
+}
+
+void FilePool::check_present() const {
+  if (read_only_) return;
+  try {
+    check_named(fd_, absolute_path_);
+  } catch (const SystemFailure& failure) {
+    throw SystemFailure(failure.code, failure.what(), path_);
+  }
 }
 
 std::string FilePool::engine() const {
