@@ -15,7 +15,7 @@ from tieralloc._bindings import (
 ROWS = 5000
 
 
-class Wordless(Exception):
+class WordlessError(Exception):
     def __str__(self):
         raise LookupError("no text")
 
@@ -29,7 +29,7 @@ ERRORS = {
     "exit": (SystemExit(3), "SystemExit: 3"),
     "exit without status": (SystemExit(), "SystemExit: "),
     "base exception": (Unusual("odd"), "Unusual: odd"),
-    "no text": (Wordless(), "Wordless: (its text raises LookupError)"),
+    "no text": (WordlessError(), "WordlessError: (its text raises LookupError)"),
     "surrogate": (ValueError("a\ud800b"), "ValueError: a\\ud800b"),
 }
 
@@ -83,10 +83,13 @@ def test_interrupt_in_policy_reaches_main_thread(make_store, make_model):
     def interrupt(_):
         raise KeyboardInterrupt
 
-    store = make_store(fast_rows=200)
-    with pytest.raises(KeyboardInterrupt):
+    def serve():
         serve_until_failed(store, make_model(interrupt))
         time.sleep(10)  # the signal comes between two calls
+
+    store = make_store(fast_rows=200)
+    with pytest.raises(KeyboardInterrupt):
+        serve()
     deadline = time.monotonic() + 60
     while store._core.policy_stats()["state"] == "running" and time.monotonic() < deadline:
         time.sleep(0.001)
