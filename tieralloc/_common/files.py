@@ -7,6 +7,7 @@ import errno
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,12 +19,13 @@ __all__ = ["check_writable", "naming", "replacing", "temporary_directory"]
 def check_writable(path: str | os.PathLike[str]) -> None:
     """Raise the OSError that writing this file would raise, if it is foreseeable."""
     path = Path(path)
-    if path.is_dir():
+    mode = _mode(path)
+    if mode is not None and stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     if not path.parent.is_dir():
         code = errno.ENOTDIR if path.parent.exists() else errno.ENOENT
         raise OSError(code, os.strerror(code), str(path.parent))
-    target = path if path.exists() and not path.is_file() else path.parent
+    target = path.parent if mode is None or stat.S_ISREG(mode) else path
     if not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
 
@@ -32,14 +34,16 @@ def check_writable(path: str | os.PathLike[str]) -> None:
 def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """Open a temporary file that replaces `path` on success and is removed on failure.
 
-    A symbolic link stays a link to the new file. A pipe or a device is written directly.
+    A symbolic link stays a link to the new file. A pipe, a device or an open descriptor, such as
+    /dev/stdout, is written directly.
     """
     path = Path(path)
-    if path.exists() and not path.is_file():  # a pipe or a device
+    mode = _mode(path)
+    if mode is not None and (not stat.S_ISREG(mode) or _is_descriptor(path)):
         with naming(path), path.open("wb") as file:
             yield file
         return
-    target = path.resolve()  # replace the target of a link, not the link
+    target = Path(os.path.realpath(path))  # replace the target of a link, not the link
     partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
     try:
         with naming(path):
@@ -48,6 +52,24 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def _mode(path: Path) -> int | None:
+    """Return the mode of the file behind all links, None if it is missing."""
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_descriptor(path: Path) -> bool:
+    """Return whether a path is a link to an open descriptor of a process, as /dev/stdout is."""
+    while path.is_symlink():
+        folder = Path(os.path.realpath(path.parent))
+        if folder.name == "fd" and folder.is_relative_to("/proc"):
+            return True
+        path = folder / path.readlink()
+    return False
 
 
 @contextmanager
