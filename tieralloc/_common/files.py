@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-__all__ = ["check_writable", "naming", "replacing", "temporary_directory"]
+__all__ = ["check_writable", "is_decoding_error", "naming", "replacing", "temporary_directory"]
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -81,6 +81,16 @@ def naming(path: str | os.PathLike[str]) -> Iterator[None]:
         if error.filename is None and error.errno is not None:
             error.filename = os.fspath(path)
         raise
+
+
+def is_decoding_error(error: Exception) -> bool:
+    """Return whether invalid bytes may be the cause of an error: decoders raise almost any kind.
+
+    An errno marks I/O errors, except EINVAL: invalid bytes can request a seek to a negative
+    position.
+    """
+    is_io_error = getattr(error, "errno", None) not in (None, errno.EINVAL)
+    return not is_io_error and not isinstance(error, ImportError)
 
 
 @contextmanager
