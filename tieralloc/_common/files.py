@@ -13,7 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-__all__ = ["check_writable", "is_decoding_error", "naming", "replacing", "temporary_directory"]
+__all__ = [
+    "check_writable",
+    "decoding",
+    "is_decoding_error",
+    "naming",
+    "replacing",
+    "temporary_directory",
+]
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -91,6 +98,20 @@ def is_decoding_error(error: Exception) -> bool:
     """
     is_io_error = getattr(error, "errno", None) not in (None, errno.EINVAL)
     return not is_io_error and not isinstance(error, ImportError)
+
+
+@contextmanager
+def decoding(source: object, content: str) -> Iterator[None]:
+    """Turn the errors of a decoder into ValueErrors: ``{source}: invalid {content}: {reason}``."""
+    try:
+        yield
+    except Exception as error:
+        if not is_decoding_error(error):
+            raise
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"missing {reason}"
+        raise ValueError(f"{source}: invalid {content}: {reason}") from error
 
 
 @contextmanager

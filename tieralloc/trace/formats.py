@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from tieralloc._common.files import is_decoding_error, replacing
+from tieralloc._common.files import decoding, is_decoding_error, replacing
 from tieralloc.trace.archives import check_arrays, read_tensors
 from tieralloc.trace.trace import Trace, starts_of
 
@@ -98,13 +98,8 @@ def read(path: str | os.PathLike[str], format: str | None = None) -> Trace:
         trace_format = _format_by_name(format) if format is not None else _detect_format(path)
         if trace_format.recognises is not None and not trace_format.recognises(path):
             raise ValueError(f"{path}: expected format {trace_format.name}, got other content")
-        try:
+        with decoding(path, f"{trace_format.name} trace"):
             return trace_format.read(file, _stem(path, trace_format))
-        except Exception as error:
-            if not is_decoding_error(error):
-                raise
-            reason = str(error).partition("\n")[0] or type(error).__name__
-            raise ValueError(f"{path}: invalid {trace_format.name} trace: {reason}") from error
 
 
 def write(trace: Trace, path: str | os.PathLike[str], format: str | None = None) -> None:
