@@ -3,6 +3,8 @@
 import os
 import re
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -168,6 +170,36 @@ def test_temporary_directory_interrupted_is_removed(tmp_path, monkeypatch, momen
     with pytest.raises(KeyboardInterrupt):
         use()
     assert not list(tmp_path.iterdir())
+
+
+HOLD = """
+import sys, time
+from tieralloc._common.files import temporary_directory
+with temporary_directory(sys.argv[1]) as directory:
+    (directory / "slow.tier").write_text("rows")
+    print(directory, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_temporary_directory_of_killed_process_is_removed_by_next(tmp_path):
+    others = [tmp_path / name for name in ("tieralloc-temp-notes", "tieralloc-0123456789abcdef")]
+    for other in others:
+        other.mkdir()
+    (tmp_path / "tieralloc-temp-0123456789abcdef").symlink_to(others[0])
+    before = set(tmp_path.iterdir())
+    arguments = [sys.executable, "-c", HOLD, tmp_path]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        held = Path(process.stdout.readline().strip())
+        with temporary_directory(tmp_path) as own:
+            assert (held / "slow.tier").read_text() == "rows"
+            assert set(tmp_path.iterdir()) == before | {held, own}
+        assert held.exists()
+        process.kill()
+    assert held.exists()
+    with temporary_directory(tmp_path) as own:
+        assert set(tmp_path.iterdir()) == before | {own}
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_file_system_of_kernel_directories_has_kind():

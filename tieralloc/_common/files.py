@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import secrets
 import shutil
@@ -21,6 +22,8 @@ __all__ = [
     "replacing",
     "temporary_directory",
 ]
+
+_PREFIX = "tieralloc-temp-"
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -119,18 +122,45 @@ def temporary_directory(parent: str | os.PathLike[str]) -> Iterator[Path]:
     """Create a directory that is removed with its contents.
 
     Unlike tempfile's, it is removed even if a signal handler raises directly after the creation,
-    or during the removal.
+    or during the removal. Directories in `parent` whose process was killed are removed too: the
+    lock of a directory ends with its process.
     """
-    path = Path(parent) / f"tieralloc-{secrets.token_hex(8)}"
+    parent = Path(parent)
+    _remove_abandoned(parent)
+    path = parent / f"{_PREFIX}{secrets.token_hex(8)}"
+    new = path.with_suffix(".new")  # locked before it has the name that the next run searches
+    lock = -1
     try:
-        path.mkdir(mode=0o700)
+        new.mkdir(mode=0o700)
+        lock = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):  # no locks here: the directory is not searched either
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        new.rename(path)
         yield path
     finally:
         try:
             _remove(path)
+            _remove(new)
         except BaseException:
             _remove(path)
+            _remove(new)
             raise
+        finally:
+            if lock >= 0:
+                os.close(lock)
+
+
+def _remove_abandoned(parent: Path) -> None:
+    """Remove temporary directories of this user that no process has locked."""
+    for path in parent.glob(f"{_PREFIX}{'[0-9a-f]' * 16}"):
+        with contextlib.suppress(OSError):
+            lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                if os.fstat(lock).st_uid == os.getuid():
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    _remove(path)
+            finally:
+                os.close(lock)
 
 
 def _remove(directory: Path) -> None:
