@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tieralloc._bindings import belady
-from tieralloc._common.files import check_writable
+from tieralloc._common.files import check_writable, is_decoding_error
 from tieralloc.policy.directory import (
     Capacity,
     FeatureSpec,
@@ -121,7 +121,9 @@ def checking(directory: PolicyDirectory) -> Iterator[None]:
     """Turn errors about the contents of a directory into ValueErrors that name it."""
     try:
         yield
-    except (ValueError, KeyError, TypeError) as error:
+    except Exception as error:
+        if not is_decoding_error(error):
+            raise
         reason = error if isinstance(error, ValueError) else repr(error)
         policy = directory.manifest.policy
         raise ValueError(f"{directory.path}: invalid {policy} policy: {reason}") from error

@@ -211,7 +211,8 @@ class SlowTierStats(Group):
     path: str
     """The file, or the name of the memory."""
     engine: str
-    """Engine of the reads."""
+    """Engine of the reads, with "(O_DIRECT)" if they bypass the page cache, otherwise "(buffered)",
+    with the reason if direct I/O needs larger blocks."""
     bytes: int
     """Size."""
     is_emulated: bool

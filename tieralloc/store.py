@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, overload
 
 from tieralloc import _bindings
+from tieralloc._common.exit_status import fail_exit
 from tieralloc._common.numbers import check_range, parse_size
 from tieralloc.errors import RenamedAttribute, refuse_renamed
 from tieralloc.policy.planned import ActivePolicy
@@ -38,6 +39,10 @@ class TieredStore:
     The slow tier holds every row. The fast tier, a pool of DRAM, holds copies of the rows that the
     policy keeps. All methods are thread-safe and release the GIL. A forked child cannot use the
     store (ValueError); it must open a store of its own.
+
+    A store that the program does not close is closed when it is garbage-collected or the
+    interpreter exits. If its updates cannot be written then, an error is logged, and the program
+    exits with status 120, as after other errors in the interpreter's cleanup.
 
     Parameters
     ----------
@@ -136,7 +141,7 @@ class TieredStore:
         self._tables: dict[str, Table] = {}
         self._add_tables()
         # Writes updates back when the store is garbage-collected or the interpreter exits.
-        self._finalizer = weakref.finalize(self, _close_core, self._core)
+        self._finalizer = weakref.finalize(self, _close_core, self._core, self._path)
         try:
             self._policy.fit(self._core, self._table_sizes())
         except BaseException:
@@ -460,7 +465,8 @@ class TieredStore:
         Raises
         ------
         OSError
-            If a row cannot be written. It stays in the fast tier.
+            If a row cannot be written. It stays in the fast tier. Also if the file was deleted or
+            moved (ENOENT) or replaced (ESTALE) while it was open: updates are in the former file.
         """
         self._core.flush()
 
@@ -470,10 +476,15 @@ class TieredStore:
         Raises
         ------
         OSError
-            If a row cannot be written. The store stays open.
+            If a row cannot be written. The store stays open. Also if the file was deleted or moved
+            (ENOENT) or replaced (ESTALE) while it was open: updates are in the former file, and the
+            store is closed.
         """
-        self._core.close()
-        self._finalizer.detach()
+        try:
+            self._core.close()
+        finally:
+            if self.closed:
+                self._finalizer.detach()
 
     def __enter__(self) -> TieredStore:
         if self.closed:
@@ -488,9 +499,21 @@ class TieredStore:
         return f"<TieredStore{state} tables={list(self._tables)} policy={self._policy.name!r}>"
 
 
-def _close_core(core: _bindings.Store) -> None:
-    if core.belongs_here:
+def _close_core(core: _bindings.Store, path: str | None) -> None:
+    """Close the store of a program that did not; a failure changes the program's exit status."""
+    if not core.belongs_here:
+        return
+    try:
         core.close()
+    except Exception as error:
+        _LOG.error(
+            "%s: updates since the last flush are lost, because the store was not closed before "
+            "its end and writing them failed: %s: %s",
+            path,
+            type(error).__name__,
+            error,
+        )
+        fail_exit()
 
 
 def _parse_fast_bytes(fast_bytes: int | str) -> int:

@@ -64,7 +64,7 @@ class Table:
         return self._store
 
     def load(self, rows: ArrayLike | Iterable[ArrayLike], start: int | None = None) -> None:
-        """Write rows to the slow tier, in row order.
+        """Write rows to the slow tier, in row order; they are durable when the call returns.
 
         Copies in the fast tier are dropped; copies of pinned rows are replaced.
 
@@ -86,8 +86,8 @@ class Table:
         io.UnsupportedOperation
             If the file was opened with mode "r".
         OSError
-            If the slow tier cannot be written. Each row of the current array then has its old or
-            its new value.
+            If the slow tier cannot be written. Each row of the call then has its old or its new
+            value.
         """
         self._store._check_writable("load")
         row = 0 if start is None else as_integer("start", start)

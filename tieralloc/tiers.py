@@ -76,12 +76,14 @@ class File:
         "r" opens the file to read: `TieredStore.create_table`, `Table.load` and `Table.update`
         raise `io.UnsupportedOperation`, and other stores may read the file at the same time.
     engine : {"auto", "io_uring", "pread", "mmap"}
-        Engine of the reads: "auto" is the first in the list of `tieralloc doctor` that works here.
+        Engine of the reads: "auto" is the first in the list of `tieralloc doctor` that can read the
+        file. An engine that cannot is an OSError.
     queue_depth : int
         Max in-flight reads per call, 1 to 4096.
     direct : bool
-        Whether reads bypass the kernel's page cache, if the file system supports it. Otherwise
-        pages are dropped after each read.
+        Whether reads bypass the kernel's page cache, if the file system supports it for blocks of
+        4 KiB. Otherwise pages are dropped after each read, and `tieralloc.stats.SlowTierStats` says
+        so.
     reserve : bool
         Whether `create_table` allocates the disk blocks of the table, so that a full disk is an
         error then and not later.

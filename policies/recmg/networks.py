@@ -14,6 +14,7 @@ import numpy as np
 from tieralloc.policies.recmg.model import BOUND
 
 from tieralloc._bindings import Network
+from tieralloc._common.files import is_decoding_error
 from tieralloc._common.torch import on_one_thread, torch
 from tieralloc.policy.directory import PolicyDirectory
 from tieralloc.policy.scripted import load_module
@@ -75,8 +76,11 @@ def load_network(directory: PolicyDirectory, name: str, *, width: int, outputs: 
     try:
         features = _check_examples(directory.arrays.get(name), name, width)
         return _make_network(load_module(directory.models[name], name), name, features, outputs)
-    except ValueError as error:
-        raise ValueError(f"{directory.path}: {error}") from error
+    except Exception as error:
+        if not is_decoding_error(error):
+            raise
+        reason = error if isinstance(error, ValueError) else repr(error)
+        raise ValueError(f"{directory.path}: {reason}") from error
 
 
 def _check_examples(array: NDArray[Any] | None, name: str, width: int) -> NDArray[np.float32]:
@@ -130,8 +134,8 @@ def _probabilities(
     """Return the outputs of a module; raise ValueError if it fails or they are no probabilities."""
     try:
         probabilities: NDArray[np.float32] = run(features)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+    except Exception as error:  # the module's code may raise any
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise ValueError(f"model {name!r}: forward failed: {reason}") from error
     expected = (len(features), outputs)
     if probabilities.shape != expected or probabilities.dtype != np.float32:

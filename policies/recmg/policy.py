@@ -172,7 +172,9 @@ class RecmgPolicy(LoadedPolicy):
             prefetch = load_network(
                 directory, "prefetch", width=CANDIDATE_WIDTH, outputs=len(PREFETCH_INTERVALS)
             )
-        return cls(name, directory, scales.model(caching, prefetch), caching.kind)
+        with checking(directory):
+            model = scales.model(caching, prefetch)
+        return cls(name, directory, model, caching.kind)
 
     def model_for(self, fast_rows: int, accesses: NDArray[np.uint64] | None = None) -> LearnedModel:
         """Return the model, which is the same for every fast tier."""

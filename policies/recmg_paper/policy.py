@@ -6,7 +6,7 @@ import math
 import os
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tieralloc.policies.directory import LoadedPolicy, checking
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 POLICY = "recmg-paper"
+
+#: As of `tieralloc._bindings.ExternalModel`.
+MAX_EVICTION_SPEED = 254
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,25 +71,22 @@ class PaperPolicy(LoadedPolicy):
         settings = directory.manifest.settings
         models = {}
         with checking(directory):
-            space = IdSpace(directory.arrays["order"])
+            space = IdSpace(_parse_order(directory))
             if settings["chunk"] != CHUNK:
                 raise ValueError(
                     f"chunk must be {CHUNK}, got {settings['chunk']}; train the policy again"
                 )
             for capacity in directory.manifest.capacities:
                 rows = capacity.fast_rows
+                if rows < 1:
+                    raise ValueError(f"capacities must have at least 1 row, got {rows}")
                 models[rows] = Models(
                     load_module(directory.models[f"caching-{rows}"], f"caching-{rows}"),
                     load_module(directory.models[f"prefetch-{rows}"], f"prefetch-{rows}"),
-                    int(settings["eviction_speeds"][str(rows)]),
+                    _parse_speed(settings["eviction_speeds"][str(rows)]),
                 )
             if not models:
                 raise ValueError("capacities must not be empty")
-            rows = sum(rows for _, rows in directory.manifest.tables)
-            if not np.array_equal(np.sort(space.order), np.arange(rows)):
-                raise ValueError(
-                    f"order must hold each of {rows} rows once, got {len(space.order)} entries"
-                )
         return cls(name, directory, space, models)
 
     @property
@@ -133,3 +133,22 @@ class PaperPolicy(LoadedPolicy):
             table_starts=self.table_starts,
             nbytes=self._space.order.nbytes + self._space.positions.nbytes,
         )
+
+
+def _parse_order(directory: PolicyDirectory) -> NDArray[np.uint64]:
+    order = directory.arrays["order"]
+    rows = sum(rows for _, rows in directory.manifest.tables)
+    # The sizes first: the manifest may declare any number of rows.
+    if order.shape != (rows,) or not np.array_equal(np.sort(order), np.arange(rows)):
+        raise ValueError(f"order must hold each of {rows} rows once, got shape {order.shape}")
+    if order.dtype.kind not in "iu":
+        raise ValueError(f"order must be integers, got {order.dtype}")
+    return order
+
+
+def _parse_speed(speed: Any) -> int:
+    if not isinstance(speed, int) or not 0 <= speed <= MAX_EVICTION_SPEED:
+        raise ValueError(
+            f"eviction_speeds must be integers from 0 to {MAX_EVICTION_SPEED}, got {speed!r}"
+        )
+    return speed

@@ -3,6 +3,8 @@
 import os
 import re
 import stat
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -69,6 +71,62 @@ def test_replacing_pipe_writes_to_it(tmp_path):
     assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
 
 
+@pytest.mark.parametrize("kind", ["relative", "absolute", "dangling", "chain"])
+def test_replacing_link_of_any_kind_keeps_it(tmp_path, kind):
+    (tmp_path / "folder").mkdir()
+    target, link = tmp_path / "target", tmp_path / "folder" / "link"
+    if kind != "dangling":
+        target.write_text("old")
+    link.symlink_to(target if kind == "absolute" else "../target")
+    if kind == "chain":
+        (tmp_path / "first").symlink_to("folder/link")
+        link = tmp_path / "first"
+    with replacing(link) as file:
+        file.write(b"new")
+    assert link.is_symlink()
+    assert link.read_text() == target.read_text() == "new"
+
+
+def test_replacing_loop_of_links_raises(tmp_path):
+    (tmp_path / "link").symlink_to("link")
+    with pytest.raises(OSError, match=r"symbolic links: '.*/link'"), replacing(tmp_path / "link"):
+        pass
+    with pytest.raises(OSError, match=r"symbolic links: '.*/link'"):
+        check_writable(tmp_path / "link")
+    assert [path.is_symlink() for path in tmp_path.iterdir()] == [True]
+
+
+@pytest.mark.parametrize("opened", ["/proc/self/fd/{}", "/dev/fd/{}", "link"])
+def test_replacing_descriptor_writes_to_its_open_file(tmp_path, opened):
+    """As ``--json /dev/stdout > file``: the file keeps its inode and later writes."""
+    with (tmp_path / "file").open("wb") as file:
+        if opened == "link":
+            (tmp_path / "link").symlink_to(f"/dev/fd/{file.fileno()}")
+        with replacing(tmp_path / opened.format(file.fileno())) as output:
+            output.write(b"new")
+        file.seek(0, os.SEEK_END)
+        file.write(b" and more")
+    assert (tmp_path / "file").read_bytes() == b"new and more"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root makes device nodes")
+@pytest.mark.parametrize("through_link", [False, True])
+def test_replacing_device_writes_to_it(tmp_path, through_link):
+    path = tmp_path / "null"
+    try:
+        os.mknod(path, 0o600 | stat.S_IFCHR, os.makedev(1, 3))
+        with path.open("wb"):
+            pass
+    except PermissionError as error:
+        pytest.skip(f"no device nodes here: {error}")
+    if through_link:
+        (tmp_path / "link").symlink_to("null")
+    with replacing(tmp_path / ("link" if through_link else "null")) as file:
+        file.write(b"x")
+    assert stat.S_ISCHR(path.lstat().st_mode)
+    assert (tmp_path / "link").is_symlink() == through_link
+
+
 def test_check_writable_of_unwritable_path_raises(tmp_path):
     (tmp_path / "file").write_text("")
     check_writable(tmp_path / "file")
@@ -112,6 +170,36 @@ def test_temporary_directory_interrupted_is_removed(tmp_path, monkeypatch, momen
     with pytest.raises(KeyboardInterrupt):
         use()
     assert not list(tmp_path.iterdir())
+
+
+HOLD = """
+import sys, time
+from tieralloc._common.files import temporary_directory
+with temporary_directory(sys.argv[1]) as directory:
+    (directory / "slow.tier").write_text("rows")
+    print(directory, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_temporary_directory_of_killed_process_is_removed_by_next(tmp_path):
+    others = [tmp_path / name for name in ("tieralloc-temp-notes", "tieralloc-0123456789abcdef")]
+    for other in others:
+        other.mkdir()
+    (tmp_path / "tieralloc-temp-0123456789abcdef").symlink_to(others[0])
+    before = set(tmp_path.iterdir())
+    arguments = [sys.executable, "-c", HOLD, tmp_path]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True) as process:
+        held = Path(process.stdout.readline().strip())
+        with temporary_directory(tmp_path) as own:
+            assert (held / "slow.tier").read_text() == "rows"
+            assert set(tmp_path.iterdir()) == before | {held, own}
+        assert held.exists()
+        process.kill()
+    assert held.exists()
+    with temporary_directory(tmp_path) as own:
+        assert set(tmp_path.iterdir()) == before | {own}
+    assert set(tmp_path.iterdir()) == before
 
 
 def test_file_system_of_kernel_directories_has_kind():

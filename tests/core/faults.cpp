@@ -1,13 +1,17 @@
 // faults.cpp: the functions that the linker puts before the real ones.
 #include "faults.hpp"
 
+#include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include <atomic>
 #include <cerrno>
+#include <cstdarg>
 #include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <limits>
 #include <new>
 #include <utility>
@@ -37,10 +41,12 @@ struct State {
   }
 };
 
-State shared[7];
-thread_local State own[7];
+State shared[8];
+thread_local State own[8];
 thread_local bool here = false;  ///< whether this thread has made an allocate_elsewhere fault
 std::function<void(const std::string&)> fopen_hook;
+std::function<int(const std::string&)> open_hook;
+std::atomic<std::uint32_t> direct_alignment{0};
 thread_local std::size_t allocated = 0;
 thread_local std::size_t freed = 0;
 
@@ -86,6 +92,22 @@ BeforeFopen::~BeforeFopen() {
   fopen_hook = nullptr;
 }
 
+BeforeOpen::BeforeOpen(std::function<int(const std::string&)> hook) {
+  open_hook = std::move(hook);
+}
+
+BeforeOpen::~BeforeOpen() {
+  open_hook = nullptr;
+}
+
+DirectAlignment::DirectAlignment(std::uint32_t bytes) {
+  direct_alignment = bytes;
+}
+
+DirectAlignment::~DirectAlignment() {
+  direct_alignment = 0;
+}
+
 std::size_t allocated_bytes() {
   return allocated;
 }
@@ -109,6 +131,10 @@ ssize_t __real_pwrite(int fd, const void* data, std::size_t size, off_t offset);
 int __real_fdatasync(int fd);
 int __real_sync_file_range(int fd, off_t offset, off_t size, unsigned flags);
 int __real_fallocate(int fd, int mode, off_t offset, off_t size);
+
+ssize_t __real_pread(int fd, void* data, std::size_t size, off_t offset);
+int __real_open(const char* path, int flags, ...);
+int __real_statx(int fd, const char* path, int flags, unsigned mask, struct statx* status);
 
 std::FILE* __real_fopen(const char* path, const char* mode);
 
@@ -175,6 +201,35 @@ int __wrap_fallocate(int fd, int mode, off_t offset, off_t size) {
   if (error == 0) return __real_fallocate(fd, mode, offset, size);
   errno = error;
   return -1;
+}
+
+ssize_t __wrap_pread(int fd, void* data, std::size_t size, off_t offset) {
+  const int error = faults::state_of(Call::read).strike();
+  if (error == 0) return __real_pread(fd, data, size, offset);
+  errno = error;
+  return -1;
+}
+
+int __wrap_open(const char* path, int flags, ...) {
+  va_list arguments;
+  va_start(arguments, flags);
+  const bool makes = (flags & O_CREAT) != 0 || (flags & O_TMPFILE) == O_TMPFILE;
+  const mode_t mode = makes ? va_arg(arguments, mode_t) : 0;
+  va_end(arguments);
+  const int error = faults::open_hook ? faults::open_hook(path) : 0;
+  if (error == 0) return __real_open(path, flags, mode);
+  errno = error;
+  return -1;
+}
+
+int __wrap_statx(int fd, const char* path, int flags, unsigned mask, struct statx* status) {
+  const int result = __real_statx(fd, path, flags, mask, status);
+  const std::uint32_t bytes = faults::direct_alignment;
+  if (result != 0 || bytes == 0) return result;
+  status->stx_mask = (status->stx_mask | 0x2000) & ~0x20000u;  // STATX_DIOALIGN alone
+  std::memcpy(reinterpret_cast<std::byte*>(status) + 0x98, &bytes, sizeof bytes);
+  std::memcpy(reinterpret_cast<std::byte*>(status) + 0x9C, &bytes, sizeof bytes);
+  return 0;
 }
 
 }  // extern "C"

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -19,6 +20,7 @@ enum class Call {
   sync,   ///< fdatasync
   sync_range,
   reserve,  ///< fallocate
+  read,     ///< pread
 };
 
 /// From the `after`-th call on (0: the next), `times` of them fail with `error`. Of `allocate` and
@@ -43,6 +45,23 @@ class BeforeFopen {
   explicit BeforeFopen(std::function<void(const std::string& path)> hook);
   ~BeforeFopen();
   BeforeFopen(const BeforeFopen&) = delete;
+};
+
+/// For as long as it lives: called with the path before a file is opened. An errno that it returns
+/// fails the open.
+class BeforeOpen {
+ public:
+  explicit BeforeOpen(std::function<int(const std::string& path)> hook);
+  ~BeforeOpen();
+  BeforeOpen(const BeforeOpen&) = delete;
+};
+
+/// For as long as it lives, statx states this alignment of direct I/O.
+class DirectAlignment {
+ public:
+  explicit DirectAlignment(std::uint32_t bytes);
+  ~DirectAlignment();
+  DirectAlignment(const DirectAlignment&) = delete;
 };
 
 /// Bytes that this thread has asked of operator new so far, and of the kernel as anonymous memory.

@@ -12,11 +12,12 @@ import tieralloc as ta
 
 ENGINES = ta._bindings.fetch_engines()
 
-# Makes the kernel refuse io_uring_setup(2), number 425 everywhere, to the calling process.
+# Makes the kernel refuse a system call to the calling process: io_uring_setup(2) is 425 everywhere,
+# io_uring_enter(2) is 426.
 REFUSE_IO_URING = """
 import ctypes, errno, struct, sys
-def refuse_io_uring():
-    steps = [(0x20, 0, 0, 0), (0x15, 0, 1, 425), (0x06, 0, 0, 0x50000 | errno.EPERM),
+def refuse_io_uring(number):
+    steps = [(0x20, 0, 0, 0), (0x15, 0, 1, number), (0x06, 0, 0, 0x50000 | errno.EPERM),
              (0x06, 0, 0, 0x7FFF0000)]
     code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
     program = struct.pack("HxxxxxxP", len(steps), ctypes.addressof(code))
@@ -77,23 +78,39 @@ def test_engine_auto_selects_first_available(make_store):
     assert make_store().stats().slow_tier.engine.startswith(first)
 
 
-def test_engine_auto_without_io_uring_selects_pread(folder):
+@pytest.mark.parametrize(
+    ("number", "refusal"),
+    [
+        (425, "io_uring is refused here: Operation not permitted"),
+        (426, "io_uring cannot read a file here: Operation not permitted"),
+    ],
+    ids=["io_uring_setup", "io_uring_enter"],
+)
+def test_engine_auto_without_io_uring_selects_pread(folder, number, refusal):
+    if ENGINES["io_uring"]:
+        pytest.skip(ENGINES["io_uring"])
     run = run_python(
         REFUSE_IO_URING
         + """
+import os
 import tieralloc as ta
-kept = refuse_io_uring()
-refusal = ta._bindings.fetch_engines()["io_uring"]
-assert refusal == "io_uring is refused here: Operation not permitted"
+path, number, refusal = sys.argv[1:]
+kept = refuse_io_uring(int(number))
+assert ta._bindings.fetch_engines()["io_uring"] == refusal
 try:
-    ta.TieredStore(slow=ta.File(sys.argv[1], engine="io_uring"), fast_rows=8)
+    ta.TieredStore(slow=ta.File(path, engine="io_uring"), fast_rows=8)
 except PermissionError as error:
+    assert error.filename == path and refusal in str(error), error
+    assert "'auto' selects one" in str(error), error
     print(error.errno)
-store = ta.TieredStore(sys.argv[1], fast_rows=8)
-assert not store.create_table("item", 10, 4).lookup([3]).any()
+assert not os.path.exists(path)
+store = ta.TieredStore(path, fast_rows=8)
+assert not store.create_table("item", 100, 4).lookup([3, 90]).any()
 print(store.stats().slow_tier.engine.split()[0])
 """,
         folder / "new.tier",
+        number,
+        refusal,
     )
     if "cannot filter" in run.stderr:
         pytest.skip(run.stderr)

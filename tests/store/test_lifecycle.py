@@ -160,18 +160,51 @@ def test_exiting_program_writes_updates_back(make_store, closed_path, end):
     )
 
 
-def test_exiting_program_reports_failed_write_back(closed_path):
+@pytest.mark.parametrize(
+    ("end", "message"),
+    [
+        ("os.truncate(path, 2 << 20)", "OSError: [Errno 5] the slow tier was cut short"),
+        ("os.unlink(path)", "FileNotFoundError: [Errno 2] the store's file was deleted"),
+        ("os.unlink(path); del store", "FileNotFoundError: [Errno 2] the store's file was deleted"),
+        ("os.unlink(path); sys.exit(3)", "FileNotFoundError: [Errno 2] the store's file was"),
+        ("os.unlink(path); 1 / 0", "ZeroDivisionError"),
+    ],
+)
+def test_program_that_loses_updates_reports_it_and_exits_with_120(closed_path, end, message):
+    run = run_python(
+        f"""
+        import atexit, os, sys
+        import tieralloc as ta
+        path = sys.argv[1]
+        store = ta.TieredStore(path, mode="r+", fast_rows=8)
+        atexit.register(lambda: print("cleaned up", flush=True))
+        store.table("item").update([3], [[7.0] * 4])
+        print("updated")
+        {end}
+        """,
+        closed_path,
+    )
+    assert message in run.stderr
+    assert f"{closed_path}: updates since the last flush are lost" in run.stderr
+    assert (run.stdout, run.returncode) == ("updated\ncleaned up\n", 120)
+
+
+def test_program_that_closes_a_store_in_vain_exits_with_its_own_status(closed_path):
+    """`close` raised already: the program knows."""
     run = run_python(
         """
         import os, sys
         import tieralloc as ta
         store = ta.TieredStore(sys.argv[1], mode="r+", fast_rows=8)
-        store.table("item").update([3], [[7.0] * 4])
-        os.truncate(sys.argv[1], 2 << 20)
+        os.unlink(sys.argv[1])
+        try:
+            store.close()
+        except FileNotFoundError:
+            sys.exit(3)
         """,
         closed_path,
     )
-    assert "OSError: [Errno 5] the slow tier was cut short" in run.stderr
+    assert (run.stderr, run.returncode) == ("", 3)
 
 
 def test_flushed_updates_survive_a_kill(make_store, closed_path):

@@ -357,6 +357,20 @@ def test_replay_signal_exits_and_leaves_no_file(tmp_path, disk, number, status, 
     assert not list(disk.iterdir())
 
 
+def test_replay_whose_file_is_deleted_exits_with_1(tmp_path, disk):
+    path = tmp_path / "long.npz"
+    write(generate(num_samples=20_000, num_tables=2), path)
+    running = process("replay", path, "--batch-size", "row")
+    while not (files := list(disk.glob("tieralloc-*/slow.tier"))):
+        assert running.poll() is None
+        time.sleep(0.01)
+    files[0].unlink()
+    output, errors = running.communicate(timeout=60)
+    assert (output, running.returncode) == ("", 1)
+    assert errors.startswith(f"tieralloc: error: {files[0]}: ")
+    assert not list(disk.iterdir())
+
+
 def test_simulate_closed_pipe_prints_no_error(path):
     running = process("simulate", path, "--policy", ",".join(policy_names()))
     running.stdout.close()

@@ -198,7 +198,7 @@ cdef class Store:
         return list(pages)
 
     def settle(self):
-        """Drop the pages that loads wrote from the page cache."""
+        """Return when the loads are durable."""
         with nogil:
             self._store.get().settle()
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tieralloc._common.files import replacing
+from tieralloc._common.files import decoding, replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -268,30 +268,25 @@ def read_policy(path: str | os.PathLike[str]) -> PolicyDirectory:
     """
     path = Path(path)
     document = _read_document(path)
-    try:
+    with decoding(path / _MANIFEST, "manifest"):
         manifest = _parse_manifest(document)
-        models = {
-            _string(name): _read_file(path, entry) for name, entry in document["models"].items()
-        }
-        packed = _read_file(path, document["arrays"])
-    except KeyError as error:
-        raise ValueError(f"{path / _MANIFEST}: invalid manifest: missing {error}") from error
-    except (TypeError, AttributeError) as error:
-        raise ValueError(f"{path / _MANIFEST}: invalid manifest: {error}") from error
-    with np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
-        arrays = {name: loaded[name] for name in loaded}
+        entries = {_string(name): _parse_entry(entry) for name, entry in document["models"].items()}
+        file, digest = _parse_entry(document["arrays"])
+    models = {name: _read_file(path, *entry) for name, entry in entries.items()}
+    packed = _read_file(path, file, digest)
+    with (
+        decoding(path / file, "arrays"),
+        np.load(io.BytesIO(packed), allow_pickle=False) as loaded,
+    ):
+        arrays = {name: np.asarray(loaded[name]) for name in loaded}
     return PolicyDirectory(path, manifest, models, arrays)
 
 
 def policy_name(path: str | os.PathLike[str]) -> str:
     """Return the name of the policy in a directory; raises as `read_policy` does."""
     document = _read_document(Path(path))
-    try:
+    with decoding(Path(path) / _MANIFEST, "manifest"):
         return _string(document["policy"])
-    except KeyError as error:
-        raise ValueError(f"{Path(path) / _MANIFEST}: invalid manifest: missing {error}") from error
-    except TypeError as error:
-        raise ValueError(f"{Path(path) / _MANIFEST}: invalid manifest: {error}") from error
 
 
 def _read_document(path: Path) -> dict[str, Any]:
@@ -304,10 +299,8 @@ def _read_document(path: Path) -> dict[str, Any]:
             f"{path}: no {_MANIFEST}; expected a policy directory after its training: run tieralloc"
             " train T --out DIR"
         ) from None
-    try:
+    with decoding(path / _MANIFEST, "JSON"):
         document = json.loads(text)
-    except ValueError as error:
-        raise ValueError(f"{path / _MANIFEST}: invalid JSON: {error}") from error
     version = document.get("format_version") if isinstance(document, dict) else None
     if version == 1:
         raise ValueError(
@@ -371,12 +364,16 @@ def _pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return packed.getvalue()
 
 
-def _read_file(path: Path, entry: Mapping[str, Any]) -> bytes:
+def _parse_entry(entry: Mapping[str, Any]) -> tuple[str, str]:
     name = _string(entry["file"])
     if not _PLAIN_NAME.fullmatch(name):  # a path could lead out of the directory
         raise TypeError(f"expected a plain file name, got {name!r}")
+    return name, _string(entry["sha256"])
+
+
+def _read_file(path: Path, name: str, digest: str) -> bytes:
     data = (path / name).read_bytes()
-    if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+    if hashlib.sha256(data).hexdigest() != digest:
         raise ValueError(f"{path / name}: damaged; its SHA-256 differs from {_MANIFEST}")
     return data
 

@@ -48,7 +48,7 @@ def load_module(data: bytes, name: str) -> nn.Module:
         with _no_deprecation_warnings():
             loaded = torch.jit.load(io.BytesIO(data), map_location="cpu")  # type: ignore[no-untyped-call]
             return cast("nn.Module", loaded)
-    except RuntimeError as error:
+    except Exception as error:  # the archive's code and its decoder may raise any
         reason = str(error).partition("\n")[0]
         raise ValueError(f"model {name!r}: torch cannot load it: {reason}") from error
 

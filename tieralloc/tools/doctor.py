@@ -232,7 +232,10 @@ def _engines() -> list[Check]:
         if name == "io_uring" and disabled not in (None, "0"):
             advice = f"sudo sysctl kernel.io_uring_disabled=0 (now {disabled})"
         elif name == "io_uring":
-            advice = "allow io_uring_setup in the container's seccomp profile; reads use pread now"
+            advice = (
+                "allow io_uring_setup and io_uring_enter in the container's seccomp profile;"
+                " reads use pread now"
+            )
         checks.append(Check(name, "warn", refusal, advice))
     return checks
 

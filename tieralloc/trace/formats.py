@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import gzip
 import io
 import itertools
@@ -15,7 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 
-from tieralloc._common.files import replacing
+from tieralloc._common.files import decoding, is_decoding_error, replacing
+from tieralloc.trace.archives import check_arrays, read_tensors
 from tieralloc.trace.trace import Trace, starts_of
 
 if TYPE_CHECKING:
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 GZIP_MAGIC = b"\x1f\x8b"
 PICKLE_MAGIC = b"\x80"
+
+#: Tables of a .pt trace without samples: their number takes no bytes.
+_MAX_EMPTY_TABLES = 1 << 20
 
 _NPZ_ARRAYS = ("indices", "offsets", "lengths", "table_names", "num_embeddings")
 
@@ -85,7 +88,7 @@ def read(path: str | os.PathLike[str], format: str | None = None) -> Trace:
     OSError
         If the file cannot be read.
     ImportError
-        If a ``.pt`` file needs torch, which is not installed.
+        If a ``.pt`` file of torch before 1.6 needs torch, which is not installed.
     """
     path = Path(path)
     with path.open("rb") as file:
@@ -95,15 +98,8 @@ def read(path: str | os.PathLike[str], format: str | None = None) -> Trace:
         trace_format = _format_by_name(format) if format is not None else _detect_format(path)
         if trace_format.recognises is not None and not trace_format.recognises(path):
             raise ValueError(f"{path}: expected format {trace_format.name}, got other content")
-        try:
+        with decoding(path, f"{trace_format.name} trace"):
             return trace_format.read(file, _stem(path, trace_format))
-        except Exception as error:
-            # Decoders raise almost any exception for invalid bytes. An errno marks I/O errors,
-            # except EINVAL: invalid bytes can request a seek to a negative position.
-            is_io_error = getattr(error, "errno", None) not in (None, errno.EINVAL)
-            if isinstance(error, ImportError) or is_io_error:
-                raise
-            raise _invalid_trace(path, trace_format, error) from error
 
 
 def write(trace: Trace, path: str | os.PathLike[str], format: str | None = None) -> None:
@@ -180,22 +176,19 @@ def _stem(path: Path, trace_format: Format) -> str:
     return path.name
 
 
-def _invalid_trace(path: Path, trace_format: Format, error: Exception) -> ValueError:
-    reason = str(error).partition("\n")[0] or type(error).__name__
-    return ValueError(f"{path}: invalid {trace_format.name} trace: {reason}")
-
-
 # npz: tieralloc's own format.
 
 
 def _read_npz(file: IO[bytes], name: str) -> Trace:
+    check_arrays(file, _NPZ_ARRAYS)
     with np.load(file, allow_pickle=False) as arrays:
         missing = [array for array in _NPZ_ARRAYS if array not in arrays]
         if missing:
             raise ValueError(f"missing {', '.join(missing)}; expected {', '.join(_NPZ_ARRAYS)}")
         values = {array: arrays[array] for array in _NPZ_ARRAYS}
     names = values["table_names"]
-    if names.ndim != 1 or names.dtype.kind != "U":
+    # An array of empty strings takes no bytes, whatever its length.
+    if names.ndim != 1 or names.dtype.kind != "U" or not names.itemsize:
         raise ValueError(
             f"table_names: expected a one-dimensional array of strings, got {names.dtype} of shape"
             f" {names.shape}"
@@ -222,7 +215,9 @@ def _zip_members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError):  # invalid bytes raise each
+    except Exception as error:
+        if not is_decoding_error(error):
+            raise
         return []
 
 
@@ -234,13 +229,15 @@ def _torch() -> ModuleType:
         import torch
     except ImportError as error:
         raise ImportError(
-            "a .pt trace needs torch, which is not installed: pip install 'tieralloc[torch]'"
+            "this .pt trace needs torch, which is not installed: pip install 'tieralloc[torch]'"
         ) from error
     return torch
 
 
 def _read_pt(file: IO[bytes], name: str) -> Trace:
-    loaded = _torch().load(file, map_location="cpu", weights_only=True)
+    is_legacy = file.read(1) == PICKLE_MAGIC
+    file.seek(0)
+    loaded = _read_legacy_pt(file) if is_legacy else read_tensors(file)
     if not isinstance(loaded, (tuple, list)) or len(loaded) != 3:
         size = f" of {len(loaded)}" if isinstance(loaded, (tuple, list)) else ""
         raise ValueError(
@@ -249,6 +246,8 @@ def _read_pt(file: IO[bytes], name: str) -> Trace:
     indices, offsets, lengths = (_to_array(value) for value in loaded)
     if lengths.ndim != 2:
         raise ValueError(f"lengths: expected shape (T, B), got {lengths.shape}")
+    if not lengths.size and len(lengths) > _MAX_EMPTY_TABLES:
+        raise ValueError(f"lengths: expected samples in {len(lengths)} tables, got none")
     table_starts = starts_of(lengths.sum(axis=1)).tolist()
     pieces = (indices[a:b] for a, b in itertools.pairwise(table_starts))
     rows = [int(piece.max(initial=0)) + 1 for piece in pieces]
@@ -256,13 +255,24 @@ def _read_pt(file: IO[bytes], name: str) -> Trace:
     return Trace(indices, offsets, lengths, names, np.array(rows, dtype=np.int64), name)
 
 
+def _read_legacy_pt(file: IO[bytes]) -> Any:
+    """Read a file of torch before 1.6: a sequence of pickles."""
+    torch = _torch()
+    loaded = torch.load(file, map_location="cpu", weights_only=True)
+    if not isinstance(loaded, (tuple, list)):
+        return loaded
+    for value in loaded:
+        if isinstance(value, torch.Tensor) and value.nbytes > value.untyped_storage().nbytes():
+            raise ValueError(f"tensor of shape {tuple(value.shape)}: larger than its storage")
+    return [value.numpy() if isinstance(value, torch.Tensor) else value for value in loaded]
+
+
 def _to_array(value: Any) -> NDArray[Any]:
-    if not isinstance(value, _torch().Tensor):
+    if not isinstance(value, np.ndarray):
         raise ValueError(f"expected a tuple of tensors, got a {type(value).__name__} in it")
-    array = np.asarray(value.numpy())
-    if array.dtype.kind not in "iu":
-        raise ValueError(f"expected tensors of integers, got {array.dtype}")
-    return array
+    if value.dtype.kind not in "iu":
+        raise ValueError(f"expected tensors of integers, got {value.dtype}")
+    return value
 
 
 def _write_pt(trace: Trace, file: IO[bytes] | gzip.GzipFile) -> None:
@@ -281,7 +291,7 @@ def _is_pt(path: Path) -> bool:
 
 def _read_pt_gz(file: IO[bytes], name: str) -> Trace:
     with gzip.GzipFile(fileobj=file) as unpacked:
-        # At once: torch seeks backwards, and gzip then decompresses from the beginning.
+        # At once: readers seek backwards, and gzip then decompresses from the beginning.
         return _read_pt(io.BytesIO(unpacked.read()), name)
 
 

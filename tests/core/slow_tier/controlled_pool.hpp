@@ -40,6 +40,7 @@ class ControlledPool final : public tieralloc::SlowPool {
   }
   void sync() override { pool_->sync(); }
   void drop_caches() override { pool_->drop_caches(); }
+  void check_present() const override { pool_->check_present(); }
   std::size_t block() const override { return pool_->block(); }
   std::string kind() const override { return pool_->kind(); }
   std::string path() const override { return pool_->path(); }

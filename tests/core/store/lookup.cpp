@@ -3,6 +3,7 @@
 #include <cstring>
 #include <numeric>
 #include <random>
+#include <utility>
 
 #include "check.hpp"
 #include "kernels/kernels.hpp"
@@ -93,14 +94,15 @@ class Oracle {
                               std::size_t columns) const {
     std::vector<float> out(call.bags * columns);
     std::size_t column = 0;
+    std::size_t begin = 0;
     for (std::size_t part = 0; part < call.segments.size(); ++part) {
       const TableLayout& layout = call.segments[part].table->layout;
       const std::size_t row_bytes = layout.dim * size_of(layout.dtype);
       for (std::size_t bag = 0; bag < call.bags; ++bag) {
         std::vector<const std::byte*> rows;
         std::vector<float> weights;
-        const std::size_t at = part * call.bags + bag;
-        for (std::size_t i = call.bag_begin(at); i < call.bag_end(at); ++i) {
+        const std::size_t end = call.bag_end(part * call.bags + bag, begin);
+        for (std::size_t i = std::exchange(begin, end); i < end; ++i) {
           if (call.indices[i] == call.segments[part].padding) continue;
           rows.push_back(bytes_[which[part]].data() +
                          static_cast<std::size_t>(call.indices[i]) * row_bytes);

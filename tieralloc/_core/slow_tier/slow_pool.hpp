@@ -125,13 +125,16 @@ class SlowPool {
   /// Returns when earlier updates are durable, if each update is to be. Throws SystemFailure.
   virtual void commit() {}
 
-  /// Sets the rows from `first` on, in bulk. A failure may leave some of them new, none of them
-  /// torn. Throws SystemFailure.
+  /// Sets the rows from `first` on, in bulk, durably once `settle` returns. A failure of either
+  /// may leave some of the rows new, none of them torn. Throws SystemFailure.
   virtual void load(const TableLayout& table, TableRow first, std::uint64_t rows,
                     const std::byte* values) = 0;
 
   /// Whether some row has a later value than its page.
   virtual bool has_updated_rows() const { return false; }
+
+  /// Ends a series of loads: returns when they are durable. Throws SystemFailure.
+  virtual void settle() {}
 
   /// Copies the value of a row that was updated since its page was written. False if its page has
   /// the latest value.
@@ -174,6 +177,9 @@ class SlowPool {
   virtual void drop_caches() {}
 
   virtual UpdateStats updates() const { return {}; }
+  /// Throws SystemFailure if the pool's file does not have its path any more: synced writes are not
+  /// there then.
+  virtual void check_present() const {}
 
   virtual std::size_t block() const = 0;    ///< minimum of bytes per read
   virtual std::string kind() const = 0;     ///< "file", …

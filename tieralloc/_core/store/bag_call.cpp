@@ -10,6 +10,11 @@
 namespace tieralloc {
 namespace {
 
+[[noreturn]] void refuse_changed_index(const Table& table) {
+  throw std::out_of_range("an index of table '" + table.layout.name +
+                          "' changed while the call was served");
+}
+
 std::uint64_t check_range(const Table& table, Integers indices, std::size_t begin, std::size_t end,
                           BoundsCheck bounds) {
   const std::uint64_t rows = table.layout.rows;
@@ -19,11 +24,14 @@ std::uint64_t check_range(const Table& table, Integers indices, std::size_t begi
                    : row_loops().count_outside_32(
                          static_cast<const std::int32_t*>(indices.data) + begin, end - begin, rows);
   if (outside == 0 || bounds == BoundsCheck::warning) return outside;
-  std::size_t i = begin;
-  while (static_cast<std::uint64_t>(indices[i]) < rows) ++i;
-  throw std::out_of_range("index " + std::to_string(indices[i]) + " (at position " +
-                          std::to_string(i) + ") is out of range for table '" + table.layout.name +
-                          "' of " + std::to_string(rows) + " rows");
+  for (std::size_t i = begin; i < end; ++i) {
+    const std::int64_t index = indices[i];
+    if (static_cast<std::uint64_t>(index) < rows) continue;
+    throw std::out_of_range("index " + std::to_string(index) + " (at position " +
+                            std::to_string(i) + ") is out of range for table '" +
+                            table.layout.name + "' of " + std::to_string(rows) + " rows");
+  }
+  refuse_changed_index(table);
 }
 
 void check_offsets(const BagCall& call) {
@@ -78,14 +86,19 @@ void check_copy(const BagCall& call) {
 
 }  // namespace
 
+void BagCall::refuse_changed_offsets() {
+  throw std::invalid_argument("offsets: changed during the call; expected constant memory");
+}
+
 std::uint64_t validate(const BagCall& call) {
   check_copy(call);
   check_offsets(call);
   std::uint64_t outside = 0;
+  std::size_t begin = 0;
   for (std::size_t segment = 0; segment < call.segments.size() && call.bags > 0; ++segment) {
-    const std::size_t first = segment * call.bags;
-    outside += check_range(*call.segments[segment].table, call.indices, call.bag_begin(first),
-                           call.bag_end(first + call.bags - 1), call.bounds);
+    const std::size_t end = call.bag_end((segment + 1) * call.bags - 1, begin);
+    outside += check_range(*call.segments[segment].table, call.indices, begin, end, call.bounds);
+    begin = end;
   }
   return outside;
 }
@@ -97,8 +110,7 @@ std::uint64_t validate_rows(const Table& table, Integers indices, BoundsCheck bo
 TableRow row_at(const Table& table, Integers indices, std::size_t i) {
   const auto row = static_cast<std::uint64_t>(indices[i]);
   if (row < table.layout.rows) return {row};
-  throw std::out_of_range("an index of table '" + table.layout.name +
-                          "' changed while the call was served");
+  refuse_changed_index(table);
 }
 
 }  // namespace tieralloc

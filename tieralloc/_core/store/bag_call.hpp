@@ -1,7 +1,8 @@
 // bag_call.hpp: a request for pooled rows of one table or many, as the caller states it.
 //
-// The memory belongs to the caller, who may change it during the call: each index is checked again
-// where it is used.
+// The memory belongs to the caller, and may change during the call. Therefore each use reads an
+// index or offset once and checks the value that it read: a change gives wrong values or an error,
+// no access out of bounds.
 #pragma once
 
 #include <cstddef>
@@ -22,9 +23,10 @@ struct Integers {
   std::size_t size = 0;
   bool wide = true;
 
+  /// Atomic, so that the compiler cannot load a checked value a second time.
   std::int64_t operator[](std::size_t i) const {
-    return wide ? static_cast<const std::int64_t*>(data)[i]
-                : static_cast<const std::int32_t*>(data)[i];
+    return wide ? __atomic_load_n(static_cast<const std::int64_t*>(data) + i, __ATOMIC_RELAXED)
+                : __atomic_load_n(static_cast<const std::int32_t*>(data) + i, __ATOMIC_RELAXED);
   }
 };
 
@@ -52,13 +54,21 @@ struct BagCall {
   std::size_t out_stride = 0;  ///< bytes per line
   DType out_dtype = DType::float32;
 
-  std::size_t bag_begin(std::size_t bag) const {
-    return offsets.data == nullptr ? bag : static_cast<std::size_t>(offsets[bag]);
+  /// The end of a bag that begins at `begin`: the next bag begins there, the first one at 0. Throws
+  /// std::invalid_argument if the offsets have changed since `validate` accepted them.
+  std::size_t bag_end(std::size_t bag, std::size_t begin) const {
+    std::size_t end = indices.size;
+    if (offsets.data == nullptr) {
+      end = bag + 1;
+    } else if (bag + 1 < offsets.size) {
+      end = static_cast<std::size_t>(offsets[bag + 1]);
+    }
+    if (end < begin || end > indices.size) refuse_changed_offsets();
+    return end;
   }
-  std::size_t bag_end(std::size_t bag) const {
-    if (offsets.data == nullptr) return bag + 1;
-    return bag + 1 < offsets.size ? static_cast<std::size_t>(offsets[bag + 1]) : indices.size;
-  }
+
+ private:
+  [[noreturn]] static void refuse_changed_offsets();
 };
 
 /// Returns the number of indices outside their table, which only BoundsCheck::warning permits.
@@ -70,7 +80,7 @@ std::uint64_t validate(const BagCall& call);
 /// The same for indices of one table, as update and prefetch take them.
 std::uint64_t validate_rows(const Table& table, Integers indices, BoundsCheck bounds);
 
-/// The row of a validated index. Throws std::out_of_range if the caller's memory has changed since.
+/// The row of a validated index. Throws std::out_of_range if the index has changed since.
 TableRow row_at(const Table& table, Integers indices, std::size_t i);
 
 }  // namespace tieralloc

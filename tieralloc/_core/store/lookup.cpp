@@ -88,17 +88,18 @@ class LookupExecutor {
     const bool copies = promotes_ && table_of(segment).slow_rows != nullptr;
     const std::size_t max_rows = copies ? kBatchRowsInPlace : kBatchRows;
     for (std::size_t bag = 0; bag < call_.bags;) {
-      const std::size_t first = bag;
-      std::size_t rows = 0;
+      const std::size_t first_bag = bag;
+      const std::size_t first_index = next_index_;
+      std::size_t end = bag_end(segment, bag);
       scratch_.lengths.clear();
       do {
-        const std::size_t size = bag_size(segment, bag++);
-        scratch_.lengths.push_back(static_cast<std::uint32_t>(size));
-        rows += size;
-      } while (bag < call_.bags && rows + bag_size(segment, bag) <= max_rows &&
-               scratch_.lengths.size() < max_rows);
-      load_batch(segment, call_.bag_begin(segment * call_.bags + first), rows);
-      execute_batch(segment, first);
+        scratch_.lengths.push_back(static_cast<std::uint32_t>(end - next_index_));
+        next_index_ = end;
+        if (++bag == call_.bags) break;
+        end = bag_end(segment, bag);
+      } while (end - first_index <= max_rows && scratch_.lengths.size() < max_rows);
+      load_batch(segment, first_index, next_index_ - first_index);
+      execute_batch(segment, first_bag);
       if (scratch_.misses.rows.size() >= Fetcher::kMaxBatchRows ||
           scratch_.copies.bytes() >= kMaxDeferredBytes) {
         finish_deferred();
@@ -106,23 +107,14 @@ class LookupExecutor {
     }
   }
 
-  std::size_t bag_size(std::size_t segment, std::size_t bag) const {
-    const std::size_t i = segment * call_.bags + bag;
-    const std::size_t begin = call_.bag_begin(i);
-    const std::size_t end = call_.bag_end(i);
-    if (begin > end) refuse_changed_offsets();
-    return end - begin;
-  }
-
-  /// validate() found them in order: the caller's memory has changed since.
-  [[noreturn]] static void refuse_changed_offsets() {
-    throw std::invalid_argument("offsets: changed during the call; expected constant memory");
+  /// The end of the bag that begins at `next_index_`.
+  std::size_t bag_end(std::size_t segment, std::size_t bag) const {
+    return call_.bag_end(segment * call_.bags + bag, next_index_);
   }
 
   /// Fills in the rows and weights of the batch's bags, whose n indices start at the call's
   /// `begin`-th.
   void load_batch(std::size_t segment, std::size_t begin, std::size_t n) {
-    if (begin > call_.indices.size || n > call_.indices.size - begin) refuse_changed_offsets();
     scratch_.rows.resize(n);
     number_rows(table_of(segment), begin);
     if (call_.weights != nullptr) {
@@ -443,8 +435,9 @@ class LookupExecutor {
   const BagCall& call_;
   CallState& state_;
   CallScratch& scratch_;
-  AccessRing* const ring_;  ///< null: accesses are not recorded
-  const bool promotes_;     ///< whether rows that are read in place are searched for copies
+  AccessRing* const ring_;      ///< null: accesses are not recorded
+  const bool promotes_;         ///< whether rows that are read in place are searched for copies
+  std::size_t next_index_ = 0;  ///< of the next bag: the lengths of all batches sum up to it
   std::vector<std::size_t> columns_;    ///< bytes before each segment in a line of the result
   const std::byte* weights_ = nullptr;  ///< of the batch; null: none
   std::uint64_t lookups_ = 0;

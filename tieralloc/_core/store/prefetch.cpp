@@ -22,12 +22,11 @@ std::uint64_t Store::prefetch(const BagCall& request) {
   enter(guard);
   if (!uses_copies()) return 0;
   std::vector<RowPlace> places;
+  std::size_t at = 0;
   for (std::size_t i = 0; i < request.segments.size() && request.bags > 0; ++i) {
     const Table& table = *request.segments[i].table;
-    const std::size_t first = i * request.bags;
-    const std::size_t end =
-        std::min(request.bag_end(first + request.bags - 1), request.indices.size);
-    for (std::size_t at = request.bag_begin(first); at < end; ++at) {
+    const std::size_t end = request.bag_end((i + 1) * request.bags - 1, at);
+    for (; at < end; ++at) {
       const TableRow index{static_cast<RowId>(request.indices[at])};
       if (index.value >= table.layout.rows) continue;
       const TierRow row = table.first_tier_row + index;

@@ -267,6 +267,7 @@ void Store::flush() {
   epochs_.check_open();
   pool_->sync();
   pool_->drop_caches();
+  pool_->check_present();
 }
 
 std::vector<std::uint64_t> Store::damaged_pages(const Table& table, std::uint64_t first,
@@ -300,7 +301,8 @@ void Store::close() {
   }
   stop_threads();
   tiers_.clear();
-  pool_.reset();  // unlocks the file
+  const std::unique_ptr<SlowPool> pool = std::move(pool_);  // unlocks the file at the end
+  pool->check_present();
 }
 
 void Store::stop_threads() {

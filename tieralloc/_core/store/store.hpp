@@ -93,7 +93,7 @@ class Store {
   /// dense. Throws SystemFailure; some of the rows may be new then.
   void load(const Table& table, std::uint64_t first, std::uint64_t n, const std::byte* values);
 
-  /// Ends a series of loads: drops what they left in the kernel's page cache.
+  /// Ends a series of loads: returns when they are durable. Throws SystemFailure.
   void settle();
 
   /// Serves a call. Returns the number of indices out of range, which are served as row 0.
@@ -110,11 +110,13 @@ class Store {
   void pin(const Table& table, Integers indices);
   void unpin(const Table& table, Integers indices);
 
-  /// Returns once every earlier update and load is durable. Throws SystemFailure.
+  /// Returns once every earlier update and load is durable. Throws SystemFailure, also if the pool's
+  /// file does not have its path any more.
   void flush();
 
   /// Writes all updates to their pages and closes. Throws SystemFailure if that fails; the store
-  /// stays open then. A second call has no effect.
+  /// stays open then. Throws SystemFailure too if the pool's file does not have its path any more;
+  /// the store is closed then. A second call has no effect.
   void close();
   bool closed() const { return epochs_.is_closed(); }
 

@@ -183,7 +183,7 @@ void Store::settle() {
   check_fork();
   std::shared_lock open(open_);
   epochs_.check_open();
-  pool_->drop_caches();
+  pool_->settle();
 }
 
 }  // namespace tieralloc

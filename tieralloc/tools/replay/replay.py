@@ -103,6 +103,7 @@ def replay(
         Memory as the slow tier instead of a file.
     directory : path, optional
         Directory of the file; by default the temporary directory, or another one if that is memory.
+        A file that a killed replay left in it is removed.
     verify : bool
         Compare every served vector with its source, outside the measured time; closed loop only.
     seed : int

@@ -233,14 +233,34 @@ TEST(engine_is_chosen_by_name) {
   CHECK_EQ(fetch_engine_refusal("pread"), "");
   CHECK_EQ(std::string(make_fetch_engine("pread", {})->name()), "pread");
   const bool uring = fetch_engine_refusal("io_uring").empty();
-  CHECK_EQ(std::string(make_fetch_engine("auto", {})->name()), uring ? "io_uring" : "pread");
+  TempDir dir;
+  make_patterned_file(dir / "f", 100);  // less than the block of the trial
+  const OpenFile file(dir / "f", O_RDONLY);
+  const auto chosen = [&](const std::string& name, unsigned depth) {
+    return std::string(choose_fetch_engine(name, {file.fd(), false, depth})->name());
+  };
+  CHECK_EQ(chosen("auto", 8), uring ? "io_uring" : "pread");
+  CHECK_EQ(chosen("mmap", 8), "mmap");
   CHECK_THROWS(std::invalid_argument, make_fetch_engine("aio", {}),
                "engine: unknown; expected one of auto, io_uring, pread, mmap, got 'aio'");
   // A depth that no ring can have: refused by name, passed over by "auto".
   if (uring) {
-    CHECK_THROWS(SystemFailure, make_fetch_engine("io_uring", {-1, false, 0}), "io_uring");
+    CHECK_THROWS(SystemFailure, chosen("io_uring", 0), "'auto' selects one");
   }
-  CHECK_EQ(std::string(make_fetch_engine("auto", {-1, false, 0})->name()), "pread");
+  CHECK_EQ(chosen("auto", 0), "pread");
+}
+
+TEST(engine_that_cannot_read_is_not_chosen) {
+  TempDir dir;
+  make_patterned_file(dir / "f", kBlock);
+  const OpenFile write_only(dir / "f", O_WRONLY);
+  for (const std::string& name : fetch_engine_names()) {
+    if (!fetch_engine_refusal(name).empty()) continue;
+    CHECK_THROWS(SystemFailure, choose_fetch_engine(name, {write_only.fd(), false, 8}),
+                 name + " cannot read a file here");
+  }
+  CHECK_THROWS(SystemFailure, choose_fetch_engine("auto", {write_only.fd(), false, 8}),
+               "cannot read a file here");
 }
 
 TEST(engine_ends_with_idle_threads) {

@@ -1,9 +1,18 @@
 // engine.cpp: the list of fetch engines.
 #include "slow_tier/file/engine.hpp"
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <cstring>
+#include <optional>
 #include <stdexcept>
 
 #include "base/error.hpp"
+#include "base/memory.hpp"
+#include "base/types.hpp"
 #include "slow_tier/file/fault_engine.hpp"
 #include "slow_tier/file/pread_engine.hpp"
 #include "slow_tier/file/uring_engine.hpp"
@@ -26,6 +35,31 @@ struct Choice {
 constexpr Choice kEngines[] = {
     {"io_uring", make<UringEngine>}, {"pread", make<PreadEngine>}, {"mmap", make<FaultEngine>}};
 
+class NoListener final : public ReadListener {
+ public:
+  void on_completions() noexcept override {}
+};
+
+/// An engine that works, by a batch of two reads: a single read may take a path of its own.
+std::unique_ptr<FetchEngine> make_tried(std::string_view name, const FetchTarget& target) {
+  auto engine = make_fetch_engine(name, target);
+  const Region memory(2 * kPage, "trial read");
+  std::array<ReadOp, 2> ops;
+  for (std::size_t i = 0; i < ops.size(); ++i) {
+    ops[i].length = kPage;
+    ops[i].buffer = memory.data() + i * kPage;
+  }
+  NoListener listener;
+  engine->read(ops, listener);
+  for (const ReadOp& op : ops) {
+    const int code = -op.wait();
+    if (code == 0 || code == ENODATA) continue;  // the file may be shorter
+    throw SystemFailure(code,
+                        std::string(name) + " cannot read a file here: " + std::strerror(code), {});
+  }
+  return engine;
+}
+
 }  // namespace
 
 std::vector<std::string> fetch_engine_names() {
@@ -39,20 +73,46 @@ std::unique_ptr<FetchEngine> make_fetch_engine(std::string_view name, const Fetc
   for (const Choice& choice : kEngines) {
     known += std::string(", ") + choice.name;
     if (name == choice.name) return choice.make(target);
-    if (name != "auto") continue;
-    try {
-      return choice.make(target);
-    } catch (const SystemFailure&) {
-      // Not available here: try the next one.
-    }
   }
   throw std::invalid_argument("engine: unknown; expected one of " + known + ", got '" +
                               std::string(name) + "'");
 }
 
+std::unique_ptr<FetchEngine> choose_fetch_engine(std::string_view name, const FetchTarget& target) {
+  if (name != "auto") {
+    try {
+      return make_tried(name, target);
+    } catch (const SystemFailure& failure) {
+      throw SystemFailure(failure.code,
+                          failure.what() + std::string("; expected an engine that works here: "
+                                                       "'auto' selects one, `tieralloc doctor` "
+                                                       "lists them"),
+                          failure.path);
+    }
+  }
+  std::optional<SystemFailure> refusal;
+  for (const Choice& choice : kEngines) {
+    try {
+      return make_tried(choice.name, target);
+    } catch (const SystemFailure& failure) {
+      refusal = failure;  // not available here: try the next one
+    }
+  }
+  throw *refusal;
+}
+
 std::string fetch_engine_refusal(std::string_view name) {
+  const struct Sample {
+    int fd = memfd_create("engine trial", MFD_CLOEXEC);
+    ~Sample() {
+      if (fd >= 0) close(fd);
+    }
+  } sample;
   try {
-    make_fetch_engine(name, FetchTarget{});
+    if (sample.fd < 0 || ftruncate(sample.fd, kPage) != 0) {
+      throw SystemFailure(errno, std::string("no file for a trial: ") + std::strerror(errno), {});
+    }
+    make_tried(name, FetchTarget{.fd = sample.fd});
     return {};
   } catch (const SystemFailure& failure) {
     return failure.what();

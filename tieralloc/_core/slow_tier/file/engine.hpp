@@ -30,14 +30,18 @@ struct FetchTarget {
   unsigned queue_depth = 256;  ///< reads in flight per call, at most kMaxQueueDepth
 };
 
-/// Names for make_fetch_engine besides "auto", the fastest first.
+/// Names for make_fetch_engine, the fastest first.
 std::vector<std::string> fetch_engine_names();
 
-/// "auto" is the first engine that works on this machine. Throws std::invalid_argument for an
-/// unknown name, and SystemFailure if the machine refuses the engine.
+/// Throws std::invalid_argument for an unknown name, and SystemFailure if the machine refuses the
+/// engine.
 std::unique_ptr<FetchEngine> make_fetch_engine(std::string_view name, const FetchTarget& target);
 
-/// The reason why this machine refuses an engine; empty if it works.
+/// An engine that has read the first block of the target; "auto" is the first one that can. Throws
+/// as make_fetch_engine, and SystemFailure if the read fails.
+std::unique_ptr<FetchEngine> choose_fetch_engine(std::string_view name, const FetchTarget& target);
+
+/// The reason why this machine refuses an engine; empty if it reads a file.
 std::string fetch_engine_refusal(std::string_view name);
 
 }  // namespace tieralloc

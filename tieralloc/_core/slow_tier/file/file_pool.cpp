@@ -22,16 +22,12 @@
 #include "base/error.hpp"
 #include "base/fork_guard.hpp"
 #include "base/types.hpp"
+#include "slow_tier/file/direct_io.hpp"
+#include "slow_tier/file/file_identity.hpp"
 #include "slow_tier/file/file_io.hpp"
 
 namespace tieralloc {
 namespace {
-
-bool has_name(int fd, const std::string& path) {
-  struct stat own, named;
-  return fstat(fd, &own) == 0 && stat(path.c_str(), &named) == 0 && own.st_dev == named.st_dev &&
-         own.st_ino == named.st_ino;
-}
 
 /// The buffered descriptor of a file, locked against all other stores, or, to read, against
 /// writers.
@@ -45,7 +41,7 @@ int open_locked(const std::string& path, bool read_only = false) {
       if (code != EWOULDBLOCK) fail_io(code, path, "cannot lock the slow tier");
       throw SystemFailure(code, "file is open in another store; close that one first", path);
     }
-    if (has_name(fd, path)) return fd;
+    if (is_same_file(fd, path)) return fd;
     close(fd);  // another store replaced the file before this one locked it
   }
 }
@@ -92,10 +88,18 @@ void refuse_read_only(const std::string& path) {
   }
 }
 
+/// The path itself if the working directory is gone.
+std::string absolute_of(const std::string& path) {
+  std::error_code failed;
+  const auto absolute = std::filesystem::absolute(path, failed);
+  return failed ? path : absolute.string();
+}
+
 }  // namespace
 
 FilePool::FilePool(std::string path, int fd, const FilePoolOptions& options, bool read_only)
     : path_(std::move(path)),
+      absolute_path_(absolute_of(path_)),
       options_(options),
       fd_(fd),
       read_only_(read_only),
@@ -236,12 +240,14 @@ void FilePool::grow(std::uint64_t from, std::uint64_t to) {
 
 /// `name` is that of the file at present.
 void FilePool::start_engine(const std::string& name) {
-  const int direct = options_.direct ? ::open(name.c_str(), O_RDONLY | O_CLOEXEC | O_DIRECT) : -1;
-  const bool is_direct = direct >= 0;
-  read_fd_ = is_direct ? direct : ::open(name.c_str(), O_RDONLY | O_CLOEXEC);
-  if (read_fd_ < 0) fail_io(errno, path_, "cannot open the slow tier for reading");
-  if (!is_direct) posix_fadvise(read_fd_, 0, 0, POSIX_FADV_RANDOM);
-  engine_ = make_fetch_engine(options_.engine, {read_fd_, is_direct, options_.queue_depth});
+  const ReadDescriptor reads = open_for_reads(fd_, name, options_.direct);
+  read_fd_ = reads.fd;
+  direct_refusal_ = reads.refusal;
+  try {
+    engine_ = choose_fetch_engine(options_.engine, {read_fd_, reads.direct, options_.queue_depth});
+  } catch (const SystemFailure& failure) {
+    throw SystemFailure(failure.code, failure.what(), path_);
+  }
 }
 
 /// `path` is that of the file itself, not of a link. Reads what an earlier process left in the log.
@@ -317,8 +323,19 @@ void FilePool::drop_caches() {
   posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
 }
 
+void FilePool::check_present() const {
+  if (read_only_) return;
+  try {
+    check_named(fd_, absolute_path_);
+  } catch (const SystemFailure& failure) {
+    throw SystemFailure(failure.code, failure.what(), path_);
+  }
+}
+
 std::string FilePool::engine() const {
-  return std::string(engine_->name()) + (engine_->direct() ? " (O_DIRECT)" : " (buffered)");
+  if (engine_->direct()) return std::string(engine_->name()) + " (O_DIRECT)";
+  const std::string reason = direct_refusal_.empty() ? "" : ": " + direct_refusal_;
+  return std::string(engine_->name()) + " (buffered" + reason + ")";
 }
 
 std::uint64_t FilePool::bytes() const {

@@ -17,6 +17,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 
 #include "slow_tier/file/engine.hpp"
@@ -45,7 +46,7 @@ enum class Durability {
 };
 
 struct FilePoolOptions {
-  std::string engine = "auto";  ///< a name for make_fetch_engine
+  std::string engine = "auto";  ///< a name for choose_fetch_engine
   bool direct = true;           ///< bypass the page cache if possible
   bool reserve = true;          ///< reserve disk blocks of a table when it is created
   unsigned queue_depth = 256;   ///< reads of one call in flight
@@ -86,12 +87,15 @@ class FilePool final : public SlowPool {
   std::vector<std::uint64_t> damaged_pages(const TableLayout& table, std::uint64_t first,
                                            std::uint64_t n) override;
   std::string describe(std::uint64_t page) const override;
+  void settle() override;
   void sync() override;
   void write_back() override;
   void work() override;
   void stop() override;
   UpdateStats updates() const override;
   void drop_caches() override;
+  /// A pool that only reads has nothing to lose, and passes.
+  void check_present() const override;
   std::size_t block() const override { return kBlock; }
   std::string kind() const override { return "file"; }
   std::string path() const override { return path_; }
@@ -103,7 +107,7 @@ class FilePool final : public SlowPool {
   bool is_new() const { return is_new_; }
 
  private:
-  // Valid for direct reads of devices with logical blocks of 512 or 4096 bytes.
+  // Files that need a larger alignment are read through the page cache (direct_io.hpp).
   static constexpr std::size_t kBlock = kPage;
 
   FilePool(std::string path, int fd, const FilePoolOptions& options, bool read_only);
@@ -132,14 +136,15 @@ class FilePool final : public SlowPool {
   bool announce_fresh(const TableLayout& table, std::uint64_t begin, std::uint64_t end);
   bool is_fresh(std::uint64_t page) const;
   void end_fresh();
-  void check_lost_loads();
 
   const std::string path_;
+  const std::string absolute_path_;  ///< at the time of opening: the process may change directory
   const FilePoolOptions options_;
   const int fd_;          ///< buffered, for writes of superblocks and pages
   const bool read_only_;  ///< writes are refused
   bool is_new_ = false;
   int read_fd_ = -1;                   ///< direct if possible
+  std::string direct_refusal_;         ///< for `engine`, as in ReadDescriptor
   std::atomic<std::uint64_t> end_{0};  ///< of the last table: the file is at least as long
   mutable std::mutex directory_mutex_;
   Superblocks superblocks_;
@@ -155,14 +160,9 @@ class FilePool final : public SlowPool {
   std::atomic<std::uint64_t> failed_syncs_{0};
   std::atomic<int> lost_{0};  ///< errno of a failed write that drop_caches found, for `sync_pages`
 
-  /// Pages that were loaded since the last sync, or before a sync that failed.
-  struct PageRange {
-    std::uint64_t begin = 0;
-    std::uint64_t end = 0;
-  };
   std::mutex loads_mutex_;
-  std::vector<PageRange> unsynced_loads_;
-  std::vector<PageRange> lost_loads_;
+  /// `failed_syncs_` before the first load that is not durable yet.
+  std::optional<std::uint64_t> failed_before_load_;
   std::uint64_t fresh_from_ = 0;  ///< announced pages before this one were written
 
   mutable std::mutex stats_mutex_;

@@ -255,19 +255,6 @@ std::int32_t PageWriter::recover(std::uint64_t page, std::span<std::byte> bytes,
   return mend_page(bytes.data(), bytes.size(), page, *log) ? 0 : -EBADMSG;
 }
 
-std::uint64_t PageWriter::find_unwritten(std::uint64_t begin, std::uint64_t end,
-                                         const std::vector<TableLayout>& tables) {
-  posix_fadvise(fd_, static_cast<off_t>(begin), static_cast<off_t>(end - begin),
-                POSIX_FADV_DONTNEED);
-  for (std::uint64_t page = begin; page < end;) {
-    const TableLayout& table = *table_at(tables, page);
-    std::vector<std::byte> bytes(table.pages.page_bytes);
-    if (recover(page, bytes, table, nullptr) != 0 || is_zero(bytes)) return page;
-    page += bytes.size();
-  }
-  return 0;
-}
-
 void PageWriter::clear_torn(std::uint64_t begin, std::uint64_t end,
                             const std::vector<TableLayout>& tables, const LogGeneration* log) {
   for (std::uint64_t page = begin; page < end;) {

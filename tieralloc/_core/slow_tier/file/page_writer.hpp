@@ -37,10 +37,6 @@ class PageWriter {
   /// Whether all pages are zero.
   bool is_fresh(std::uint64_t begin, std::uint64_t end);
 
-  /// The first page that is zero or invalid on the disk; 0 if there is none.
-  std::uint64_t find_unwritten(std::uint64_t begin, std::uint64_t end,
-                               const std::vector<TableLayout>& tables);
-
   /// Replaces invalid pages by zeros, except those that `log` can mend.
   void clear_torn(std::uint64_t begin, std::uint64_t end, const std::vector<TableLayout>& tables,
                   const LogGeneration* log);

@@ -1,8 +1,7 @@
 // write_back.cpp: updates on their way to the log and to the pages, and what a failed sync loses.
 //
 // After a failed sync of the pages, the kernel takes them for clean, whether they are on the disk
-// or not. A write-back starts again then, from the log. Loaded pages are not in the log: they are
-// read again from the disk, and `sync` fails until those that are missing are loaded again.
+// or not. A write-back starts again then, from the log; a load fails, and its caller repeats it.
 #include <fcntl.h>
 #include <unistd.h>
 
@@ -129,18 +128,9 @@ bool FilePool::load_fresh(const TableLayout& table, TableRow first, std::uint64_
   }
   {
     std::lock_guard lock(loads_mutex_);
-    if (!unsynced_loads_.empty() && unsynced_loads_.back().end == begin) {
-      unsynced_loads_.back().end = end;
-    } else {
-      unsynced_loads_.push_back({begin, end});
-    }
+    if (!failed_before_load_) failed_before_load_ = failed_syncs_;
   }
-  if (pages_->load(table, first, rows, values)) return true;
-  std::lock_guard lock(loads_mutex_);
-  if (!unsynced_loads_.empty() && unsynced_loads_.back().end == end) {
-    unsynced_loads_.back().end = begin;
-  }
-  return false;
+  return pages_->load(table, first, rows, values);
 }
 
 /// False if some of the pages were written before. Otherwise a superblock says that they are being
@@ -197,59 +187,37 @@ std::vector<TableRow> FilePool::logged_rows(const TableLayout& table, TableRow f
   return logged;
 }
 
-/// After a failed sync: reads the pages that were loaded since the sync before. Those that are zero
-/// or invalid on the disk are lost.
-void FilePool::check_lost_loads() {
-  std::vector<PageRange> ranges;
-  {
-    std::lock_guard lock(loads_mutex_);
-    ranges = lost_loads_;
-  }
-  for (const PageRange& range : ranges) {
-    if (const std::uint64_t page = pages_->find_unwritten(range.begin, range.end, tables())) {
-      throw SystemFailure(
-          EIO, describe(page) + ": loaded, but the disk failed to store them; load them again",
-          path_);
-    }
-  }
-  std::lock_guard lock(loads_mutex_);
-  lost_loads_.erase(lost_loads_.begin(),
-                    lost_loads_.begin() + static_cast<std::ptrdiff_t>(ranges.size()));
-}
-
 /// Returns when all written pages and superblocks are durable.
 void FilePool::sync_pages() {
   std::lock_guard syncing(sync_mutex_);
-  std::vector<PageRange> loads;
-  {
-    std::lock_guard lock(loads_mutex_);
-    loads = std::exchange(unsynced_loads_, {});
-  }
   const int lost = lost_.exchange(0);
   const int code = fdatasync(fd_) == 0 ? lost : errno;
   if (code == 0) return;
   ++failed_syncs_;
+  fail_io(code, path_, "cannot sync the slow tier");
+}
+
+void FilePool::settle() {
+  if (read_only_) return;
+  std::optional<std::uint64_t> failed;
   {
     std::lock_guard lock(loads_mutex_);
-    lost_loads_.insert(lost_loads_.end(), loads.begin(), loads.end());
+    failed = std::exchange(failed_before_load_, std::nullopt);
   }
-  fail_io(code, path_, "cannot sync the slow tier");
+  if (failed) {
+    sync_pages();
+    // A sync that failed in another thread lost the pages, too.
+    if (*failed != failed_syncs_) fail_io(EIO, path_, "cannot store loaded rows; load them again");
+    end_fresh();
+  }
+  drop_caches();
 }
 
 void FilePool::sync() {
   if (read_only_) return;
-  bool has_loads = false;
-  {
-    std::lock_guard lock(loads_mutex_);
-    has_loads = !unsynced_loads_.empty() || !lost_loads_.empty();
-  }
-  if (!has_loads && lost_ == 0 && !log_->any()) return;
+  settle();
+  if (!log_->any()) return;
   checked_size();
-  if (has_loads || lost_ != 0) {
-    sync_pages();
-    check_lost_loads();
-    end_fresh();
-  }
   log_->sync();
 }
 

@@ -1,0 +1,35 @@
+"""The exit status of a program whose cleanup failed.
+
+Python ignores exceptions of objects that are destroyed and of functions at exit. It documents one
+exception (`sys.exit`): status 120 if the standard streams cannot be flushed at the end. `fail_exit`
+makes that flush fail, after all functions at exit have run.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+__all__ = ["fail_exit"]
+
+
+class _FailingStream:
+    """A stream whose last flush, by the interpreter that ends, fails."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def flush(self) -> None:
+        if self._stream is not None:
+            self._stream.flush()
+        if sys.is_finalizing():
+            raise OSError("a store was not closed, and could not be closed; exit status 120")
+
+
+def fail_exit() -> None:
+    """Make the interpreter exit with status 120, whatever status it would exit with."""
+    if not isinstance(sys.stdout, _FailingStream):
+        sys.stdout = _FailingStream(sys.stdout)
