@@ -57,8 +57,6 @@ def _conditions(content: Mapping[str, Any]) -> str:
         f"float32, {settings['turns']} turns",
         f"Other processes took up to {content['others_busy_cores']:.2f} cores",
     ]
-    if settings["read_iops"] is not None:
-        lines.append(f"A cgroup limits the disk to {settings['read_iops']:,} reads per second")
     lines += [f"Not measured: {what}: {why}" for what, why in content["refused"].items()]
     return "\n".join(f"- {line}" for line in lines)
 
