@@ -23,7 +23,7 @@ from tieralloc.policies.recmg_paper.models import CHUNK, CachingModel, PrefetchM
 from tieralloc.policies.recmg_paper.policy import POLICY
 from tieralloc.policies.training import Settings, TrainingTask, epoch_size, train
 
-from tieralloc._common.progress import Narration, unheard
+from tieralloc._common.progress import Progress, silent
 from tieralloc._common.torch import torch
 from tieralloc.policy.directory import Capacity, Manifest, fingerprint
 from tieralloc.policy.scripted import compile_module
@@ -55,7 +55,7 @@ def train_policy(
     until: float = 0.5,
     seed: int = 0,
     epochs: int = SETTINGS.epochs,
-    progress: Narration = unheard,
+    progress: Progress = silent,
 ) -> Manifest:
     """Train both models at each capacity and write the policy directory.
 
@@ -155,7 +155,7 @@ class _Trainer:
     capacity: Capacity
     settings: Settings
     checkpoints: Path
-    progress: Narration
+    progress: Progress
 
     def run(self) -> _Trained:
         data, rows = self.data, self.capacity.fast_rows

@@ -410,11 +410,11 @@ def test_bar_appears_after_the_delay(monkeypatch):
     assert "replaying:  51%" in terminal.text
 
 
-def test_narrated_shows_the_message(monkeypatch):
+def test_bar_shows_the_status(monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setattr(_progress, "_DELAY", 1e-9)
-    with _progress.narrated("training", 100, "chunks") as report:
+    with _progress.bar("training", 100, "chunks") as report:
         while "loss 0.5" not in terminal.text:
             report(0, "loss 0.5")
             time.sleep(0.01)
@@ -439,7 +439,7 @@ def test_bar_without_terminal_or_tqdm_prints_nothing(monkeypatch, capsys, absent
     monkeypatch.setattr(_progress, "_DELAY", 0)
     with _progress.bar("replaying", 100, "rows") as done, _progress.waiting("drawing"):
         done(50)
-    with _progress.narrated("training", 100, "chunks") as report:
+    with _progress.bar("training", 100, "chunks") as report:
         report(50, "loss 0.5")
     shown = terminal.text if absent == "tqdm" else capsys.readouterr().err
     assert shown == ""

@@ -13,7 +13,7 @@ from typing import Any
 
 from tieralloc._common.files import check_writable, temporary_directory
 from tieralloc._common.numbers import format_size
-from tieralloc._common.progress import bar, narrated, waiting
+from tieralloc._common.progress import bar, waiting
 from tieralloc.policies.registry import trainer
 from tieralloc.policy.registry import with_learned
 from tieralloc.tools import report
@@ -76,7 +76,7 @@ def _train(trace: Trace, directory: Path) -> list[str]:
         print(f"\n{LEARNED} is skipped: {error}", flush=True)
         return []
     start = time.monotonic()
-    train(trace, directory, list(FAST_FRACTIONS), epochs=_EPOCHS, progress=narrated)
+    train(trace, directory, list(FAST_FRACTIONS), epochs=_EPOCHS, progress=bar)
     seconds = time.monotonic() - start
     print(f"training   {LEARNED}, on the first half, in {seconds:.0f} s", flush=True)
     return [f"{LEARNED}:{directory}"]

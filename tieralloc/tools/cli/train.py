@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tieralloc._common.progress import narrated, waiting
+from tieralloc._common.progress import bar, waiting
 from tieralloc.policies.registry import learned_names, trainer
 from tieralloc.tools import report
 from tieralloc.tools.cli import arguments as types
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.fast_fraction,
         until=arguments.until,
         seed=arguments.seed,
-        progress=narrated,
+        progress=bar,
         **epochs,
     )
     print(f"{trace.name}: {report.trace_summary(trace)}")

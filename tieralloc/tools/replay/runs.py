@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from tieralloc._common.progress import Progress
+from tieralloc._common.progress import Progress, ignore
 from tieralloc.store import TieredStore
 from tieralloc.tools import machine as _machine
 from tieralloc.tools.replay.arrivals import poisson_arrivals
@@ -118,7 +118,7 @@ class Bench:
             warm_up = serve(store, self.warm_up(), threads, source, done)
             store.reset_stats()
             # Drawing a progress bar between calls would delay arriving calls.
-            report = done if rate is None else _silent
+            report = done if rate is None else ignore
             with _no_garbage_collection():
                 times = serve(store, calls, threads, source, report, arrivals)
             if rate is not None:
@@ -174,10 +174,6 @@ def calls_within(seconds: float, rate: float) -> int:
     """Return the number of calls that arrive in `seconds` at a rate."""
     calls = seconds * rate * (1 + 1e-12)  # tolerance for rounding of binary fractions
     return math.floor(min(calls, 1 << 62))
-
-
-def _silent(_: int) -> None:
-    pass
 
 
 @contextmanager
