@@ -449,3 +449,9 @@ def test_bar_without_terminal_or_tqdm_prints_nothing(monkeypatch, capsys, absent
 def test_former_command_names_its_replacement(command, module, capsys):
     assert run(command, "day.npz") == 2
     assert f"python -m bench.{module}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--admission", "always"], ["--admission=always"]])
+def test_former_option_names_its_replacement(words, capsys):
+    assert run("replay", "day.npz", *words) == 2
+    assert "expected tieralloc replay --promotion" in capsys.readouterr().err
