@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from tieralloc.stats import StoreStats
     from tieralloc.trace import Trace
 
+__all__ = ["replay"]
+
 #: Maximum time of arrivals at each rate.
 SECONDS = 10.0
 #: Policy name in records of the store without a fast tier, the baseline of slow tiers in memory.
