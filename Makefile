@@ -38,7 +38,7 @@ sanitize:
 	$(MAKE) --no-print-directory -C tests/core asan tsan
 
 bench: $(VENV)/all
-	$(BIN)/python -m pytest bench/micro bench/numa --benchmark-autosave \
+	$(BIN)/python -m pytest bench/micro --benchmark-autosave \
 	    --benchmark-columns=min,median,iqr,ops,rounds --benchmark-group-by=group
 
 bench-peers: $(VENV)/all
