@@ -20,10 +20,9 @@ from bench.dlrm.settings import FULL, QUICK, Settings, placements
 from bench.scenery import arguments
 from bench.scenery.about import about
 from bench.scenery.results import rounded, write_json
-from bench.scenery.traces import COUNT_FROM, FAST_FRACTIONS, choose_traces
+from bench.scenery.traces import FAST_FRACTIONS, choose_traces
 from bench.scenery.trained import train
 from tieralloc import trace
-from tieralloc.tools.simulate import OPT, simulate
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -59,7 +58,6 @@ def _measure(
         "settings": asdict(settings),
         "refused": {},
         "others_busy_cores": 0.0,
-        "traces": {},
         "records": records,
     }
     labels = [label for label in options.only if label in FEW or not options.quick]
@@ -67,12 +65,6 @@ def _measure(
     paths = choose_traces(options.traces, directory, quick=options.quick, num_samples=samples)
     for path in paths:
         requests = Requests(trace.read(path), settings)
-        name = requests.trace.name
-        opt = simulate(requests.trace, [OPT], settings.fast_fractions, COUNT_FROM)
-        content["traces"][name] = {
-            **requests.unavoidable(),
-            "opt": {str(record["fast_fraction"]): record["miss_ratio"] for record in opt},
-        }
         models = directory / "models" if options.quick else options.models
         fractions = FAST_FRACTIONS if settings.epochs is None else settings.fast_fractions
         policies = {
