@@ -32,14 +32,15 @@ def main(given: Sequence[str] | None = None) -> int:
         print(page(arguments.read_result(options, "updates")))
         return 0
     settings = QUICK if options.quick else FULL
-    with tempfile.TemporaryDirectory(prefix="tieralloc-updates-", dir=options.dir) as directory:
-        setting = Setting(settings, Path(directory))
-        content = {
-            **about(arguments.public_command("updates", given), Path(directory)),
-            "settings": asdict(settings),
-            "refused": {kind.name: why for kind in KINDS if (why := kind.refusal()) is not None},
-            **{name: list(SCENARIOS[name][1](setting)) for name in options.only},
-        }
+    content = {
+        **about(arguments.public_command("updates", given), options.dir),
+        "settings": asdict(settings),
+        "refused": {kind.name: why for kind in KINDS if (why := kind.refusal()) is not None},
+    }
+    for name in options.only:  # each with new files
+        with tempfile.TemporaryDirectory(prefix="tieralloc-updates-", dir=options.dir) as directory:
+            setting = Setting(settings, Path(directory))
+            content[name] = list(SCENARIOS[name][1](setting))
     content = rounded(content)
     print(page(content))
     if options.quick:
