@@ -43,7 +43,7 @@ torture: $(VENV)/all
 	$(BIN)/python -m tests.torture --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 bench: $(VENV)/all
-	$(BIN)/python -m pytest bench/micro bench/numa --benchmark-autosave \
+	$(BIN)/python -m pytest bench/micro --benchmark-autosave \
 	    --benchmark-columns=min,median,iqr,ops,rounds --benchmark-group-by=group
 
 bench-peers: $(VENV)/all

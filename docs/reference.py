@@ -10,21 +10,20 @@ import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 PAGE = Path(__file__).parent / "reference.md"
 
-#: The public modules, what each is for, and its public names; without names, its ``__all__``.
-MODULES: dict[str, tuple[str, tuple[str, ...]]] = {
-    "tieralloc": ("Stores, tables and their options.", ()),
-    "tieralloc.stats": ("The result of `TieredStore.stats`.", ()),
-    "tieralloc.nn": ("torch modules. Needs torch.", ()),
-    "tieralloc.trace": ("Access traces.", ()),
-    "tieralloc.trace.recorder": ("The result of `TieredStore.record`.", ("Recorder",)),
-    "tieralloc.tools.simulate": ("Counts misses, with no bytes behind them.", ("simulate",)),
-    "tieralloc.tools.replay.replay": ("Serves a trace and measures it.", ("replay",)),
-    "tieralloc.tools.emulated": ("A slow tier for studies.", ("EmulatedMemory",)),
+#: The public modules, and what each is for. Its public names are its ``__all__``.
+MODULES = {
+    "tieralloc": "Stores, tables and their options.",
+    "tieralloc.stats": "The result of `TieredStore.stats`.",
+    "tieralloc.nn": "torch modules. Needs torch.",
+    "tieralloc.trace": "Access traces.",
+    "tieralloc.trace.recorder": "The result of `TieredStore.record`.",
+    "tieralloc.tools.simulate": "Counts misses, with no bytes behind them.",
+    "tieralloc.tools.replay.replay": "Serves a trace and measures it.",
+    "tieralloc.tools.emulated": "A slow tier for studies.",
 }
 
 _HEAD = """\
@@ -39,22 +38,14 @@ examples. Other names are not public. `tieralloc --help` describes the command l
 def page() -> str:
     """Return the text of the page."""
     parts = [_HEAD]
-    for name, (purpose, names) in MODULES.items():
+    for name, purpose in MODULES.items():
         module = importlib.import_module(name)
         parts.append(f"## {name}\n\n{purpose}\n")
-        for each in names or _names(module):
+        for each in sorted(module.__all__):
             value = getattr(module, each)
             if not inspect.ismodule(value):
                 parts.append(_entry(name, each, value))
     return "\n".join(parts)
-
-
-def _names(module: ModuleType) -> list[str]:
-    """Return ``__all__``, or the public classes and functions defined in the module."""
-    if hasattr(module, "__all__"):
-        return sorted(module.__all__)
-    own = {n: v for n, v in vars(module).items() if getattr(v, "__module__", "") == module.__name__}
-    return [name for name in own if not name.startswith("_")]
 
 
 def _entry(module: str, name: str, value: Any) -> str:

@@ -1,7 +1,6 @@
-"""Training labels: rows that Belady's optimal replacement (OPT) keeps, and accesses it misses.
+"""Prefetch labels: the rows that Belady's optimal replacement (OPT) misses after each chunk.
 
-OPT is the one of `tieralloc.tools.simulate`: it admits every missed row and bypasses none. Labels
-of a part of a trace use that part alone.
+`tieralloc._bindings.opt_labels` has the decision of OPT at each access.
 """
 
 from __future__ import annotations
@@ -11,27 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tieralloc import _bindings
-
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, eq=False)
-class OptLabels:
-    """The decision of OPT at each access of a stream.
-
-    Parameters
-    ----------
-    missed : (n,) bool
-        Whether the access is a miss.
-    kept : (n,) bool
-        The caching label: whether the accessed row stays until its next use. False if the stream
-        has no further use of it.
-    """
-
-    missed: NDArray[np.bool_]
-    kept: NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,47 +29,6 @@ class MissWindows:
     rows: NDArray[np.uint64]
     offsets: NDArray[np.int64]
 
-    def after(self, chunk: int) -> NDArray[np.uint64]:
-        """Return the rows that OPT misses in the window after a chunk."""
-        return self.rows[self.offsets[chunk] : self.offsets[chunk + 1]]
-
-
-def opt_labels(accesses: NDArray[np.uint64], rows: int, capacity: int) -> OptLabels:
-    """Return the decision of OPT at each access.
-
-    Parameters
-    ----------
-    accesses : (n,) uint64
-        Rows, 0 to ``rows - 1``, as `tieralloc.trace.Trace.accesses` numbers them.
-    rows : int
-        Number of rows of all tables.
-    capacity : int
-        Rows of the fast tier.
-
-    Raises
-    ------
-    IndexError
-        If a row is not below `rows`.
-    ValueError
-        If the capacity is 0.
-    """
-    return OptLabels(*_bindings.opt_labels(accesses, rows, capacity))
-
-
-def next_uses(accesses: NDArray[np.uint64], rows: int) -> NDArray[np.uint32]:
-    """Return the position of the next access to the same row, or ``n`` if there is none.
-
-    Parameters
-    ----------
-    accesses, rows
-        As for `opt_labels`.
-
-    Returns
-    -------
-    (n,) uint32
-    """
-    return _bindings.next_uses(accesses, rows)
-
 
 def miss_windows(
     accesses: NDArray[np.uint64], missed: NDArray[np.bool_], chunk: int, window: int
@@ -101,7 +40,7 @@ def miss_windows(
     accesses : (n,) uint64
         Rows.
     missed : (n,) bool
-        Whether each access is a miss, as in `OptLabels`.
+        Whether each access is a miss.
     chunk : int
         Accesses per chunk; chunk ``c`` ends before access ``(c + 1) * chunk``. A last chunk of
         fewer accesses has no window.

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tieralloc._common.files import replacing
-from tieralloc._common.progress import Narrate
+from tieralloc._common.progress import Report, ignore
 from tieralloc._common.torch import torch
 
 _WARMUP = 0.1  # share of all epochs in which the rate of a one-cycle schedule rises
@@ -112,7 +112,7 @@ def train(
     *,
     checkpoint: Path | None = None,
     identity: str = "",
-    report: Narrate = lambda done, state: None,
+    report: Report = ignore,
 ) -> list[Epoch]:
     """Train a module until its metric stops improving; load the weights of the best epoch.
 
@@ -237,7 +237,7 @@ def _train_epoch(
     optimizer: torch.optim.Optimizer,
     settings: Settings,
     run: _Run,
-    report: Narrate,
+    report: Report,
 ) -> float:
     """Train on each example of an epoch once; return the mean loss."""
     order = torch.randperm(task.num_examples)[: epoch_size(task, settings)]

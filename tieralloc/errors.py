@@ -20,6 +20,7 @@ _REMOVED = "no seed: random policies always start from seed 0"
 _RENAMED = {
     "tieralloc compare": "python -m bench.paper, in a checkout",
     "tieralloc report": "python -m bench.page, in a checkout",
+    "tieralloc replay --admission": "tieralloc replay --promotion",
     "tieralloc.NumaNode": "tieralloc.NumaMemory",
     "tieralloc.EmulatedMemory": "tieralloc.tools.emulated.EmulatedMemory",
     "tieralloc.simulate": "tieralloc.tools.simulate.simulate",

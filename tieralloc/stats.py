@@ -12,6 +12,24 @@ import types
 from collections.abc import Mapping
 from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
+__all__ = [
+    "DramStats",
+    "FastTierStats",
+    "Group",
+    "Latency",
+    "LatencyStats",
+    "LearnedStats",
+    "LookupStats",
+    "Placement",
+    "PolicyLag",
+    "PolicyPrefetchStats",
+    "PolicyStats",
+    "PromotionStats",
+    "SlowTierStats",
+    "StoreStats",
+    "UpdateStats",
+]
+
 _G = TypeVar("_G", bound="Group")
 
 _GROUPS: dict[type[Group], dict[str, type[Group] | None]] = {}

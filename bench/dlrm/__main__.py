@@ -7,8 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -20,54 +19,33 @@ from bench.dlrm.scene import Record, Scene
 from bench.dlrm.settings import FULL, QUICK, Settings, placements
 from bench.scenery import arguments
 from bench.scenery.about import about
-from bench.scenery.cgroups import CgroupRefusedError, limited_reads
 from bench.scenery.results import rounded, write_json
-from bench.scenery.traces import COUNT_FROM, FAST_FRACTIONS, choose_traces
+from bench.scenery.traces import FAST_FRACTIONS, choose_traces
 from bench.scenery.trained import train
 from tieralloc import trace
-from tieralloc.tools.simulate import OPT, simulate
 
 
 def main(given: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if given is None else list(given)
-    options = _parser().parse_args(given)
+    parser = arguments.make_parser("dlrm", __doc__, only=list(BASELINES), disk=True)
+    options = parser.parse_args(given)
     if options.show:
-        print(tables.markdown(arguments.read_result(options, _name(options))))
+        print(tables.markdown(arguments.read_result(options, "dlrm")))
         return 0
     lacking = refusal()
     if lacking is not None:
         print(f"skipped: {lacking}")
         return 0 if options.quick else 1
     os.environ["OMP_NUM_THREADS"] = "1"  # for child processes: requests are small
-    settings, command = _settings(options), arguments.public_command("dlrm", given)
+    settings = QUICK if options.quick else FULL
+    command = arguments.public_command("dlrm", given)
     with tempfile.TemporaryDirectory(prefix="tieralloc-dlrm-", dir=options.dir) as temporary:
-        directory = Path(temporary)
-        try:
-            with _limited(directory, settings.read_iops):
-                content = _measure(options, settings, command, directory)
-        except CgroupRefusedError as error:
-            print(f"skipped: {error}")
-            return 1
+        content = _measure(options, settings, command, Path(temporary))
     print(f"\n{tables.markdown(rounded(content))}")
     out = arguments.out_directory(options)
     if out is not None:
-        write_json(out / f"{_name(options)}.json", content)
+        write_json(out / "dlrm.json", content)
     return 1 if content["refused"] else 0
-
-
-def _name(options: argparse.Namespace) -> str:
-    return "dlrm" if options.read_iops is None else f"dlrm-{options.read_iops}-reads"
-
-
-def _settings(options: argparse.Namespace) -> Settings:
-    settings = replace(QUICK if options.quick else FULL, read_iops=options.read_iops)
-    if options.fast_fraction:
-        settings = replace(settings, fast_fractions=tuple(options.fast_fraction))
-    return replace(settings, load_shares=()) if options.closed else settings
-
-
-def _limited(directory: Path, read_iops: int | None) -> AbstractContextManager[Any]:
-    return nullcontext() if read_iops is None else limited_reads(directory, read_iops)
 
 
 def _measure(
@@ -80,7 +58,6 @@ def _measure(
         "settings": asdict(settings),
         "refused": {},
         "others_busy_cores": 0.0,
-        "traces": {},
         "records": records,
     }
     labels = [label for label in options.only if label in FEW or not options.quick]
@@ -88,12 +65,6 @@ def _measure(
     paths = choose_traces(options.traces, directory, quick=options.quick, num_samples=samples)
     for path in paths:
         requests = Requests(trace.read(path), settings)
-        name = requests.trace.name
-        opt = simulate(requests.trace, [OPT], settings.fast_fractions, COUNT_FROM)
-        content["traces"][name] = {
-            **requests.unavoidable(),
-            "opt": {str(record["fast_fraction"]): record["miss_ratio"] for record in opt},
-        }
         models = directory / "models" if options.quick else options.models
         fractions = FAST_FRACTIONS if settings.epochs is None else settings.fast_fractions
         policies = {
@@ -104,7 +75,7 @@ def _measure(
             if policy
         }
         places = placements(sorted(os.sched_getaffinity(0)))
-        for cores in places[:1] if options.quick or options.one_core else places:
+        for cores in places[:1] if options.quick else places:
             for fraction in settings.fast_fractions:
                 scene = Scene(requests, fraction, cores, policies, directory)
                 _measure_scene(scene, labels, settings, records)
@@ -130,23 +101,6 @@ def _measure_scene(
     if is_first and lru:
         for share in settings.load_shares:
             records += scene.measure(short, share * lru[0])
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = arguments.make_parser("dlrm", __doc__, only=list(BASELINES), disk=True)
-    parser.add_argument("--closed", action="store_true", help="no open loops")
-    parser.add_argument("--one-core", action="store_true", help="only with one core for all")
-    parser.add_argument(
-        "--read-iops", type=int, metavar="N", help="limit the disk's reads per second, by a cgroup"
-    )
-    parser.add_argument(
-        "--fast-fraction",
-        nargs="+",
-        type=float,
-        metavar="X",
-        help=f"capacities: all baselines at the first, some at the others ({FULL.fast_fractions})",
-    )
-    return parser
 
 
 if __name__ == "__main__":

@@ -60,35 +60,3 @@ class Requests:
     def distinct_rows(self) -> int:
         """Distinct rows of the trace."""
         return count_distinct(self.trace.accesses(), int(self.trace.num_embeddings.sum()))
-
-    def unavoidable(self) -> dict[str, float]:
-        """Count the lookups that no cache avoids.
-
-        Returns
-        -------
-        dict
-            requests; lookups; repeated: the share of lookups of a row that the same request has
-            looked up before; compulsory: the share that are the first of the trace.
-        """
-        seen = np.zeros(int(self.trace.num_embeddings.sum()), dtype=bool)
-        for batch in self.warm_up:
-            seen[self._rows(*batch)] = True
-        lookups = repeated = compulsory = 0
-        for batch in self.counted:
-            rows = self._rows(*batch)
-            distinct = np.unique(rows)
-            lookups += len(rows)
-            repeated += len(rows) - len(distinct)
-            compulsory += int((~seen[distinct]).sum())
-            seen[distinct] = True
-        return {
-            "requests": len(self.counted),
-            "lookups": lookups,
-            "repeated": repeated / lookups,
-            "compulsory": compulsory / lookups,
-        }
-
-    def _rows(self, indices: NDArray[np.int64], offsets: NDArray[np.int64]) -> NDArray[np.int64]:
-        tables = len(self.trace.table_names)
-        of_table = np.diff(offsets[:: (len(offsets) - 1) // tables])
-        return indices + np.repeat(self.trace.first_rows[:tables], of_table)

@@ -22,7 +22,6 @@ class Settings:
     load_shares: tuple[float, ...] = (0.8,)  # of LRU's closed-loop rate, arriving in open ones
     num_samples: int = 65536  # of the generated trace, without a recorded one
     epochs: int | None = None  # max of training; None: as many as `tieralloc train` runs
-    read_iops: int | None = None  # max reads per second of the disk; None: no limit
     max_requests: int | None = None  # to warm up with, and to count; None: half of the trace each
     seed: int = 0
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from bench.dlrm.baselines import IN_STORE, LRU
 from bench.scenery import tables
 from bench.scenery.turns import Spread
 from tieralloc._common.numbers import format_size
@@ -30,17 +29,12 @@ def markdown(content: Mapping[str, Any]) -> str:
     for record in content["records"]:
         scene = record["trace"], record["fast_fraction"], record["placement"]
         scenes.setdefault(scene, []).append(record)
-    shown = ""
     for (trace, fraction, placement), records in scenes.items():
-        about = content["traces"][trace]
-        if trace != shown:
-            parts += [f"## {trace}", _unavoidable(about)]
-            shown = trace
         closed = [record for record in records if record["loop"] == "closed"]
         opened = [record for record in records if record["loop"] == "open"]
-        title = f"### {percent(fraction)} of the rows in DRAM, {placement}"
+        title = f"## {trace}, {percent(fraction)} of the rows in DRAM, {placement}"
         if closed:
-            parts += [f"{title}: closed loop", _table(_CLOSED, closed), bounds(closed, about)]
+            parts += [f"{title}: closed loop", _table(_CLOSED, closed)]
         if opened:
             parts += [f"{title}: open loop", _table(_OPEN, opened)]
     return "\n\n".join(part for part in parts if part)
@@ -57,18 +51,8 @@ def _conditions(content: Mapping[str, Any]) -> str:
         f"float32, {settings['turns']} turns",
         f"Other processes took up to {content['others_busy_cores']:.2f} cores",
     ]
-    if settings["read_iops"] is not None:
-        lines.append(f"A cgroup limits the disk to {settings['read_iops']:,} reads per second")
     lines += [f"Not measured: {what}: {why}" for what, why in content["refused"].items()]
     return "\n".join(f"- {line}" for line in lines)
-
-
-def _unavoidable(about: Mapping[str, Any]) -> str:
-    return (
-        f"{about['lookups']:,} lookups counted. {about['repeated']:.1%} of them repeat a row of the"
-        f" same request, {about['compulsory']:.1%} are the first of their row in the trace: no"
-        " cache has it, only a prefetch of the queue."
-    )
 
 
 Column = tuple[str, Callable[[Record], str]]
@@ -122,6 +106,7 @@ _CLOSED: tuple[Column, ...] = (
     ("late", _of_issued("prefetches_late")),
     ("requests/s", lambda record: rate(record["achieved_rate"])),
     *_LATENCY,
+    ("in embeddings, µs", lambda record: microseconds(record["time_us"]["embedding"])),
     ("DRAM", lambda record: format_size(record["dram_bytes"])),
     ("CPU serving, µs", _cpu("serving")),
     ("policy", _cpu("policy")),
@@ -133,31 +118,3 @@ _OPEN: tuple[Column, ...] = (
     *_LATENCY,
     ("", lambda record: "saturated" if record["saturated"] else ""),
 )
-
-
-def bounds(records: Sequence[Record], about: Mapping[str, Any]) -> str:
-    """Return a text on the parts of LRU's time, and on its time with fewer on-demand fetches."""
-    by_label = {record["policy"]: record for record in records}
-    if LRU not in by_label or IN_STORE not in by_label:
-        return ""
-    lru, requests = by_label[LRU], about["requests"]
-    whole = sum(lru["time_us"].values())
-    rest = whole - lru["time_us"]["embedding"]
-    hits = by_label[IN_STORE]["time_us"]["embedding"]
-    fetches = lru["on_demand_fetches"] / requests
-    cost = (whole - rest - hits) / max(1, fetches)
-    text = (
-        f"A request under LRU takes {microseconds(whole)} µs: {microseconds(rest)} outside of the"
-        f" embeddings, {microseconds(hits)} to pool resident rows, and the rest for {fetches:,.0f}"
-        f" rows from the file, {cost:.1f} each."
-    )
-    shares = {"only its compulsory misses": about["compulsory"], "no misses": 0.0}
-    opt = about.get("opt", {}).get(str(lru["fast_fraction"]))
-    if opt is not None:
-        shares[f"the misses of OPT, which does not prefetch ({opt:.4f} of lookups)"] = opt
-    lookups = about["lookups"] / requests
-    left = [
-        f"{(rest + hits + share * lookups * cost) / whole:.2f} with {what}"
-        for what, share in shares.items()
-    ]
-    return f"{text} Left of that would be {'; '.join(left)}."

@@ -16,12 +16,28 @@ from tieralloc.tools.disk import default_directory
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="each once, small, as with no benchmark")
     parser.addoption(
         "--bench-dir",
         type=Path,
         default=default_directory(),
         help="where the files of slow tiers go (default: a disk, if any)",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.getoption("quick"):
+        config.option.benchmark_disable = True
+
+
+def pytest_benchmark_update_machine_info(machine_info: dict[str, Any]) -> None:
+    machine_info.pop("node", None)  # the host name is private
+
+
+@pytest.fixture(scope="session")
+def is_quick(request: pytest.FixtureRequest) -> bool:
+    """Whether times are ignored, so that tables may be small."""
+    return bool(request.config.getoption("benchmark_disable"))
 
 
 @pytest.fixture(scope="session")

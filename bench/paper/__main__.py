@@ -10,13 +10,11 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from bench.paper.measure import CELLS, Setting, measure
+from bench.paper.measure import Setting, measure
 from bench.paper.page import markdown_page
-from bench.paper.plot import plot_comparison
 from bench.scenery.about import about
 from bench.scenery.arguments import (
     QUICK_NOTE,
@@ -38,6 +36,7 @@ from bench.scenery.results import (
 from bench.scenery.traces import FAST_FRACTIONS, traces_in
 from tieralloc import trace as traces
 from tieralloc.tools.machine import core_count
+from tieralloc.tools.plots.records import plot
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -90,18 +89,23 @@ def _measure(options: argparse.Namespace, given: Sequence[str]) -> dict[str, Any
 
 
 def _draw(content: Mapping[str, Any], docs: Path) -> dict[str, str]:
-    """Draw a plot per trace if matplotlib is installed; return the file names."""
+    """Draw the policies over LRU and recmg, a plot per trace; return the file names.
+
+    Without matplotlib there are none.
+    """
     pictures = {}
     docs.mkdir(parents=True, exist_ok=True)
     for name in content["traces"]:
         records = [
-            {**record, **asdict(CELLS[record["policy"]])}
+            record
             for record in from_columns(content)
-            if record["trace"] == name and "prefetch_lag" not in record
+            if record["trace"] == name
+            and "prefetch_lag" not in record
+            and record["policy"].startswith(("lru", "recmg"))
         ]
         path = docs / f"results-{name}.png"
         try:
-            plot_comparison(records, path)
+            plot(records, path)
         except ImportError as error:
             print(f"no plot: {error}")
             return {}

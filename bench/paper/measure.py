@@ -1,43 +1,25 @@
 """Measures a trace: trains recmg, tunes the baselines, compares all pairs at each capacity.
 
-A record is that of `bench.paper.compare`, without fields that follow from others and without
-zero counts of prefetches.
-``settings`` are those that differ from the defaults; ``tuning`` has the number of settings tried,
-and the miss ratios of the default and of the best ones on the last fifth of the training half.
+A record is that of `Comparison.measure` with ``to_lru``, without fields that follow from others and
+without zero counts of prefetches.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tieralloc.policies.baselines.registry import baseline_names, make_baselines
-from tieralloc.policies.baselines.tuning import defaults
-from tqdm import tqdm
+from tieralloc.policies.baselines.registry import make_baselines
 
-from bench.paper.compare import RECMG, Comparison, cells_of, compare, prefetching_names
+from bench.paper.compare import PAIRS, RECMG, Comparison, Record
 from bench.policies.measure import slim
-from bench.scenery.traces import COUNT_FROM
 from bench.scenery.trained import train
 from tieralloc import trace as traces
-from tieralloc.trace.stream import first_counted
-
-Record = dict[str, Any]
 
 #: Accesses that a prefetch takes in a further comparison, and its capacity.
 LAG, LAG_FRACTION = 16, 0.05
-
-#: The compared pairs, by the name of their policy.
-CELLS = {cell.policy: cell for cell in cells_of(("lru", "s3fifo", RECMG), prefetching_names())}
-
-_DROPPED = {
-    *("hits", "evictions", "prefetches_useless", "coverage", "accuracy", "lateness", "machine"),
-    *("caching", "prefetching"),
-}
-_CELL = ("caching", "prefetching", "fast_fraction", "prefetch_lag")
 
 
 @dataclass(frozen=True)
@@ -58,27 +40,22 @@ def measure(path: Path, setting: Setting) -> tuple[dict[str, Any], list[Record]]
     directory, seconds = train(
         made, RECMG, setting.models, fast_fractions=setting.fast_fractions, epochs=setting.epochs
     )
-    baselines = _make_baselines(directory.parent / "transfetch", setting.epochs)
-    options = {
-        "baselines": baselines,
-        "learned": {
+    comparison = Comparison(
+        made,
+        make_baselines(directory.parent / "transfetch", setting.epochs),
+        {
             RECMG: RecmgPolicy.load(directory),
             f"{RECMG}-caching": RecmgCachingPolicy.load(directory, f"{RECMG}-caching"),
         },
-        "tuned": setting.tuned,
-    }
-    accesses = made.accesses()
-    runs = ((setting.fast_fractions, 0), ((LAG_FRACTION,), LAG))
-    total = len(CELLS) * len(accesses) * (len(setting.fast_fractions) + 1)
-    records: list[Record] = []
-    with tqdm(total=total, desc=path.stem, unit="access", leave=False, disable=None) as bar:
-        for fractions, lag in runs:
-            options |= {"lag": lag, "progress": bar.update}
-            compared = compare(made, [*CELLS.values()], fractions, COUNT_FROM, **options)
-            records += _slim(compared, baselines)
+        setting.tuned,
+    )
+    records = [
+        *_compare(comparison, setting.fast_fractions, 0),
+        *_compare(comparison, (LAG_FRACTION,), LAG),
+    ]
     facts = {
-        "lookups": len(accesses),
-        "first_accesses": first_accesses(accesses, first_counted(len(accesses), COUNT_FROM)),
+        "lookups": made.num_lookups,
+        "first_accesses": first_accesses(made.accesses(), comparison.counted),
         "recmg_training_cpu_seconds": seconds,
     }
     return facts, records
@@ -90,26 +67,12 @@ def first_accesses(accesses: np.ndarray[Any, Any], counted: int) -> int:
     return int(np.count_nonzero(first >= counted))
 
 
-def _make_baselines(checkpoints: Path, epochs: int | None) -> dict[str, Any]:
-    baselines: dict[str, Any] = dict(make_baselines(baseline_names(), checkpoints=checkpoints))
-    if epochs is not None:
-        transfetch = baselines["transfetch"]
-        transfetch.training = replace(transfetch.training, epochs=epochs)
-    return baselines
-
-
-def _slim(comparison: Comparison, baselines: Mapping[str, Any]) -> list[Record]:
-    """Omit derived fields, and summarize the tuning of each record."""
-    tried: dict[tuple[Any, ...], list[float]] = {}
-    for each in comparison.tried:
-        tried.setdefault(tuple(each[name] for name in _CELL), []).append(each["miss_ratio"])
-    records = []
-    for record in comparison.records:
-        kept = slim(record, _DROPPED)
-        if "settings" in kept:
-            begin = defaults(baselines[record["prefetching"]])
-            kept["settings"] = {k: v for k, v in kept["settings"].items() if v != begin[k]}
-        if ratios := tried.get(tuple(record[name] for name in _CELL)):
-            kept["tuning"] = [len(ratios), ratios[0], min(ratios)]
-        records.append(kept)
-    return records
+def _compare(comparison: Comparison, fractions: tuple[float, ...], lag: int) -> list[Record]:
+    """Measure all pairs at each capacity, and divide their fetches by those of LRU."""
+    records = [
+        comparison.measure(pair, fraction, lag) for pair in PAIRS.values() for fraction in fractions
+    ]
+    lru = [record["on_demand_fetches"] for record in records[: len(fractions)]]
+    for place, record in enumerate(records):
+        record["to_lru"] = record["on_demand_fetches"] / lru[place % len(fractions)]
+    return [slim(record, ("hits", "evictions")) for record in records]

@@ -115,7 +115,7 @@ def _of_trace(trace: str, facts: Mapping[str, Any], grid: Grid, picture: str | N
         table(grid.policies, lambda cell, policy: _cost(grid.at(cell, policy))),
     ]
     if picture is not None:
-        parts.append(f"![On-demand fetches on {trace}, and miss ratio curves]({picture})")
+        parts.append(f"![Miss ratios on {trace}: prefetchers over LRU, and recmg]({picture})")
     return parts
 
 

@@ -59,26 +59,27 @@ class Experiment:
         dataset, batch = self.dataset(workload), workload.check
         rows = np.array(map_rows(dataset.path, dataset.dim)[dataset.rows_of(batch)])
         with ExitStack() as stack:
-            opened = []
+            adapters = []
             for kind in kinds:
                 try:
                     if (reason := kind.refusal()) is not None:
                         raise BaselineFailedError(reason)
                     in_cgroup = kind.needs_cgroup and budget is not None
-                    opener = _in_cgroup if in_cgroup else _in_process
+                    opener = _in_cgroup if in_cgroup else opened
                     adapter = stack.enter_context(opener(kind, dataset, workload, budget))
                     if not np.array_equal(adapter.results(batch), pool(rows, batch.offsets)):
                         raise BaselineFailedError("it returns wrong sums")
-                    opened.append(adapter)
+                    adapters.append(adapter)
                 except (BaselineFailedError, CgroupRefusedError, ChildFailedError) as error:
                     at = "" if budget is None else f", {workload.name}, {budget >> 20} MiB"
                     reason = str(error).replace(f"{self.directory}/", "")
                     self.refused[f"{kind.name}{at}"] = reason
-            yield opened
+            yield adapters
 
 
 @contextmanager
-def _in_process(kind: type[Adapter], *arguments: Any) -> Iterator[Adapter]:
+def opened(kind: type[Adapter], *arguments: Any) -> Iterator[Adapter]:
+    """Open an adapter in this process."""
     adapter = kind(*arguments)
     adapter.prepare()
     adapter.open()
@@ -124,7 +125,7 @@ def _in_cgroup(
 
 
 def _prepared(kind: type[Adapter], dataset: Dataset, workload: Workload, budget: int) -> Adapter:
-    with _in_process(kind, dataset, workload, budget) as adapter:
+    with opened(kind, dataset, workload, budget) as adapter:
         adapter.results(workload.warm[0])
     adapter.prepare()
     return adapter

@@ -70,19 +70,29 @@ class Lmdb(KeyValueStore):
     name = "LMDB"
     modules = ("lmdb",)
     needs_cgroup = True
+    read_only = True
+    space = 2  # times the bytes of the rows
     _KEYS_PER_CALL = 1024
 
     @property
     def _path(self) -> Path:
         return self.dataset.directory / "rows.lmdb"
 
+    @property
+    def _map_size(self) -> int:
+        return self.space * self.dataset.rows * (self.dataset.row_bytes + 64) + (64 << 20)
+
     def prepare(self) -> None:
         import lmdb
 
         if not self._path.exists():
-            size = 2 * self.dataset.rows * (self.dataset.row_bytes + 64) + (64 << 20)
             with lmdb.open(
-                str(self._path), subdir=False, lock=False, map_size=size, writemap=True, sync=False
+                str(self._path),
+                subdir=False,
+                lock=False,
+                map_size=self._map_size,
+                writemap=True,
+                sync=False,
             ) as environment:
                 for first, part in self.dataset.parts():
                     keys = keys_of(np.arange(first, first + len(part)))
@@ -96,7 +106,12 @@ class Lmdb(KeyValueStore):
         import lmdb
 
         self._environment = lmdb.open(
-            str(self._path), subdir=False, lock=False, readonly=True, readahead=False
+            str(self._path),
+            subdir=False,
+            lock=not self.read_only,
+            readonly=self.read_only,
+            map_size=self._map_size,
+            readahead=False,
         )
 
     def joined(self, keys: list[bytes]) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.peers.workloads import Batch
+from tieralloc.tools.replay.arrivals import poisson_arrivals, wait_until
 
 
 @dataclass(frozen=True)
@@ -66,3 +68,28 @@ def serve_from_threads(
         stop.set()
         rows = sum(worker.result() for worker in workers)
         return Served(rows, time.perf_counter() - began, [])
+
+
+def serve_open_loop(
+    call: Callable[[int], Any],
+    rate: float,
+    seconds: float,
+    seed: int,
+    max_seconds: float = math.inf,
+) -> list[float]:
+    """Return latencies of numbered calls with Poisson arrivals, each from its arrival to its end.
+
+    An overloaded store is served for `max_seconds`; calls without an answer by then are left out.
+    """
+    arrivals = poisson_arrivals(int(rate * seconds) + 1, rate, seed).tolist()
+    never = threading.Event()
+    latencies: list[float] = []
+    start = time.perf_counter_ns()
+    for number, arrival in enumerate(arrivals):
+        wait_until(start + arrival, never)
+        call(number)
+        ended = time.perf_counter_ns() - start
+        latencies.append((ended - arrival) * 1e-9)
+        if ended * 1e-9 > max_seconds:
+            break
+    return latencies

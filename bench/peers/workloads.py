@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,9 +173,9 @@ def pool(rows: NDArray[np.float32], offsets: NDArray[np.int64]) -> NDArray[np.fl
     return sums
 
 
-def map_rows(path: Path, dim: int) -> Any:
+def map_rows(path: Path, dim: int, mode: Literal["r", "r+"] = "r") -> Any:
     """Map a file as rows of float32, read one page at a time instead of 128 KiB around a row."""
-    values: Any = np.memmap(path, dtype=np.float32, mode="r")
+    values: Any = np.memmap(path, dtype=np.float32, mode=mode)
     values._mmap.madvise(mmap.MADV_RANDOM)
     return values[: len(values) // dim * dim].reshape(-1, dim)
 

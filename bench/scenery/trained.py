@@ -11,7 +11,7 @@ from pathlib import Path
 from tieralloc.policies.registry import trainer
 
 from bench.scenery.traces import COUNT_FROM, FAST_FRACTIONS
-from tieralloc._common.progress import narrated
+from tieralloc._common.progress import bar
 from tieralloc.policy.directory import fingerprint
 from tieralloc.trace import Trace
 
@@ -57,15 +57,9 @@ def train(
         list(fast_fractions),
         until=COUNT_FROM,
         seed=seed,
-        progress=narrated,
+        progress=bar,
         **({} if epochs is None else {"epochs": epochs}),
     )
     seconds = None if is_resumed else round(time.process_time() - began, 1)
     note.write_text(json.dumps({"settings": settings, "cpu_seconds": seconds}) + "\n")
     return directory, seconds
-
-
-def find_trained(models: Path, trace_name: str, policy: str = "recmg") -> Path | None:
-    """Return the directory of a policy trained on a trace with seed 0; None without one."""
-    manifests = sorted(models.glob(f"{trace_name}-*/{policy}-seed0/manifest.json"))
-    return manifests[-1].parent if manifests else None

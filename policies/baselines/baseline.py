@@ -15,9 +15,6 @@ if TYPE_CHECKING:
 #: Settings by name, as JSON values.
 Settings = dict[str, Any]
 
-#: Called with the number of accesses replayed since the last call.
-Report = Callable[[int], object]
-
 _BATCH_SAMPLES = 1 << 14
 
 
@@ -73,15 +70,7 @@ class Baseline(Protocol):
     def prepare(self, scene: Scene, settings: Settings) -> None:
         """Compute and cache everything that precedes a replay, such as training."""
 
-    def replay(
-        self,
-        scene: Scene,
-        tier: Tier,
-        settings: Settings,
-        *,
-        count_from: int,
-        report: Report = lambda done: None,
-    ) -> Outcome:
+    def replay(self, scene: Scene, tier: Tier, settings: Settings, *, count_from: int) -> Outcome:
         """Replay a scene; accesses before `count_from` are not counted."""
 
 
@@ -92,7 +81,6 @@ def replay(
     prefetcher: RowPrefetcher,
     *,
     count_from: int,
-    report: Report = lambda done: None,
     before_batch: Callable[[int, int], None] = lambda begin, end: None,
 ) -> Outcome:
     """Replay a scene with a prefetcher, with rows numbered in an order of `scene.ORDERS`.
@@ -116,6 +104,5 @@ def replay(
         end = begin + int(batch.sum())
         before_batch(begin, end)
         simulator.run(accesses[begin:end], batch)
-        report(end - begin)
         begin = end
     return Outcome(simulator.counts, prefetcher.nbytes + scene.order_bytes(order))

@@ -1,57 +1,43 @@
-"""The baselines by name. torch is imported only for a baseline that needs it."""
+"""The baselines by name. torch is imported only by `make_baselines`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tieralloc.policies.baselines.tables import TABLE_BASELINES
 
-from tieralloc._common.progress import Narration, unheard
-
 if TYPE_CHECKING:
     from tieralloc.policies.baselines.baseline import Baseline
 
-_TRANSFETCH = "transfetch"
+__all__ = ["baseline_names", "make_baselines"]
 
 
 def baseline_names() -> list[str]:
     """Return the names of the baselines, in display order."""
-    return [*(baseline.name for baseline in TABLE_BASELINES), _TRANSFETCH]
+    return [*(baseline.name for baseline in TABLE_BASELINES), "transfetch"]
 
 
 def make_baselines(
-    names: Sequence[str], *, checkpoints: Path | None = None, progress: Narration = unheard
+    checkpoints: Path | None = None, epochs: int | None = None
 ) -> dict[str, Baseline]:
-    """Return baselines by name.
+    """Return the baselines by name.
 
     Parameters
     ----------
-    names : sequence of str
-        Names from `baseline_names`.
     checkpoints : path, optional
         Folder of checkpoints; finished trainings are loaded from it.
-    progress : callable
-        Opens a progress bar for a training.
+    epochs : int, optional
+        Number of epochs of a training; by default the baseline's.
 
     Raises
     ------
-    ValueError
-        If a name is unknown.
     ImportError
         If torch is missing.
     """
-    for name in names:
-        if name not in baseline_names():
-            raise ValueError(
-                f"baseline {name!r}: unknown; expected one of {', '.join(baseline_names())}"
-            )
-    baselines: dict[str, Baseline] = {
-        baseline.name: baseline for baseline in TABLE_BASELINES if baseline.name in names
-    }
-    if _TRANSFETCH in names:
-        from tieralloc.policies.baselines.transfetch import TransFetch
+    from tieralloc.policies.baselines.transfetch import TRAINING, TransFetch
 
-        baselines[_TRANSFETCH] = TransFetch(checkpoints, progress)
-    return baselines
+    training = TRAINING if epochs is None else replace(TRAINING, epochs=epochs)
+    transfetch = TransFetch(checkpoints, training)
+    return {baseline.name: baseline for baseline in (*TABLE_BASELINES, transfetch)}

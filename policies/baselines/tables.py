@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tieralloc.policies.baselines._native import Bingo, CoOccurrence, Domino, NextRow
-from tieralloc.policies.baselines.baseline import Outcome, Report, Settings, Tier, replay
+from tieralloc.policies.baselines.baseline import Outcome, Settings, Tier, replay
 from tieralloc.policies.baselines.scene import ORDERS
 
 if TYPE_CHECKING:
@@ -43,19 +43,11 @@ class TableBaseline:
         """Learn the order of the rows."""
         scene.accesses(settings.get("order", "raw"))
 
-    def replay(
-        self,
-        scene: Scene,
-        tier: Tier,
-        settings: Settings,
-        *,
-        count_from: int,
-        report: Report = lambda done: None,
-    ) -> Outcome:
+    def replay(self, scene: Scene, tier: Tier, settings: Settings, *, count_from: int) -> Outcome:
         """Replay a scene."""
         prefetcher = self.make(scene, tier.fast_rows, settings)
         order = settings.get("order", "raw")
-        return replay(scene, order, tier, prefetcher, count_from=count_from, report=report)
+        return replay(scene, order, tier, prefetcher, count_from=count_from)
 
 
 def _next_row(scene: Scene, fast_rows: int, settings: Settings) -> RowPrefetcher:

@@ -15,13 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tieralloc.policies.baselines._native import Predicted
-from tieralloc.policies.baselines.baseline import Outcome, Report, Settings, Tier, replay
+from tieralloc.policies.baselines.baseline import Outcome, Settings, Tier, replay
 from tieralloc.policies.baselines.scene import ORDERS, Scene
 from tieralloc.policies.baselines.transfetch_model import HISTORY, DeltaNetwork, segment_count
 from tieralloc.policies.training import Settings as TrainingSettings
-from tieralloc.policies.training import epoch_size, train
+from tieralloc.policies.training import train
 
-from tieralloc._common.progress import Narration, unheard
 from tieralloc._common.torch import one_thread, torch
 from tieralloc.policy.directory import fingerprint
 from tieralloc.policy.scripted import compile_module, load_module
@@ -170,14 +169,11 @@ class TransFetch:
     ----------
     checkpoints : path, optional
         Folder of checkpoints; finished trainings are loaded from it.
-    progress : callable
-        Opens a progress bar for a training.
     training : Settings
         Settings of the training.
     """
 
     checkpoints: Path | None = None
-    progress: Narration = unheard
     training: TrainingSettings = TRAINING
     _predictions: dict[tuple[str, int, int, str], Predictions] = field(
         default_factory=dict, repr=False
@@ -198,15 +194,7 @@ class TransFetch:
         self.predict(scene, settings["order"])
 
     @one_thread()
-    def replay(
-        self,
-        scene: Scene,
-        tier: Tier,
-        settings: Settings,
-        *,
-        count_from: int,
-        report: Report = lambda done: None,
-    ) -> Outcome:
+    def replay(self, scene: Scene, tier: Tier, settings: Settings, *, count_from: int) -> Outcome:
         """Replay a scene."""
         order = settings["order"]
         predictions = self.predict(scene, order)
@@ -223,7 +211,6 @@ class TransFetch:
             tier,
             prefetcher,
             count_from=count_from,
-            report=report,
             before_batch=append_predictions,
         )
         nbytes = predictions.model_bytes + scene.order_bytes(order)
@@ -251,10 +238,8 @@ class TransFetch:
         checkpoint = None
         if self.checkpoints is not None:
             checkpoint = self.checkpoints / f"{self.name}-{order}-{trace[:12]}.pt"
-        total = settings.epochs * epoch_size(task, settings)
-        with self.progress(f"training: {self.name}, {order} ids", total, "accesses") as narrate:
-            identity = f"{self.name}, {trace}, reach {REACH}, window {WINDOW}"
-            train(task, settings, checkpoint=checkpoint, identity=identity, report=narrate)
+        identity = f"{self.name}, {trace}, reach {REACH}, window {WINDOW}"
+        train(task, settings, checkpoint=checkpoint, identity=identity)
         return compile_module(task.module)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from tieralloc.policies.baselines.baseline import Baseline, Settings, Tier
@@ -41,13 +40,7 @@ def defaults(baseline: Baseline) -> Settings:
     return {name: values[0] for name, values in baseline.choices.items()}
 
 
-def tune(
-    baseline: Baseline,
-    scene: Scene,
-    tier: Tier,
-    *,
-    report: Callable[[int], Any] = lambda tried: None,
-) -> Tuned:
+def tune(baseline: Baseline, scene: Scene, tier: Tier) -> Tuned:
     """Choose settings by coordinate descent: two passes over the settings, one at a time.
 
     Parameters
@@ -58,8 +51,6 @@ def tune(
         Settings are tested on the accesses after its training accesses.
     tier : Tier
         The fast tier to tune for.
-    report : callable
-        Called with 1 after each test.
 
     Raises
     ------
@@ -80,7 +71,6 @@ def tune(
             counts = baseline.replay(scene, tier, settings, count_from=scene.num_training).counts
             miss_ratios[key] = counts["on_demand_fetches"] / counts["lookups"]
             tried.append((settings, miss_ratios[key]))
-            report(1)
         return miss_ratios[key]
 
     best = defaults(baseline)

@@ -30,7 +30,7 @@ from tieralloc.policies.recmg.task import HazardTask
 from tieralloc.policies.training import Settings, train
 
 from tieralloc._bindings import LearnedModel, Network
-from tieralloc._common.progress import Narration, unheard
+from tieralloc._common.progress import Progress, silent
 from tieralloc.policy.directory import Capacity, Manifest, fingerprint
 from tieralloc.policy.planned import PREFETCH_COST
 from tieralloc.policy.scripted import compile_module
@@ -68,7 +68,7 @@ def train_policy(
     until: float = 0.5,
     seed: int = 0,
     epochs: int = SETTINGS.epochs,
-    progress: Narration = unheard,
+    progress: Progress = silent,
 ) -> Manifest:
     """Train the policy and write its directory.
 
@@ -168,7 +168,7 @@ class _Trainer:
         settings: Settings,
         *,
         checkpoints: Path | None = None,
-        progress: Narration = unheard,
+        progress: Progress = silent,
         prefetches: bool = True,
     ) -> None:
         self.stream = Stream.of(trace, until)

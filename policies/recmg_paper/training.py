@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tieralloc.policies.directory import PolicyOutput, miss_ratio, reference_miss_ratios
 from tieralloc.policies.ids import IdSpace, learn_id_space
-from tieralloc.policies.labels import miss_windows, opt_labels
+from tieralloc.policies.labels import miss_windows
 from tieralloc.policies.losses import chamfer_distance
 from tieralloc.policies.recmg_paper import decisions
 from tieralloc.policies.recmg_paper.decisions import Inputs, decide_keep, decide_prefetches
@@ -23,7 +23,8 @@ from tieralloc.policies.recmg_paper.models import CHUNK, CachingModel, PrefetchM
 from tieralloc.policies.recmg_paper.policy import POLICY
 from tieralloc.policies.training import Settings, TrainingTask, epoch_size, train
 
-from tieralloc._common.progress import Narration, unheard
+from tieralloc._bindings import opt_labels
+from tieralloc._common.progress import Progress, silent
 from tieralloc._common.torch import torch
 from tieralloc.policy.directory import Capacity, Manifest, fingerprint
 from tieralloc.policy.scripted import compile_module
@@ -55,7 +56,7 @@ def train_policy(
     until: float = 0.5,
     seed: int = 0,
     epochs: int = SETTINGS.epochs,
-    progress: Narration = unheard,
+    progress: Progress = silent,
 ) -> Manifest:
     """Train both models at each capacity and write the policy directory.
 
@@ -155,17 +156,15 @@ class _Trainer:
     capacity: Capacity
     settings: Settings
     checkpoints: Path
-    progress: Narration
+    progress: Progress
 
     def run(self) -> _Trained:
         data, rows = self.data, self.capacity.fast_rows
-        labels = opt_labels(data.stream.accesses, data.stream.rows, rows)
-        caching = _CachingTask(data, rows, labels.kept, self._new_model(CachingModel))
+        missed, kept = opt_labels(data.stream.accesses, data.stream.rows, rows)
+        caching = _CachingTask(data, rows, kept, self._new_model(CachingModel))
         self._train("caching", caching)
         keep, speed = caching.decide()
-        prefetch = _PrefetchTask(
-            data, rows, labels.missed, (keep, speed), self._new_model(PrefetchModel)
-        )
+        prefetch = _PrefetchTask(data, rows, missed, (keep, speed), self._new_model(PrefetchModel))
         self._train("prefetch", prefetch)
         return _Trained(
             compile_module(caching.module),

@@ -1,17 +1,11 @@
-"""Cgroups that limit the page cache of a process and the reads of a disk."""
+"""Cgroups that limit the page cache of a process."""
 
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from bench.scenery.cgroups import (
-    CgroupRefusedError,
-    MemoryCgroup,
-    find_parents,
-    limited_reads,
-)
+from bench.scenery.cgroups import CgroupRefusedError, MemoryCgroup, find_parents
 from bench.scenery.processes import Child, ChildFailedError
 
 LIMIT = 64 << 20
@@ -27,31 +21,29 @@ CONTAINER = "35 26 0:30 /docker/4f /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\
 
 
 @pytest.mark.parametrize(
-    ("mounts", "own", "controller", "expected"),
+    ("mounts", "own", "expected"),
     [
-        (VERSION_1, "4:cpu,memory:/jobs/7\n0::/\n", "memory", (1, ["memory/jobs/7"])),
-        (VERSION_1, "4:memory:/jobs/7\n5:blkio:/io\n0::/\n", "blkio", (1, ["blkio/io"])),
+        (VERSION_1, "4:cpu,memory:/jobs/7\n0::/\n", (1, ["memory/jobs/7"])),
         (
             VERSION_2,
             "0::/user.slice/app.scope\n",
-            "memory",
             (2, ["user.slice/app.scope", "user.slice"]),
         ),
-        (CONTAINER, "0::/docker/4f\n", "memory", (2, [""])),
-        (CONTAINER, "0::/\n", "memory", (2, [""])),
-        (CONTAINER, "0::/../elsewhere\n", "blkio", (2, [""])),
+        (CONTAINER, "0::/docker/4f\n", (2, [""])),
+        (CONTAINER, "0::/\n", (2, [""])),
+        (CONTAINER, "0::/../elsewhere\n", (2, [""])),
     ],
 )
-def test_find_parents_returns_cgroup_of_this_process(mounts, own, controller, expected):
+def test_find_parents_returns_cgroup_of_this_process(mounts, own, expected):
     version, directories = expected
     root = Path("/sys/fs/cgroup")
-    parents = find_parents(mounts, own, controller)
+    parents = find_parents(mounts, own)
     assert parents == (version, [root / directory for directory in directories])
 
 
 def test_find_parents_without_mount_raises():
     with pytest.raises(CgroupRefusedError, match="no cgroup file system"):
-        find_parents("25 30 0:23 / /proc rw - proc proc rw\n", "0::/\n", "memory")
+        find_parents("25 30 0:23 / /proc rw - proc proc rw\n", "0::/\n")
 
 
 class Memory:
@@ -80,30 +72,3 @@ def test_memory_cgroup_kills_process_beyond_limit(share):
         child.close()
         group.close()
     assert not group.directory.exists()
-
-
-def test_limited_reads_apply_only_in_the_context(tmp_path):
-    before = Path("/proc/self/cgroup").read_text()
-    try:
-        with limited_reads(tmp_path, 1234) as group:
-            limits = {1: "blkio.throttle.read_iops_device", 2: "io.max"}[group.version]
-            assert "1234" in (group.directory / limits).read_text()
-            assert group.directory.name in Path("/proc/self/cgroup").read_text()
-            helper = subprocess.Popen(["sleep", "60"])
-    except CgroupRefusedError as error:
-        pytest.skip(str(error))
-    try:
-        assert Path("/proc/self/cgroup").read_text() == before
-        assert Path(f"/proc/{helper.pid}/cgroup").read_text() == before
-        assert not group.directory.exists()
-    finally:
-        helper.kill()
-        helper.wait()
-
-
-def test_limited_reads_of_path_without_disk_raise():
-    with (
-        pytest.raises(CgroupRefusedError, match="/proc: no disk with a read limit"),
-        limited_reads(Path("/proc"), 1000),
-    ):
-        pass

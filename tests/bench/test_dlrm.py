@@ -115,38 +115,6 @@ def test_requests_counted_follow_the_warm_up(requests):
     assert numbers == list(range(len(requests.counted)))
 
 
-def test_requests_unavoidable_lookups_equal_plain_count(requests):
-    def rows(batch):
-        indices, offsets = batch
-        samples = (len(offsets) - 1) // 3
-        bounds = [offsets[table * samples] for table in range(4)]
-        return [(t, r) for t in range(3) for r in indices[bounds[t] : bounds[t + 1]].tolist()]
-
-    seen = {row for batch in requests.warm_up for row in rows(batch)}
-    lookups = repeated = compulsory = 0
-    for looked_up in map(rows, requests.counted):
-        lookups += len(looked_up)
-        repeated += len(looked_up) - len({*looked_up})
-        compulsory += len({*looked_up} - seen)
-        seen |= {*looked_up}
-    assert requests.unavoidable() == {
-        "requests": len(requests.counted),
-        "lookups": lookups,
-        "repeated": pytest.approx(repeated / lookups),
-        "compulsory": pytest.approx(compulsory / lookups),
-    }
-
-
-def test_bounds_have_time_with_fewer_misses():
-    base = {"fast_fraction": 0.05, "on_demand_fetches": 500}
-    lru = {**base, "policy": LRU, "time_us": {"embedding": 550.0, "MLPs": 400.0}}
-    dram = {**base, "policy": IN_STORE, "time_us": {"embedding": 50.0, "MLPs": 400.0}}
-    about = {"requests": 10, "lookups": 1000, "compulsory": 0.2, "opt": {"0.05": 0.3}}
-    words = tables.bounds([dram, lru], about)
-    assert "50 rows from the file, 10.0 each" in words
-    assert "0.68 with only its compulsory misses; 0.47 with no misses; 0.79 with" in words
-
-
 def test_policy_thread_is_pinned_and_observes_all_accesses(requests, tmp_path):
     if model.refusal() is not None:
         pytest.skip(model.refusal())

@@ -9,7 +9,8 @@ pytest.importorskip("torch")
 
 from bench.paper.__main__ import main
 from bench.paper.claims import CLAIMS, Grid, verdict
-from bench.paper.measure import CELLS, first_accesses
+from bench.paper.compare import PAIRS
+from bench.paper.measure import first_accesses
 from bench.scenery.results import from_columns
 
 LOOKUPS = 1000
@@ -26,7 +27,7 @@ def grid(cells):
             "on_demand_fetches": misses.get(policy, 600),
         }
         for number, (_, misses) in enumerate(cells)
-        for policy in CELLS
+        for policy in PAIRS
     ]
     late = [{**records[0], "on_demand_fetches": 1, "prefetch_lag": 16}]
     facts = {f"t{number}": {"first_accesses": new} for number, (new, _) in enumerate(cells)}
@@ -60,11 +61,11 @@ def test_quick_run_writes_records_and_page(tmp_path):
     assert main(["--quick", "--out", str(tmp_path)]) == 0
     content = json.loads((tmp_path / "paper.json").read_text())
     page = (tmp_path / "results.md").read_text()
-    for policy in CELLS:
+    for policy in PAIRS:
         assert page.count(f"\n| {policy} ") >= 3, policy
     assert "% late" in page
     assert str(tmp_path) not in page
     cells = [(r["policy"], r["fast_fraction"], "prefetch_lag" in r) for r in from_columns(content)]
-    assert len(set(cells)) == len(cells) == 3 * len(CELLS)
+    assert len(set(cells)) == len(cells) == 3 * len(PAIRS)
     assert main(["--page", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "results.md").read_text() == page

@@ -424,11 +424,11 @@ def test_bar_appears_after_the_delay(monkeypatch):
     assert "replaying:  51%" in terminal.text
 
 
-def test_narrated_shows_the_message(monkeypatch):
+def test_bar_shows_the_status(monkeypatch):
     pytest.importorskip("tqdm")
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     monkeypatch.setattr(_progress, "_DELAY", 1e-9)
-    with _progress.narrated("training", 100, "chunks") as report:
+    with _progress.bar("training", 100, "chunks") as report:
         while "loss 0.5" not in terminal.text:
             report(0, "loss 0.5")
             time.sleep(0.01)
@@ -453,7 +453,7 @@ def test_bar_without_terminal_or_tqdm_prints_nothing(monkeypatch, capsys, absent
     monkeypatch.setattr(_progress, "_DELAY", 0)
     with _progress.bar("replaying", 100, "rows") as done, _progress.waiting("drawing"):
         done(50)
-    with _progress.narrated("training", 100, "chunks") as report:
+    with _progress.bar("training", 100, "chunks") as report:
         report(50, "loss 0.5")
     shown = terminal.text if absent == "tqdm" else capsys.readouterr().err
     assert shown == ""
@@ -463,3 +463,9 @@ def test_bar_without_terminal_or_tqdm_prints_nothing(monkeypatch, capsys, absent
 def test_former_command_names_its_replacement(command, module, capsys):
     assert run(command, "day.npz") == 2
     assert f"python -m bench.{module}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--admission", "always"], ["--admission=always"]])
+def test_former_option_names_its_replacement(words, capsys):
+    assert run("replay", "day.npz", *words) == 2
+    assert "expected tieralloc replay --promotion" in capsys.readouterr().err

@@ -2,14 +2,12 @@
 
 import json
 import sys
-from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tieralloc.tools import report
-from tieralloc.tools.plots import parts as _plot_parts
 from tieralloc.tools.plots import rates as _rate_plot
 from tieralloc.tools.plots.records import check_plot, draw, plot
 from tieralloc.tools.replay.replay import replay
@@ -176,7 +174,7 @@ def test_draw_names_each_policy_and_the_trace(simulated, replayed, loaded):
     pytest.importorskip("matplotlib")
     for name, figure in figures(simulated, replayed, loaded).items():
         assert figure._suptitle.get_text().startswith("small: ")
-        names = {text.get_text() for text in figure.axes[0].texts}
+        names = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
         names |= {label.get_text() for label in figure.axes[0].get_yticklabels()}
         expected = {"curves": set(policy_names()), "one policy": {"lru"}, "one rate": {"lru"}}
         assert expected.get(name, {"lru", "s3fifo"}) <= names
@@ -226,15 +224,6 @@ def test_up_to_saturation_ends_after_last_sustained_rate(saturated, random):
     assert drawn == records[: len(drawn)]
     assert all(saturated[len(drawn) :])
     assert [record["saturated"] for record in drawn[-2:]] != [True, True]
-
-
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=9).map(sorted), st.floats(0.01, 0.1))
-def test_spread_keeps_min_gap_and_mean(heights, min_gap):
-    spread = _plot_parts._spread(heights, min_gap)
-    assert all(b - a >= min_gap - 1e-9 for a, b in pairwise(spread))
-    assert sum(spread) == pytest.approx(sum(heights), abs=1e-9)
-    if all(b - a >= min_gap for a, b in pairwise(heights)):
-        assert spread == pytest.approx(heights)
 
 
 def test_check_plot_without_matplotlib_names_the_package(monkeypatch, tmp_path):

@@ -4,28 +4,19 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
-__all__ = [
-    "Narrate",
-    "Narration",
-    "Progress",
-    "Report",
-    "bar",
-    "narrated",
-    "silent",
-    "unheard",
-    "waiting",
-]
-
-#: Called with the number of units completed since the last call.
-Report = Callable[[int], object]
-#: Called with that number and a status text.
-Narrate = Callable[[int, str], object]
+__all__ = ["Progress", "Report", "bar", "ignore", "silent", "waiting"]
 
 _DELAY = 1.0  # seconds before a bar appears, and between updates of its time
+
+
+class Report(Protocol):
+    """Called with the number of units completed since the last call, and a status text."""
+
+    def __call__(self, done: int, status: str = "", /) -> object: ...
 
 
 class Progress(Protocol):
@@ -37,7 +28,11 @@ class Progress(Protocol):
 @contextmanager
 def silent(what: str, total: int, unit: str) -> Iterator[Report]:
     """Show nothing."""
-    yield lambda _: None
+    yield ignore
+
+
+def ignore(done: int, status: str = "") -> None:
+    """Show nothing; a `Report`."""
 
 
 @contextmanager
@@ -55,45 +50,16 @@ def bar(what: str, total: int, unit: str) -> Iterator[Report]:
 
     Yields
     ------
-    callable
-        Call it with the number of units completed since its last call.
+    Report
     """
     progress = _tqdm(desc=what, total=total, unit=f" {unit}", unit_scale=True, delay=_DELAY)
     if progress is None:
-        yield lambda _: None
-        return
-    with progress:
-        yield progress.update
-
-
-class Narration(Protocol):
-    """A function that opens a progress bar with a status, such as `narrated` or `unheard`."""
-
-    def __call__(self, what: str, total: int, unit: str) -> AbstractContextManager[Narrate]: ...
-
-
-@contextmanager
-def unheard(what: str, total: int, unit: str) -> Iterator[Narrate]:
-    """Show nothing."""
-    yield lambda done, state: None
-
-
-@contextmanager
-def narrated(what: str, total: int, unit: str) -> Iterator[Narrate]:
-    """Show a progress bar as `bar` does, with a status text.
-
-    Yields
-    ------
-    callable
-        Call it with the number of units completed since its last call, and the status text.
-    """
-    progress = _tqdm(desc=what, total=total, unit=f" {unit}", unit_scale=True, delay=_DELAY)
-    if progress is None:
-        yield lambda done, state: None
+        yield ignore
         return
 
-    def report(done: int, state: str) -> None:
-        progress.set_postfix_str(state, refresh=False)
+    def report(done: int, status: str = "") -> None:
+        if status:
+            progress.set_postfix_str(status, refresh=False)
         progress.update(done)
 
     with progress:

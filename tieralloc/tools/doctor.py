@@ -33,6 +33,11 @@ class Check(NamedTuple):
     found: str
     advice: str = ""  # the next step if the status is "warn"
 
+    @classmethod
+    def of(cls, topic: str, found: str, advice: str = "") -> Check:
+        """Return a check with a warning if there is advice."""
+        return cls(topic, "warn" if advice else "ok", found, advice)
+
 
 def examine(directory: Path) -> list[Check]:
     """Check the machine, and the disk of a directory.
@@ -77,32 +82,30 @@ def to_text(checks: list[Check]) -> str:
 
 def _processor() -> Check:
     text = f"{cpu_model()}, {core_count()} cores, {_bindings.kernel_isa()} kernels"
-    return Check("processor", "ok", text)
+    return Check.of("processor", text)
 
 
 def _kernel() -> Check:
     release = platform.release()
-    version = tuple(int(part) for part in re.findall(r"\d+", release)[:2])
-    if version < (5, 6):
-        return Check("kernel", "warn", f"Linux {release}", "io_uring needs Linux 5.6 or newer")
-    return Check("kernel", "ok", f"Linux {release}")
+    is_old = tuple(int(part) for part in re.findall(r"\d+", release)[:2]) < (5, 6)
+    return Check.of(
+        "kernel", f"Linux {release}", "io_uring needs Linux 5.6 or newer" if is_old else ""
+    )
 
 
 def _memory() -> Check:
     memory = psutil.virtual_memory()
     text = f"{format_size(memory.available)} available of {format_size(memory.total)}"
-    if memory.available < memory.total / 10:
-        return Check("memory", "warn", text, "less than 10% is free; stop other programs")
-    return Check("memory", "ok", text)
+    is_low = memory.available < memory.total / 10
+    return Check.of("memory", text, "less than 10% is free; stop other programs" if is_low else "")
 
 
 def _cgroup() -> Check:
     limit, used = _cgroup_memory()
     if limit is None or limit >= psutil.virtual_memory().total:
-        return Check("cgroup memory", "ok", "no limit below the machine's memory")
-    return Check(
+        return Check.of("cgroup memory", "no limit below the machine's memory")
+    return Check.of(
         "cgroup memory",
-        "warn",
         f"{format_size(used or 0)} used of a limit of {format_size(limit)}",
         "keep fast_bytes well below the limit: the kernel kills a process that exceeds it, and the"
         " page cache of the file counts",
@@ -141,7 +144,7 @@ def _nodes(root: Path = _numa_sysfs.NODES) -> Check:
         total = _numa_sysfs.node_field(node, "MemTotal", root)
         size = "unknown" if total is None else format_size(total)
         nodes.append(f"{node}: {size}, {f'cpus {cpus}' if cpus else 'memory only'}")
-    return Check("NUMA nodes", "ok", "; ".join(nodes) or "one (the kernel lists none)")
+    return Check.of("NUMA nodes", "; ".join(nodes) or "one (the kernel lists none)")
 
 
 def _node_details() -> list[Check]:
@@ -151,17 +154,16 @@ def _node_details() -> list[Check]:
         ("memory tiers", _numa_sysfs.tiers()),
         ("access attributes", _numa_sysfs.access_attributes()),
     )
-    return [Check(topic, "ok", text or "not listed by the kernel") for topic, text in details]
+    return [Check.of(topic, text or "not listed by the kernel") for topic, text in details]
 
 
 def _cpuset() -> Check:
     outside = _numa_sysfs.outside_cpuset()
     if not outside:
-        return Check("cpuset", "ok", "allows all nodes with memory")
+        return Check.of("cpuset", "allows all nodes with memory")
     nodes = f"node{'s' if len(outside) > 1 else ''} {', '.join(map(str, outside))}"
-    return Check(
+    return Check.of(
         "cpuset",
-        "warn",
         f"forbids this process the memory of {nodes}",
         "add the slow tier's node to cpuset.mems of the container's cgroup",
     )
@@ -170,33 +172,26 @@ def _cpuset() -> Check:
 def _transparent_huge_pages() -> Check:
     text = read_text("/sys/kernel/mm/transparent_hugepage/enabled") or ""
     mode = re.search(r"\[(\w+)\]", text)
+    advice = ""
     if mode is None:
-        return Check(
-            "huge pages",
-            "warn",
-            "no transparent huge pages in this kernel",
-            "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE: lookups have more TLB misses without",
+        text = "no transparent huge pages in this kernel"
+        advice = (
+            "use a kernel with CONFIG_TRANSPARENT_HUGEPAGE: lookups have more TLB misses without"
         )
-    if mode[1] == "never":
-        return Check(
-            "huge pages",
-            "warn",
-            "transparent huge pages are off (never)",
-            "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled",
-        )
-    size = int(read_text("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size") or 2 << 20)
-    requested = 4 * size
-    huge = _huge_bytes(requested, size)
-    text = f"transparent, {mode[1]}; {format_size(huge)} of {format_size(requested)} requested"
-    if huge < requested // 2:
-        return Check(
-            "huge pages",
-            "warn",
-            text,
-            "memory is fragmented or the container forbids them; echo 1 | sudo tee"
-            " /proc/sys/vm/compact_memory",
-        )
-    return Check("huge pages", "ok", text)
+    elif mode[1] == "never":
+        text = "transparent huge pages are off (never)"
+        advice = "echo madvise | sudo tee /sys/kernel/mm/transparent_hugepage/enabled"
+    else:
+        size = int(read_text("/sys/kernel/mm/transparent_hugepage/hpage_pmd_size") or 2 << 20)
+        requested = 4 * size
+        huge = _huge_bytes(requested, size)
+        text = f"transparent, {mode[1]}; {format_size(huge)} of {format_size(requested)} requested"
+        if huge < requested // 2:
+            advice = (
+                "memory is fragmented or the container forbids them; echo 1 | sudo tee"
+                " /proc/sys/vm/compact_memory"
+            )
+    return Check.of("huge pages", text, advice)
 
 
 def _huge_bytes(requested: int, size: int) -> int:
@@ -216,42 +211,36 @@ def _anonymous_huge_bytes() -> int:
 
 def _reserved_huge_pages() -> Check:
     total = read_text("/proc/sys/vm/nr_hugepages")
-    return Check(
-        "reserved huge pages", "ok", f"{total or 'none'} (stores use transparent huge pages)"
-    )
+    return Check.of("reserved huge pages", f"{total or 'none'} (stores use transparent huge pages)")
 
 
 def _engines() -> list[Check]:
-    checks = []
-    for name, refusal in _bindings.fetch_engines().items():
-        if not refusal:
-            checks.append(Check(name, "ok", "works"))
-            continue
-        advice = "none needed: reads use the next engine, at a lower queue depth per thread"
-        disabled = read_text("/proc/sys/kernel/io_uring_disabled")
-        if name == "io_uring" and disabled not in (None, "0"):
-            advice = f"sudo sysctl kernel.io_uring_disabled=0 (now {disabled})"
-        elif name == "io_uring":
-            advice = (
-                "allow io_uring_setup and io_uring_enter in the container's seccomp profile;"
-                " reads use pread now"
-            )
-        checks.append(Check(name, "warn", refusal, advice))
-    return checks
+    return [
+        Check.of(name, refusal or "works", _engine_advice(name) if refusal else "")
+        for name, refusal in _bindings.fetch_engines().items()
+    ]
+
+
+def _engine_advice(name: str) -> str:
+    if name != "io_uring":
+        return "none needed: reads use the next engine, at a lower queue depth per thread"
+    disabled = read_text("/proc/sys/kernel/io_uring_disabled")
+    if disabled not in (None, "0"):
+        return f"sudo sysctl kernel.io_uring_disabled=0 (now {disabled})"
+    return (
+        "allow io_uring_setup and io_uring_enter in the container's seccomp profile; reads use"
+        " pread now"
+    )
 
 
 def _limits() -> list[Check]:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     locked, _ = resource.getrlimit(resource.RLIMIT_MEMLOCK)
     is_low = files != resource.RLIM_INFINITY and files < 1024
+    advice = "ulimit -n 1024, or LimitNOFILE= of the service" if is_low else ""
     return [
-        Check(
-            "open files",
-            "warn" if is_low else "ok",
-            _limit(files, str),
-            "ulimit -n 1024, or LimitNOFILE= of the service" if is_low else "",
-        ),
-        Check("locked memory", "ok", _limit(locked, format_size)),
+        Check.of("open files", _limit(files, str), advice),
+        Check.of("locked memory", _limit(locked, format_size)),
     ]
 
 
@@ -263,38 +252,36 @@ def _disk(directory: Path) -> list[Check]:
     system = file_system_of(directory)
     usage = psutil.disk_usage(str(directory))
     text = f"{system.kind} at {system.mount_point or '?'} ({system.device or 'no device'})"
-    checks = [Check("slow tier's directory", "ok", str(directory.resolve()))]
-    if system.in_memory:
-        advice = "the file system is DRAM; choose a directory on a disk"
-        checks.append(Check("file system", "warn", text, advice))
-    else:
-        checks.append(Check("file system", "ok", text))
     is_low = usage.free < usage.total / 20
-    checks.append(
-        Check(
+    checks = [
+        Check.of("slow tier's directory", str(directory.resolve())),
+        Check.of(
+            "file system",
+            text,
+            "the file system is DRAM; choose a directory on a disk" if system.in_memory else "",
+        ),
+        Check.of(
             "disk space",
-            "warn" if is_low else "ok",
             f"{format_size(usage.free)} free of {format_size(usage.total)}",
             "less than 5% is free; a table needs rows x (row bytes rounded up to 64)"
             if is_low
             else "",
-        )
-    )
+        ),
+    ]
     try:
         with tempfile.TemporaryFile(prefix="tieralloc-doctor-", dir=directory) as probe:
             checks += [_reservation(probe.fileno()), _direct_reads(probe.fileno())]
     except OSError as error:
         text = f"cannot write {format_size(PROBE_BYTES)}: {error.strerror}"
-        checks.append(Check("probe file", "warn", text, "free space, or choose another disk"))
+        checks.append(Check.of("probe file", text, "free space, or choose another disk"))
     return checks
 
 
 def _reservation(descriptor: int) -> Check:
     if can_reserve(descriptor, PROBE_BYTES):
-        return Check("reserving space", "ok", "works (fallocate)")
-    return Check(
+        return Check.of("reserving space", "works (fallocate)")
+    return Check.of(
         "reserving space",
-        "warn",
         "not supported by this file system (fallocate)",
         "monitor the free space: a full disk shows only as an error of a later write",
     )
@@ -304,17 +291,16 @@ def _direct_reads(descriptor: int) -> Check:
     try:
         median = direct_read_us(descriptor)
     except OSError as error:
-        return Check(
+        return Check.of(
             "direct reads",
-            "warn",
             f"not supported (O_DIRECT): {error.strerror}",
             "use ext4 or xfs, which have O_DIRECT: reads use the page cache here, which is DRAM",
         )
     text = f"work (O_DIRECT); a random read of {BLOCK} bytes takes {median:,.0f} µs (depth 1)"
-    if median > _SLOW_READ_US:
-        advice = "choose a faster disk; NVMe takes about 100 µs"
-        return Check("direct reads", "warn", text, advice)
-    return Check("direct reads", "ok", text)
+    is_slow = median > _SLOW_READ_US
+    return Check.of(
+        "direct reads", text, "choose a faster disk; NVMe takes about 100 µs" if is_slow else ""
+    )
 
 
 def _packages() -> list[Check]:
@@ -328,5 +314,5 @@ def _packages() -> list[Check]:
             text = f"{package} {metadata.version(package)} ({purpose})"
         except metadata.PackageNotFoundError:
             text = f"not installed; {purpose}: pip install 'tieralloc[{extra}]'"
-        checks.append(Check(package, "ok", text))
+        checks.append(Check.of(package, text))
     return checks

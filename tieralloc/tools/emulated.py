@@ -9,7 +9,7 @@ from dataclasses import KW_ONLY, dataclass
 from tieralloc._common.numbers import check_range
 from tieralloc.tiers import CoreOptions, NumaMemory, Promotion, memory_options
 
-__all__ = ["EmulatedMemory", "parse_slow"]
+__all__ = ["EmulatedMemory"]
 
 _MAX_EXTRA_NS = 1_000_000
 _MAX_OVERLAP = 1024

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from tieralloc.policy.trained import TrainedPolicy
     from tieralloc.trace import Trace
 
+__all__ = ["simulate"]
+
 #: Belady's optimal replacement, which needs future accesses; no store can run it.
 OPT = "opt"
 

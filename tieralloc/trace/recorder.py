@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from tieralloc import _bindings
     from tieralloc.trace import Trace
 
+__all__ = ["Recorder"]
+
 _LOG = logging.getLogger("tieralloc")
 _PERIOD_SECONDS = 0.005
 _WORD_BYTES = 8

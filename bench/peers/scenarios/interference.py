@@ -16,9 +16,9 @@ from bench.peers.adapter import BaselineFailedError
 from bench.peers.experiment import Experiment
 from bench.peers.in_dram import Tieralloc
 from bench.peers.results import Result
+from bench.peers.serving import serve_open_loop
 from bench.peers.workloads import make_batches
 from bench.scenery.turns import Spread, alternate, percentile, ratios
-from tieralloc.tools.replay.arrivals import poisson_arrivals, wait_until
 
 _PINNED_FRACTION = 0.05
 #: Few slots for all other rows, so that they are evicted and written back all the time.
@@ -102,16 +102,9 @@ def _seconds(call: Callable[[int], None], number: int) -> float:
 def _open_loop(
     store: ta.TieredStore, call: Callable[[int], None], rate: float, seconds: float, seed: int
 ) -> list[float]:
-    """Return latencies of calls with Poisson arrivals, each from its arrival to its end."""
-    arrivals = poisson_arrivals(int(rate * seconds) + 1, rate, seed).tolist()
-    never = threading.Event()
+    """Serve in an open loop; fail if a row was not resident."""
     before = store.stats().on_demand_fetches
-    latencies = []
-    start = time.perf_counter_ns()
-    for number, arrival in enumerate(arrivals):
-        wait_until(start + arrival, never)
-        call(number)
-        latencies.append((time.perf_counter_ns() - start - arrival) * 1e-9)
+    latencies = serve_open_loop(call, rate, seconds, seed)
     if missed := store.stats().on_demand_fetches - before:
         raise BaselineFailedError(f"{missed} foreground rows were not resident, expected all")
     return latencies

@@ -14,21 +14,11 @@ TEST(fast_log_errors_are_within_the_stated_bounds) {
     const auto x = static_cast<float>(std::exp2(power));
     CHECK(std::abs(fast_log2(x) - std::log2(x)) < 1e-3);
   }
-  for (float x = -59.99f; x <= 0; x += 0.001f) {
+  for (float x = -59.99f; x <= 60; x += 0.001f) {
     CHECK(std::abs(fast_exp2(x) / std::exp2(x) - 1) < 2e-4);
   }
-  for (float x = -59.99f; x <= 60; x += 0.001f) {
-    CHECK(std::abs(fast_exp2_any(x) / std::exp2(x) - 1) < 2e-4);
-  }
-  CHECK(fast_exp2_any(-1e9f) < 1e-17f);
   CHECK_EQ(fast_exp2(0.0f), 1.0f);
-  CHECK(fast_exp2(-1e9f) < 1e-18f);
-}
-
-TEST(fast_exp2_small_steps_equal_one_large_step) {
-  float decayed = 1;
-  for (int i = 0; i < 100000; ++i) decayed *= fast_exp2(-1.0f / 262144);
-  CHECK(std::abs(decayed / std::exp2(-100000.0 / 262144) - 1) < 0.01);
+  CHECK(fast_exp2(-1e9f) < 1e-17f);
 }
 
 }  // namespace

@@ -14,18 +14,8 @@ inline float fast_log2(float x) {
   return exponent + (-2.153620718f + m * (3.047884161f + m * (-1.051875031f + m * 0.158248615f)));
 }
 
-/// 2 to the power of x <= 0, with a relative error below 1/5000 that vanishes at 0: a product of
-/// many small steps equals one large step. Powers below -60 are as -60.
+/// 2 to the power of x up to 60, with a relative error below 1/5000. Powers below -60 are as -60.
 inline float fast_exp2(float x) {
-  x = x > -60.0f ? x : -60.0f;
-  const std::int32_t below = static_cast<std::int32_t>(x) - 1;
-  const float f = x - static_cast<float>(below);  // in (0, 1]
-  const float power = 1.0f + f * (0.69562f + f * (0.22624f + f * 0.07814f));
-  return std::bit_cast<float>((below + 127) << 23) * power;
-}
-
-/// 2 to the power of x from -60 to 60.
-inline float fast_exp2_any(float x) {
   x = x > -60.0f ? x : -60.0f;
   const auto floor = static_cast<std::int32_t>(x + 128.0f) - 128;
   const float f = x - static_cast<float>(floor);  // in [0, 1)
@@ -44,7 +34,7 @@ inline Floats4 fast_log2(Floats4 x) {
   return exponent + (-2.153620718f + m * (3.047884161f + m * (-1.051875031f + m * 0.158248615f)));
 }
 
-inline Floats4 fast_exp2_any(Floats4 x) {
+inline Floats4 fast_exp2(Floats4 x) {
   x = x > -60.0f ? x : Floats4{} - 60.0f;
   const Ints4 floor = __builtin_convertvector(x + 128.0f, Ints4) - 128;
   const Floats4 f = x - __builtin_convertvector(floor, Floats4);

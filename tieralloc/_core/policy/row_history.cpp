@@ -180,7 +180,7 @@ std::uint32_t RowHistory::observe(RowId row) {
   const float gap = is_new ? 0 : static_cast<float>(since);
   if (!is_new) record_gap(record, gap);
   if ((is_new || record.sample != sample_) && record.samples < 0xFF) ++record.samples;
-  Floats4 counts = fast_exp2_any(decode_counts(record.decayed) + gap * kDecay);
+  Floats4 counts = fast_exp2(decode_counts(record.decayed) + gap * kDecay);
   counts = is_new ? Floats4{} + 1.0f : counts + 1.0f;
   const Floats4 codes = (fast_log2(counts) - kLowestCount) * kCountCode + dither();
   for (std::size_t i = 0; i < kDecayed; ++i) record.decayed[i] = encode(codes[i]);
@@ -197,7 +197,7 @@ std::uint32_t RowHistory::observe(RowId row) {
 void RowHistory::record_gap(Record& record, float gap) {
   std::copy_backward(record.gaps.begin(), record.gaps.end() - 1, record.gaps.end());
   record.gaps[0] = encode(std::min(fast_log2(1 + gap) * kTimeCode + 0.5f, float{kNeverCode}));
-  const float lifetime = fast_exp2_any(decode_time(record.lifetime)) + gap;
+  const float lifetime = fast_exp2(decode_time(record.lifetime)) + gap;
   record.lifetime = encode(std::min(fast_log2(lifetime) * kTimeCode + dither(), float{kNeverCode}));
 }
 
@@ -223,8 +223,8 @@ void RowHistory::write_row(RowId row, float* features) const {
   *features++ = fast_log2(1 + age);
   *features++ = fast_log2(1 + static_cast<float>(record.samples));
   *features++ =
-      known != nullptr ? fast_log2(fast_exp2_any(decode_time(record.lifetime)) + age) : kNever;
-  Floats4 counts = fast_exp2_any(decode_counts(record.decayed) + age * kDecay);
+      known != nullptr ? fast_log2(fast_exp2(decode_time(record.lifetime)) + age) : kNever;
+  Floats4 counts = fast_exp2(decode_counts(record.decayed) + age * kDecay);
   counts = fast_log2((known != nullptr ? counts : Floats4{}) + kCountOffset);
   for (std::size_t i = 0; i < kDecayed; ++i) *features++ = counts[i];
   write_context(known, tables_[table].context, features);

@@ -18,9 +18,7 @@ tieralloc demo --dir /mnt/nvme --plot /tmp/demo.png"""
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     options.add_directory(parser)
-    parser.add_argument(
-        "--plot", metavar="F", help="file of the plot (default: tieralloc-demo.png)"
-    )
+    options.add(parser, "--plot", str, "F", "file of the plot (default: tieralloc-demo.png)")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -23,30 +23,14 @@ tieralloc latency --emulated 150,400 --plot latency.png"""
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    parser.add_argument(
-        "--from-cpus",
-        metavar="LIST",
-        help="CPUs to measure from, such as 0-3,8 (default: the CPUs of each node)",
-    )
-    parser.add_argument("--node", metavar="LIST", help="nodes to measure (default: all)")
-    parser.add_argument(
-        "--bytes",
-        metavar="SIZE",
-        help="memory to measure per node (default: 4 times the largest cache, 64MiB to 1GiB)",
-    )
-    parser.add_argument(
-        "--repeats",
-        type=types.count,
-        default=latency.REPEATS,
-        metavar="N",
-        help=f"samples per metric (default: {latency.REPEATS})",
-    )
-    parser.add_argument(
-        "--emulated",
-        type=types.nanoseconds,
-        metavar="NS[,NS…]",
-        help="extra latencies of an emulated slow tier to compare with measured loads",
-    )
+    text = "CPUs to measure from, such as 0-3,8 (default: the CPUs of each node)"
+    options.add(parser, "--from-cpus", str, "LIST", text)
+    options.add(parser, "--node", str, "LIST", "nodes to measure (default: all)")
+    text = "memory to measure per node (default: 4 times the largest cache, 64MiB to 1GiB)"
+    options.add(parser, "--bytes", str, "SIZE", text)
+    options.add(parser, "--repeats", types.count, "N", "samples per metric", latency.REPEATS)
+    text = "extra latencies of an emulated slow tier to compare with measured loads"
+    options.add(parser, "--emulated", types.nanoseconds, "NS[,NS…]", text)
     options.add_outputs(parser)
 
 

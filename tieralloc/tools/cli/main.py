@@ -68,6 +68,8 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     selected = next((word for word in argv if not word.startswith("-")), None)
     raise_renamed(ValueError, f"tieralloc {selected}")
+    for word in argv:
+        raise_renamed(ValueError, f"tieralloc {selected} {word.partition('=')[0]}")
     for name, summary in _COMMANDS.items():
         if name != selected:
             commands.add_parser(name, help=summary)

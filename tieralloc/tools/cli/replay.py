@@ -43,54 +43,29 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_load(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--embedding-dim",
-        type=types.count,
-        default=64,
-        metavar="N",
-        help="elements per row (default: 64)",
+    options.add(parser, "--embedding-dim", types.count, "N", "elements per row", 64)
+    text = "samples per call, or 'row': one access per call, with the counts of simulate"
+    options.add(parser, "--batch-size", types.batch_size, "N|row", text, 256)
+    options.add(parser, "--threads", types.count, "N", "concurrent callers", 1)
+    text = (
+        "open loop: calls (not samples) per second, on a Poisson schedule; 'auto': from 0.2 times"
+        " the closed loop's rate until saturated (default: closed loop)"
     )
-    parser.add_argument(
-        "--batch-size",
-        type=types.batch_size,
-        default=256,
-        metavar="N|row",
-        help="samples per call, or 'row': one access per call, with the counts of simulate"
-        " (default: 256)",
+    options.add(parser, "--rate", types.rates, "R[,R…]|auto", text)
+    text = (
+        "maximum time at each rate; each call of the trace arrives once at most"
+        f" (default: {SECONDS:g})"
     )
-    parser.add_argument(
-        "--threads",
-        type=types.count,
-        default=1,
-        metavar="N",
-        help="concurrent callers (default: 1)",
-    )
-    parser.add_argument(
-        "--rate",
-        type=types.rates,
-        metavar="R[,R…]|auto",
-        help="open loop: calls (not samples) per second, on a Poisson schedule; 'auto': from 0.2"
-        " times the closed loop's rate until saturated (default: closed loop)",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=types.number,
-        metavar="X",
-        help="maximum time at each rate; each call of the trace arrives once at most"
-        f" (default: {SECONDS:g})",
-    )
+    options.add(parser, "--seconds", types.number, "X", text)
 
 
 def _add_slow_tier(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--slow",
-        default="file",
-        metavar="S",
-        help="the slow tier: file, numa:1 (memory of that node; numa:1:prefer: preferred), or"
+    text = (
+        "the slow tier: file, numa:1 (memory of that node; numa:1:prefer: preferred), or"
         " emulated:150ns (local memory with an extra latency per cache line; emulated:150ns/10:"
         " 10 lines at a time). With memory, the line 'none' is the store without a fast tier"
-        " (default: file)",
     )
+    options.add(parser, "--slow", str, "S", text, "file")
     parser.add_argument(
         "--promotion",
         choices=["auto", "always", "never"],

@@ -25,12 +25,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     learned = [f"{name}:DIR" for name in learned_names()]
     options.add_trace(parser, [*policy_names(), *learned], "lru,s3fifo,opt", options.FRACTIONS)
-    parser.add_argument(
-        "--batch-size",
-        type=types.count,
-        metavar="N",
-        help="samples per call, as in a store (default: one access per call)",
-    )
+    text = "samples per call, as in a store (default: one access per call)"
+    options.add(parser, "--batch-size", types.count, "N", text)
 
 
 def run(arguments: argparse.Namespace) -> None:

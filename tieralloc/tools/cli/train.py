@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tieralloc._common.progress import narrated, waiting
+from tieralloc._common.progress import bar, waiting
 from tieralloc.policies.registry import learned_names, trainer
 from tieralloc.tools import report
 from tieralloc.tools.cli import arguments as types
@@ -32,19 +32,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"the policy to train (default: {learned_names()[0]})",
     )
     options.add_fractions(parser, options.FRACTIONS)
-    parser.add_argument(
-        "--until",
-        type=types.number,
-        default=0.5,
-        metavar="X",
-        help="share of the accesses to train on, from the start (default: 0.5)",
-    )
-    parser.add_argument(
-        "--epochs",
-        type=types.count,
-        metavar="N",
-        help="maximum number of epochs (default: the policy's)",
-    )
+    text = "share of the accesses to train on, from the start"
+    options.add(parser, "--until", types.number, "X", text, 0.5)
+    text = "maximum number of epochs (default: the policy's)"
+    options.add(parser, "--epochs", types.count, "N", text)
     options.add_seed(parser)
 
 
@@ -60,7 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.fast_fraction,
         until=arguments.until,
         seed=arguments.seed,
-        progress=narrated,
+        progress=bar,
         **epochs,
     )
     print(f"{trace.name}: {report.trace_summary(trace)}")

@@ -1,12 +1,14 @@
-"""Shared parts of plots: styles of policies, axes, and labels at the ends of lines."""
+"""Shared parts of plots: styles of policies, their legend, and axes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 Record = Mapping[str, Any]
 
@@ -15,16 +17,6 @@ PANEL = (5.2, 3.9)  # inches
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vPX"
 _OPT_STYLE = {"color": "#555555", "linestyle": "--", "marker": "x"}
-_LABEL_HEIGHT = 0.055  # as a fraction of the height of a panel
-
-
-class End(NamedTuple):
-    """Right end of a line, and its policy."""
-
-    x: float
-    y: float
-    policy: str
-    colour: str
 
 
 def emulation_of(record: Record) -> str:
@@ -57,24 +49,14 @@ def prepare(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def label_ends(axes: Axes, ends: Sequence[End]) -> None:
-    """Write the name of each line to the right of its end, without overlaps."""
-    ascending = sorted(ends, key=lambda end: end.y)
-    to_fraction = axes.transData + axes.transAxes.inverted()
-    end_heights = [float(to_fraction.transform((x, y))[1]) for x, y, _, _ in ascending]
-    heights = _spread(end_heights, _LABEL_HEIGHT)
-    for (x, y, policy, colour), height in zip(ascending, heights, strict=True):
-        axes.annotate(
-            policy,
-            xy=(x, y),
-            xytext=(1.04, height),
-            textcoords="axes fraction",
-            arrowprops={"arrowstyle": "-", "color": colour, "linewidth": 0.6, "relpos": (0, 0.5)},
-            color=colour,
-            va="center",
-            fontsize=9,
-            annotation_clip=False,
-        )
+def add_legend(
+    figure: Figure, styles: Mapping[str, dict[str, Any]], others: Sequence[Line2D] = ()
+) -> None:
+    """Name the line of each policy, and other lines, to the right of all panels."""
+    from matplotlib.lines import Line2D
+
+    lines = [Line2D([], [], label=policy, **style) for policy, style in styles.items()]
+    figure.legend(handles=[*lines, *others], loc="outside right center", frameon=False)
 
 
 def prepare_latency_axis(axes: Axes) -> None:
@@ -102,26 +84,3 @@ def _duration(microseconds: float) -> str:
         if microseconds >= size:
             return f"{microseconds / size:g} {unit}"
     return f"{1000 * microseconds:g} ns"
-
-
-def _spread(heights: Sequence[float], min_gap: float) -> list[float]:
-    """Return ascending heights moved as little as possible so that gaps are `min_gap` or more."""
-    groups: list[list[float]] = []  # heights that touch; each group is centred on its mean
-    for height in heights:
-        groups.append([height])
-        while len(groups) > 1 and _overlap(groups[-2], groups[-1], min_gap):
-            last = groups.pop()
-            groups[-1].extend(last)
-    return [_bottom(group, min_gap) + i * min_gap for group in groups for i in range(len(group))]
-
-
-def _overlap(lower: Sequence[float], upper: Sequence[float], min_gap: float) -> bool:
-    return _bottom(upper, min_gap) < _top(lower, min_gap) + min_gap
-
-
-def _bottom(group: Sequence[float], min_gap: float) -> float:
-    return sum(group) / len(group) - min_gap * (len(group) - 1) / 2
-
-
-def _top(group: Sequence[float], min_gap: float) -> float:
-    return sum(group) / len(group) + min_gap * (len(group) - 1) / 2

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from tieralloc.tools.plots.parts import (
     PANEL,
-    End,
     Record,
+    add_legend,
     emulation_of,
-    label_ends,
     prepare,
     prepare_latency_axis,
     share_latency_axis,
@@ -21,6 +20,7 @@ from tieralloc.tools.report import percent
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
 #: Percentiles to draw: their names, and the min number of calls that defines them.
 PERCENTILES = {"p50": ("Median", 1), "p99": ("p99", 100), "p999": ("p99.9", 1000)}
@@ -54,48 +54,42 @@ def draw_rates(records: Sequence[Record]) -> Figure:
     figure.suptitle(title, fontsize=12, fontweight="bold")
     panels = figure.subplots(len(fractions), len(PERCENTILES), squeeze=False)
     styles = styles_of(measured)
-    ends: dict[Axes, list[End]] = {}
     for row, fraction in zip(panels, fractions, strict=True):
         selected = [record for record in measured if record["fast_fraction"] == fraction]
         for axes, percentile in zip(row, PERCENTILES, strict=True):
-            ends[axes] = draw_rate_panel(axes, selected, percentile, styles)
+            draw_rate_panel(axes, selected, percentile, styles)
         share_rate_axis(row, selected)
-    share_latency_axis([axes for axes, panel_ends in ends.items() if panel_ends])
-    for axes, panel_ends in ends.items():
-        label_ends(axes, panel_ends)  # last, because labels depend on the final scales
-    _explain(figure, measured)
+    share_latency_axis([axes for axes in panels.flat if axes.lines])
+    add_legend(figure, styles, _markers(measured))
     return figure
 
 
 def draw_rate_panel(
     axes: Axes, records: Sequence[Record], percentile: str, styles: Mapping[str, dict[str, Any]]
-) -> list[End]:
-    """Draw a percentile at one fast fraction; return the line ends, none with too few calls."""
+) -> None:
+    """Draw a percentile at one fast fraction, of policies with enough calls."""
     name, min_calls = PERCENTILES[percentile]
     first = records[0]
     dram = percent(first["fast_fraction"])
     prepare(axes)
     prepare_latency_axis(axes)
     axes.set_title(f"{name} with {dram} of the rows in DRAM", loc="left", fontsize=10)
-    ends = []
     for policy, style in styles.items():
         policy_records = [record for record in records if record["policy"] == policy]
         points = [r for r in _up_to_saturation(policy_records) if r["calls"] >= min_calls]
         if not points:
             continue
-        x, y = _draw_line(axes, points, percentile, style)
-        ends.append(End(x, y, policy, style["color"]))
+        _draw_line(axes, points, percentile, style)
         for record in policy_records:
             if record["loop"] == "closed":
                 axes.axvline(record["achieved_rate"], color=style["color"], **_CLOSED)
-    if not ends:
+    if not axes.lines:
         text = f"needs {min_calls:,} calls or more at a rate"
         axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=_INK)
         axes.set_axis_off()
-        return []
+        return
     axes.set_xlabel(f"offered rate ({_call(first)} per second)")
     axes.set_ylabel("latency of a call since its arrival")
-    return ends
 
 
 def _up_to_saturation(records: Sequence[Record]) -> list[Record]:
@@ -110,8 +104,8 @@ def _up_to_saturation(records: Sequence[Record]) -> list[Record]:
 
 def _draw_line(
     axes: Axes, points: Sequence[Record], percentile: str, style: Mapping[str, Any]
-) -> tuple[float, float]:
-    """Draw a policy's line, dashed to a saturated last point; return its end."""
+) -> None:
+    """Draw a policy's line, dashed to a saturated last point."""
     xy = [(record["offered_rate"], record["latency_us"][percentile]) for record in points]
     is_saturated = points[-1]["saturated"]
     plain = {**style, "marker": "", "linewidth": 1.8}
@@ -123,7 +117,6 @@ def _draw_line(
     for point, record in zip(xy, points, strict=True):
         mark = _SATURATED if record["saturated"] else {"marker": style["marker"], "markersize": 5.5}
         axes.plot(*point, **{"color": style["color"], **mark})
-    return xy[-1]
 
 
 def share_rate_axis(row: Sequence[Axes], records: Sequence[Record]) -> None:
@@ -136,20 +129,16 @@ def share_rate_axis(row: Sequence[Axes], records: Sequence[Record]) -> None:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
 
 
-def _explain(figure: Figure, records: Sequence[Record]) -> None:
+def _markers(records: Sequence[Record]) -> list[Line2D]:
+    """Return the legend of what the lines of all policies have."""
     from matplotlib.lines import Line2D
 
-    handles = []
+    lines = []
     if any(record.get("saturated") for record in records):
-        label = "saturated: calls arrive faster than they are served, so that latencies grow"
-        handles.append(Line2D([], [], color=_INK, label=label, **_SATURATED))
+        lines.append(Line2D([], [], color=_INK, label="saturated: latencies grow", **_SATURATED))
     if any(record["loop"] == "closed" for record in records):
-        handles.append(
-            Line2D([], [], color=_INK, label="achieved rate of the closed loop", **_CLOSED)
-        )
-    if handles:
-        place = "outside lower center"
-        figure.legend(handles=handles, loc=place, ncols=2, frameon=False, labelcolor=_INK)
+        lines.append(Line2D([], [], color=_INK, label="rate of the closed loop", **_CLOSED))
+    return lines
 
 
 def _call(record: Record) -> str:

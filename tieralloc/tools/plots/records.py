@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tieralloc._common.files import replacing
 from tieralloc.tools.plots.parts import (
     PANEL,
-    End,
     Record,
+    add_legend,
     emulation_of,
-    label_ends,
     prepare,
     prepare_latency_axis,
     share_latency_axis,
@@ -100,13 +99,13 @@ def draw(records: Sequence[Record]) -> Figure:
         panel.set_visible(False)
     for panel in panels:
         prepare(panel)
-    ends = [draw_miss_ratios(panels[0], records, styles)]
+    draw_miss_ratios(panels[0], records, styles)
     for panel, fraction in zip(panels[1:], fractions, strict=False):
         selected = [record for record in measured if record["fast_fraction"] == fraction]
-        ends.append(draw_latencies(panel, selected, fraction, styles))
+        draw_latencies(panel, selected, fraction, styles)
     share_latency_axis(panels[1 : 1 + len(fractions)])
-    for panel, panel_ends in zip(panels, ends, strict=False):
-        label_ends(panel, panel_ends)  # last, because labels depend on the final scales
+    if panels[0].lines or measured:  # bars have names
+        add_legend(figure, styles)
     return figure
 
 
@@ -130,14 +129,13 @@ def _repeat_baseline(records: Sequence[Record]) -> list[Record]:
 
 def draw_miss_ratios(
     axes: Axes, records: Sequence[Record], styles: Mapping[str, dict[str, Any]]
-) -> list[End]:
+) -> None:
     """Draw miss ratios against fast fractions; bars if there is only one fraction."""
     fractions = sorted({record["fast_fraction"] for record in records})
     axes.set_title("On-demand fetches", loc="left", fontsize=10)
     if len(fractions) == 1:
         _draw_bars(axes, records, styles)
-        return []
-    ends = []
+        return
     for policy, style in styles.items():
         points = sorted(
             (record["fast_fraction"], record["miss_ratio"])
@@ -145,12 +143,10 @@ def draw_miss_ratios(
             if record["policy"] == policy
         )
         axes.plot(*zip(*points, strict=True), **style, linewidth=1.8, markersize=5.5)
-        ends.append(End(*points[-1], policy, style["color"]))
-    fraction_axis(axes, fractions)
+    _fraction_axis(axes, fractions)
     axes.set_ylim(0, 1.08 * max(record["miss_ratio"] for record in records) or 1)
     axes.yaxis.set_major_formatter(lambda value, _: percent(value))
     axes.set_ylabel(_MISS_RATIO)
-    return ends
 
 
 def _draw_bars(axes: Axes, records: Sequence[Record], styles: Mapping[str, dict[str, Any]]) -> None:
@@ -167,51 +163,34 @@ def _draw_bars(axes: Axes, records: Sequence[Record], styles: Mapping[str, dict[
     axes.grid(False, axis="y")
 
 
-def fraction_axis(axes: Axes, fractions: Sequence[float]) -> None:
-    """Format the x axis for fast fractions, with ticks at `fractions`."""
-    from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
+def _fraction_axis(axes: Axes, fractions: Sequence[float]) -> None:
+    """Format the x axis for fast fractions, with ticks at `fractions`, up to eight."""
+    from matplotlib.ticker import FixedLocator, NullLocator
 
     if fractions[-1] >= 4 * fractions[0]:
         axes.set_xscale("log")
     axes.margins(x=0.08)
-    axes.xaxis.set_major_locator(FixedLocator(_spaced_ticks(axes, fractions)))
+    axes.xaxis.set_major_locator(FixedLocator(fractions, nbins=7))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_formatter(lambda value, _: percent(value))
     axes.set_xlabel("fast fraction (share of the trace's distinct rows in DRAM)")
 
 
-def _spaced_ticks(axes: Axes, values: Sequence[float]) -> list[float]:
-    """Return the ascending values whose tick labels do not overlap."""
-    if len(values) == 1:
-        return list(values)
-    scaled = [math.log(value) if axes.get_xscale() == "log" else value for value in values]
-    min_gap = 0.09 * (scaled[-1] - scaled[0])
-    kept = [len(values) - 1]
-    for i in range(len(values) - 2, -1, -1):
-        if scaled[kept[-1]] - scaled[i] >= min_gap:
-            kept.append(i)
-    return [values[i] for i in reversed(kept)]
-
-
 def draw_latencies(
     axes: Axes, records: Sequence[Record], fraction: float, styles: Mapping[str, dict[str, Any]]
-) -> list[End]:
+) -> None:
     """Draw the latency percentiles of records of one fast fraction."""
-    ends = []
     for record in records:
         style = {**styles[record["policy"]], "marker": ""}
         curve = [(_nines(q), us) for q, us in record["latency_curve_us"] if q < 1]
         axes.plot(*zip(*curve, strict=True), **style, linewidth=1.8)
-        ends.append(End(*curve[-1], record["policy"], style["color"]))
     prepare_latency_axis(axes)
-    last = max(end.x for end in ends)
+    last = axes.dataLim.x1
     ticks = [q for q in (0.0, 0.5, 0.9, 0.99, 0.999, 0.9999) if _nines(q) <= last + 0.01]
     axes.set_xticks([_nines(q) for q in ticks], [_quantile_name(q) for q in ticks])
     axes.set_xlabel("percentile of the calls")
     axes.set_ylabel("latency of a call")
     axes.set_title(f"Latency with {percent(fraction)} of the rows in DRAM", loc="left", fontsize=10)
-    return ends
 
 
 def _nines(fraction: float) -> float:

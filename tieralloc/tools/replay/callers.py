@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from tieralloc._common.progress import Report, ignore
 from tieralloc.tools.replay.arrivals import wait_until
 from tieralloc.tools.replay.errors import VerificationError
+from tieralloc.tools.replay.source import SourceRows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tieralloc._common.progress import Report
     from tieralloc.store import TieredStore
-from tieralloc.tools.replay.source import SourceRows
 
 _LEAD_NS = 10_000_000  # between the start of the threads and time zero, so that all are ready
 
@@ -57,7 +57,7 @@ def serve(
     calls: Iterable[Call],
     threads: int = 1,
     source: SourceRows | None = None,
-    done: Report = lambda _: None,
+    done: Report = ignore,
     arrivals: NDArray[np.int64] | None = None,
 ) -> Times:
     """Serve calls: each thread takes the next call when its previous one is answered.

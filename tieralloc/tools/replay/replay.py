@@ -22,7 +22,7 @@ from tieralloc.tiers import Engine, File, NumaMemory
 from tieralloc.tools.disk import default_directory, file_system_of
 from tieralloc.tools.emulated import EmulatedMemory
 from tieralloc.tools.replay.callers import Call
-from tieralloc.tools.replay.runs import Bench, Settings, calls_within
+from tieralloc.tools.replay.runs import Bench, calls_within
 from tieralloc.tools.replay.source import SourceRows
 from tieralloc.tools.simulate import OPT, check_policies
 from tieralloc.trace.stream import count_distinct, fast_rows, first_counted
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
     from tieralloc.stats import StoreStats
     from tieralloc.trace import Trace
+
+__all__ = ["replay"]
 
 #: Maximum time of arrivals at each rate.
 SECONDS = 10.0
@@ -154,7 +156,6 @@ def replay(
             f"count_from: no sample of trace {trace.name!r} begins at or after access {counted} of "
             f"{len(accesses)}; expected a lower share, got {count_from}"
         )
-    settings = Settings(embedding_dim, batch_size, threads, seconds, verify)
     source = SourceRows(trace.num_embeddings.tolist(), embedding_dim)
     labels = {policy: label_of(policy, policies) for policy in policies}
     warm_up_rows = len(accesses) - sum(len(call.indices) for call in calls)
@@ -180,9 +181,12 @@ def replay(
             warm_up,
             warm_up_rows,
             calls,
-            settings,
-            seed,
-            progress,
+            batch_size=batch_size,
+            threads=threads,
+            seconds=seconds,
+            verify=verify,
+            seed=seed,
+            progress=progress,
         )
         return [record for run in runs for record in bench.sweep(*run, rates)]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from tieralloc._common.progress import Progress
+from tieralloc._common.progress import Progress, ignore
 from tieralloc.store import TieredStore
 from tieralloc.tools import machine as _machine
 from tieralloc.tools.replay.arrivals import poisson_arrivals
@@ -28,17 +28,6 @@ if TYPE_CHECKING:
 #: Rates of "auto", as shares of the closed loop's rate. The sweep ends at the first saturated rate
 #: at or above 1: shares above 1 allow for a closed loop measured while the machine was slow.
 AUTO_SHARES = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7, 2.0)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Parameters of `replay` that all runs share."""
-
-    embedding_dim: int
-    batch_size: int | Literal["row"]
-    threads: int
-    seconds: float
-    verify: bool
 
 
 @dataclass(frozen=True)
@@ -61,12 +50,8 @@ class Bench:
         Number of lookups of the warm-up.
     calls : sequence of Call
         The counted calls, in order.
-    settings : Settings
-        Parameters that all runs share.
-    seed : int
-        Random seed of the arrivals.
-    progress : callable
-        Opens progress bars.
+    batch_size, threads, seconds, verify, seed, progress
+        As for `replay`.
     """
 
     open_store: Callable[[str, int], TieredStore]
@@ -76,7 +61,10 @@ class Bench:
     warm_up: Callable[[], Iterator[Call]]
     warm_up_rows: int
     calls: Sequence[Call]
-    settings: Settings
+    batch_size: int | Literal["row"]
+    threads: int
+    seconds: float
+    verify: bool
     seed: int
     progress: Progress
 
@@ -107,20 +95,19 @@ class Bench:
         calls, arrivals = self._load(rate)
         rows = sum(len(call.indices) for call in calls)
         load = "" if rate is None else f", {rate:,.4g} calls/s"
-        source = self.source if self.settings.verify else None
-        threads = self.settings.threads
+        source = self.source if self.verify else None
         with (
             self.progress(
                 f"replaying {label} at {fraction:g}{load}", self.warm_up_rows + rows, "rows"
             ) as done,
             self.open_store(policy, capacity) as store,
         ):
-            warm_up = serve(store, self.warm_up(), threads, source, done)
+            warm_up = serve(store, self.warm_up(), self.threads, source, done)
             store.reset_stats()
             # Drawing a progress bar between calls would delay arriving calls.
-            report = done if rate is None else _silent
+            report = done if rate is None else ignore
             with _no_garbage_collection():
-                times = serve(store, calls, threads, source, report, arrivals)
+                times = serve(store, calls, self.threads, source, report, arrivals)
             if rate is not None:
                 done(rows)
             stats = store.stats()
@@ -137,24 +124,23 @@ class Bench:
         """Return the calls of a run, and their arrival times; None in a closed loop."""
         if rate is None:
             return self.calls, None
-        calls = self.calls[: max(calls_within(self.settings.seconds, rate), 1)]
+        calls = self.calls[: max(calls_within(self.seconds, rate), 1)]
         return calls, poisson_arrivals(len(calls), rate, self.seed)
 
     def _metrics(self, stats: StoreStats, times: Times, rate: float | None) -> dict[str, Any]:
-        threads = self.settings.threads
         dram = stats.dram.to_dict()
         del dram["huge_page_bytes"]
         return {
-            **contract_figures(stats, times, threads, rate),
+            **contract_figures(stats, times, self.threads, rate),
             "dram_bytes": dram.pop("total_bytes"),
             "slow_tier": self.slow_tier(stats),
             "machine": _machine.describe(),
-            **load_figures(times, threads, rate),
+            **load_figures(times, self.threads, rate),
             **latency_figures(stats, times),
             "dram": dram,
-            "embedding_dim": self.settings.embedding_dim,
-            "batch_size": self.settings.batch_size,
-            "threads": threads,
+            "embedding_dim": self.source.embedding_dim,
+            "batch_size": self.batch_size,
+            "threads": self.threads,
             "warm_up_lookups": self.warm_up_rows,
             "calls": stats.calls,
             "emulated": stats.slow_tier.is_emulated,
@@ -174,10 +160,6 @@ def calls_within(seconds: float, rate: float) -> int:
     """Return the number of calls that arrive in `seconds` at a rate."""
     calls = seconds * rate * (1 + 1e-12)  # tolerance for rounding of binary fractions
     return math.floor(min(calls, 1 << 62))
-
-
-def _silent(_: int) -> None:
-    pass
 
 
 @contextmanager

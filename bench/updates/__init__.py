@@ -1,0 +1,1 @@
+"""Updates of tieralloc beside numpy.memmap, LMDB and RocksDB; see ../README.md."""
