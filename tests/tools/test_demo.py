@@ -42,6 +42,49 @@ def test_demo_without_torch_skips_recmg(tmp_path):
     assert "all equal" in done.stdout
 
 
+def counted(fetches):
+    """Records of a simulation: on-demand fetches of each policy by capacity."""
+    return [
+        {"policy": policy, "fast_fraction": fraction, "on_demand_fetches": count}
+        for policy, counts in fetches.items()
+        for fraction, count in zip(demo.FAST_FRACTIONS, counts, strict=True)
+    ]
+
+
+def test_compare_learned_lists_won_and_lost_capacities():
+    records = counted(
+        {"lru": (8, 8, 8, 8), "s3fifo": (9, 7, 6, 6), "recmg": (7, 7, 6, 5), "opt": (4, 4, 4, 4)}
+    )
+    text = " ".join(demo._compare_learned(records).split())
+    assert "fewer on-demand fetches than lru and s3fifo at 1%, 20%;" in text
+    assert "another policy has as few or fewer at 5% (s3fifo), 10% (s3fifo)." in text
+    assert "closes 44% of the gap between lru and opt" in text
+
+
+def test_compare_learned_without_wins_says_no_capacity():
+    records = counted({"lru": (5,) * 4, "s3fifo": (6,) * 4, "recmg": (7,) * 4, "opt": (5,) * 4})
+    text = " ".join(demo._compare_learned(records).split())
+    assert "fewer on-demand fetches than lru and s3fifo at no capacity;" in text
+    assert "1% (lru), 5% (lru), 10% (lru), 20% (lru)" in text
+
+
+@pytest.mark.parametrize(
+    ("pauses", "end"),
+    [
+        (0, "observed access, decisions 1,235 accesses late on average."),
+        (2, "average. It paused, because it cost more CPU time than it saved in waiting."),
+    ],
+)
+def test_policy_cost_reports_cpu_time_and_lag(pauses, end):
+    stats = {
+        **{"cpu_seconds": 0.5, "accesses_observed": 250_000, "pauses": pauses},
+        "policy_lag": {"mean": 1234.6},
+    }
+    text = demo._policy_cost({"policy_stats": stats})
+    assert ": 2.0 µs of CPU time per observed access" in text
+    assert text.endswith(end)
+
+
 def test_demo_without_matplotlib_names_the_package(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.backends.backend_agg", None)
     monkeypatch.chdir(tmp_path)

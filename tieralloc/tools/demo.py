@@ -90,9 +90,10 @@ def _simulate(trace: Trace, learned: Sequence[str]) -> list[dict[str, Any]]:
         records = simulate(trace, policies, FAST_FRACTIONS, progress=done)
     print(
         "\nSimulated, one row at a time: miss ratio of the second half of the trace."
-        f"\n\n{report.miss_ratio_table(records)}\n",
-        flush=True,
+        f"\n\n{report.miss_ratio_table(records)}\n"
     )
+    if learned:
+        print(f"{_compare_learned(records)}\n", flush=True)
     return records
 
 
@@ -100,6 +101,33 @@ def _one_thread() -> AbstractContextManager[None]:
     from tieralloc._common.torch import one_thread
 
     return one_thread()
+
+
+def _compare_learned(records: Sequence[Mapping[str, Any]]) -> str:
+    won, lost, gap_shares = [], [], []
+    for fraction in FAST_FRACTIONS:
+        fetches = {
+            record["policy"]: record["on_demand_fetches"]
+            for record in records
+            if record["fast_fraction"] == fraction
+        }
+        best = min(SIMPLE, key=lambda name: fetches[name])
+        if fetches[LEARNED] < fetches[best]:
+            won.append(report.percent(fraction))
+        else:
+            lost.append(f"{report.percent(fraction)} ({best})")
+        if fetches["lru"] > fetches[OPT]:
+            gap = fetches["lru"] - fetches[OPT]
+            gap_shares.append((fetches["lru"] - fetches[LEARNED]) / gap)
+    text = f"{LEARNED} has fewer on-demand fetches than {' and '.join(SIMPLE)} "
+    text += f"at {', '.join(won)}" if won else "at no capacity"
+    if lost:
+        text += f"; another policy has as few or fewer at {', '.join(lost)}"
+    text += "."
+    if gap_shares:
+        share = _share(sum(gap_shares) / len(gap_shares))
+        text += f" It closes {share} of the gap between lru and {OPT} (optimal), on average."
+    return textwrap.fill(text, width=100)
 
 
 def _serve(trace: Trace, learned: Sequence[str], directory: Path) -> list[dict[str, Any]]:
@@ -112,7 +140,7 @@ def _serve(trace: Trace, learned: Sequence[str], directory: Path) -> list[dict[s
     )
     records = sorted(measured, key=lambda record: record["fast_fraction"])
     print(f"Served from a file:\n\n{report.replay_conditions(records[0])}")
-    print(f"\n{report.replay_table(records)}\n")
+    print(f"\n{_table(records)}\n")
     print(_summary(trace, records), flush=True)
     print(
         f"Every vector of {verified[0]['verified']:,} calls was compared with its source values: "
@@ -121,9 +149,20 @@ def _serve(trace: Trace, learned: Sequence[str], directory: Path) -> list[dict[s
     return records
 
 
+def _table(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return the table with an empty line between capacities."""
+    lines = report.replay_table(records).splitlines()
+    text = lines[:2]
+    for i, (line, record) in enumerate(zip(lines[2:], records, strict=True)):
+        if i and record["fast_fraction"] != records[i - 1]["fast_fraction"]:
+            text.append("")
+        text.append(line)
+    return "\n".join(text)
+
+
 def _summary(trace: Trace, records: Sequence[Mapping[str, Any]]) -> str:
-    shown = [record for record in records if record["fast_fraction"] == _SHOWN_FRACTION]
-    best = min(shown, key=lambda record: record["miss_ratio"])
+    by_policy = {r["policy"]: r for r in records if r["fast_fraction"] == _SHOWN_FRACTION}
+    best = min(by_policy.values(), key=lambda record: record["miss_ratio"])
     table_bytes = int(trace.num_embeddings.sum()) * _DIM * 4
     median_us = best["latency_us_by_outcome"]["on_demand"]["p50"]
     miss_ratio = best["miss_ratio"]
@@ -135,7 +174,22 @@ def _summary(trace: Trace, records: Sequence[Mapping[str, Any]]) -> str:
         f"buffers and page cache. The median latency of a call of {_BATCH} samples with on-demand "
         f"fetches is {median_us / 1000:.2g} ms."
     )
+    if LEARNED in by_policy:
+        text += f" {_policy_cost(by_policy[LEARNED])}"
     return textwrap.fill(text, width=100)
+
+
+def _policy_cost(record: Mapping[str, Any]) -> str:
+    policy = record["policy_stats"]
+    cpu_us = 1e6 * policy["cpu_seconds"] / max(1, policy["accesses_observed"])
+    lag = policy["policy_lag"]["mean"]
+    text = (
+        f"{LEARNED} runs in a background thread: {cpu_us:.1f} µs of CPU time per observed access, "
+        f"decisions {lag:,.0f} accesses late on average."
+    )
+    if policy["pauses"]:
+        text += " It paused, because it cost more CPU time than it saved in waiting."
+    return text
 
 
 def _simulated_only(simulated: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
