@@ -184,6 +184,8 @@ class UpdateStats(Group):
     """Rows set by `Table.update`."""
     dirty_rows: int
     """Updated rows in the redo log before their write-back to pages."""
+    unsynced_bytes: int
+    """Bytes of the redo log that a power cut would lose."""
     write_backs: int
     """Rows written back from the redo log to pages."""
     write_back_errors: int

@@ -361,6 +361,7 @@ StoreStats Store::stats() {
   for (auto& tier : tiers_) add_tier(*tier, stats);
   const UpdateStats updates = pool_->updates();
   stats.dirty_rows = updates.dirty_rows;
+  stats.unsynced_bytes = updates.unsynced_bytes;
   stats.write_backs = updates.write_backs - updates_at_reset_.write_backs;
   stats.write_back_errors = updates.write_back_errors - updates_at_reset_.write_back_errors;
   stats.page_errors = updates.page_errors - updates_at_reset_.page_errors;

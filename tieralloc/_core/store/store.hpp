@@ -110,8 +110,8 @@ class Store {
   void pin(const Table& table, Integers indices);
   void unpin(const Table& table, Integers indices);
 
-  /// Returns once every earlier update and load is durable. Throws SystemFailure, also if the pool's
-  /// file does not have its path any more.
+  /// Returns once every earlier update and load is durable. Throws SystemFailure, also if the
+  /// pool's file does not have its path any more.
   void flush();
 
   /// Writes all updates to their pages and closes. Throws SystemFailure if that fails; the store

@@ -29,6 +29,7 @@
   X("fast_tier", std::string, index)             \
   X("updates", std::uint64_t, updated_rows)      \
   X("updates", std::uint64_t, dirty_rows)        \
+  X("updates", std::uint64_t, unsynced_bytes)    \
   X("updates", std::uint64_t, write_backs)       \
   X("updates", std::uint64_t, write_back_errors) \
   X("updates", std::uint64_t, page_errors)       \

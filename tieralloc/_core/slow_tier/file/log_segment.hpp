@@ -16,6 +16,7 @@
 // `end` do not change.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -88,7 +89,10 @@ class LogSegment {
 
   /// Returns when all frames are durable. Throws SystemFailure; the frames are written again then.
   void sync();
-  bool is_synced() const { return synced_.load() == end(); }
+  std::uint64_t unsynced_bytes() const {
+    const std::uint64_t synced = synced_.load();  // before `end`, which is never behind it
+    return std::max(end(), synced) - synced;
+  }
 
   /// Removes the file's name.
   void remove() const;

@@ -197,11 +197,10 @@ void RedoLog::sync() {
   for (const auto& generation : generations()) generation->segment->sync();
 }
 
-bool RedoLog::is_synced() const {
-  for (const auto& generation : generations()) {
-    if (!generation->segment->is_synced()) return false;
-  }
-  return true;
+std::uint64_t RedoLog::unsynced_bytes() const {
+  std::uint64_t bytes = 0;
+  for (const auto& generation : generations()) bytes += generation->segment->unsynced_bytes();
+  return bytes;
 }
 
 bool RedoLog::seal() {

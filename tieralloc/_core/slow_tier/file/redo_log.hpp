@@ -94,7 +94,7 @@ class RedoLog {
 
   /// Returns when all updates are durable. Throws SystemFailure.
   void sync();
-  bool is_synced() const;
+  std::uint64_t unsynced_bytes() const;
 
   /// Seals the active segment. False if there is none, or another one is sealed.
   bool seal();

@@ -295,7 +295,7 @@ void FilePool::work() {
     lock.unlock();
     try {
       write_back_sealed();
-      if (options_.durability != Durability::none && !log_->is_synced()) log_->sync();
+      if (options_.durability != Durability::none && log_->unsynced_bytes() > 0) log_->sync();
       has_failed = false;
     } catch (const std::exception& error) {
       has_failed = true;
@@ -321,6 +321,7 @@ UpdateStats FilePool::updates() const {
   if (log_ == nullptr) return stats;
   stats.dirty_rows = log_->num_rows();
   stats.log_bytes = log_->bytes();
+  stats.unsynced_bytes = log_->unsynced_bytes();
   return stats;
 }
 
