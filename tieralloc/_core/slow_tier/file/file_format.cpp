@@ -89,6 +89,7 @@ TableLayout layout_of(const Record& record, std::uint32_t version) {
   table.dim = record.dim;
   table.dtype = static_cast<DType>(record.dtype);
   table.stride = record.stride;
+  if (table.stride == 0 || table.stride > kMaxStride) return table;  // inconsistent, without pages
   table.pages = version == kFirstVersion ? PageLayout::dense(table.stride)
                                          : PageLayout::paged(table.stride);
   return table;

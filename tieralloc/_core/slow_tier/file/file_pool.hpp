@@ -120,7 +120,9 @@ class FilePool final : public SlowPool {
   // write_back.cpp
   void sync_pages();
   void write_back_sealed();
-  void note_loaded(const TableLayout& table, TableRow first, std::uint64_t rows);
+  std::uint64_t failed_syncs();
+  void note_loaded(const TableLayout& table, TableRow first, std::uint64_t rows,
+                   std::uint64_t failed_syncs);
   void check_lost_loads() const;
 
   const std::string path_;

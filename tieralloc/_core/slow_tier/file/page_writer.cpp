@@ -117,31 +117,27 @@ void PageWriter::read(Batch& batch) {
   }
 }
 
-/// Sets the rows of a page that was read or is complete, and seals it.
-void PageWriter::set_rows(Page& page, const LogGeneration& log) {
+/// Sets the rows of a page that was read or is complete, and seals it. False if the page has its
+/// intended footer then.
+bool PageWriter::set_rows(Page& page, const LogGeneration& log) {
   const bool is_valid = page.is_complete() || is_valid_page(page.bytes, page.size(), page.offset);
-  std::uint32_t generation = footer_of(page.bytes, page.size()).generation + 1;
+  const std::optional<PageFooter> intent = log.intent_of(page.offset);
+  const std::uint32_t generation = footer_of(page.bytes, page.size()).generation + 1;
   for (const std::uint64_t* row = page.first; row != page.last; ++row) {
     std::memcpy(page.bytes + (*row - page.offset), log.find(*row), page.table->stride);
   }
-  if (!is_valid) {
-    const std::optional<PageFooter> intent = log.intent_of(page.offset);
-    if (!intent) {
-      throw SystemFailure(EIO,
-                          "cannot write back rows of " + describe_page({*page.table}, page.offset) +
-                              ": the page is damaged (wrong checksum)",
-                          path_);
-    }
+  if (intent) {
     seal_page(page.bytes, page.size(), page.offset, intent->generation);
-    if (footer_of(page.bytes, page.size()).checksum != intent->checksum) {
-      throw SystemFailure(EIO,
-                          "cannot mend " + describe_page({*page.table}, page.offset) +
-                              ": the page is damaged (wrong checksum)",
-                          path_);
-    }
-    generation = intent->generation + 1;
+    if (footer_of(page.bytes, page.size()).checksum == intent->checksum) return false;
+  }
+  if (!is_valid) {
+    throw SystemFailure(EIO,
+                        "cannot write back rows of " + describe_page({*page.table}, page.offset) +
+                            ": the page is damaged (wrong checksum)",
+                        path_);
   }
   seal_page(page.bytes, page.size(), page.offset, generation);
+  return true;
 }
 
 void PageWriter::write(Batch& batch) {
@@ -169,10 +165,9 @@ std::uint64_t PageWriter::write_back(const LogGeneration& log,
     read(batch);
     intents.clear();
     for (Page& page : batch.pages) {
-      set_rows(page, log);
-      intents.push_back(footer_of(page.bytes, page.size()));
+      if (set_rows(page, log)) intents.push_back(footer_of(page.bytes, page.size()));
     }
-    intend(intents);
+    if (!intents.empty()) intend(intents);
     write(batch);
     batch.clear();
   };

@@ -34,7 +34,8 @@ class PageWriter {
   void load(const TableLayout& table, TableRow first, std::uint64_t rows, const std::byte* values);
 
   using Intend = std::function<void(std::span<const PageFooter>)>;
-  /// Writes the rows of a sealed segment. Calls `intend` before it writes pages. Returns the number
+  /// Writes the rows of a sealed segment. Calls `intend` before it writes pages whose footers are no
+  /// intents yet. Returns the number
   /// of rows. Throws SystemFailure, also for a damaged page that cannot be mended.
   std::uint64_t write_back(const LogGeneration& log, const std::vector<TableLayout>& tables,
                            const Intend& intend);
@@ -50,7 +51,7 @@ class PageWriter {
 
   void read(Batch& batch);
   void write(Batch& batch);
-  void set_rows(Page& page, const LogGeneration& log);
+  bool set_rows(Page& page, const LogGeneration& log);
 
   const int fd_;
   const std::string path_;

@@ -82,8 +82,9 @@ void FilePool::load(const TableLayout& table, TableRow first, std::uint64_t rows
       (errno == ENOSPC || errno == EDQUOT)) {
     fail_io(errno, path_, "cannot load table '" + table.name + "'");
   }
-  note_loaded(table, first, rows);
+  const std::uint64_t failed_syncs = this->failed_syncs();
   pages_->load(table, first, rows, values);
+  note_loaded(table, first, rows, failed_syncs);
   written_bytes_ += end - begin;
   if (written_bytes_ >= kDropCachesBytes) {
     drop_caches();
@@ -91,9 +92,18 @@ void FilePool::load(const TableLayout& table, TableRow first, std::uint64_t rows
   }
 }
 
-/// The rows count as loaded again if an earlier sync lost them.
-void FilePool::note_loaded(const TableLayout& table, TableRow first, std::uint64_t rows) {
+std::uint64_t FilePool::failed_syncs() {
+  std::lock_guard syncing(sync_mutex_);
+  return failed_syncs_;
+}
+
+/// The rows count as loaded again if an earlier sync lost them. Throws if a sync failed since
+/// `failed_syncs`: it may have lost them.
+void FilePool::note_loaded(const TableLayout& table, TableRow first, std::uint64_t rows,
+                           std::uint64_t failed_syncs) {
   const LoadedRows loaded{table.name, first.value, first.value + rows - 1};
+  std::lock_guard syncing(sync_mutex_);
+  if (failed_syncs != failed_syncs_) fail_io(EIO, path_, "cannot sync the slow tier");
   std::lock_guard lock(loads_mutex_);
   if (!unsynced_loads_.empty() && unsynced_loads_.back().table == table.name &&
       unsynced_loads_.back().last + 1 == loaded.first) {
@@ -147,6 +157,7 @@ void FilePool::sync() {
   if (read_only_) return;
   bool has_loads = false;
   {
+    std::lock_guard syncing(sync_mutex_);  // a sync in another thread may have taken the loads
     std::lock_guard lock(loads_mutex_);
     has_loads = !unsynced_loads_.empty();
   }
@@ -162,19 +173,11 @@ void FilePool::write_back_sealed() {
   if (sealed == nullptr) return;
   try {
     log_->sync();  // no page has a row that the log could lose
-    log_->remove_intents();
-    std::uint64_t failed_syncs = 0;
-    {
-      std::lock_guard lock(sync_mutex_);
-      failed_syncs = failed_syncs_;
-    }
+    const std::uint64_t failed_syncs = this->failed_syncs();
     const std::uint64_t rows = pages_->write_back(
         *sealed, tables(), [&](std::span<const PageFooter> intents) { log_->add_intents(intents); });
     sync_pages();
-    {
-      std::lock_guard lock(sync_mutex_);
-      if (failed_syncs != failed_syncs_) fail_io(EIO, path_, "cannot sync the slow tier");
-    }
+    if (failed_syncs != this->failed_syncs()) fail_io(EIO, path_, "cannot sync the slow tier");
     drop_caches();
     log_->cut();
     std::lock_guard lock(stats_mutex_);
