@@ -37,8 +37,9 @@ Bytes contents(const std::string& path) {
 }
 
 void put(const std::string& path, const Bytes& bytes) {
-  const OpenFile file(path, O_WRONLY | O_TRUNC);
-  CHECK_EQ(write(file.fd(), bytes.data(), bytes.size()), static_cast<ssize_t>(bytes.size()));
+  const OpenFile file(path, O_WRONLY);
+  CHECK_EQ(pwrite(file.fd(), bytes.data(), bytes.size(), 0), static_cast<ssize_t>(bytes.size()));
+  CHECK_EQ(ftruncate(file.fd(), static_cast<off_t>(bytes.size())), 0);
 }
 
 struct Frame {
@@ -118,7 +119,8 @@ TEST(torn_tail_at_every_byte_ends_the_replay) {
     bench.segment->sync();
     bench.append(100);
     bench.append(150);
-    const Bytes whole = contents(bench.path);
+    Bytes whole = contents(bench.path);
+    whole.resize(bench.frames[2].end + 500);
     std::mt19937_64 random(1);
     for (std::uint64_t length = bench.frames[1].end; length <= bench.frames[2].end; ++length) {
       Bytes torn = whole;
@@ -160,7 +162,8 @@ TEST(every_damaged_byte_of_synced_frames_is_an_error) {
     bench.segment->sync();
   }
   bench.append(50);  // says that the frames before it are durable
-  const Bytes whole = contents(bench.path);
+  Bytes whole = contents(bench.path);
+  whole.resize(bench.frames[3].end);
   const auto replay = [&] {
     LogSegment::replay(bench.path, kId, kCapacity, false, [](const FrameHeader&, std::uint64_t) {});
   };
