@@ -363,12 +363,13 @@ void read_beside_writes(const FilePoolOptions& options, std::uint32_t stride) {
       pool->sync();
       pool->drop_caches();
       (void)pool->updates();
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
   });
   threads.start([&] { pool->work(); });
   threads.start([&] {
     std::mt19937_64 random(9);
-    for (std::uint64_t version = 1; version < stressed(400) && !threads.stopped(); ++version) {
+    for (std::uint64_t version = 1; version < stressed(250) && !threads.stopped(); ++version) {
       std::uint64_t first = random() % kRows;
       std::uint64_t count = 1 + random() % std::min<std::uint64_t>(40, kRows - first);
       for (std::uint64_t row = first; row < first + count; ++row) begun[row] = version;

@@ -120,6 +120,7 @@ class FilePool final : public SlowPool {
   // write_back.cpp
   void sync_pages();
   void write_back_sealed();
+  void write_back_log();
   std::uint64_t failed_syncs();
   void note_loaded(const TableLayout& table, TableRow first, std::uint64_t rows,
                    std::uint64_t failed_syncs);

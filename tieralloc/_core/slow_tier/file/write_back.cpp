@@ -71,7 +71,7 @@ void FilePool::load(const TableLayout& table, TableRow first, std::uint64_t rows
   check_writable();
   checked_size();
   if (rows == 0) return;
-  write_back();  // else the log would replay older values over the loaded ones
+  write_back_log();  // else the log would replay older values over the loaded ones
   std::lock_guard writing(write_back_mutex_);
   const std::uint64_t begin = table.address(first).page;
   const std::uint64_t end =
@@ -191,11 +191,15 @@ void FilePool::write_back_sealed() {
   }
 }
 
-void FilePool::write_back() {
-  if (read_only_) return;
+void FilePool::write_back_log() {
   do {
     write_back_sealed();
   } while (log_->seal());
+}
+
+void FilePool::write_back() {
+  if (read_only_) return;
+  write_back_log();
   sync();
 }
 
