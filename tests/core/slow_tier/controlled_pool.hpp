@@ -19,6 +19,8 @@ class ControlledPool final : public tieralloc::SlowPool {
   std::function<void(std::span<tieralloc::ReadOp>)> after_read;
   /// Called before an update, a load or a write-back, which throws what it throws.
   std::function<void()> before_write;
+  /// Called after an update, before its call returns.
+  std::function<void()> after_update;
   /// Called before a table is added.
   std::function<void()> before_add_table;
   std::atomic<std::size_t> read_ops{0};
@@ -47,6 +49,7 @@ class ControlledPool final : public tieralloc::SlowPool {
               const std::byte* values) override {
     if (before_write) before_write();
     pool_->update(table, rows, values);
+    if (after_update) after_update();
   }
   void commit() override { pool_->commit(); }
   void load(const tieralloc::TableLayout& table, tieralloc::TableRow first, std::uint64_t rows,

@@ -104,8 +104,9 @@ TEST(background_write_back_resumes_after_failures) {
   StoreBench bench(of_rows(16), FilePoolOptions{.sync_interval = std::chrono::milliseconds(10)});
   const Table& table = bench.add_table("t", 2000, 510);
   const Rows rows = rows_from(0, 2000);  // 8 MB
+  bench.update(table, rows, 1);
   bench.store().flush();
-  std::uint64_t version = 1;
+  std::uint64_t version = 2;
   {
     faults::Fault fault(faults::Call::sync, EIO);
     while (bench.store().stats().write_back_errors < 3) {
@@ -263,7 +264,7 @@ TEST(full_disk_keeps_existing_rows) {
       const Table* table = store.tables()[0];
       std::vector<float> out(512);
       const TableSegment part{table};
-      for (std::int64_t wanted = 0; wanted < 8192; wanted += 7) {
+      for (std::int64_t wanted = 0; wanted < 16384; wanted += 13) {
         const Rows rows{wanted};
         BagCall call = StoreBench::call_of(&part, 1, rows);
         call.bags = 1;
@@ -276,14 +277,14 @@ TEST(full_disk_keeps_existing_rows) {
     std::int64_t row = 0;
     {
       Store store(FilePool::create(disk + "/f", file), of_rows(16));
-      const Table& table = store.create_table("t", 8192, 512, DType::float32);  // 32 MiB
+      const Table& table = store.create_table("t", 16384, 512, DType::float32);  // 64 MiB
       const std::vector<float> values(512, 1.0f);
       const auto update = [&] {
         const Rows rows{row};
         store.update(table, integers(rows), reinterpret_cast<const std::byte*>(values.data()));
       };
       while (code_of(update) == 0) ++row;
-      CHECK(row > 4000 && row < 8192);
+      CHECK(row > 4000 && row < 16384);
       store.flush();
       CHECK_EQ(code_of([&] { store.close(); }), ENOSPC);
       check_rows(store, row);

@@ -188,6 +188,35 @@ TEST(update_during_a_read_is_seen_by_later_lookups) {
   CHECK_EQ(bench.lookup(table, {5})[0], 4);
 }
 
+/// An update is in the log before the read of another call is stale.
+TEST(row_found_in_the_log_makes_its_read_stale) {
+  StoreBench bench(of_rows(50));
+  const Table& table = bench.add_table("t", 1000, 4);
+  bench.lookup(table, {999});
+  std::atomic<bool> reading{false};
+  std::atomic<bool> go{false};
+  std::atomic<bool> ended{false};
+  bench.pool().before_read = [&](std::span<ReadOp>) {
+    if (reading.exchange(true)) return;
+    wait_until([&] { return go.load(); });
+  };
+  Threads threads;
+  threads.start([&] {
+    CHECK_EQ(bench.lookup(table, {5})[0], 4);
+    ended = true;
+  });
+  wait_until([&] { return reading.load(); });
+  bench.pool().after_update = [&] {
+    CHECK_EQ(bench.lookup(table, {5})[0], 4);
+    go = true;
+    wait_until([&] { return ended.load(); });
+  };
+  bench.update(table, {5}, 4);
+  threads.join();
+  CHECK_EQ(bench.lookup(table, {5})[0], 4);
+  CHECK_EQ(bench.store().stats().resident_rows, 2);
+}
+
 TEST(pinned_rows_are_always_hits) {
   for (const std::string& policy : eviction_policy_names()) {
     StoreBench bench(of_rows(20, policy));

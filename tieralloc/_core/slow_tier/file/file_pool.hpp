@@ -9,7 +9,8 @@
 // `sync_interval`. `work` writes full segments of the log to the pages; `load` writes pages itself,
 // after all updates are in theirs.
 //
-// Lock order: write_back_mutex_, the log's and the page writer's mutexes, directory_mutex_.
+// Lock order: write_back_mutex_, the log's and the page writer's mutexes, directory_mutex_,
+// sync_mutex_, loads_mutex_.
 #pragma once
 
 #include <atomic>
@@ -119,6 +120,7 @@ class FilePool final : public SlowPool {
 
   // write_back.cpp
   void sync_pages();
+  void sync_loads();
   void write_back_sealed();
   void write_back_log();
   std::uint64_t failed_syncs();

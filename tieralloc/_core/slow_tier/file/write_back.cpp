@@ -153,8 +153,7 @@ void FilePool::sync_pages() {
   fail_io(code, path_, "cannot sync the slow tier");
 }
 
-void FilePool::sync() {
-  if (read_only_) return;
+void FilePool::sync_loads() {
   bool has_loads = false;
   {
     std::lock_guard syncing(sync_mutex_);  // a sync in another thread may have taken the loads
@@ -162,6 +161,11 @@ void FilePool::sync() {
     has_loads = !unsynced_loads_.empty();
   }
   if (has_loads || lost_ != 0) sync_pages();
+}
+
+void FilePool::sync() {
+  if (read_only_) return;
+  sync_loads();
   check_lost_loads();
   log_->sync();
 }
@@ -173,6 +177,7 @@ void FilePool::write_back_sealed() {
   if (sealed == nullptr) return;
   try {
     log_->sync();  // no page has a row that the log could lose
+    sync_loads();  // a page that a power cut tears has sectors of one earlier version
     const std::uint64_t failed_syncs = this->failed_syncs();
     const std::uint64_t rows = pages_->write_back(
         *sealed, tables(), [&](std::span<const PageFooter> intents) { log_->add_intents(intents); });
