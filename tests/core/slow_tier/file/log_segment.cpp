@@ -1,6 +1,7 @@
 // log_segment.cpp: frames that survive the end of a process, torn and damaged files, failed writes.
 #include "slow_tier/file/log_segment.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -57,7 +58,7 @@ struct Bench {
   void append(std::size_t bytes, FrameKind kind = FrameKind::rows, std::uint64_t detail = 5) {
     const Bytes payload = payload_of(frames.size(), bytes);
     const std::uint64_t at = segment->append(kind, 1, bytes, detail, [&](std::byte* place) {
-      std::memcpy(place, payload.data(), bytes);
+      std::copy(payload.begin(), payload.end(), place);
     });
     frames.push_back({kind, at, segment->end(), detail, payload});
   }
