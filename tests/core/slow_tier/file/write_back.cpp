@@ -5,6 +5,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -248,6 +249,72 @@ TEST(failed_sync_of_a_write_back_writes_the_rows_again) {
   CHECK_EQ(pool->updates().dirty_rows, 0);
   CHECK_EQ(read_rows(*pool, table, {{1}, {100}, {900}, {2}}),
            (std::vector<std::uint64_t>{2, 2, 2, 1}));
+}
+
+/// A power cut during the write-back of the only segment.
+TEST(torn_page_is_read_and_written_by_the_next_process) {
+  TempDir dir;
+  TableLayout table;
+  Bytes before, after;
+  {
+    const auto pool = FilePool::create(dir / "f", {});
+    table = pool->add_table(layout("t", 1000, 64));
+    load(*pool, table, 0, 1000, 1);
+    pool->sync();
+    before = contents(dir / "f", table.offset, kPage);
+    update(*pool, table, {{1}, {500}}, 2);
+    pool->sync();
+    after = before;
+    for (std::size_t syncs = 0; after == before; ++syncs) {
+      faults::Fault fault(faults::Call::sync, EIO, syncs, 1);
+      CHECK_EQ(code_of([&] { pool->write_back(); }), EIO);
+      after = contents(dir / "f", table.offset, kPage);
+    }
+  }
+  Bytes torn = after;
+  std::copy(before.begin(), before.begin() + 512, torn.begin());
+  CHECK(!is_valid_page(torn.data(), kPage, table.offset));
+  overwrite(dir / "f", table.offset, torn);
+  {
+    const auto pool = FilePool::open(dir / "f", {}, true);
+    CHECK_EQ(read_rows(*pool, table, {{0}, {1}, {2}, {500}}),
+             (std::vector<std::uint64_t>{1, 2, 1, 2}));
+    CHECK_EQ(pool->updates().page_errors, 0);
+  }
+  CHECK(contents(dir / "f", table.offset, kPage) == torn);
+  const auto pool = FilePool::open(dir / "f", {});
+  update(*pool, table, {{2}, {1}}, 3);
+  CHECK_EQ(read_rows(*pool, table, {{0}, {1}, {2}, {500}}),
+           (std::vector<std::uint64_t>{1, 3, 3, 2}));
+  pool->write_back();
+  CHECK_EQ(pool->updates().dirty_rows, 0);
+  const auto versions = read_rows(*pool, table, rows_from(0, 1000));
+  for (std::size_t row = 0; row < 1000; ++row) {
+    CHECK_EQ(versions[row], row == 1 || row == 2 ? 3 : row == 500 ? 2 : 1);
+  }
+}
+
+/// Damage at rest: each call names the rows, and other rows are served.
+TEST(damaged_page_is_an_error_of_its_rows_only) {
+  TempDir dir;
+  const auto pool = FilePool::create(dir / "f", {});
+  const TableLayout table = pool->add_table(layout("t", 1000, 64));
+  load(*pool, table, 0, 1000, 1);
+  pool->sync();
+  pool->drop_caches();
+  Bytes page = contents(dir / "f", table.offset + kPage, kPage);
+  page[999] ^= std::byte{32};
+  overwrite(dir / "f", table.offset + kPage, page);
+  Bytes bytes(kPage);
+  CHECK_EQ(pool->recover_page(table.offset + kPage, bytes), -EBADMSG);
+  CHECK_EQ(pool->updates().page_errors, 1);
+  CHECK_EQ(pool->describe(table.offset + kPage), "table 't', rows 63 to 125");
+  CHECK_EQ(read_rows(*pool, table, {{0}, {62}, {126}}), (std::vector<std::uint64_t>{1, 1, 1}));
+  update(*pool, table, {{63}, {5}}, 2);
+  CHECK_EQ(read_rows(*pool, table, {{63}, {5}}), (std::vector<std::uint64_t>{2, 2}));
+  CHECK_THROWS(SystemFailure, pool->write_back(), "rows 63 to 125: the page is damaged");
+  CHECK_EQ(pool->updates().write_back_errors, 1);
+  CHECK_EQ(read_rows(*pool, table, {{63}, {5}}), (std::vector<std::uint64_t>{2, 2}));
 }
 
 /// A sync in another thread, as of a superblock, does not hide lost loads.
