@@ -218,8 +218,8 @@ TEST(batch_returns_its_buffer) {
 struct PagedBench {
   TempDir dir;
   std::unique_ptr<FilePool> file = FilePool::create(dir / "file", {});
-  TableLayout table = file->add_table(
-      {.name = "t", .rows = 200, .dim = 16, .dtype = DType::float32, .stride = 64});
+  TableLayout table =
+      file->add_table({.name = "t", .rows = 200, .dim = 16, .dtype = DType::float32, .stride = 64});
   BufferPool buffers{1 << 20};
   std::vector<std::byte> values = std::vector<std::byte>(200 * 64);
 
@@ -260,8 +260,8 @@ TEST(damaged_page_fails_its_rows_alone) {
 TEST(page_that_fails_once_is_read_again) {
   PagedBench bench;
   ControlledPool pool(FilePool::create(bench.dir / "other", {}));
-  const TableLayout table = pool.add_table(
-      {.name = "t", .rows = 200, .dim = 16, .dtype = DType::float32, .stride = 64});
+  const TableLayout table =
+      pool.add_table({.name = "t", .rows = 200, .dim = 16, .dtype = DType::float32, .stride = 64});
   pool.load(table, {0}, 200, bench.values.data());
   FetchBatch batch(pool, bench.buffers, 2);
   batch.add(table.address({70}), table.pages, false);

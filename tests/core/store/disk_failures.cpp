@@ -86,7 +86,8 @@ TEST(failed_write_back_keeps_updates_readable) {
       }
       if (struck == 0) break;
       const auto versions = bench.lookup(*table, all);
-      for (std::size_t row = 0; row < 2000; ++row) CHECK_EQ(versions[row], row < 1000 ? version : 0);
+      for (std::size_t row = 0; row < 2000; ++row)
+        CHECK_EQ(versions[row], row < 1000 ? version : 0);
       if (after % 3 == 0) bench.pool().write_back();
       if (after % 3 == 1) {
         bench.reopen();

@@ -165,7 +165,8 @@ void Fetcher::begin(std::span<Miss*> misses, FastTier::Admit reason,
           if (is_first_try) counters.shared_fetches.add(1);
           return;
         }
-        miss->item = batch->add(tier.slow_offsets().of(miss->row), tier.slow_offsets().pages(), false);
+        miss->item =
+            batch->add(tier.slow_offsets().of(miss->row), tier.slow_offsets().pages(), false);
         miss->batch = batch;
         tier.reads().start(miss->row, {batch, miss->item});
       });

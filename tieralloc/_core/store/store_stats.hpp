@@ -16,32 +16,32 @@
 
 // X(group, type, name). Of a planned policy, `policy_bytes` is what it takes beside the tiers'
 // metadata; `write_back_error` is empty once a write-back succeeded again.
-#define TIERALLOC_STORE_STATISTICS(X)          \
-  X("", std::uint64_t, lookups)                \
-  X("", double, miss_ratio)                    \
-  X("", std::uint64_t, prefetches_dropped)     \
-  X("", std::uint64_t, fast_rows)              \
-  X("", std::vector<int>, background_cpus)     \
-  X("lookup", std::uint64_t, accesses_dropped) \
-  X("lookup", std::string, kernels)            \
-  X("fast_tier", std::uint64_t, resident_rows) \
-  X("fast_tier", std::uint64_t, pinned_rows)   \
-  X("fast_tier", std::string, index)           \
-  X("updates", std::uint64_t, updated_rows)    \
-  X("updates", std::uint64_t, dirty_rows)      \
-  X("updates", std::uint64_t, write_backs)     \
+#define TIERALLOC_STORE_STATISTICS(X)            \
+  X("", std::uint64_t, lookups)                  \
+  X("", double, miss_ratio)                      \
+  X("", std::uint64_t, prefetches_dropped)       \
+  X("", std::uint64_t, fast_rows)                \
+  X("", std::vector<int>, background_cpus)       \
+  X("lookup", std::uint64_t, accesses_dropped)   \
+  X("lookup", std::string, kernels)              \
+  X("fast_tier", std::uint64_t, resident_rows)   \
+  X("fast_tier", std::uint64_t, pinned_rows)     \
+  X("fast_tier", std::string, index)             \
+  X("updates", std::uint64_t, updated_rows)      \
+  X("updates", std::uint64_t, dirty_rows)        \
+  X("updates", std::uint64_t, write_backs)       \
   X("updates", std::uint64_t, write_back_errors) \
-  X("updates", std::uint64_t, page_errors)     \
-  X("updates", std::string, write_back_error)  \
-  X("dram", std::uint64_t, vector_bytes)       \
-  X("dram", std::uint64_t, index_bytes)        \
-  X("dram", std::uint64_t, metadata_bytes)     \
-  X("dram", std::uint64_t, staging_bytes)      \
-  X("dram", std::uint64_t, log_bytes)          \
-  X("dram", std::uint64_t, access_ring_bytes)  \
-  X("dram", std::uint64_t, policy_bytes)       \
-  X("dram", std::uint64_t, page_cache_bytes)   \
-  X("dram", std::uint64_t, total_bytes)        \
+  X("updates", std::uint64_t, page_errors)       \
+  X("updates", std::string, write_back_error)    \
+  X("dram", std::uint64_t, vector_bytes)         \
+  X("dram", std::uint64_t, index_bytes)          \
+  X("dram", std::uint64_t, metadata_bytes)       \
+  X("dram", std::uint64_t, staging_bytes)        \
+  X("dram", std::uint64_t, log_bytes)            \
+  X("dram", std::uint64_t, access_ring_bytes)    \
+  X("dram", std::uint64_t, policy_bytes)         \
+  X("dram", std::uint64_t, page_cache_bytes)     \
+  X("dram", std::uint64_t, total_bytes)          \
   X("dram", std::uint64_t, huge_page_bytes)
 
 // X(type, name)

@@ -14,8 +14,11 @@ using file_format::Directory;
 using file_format::encode;
 
 Directory some_directory(std::size_t tables) {
-  Directory directory{
-      .generation = 41, .store_id = 0x1234567890ABCDEF, .first_log = 7, .last_log = 8, .tables = {}};
+  Directory directory{.generation = 41,
+                      .store_id = 0x1234567890ABCDEF,
+                      .first_log = 7,
+                      .last_log = 8,
+                      .tables = {}};
   std::uint64_t end = file_format::kDataOffset;
   for (std::size_t i = 0; i < tables; ++i) {
     TableLayout table;

@@ -67,17 +67,17 @@ struct Bench {
   std::size_t replay(bool writable = true) {
     segment.reset();
     std::size_t count = 0;
-    segment = LogSegment::replay(
-        path, kId, kCapacity, writable, [&](const FrameHeader& header, std::uint64_t) {
-          count += header.kind == FrameKind::header ? 0 : 1;
-        });
+    segment = LogSegment::replay(path, kId, kCapacity, writable,
+                                 [&](const FrameHeader& header, std::uint64_t) {
+                                   count += header.kind == FrameKind::header ? 0 : 1;
+                                 });
     CHECK_EQ(segment->former_frames(), 3);
     CHECK_EQ(segment->frames(), count + 1);
     CHECK(count <= frames.size());
     for (std::size_t i = 0; i < count; ++i) {
       const Frame& frame = frames[i];
-      CHECK(std::memcmp(segment->at(frame.at + sizeof(FrameHeader)), frame.payload.data(),
-                        frame.payload.size()) == 0);
+      CHECK(std::equal(frame.payload.begin(), frame.payload.end(),
+                       segment->at(frame.at + sizeof(FrameHeader))));
     }
     CHECK_EQ(segment->end(), count == 0 ? sizeof(FrameHeader) : frames[count - 1].end);
     return count;

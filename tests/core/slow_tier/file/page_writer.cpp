@@ -28,8 +28,12 @@ class Bench {
  public:
   explicit Bench(const std::string& engine = "pread", bool direct = false) {
     std::uint64_t offset = kBegin;
-    for (const auto& [dim, rows] :
-         {std::pair{16u, 1000u}, {48u, 333u}, {340u, 50u}, {1018u, 20u}, {1100u, 20u}, {5000u, 9u}}) {
+    for (const auto& [dim, rows] : {std::pair{16u, 1000u},
+                                    {48u, 333u},
+                                    {340u, 50u},
+                                    {1018u, 20u},
+                                    {1100u, 20u},
+                                    {5000u, 9u}}) {
       TableLayout table{.name = "t" + std::to_string(dim), .rows = rows, .dim = dim};
       table.stride = stride_of(dim, table.dtype);
       table.offset = offset;
@@ -179,8 +183,16 @@ TEST(load_of_part_of_a_page_keeps_its_other_rows) {
   for (std::size_t table = 0; table < bench.tables().size(); ++table) {
     bench.load(table, 0, bench.tables()[table].rows, random);
   }
-  for (const auto& [first, rows] : {std::pair{0u, 1u}, {62u, 1u}, {62u, 2u}, {63u, 63u}, {63u, 62u},
-                                    {1u, 62u}, {100u, 300u}, {944u, 56u}, {945u, 55u}, {999u, 1u}}) {
+  for (const auto& [first, rows] : {std::pair{0u, 1u},
+                                    {62u, 1u},
+                                    {62u, 2u},
+                                    {63u, 63u},
+                                    {63u, 62u},
+                                    {1u, 62u},
+                                    {100u, 300u},
+                                    {944u, 56u},
+                                    {945u, 55u},
+                                    {999u, 1u}}) {
     bench.load(0, first, rows, random);
     bench.check();
   }
@@ -299,12 +311,13 @@ TEST(intents_of_an_earlier_write_back_stay) {
     CHECK_EQ(bench.writer().recover(kBegin + kPage, mended, bench.tables()[0],
                                     bench.log().sealed().get()),
              0);
-    CHECK_THROWS(SystemFailure,
-                 [&] {
-                   faults::Fault fault(faults::Call::write, EIO);
-                   bench.write_back();
-                 }(),
-                 "cannot write");
+    CHECK_THROWS(
+        SystemFailure,
+        [&] {
+          faults::Fault fault(faults::Call::write, EIO);
+          bench.write_back();
+        }(),
+        "cannot write");
   }
   bench.write_back();
   bench.check();
@@ -334,9 +347,9 @@ TEST(damaged_page_is_an_error_with_its_rows) {
   torn[5 * kSector] ^= std::byte{1};
   bench.put(kBegin + kPage, torn);
   Bytes mended(kPage);
-  CHECK_EQ(bench.writer().recover(kBegin + kPage, mended, bench.tables()[0],
-                                  bench.log().sealed().get()),
-           -EBADMSG);
+  CHECK_EQ(
+      bench.writer().recover(kBegin + kPage, mended, bench.tables()[0], bench.log().sealed().get()),
+      -EBADMSG);
   CHECK_THROWS(SystemFailure, bench.write_back(), "rows 63 to 125: the page is damaged");
   // A page whose rows are all set needs no earlier value.
   std::vector<TableRow> rows;

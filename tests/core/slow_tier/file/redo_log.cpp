@@ -51,14 +51,13 @@ struct Bench {
   std::map<std::uint64_t, Bytes> model;  ///< by offset
 
   std::unique_ptr<RedoLog> make() {
-    return std::make_unique<RedoLog>(
-        RedoLog::Options{dir / "file.log-", 77, 0600},
-        [this](std::uint64_t new_first, std::uint64_t new_last) {
-          if (refuses) throw SystemFailure(EIO, "refused", "file");
-          first = new_first;
-          last = new_last;
-          ++announcements;
-        });
+    return std::make_unique<RedoLog>(RedoLog::Options{dir / "file.log-", 77, 0600},
+                                     [this](std::uint64_t new_first, std::uint64_t new_last) {
+                                       if (refuses) throw SystemFailure(EIO, "refused", "file");
+                                       first = new_first;
+                                       last = new_last;
+                                       ++announcements;
+                                     });
   }
   void reopen(bool writable = true) {
     log.reset();
@@ -242,8 +241,9 @@ TEST(refused_announcement_leaves_no_segment) {
   Bench bench;
   std::mt19937_64 random(1);
   bench.refuses = true;
-  CHECK_THROWS(SystemFailure, bench.log->update(0, bench.tables[0], std::vector<TableRow>{{1}},
-                                                dense_values(bench.tables[0], 1, 1).data()),
+  CHECK_THROWS(SystemFailure,
+               bench.log->update(0, bench.tables[0], std::vector<TableRow>{{1}},
+                                 dense_values(bench.tables[0], 1, 1).data()),
                "refused");
   CHECK_EQ(bench.num_files(), 0);
   CHECK(!bench.log->any());

@@ -152,7 +152,8 @@ TEST(reader_finds_updates_and_changes_no_file) {
     const auto pool = FilePool::open(dir / "f", {}, true);
     const TableLayout table = pool->tables()[0];
     const auto versions = read_rows(*pool, table, rows_from(0, 100));
-    for (std::size_t row = 0; row < 100; ++row) CHECK_EQ(versions[row], row >= 10 && row < 60 ? 3 : 0);
+    for (std::size_t row = 0; row < 100; ++row)
+      CHECK_EQ(versions[row], row >= 10 && row < 60 ? 3 : 0);
     CHECK_EQ(code_of([&] { update(*pool, table, {{1}}, 1); }), EACCES);
     pool->write_back();
     pool->sync();
@@ -352,13 +353,14 @@ TEST(killed_process_loses_no_update_and_tears_no_row) {
   struct Progress {
     std::atomic<std::uint64_t> begun[2], done[2];
   };
-  auto* progress = static_cast<Progress*>(mmap(nullptr, sizeof(Progress), PROT_READ | PROT_WRITE,
-                                               MAP_SHARED | MAP_ANONYMOUS, -1, 0));
+  auto* progress = static_cast<Progress*>(
+      mmap(nullptr, sizeof(Progress), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0));
   std::mt19937_64 random(1);
   for (std::size_t round = 0; round < stressed(25); ++round) {
     TempDir dir;
     for (auto* counters : {progress->begun, progress->done}) counters[0] = counters[1] = 0;
-    const std::uint32_t stride = round % 2 == 0 ? 64 * (1 + random() % 20) : 64 * (70 + random() % 99);
+    const std::uint32_t stride =
+        round % 2 == 0 ? 64 * (1 + random() % 20) : 64 * (70 + random() % 99);
     {
       const auto pool = FilePool::create(dir / "f", {});
       pool->add_table(layout("t", 300, stride));
@@ -524,7 +526,8 @@ TEST(file_of_version_1_opens_to_read_only) {
     CHECK_EQ(table.name, "old");
     BufferPool buffers(1 << 20);
     FetchBatch batch(*pool, buffers, 500);
-    for (std::uint64_t row = 0; row < 500; ++row) batch.add(table.address({row}), table.pages, false);
+    for (std::uint64_t row = 0; row < 500; ++row)
+      batch.add(table.address({row}), table.pages, false);
     batch.read([](std::uint32_t, std::uint32_t) {});
     for (std::uint32_t row = 0; row < 500; ++row) {
       CHECK_EQ(batch.wait(row), 0);

@@ -90,8 +90,8 @@ TableLayout layout_of(const Record& record, std::uint32_t version) {
   table.dtype = static_cast<DType>(record.dtype);
   table.stride = record.stride;
   if (table.stride == 0 || table.stride > kMaxStride) return table;  // inconsistent, without pages
-  table.pages = version == kFirstVersion ? PageLayout::dense(table.stride)
-                                         : PageLayout::paged(table.stride);
+  table.pages =
+      version == kFirstVersion ? PageLayout::dense(table.stride) : PageLayout::paged(table.stride);
   return table;
 }
 
@@ -163,8 +163,8 @@ namespace {
 
 /// Copies the header into `directory`, and returns the directory's records if they are valid.
 template <typename Header, typename Checksum>
-std::span<const std::byte> checked_records(std::span<const std::byte> superblock,
-                                           Checksum checksum, Header& header) {
+std::span<const std::byte> checked_records(std::span<const std::byte> superblock, Checksum checksum,
+                                           Header& header) {
   if (superblock.size() < sizeof header) return {};
   std::memcpy(&header, superblock.data(), sizeof header);
   const std::size_t length = sizeof header + header.table_count * sizeof(Record);

@@ -175,7 +175,8 @@ std::unique_ptr<FilePool> FilePool::make(const std::string& path, const std::str
   const auto [fd, name] = make_beside(target);
   std::unique_ptr<FilePool> pool(new FilePool(path, fd, options, false));
   try {
-    if (former != nullptr && fchmod(fd, former->st_mode & 0777) != 0) fail_io(errno, path, "fchmod");
+    if (former != nullptr && fchmod(fd, former->st_mode & 0777) != 0)
+      fail_io(errno, path, "fchmod");
     pool->grow(0, file_format::kDataOffset);
     pool->superblocks_.write({.store_id = random_id(), .tables = {}});
     pool->end_ = file_format::kDataOffset;
@@ -229,8 +230,8 @@ void FilePool::grow(std::uint64_t from, std::uint64_t to) {
   if (code == 0) return;
   if (ftruncate(fd_, static_cast<off_t>(from)) != 0) code = errno;
   fail_io(code, path_,
-       "cannot grow the slow tier from " + std::to_string(from) + " to " + std::to_string(to) +
-           " bytes");
+          "cannot grow the slow tier from " + std::to_string(from) + " to " + std::to_string(to) +
+              " bytes");
 }
 
 /// `name` is that of the file at present.
@@ -306,9 +307,9 @@ void FilePool::read(std::span<ReadOp> ops, ReadListener& listener) {
 void FilePool::drop_caches() {
   {
     std::lock_guard syncing(sync_mutex_);  // `sync_pages` in another thread must see the failure
-    const int done = sync_file_range(fd_, 0, 0,
-                                     SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE |
-                                         SYNC_FILE_RANGE_WAIT_AFTER);
+    const int done = sync_file_range(
+        fd_, 0, 0,
+        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
     // The kernel reports a failed write once per descriptor.
     if (done != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) lost_ = errno;
   }

@@ -141,7 +141,7 @@ class FilePool final : public SlowPool {
   std::unique_ptr<PageWriter> pages_;
   std::unique_ptr<RedoLog> log_;  ///< null: version 1
 
-  std::mutex write_back_mutex_;  ///< one writer of pages at a time
+  std::mutex write_back_mutex_;      ///< one writer of pages at a time
   std::uint64_t written_bytes_ = 0;  ///< since the page cache was dropped
 
   std::mutex sync_mutex_;  ///< of the pages

@@ -63,8 +63,7 @@ std::unique_ptr<LogSegment> LogSegment::create(const std::string& path, std::uin
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
                       static_cast<mode_t>(permissions));
   if (fd < 0) fail_io(errno, path, "cannot create the redo log");
-  std::unique_ptr<LogSegment> segment(
-      new LogSegment(path, fd, id, capacity + sizeof(FrameHeader)));
+  std::unique_ptr<LogSegment> segment(new LogSegment(path, fd, id, capacity + sizeof(FrameHeader)));
   try {
     segment->append(FrameKind::header, 0, 0, former_frames, [](std::byte*) {});
     segment->sync();
@@ -88,7 +87,8 @@ void LogSegment::reserve(std::uint64_t end) {
 }
 
 std::uint64_t LogSegment::append(FrameKind kind, std::uint32_t count, std::uint64_t payload_bytes,
-                                 std::uint64_t detail, const std::function<void(std::byte*)>& fill) {
+                                 std::uint64_t detail,
+                                 const std::function<void(std::byte*)>& fill) {
   const std::uint64_t at = end();
   FrameHeader header{.kind = kind, .count = count};
   header.bytes = round_up(sizeof header + payload_bytes, kCacheLine);

@@ -8,11 +8,12 @@
 // A frame is one update call: it counts as a whole or not at all. Frames are numbered from 0. The
 // memory has the bytes of the file: a write or sync that failed is repeated from it.
 //
-// Replay reads what is on the disk, not what the kernel holds for it. It stops at the first frame that is invalid. That is the end of the log if the frame was
-// never synced; a later frame that says it was proves damage.
+// Replay reads what is on the disk, not what the kernel holds for it. It stops at the first frame
+// that is invalid. That is the end of the log if the frame was never synced; a later frame that
+// says it was proves damage.
 //
-// Concurrency: the caller serialises `append` with itself, and `sync` with itself. Bytes below `end`
-// do not change.
+// Concurrency: the caller serialises `append` with itself, and `sync` with itself. Bytes below
+// `end` do not change.
 #pragma once
 
 #include <atomic>

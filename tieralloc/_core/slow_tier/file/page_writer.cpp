@@ -236,8 +236,7 @@ std::int32_t PageWriter::recover(std::uint64_t page, std::span<std::byte> bytes,
     if (value != nullptr) std::memcpy(bytes.data() + i * table.stride, value, table.stride);
   }
   seal_page(bytes.data(), bytes.size(), page, intent->generation);
-  const bool is_mended =
-      footer_of(bytes.data(), bytes.size()).checksum == intent->checksum;
+  const bool is_mended = footer_of(bytes.data(), bytes.size()).checksum == intent->checksum;
   return is_mended ? 0 : -EBADMSG;
 }
 

@@ -34,9 +34,9 @@ class PageWriter {
   void load(const TableLayout& table, TableRow first, std::uint64_t rows, const std::byte* values);
 
   using Intend = std::function<void(std::span<const PageFooter>)>;
-  /// Writes the rows of a sealed segment. Calls `intend` before it writes pages whose footers are no
-  /// intents yet. Returns the number
-  /// of rows. Throws SystemFailure, also for a damaged page that cannot be mended.
+  /// Writes the rows of a sealed segment. Calls `intend` before it writes pages whose footers are
+  /// no intents yet. Returns the number of rows. Throws SystemFailure, also for a damaged page that
+  /// cannot be mended.
   std::uint64_t write_back(const LogGeneration& log, const std::vector<TableLayout>& tables,
                            const Intend& intend);
 

@@ -145,10 +145,10 @@ void RedoLog::start_segment(std::uint64_t min_bytes) {
   }
   auto generation = std::make_shared<LogGeneration>();
   generation->number = last_number_ + 1;
-  generation->segment = LogSegment::create(
-      path_of(generation->number), options_.store_id ^ generation->number,
-      std::max<std::uint64_t>(kLogSegmentBytes, min_bytes), options_.permissions,
-      former == nullptr ? 0 : former->segment->sealed_frames());
+  generation->segment =
+      LogSegment::create(path_of(generation->number), options_.store_id ^ generation->number,
+                         std::max<std::uint64_t>(kLogSegmentBytes, min_bytes), options_.permissions,
+                         former == nullptr ? 0 : former->segment->sealed_frames());
   try {
     announce_(former == nullptr ? generation->number : former->number, generation->number);
   } catch (...) {
@@ -221,8 +221,8 @@ std::shared_ptr<LogGeneration> RedoLog::sealed() const {
 void RedoLog::add_intents(std::span<const PageFooter> footers) {
   LogGeneration& generation = *sealed_;
   generation.segment->append(
-      FrameKind::intents, static_cast<std::uint32_t>(footers.size()), footers.size_bytes(),
-      0, [&](std::byte* payload) { std::memcpy(payload, footers.data(), footers.size_bytes()); });
+      FrameKind::intents, static_cast<std::uint32_t>(footers.size()), footers.size_bytes(), 0,
+      [&](std::byte* payload) { std::memcpy(payload, footers.data(), footers.size_bytes()); });
   for (const PageFooter& footer : footers) generation.add_intent(footer);
   std::lock_guard syncing(sync_mutex_);
   generation.segment->sync();

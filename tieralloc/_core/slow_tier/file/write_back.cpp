@@ -74,11 +74,10 @@ void FilePool::load(const TableLayout& table, TableRow first, std::uint64_t rows
   write_back_log();  // else the log would replay older values over the loaded ones
   std::lock_guard writing(write_back_mutex_);
   const std::uint64_t begin = table.address(first).page;
-  const std::uint64_t end =
-      table.address({first.value + rows - 1}).page + table.pages.page_bytes;
+  const std::uint64_t end = table.address({first.value + rows - 1}).page + table.pages.page_bytes;
   // On a full disk a write could end in the middle of the rows.
-  if (!options_.reserve && fallocate(fd_, 0, static_cast<off_t>(begin),
-                                     static_cast<off_t>(end - begin)) != 0 &&
+  if (!options_.reserve &&
+      fallocate(fd_, 0, static_cast<off_t>(begin), static_cast<off_t>(end - begin)) != 0 &&
       (errno == ENOSPC || errno == EDQUOT)) {
     fail_io(errno, path_, "cannot load table '" + table.name + "'");
   }
@@ -180,7 +179,8 @@ void FilePool::write_back_sealed() {
     sync_loads();  // a page that a power cut tears has sectors of one earlier version
     const std::uint64_t failed_syncs = this->failed_syncs();
     const std::uint64_t rows = pages_->write_back(
-        *sealed, tables(), [&](std::span<const PageFooter> intents) { log_->add_intents(intents); });
+        *sealed, tables(),
+        [&](std::span<const PageFooter> intents) { log_->add_intents(intents); });
     sync_pages();
     if (failed_syncs != this->failed_syncs()) fail_io(EIO, path_, "cannot sync the slow tier");
     drop_caches();
