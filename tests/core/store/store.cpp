@@ -202,8 +202,9 @@ TEST(row_found_in_the_log_makes_its_read_stale) {
   };
   Threads threads;
   threads.start([&] {
-    CHECK_EQ(bench.lookup(table, {5})[0], 4);
+    const std::uint64_t version = bench.lookup(table, {5})[0];
     ended = true;
+    CHECK_EQ(version, 4);
   });
   wait_until([&] { return reading.load(); });
   bench.pool().after_update = [&] {

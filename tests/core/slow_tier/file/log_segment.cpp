@@ -8,6 +8,7 @@
 #include <random>
 
 #include "base/error.hpp"
+#include "base/limits.hpp"
 #include "base/types.hpp"
 #include "check.hpp"
 #include "faults.hpp"
@@ -212,7 +213,7 @@ TEST(failed_append_changes_nothing) {
 /// One row in each page, in few frames: the intents of all pages have room.
 TEST(segment_has_room_for_an_intent_of_each_row) {
   TempDir dir;
-  constexpr std::uint64_t kBytes = 8 << 20;
+  constexpr std::uint64_t kBytes = kLogSegmentBytes;
   const auto segment = LogSegment::create(dir / "log", kId, kBytes, 0600, 0);
   const std::size_t rows = (kBytes - 4096) / (sizeof(RowId) + 64);
   const std::uint64_t bytes = LogSegment::frame_bytes(rows, 64);
