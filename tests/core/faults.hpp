@@ -6,6 +6,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <string>
 
@@ -43,6 +44,15 @@ class BeforeFopen {
   explicit BeforeFopen(std::function<void(const std::string& path)> hook);
   ~BeforeFopen();
   BeforeFopen(const BeforeFopen&) = delete;
+};
+
+/// For as long as it lives: each pwrite writes half of its bytes, calls `between` with its offset,
+/// and writes the other half. Not a pwrite that `between` makes.
+class SplitWrites {
+ public:
+  explicit SplitWrites(std::function<void(std::uint64_t offset)> between);
+  ~SplitWrites();
+  SplitWrites(const SplitWrites&) = delete;
 };
 
 /// Bytes that this thread has asked of operator new so far, and of the kernel as anonymous memory.

@@ -295,6 +295,71 @@ TEST(torn_page_is_read_and_written_by_the_next_process) {
   }
 }
 
+/// A lookup reads half of a page's new bytes: it waits for the other half.
+TEST(page_that_is_being_written_is_read_again) {
+  for (const std::string& engine : fetch_engine_names()) {
+    if (!fetch_engine_refusal(engine).empty()) continue;
+    for (const bool is_load : {false, true}) {
+      TempDir dir;
+      const auto pool = FilePool::create(dir / "f", {.engine = engine, .direct = false});
+      const TableLayout table = pool->add_table(layout("t", 63, 64));
+      load(*pool, table, 0, 63, 1);
+      std::atomic<bool> is_reading{false};
+      Threads threads;
+      {
+        const faults::SplitWrites split([&](std::uint64_t offset) {
+          if (offset != table.offset) return;
+          threads.start([&] {
+            is_reading = true;
+            CHECK_EQ(read_rows(*pool, table, {{2}}), std::vector<std::uint64_t>{1});
+          });
+          wait_until([&] { return is_reading.load(); });
+          std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        });
+        if (is_load) {
+          load(*pool, table, 1, 1, 2);
+        } else {
+          update(*pool, table, {{1}}, 2);
+          pool->write_back();
+        }
+      }
+      threads.join();
+      CHECK(is_reading);
+      CHECK_EQ(pool->updates().page_errors, 0);
+      CHECK_EQ(read_rows(*pool, table, {{1}, {2}}), (std::vector<std::uint64_t>{2, 1}));
+    }
+  }
+}
+
+/// The kernel reports a lost page to one sync only, here to that of a new table.
+TEST(sync_that_fails_during_a_write_fails_the_write) {
+  for (const bool is_load : {false, true}) {
+    TempDir dir;
+    const auto pool = FilePool::create(dir / "f", {});
+    const TableLayout table = pool->add_table(layout("t", 63, 64));
+    load(*pool, table, 0, 63, 1);
+    pool->sync();
+    update(*pool, table, {{3}}, 2);
+    if (is_load) pool->write_back();
+    {
+      bool has_failed = false;
+      const faults::SplitWrites split([&](std::uint64_t offset) {
+        if (offset != table.offset || has_failed) return;
+        has_failed = true;
+        faults::Fault fault(faults::Call::sync, EIO, 0, 1);
+        CHECK_EQ(code_of([&] { pool->add_table(layout("u", 1, 64)); }), EIO);
+      });
+      const auto write = [&] { is_load ? load(*pool, table, 3, 1, 2) : pool->write_back(); };
+      CHECK_EQ(code_of(write), EIO);
+      CHECK(has_failed);
+      CHECK_EQ(pool->updates().dirty_rows, is_load ? 0 : 1);
+      write();
+    }
+    pool->sync();
+    CHECK_EQ(read_rows(*pool, table, {{3}, {4}}), (std::vector<std::uint64_t>{2, 1}));
+  }
+}
+
 /// Damage at rest: each call names the rows, and other rows are served.
 TEST(damaged_page_is_an_error_of_its_rows_only) {
   TempDir dir;
