@@ -47,6 +47,8 @@ thread_local bool here = false;  ///< whether this thread has made an allocate_e
 std::function<void(const std::string&)> fopen_hook;
 std::function<int(const std::string&)> open_hook;
 std::atomic<std::uint32_t> direct_alignment{0};
+std::function<void(std::uint64_t)> write_hook;
+thread_local bool is_splitting = false;
 thread_local std::size_t allocated = 0;
 thread_local std::size_t freed = 0;
 
@@ -106,6 +108,14 @@ DirectAlignment::DirectAlignment(std::uint32_t bytes) {
 
 DirectAlignment::~DirectAlignment() {
   direct_alignment = 0;
+}
+
+SplitWrites::SplitWrites(std::function<void(std::uint64_t)> between) {
+  write_hook = std::move(between);
+}
+
+SplitWrites::~SplitWrites() {
+  write_hook = nullptr;
 }
 
 std::size_t allocated_bytes() {
@@ -177,6 +187,16 @@ void* __wrap_mmap(void* address, std::size_t size, int protection, int flags, in
 
 ssize_t __wrap_pwrite(int fd, const void* data, std::size_t size, off_t offset) {
   const int error = faults::state_of(Call::write).strike();
+  if (error == 0 && faults::write_hook && !faults::is_splitting) {
+    const ssize_t put = __real_pwrite(fd, data, size / 2, offset);
+    if (put != static_cast<ssize_t>(size / 2)) return put;
+    faults::is_splitting = true;
+    faults::write_hook(static_cast<std::uint64_t>(offset));
+    faults::is_splitting = false;
+    const ssize_t rest =
+        __real_pwrite(fd, static_cast<const char*>(data) + put, size - size / 2, offset + put);
+    return rest < 0 ? rest : put + rest;
+  }
   if (error == 0) return __real_pwrite(fd, data, size, offset);
   errno = error;
   return -1;

@@ -64,6 +64,15 @@ class DirectAlignment {
   DirectAlignment(const DirectAlignment&) = delete;
 };
 
+/// For as long as it lives: each pwrite writes half of its bytes, calls `between` with its offset,
+/// and writes the other half. Not a pwrite that `between` makes.
+class SplitWrites {
+ public:
+  explicit SplitWrites(std::function<void(std::uint64_t offset)> between);
+  ~SplitWrites();
+  SplitWrites(const SplitWrites&) = delete;
+};
+
 /// Bytes that this thread has asked of operator new so far, and of the kernel as anonymous memory.
 std::size_t allocated_bytes();
 

@@ -15,8 +15,14 @@ class ControlledPool final : public tieralloc::SlowPool {
  public:
   /// Called before a batch is read, in its reader's thread; what it throws, the read throws.
   std::function<void(std::span<tieralloc::ReadOp>)> before_read;
-  /// Called before a write; what it throws, the write throws.
-  std::function<void(std::uint64_t offset, std::size_t size)> before_write;
+  /// Called after the reads of a batch, before its listener.
+  std::function<void(std::span<tieralloc::ReadOp>)> after_read;
+  /// Called before an update, a load or a write-back, which throws what it throws.
+  std::function<void()> before_write;
+  /// Called after an update, before its call returns.
+  std::function<void()> after_update;
+  /// Called before a sync.
+  std::function<void()> before_sync;
   /// Called before a table is added.
   std::function<void()> before_add_table;
   std::atomic<std::size_t> read_ops{0};
@@ -32,13 +38,51 @@ class ControlledPool final : public tieralloc::SlowPool {
   void read(std::span<tieralloc::ReadOp> ops, tieralloc::ReadListener& listener) override {
     read_ops += ops.size();
     if (before_read) before_read(ops);
-    pool_->read(ops, listener);
+    if (!after_read) return pool_->read(ops, listener);
+    class NoListener final : public tieralloc::ReadListener {
+     public:
+      void on_completions() noexcept override {}
+    } none;
+    pool_->read(ops, none);
+    after_read(ops);
+    listener.on_completions();
   }
-  void write(std::uint64_t offset, std::span<const std::byte> bytes) override {
-    if (before_write) before_write(offset, bytes.size());
-    pool_->write(offset, bytes);
+  void update(const tieralloc::TableLayout& table, std::span<const tieralloc::TableRow> rows,
+              const std::byte* values) override {
+    if (before_write) before_write();
+    pool_->update(table, rows, values);
+    if (after_update) after_update();
   }
-  void sync() override { pool_->sync(); }
+  void commit() override { pool_->commit(); }
+  void load(const tieralloc::TableLayout& table, tieralloc::TableRow first, std::uint64_t rows,
+            const std::byte* values) override {
+    if (before_write) before_write();
+    pool_->load(table, first, rows, values);
+  }
+  bool has_updated_rows() const override { return pool_->has_updated_rows(); }
+  bool find_updated(const tieralloc::RowAddress& row, std::span<std::byte> value) const override {
+    return pool_->find_updated(row, value);
+  }
+  std::int32_t recover_page(std::uint64_t page, std::span<std::byte> bytes) override {
+    return pool_->recover_page(page, bytes);
+  }
+  std::string describe(std::uint64_t page) const override { return pool_->describe(page); }
+  void settle() override { pool_->settle(); }
+  std::vector<std::uint64_t> damaged_pages(const tieralloc::TableLayout& table, std::uint64_t first,
+                                           std::uint64_t n) override {
+    return pool_->damaged_pages(table, first, n);
+  }
+  void sync() override {
+    if (before_sync) before_sync();
+    pool_->sync();
+  }
+  void write_back() override {
+    if (before_write) before_write();
+    pool_->write_back();
+  }
+  void work() override { pool_->work(); }
+  void stop() override { pool_->stop(); }
+  tieralloc::UpdateStats updates() const override { return pool_->updates(); }
   void drop_caches() override { pool_->drop_caches(); }
   void check_present() const override { pool_->check_present(); }
   std::size_t block() const override { return pool_->block(); }

@@ -22,7 +22,7 @@ using namespace tieralloc;
 
 constexpr std::uint64_t kBlock = 4096;
 
-/// A pool with room for rows, patterned from its data's begin on, and a note of what is read of it.
+/// A pool without checksums, patterned from its data's begin on, and a list of its reads.
 struct Bench {
   TempDir dir;
   std::unique_ptr<ControlledPool> pool;
@@ -32,13 +32,21 @@ struct Bench {
   std::vector<std::pair<std::uint64_t, std::uint64_t>> reads;  ///< offset, length
 
   explicit Bench(std::uint64_t size = 2 << 20) : bytes(size) {
-    pool = std::make_unique<ControlledPool>(FilePool::create(dir / "file", {}));
-    const TableLayout table = pool->add_table(
-        {.name = "t", .rows = size / 64, .dim = 16, .dtype = DType::float32, .stride = 64});
-    data = table.offset;
+    {
+      const auto file = FilePool::create(dir / "file", {});
+      data = file->add_table({.name = "t",
+                              .rows = size / kBlock,
+                              .dim = 1000,
+                              .dtype = DType::float32,
+                              .stride = 4032})
+                 .offset;
+    }
     std::vector<std::byte> pattern(size);
     for (std::size_t i = 0; i < size; ++i) pattern[i] = pattern_at(data + i);
-    pool->write(data, pattern);
+    const OpenFile file(dir / "file", O_WRONLY);
+    CHECK_EQ(pwrite(file.fd(), pattern.data(), size, static_cast<off_t>(data)),
+             static_cast<ssize_t>(size));
+    pool = std::make_unique<ControlledPool>(FilePool::open(dir / "file", {}));
     pool->before_read = [this](std::span<ReadOp> ops) {
       for (const ReadOp& op : ops) reads.emplace_back(op.offset, op.length);
     };
@@ -46,6 +54,10 @@ struct Bench {
 };
 
 void ignore(std::uint32_t, std::uint32_t) {}
+
+std::uint32_t add(FetchBatch& batch, std::uint64_t offset, std::uint32_t length) {
+  return batch.add({offset, 0}, PageLayout::dense(length), false);
+}
 
 struct Wanted {
   std::uint64_t offset;
@@ -56,7 +68,7 @@ struct Wanted {
 void read_rows(Bench& bench, const std::vector<Wanted>& rows) {
   bench.reads.clear();
   FetchBatch batch(*bench.pool, bench.buffers, rows.size());
-  for (const Wanted& row : rows) batch.add(bench.data + row.offset, row.length, false);
+  for (const Wanted& row : rows) add(batch, bench.data + row.offset, row.length);
   batch.read(ignore);
   for (std::uint32_t i = 0; i < rows.size(); ++i) {
     CHECK_EQ(batch.wait(i), 0);
@@ -143,7 +155,7 @@ TEST(batch_serves_waiters_before_and_during_reads) {
   for (std::size_t round = 0; round < stressed(30); ++round) {
     auto batch = std::make_shared<FetchBatch>(*bench.pool, bench.buffers, 40);
     for (std::uint64_t i = 0; i < 40; ++i) {
-      batch->add(bench.data + i * 3 * kBlock, 64, false);
+      add(*batch, bench.data + i * 3 * kBlock, 64);
     }
     Threads threads;
     for (std::uint32_t waiter = 0; waiter < 3; ++waiter) {
@@ -164,7 +176,7 @@ TEST(refused_batch_fails_every_row) {
   bench.pool->before_read = [](std::span<ReadOp>) { throw SystemFailure(ENOTCONN, "gone", "p"); };
   FetchBatch batch(*bench.pool, bench.buffers, 3);
   for (std::uint64_t i = 0; i < 3; ++i) {
-    batch.add(bench.data + i * 10 * kBlock, 64, false);
+    add(batch, bench.data + i * 10 * kBlock, 64);
   }
   Threads threads;
   threads.start([&] { CHECK_EQ(batch.wait(2), -ENOTCONN); });
@@ -178,9 +190,9 @@ TEST(batch_without_memory_fails_every_row) {
   for (faults::Call call : {faults::Call::map, faults::Call::allocate}) {
     for (std::size_t after = 0;; ++after) {
       FetchBatch batch(*bench.pool, bench.buffers, 2);
-      batch.add(bench.data, 64, false);
+      add(batch, bench.data, 64);
       // Sizes of their own, so that no buffer of an earlier round will do.
-      batch.add(bench.data + 64, static_cast<std::uint32_t>(8192 << after % 4), false);
+      add(batch, bench.data + 64, static_cast<std::uint32_t>(8192 << after % 4));
       std::size_t struck;
       {
         faults::Fault fault(call, ENOMEM, after, 1);
@@ -200,6 +212,68 @@ TEST(batch_returns_its_buffer) {
   const std::size_t kept = bench.buffers.bytes();
   for (int i = 0; i < 10; ++i) read_rows(bench, {{0, 64}, {kBlock * 20, 64}});
   CHECK_EQ(bench.buffers.bytes(), kept);
+}
+
+/// A pool with checksums, and patterned rows.
+struct PagedBench {
+  TempDir dir;
+  std::unique_ptr<FilePool> file = FilePool::create(dir / "file", {});
+  TableLayout table =
+      file->add_table({.name = "t", .rows = 200, .dim = 16, .dtype = DType::float32, .stride = 64});
+  BufferPool buffers{1 << 20};
+  std::vector<std::byte> values = std::vector<std::byte>(200 * 64);
+
+  PagedBench() {
+    for (std::size_t i = 0; i < values.size(); ++i) values[i] = pattern_at(i);
+    file->load(table, {0}, 200, values.data());
+  }
+  void damage(std::uint64_t offset) {
+    const OpenFile raw(dir / "file", O_RDWR);
+    std::byte byte;
+    CHECK_EQ(pread(raw.fd(), &byte, 1, static_cast<off_t>(offset)), 1);
+    byte ^= std::byte{4};
+    CHECK_EQ(pwrite(raw.fd(), &byte, 1, static_cast<off_t>(offset)), 1);
+  }
+};
+
+TEST(damaged_page_fails_its_rows_alone) {
+  PagedBench bench;
+  bench.damage(bench.table.offset + 4096 + 100);  // rows 63 to 125
+  FetchBatch batch(*bench.file, bench.buffers, 200);
+  for (std::uint64_t row = 0; row < 200; ++row) {
+    batch.add(bench.table.address({row}), bench.table.pages, false);
+  }
+  std::uint32_t reported = 0;
+  batch.read([&](std::uint32_t first, std::uint32_t last) {
+    CHECK_EQ(first, reported);
+    reported = last;
+  });
+  CHECK_EQ(reported, 200);
+  for (std::uint32_t row = 0; row < 200; ++row) {
+    CHECK_EQ(batch.wait(row), row >= 63 && row < 126 ? -EBADMSG : 0);
+    if (row < 63 || row >= 126) CHECK(is_pattern(batch.bytes(row), row * 64, 64));
+  }
+  CHECK(bench.file->updates().page_errors > 0);
+}
+
+/// A page that was being written when it was read: the second read of it counts.
+TEST(page_that_fails_once_is_read_again) {
+  PagedBench bench;
+  ControlledPool pool(FilePool::create(bench.dir / "other", {}));
+  const TableLayout table =
+      pool.add_table({.name = "t", .rows = 200, .dim = 16, .dtype = DType::float32, .stride = 64});
+  pool.load(table, {0}, 200, bench.values.data());
+  FetchBatch batch(pool, bench.buffers, 2);
+  batch.add(table.address({70}), table.pages, false);
+  batch.add(table.address({3}), table.pages, false);
+  pool.after_read = [](std::span<ReadOp> ops) {
+    for (ReadOp& op : ops) op.buffer[200] ^= std::byte{1};
+  };
+  batch.read(ignore);
+  CHECK_EQ(batch.wait(0), 0);
+  CHECK_EQ(batch.wait(1), 0);
+  CHECK(is_pattern(batch.bytes(0), 70 * 64, 64));
+  CHECK(is_pattern(batch.bytes(1), 3 * 64, 64));
 }
 
 }  // namespace

@@ -363,7 +363,7 @@ TEST(planning_store_that_cannot_close_goes_on) {
   const Table& table = bench.add_table("t", 1000, kDim);
   bench.store().use_policy(PlannedPolicy{.make = external(1, false)});
   bench.update(table, {5}, 1);
-  bench.pool().before_write = [](auto, auto) { throw std::runtime_error("the device is gone"); };
+  bench.pool().before_write = [] { throw std::runtime_error("the device is gone"); };
   CHECK_THROWS(std::runtime_error, bench.store().close(), "");
   const std::uint64_t before = bench.store().policy_stats().accesses_observed;
   bench.lookup(table, {1, 2, 3});

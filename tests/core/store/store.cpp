@@ -188,6 +188,36 @@ TEST(update_during_a_read_is_seen_by_later_lookups) {
   CHECK_EQ(bench.lookup(table, {5})[0], 4);
 }
 
+/// An update is in the log before the read of another call is stale.
+TEST(row_found_in_the_log_makes_its_read_stale) {
+  StoreBench bench(of_rows(50));
+  const Table& table = bench.add_table("t", 1000, 4);
+  bench.lookup(table, {999});
+  std::atomic<bool> reading{false};
+  std::atomic<bool> go{false};
+  std::atomic<bool> ended{false};
+  bench.pool().before_read = [&](std::span<ReadOp>) {
+    if (reading.exchange(true)) return;
+    wait_until([&] { return go.load(); });
+  };
+  Threads threads;
+  threads.start([&] {
+    const std::uint64_t version = bench.lookup(table, {5})[0];
+    ended = true;
+    CHECK_EQ(version, 4);
+  });
+  wait_until([&] { return reading.load(); });
+  bench.pool().after_update = [&] {
+    CHECK_EQ(bench.lookup(table, {5})[0], 4);
+    go = true;
+    wait_until([&] { return ended.load(); });
+  };
+  bench.update(table, {5}, 4);
+  threads.join();
+  CHECK_EQ(bench.lookup(table, {5})[0], 4);
+  CHECK_EQ(bench.store().stats().resident_rows, 2);
+}
+
 TEST(pinned_rows_are_always_hits) {
   for (const std::string& policy : eviction_policy_names()) {
     StoreBench bench(of_rows(20, policy));
@@ -204,7 +234,6 @@ TEST(pinned_rows_are_always_hits) {
     CHECK_THROWS(std::invalid_argument, bench.store().pin(table, integers(rows_from(50, 10))),
                  "expected at most 19 pinned rows");
     CHECK_EQ(bench.store().stats().pinned_rows, 10);
-    bench.store().flush();  // a dirty one would stay readable for a while after it left
     bench.store().unpin(table, integers(rows_from(0, 500)));
     CHECK_EQ(bench.store().stats().pinned_rows, 0);
     for (int i = 0; i < 3; ++i) bench.lookup(table, rows_from(100, 400));
@@ -296,14 +325,38 @@ TEST(stats_report_memory) {
   CHECK_EQ(bench.store().stats().resident_rows, 3000);
 }
 
-TEST(updates_are_written_back_in_the_background) {
-  StoreBench bench(of_rows(160));
+TEST(flush_leaves_updates_in_the_log) {
+  StoreBench bench(of_rows(20));
   const Table& table = bench.add_table("t", 1000, 4);
-  bench.update(table, rows_from(0, 100), 1);  // more than an eighth of the tier
-  wait_until([&] { return bench.store().stats().dirty_rows <= 10; });
-  CHECK(bench.store().stats().tiers.write_backs >= 90);
+  bench.update(table, rows_from(0, 100), 1);
+  bench.update(table, rows_from(50, 100), 2);
   bench.store().flush();
-  CHECK_EQ(bench.store().stats().dirty_rows, 0);
+  const StoreStats flushed = bench.store().stats();
+  CHECK_EQ(flushed.dirty_rows, 150);
+  CHECK_EQ(flushed.write_backs, 0);
+  CHECK(flushed.log_bytes >= 200 * table.layout.stride);
+  bench.pool().write_back();
+  const StoreStats written = bench.store().stats();
+  CHECK_EQ(written.dirty_rows, 0);
+  CHECK_EQ(written.write_backs, 150);
+  CHECK_EQ(written.log_bytes, 0);
+  const auto versions = bench.lookup(table, rows_from(0, 1000));
+  for (std::size_t row = 0; row < 1000; ++row) {
+    CHECK_EQ(versions[row], row < 50 ? 1 : row < 150 ? 2 : 0);
+  }
+}
+
+TEST(full_log_is_written_back_in_the_background) {
+  StoreBench bench(of_rows(16));
+  const Table& table = bench.add_table("t", 2000, 510);
+  const Rows rows = rows_from(0, 2000);  // 8 MB
+  std::uint64_t version = 0;
+  while (bench.store().stats().write_backs == 0) bench.update(table, rows, ++version);
+  CHECK(version >= kLogSegmentBytes / (2000 * 4096));
+  CHECK(bench.lookup(table, rows) == std::vector<std::uint64_t>(2000, version));
+  bench.reopen();
+  CHECK(bench.lookup(*bench.store().tables()[0], rows) ==
+        std::vector<std::uint64_t>(2000, version));
 }
 
 }  // namespace

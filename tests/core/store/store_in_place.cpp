@@ -135,7 +135,7 @@ TEST(staged_row_can_be_updated_again) {
   StoreBench bench(copying(0), kMemory);
   const Table& table = bench.add_table("t", 10, 8);
   std::atomic<int> writes{0};
-  bench.pool().before_write = [&](std::uint64_t, std::size_t) { ++writes; };
+  bench.pool().before_write = [&] { ++writes; };
   for (std::uint64_t version = 1; version <= 500; ++version) {
     bench.update(table, {3, 4}, version);
     CHECK_EQ(bench.lookup(table, {3})[0], version);

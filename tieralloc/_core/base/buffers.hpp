@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstring>
 #include <mutex>
+#include <new>
 #include <vector>
 
 #include "base/memory.hpp"
@@ -34,14 +35,18 @@ class BufferPool {
     return region;
   }
 
-  void give_back(Region region) {
+  void give_back(Region region) noexcept {
+    const std::size_t size = region.size();
     std::lock_guard lock(mutex_);
-    if (idle_bytes_ + region.size() <= max_idle_bytes_) {
-      idle_bytes_ += region.size();
-      idle_.push_back(std::move(region));
-    } else {
-      bytes_ -= region.size();
+    if (idle_bytes_ + size <= max_idle_bytes_) {
+      try {
+        idle_.push_back(std::move(region));
+        idle_bytes_ += size;
+        return;
+      } catch (const std::bad_alloc&) {  // without room in the list, the buffer ends
+      }
     }
+    bytes_ -= size;
   }
 
   /// Bytes in use and idle.

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <new>
 #include <numeric>
 #include <vector>
 
@@ -152,9 +153,13 @@ std::int32_t FetchBatch::check(FetchItem& item) {
     std::lock_guard lock(recovery_);
     outcome = item.outcome.load(std::memory_order_acquire);
     if (outcome != FetchItem::kUnchecked) return outcome;
-    std::vector<std::byte> bytes(item.page_bytes);
-    outcome = pool_.recover_page(item.row.page, bytes);
-    item.recovered = std::move(bytes);
+    try {
+      std::vector<std::byte> bytes(item.page_bytes);
+      outcome = pool_.recover_page(item.row.page, bytes);
+      item.recovered = std::move(bytes);
+    } catch (const std::bad_alloc&) {
+      outcome = -ENOMEM;
+    }
   }
   item.outcome.store(outcome, std::memory_order_release);
   return outcome;

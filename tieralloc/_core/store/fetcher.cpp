@@ -146,6 +146,7 @@ void Fetcher::begin(std::span<Miss*> misses, FastTier::Admit reason,
         if (is_first_try) counters.on_demand_fetches.add(1);
         if (const std::byte* updated = copy_updated(tier, miss->row, copies)) {
           miss->bytes = updated;
+          tier.reads().invalidate(miss->row);  // a read that began before the update
           const bool is_admitted = tier.admit(miss->row, updated, reason);
           if (reason != FastTier::Admit::pin) return;
           if (is_admitted) {

@@ -288,8 +288,8 @@ void Store::close() {
   std::lock_guard changing(use_policy_);
   std::lock_guard updating(update_mutex_);
   std::unique_lock open(open_);
+  stop_planning();  // also of a closed store, whose use_policy failed
   if (epochs_.is_closed()) return;
-  stop_planning();
   try {
     pool_->write_back();
     pool_->drop_caches();

@@ -167,11 +167,14 @@ class Store {
   void stop_threads();
 
   // update.cpp
-  void replace_copies(const Table& table, std::span<const TableRow> rows, const std::byte* values);
+  class PaddedRow;
+  void replace_copies(const Table& table, std::span<const TableRow> rows, const std::byte* values,
+                      PaddedRow& padded);
   void update_in_place(const Table& table, std::span<const TableRow> rows, const std::byte* values);
   std::size_t stage(const Table& table, std::span<const TableRow> rows, const std::byte* values);
   void load_batch(const Table& table, TableRow first, std::size_t rows, const std::byte* values);
-  void drop_copies(const Table& table, TableRow first, std::size_t rows, const std::byte* values);
+  void drop_copies(const Table& table, TableRow first, std::size_t rows, const std::byte* values,
+                   PaddedRow& padded);
 
   // planning.cpp
   std::uint64_t lookups() const;

@@ -18,8 +18,19 @@ constexpr std::size_t kMaxStagedRows = 256;
 // Rows per lock of a tier: some microseconds.
 constexpr std::size_t kRowsPerLock = 32;
 
+/// Calls `visit(i)` for i below `n` under the tier's lock, which is released every few rows.
+template <typename Visit>
+void each_locked(FastTier& tier, std::size_t n, Visit visit) {
+  for (std::size_t i = 0; i < n;) {
+    std::lock_guard lock(tier.mutex());
+    for (const std::size_t end = std::min(n, i + kRowsPerLock); i < end; ++i) visit(i);
+  }
+}
+
+}  // namespace
+
 /// A dense row in a buffer of a whole stride, padded with zeros.
-class PaddedRow {
+class Store::PaddedRow {
  public:
   explicit PaddedRow(const Table& table)
       : bytes_(table.layout.stride), row_bytes_(table.row_bytes()) {}
@@ -33,17 +44,6 @@ class PaddedRow {
   std::size_t row_bytes_;
 };
 
-/// Calls `visit(i)` for i below `n` under the tier's lock, which is released every few rows.
-template <typename Visit>
-void each_locked(FastTier& tier, std::size_t n, Visit visit) {
-  for (std::size_t i = 0; i < n;) {
-    std::lock_guard lock(tier.mutex());
-    for (const std::size_t end = std::min(n, i + kRowsPerLock); i < end; ++i) visit(i);
-  }
-}
-
-}  // namespace
-
 void Store::update(const Table& table, Integers indices, const std::byte* values) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
@@ -52,13 +52,15 @@ void Store::update(const Table& table, Integers indices, const std::byte* values
   {
     std::lock_guard updating(update_mutex_);
     epochs_.check_open();
+    PaddedRow padded(table);
+    ensure_layout();  // may fail, which the update of copies may not
     if (!pool_->in_place()) pool_->update(table.layout, rows, values);
     std::optional<ReadGuard> guard;
     enter(guard);
     if (pool_->in_place()) {
       update_in_place(table, rows, values);
     } else {
-      replace_copies(table, rows, values);
+      replace_copies(table, rows, values, padded);
     }
   }
   updates_.fetch_add(rows.size(), std::memory_order_relaxed);
@@ -67,22 +69,17 @@ void Store::update(const Table& table, Integers indices, const std::byte* values
 }
 
 /// Waits while readers hold the spare slots, for some microseconds, if a pinned row needs one.
+/// Cannot fail: the slow tier has the values.
 void Store::replace_copies(const Table& table, std::span<const TableRow> rows,
-                           const std::byte* values) {
+                           const std::byte* values, PaddedRow& padded) {
   FastTier& tier = *table.tier;
-  PaddedRow padded(table);
-  std::vector<std::size_t> without_slot;
-  each_locked(tier, rows.size(), [&](std::size_t i) {
-    if (!tier.update(table.first_tier_row + rows[i], padded(values, i))) without_slot.push_back(i);
-  });
-  for (const std::size_t i : without_slot) {
-    while (true) {
-      {
-        std::lock_guard lock(tier.mutex());
-        if (tier.update(table.first_tier_row + rows[i], padded(values, i))) break;
-      }
-      std::this_thread::yield();
+  for (std::size_t i = 0; i < rows.size();) {
+    const std::size_t end = std::min(rows.size(), i + kRowsPerLock);
+    {
+      std::lock_guard lock(tier.mutex());
+      while (i < end && tier.update(table.first_tier_row + rows[i], padded(values, i))) ++i;
     }
+    if (i < end) std::this_thread::yield();
   }
 }
 
@@ -145,37 +142,43 @@ void Store::load_batch(const Table& table, TableRow first, std::size_t rows,
                        const std::byte* values) {
   std::lock_guard updating(update_mutex_);
   epochs_.check_open();
+  PaddedRow padded(table);
   if (pool_->in_place()) {
     ExclusiveGuard exclusive(epochs_);
     pool_->load(table.layout, first, rows, values);
-    drop_copies(table, first, rows, values);
+    drop_copies(table, first, rows, values, padded);
   } else {
     pool_->load(table.layout, first, rows, values);
     ReadGuard guard(epochs_);
-    drop_copies(table, first, rows, values);
+    drop_copies(table, first, rows, values, padded);
   }
 }
 
-/// Pinned rows keep their copies, with the new values.
+/// Pinned rows keep their copies, with the new values. Cannot fail: the slow tier has the values.
 void Store::drop_copies(const Table& table, TableRow first, std::size_t rows,
-                        const std::byte* values) {
+                        const std::byte* values, PaddedRow& padded) {
   if (table.tier == nullptr) return;
   FastTier& tier = *table.tier;
   const TierRow first_row = table.first_tier_row + first;
-  std::vector<TableRow> pinned;
+  bool has_pinned = false;
   each_locked(tier, rows, [&](std::size_t i) {
     if (!tier.has_copies()) return;
     const TierRow row = first_row + TableRow{i};
     if (tier.is_pinned(row)) {
-      pinned.push_back({first.value + i});
+      has_pinned = true;
     } else {
       tier.discard(row);
     }
   });
-  for (const TableRow& row : pinned) {
-    replace_copies(table, {&row, 1}, values + (row.value - first.value) * table.row_bytes());
+  for (std::size_t i = 0; has_pinned && i < rows; ++i) {
+    const TableRow row{first.value + i};
+    {
+      std::lock_guard lock(tier.mutex());
+      if (!tier.is_pinned(first_row + TableRow{i})) continue;
+    }
+    replace_copies(table, {&row, 1}, values + i * table.row_bytes(), padded);
     std::lock_guard lock(tier.mutex());
-    tier.clean(table.first_tier_row + row);
+    tier.clean(first_row + TableRow{i});
   }
 }
 

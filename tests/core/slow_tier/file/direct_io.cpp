@@ -36,7 +36,8 @@ std::byte read_row(FilePool& pool, const TableLayout& table) {
 
 void write_row(FilePool& pool, const TableLayout& table, std::byte value) {
   const std::vector<std::byte> row(table.stride, value);
-  pool.write(table.offset + table.stride, row);
+  pool.load(table, {1}, 1, row.data());
+  pool.write_back();
 }
 
 TableLayout add_table(FilePool& pool) {

@@ -14,7 +14,11 @@ using file_format::Directory;
 using file_format::encode;
 
 Directory some_directory(std::size_t tables) {
-  Directory directory{.generation = 41, .tables = {}};
+  Directory directory{.generation = 41,
+                      .store_id = 0x1234567890ABCDEF,
+                      .first_log = 7,
+                      .last_log = 8,
+                      .tables = {}};
   std::uint64_t end = file_format::kDataOffset;
   for (std::size_t i = 0; i < tables; ++i) {
     TableLayout table;
@@ -24,7 +28,8 @@ Directory some_directory(std::size_t tables) {
     table.dtype = static_cast<DType>(1 + i % 4);
     table.stride = stride_of(table.dim, table.dtype);
     table.offset = end;
-    end += table.rows * table.stride;
+    table.pages = PageLayout::paged(table.stride);
+    end += table.pages.bytes(table.rows);
     directory.tables.push_back(table);
   }
   return directory;
@@ -32,11 +37,15 @@ Directory some_directory(std::size_t tables) {
 
 bool same(const Directory& a, const Directory& b) {
   if (a.generation != b.generation || a.tables.size() != b.tables.size()) return false;
+  if (a.store_id != b.store_id || a.first_log != b.first_log || a.last_log != b.last_log) {
+    return false;
+  }
   for (std::size_t i = 0; i < a.tables.size(); ++i) {
     const TableLayout& x = a.tables[i];
     const TableLayout& y = b.tables[i];
     if (x.name != y.name || x.rows != y.rows || x.dim != y.dim || x.dtype != y.dtype ||
-        x.stride != y.stride || x.offset != y.offset) {
+        x.stride != y.stride || x.offset != y.offset || x.pages.page_bytes != y.pages.page_bytes ||
+        x.pages.rows_per_page != y.pages.rows_per_page || !y.pages.has_footer) {
       return false;
     }
   }
@@ -94,7 +103,8 @@ TEST(noise_is_an_invalid_directory) {
   std::vector<std::byte> bytes(4096);
   for (int i = 0; i < 200; ++i) {
     for (std::byte& byte : bytes) byte = static_cast<std::byte>(random());
-    if (i % 2 == 0) std::memcpy(bytes.data(), "TIERALOC\1\0\0\0", 12);
+    if (i % 3 == 0) std::memcpy(bytes.data(), "TIERALOC\1\0\0\0", 12);
+    if (i % 3 == 1) std::memcpy(bytes.data(), "TIERALOC\2\0\0\0", 12);
     CHECK(!accepted(bytes));
   }
 }
@@ -127,8 +137,10 @@ TEST(impossible_tables_are_invalid_despite_checksum) {
   CHECK(!made([](TableLayout& table) { table.dtype = static_cast<DType>(5); }));
   CHECK(!made([](TableLayout& table) { table.stride += 64; }));
   CHECK(!made([](TableLayout& table) { table.stride = 0; }));
+  CHECK(!made([](TableLayout& table) { table.stride = ~63u; }));  // its page would have 2**32 bytes
   CHECK(!made([](TableLayout& table) { table.offset = 0; }));
-  CHECK(!made([](TableLayout& table) { table.offset -= 64; }));  // into the one before
+  CHECK(!made([](TableLayout& table) { table.offset -= 4096; }));  // into the one before
+  CHECK(!made([](TableLayout& table) { table.offset += 64; }));    // no page begins there
   CHECK(!made([](TableLayout& table) { table.offset += 1; }));
   CHECK(!made([](TableLayout& table) { table.offset = ~std::uint64_t{63}; }));
 }

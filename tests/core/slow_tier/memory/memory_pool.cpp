@@ -35,7 +35,8 @@ TEST(memory_pool_rows_are_zero_at_their_offsets) {
   CHECK_EQ(pool.tables()[0].offset, one.offset);
   std::vector<std::byte> bytes(64, std::byte{5});
   CHECK(*row_of(one, 999) == std::byte{0});
-  pool.write(one.offset + 999 * 64, bytes);
+  const TableRow last{999};
+  pool.update(one, {&last, 1}, bytes.data());
   CHECK_EQ(std::memcmp(row_of(one, 999), bytes.data(), 64), 0);
   CHECK(*row_of(two, 2) == std::byte{0});
   CHECK(pool.bytes() >= 1003 * 64);

@@ -316,10 +316,14 @@ void FilePool::read(std::span<ReadOp> ops, ReadListener& listener) {
 }
 
 void FilePool::drop_caches() {
-  const int done = sync_file_range(
-      fd_, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-  // The kernel reports a failed write once per descriptor.
-  if (done != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) lost_ = errno;
+  {
+    std::lock_guard syncing(sync_mutex_);  // `sync_pages` in another thread must see the failure
+    const int done = sync_file_range(
+        fd_, 0, 0,
+        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
+    // The kernel reports a failed write once per descriptor.
+    if (done != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) lost_ = errno;
+  }
   posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
 }
 

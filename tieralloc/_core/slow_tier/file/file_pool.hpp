@@ -9,7 +9,7 @@
 // `sync_interval`. `work` writes full segments of the log to the pages; `load` writes pages itself.
 //
 // Lock order: write_back_mutex_, append_mutex_, the log's and the page writer's mutexes,
-// directory_mutex_.
+// directory_mutex_, sync_mutex_, loads_mutex_.
 #pragma once
 
 #include <atomic>

@@ -30,9 +30,10 @@ std::uint32_t checksum_of(const std::byte* frame, std::uint64_t bytes) {
   return crc32c(frame + kSkipped, bytes - kSkipped);
 }
 
-/// Memory of a segment: each row takes 128 bytes of frames at least, and one intent.
+/// Memory of a segment: its frames, and one intent for each of its rows.
 std::uint64_t memory_bytes(std::uint64_t capacity) {
-  return capacity + capacity / (128 / sizeof(PageFooter)) + kSpareBytes;
+  constexpr std::uint64_t kMinRowBytes = sizeof(RowId) + kCacheLine;
+  return capacity + capacity / kMinRowBytes * sizeof(PageFooter) + kSpareBytes;
 }
 
 }  // namespace
@@ -110,18 +111,6 @@ std::uint64_t LogSegment::append(FrameKind kind, std::uint32_t count, std::uint6
   end_.store(at + header.bytes, std::memory_order_release);
   ++frames_;
   return at;
-}
-
-void LogSegment::seal() {
-  sealed_end_ = end();
-  sealed_frames_ = frames_;
-}
-
-void LogSegment::remove_intents() {
-  end_ = sealed_end_;
-  frames_ = sealed_frames_;
-  synced_ = std::min(synced_.load(), sealed_end_);
-  synced_frames_ = std::min(synced_frames_.load(), sealed_frames_);
 }
 
 void LogSegment::sync() {

@@ -42,8 +42,7 @@ struct FrameHeader {
   std::uint64_t segment = 0;  ///< store id ^ number of the segment
   std::uint64_t number = 0;   ///< of the frame, from 0
   std::uint64_t synced = 0;   ///< frames before this one known to be durable
-  /// Rows: the table's position. Intents: the attempt, higher ones replace lower ones. Header:
-  /// frames of the segment before this one.
+  /// Rows: the table's position. Header: frames of the segment before this one, without intents.
   std::uint64_t detail = 0;
   std::uint64_t reserved = 0;
 };
@@ -83,9 +82,9 @@ class LogSegment {
                        std::uint64_t detail, const std::function<void(std::byte*)>& fill);
 
   /// No rows follow; intents do.
-  void seal();
-  /// Removes the intents.
-  void remove_intents();
+  void seal() { sealed_frames_ = frames_.load(); }
+  /// Frames before the intents.
+  std::uint64_t sealed_frames() const { return sealed_frames_; }
 
   /// Returns when all frames are durable. Throws SystemFailure; the frames are written again then.
   void sync();
@@ -112,7 +111,6 @@ class LogSegment {
   std::atomic<std::uint64_t> end_{0};
   std::atomic<std::uint64_t> frames_{0};
   std::uint64_t former_frames_ = 0;
-  std::uint64_t sealed_end_ = 0;
   std::uint64_t sealed_frames_ = 0;
   std::uint64_t reserved_ = 0;  ///< size of the file
   std::atomic<std::uint64_t> synced_{0};

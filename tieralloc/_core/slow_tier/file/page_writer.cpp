@@ -133,19 +133,21 @@ void PageWriter::read(Batch& batch) {
   }
 }
 
-/// Sets the rows of a page that was read or is complete, and seals it. False for a damaged page.
-bool PageWriter::set_rows(Page& page, const LogGeneration& log) {
+/// Sets the rows of a page that was read or is complete, and seals it.
+PageWriter::Seal PageWriter::set_rows(Page& page, const LogGeneration& log) {
   const bool is_valid = page.is_complete() || is_valid_page(page.bytes, page.size(), page.offset);
-  std::uint32_t generation = footer_of(page.bytes, page.size()).generation + 1;
+  const std::optional<PageFooter> intent = log.intent_of(page.offset);
+  const std::uint32_t generation = footer_of(page.bytes, page.size()).generation + 1;
   for (const std::uint64_t* row = page.first; row != page.last; ++row) {
     std::memcpy(page.bytes + (*row - page.offset), log.find(*row), page.table->stride);
   }
-  if (!is_valid) {
-    if (!mend_page(page.bytes, page.size(), page.offset, log)) return false;
-    generation = footer_of(page.bytes, page.size()).generation + 1;
+  if (intent) {
+    seal_page(page.bytes, page.size(), page.offset, intent->generation);
+    if (footer_of(page.bytes, page.size()).checksum == intent->checksum) return Seal::intended;
   }
+  if (!is_valid) return Seal::damaged;
   seal_page(page.bytes, page.size(), page.offset, generation);
-  return true;
+  return Seal::changed;
 }
 
 void PageWriter::write(Batch& batch) {
@@ -165,17 +167,18 @@ void PageWriter::write_back_batch(Batch& batch, const LogGeneration& log, const 
                                   Outcome& outcome) {
   std::lock_guard lock(batch_mutex_);
   read(batch);
-  std::erase_if(batch.pages, [&](Page& page) {
-    if (set_rows(page, log)) return false;
-    outcome.damaged_rows.insert(outcome.damaged_rows.end(), page.first, page.last);
-    return true;
-  });
   std::vector<PageFooter> intents;
-  for (const Page& page : batch.pages) {
-    intents.push_back(footer_of(page.bytes, page.size()));
+  std::erase_if(batch.pages, [&](Page& page) {
+    const Seal seal = set_rows(page, log);
+    if (seal == Seal::damaged) {
+      outcome.damaged_rows.insert(outcome.damaged_rows.end(), page.first, page.last);
+      return true;
+    }
+    if (seal == Seal::changed) intents.push_back(footer_of(page.bytes, page.size()));
     outcome.written_rows += static_cast<std::uint64_t>(page.last - page.first);
-  }
-  intend(intents);
+    return false;
+  });
+  if (!intents.empty()) intend(intents);
   write(batch);
   batch.clear();
 }

@@ -46,8 +46,8 @@ class PageWriter {
     std::uint64_t written_rows = 0;
     std::vector<std::uint64_t> damaged_rows;  ///< offsets of rows in damaged pages, not written
   };
-  /// Writes the rows of a sealed segment. Calls `intend` before it writes pages. Throws
-  /// SystemFailure.
+  /// Writes the rows of a sealed segment. Calls `intend` before it writes pages whose footers are
+  /// no intents yet. Throws SystemFailure.
   Outcome write_back(const LogGeneration& log, const std::vector<TableLayout>& tables,
                      const Intend& intend);
 
@@ -64,7 +64,12 @@ class PageWriter {
                         Outcome& outcome);
   void read(Batch& batch);
   void write(Batch& batch);
-  static bool set_rows(Page& page, const LogGeneration& log);
+  enum class Seal {
+    damaged,
+    intended,  ///< the footer is an intent already
+    changed
+  };
+  static Seal set_rows(Page& page, const LogGeneration& log);
 
   const int fd_;
   const std::string path_;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 #include <stdexcept>
+#include <utility>
 
 #include "base/limits.hpp"
 
@@ -57,14 +58,12 @@ void RedoLog::replay(std::uint64_t first, std::uint64_t last,
   active_ = read_segment(last, tables, writable);
   if (first < last) {
     sealed_ = read_segment(first, tables, writable);
-  } else if (active_->attempts > 0) {
-    sealed_ = std::move(active_);  // its pages are being written
-    count_rows();
-    return;
-  }
-  if (sealed_ != nullptr && sealed_->segment->frames() < active_->segment->former_frames()) {
-    throw std::invalid_argument(sealed_->segment->path() +
-                                ": the redo log ends early; updates are lost");
+    if (sealed_->segment->frames() < active_->segment->former_frames()) {
+      throw std::invalid_argument(sealed_->segment->path() +
+                                  ": the redo log ends early; updates are lost");
+    }
+  } else if (active_->has_intents()) {
+    sealed_ = std::move(active_);
   }
   count_rows();
 }
@@ -78,17 +77,13 @@ std::shared_ptr<LogGeneration> RedoLog::read_segment(std::uint64_t number,
   generation->segment = LogSegment::replay(
       path_of(number), options_.store_id ^ number, kLogSegmentBytes, writable,
       [&](const FrameHeader& header, std::uint64_t at) { frames.emplace_back(header, at); });
-  std::uint64_t attempt = 0;
   for (const auto& [header, at] : frames) {
     if (header.kind == FrameKind::rows && !add_rows(*generation, header, at, tables)) {
       throw std::invalid_argument(generation->segment->path() + ": frame at offset " +
                                   std::to_string(at) + " has no rows of this table file");
     }
-    if (header.kind != FrameKind::intents) continue;
-    attempt = std::max(attempt, header.detail);
-    if (header.detail == attempt) read_intents(*generation, header, at);
+    if (header.kind == FrameKind::intents) read_intents(*generation, header, at);
   }
-  generation->attempts = attempt;
   return generation;
 }
 
@@ -103,6 +98,14 @@ void RedoLog::update(std::uint32_t table, const TableLayout& layout, std::span<c
   const std::uint64_t bytes = LogSegment::frame_bytes(rows.size(), layout.stride);
   if (active_ != nullptr && active_->segment->room() < bytes) seal();
   if (active_ == nullptr) start_segment(bytes);
+  // Nothing is allocated once the frame is in the log.
+  std::unordered_map<std::uint64_t, std::uint64_t> added;
+  added.reserve(rows.size());
+  for (const TableRow& row : rows) added.try_emplace(layout.address(row).offset());
+  {
+    std::lock_guard lock(mutex_);
+    active_->reserve(added.size());
+  }
   const std::uint64_t numbers_bytes = round_up(rows.size() * sizeof(RowId), kCacheLine);
   const std::size_t row_bytes = layout.row_bytes();
   const std::uint64_t at = active_->segment->append(
@@ -118,7 +121,16 @@ void RedoLog::update(std::uint32_t table, const TableLayout& layout, std::span<c
   for (std::size_t i = 0; i < rows.size();) {
     std::lock_guard lock(mutex_);
     for (const std::size_t end = std::min(rows.size(), i + kRowsPerLock); i < end; ++i) {
-      active_->rows[layout.address(rows[i]).offset()] = first_value + i * layout.stride;
+      const std::uint64_t value = first_value + i * layout.stride;
+      const std::uint64_t row = layout.address(rows[i]).offset();
+      auto node = added.extract(row);
+      if (!node) {  // a repeated row
+        active_->rows.find(row)->second = value;
+        continue;
+      }
+      node.mapped() = value;
+      const auto place = active_->rows.insert(std::move(node));
+      if (!place.inserted) place.position->second = value;
     }
     count_rows();
   }
@@ -136,7 +148,7 @@ void RedoLog::start_segment(std::uint64_t min_bytes) {
   generation->segment =
       LogSegment::create(path_of(generation->number), options_.store_id ^ generation->number,
                          std::max<std::uint64_t>(kLogSegmentBytes, min_bytes), options_.permissions,
-                         former == nullptr ? 0 : former->segment->frames());
+                         former == nullptr ? 0 : former->segment->sealed_frames());
   try {
     announce_(former == nullptr ? generation->number : former->number, generation->number);
   } catch (...) {
@@ -218,19 +230,12 @@ std::shared_ptr<LogGeneration> RedoLog::sealed() const {
 
 void RedoLog::add_intents(std::span<const PageFooter> footers) {
   LogGeneration& generation = *sealed_;
-  generation.segment->append(FrameKind::intents, static_cast<std::uint32_t>(footers.size()),
-                             footers.size_bytes(), generation.attempts, [&](std::byte* payload) {
-                               std::memcpy(payload, footers.data(), footers.size_bytes());
-                             });
+  generation.segment->append(
+      FrameKind::intents, static_cast<std::uint32_t>(footers.size()), footers.size_bytes(), 0,
+      [&](std::byte* payload) { std::memcpy(payload, footers.data(), footers.size_bytes()); });
   for (const PageFooter& footer : footers) generation.add_intent(footer);
   std::lock_guard syncing(sync_mutex_);
   generation.segment->sync();
-}
-
-void RedoLog::remove_intents() {
-  std::lock_guard syncing(sync_mutex_);
-  sealed_->segment->remove_intents();
-  ++sealed_->attempts;
 }
 
 void RedoLog::cut() {

@@ -10,12 +10,15 @@
 //
 // Before a page is overwritten, its new footer is durable in the sealed segment (an intent). A page
 // that a power cut tore has old and new sectors, which differ only in rows of that segment: with
-// these rows and the intended footer, the page is what it was to become, or it is damaged.
+// these rows and the intended footer, the page is what it was to become, or it is damaged. A
+// write-back that starts again writes the same page with the same footer, so an intent stays valid
+// until the segment ends. A segment with intents receives no further rows.
 //
 // Concurrency: one thread at a time updates and seals, one writes back and cuts; all other
 // functions may be called by any thread.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -37,9 +40,12 @@ struct LogGeneration {
   std::uint64_t number = 0;
   std::unique_ptr<LogSegment> segment;
   std::unordered_map<std::uint64_t, std::uint64_t> rows;  ///< offset in the table file; in the log
-  std::uint64_t attempts = 0;                             ///< write-backs begun
 
-  /// The footer that a page was to have, if a write of it began.
+  bool has_intents() const {
+    std::lock_guard lock(intents_mutex_);
+    return !intents_.empty();
+  }
+  /// The footer that a page is to have, if a write of it may have begun.
   std::optional<PageFooter> intent_of(std::uint64_t page) const {
     std::lock_guard lock(intents_mutex_);
     const auto it = intents_.find(page);
@@ -48,6 +54,12 @@ struct LogGeneration {
   void add_intent(const PageFooter& footer) {
     std::lock_guard lock(intents_mutex_);
     intents_[footer.number * kPage] = footer;
+  }
+
+  /// Makes room for `n` further rows: then adding them allocates only their nodes.
+  void reserve(std::size_t n) {
+    const std::size_t size = rows.size() + n;
+    if (size > rows.bucket_count()) rows.reserve(std::max(size, 2 * rows.bucket_count()));
   }
 
   const std::byte* find(std::uint64_t row) const {
@@ -102,8 +114,6 @@ class RedoLog {
   std::shared_ptr<LogGeneration> sealed() const;
   /// Makes the footers durable that pages of the sealed segment are about to have.
   void add_intents(std::span<const PageFooter> footers);
-  /// Starts the write-back of the sealed segment again.
-  void remove_intents();
   /// Ends the sealed segment, whose rows are in their pages. Throws SystemFailure.
   void cut();
 

@@ -126,11 +126,11 @@ bool FilePool::load_fresh(const TableLayout& table, TableRow first, std::uint64_
       (errno == ENOSPC || errno == EDQUOT)) {
     fail_io(errno, path_, "cannot load table '" + table.name + "'");
   }
-  {
-    std::lock_guard lock(loads_mutex_);
-    if (!failed_before_load_) failed_before_load_ = failed_syncs_;
-  }
-  return pages_->load(table, first, rows, values);
+  const std::uint64_t failed_syncs = failed_syncs_;
+  if (!pages_->load(table, first, rows, values)) return false;
+  std::lock_guard lock(loads_mutex_);
+  if (!failed_before_load_) failed_before_load_ = failed_syncs;
+  return true;
 }
 
 /// False if some of the pages were written before. Otherwise a superblock says that they are being
@@ -230,7 +230,6 @@ std::uint64_t FilePool::write_back_sealed() {
   try {
     checked_size();
     log_->sync();  // no page has a row that the log could lose
-    log_->remove_intents();
     const std::uint64_t failed_syncs = failed_syncs_;
     const auto [rows, damaged] = pages_->write_back(
         *sealed, tables(),
