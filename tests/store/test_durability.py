@@ -99,13 +99,16 @@ def test_open_with_log_of_another_file_raises(path, tmp_path):
         ta.TieredStore(path, fast_rows=8)
 
 
-def test_mode_w_ignores_log_of_replaced_file(path):
+def test_mode_w_removes_log_of_replaced_file(path):
     killed_after(UPDATE, path)
+    other = path.parent / f"{path.name}.log-x"
+    other.touch()
     with ta.TieredStore(path, mode="w", fast_rows=8) as store:
+        assert logs_of(path) == [other]
         table = store.create_table("item", 10, 4)
         table.update([3], np.ones((1, 4), np.float32))
         assert table.lookup([3, 4])[:, 0].tolist() == [1, 0]
-    assert not logs_of(path)
+    assert logs_of(path) == [other]
 
 
 def test_log_of_link_is_beside_its_target(path, tmp_path):

@@ -31,9 +31,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     source = None if arguments.repair_from is None else checkpoint_rows(arguments.repair_from)
-    mode = "r" if source is None else "r+"
     damaged = 0
-    with ta.TieredStore(arguments.file, mode=mode, fast_bytes="16MiB") as store:
+    with ta.TieredStore(
+        arguments.file, mode="r" if source is None else "r+", fast_bytes="16MiB"
+    ) as store:
         for damage in find_damage(store, bar):
             print(f"{arguments.file}: damaged: {damage}{'' if source is None else ' (repaired)'}")
             if source is None:

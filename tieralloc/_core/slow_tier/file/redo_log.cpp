@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <filesystem>
 #include <stdexcept>
 #include <utility>
 
@@ -51,9 +52,27 @@ std::string RedoLog::path_of(std::uint64_t number) const {
   return options_.prefix + std::to_string(number);
 }
 
+void RedoLog::remove_others(std::uint64_t first, std::uint64_t last) const {
+  const std::filesystem::path prefix = options_.prefix;
+  const std::string name = prefix.filename().string();
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator(prefix.parent_path(), ignored)) {
+    const std::string file = entry.path().filename().string();
+    if (!file.starts_with(name)) continue;
+    const std::string digits = file.substr(name.size());
+    const bool is_number = !digits.empty() && digits.size() < 20 &&
+                           digits.find_first_not_of("0123456789") == std::string::npos;
+    if (!is_number) continue;
+    const std::uint64_t number = std::stoull(digits);
+    const bool is_live = first != 0 && number >= first && number <= last;
+    if (!is_live) std::filesystem::remove(entry.path(), ignored);
+  }
+}
+
 void RedoLog::replay(std::uint64_t first, std::uint64_t last,
                      const std::vector<TableLayout>& tables, bool writable) {
   last_number_ = last;
+  if (writable) remove_others(first, last);
   if (first == 0) return;
   active_ = read_segment(last, tables, writable);
   if (first < last) {

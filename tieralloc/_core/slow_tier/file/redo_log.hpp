@@ -85,7 +85,8 @@ class RedoLog {
   RedoLog(Options options, Announce announce)
       : options_(std::move(options)), announce_(std::move(announce)) {}
 
-  /// Reads the live segments. Throws as LogSegment::replay.
+  /// Reads the live segments. A writer removes files of others, which a crash or a former store of
+  /// this name left. Throws as LogSegment::replay.
   void replay(std::uint64_t first, std::uint64_t last, const std::vector<TableLayout>& tables,
               bool writable);
 
@@ -119,6 +120,7 @@ class RedoLog {
 
  private:
   std::string path_of(std::uint64_t number) const;
+  void remove_others(std::uint64_t first, std::uint64_t last) const;
   void start_segment(std::uint64_t min_bytes);
   std::shared_ptr<LogGeneration> read_segment(std::uint64_t number,
                                               const std::vector<TableLayout>& tables,
