@@ -57,7 +57,7 @@ def arrays(kind, folder):
             for name, rows in values.items():
                 store.create_table(name, *rows.shape).load(rows)
     elif kind == "safetensors":
-        pytest.importorskip("safetensors").numpy.save_file(
+        pytest.importorskip("safetensors.numpy").save_file(
             {f"model.{name}.weight": rows for name, rows in values.items()}, file
         )
     else:
