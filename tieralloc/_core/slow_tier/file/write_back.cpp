@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <stdexcept>
 #include <utility>
 
@@ -106,9 +107,13 @@ void FilePool::load_part(const TableLayout& table, TableRow first, std::uint64_t
     return;
   }
   // The log has older values of these rows, which it would write over the loaded ones.
-  for (const TableRow& row : logged) {
-    update(table, {&row, 1}, values + (row.value - first.value) * table.row_bytes());
+  const std::size_t row_bytes = table.row_bytes();
+  std::vector<std::byte> newer(logged.size() * row_bytes);
+  for (std::size_t i = 0; i < logged.size(); ++i) {
+    std::memcpy(newer.data() + i * row_bytes, values + (logged[i].value - first.value) * row_bytes,
+                row_bytes);
   }
+  update(table, logged, newer.data());
   loaded_bytes_ += end - begin;
   if (loaded_bytes_ < kDropCachesBytes) return;
   drop_caches();
