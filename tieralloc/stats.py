@@ -215,7 +215,7 @@ class DramStats(Group):
     policy_bytes: int
     """A learned policy's memory, beyond the budget."""
     page_cache_bytes: int
-    """The kernel's page cache of the file."""
+    """The kernel's page cache of the file, and of redo log bytes that are not synced."""
     total_bytes: int
     """Sum of the above."""
     huge_page_bytes: int

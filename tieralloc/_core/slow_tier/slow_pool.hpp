@@ -96,9 +96,10 @@ struct MemoryTraits {
 
 /// State of updates on their way to the pages.
 struct UpdateStats {
-  std::uint64_t dirty_rows = 0;      ///< rows whose page lacks their latest value
-  std::uint64_t log_bytes = 0;       ///< memory of the redo log
-  std::uint64_t unsynced_bytes = 0;  ///< of the log, that a power cut would lose
+  std::uint64_t dirty_rows = 0;  ///< rows whose page lacks their latest value
+  std::uint64_t log_bytes = 0;   ///< memory of the redo log
+  /// Of the log: lost by a power cut, and in the kernel's page cache.
+  std::uint64_t unsynced_bytes = 0;
   std::uint64_t write_backs = 0;
   std::uint64_t write_back_errors = 0;
   std::uint64_t page_errors = 0;  ///< reads of pages with a wrong checksum

@@ -266,7 +266,6 @@ void Store::flush() {
   std::shared_lock open(open_);
   epochs_.check_open();
   pool_->sync();
-  pool_->drop_caches();
   pool_->check_present();
 }
 
@@ -292,7 +291,6 @@ void Store::close() {
   if (epochs_.is_closed()) return;
   try {
     pool_->write_back();
-    pool_->drop_caches();
     ExclusiveGuard exclusive(epochs_);
     epochs_.close();
   } catch (...) {
@@ -368,7 +366,7 @@ StoreStats Store::stats() {
   stats.write_back_error = updates.write_back_error;
   stats.log_bytes = updates.log_bytes;
   stats.staging_bytes = buffers_.bytes();
-  stats.page_cache_bytes = pool_->cached_bytes();
+  stats.page_cache_bytes = pool_->cached_bytes() + updates.unsynced_bytes;
   stats.total_bytes = stats.vector_bytes + stats.index_bytes + stats.metadata_bytes +
                       stats.staging_bytes + stats.log_bytes + stats.access_ring_bytes +
                       stats.policy_bytes + stats.page_cache_bytes;

@@ -8,8 +8,8 @@
 // An update is in the kernel when the call returns, and on the disk after `sync`, or after
 // `sync_interval`. `work` writes full segments of the log to the pages; `load` writes pages itself.
 //
-// Lock order: write_back_mutex_, append_mutex_, the log's and the page writer's mutexes,
-// directory_mutex_, sync_mutex_, loads_mutex_.
+// Lock order: write_back_mutex_, append_mutex_ or fresh_mutex_, the log's and the page writer's
+// mutexes, directory_mutex_, sync_mutex_, loads_mutex_.
 #pragma once
 
 #include <atomic>
@@ -163,6 +163,7 @@ class FilePool final : public SlowPool {
   std::mutex loads_mutex_;
   /// `failed_syncs_` before the first load that is not durable yet.
   std::optional<std::uint64_t> failed_before_load_;
+  std::mutex fresh_mutex_;        ///< of the announced pages, until they are written
   std::uint64_t fresh_from_ = 0;  ///< announced pages before this one were written
 
   mutable std::mutex stats_mutex_;

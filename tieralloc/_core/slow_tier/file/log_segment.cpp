@@ -124,6 +124,7 @@ void LogSegment::sync() {
     fail_io(errno, path_, "cannot sync the redo log");
   }
   is_suspect_ = false;
+  posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);  // the memory has the bytes
   synced_ = end;
   synced_frames_ = frames;
 }

@@ -100,7 +100,7 @@ void FilePool::load_part(const TableLayout& table, TableRow first, std::uint64_t
   const std::uint64_t begin = table.address(first).page;
   const std::uint64_t end = table.address({first.value + rows - 1}).page + table.pages.page_bytes;
   const std::vector<TableRow> logged = logged_rows(table, first, rows);
-  if (!announce_fresh(table, begin, end) || !load_fresh(table, first, rows, values)) {
+  if (!load_fresh(table, first, rows, values)) {
     std::vector<TableRow> all(rows);
     for (std::uint64_t i = 0; i < rows; ++i) all[i].value = first.value + i;
     update(table, all, values);
@@ -120,11 +120,13 @@ void FilePool::load_part(const TableLayout& table, TableRow first, std::uint64_t
   loaded_bytes_ = 0;
 }
 
-/// Writes announced pages. False if a write-back wrote one of them meanwhile.
+/// False if some of the pages were written before.
 bool FilePool::load_fresh(const TableLayout& table, TableRow first, std::uint64_t rows,
                           const std::byte* values) {
   const std::uint64_t begin = table.address(first).page;
   const std::uint64_t end = table.address({first.value + rows - 1}).page + table.pages.page_bytes;
+  std::lock_guard fresh(fresh_mutex_);
+  if (!announce_fresh(table, begin, end)) return false;
   // On a full disk a write could end in the middle of the rows.
   if (!options_.reserve &&
       fallocate(fd_, 0, static_cast<off_t>(begin), static_cast<off_t>(end - begin)) != 0 &&
@@ -173,8 +175,13 @@ bool FilePool::is_fresh(std::uint64_t page) const {
   return directory.fresh_begin <= page && page < directory.fresh_end;
 }
 
-/// Ends the announcement: all loaded pages are durable.
+/// Ends the announcement, unless a later load is not durable yet.
 void FilePool::end_fresh() {
+  std::lock_guard fresh(fresh_mutex_);
+  {
+    std::lock_guard lock(loads_mutex_);
+    if (failed_before_load_) return;
+  }
   std::lock_guard lock(directory_mutex_);
   file_format::Directory next = superblocks_.directory();
   if (next.fresh_end == 0) return;
@@ -209,12 +216,11 @@ void FilePool::settle() {
     std::lock_guard lock(loads_mutex_);
     failed = std::exchange(failed_before_load_, std::nullopt);
   }
-  if (failed) {
-    sync_pages();
-    // A sync that failed in another thread lost the pages, too.
-    if (*failed != failed_syncs_) fail_io(EIO, path_, "cannot store loaded rows; load them again");
-    end_fresh();
-  }
+  if (!failed) return;
+  sync_pages();
+  // A sync that failed in another thread lost the pages, too.
+  if (*failed != failed_syncs_) fail_io(EIO, path_, "cannot store loaded rows; load them again");
+  end_fresh();
   drop_caches();
 }
 
