@@ -96,6 +96,11 @@ std::shared_ptr<LogGeneration> RedoLog::read_segment(std::uint64_t number,
   generation->segment = LogSegment::replay(
       path_of(number), options_.store_id ^ number, kLogSegmentBytes, writable,
       [&](const FrameHeader& header, std::uint64_t at) { frames.emplace_back(header, at); });
+  std::size_t rows = 0;
+  for (const auto& [header, at] : frames) {
+    if (header.kind == FrameKind::rows) rows += header.count;
+  }
+  generation->reserve(std::min<std::size_t>(rows, kLogSegmentBytes / kCacheLine));
   for (const auto& [header, at] : frames) {
     if (header.kind == FrameKind::rows && !add_rows(*generation, header, at, tables)) {
       throw std::invalid_argument(generation->segment->path() + ": frame at offset " +
