@@ -63,7 +63,10 @@ def _kill(process, progress, first, rng):
     number = signal.SIGKILL if rng.random() < 0.8 else signal.SIGTERM
     deadline = time.monotonic() + 5
     while first <= target < CALLS and time.monotonic() < deadline:
-        if progress.started[target] >= 0 or progress.started[target + 1 : target + 9].max() >= 0:
+        if (
+            progress.started[target] >= 0
+            or progress.started[target + 1 : target + 9].max(initial=-1) >= 0
+        ):
             break
         time.sleep(0.0001)
     time.sleep(delay)
