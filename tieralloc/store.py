@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, overload
 
 from tieralloc import _bindings
-from tieralloc._common.exit_status import fail_exit
-from tieralloc._common.numbers import check_range, parse_size
+from tieralloc._common.exit_status import close_at_exit
+from tieralloc._common.numbers import check_range, parse_memory, parse_size
 from tieralloc.errors import RenamedAttribute, refuse_renamed
 from tieralloc.policy.planned import ActivePolicy
 from tieralloc.stats import StoreStats
@@ -40,9 +40,8 @@ class TieredStore:
     policy keeps. All methods are thread-safe and release the GIL. A forked child cannot use the
     store (ValueError); it must open a store of its own.
 
-    A store that the program does not close is closed when it is garbage-collected or the
-    interpreter exits. If its updates cannot be written then, an error is logged, and the program
-    exits with status 120, as after other errors in the interpreter's cleanup.
+    Garbage collection or the end of the interpreter closes an open store. If that fails, an error
+    is logged, and the program exits with status 120.
 
     Parameters
     ----------
@@ -127,7 +126,7 @@ class TieredStore:
         self._policy = ActivePolicy(policy)
         self._core = _bindings.Store(
             **options,
-            fast_bytes=0 if fast_bytes is None else _parse_fast_bytes(fast_bytes),
+            fast_bytes=0 if fast_bytes is None else parse_memory(fast_bytes, "fast_bytes"),
             fast_rows=0 if fast_rows is None else fast_rows,
             fast_node=node_of(fast_node),
             cpus=parse_cpus(cpus),
@@ -141,7 +140,7 @@ class TieredStore:
         self._tables: dict[str, Table] = {}
         self._add_tables()
         # Writes updates back when the store is garbage-collected or the interpreter exits.
-        self._finalizer = weakref.finalize(self, _close_core, self._core, self._path)
+        self._finalizer = weakref.finalize(self, close_at_exit, self._core, self._path)
         try:
             self._policy.fit(self._core, self._table_sizes())
         except BaseException:
@@ -460,25 +459,24 @@ class TieredStore:
         self._core.reset_stats()
 
     def flush(self) -> None:
-        """Write all earlier updates to the slow tier, durably.
+        """Return when all earlier updates survive a power cut; lookups go on meanwhile.
 
         Raises
         ------
         OSError
-            If a row cannot be written. It stays in the fast tier. Also if the file was deleted or
+            If an update is not durable; the next call tries again. Also if the file was deleted or
             moved (ENOENT) or replaced (ESTALE) while it was open: updates are in the former file.
         """
         self._core.flush()
 
     def close(self) -> None:
-        """Flush and close the store; a second call does nothing.
+        """Write all updates to their pages and close the store; a second call does nothing.
 
         Raises
         ------
         OSError
-            If a row cannot be written. The store stays open. Also if the file was deleted or moved
-            (ENOENT) or replaced (ESTALE) while it was open: updates are in the former file, and the
-            store is closed.
+            If a page cannot be written. The store stays open. Also if the file was deleted, moved
+            or replaced as of `flush`; the store is closed then.
         """
         try:
             self._core.close()
@@ -497,27 +495,3 @@ class TieredStore:
     def __repr__(self) -> str:
         state = " closed" if self.closed else ""
         return f"<TieredStore{state} tables={list(self._tables)} policy={self._policy.name!r}>"
-
-
-def _close_core(core: _bindings.Store, path: str | None) -> None:
-    """Close the store of a program that did not; a failure changes the program's exit status."""
-    if not core.belongs_here:
-        return
-    try:
-        core.close()
-    except Exception as error:
-        _LOG.error(
-            "%s: updates since the last flush are lost, because the store was not closed before "
-            "its end and writing them failed: %s: %s",
-            path,
-            type(error).__name__,
-            error,
-        )
-        fail_exit()
-
-
-def _parse_fast_bytes(fast_bytes: int | str) -> int:
-    size = parse_size(fast_bytes, "fast_bytes")
-    if size >= 1 << 63:
-        raise MemoryError(f"fast_bytes: expected below 2**63 bytes, got {fast_bytes!r}")
-    return size

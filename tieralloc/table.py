@@ -233,8 +233,9 @@ class Table:
     def update(self, indices: ArrayLike, values: ArrayLike) -> None:
         """Set rows to new values; later lookups see them.
 
-        The fast tier has the values at once. The background, `flush` or `close` writes them back
-        to the slow tier. If an index is repeated, its last value applies.
+        The values survive the end of the process when the call returns; `File` states when they
+        survive a power cut. All rows of a call are set, or none. If an index is repeated, its last
+        value applies. Resident rows stay resident; other rows do not become so.
 
         Parameters
         ----------
@@ -251,7 +252,9 @@ class Table:
         io.UnsupportedOperation
             If the file was opened with mode "r".
         OSError
-            If the fast tier is full of dirty rows that cannot be written back.
+            If the redo log cannot be written, or a full one cannot be written back. Nothing is
+            done. With ``durability="commit"`` also if the log cannot be synced: lookups see the
+            values then, and `TieredStore.flush` raises until they are durable.
         """
         self._store._check_writable("update")
         self._core.update(self.position, indices, self._as_values(values))

@@ -185,7 +185,7 @@ def test_program_that_loses_updates_reports_it_and_exits_with_120(closed_path, e
         closed_path,
     )
     assert message in run.stderr
-    assert f"{closed_path}: updates since the last flush are lost" in run.stderr
+    assert f"{closed_path}: the store was not closed before its end" in run.stderr
     assert (run.stdout, run.returncode) == ("updated\ncleaned up\n", 120)
 
 

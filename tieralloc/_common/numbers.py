@@ -7,7 +7,7 @@ import re
 from fractions import Fraction
 from typing import SupportsIndex
 
-__all__ = ["as_integer", "check_range", "format_size", "parse_size"]
+__all__ = ["as_integer", "check_range", "format_size", "parse_memory", "parse_size"]
 
 _UNITS = {"": 1, "b": 1}
 for _power, _letter in enumerate("kmgt", start=1):
@@ -69,3 +69,11 @@ def format_size(size: float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1024
     return f"{size:.1f} TiB"
+
+
+def parse_memory(size: int | str, name: str) -> int:
+    """Return a size in bytes as `parse_size` does; MemoryError if no machine has that much."""
+    number = parse_size(size, name)
+    if number >= 1 << 63:
+        raise MemoryError(f"{name}: expected below 2**63 bytes, got {size!r}")
+    return number

@@ -15,7 +15,7 @@ struct Group {
   RowId rows = 0;
 };
 
-// If rows are read in place, spare slots also hold updates until they are written back.
+// If rows are read in place, spare slots also hold updates until the slow tier has them.
 constexpr Slot kMinStagingSlots = 64;
 
 TierPlan plan_for_capacity(const Group& group, Slot capacity, bool in_place) {
