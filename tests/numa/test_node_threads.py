@@ -29,7 +29,7 @@ def test_they_run_on_the_slow_nodes_processors(nodes):
         with ta.TieredStore(slow=ta.NumaMemory(node["id"]), fast_rows=4) as store:
             assert store.stats().background_cpus == tuple(node["cpus"])
             ours = threads() - before
-            assert len(ours) == 2
+            assert ours
             store.create_table("item", 100, 8).prefetch([1])
             assert all(cpus_of(thread) == node["cpus"] for thread in ours)
 
