@@ -1,6 +1,9 @@
 // direct_io.cpp: the second descriptor of a file, and the choice between direct and buffered reads.
 #include "slow_tier/file/direct_io.hpp"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -75,6 +78,23 @@ TEST(refused_direct_read_is_read_through_the_page_cache) {
   const TableLayout table = add_table(*pool);
   write_row(*pool, table, std::byte{5});
   CHECK(read_row(*pool, table) == std::byte{5});
+}
+
+TEST(pages_are_written_directly_if_the_stated_alignment_permits_it) {
+  TempDir dir;
+  const std::string path = dir / "f";
+  FilePool::create(path, {});
+  const OpenFile file(path, O_RDWR);
+  const auto alignment = direct_io_alignment(file.fd());
+  const ReadDescriptor reads = open_for_reads(file.fd(), path, true, false);
+  const ReadDescriptor both = open_for_reads(file.fd(), path, true, true);
+  CHECK(!reads.direct_writes);
+  CHECK_EQ(both.direct_writes, both.direct && alignment &&
+                                   std::max(alignment->memory, alignment->write_offset) <= kPage);
+  const Region page(kPage, "test");
+  if (both.direct_writes) CHECK_EQ(pwrite(both.fd, page.data(), kPage, kPage), kPage);
+  close(reads.fd);
+  close(both.fd);
 }
 
 /// Two stores' files, `f` with rows of 1 and `other` with rows of 2.

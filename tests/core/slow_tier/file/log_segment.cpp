@@ -69,7 +69,7 @@ struct Bench {
     segment.reset();
     std::size_t count = 0;
     segment = LogSegment::replay(path, kId, kCapacity, writable,
-                                 [&](const FrameHeader& header, std::uint64_t) {
+                                 [&](const FrameHeader& header, std::uint64_t, const std::byte*) {
                                    count += header.kind == FrameKind::header ? 0 : 1;
                                  });
     CHECK_EQ(segment->former_frames(), 3);
@@ -102,7 +102,8 @@ TEST(log_of_another_store_is_refused) {
   Bench bench;
   bench.append(100);
   const auto replay = [&](std::uint64_t id) {
-    LogSegment::replay(bench.path, id, kCapacity, true, [](const FrameHeader&, std::uint64_t) {});
+    LogSegment::replay(bench.path, id, kCapacity, true,
+                       [](const FrameHeader&, std::uint64_t, const std::byte*) {});
   };
   CHECK_THROWS(std::invalid_argument, replay(kId + 1), "not the redo log of this table file");
   put(bench.path, Bytes(100));
@@ -167,7 +168,8 @@ TEST(every_damaged_byte_of_synced_frames_is_an_error) {
   Bytes whole = contents(bench.path);
   whole.resize(bench.frames[3].end);
   const auto replay = [&] {
-    LogSegment::replay(bench.path, kId, kCapacity, false, [](const FrameHeader&, std::uint64_t) {});
+    LogSegment::replay(bench.path, kId, kCapacity, false,
+                       [](const FrameHeader&, std::uint64_t, const std::byte*) {});
   };
   for (std::size_t at = 64; at < bench.frames[2].end; ++at) {
     Bytes bytes = whole;

@@ -48,7 +48,7 @@ class Bench {
     reads_ = std::make_unique<OpenFile>(path_, O_RDONLY | (direct ? O_DIRECT : 0));
     if (reads_->fd() < 0) SKIP("this file system has no direct reads");
     engine_ = make_fetch_engine(engine, {reads_->fd(), direct, 8});
-    writer_ = std::make_unique<PageWriter>(file_->fd(), path_, *engine_, kPage);
+    writer_ = std::make_unique<PageWriter>(file_->fd(), file_->fd(), path_, *engine_);
     reopen_log();
   }
 
@@ -86,10 +86,11 @@ class Bench {
     for (std::uint64_t i = 0; i < rows; ++i) set_model(table, first + i, values, i);
   }
   PageWriter::Outcome write_back() {
-    return writer_->write_back(*log_->sealed(), tables_, [&](std::span<const PageFooter> intents) {
-      num_intents += intents.size();
-      log_->add_intents(intents);
-    });
+    return writer_->write_back(*log_->sealed(), tables_, 8,
+                               [&](std::span<const PageFooter> intents) {
+                                 num_intents += intents.size();
+                                 log_->add_intents(intents);
+                               });
   }
   void seal_and_write_back() {
     if (!log_->seal()) return;

@@ -54,6 +54,11 @@ std::string direct_refusal(int fd) {
   return {};
 }
 
+bool takes_direct_pages(int fd) {
+  const auto alignment = direct_io_alignment(fd);
+  return alignment && std::max(alignment->memory, alignment->write_offset) <= kPage;
+}
+
 }  // namespace
 
 std::optional<DirectIoAlignment> direct_io_alignment(int fd) {
@@ -61,23 +66,25 @@ std::optional<DirectIoAlignment> direct_io_alignment(int fd) {
   std::memset(&status, 0, sizeof status);
   if (statx(fd, "", AT_EMPTY_PATH, kDirectIo | kDirectReads, &status) != 0) return {};
   if ((status.stx_mask & kDirectIo) == 0) return {};
-  DirectIoAlignment alignment{field_at(status, kMemoryAt), field_at(status, kOffsetAt)};
-  // Reads may need less than writes.
+  const std::uint32_t offset = field_at(status, kOffsetAt);
+  DirectIoAlignment alignment{field_at(status, kMemoryAt), offset, offset};
   const bool has_reads = (status.stx_mask & kDirectReads) != 0;
   const std::uint32_t reads = has_reads ? field_at(status, kReadOffsetAt) : 0;
   if (reads != 0) alignment.offset = reads;
   return alignment;
 }
 
-ReadDescriptor open_for_reads(int fd, const std::string& name, bool direct) {
+ReadDescriptor open_for_reads(int fd, const std::string& name, bool direct, bool writable) {
   constexpr int kFlags = O_RDONLY | O_CLOEXEC;
   ReadDescriptor reads;
   if (direct) {
-    reads.fd = reopen(fd, name, kFlags | O_DIRECT);
+    const int access = writable ? O_RDWR : O_RDONLY;
+    reads.fd = reopen(fd, name, access | O_CLOEXEC | O_DIRECT);
     reads.direct = reads.fd >= 0;
   }
   if (reads.direct) {
     reads.refusal = direct_refusal(reads.fd);
+    reads.direct_writes = writable && reads.refusal.empty() && takes_direct_pages(reads.fd);
     if (reads.refusal.empty()) return reads;
     close(reads.fd);
     reads.direct = false;

@@ -240,8 +240,9 @@ void FilePool::grow(std::uint64_t from, std::uint64_t to) {
 
 /// `name` is that of the file at present.
 void FilePool::start_engine(const std::string& name) {
-  const ReadDescriptor reads = open_for_reads(fd_, name, options_.direct);
+  const ReadDescriptor reads = open_for_reads(fd_, name, options_.direct, !read_only_);
   read_fd_ = reads.fd;
+  page_fd_ = reads.direct_writes ? reads.fd : fd_;
   direct_refusal_ = reads.refusal;
   try {
     engine_ = choose_fetch_engine(options_.engine, {read_fd_, reads.direct, options_.queue_depth});
@@ -252,7 +253,7 @@ void FilePool::start_engine(const std::string& name) {
 
 /// `path` is that of the file itself, not of a link. Reads what an earlier process left in the log.
 void FilePool::start_log(const std::string& path) {
-  pages_ = std::make_unique<PageWriter>(fd_, path_, *engine_, kBlock);
+  pages_ = std::make_unique<PageWriter>(fd_, page_fd_, path_, *engine_);
   const file_format::Directory& directory = superblocks_.directory();
   if (directory.version != file_format::kVersion) return;
   struct stat status;

@@ -125,7 +125,7 @@ class FilePool final : public SlowPool {
 
   // write_back.cpp
   void sync_pages();
-  std::uint64_t write_back_sealed();
+  std::uint64_t write_back_sealed(std::size_t reads_at_once = 32);
   void keep_rows(const LogGeneration& sealed, std::span<const std::uint64_t> rows);
   std::vector<TableRow> logged_rows(const TableLayout& table, TableRow first,
                                     std::uint64_t rows) const;
@@ -144,6 +144,7 @@ class FilePool final : public SlowPool {
   const bool read_only_;  ///< writes are refused
   bool is_new_ = false;
   int read_fd_ = -1;                   ///< direct if possible
+  int page_fd_ = -1;                   ///< `read_fd_` if it takes direct writes, or `fd_`
   std::string direct_refusal_;         ///< for `engine`, as in ReadDescriptor
   std::atomic<std::uint64_t> end_{0};  ///< of the last table: the file is at least as long
   mutable std::mutex directory_mutex_;

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <future>
 #include <limits>
 #include <stdexcept>
 #include <utility>
@@ -15,12 +16,14 @@
 #include "base/crc32c.hpp"
 #include "base/error.hpp"
 #include "base/fork_guard.hpp"
+#include "slow_tier/file/direct_io.hpp"
 #include "slow_tier/file/file_io.hpp"
 
 namespace tieralloc {
 namespace {
 
 constexpr std::uint64_t kReserveBytes = std::uint64_t{4} << 20;
+constexpr std::uint64_t kWriteOutBytes = std::uint64_t{256} << 10;
 constexpr std::uint64_t kReplayBytes = std::uint64_t{4} << 20;
 // Header, a footer for the page of each row, and frame headers of the intents.
 constexpr std::uint64_t kSpareBytes = std::uint64_t{1} << 20;
@@ -37,6 +40,52 @@ std::uint64_t memory_bytes(std::uint64_t capacity) {
 }
 
 }  // namespace
+
+/// Reads a file in order, past the page cache if possible; the next part while one is used.
+class SegmentReader {
+ public:
+  SegmentReader(int fd, std::byte* memory, std::uint64_t size, std::string path)
+      : fd_(fd),
+        direct_fd_(open_for_reads(fd, path, true, false).fd),
+        memory_(memory),
+        size_(size),
+        path_(std::move(path)) {
+    begin();
+  }
+  ~SegmentReader() {
+    if (next_.valid()) next_.wait();
+    close(direct_fd_);
+  }
+  SegmentReader(const SegmentReader&) = delete;
+
+  /// Returns when the bytes before `end` are in memory. Throws SystemFailure.
+  void read(std::uint64_t end) {
+    while (have_ < end) {
+      next_.get();
+      have_ = std::min(have_ + kReplayBytes, size_);
+      begin();
+    }
+  }
+
+ private:
+  void begin() {
+    if (have_ == size_) return;
+    next_ = std::async(std::launch::async, [this, at = have_] {
+      const std::uint64_t length = std::min(kReplayBytes, size_ - at);
+      const std::uint64_t pages = length / kPage * kPage;
+      read_up_to(direct_fd_, {memory_ + at, pages}, at, path_);
+      read_up_to(fd_, {memory_ + at + pages, length - pages}, at + pages, path_);
+    });
+  }
+
+  const int fd_;
+  const int direct_fd_;
+  std::byte* const memory_;
+  const std::uint64_t size_;
+  const std::string path_;
+  std::uint64_t have_ = 0;
+  std::future<void> next_;
+};
 
 std::uint64_t LogSegment::frame_bytes(std::size_t rows, std::uint32_t stride) {
   return sizeof(FrameHeader) + round_up(rows * sizeof(RowId), kCacheLine) +
@@ -109,8 +158,19 @@ std::uint64_t LogSegment::append(FrameKind kind, std::uint32_t count, std::uint6
   std::memcpy(frame, &header, sizeof header);
   write_fully(fd_, {frame, header.bytes}, at, path_);
   end_.store(at + header.bytes, std::memory_order_release);
+  start_writing();
   ++frames_;
   return at;
+}
+
+/// Lets the kernel write bytes to the disk in small parts: a sync of many at once would hold up the
+/// reads of lookups.
+void LogSegment::start_writing() {
+  const std::uint64_t bytes = end() - started_;
+  if (bytes < kWriteOutBytes) return;
+  sync_file_range(fd_, static_cast<off_t>(started_), static_cast<off_t>(bytes),
+                  SYNC_FILE_RANGE_WRITE);  // a failure shows at the sync
+  started_ = end();
 }
 
 void LogSegment::sync() {
@@ -133,21 +193,27 @@ void LogSegment::remove() const {
   unlink(path_.c_str());
 }
 
-bool LogSegment::is_valid_frame(std::uint64_t at, std::uint64_t size, FrameHeader& header) const {
+bool LogSegment::is_valid_frame(std::uint64_t at, std::uint64_t size, FrameHeader& header,
+                                SegmentReader& reader) const {
   if (at + sizeof header > size) return false;
+  reader.read(at + sizeof header);
   std::memcpy(&header, this->at(at), sizeof header);
-  return header.magic == FrameHeader::kMagic && header.segment == id_ &&
-         header.bytes >= sizeof header && header.bytes % kCacheLine == 0 &&
-         header.bytes <= size - at && header.checksum == checksum_of(this->at(at), header.bytes);
+  if (header.magic != FrameHeader::kMagic || header.segment != id_ ||
+      header.bytes < sizeof header || header.bytes % kCacheLine != 0 || header.bytes > size - at) {
+    return false;
+  }
+  reader.read(at + header.bytes);
+  return header.checksum == checksum_of(this->at(at), header.bytes);
 }
 
 /// Throws if a frame after `at` says that frame `number`, which is invalid, was durable.
-void LogSegment::check_damage(std::uint64_t at, std::uint64_t size, std::uint64_t number) const {
+void LogSegment::check_damage(std::uint64_t at, std::uint64_t size, std::uint64_t number,
+                              SegmentReader& reader) const {
   for (std::uint64_t next = at; next + sizeof(FrameHeader) <= size; next += kCacheLine) {
     FrameHeader header;
     std::memcpy(&header, this->at(next), sizeof header);
     if (header.magic != FrameHeader::kMagic || header.number < number) continue;
-    if (!is_valid_frame(next, size, header) || header.synced <= number) continue;
+    if (!is_valid_frame(next, size, header, reader) || header.synced <= number) continue;
     throw std::invalid_argument(path_ + ": the redo log is damaged at offset " +
                                 std::to_string(at) + " (frame " + std::to_string(number) +
                                 "); updates after it cannot be replayed");
@@ -172,23 +238,20 @@ std::unique_ptr<LogSegment> LogSegment::replay(const std::string& path, std::uin
   }
   if (writable && fdatasync(fd) != 0) fail_io(errno, path, "cannot sync the redo log");
   posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
-  for (std::uint64_t at = 0; at < size; at += kReplayBytes) {
-    const std::uint64_t length = std::min(kReplayBytes, size - at);
-    read_up_to(fd, {segment->memory_.data() + at, length}, at, path);
-  }
-  posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+  SegmentReader reader(fd, segment->memory_.data(), size, path);
   FrameHeader header;
   std::uint64_t at = 0;
-  for (; segment->is_valid_frame(at, size, header) && header.number == segment->frames_;
+  for (; segment->is_valid_frame(at, size, header, reader) && header.number == segment->frames_;
        at += header.bytes) {
     if (header.number == 0) segment->former_frames_ = header.detail;
-    visit(header, at);
+    visit(header, at, segment->at(at));
     ++segment->frames_;
   }
   if (segment->frames_ == 0) {
     throw std::invalid_argument(path + ": not the redo log of this table file, or damaged");
   }
-  segment->check_damage(at, size, segment->frames_);
+  reader.read(size);
+  segment->check_damage(at, size, segment->frames_, reader);
   segment->end_ = segment->synced_ = at;
   segment->synced_frames_ = segment->frames_.load();
   segment->seal();

@@ -48,6 +48,8 @@ struct FrameHeader {
 };
 static_assert(sizeof(FrameHeader) == 64);
 
+class SegmentReader;
+
 class LogSegment {
  public:
   /// Bytes of a frame of rows.
@@ -60,7 +62,8 @@ class LogSegment {
 
   /// Reads a file; `visit` receives each valid frame in order. To write on, the file is cut at the
   /// end of its last frame. Throws SystemFailure, and std::invalid_argument for a damaged file.
-  using Visit = std::function<void(const FrameHeader& header, std::uint64_t at)>;
+  using Visit =
+      std::function<void(const FrameHeader& header, std::uint64_t at, const std::byte* frame)>;
   static std::unique_ptr<LogSegment> replay(const std::string& path, std::uint64_t id,
                                             std::uint64_t capacity, bool writable,
                                             const Visit& visit);
@@ -100,8 +103,11 @@ class LogSegment {
   LogSegment(std::string path, int fd, std::uint64_t id, std::uint64_t capacity);
 
   void reserve(std::uint64_t end);
-  bool is_valid_frame(std::uint64_t at, std::uint64_t size, FrameHeader& header) const;
-  void check_damage(std::uint64_t at, std::uint64_t size, std::uint64_t number) const;
+  void start_writing();
+  bool is_valid_frame(std::uint64_t at, std::uint64_t size, FrameHeader& header,
+                      SegmentReader& reader) const;
+  void check_damage(std::uint64_t at, std::uint64_t size, std::uint64_t number,
+                    SegmentReader& reader) const;
 
   const std::string path_;
   const int fd_;
@@ -113,6 +119,7 @@ class LogSegment {
   std::uint64_t former_frames_ = 0;
   std::uint64_t sealed_frames_ = 0;
   std::uint64_t reserved_ = 0;  ///< size of the file
+  std::uint64_t started_ = 0;   ///< bytes before it are on their way to the disk
   std::atomic<std::uint64_t> synced_{0};
   std::atomic<std::uint64_t> synced_frames_{0};
   bool is_suspect_ = false;  ///< a sync failed: the kernel may have dropped bytes after `synced_`

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <iterator>
 #include <utility>
 
 #include "base/error.hpp"
@@ -17,8 +18,7 @@ namespace {
 
 constexpr std::size_t kBatchBytes = std::size_t{8} << 20;
 constexpr std::uint64_t kFreshReadBytes = std::uint64_t{1} << 20;
-// In flight at once: lookups share the device.
-constexpr std::size_t kReadsAtOnce = 32;
+constexpr std::uint64_t kWriteBytes = std::uint64_t{256} << 10;
 
 bool is_zero(std::span<const std::byte> bytes) {
   return std::all_of(bytes.begin(), bytes.end(),
@@ -65,8 +65,8 @@ std::string describe_page(const std::vector<TableLayout>& tables, std::uint64_t 
 struct PageWriter::Page {
   const TableLayout* table = nullptr;
   std::uint64_t offset = 0;
-  const std::uint64_t* first = nullptr;
-  const std::uint64_t* last = nullptr;
+  const LogIndex::Entry* first = nullptr;
+  const LogIndex::Entry* last = nullptr;
   std::byte* bytes = nullptr;
 
   std::uint32_t size() const { return table->pages.page_bytes; }
@@ -76,52 +76,46 @@ struct PageWriter::Page {
   }
 };
 
-/// Pages in ascending order, and memory for them with whole blocks around each.
+/// Pages in ascending order, and memory for them.
 class PageWriter::Batch {
  public:
-  explicit Batch(std::size_t block) : block_(block), memory_(kBatchBytes, "write-back") {}
-
   bool has_room(const Page& page) const {
-    return pages.empty() || used_ + page.size() + 2 * block_ <= memory_.size();
+    return pages.empty() || used_ + page.size() <= memory_.size();
   }
   void clear() {
     pages.clear();
     used_ = 0;
   }
   void add(Page page) {
-    const std::size_t before = page.offset % block_;
-    const std::size_t room = round_up(before + page.size(), block_);
-    if (used_ + room > memory_.size()) memory_ = Region(room, "write-back");  // one huge page
-    page.bytes = memory_.data() + used_ + before;
-    std::memset(memory_.data() + used_, 0, room);
-    used_ += room;
+    if (used_ + page.size() > memory_.size()) memory_ = Region(page.size(), "write-back");
+    page.bytes = memory_.data() + used_;
+    std::memset(page.bytes, 0, page.size());
+    used_ += page.size();
     pages.push_back(page);
   }
 
   std::vector<Page> pages;
 
  private:
-  const std::size_t block_;
-  Region memory_;
+  Region memory_{kBatchBytes, "write-back"};
   std::size_t used_ = 0;
 };
 
 /// Reads the pages that keep some of their rows.
-void PageWriter::read(Batch& batch) {
+void PageWriter::read(Batch& batch, std::size_t reads_at_once) {
   std::vector<const Page*> kept;
   for (const Page& page : batch.pages) {
     if (!page.is_complete()) kept.push_back(&page);
   }
   NoListener listener;
-  for (std::size_t at = 0; at < kept.size(); at += kReadsAtOnce) {
-    const std::size_t n = std::min(kReadsAtOnce, kept.size() - at);
+  for (std::size_t at = 0; at < kept.size(); at += reads_at_once) {
+    const std::size_t n = std::min(reads_at_once, kept.size() - at);
     std::vector<ReadOp> ops(n);
     for (std::size_t i = 0; i < n; ++i) {
       const Page& page = *kept[at + i];
-      const std::size_t before = page.offset % block_;
-      ops[i].offset = page.offset - before;
-      ops[i].length = static_cast<std::uint32_t>(round_up(before + page.size(), block_));
-      ops[i].buffer = page.bytes - before;
+      ops[i].offset = page.offset;
+      ops[i].length = page.size();
+      ops[i].buffer = page.bytes;
     }
     engine_.read(ops, listener);
     for (const ReadOp& op : ops) {
@@ -138,8 +132,9 @@ PageWriter::Seal PageWriter::set_rows(Page& page, const LogGeneration& log) {
   const bool is_valid = page.is_complete() || is_valid_page(page.bytes, page.size(), page.offset);
   const std::optional<PageFooter> intent = log.intent_of(page.offset);
   const std::uint32_t generation = footer_of(page.bytes, page.size()).generation + 1;
-  for (const std::uint64_t* row = page.first; row != page.last; ++row) {
-    std::memcpy(page.bytes + (*row - page.offset), log.find(*row), page.table->stride);
+  for (const LogIndex::Entry* entry = page.first; entry != page.last; ++entry) {
+    std::memcpy(page.bytes + (entry->row - page.offset), log.segment->at(entry->at),
+                page.table->stride);
   }
   if (intent) {
     seal_page(page.bytes, page.size(), page.offset, intent->generation);
@@ -151,27 +146,28 @@ PageWriter::Seal PageWriter::set_rows(Page& page, const LogGeneration& log) {
 }
 
 void PageWriter::write(Batch& batch) {
-  std::lock_guard lock(pages_mutex_);
   for (std::size_t i = 0; i < batch.pages.size();) {
     const Page& first = batch.pages[i];
     std::uint64_t bytes = 0;
     do {
       bytes += batch.pages[i++].size();
     } while (i < batch.pages.size() && batch.pages[i].offset == first.offset + bytes &&
-             batch.pages[i].bytes == first.bytes + bytes);
-    write_fully(fd_, {first.bytes, bytes}, first.offset, path_);
+             bytes + batch.pages[i].size() <= kWriteBytes);
+    std::lock_guard lock(pages_mutex_);
+    write_fully(write_fd_, {first.bytes, bytes}, first.offset, path_);
   }
 }
 
-void PageWriter::write_back_batch(Batch& batch, const LogGeneration& log, const Intend& intend,
-                                  Outcome& outcome) {
+void PageWriter::write_back_batch(Batch& batch, const LogGeneration& log, std::size_t reads_at_once,
+                                  const Intend& intend, Outcome& outcome) {
   std::lock_guard lock(batch_mutex_);
-  read(batch);
+  read(batch, reads_at_once);
   std::vector<PageFooter> intents;
   std::erase_if(batch.pages, [&](Page& page) {
     const Seal seal = set_rows(page, log);
     if (seal == Seal::damaged) {
-      outcome.damaged_rows.insert(outcome.damaged_rows.end(), page.first, page.last);
+      std::transform(page.first, page.last, std::back_inserter(outcome.damaged_rows),
+                     [](const LogIndex::Entry& entry) { return entry.row; });
       return true;
     }
     if (seal == Seal::changed) intents.push_back(footer_of(page.bytes, page.size()));
@@ -185,25 +181,23 @@ void PageWriter::write_back_batch(Batch& batch, const LogGeneration& log, const 
 
 PageWriter::Outcome PageWriter::write_back(const LogGeneration& log,
                                            const std::vector<TableLayout>& tables,
-                                           const Intend& intend) {
-  std::vector<std::uint64_t> rows;
-  rows.reserve(log.rows.size());
-  for (const auto& [row, at] : log.rows) rows.push_back(row);
-  std::sort(rows.begin(), rows.end());
+                                           std::size_t reads_at_once, const Intend& intend) {
+  const std::vector<LogIndex::Entry> rows = log.rows.sorted();
   Outcome outcome;
-  Batch batch(block_);
-  const std::uint64_t* const end = rows.data() + rows.size();
-  for (const std::uint64_t* row = rows.data(); row != end;) {
+  Batch batch;
+  const LogIndex::Entry* const end = rows.data() + rows.size();
+  for (const LogIndex::Entry* entry = rows.data(); entry != end;) {
     Page page;
-    page.table = table_at(tables, *row);
-    page.offset = *row - (*row - page.table->offset) % page.table->pages.page_bytes;
-    page.first = row;
-    page.last = std::find_if(row, end, [&](std::uint64_t other) { return other >= page.end(); });
-    row = page.last;
-    if (!batch.has_room(page)) write_back_batch(batch, log, intend, outcome);
+    page.table = table_at(tables, entry->row);
+    page.offset = entry->row - (entry->row - page.table->offset) % page.table->pages.page_bytes;
+    page.first = entry;
+    page.last = std::find_if(entry, end,
+                             [&](const LogIndex::Entry& other) { return other.row >= page.end(); });
+    entry = page.last;
+    if (!batch.has_room(page)) write_back_batch(batch, log, reads_at_once, intend, outcome);
     batch.add(page);
   }
-  if (!batch.pages.empty()) write_back_batch(batch, log, intend, outcome);
+  if (!batch.pages.empty()) write_back_batch(batch, log, reads_at_once, intend, outcome);
   return outcome;
 }
 

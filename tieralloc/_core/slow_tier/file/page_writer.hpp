@@ -27,8 +27,10 @@ std::string describe_page(const std::vector<TableLayout>& tables, std::uint64_t 
 
 class PageWriter {
  public:
-  PageWriter(int fd, std::string path, FetchEngine& engine, std::size_t block)
-      : fd_(fd), path_(std::move(path)), engine_(engine), block_(block) {}
+  /// `write_fd` is of the same file, for pages that are written back: direct if the file permits
+  /// it, so that lookups do not wait for the page cache.
+  PageWriter(int fd, int write_fd, std::string path, FetchEngine& engine)
+      : fd_(fd), write_fd_(write_fd), path_(std::move(path)), engine_(engine) {}
 
   /// Writes fresh pages: rows from `first` on, zeros for others. False if some of the pages are not
   /// fresh. Throws SystemFailure.
@@ -49,7 +51,7 @@ class PageWriter {
   /// Writes the rows of a sealed segment. Calls `intend` before it writes pages whose footers are
   /// no intents yet. Throws SystemFailure.
   Outcome write_back(const LogGeneration& log, const std::vector<TableLayout>& tables,
-                     const Intend& intend);
+                     std::size_t reads_at_once, const Intend& intend);
 
   /// Reads a page again while no page is being written. Mends a torn page in `bytes`, from `log`
   /// if it is not null. Returns 0 or minus an errno.
@@ -60,9 +62,9 @@ class PageWriter {
   struct Page;
   class Batch;
 
-  void write_back_batch(Batch& batch, const LogGeneration& log, const Intend& intend,
-                        Outcome& outcome);
-  void read(Batch& batch);
+  void write_back_batch(Batch& batch, const LogGeneration& log, std::size_t reads_at_once,
+                        const Intend& intend, Outcome& outcome);
+  void read(Batch& batch, std::size_t reads_at_once);
   void write(Batch& batch);
   enum class Seal {
     damaged,
@@ -72,9 +74,9 @@ class PageWriter {
   static Seal set_rows(Page& page, const LogGeneration& log);
 
   const int fd_;
+  const int write_fd_;
   const std::string path_;
   FetchEngine& engine_;
-  const std::size_t block_;
   std::mutex batch_mutex_;  ///< held from the read of pages to their write
   std::mutex pages_mutex_;  ///< held while pages are written
 };

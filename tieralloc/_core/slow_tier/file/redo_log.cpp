@@ -14,34 +14,34 @@ namespace {
 
 // Rows per lock: some microseconds.
 constexpr std::size_t kRowsPerLock = 64;
-// Of an entry of a hash table: two words, a link and a bucket.
-constexpr std::size_t kBytesPerRow = 48;
 
-/// Adds the rows of a frame. False if they are not rows of a table.
-bool add_rows(LogGeneration& generation, const FrameHeader& header, std::uint64_t at,
-              const std::vector<TableLayout>& tables) {
+bool is_frame_of(const FrameHeader& header, const std::vector<TableLayout>& tables) {
   if (header.detail >= tables.size()) return false;
-  const TableLayout& table = tables[header.detail];
-  if (header.bytes != round_up(LogSegment::frame_bytes(header.count, table.stride), kCacheLine)) {
-    return false;
-  }
-  const std::byte* numbers = generation.segment->at(at + sizeof header);
-  const std::uint64_t values =
-      at + sizeof header + round_up(header.count * sizeof(RowId), kCacheLine);
-  for (std::uint32_t i = 0; i < header.count; ++i) {
-    TableRow row;
-    std::memcpy(&row.value, numbers + i * sizeof(RowId), sizeof(RowId));
+  const std::uint64_t bytes = LogSegment::frame_bytes(header.count, tables[header.detail].stride);
+  return header.bytes == round_up(bytes, kCacheLine);
+}
+
+/// Adds the rows of a frame. False if they are not rows of the table.
+bool add_rows(LogGeneration& generation, const FrameHeader& header, std::uint64_t at,
+              const std::byte* frame, const TableLayout& table) {
+  const std::uint64_t numbers_bytes = round_up(header.count * sizeof(RowId), kCacheLine);
+  const std::uint64_t values = at + sizeof header + numbers_bytes;
+  std::vector<TableRow> rows(header.count);
+  std::memcpy(rows.data(), frame + sizeof header, rows.size() * sizeof(RowId));
+  for (const TableRow& row : rows) {
     if (row.value >= table.rows) return false;
-    generation.rows[table.address(row).offset()] = values + std::uint64_t{i} * table.stride;
+    generation.rows.prefetch(table.address(row).offset());
+  }
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    generation.rows.put({table.address(rows[i]).offset(), values + i * table.stride});
   }
   return true;
 }
 
-void read_intents(LogGeneration& generation, const FrameHeader& header, std::uint64_t at) {
-  const std::byte* footers = generation.segment->at(at + sizeof header);
+void read_intents(LogGeneration& generation, const FrameHeader& header, const std::byte* frame) {
   for (std::uint32_t i = 0; i < header.count; ++i) {
     PageFooter footer;
-    std::memcpy(&footer, footers + i * sizeof footer, sizeof footer);
+    std::memcpy(&footer, frame + sizeof header + i * sizeof footer, sizeof footer);
     generation.add_intent(footer);
   }
 }
@@ -92,22 +92,19 @@ std::shared_ptr<LogGeneration> RedoLog::read_segment(std::uint64_t number,
                                                      bool writable) const {
   auto generation = std::make_shared<LogGeneration>();
   generation->number = number;
-  std::vector<std::pair<FrameHeader, std::uint64_t>> frames;
+  const std::string path = path_of(number);
   generation->segment = LogSegment::replay(
-      path_of(number), options_.store_id ^ number, kLogSegmentBytes, writable,
-      [&](const FrameHeader& header, std::uint64_t at) { frames.emplace_back(header, at); });
-  std::size_t rows = 0;
-  for (const auto& [header, at] : frames) {
-    if (header.kind == FrameKind::rows) rows += header.count;
-  }
-  generation->reserve(std::min<std::size_t>(rows, kLogSegmentBytes / kCacheLine));
-  for (const auto& [header, at] : frames) {
-    if (header.kind == FrameKind::rows && !add_rows(*generation, header, at, tables)) {
-      throw std::invalid_argument(generation->segment->path() + ": frame at offset " +
-                                  std::to_string(at) + " has no rows of this table file");
-    }
-    if (header.kind == FrameKind::intents) read_intents(*generation, header, at);
-  }
+      path, options_.store_id ^ number, kLogSegmentBytes, writable,
+      [&](const FrameHeader& header, std::uint64_t at, const std::byte* frame) {
+        if (header.kind == FrameKind::intents) read_intents(*generation, header, frame);
+        if (header.kind != FrameKind::rows) return;
+        if (is_frame_of(header, tables)) {
+          generation->rows.reserve(header.count, mutex_);
+          if (add_rows(*generation, header, at, frame, tables[header.detail])) return;
+        }
+        throw std::invalid_argument(path + ": frame at offset " + std::to_string(at) +
+                                    " has no rows of this table file");
+      });
   return generation;
 }
 
@@ -122,14 +119,7 @@ void RedoLog::update(std::uint32_t table, const TableLayout& layout, std::span<c
   const std::uint64_t bytes = LogSegment::frame_bytes(rows.size(), layout.stride);
   if (active_ != nullptr && active_->segment->room() < bytes) seal();
   if (active_ == nullptr) start_segment(bytes);
-  // Nothing is allocated once the frame is in the log.
-  std::unordered_map<std::uint64_t, std::uint64_t> added;
-  added.reserve(rows.size());
-  for (const TableRow& row : rows) added.try_emplace(layout.address(row).offset());
-  {
-    std::lock_guard lock(mutex_);
-    active_->reserve(added.size());
-  }
+  active_->rows.reserve(rows.size(), mutex_);  // not once the frame is in the log: it may fail
   const std::uint64_t numbers_bytes = round_up(rows.size() * sizeof(RowId), kCacheLine);
   const std::size_t row_bytes = layout.row_bytes();
   const std::uint64_t at = active_->segment->append(
@@ -145,16 +135,7 @@ void RedoLog::update(std::uint32_t table, const TableLayout& layout, std::span<c
   for (std::size_t i = 0; i < rows.size();) {
     std::lock_guard lock(mutex_);
     for (const std::size_t end = std::min(rows.size(), i + kRowsPerLock); i < end; ++i) {
-      const std::uint64_t value = first_value + i * layout.stride;
-      const std::uint64_t row = layout.address(rows[i]).offset();
-      auto node = added.extract(row);
-      if (!node) {  // a repeated row
-        active_->rows.find(row)->second = value;
-        continue;
-      }
-      node.mapped() = value;
-      const auto place = active_->rows.insert(std::move(node));
-      if (!place.inserted) place.position->second = value;
+      active_->rows.put({layout.address(rows[i]).offset(), first_value + i * layout.stride});
     }
     count_rows();
   }
@@ -197,13 +178,13 @@ bool RedoLog::find(std::uint64_t row, std::span<std::byte> value) const {
 
 bool RedoLog::has(std::uint64_t row) const {
   std::lock_guard lock(mutex_);
-  return (active_ != nullptr && active_->rows.contains(row)) ||
-         (sealed_ != nullptr && sealed_->rows.contains(row));
+  return (active_ != nullptr && active_->find(row) != nullptr) ||
+         (sealed_ != nullptr && sealed_->find(row) != nullptr);
 }
 
 bool RedoLog::is_active(std::uint64_t row) const {
   std::lock_guard lock(mutex_);
-  return active_ != nullptr && active_->rows.contains(row);
+  return active_ != nullptr && active_->find(row) != nullptr;
 }
 
 std::vector<std::shared_ptr<LogGeneration>> RedoLog::generations() const {
@@ -216,8 +197,11 @@ std::vector<std::shared_ptr<LogGeneration>> RedoLog::generations() const {
 }
 
 std::uint64_t RedoLog::bytes() const {
-  std::uint64_t bytes = num_rows() * kBytesPerRow;
-  for (const auto& generation : generations()) bytes += generation->segment->end();
+  std::lock_guard lock(mutex_);
+  std::uint64_t bytes = 0;
+  for (const LogGeneration* generation : {active_.get(), sealed_.get()}) {
+    if (generation != nullptr) bytes += generation->segment->end() + generation->rows.bytes();
+  }
   return bytes;
 }
 

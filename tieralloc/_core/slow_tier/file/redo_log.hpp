@@ -30,6 +30,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "slow_tier/file/log_index.hpp"
 #include "slow_tier/file/log_segment.hpp"
 #include "slow_tier/slow_pool.hpp"
 
@@ -39,7 +40,7 @@ namespace tieralloc {
 struct LogGeneration {
   std::uint64_t number = 0;
   std::unique_ptr<LogSegment> segment;
-  std::unordered_map<std::uint64_t, std::uint64_t> rows;  ///< offset in the table file; in the log
+  LogIndex rows;
 
   bool has_intents() const {
     std::lock_guard lock(intents_mutex_);
@@ -56,15 +57,9 @@ struct LogGeneration {
     intents_[footer.number * kPage] = footer;
   }
 
-  /// Makes room for `n` further rows: then adding them allocates only their nodes.
-  void reserve(std::size_t n) {
-    const std::size_t size = rows.size() + n;
-    if (size > rows.bucket_count()) rows.reserve(std::max(size, 2 * rows.bucket_count()));
-  }
-
   const std::byte* find(std::uint64_t row) const {
-    const auto it = rows.find(row);
-    return it == rows.end() ? nullptr : segment->at(it->second);
+    const std::uint64_t at = rows.find(row);
+    return at == 0 ? nullptr : segment->at(at);
   }
 
  private:

@@ -22,6 +22,8 @@ constexpr std::uint64_t kDropCachesBytes = std::uint64_t{32} << 20;
 // Announced as fresh at once.
 constexpr std::uint64_t kFreshBytes = std::uint64_t{64} << 20;
 constexpr std::chrono::milliseconds kRetryInterval{100};
+// Lookups share the device with the background thread.
+constexpr std::size_t kReadsBesideLookups = 8;
 
 }  // namespace
 
@@ -234,7 +236,7 @@ void FilePool::sync() {
 
 /// Writes the rows of the sealed segment to their pages, except rows of damaged pages, which stay
 /// in the log. Returns the number of rows written; at once if there is no such segment.
-std::uint64_t FilePool::write_back_sealed() {
+std::uint64_t FilePool::write_back_sealed(std::size_t reads_at_once) {
   std::lock_guard writing(write_back_mutex_);
   const auto sealed = log_->sealed();
   if (sealed == nullptr) return 0;
@@ -243,7 +245,7 @@ std::uint64_t FilePool::write_back_sealed() {
     log_->sync();  // no page has a row that the log could lose
     const std::uint64_t failed_syncs = failed_syncs_;
     const auto [rows, damaged] = pages_->write_back(
-        *sealed, tables(),
+        *sealed, tables(), reads_at_once,
         [&](std::span<const PageFooter> intents) { log_->add_intents(intents); });
     sync_pages();
     if (failed_syncs != failed_syncs_) fail_io(EIO, path_, "cannot sync the slow tier");
@@ -304,7 +306,7 @@ void FilePool::work() {
     has_work_ = false;
     lock.unlock();
     try {
-      write_back_sealed();
+      write_back_sealed(kReadsBesideLookups);
       if (options_.durability != Durability::none && log_->unsynced_bytes() > 0) log_->sync();
       has_failed = false;
     } catch (const std::exception& error) {
