@@ -206,7 +206,7 @@ def guarded_parts(data):
     for at in (0, MIB):
         if data[at : at + 12] == b"TIERALOC\2\0\0\0":
             count = struct.unpack_from("<I", data, at + 12)[0]
-            parts.append((at, at + 64 + 256 * count, at + 48))
+            parts.append((at, at + 112 + 256 * count, at + 64))
     for at in range(2 * MIB, len(data), 4096):
         parts += [(at, at + size - 4, at + size - 4) for size in (4096, 8192)]
     at = 0
@@ -259,6 +259,9 @@ class StoreTarget(Target):
         in_child(make)
         super().__init__({file.name: file.read_bytes() for file in path.parent.iterdir()})
         self.parts = {name: guarded_parts(data) for name, data in self.files.items()}
+        superblocks = [part for part in self.parts[path.name] if part[0] in (0, MIB)]
+        if len(superblocks) != 2:
+            raise RuntimeError(f"superblocks with checksums: expected 2, got {len(superblocks)}")
         self.repaired = False
 
     def repair(self, files, changed, rng):
