@@ -86,7 +86,9 @@ class _Round:
             while time.monotonic() < end and len(self.broken) < MAX_BROKEN:
                 number = int(rng.integers(len(self.sizes)))
                 num_rows = self.sizes[number][0]
-                rows = (num_rows * rng.random(rng.choice([1, 10, 100, 400, 4000])) ** 3).astype(np.int64)
+                rows = (num_rows * rng.random(rng.choice([1, 10, 100, 400, 4000])) ** 3).astype(
+                    np.int64
+                )
                 kind = rng.random()
                 if kind < 0.7:
                     self._look_up(store, number, rows, rng.random() < 0.3, worker)
