@@ -18,7 +18,7 @@ namespace {
 constexpr std::size_t kBatchBytes = std::size_t{8} << 20;
 constexpr std::uint64_t kFreshReadBytes = std::uint64_t{1} << 20;
 // In flight at once: lookups share the device.
-constexpr std::size_t kReadsAtOnce = 32;
+constexpr std::size_t kRowReads = 32;
 
 bool is_zero(std::span<const std::byte> bytes) {
   return std::all_of(bytes.begin(), bytes.end(),
@@ -113,8 +113,8 @@ void PageWriter::read(Batch& batch) {
     if (!page.is_complete()) kept.push_back(&page);
   }
   NoListener listener;
-  for (std::size_t at = 0; at < kept.size(); at += kReadsAtOnce) {
-    const std::size_t n = std::min(kReadsAtOnce, kept.size() - at);
+  for (std::size_t at = 0; at < kept.size(); at += kRowReads) {
+    const std::size_t n = std::min(kRowReads, kept.size() - at);
     std::vector<ReadOp> ops(n);
     for (std::size_t i = 0; i < n; ++i) {
       const Page& page = *kept[at + i];
