@@ -77,7 +77,8 @@ format: $(VENV)/all
 
 docs: $(VENV)/all $(VENV)/built
 	$(BIN)/python docs/rooms.py
-	$(BIN)/python docs/reference.py
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo "[make] build/docs/index.html"
 
 wheel: $(VENV)/python
 	.ci/wheel $(BIN)/python
