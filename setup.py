@@ -24,10 +24,10 @@ LIBRARY = BINDINGS / "libtieralloc_core.so"
 #: The code that Cython would otherwise put into each module: memory views, exceptions.
 SHARED_UTILITIES = "tieralloc._bindings._cyutility"
 FLAGS = ["-std=c++20", "-g0", "-Wall", "-Wextra", "-Wno-subobject-linkage", "-pthread"]
-C_FLAGS = ["-g0", "-O1", "-fvisibility=hidden"]
+C_FLAGS = ["-g0", "-O2", "-fvisibility=hidden"]
 #: Calls inside the core stay direct although its symbols are exported.
 CORE_FLAGS = [*FLAGS, "-O3", "-fno-semantic-interposition"]
-BINDING_FLAGS = [*FLAGS, "-O1", "-fvisibility=hidden"]
+BINDING_FLAGS = [*FLAGS, "-O2", "-fvisibility=hidden"]
 LINK_FLAGS = ["-pthread", "-Wl,-s"]
 CORE_LINK_FLAGS = [*LINK_FLAGS, "-Wl,-Bsymbolic", f"-Wl,-soname,{LIBRARY.name}"]
 #: Compiled alone: files that take long or set targets by pragmas, and the hot path of lookups, so
