@@ -148,11 +148,12 @@ class TieredEmbedding(TableModule):
 
         Parameters
         ----------
-        input : (*) tensor of int32 or int64
+        input : tensor of int32 or int64, of any shape
 
         Returns
         -------
-        (*, embedding_dim) tensor
+        tensor
+            The shape of `input`, and `embedding_dim`.
 
         Raises
         ------

@@ -39,6 +39,9 @@
 
 namespace tieralloc {
 
+/// Rows per lock of a tier: some microseconds.
+inline constexpr std::size_t kRowsPerLock = 32;
+
 class FastTier final : private SaturationObserver, private TierView {
  public:
   FastTier(const TierPlan& plan, SlowOffsets slow_offsets, const std::string& policy,

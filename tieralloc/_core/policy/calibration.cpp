@@ -10,8 +10,8 @@
 namespace tieralloc {
 namespace {
 
-constexpr float kDecay = 1 - 1.0f / 4000;  // per outcome
-constexpr float kPrior = 5;                // outcomes assumed to have come true
+constexpr float kCalibrationDecay = 1 - 1.0f / 4000;  // per outcome
+constexpr float kPrior = 5;                           // outcomes assumed to have come true
 
 std::size_t ring_size(std::uint32_t capacity) {
   return std::bit_ceil(std::clamp<std::size_t>(capacity / 8, 64, 1 << 14));
@@ -56,8 +56,8 @@ void Calibration::expire_oldest() {
   const Prediction& prediction = ring_[begin_ & (ring_.size() - 1)];
   float& outcome = outcome_sums_[prediction.cell];
   float& predicted = prediction_sums_[prediction.cell];
-  outcome = outcome * kDecay + prediction.outcome;
-  predicted = predicted * kDecay +
+  outcome = outcome * kCalibrationDecay + prediction.outcome;
+  predicted = predicted * kCalibrationDecay +
               std::exp2(static_cast<float>(prediction.value) / kValuesPerOctave + kLowestValue);
   const float ratio = (outcome + kPrior) / (predicted + kPrior);
   const float offset = std::clamp(std::log2(ratio) * kValuesPerOctave, -32767.0f, 32767.0f);

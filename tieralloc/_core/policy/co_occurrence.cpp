@@ -10,7 +10,7 @@
 namespace tieralloc {
 namespace {
 
-std::uint32_t tag_of(RowId row) {
+std::uint32_t entry_tag(RowId row) {
   return static_cast<std::uint32_t>(SplitMix64::mix(row) >> 32) | 1;
 }
 
@@ -38,7 +38,7 @@ const CoOccurrence::Place& CoOccurrence::bucket_of(RowId row) const {
 }
 
 CoOccurrence::Record& CoOccurrence::record_of(RowId row) {
-  const std::uint32_t tag = tag_of(row);
+  const std::uint32_t tag = entry_tag(row);
   Place* const bucket = const_cast<Place*>(&bucket_of(row));
   Record* victim = &bucket->record;
   for (std::size_t way = 0; way < kWays; ++way) {
@@ -63,7 +63,7 @@ const CoOccurrence::Record& CoOccurrence::observe(RowId row, bool is_cold) {
     if (recent_is_cold_[at]) own.count(recent_[at]);
     if (!is_cold) continue;
     Record& other = *recent_records_[at];
-    if (other.tag_ == tag_of(recent_[at])) other.count(row);
+    if (other.tag_ == entry_tag(recent_[at])) other.count(row);
   }
   if (++own.accesses_ >= kMaxAccesses) own.halve();
   recent_[position_ % kWindow] = row;

@@ -11,7 +11,7 @@
 namespace tieralloc {
 namespace {
 
-constexpr Floats4 kDecay{-1.0f / 2048, -1.0f / 16384, -1.0f / 262144, 0};  // log2 per access
+constexpr Floats4 kCountDecay{-1.0f / 2048, -1.0f / 16384, -1.0f / 262144, 0};  // log2 per access
 constexpr float kCountOffset = 1e-3f;     // added to counts before logarithms
 constexpr float kTableDecay = 0.002f;     // of a table's known_share, per access
 constexpr float kNeverAge = 16777214.0f;  // log2(1 + kNeverAge) is kNever
@@ -44,7 +44,7 @@ std::size_t contexts_for(const HistoryConfig& config) {
 }
 
 /// A tag of the row; never 0, which marks an empty record.
-std::uint16_t tag_of(std::uint64_t hash) {
+std::uint16_t history_tag(std::uint64_t hash) {
   return static_cast<std::uint16_t>((hash >> 40) | 1);
 }
 
@@ -128,7 +128,7 @@ const RowHistory::Bucket& RowHistory::bucket_of(RowId row) const {
 }
 
 const RowHistory::Record* RowHistory::find(RowId row) const {
-  const std::uint16_t tag = tag_of(SplitMix64::mix(row));
+  const std::uint16_t tag = history_tag(SplitMix64::mix(row));
   for (const Record& record : bucket_of(row).records) {
     if (record.tag == tag) return &record;
   }
@@ -136,7 +136,7 @@ const RowHistory::Record* RowHistory::find(RowId row) const {
 }
 
 RowHistory::Record& RowHistory::find_or_replace(RowId row, bool& is_new) {
-  const std::uint16_t tag = tag_of(SplitMix64::mix(row));
+  const std::uint16_t tag = history_tag(SplitMix64::mix(row));
   auto& records = const_cast<Bucket&>(bucket_of(row)).records;
   is_new = false;
   Record* victim = &records[0];
@@ -180,7 +180,7 @@ std::uint32_t RowHistory::observe(RowId row) {
   const float gap = is_new ? 0 : static_cast<float>(since);
   if (!is_new) record_gap(record, gap);
   if ((is_new || record.sample != sample_) && record.samples < 0xFF) ++record.samples;
-  Floats4 counts = fast_exp2(decode_counts(record.decayed) + gap * kDecay);
+  Floats4 counts = fast_exp2(decode_counts(record.decayed) + gap * kCountDecay);
   counts = is_new ? Floats4{} + 1.0f : counts + 1.0f;
   const Floats4 codes = (fast_log2(counts) - kLowestCount) * kCountCode + dither();
   for (std::size_t i = 0; i < kDecayed; ++i) record.decayed[i] = encode(codes[i]);
@@ -224,7 +224,7 @@ void RowHistory::write_row(RowId row, float* features) const {
   *features++ = fast_log2(1 + static_cast<float>(record.samples));
   *features++ =
       known != nullptr ? fast_log2(fast_exp2(decode_time(record.lifetime)) + age) : kNever;
-  Floats4 counts = fast_exp2(decode_counts(record.decayed) + age * kDecay);
+  Floats4 counts = fast_exp2(decode_counts(record.decayed) + age * kCountDecay);
   counts = fast_log2((known != nullptr ? counts : Floats4{}) + kCountOffset);
   for (std::size_t i = 0; i < kDecayed; ++i) *features++ = counts[i];
   write_context(known, tables_[table].context, features);

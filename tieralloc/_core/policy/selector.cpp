@@ -10,9 +10,9 @@
 namespace tieralloc {
 namespace {
 
-constexpr double kDecay = 1 - 1.0 / 512;  // of misses and accesses, per batch
-constexpr std::uint32_t kMinRows = 64;    // of a miniature
-constexpr double kSimpleFactor = 3;       // of the threshold, for a simple policy
+constexpr double kMissDecay = 1 - 1.0 / 512;  // of misses and accesses, per batch
+constexpr std::uint32_t kMinRows = 64;        // of a miniature
+constexpr double kSimpleFactor = 3;           // of the threshold, for a simple policy
 
 }  // namespace
 
@@ -60,13 +60,13 @@ bool Selector::access(RowId row) {
 bool Selector::simulate() {
   // Until the miniatures are full, all policies miss alike.
   const bool is_full = miniatures_.back().counts().evictions > 0;
-  accesses_ = accesses_ * kDecay + kBatch;
+  accesses_ = accesses_ * kMissDecay + kBatch;
   for (std::size_t i = 0; i < miniatures_.size(); ++i) {
     batch_misses_[i] = 0;
     for (std::uint32_t access = 0; access < kBatch; ++access) {
       if (!miniatures_[i].access(batch_[access])) batch_misses_[i] |= 1u << access;
     }
-    misses_[i] = misses_[i] * kDecay + std::popcount(batch_misses_[i]);
+    misses_[i] = misses_[i] * kMissDecay + std::popcount(batch_misses_[i]);
   }
   bool has_switched = false;
   for (std::uint32_t access = 0; is_full && access < kBatch; ++access) {

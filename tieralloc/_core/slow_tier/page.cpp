@@ -9,7 +9,7 @@
 namespace tieralloc {
 namespace {
 
-std::uint32_t checksum_of(const std::byte* page, std::size_t page_bytes) {
+std::uint32_t page_checksum(const std::byte* page, std::size_t page_bytes) {
   return crc32c(page, page_bytes - sizeof(PageFooter::checksum));
 }
 
@@ -20,7 +20,7 @@ void seal_page(std::byte* page, std::size_t page_bytes, std::uint64_t offset,
   PageFooter footer{offset / kPage, generation, 0};
   std::byte* place = page + page_bytes - sizeof footer;
   std::memcpy(place, &footer, sizeof footer);
-  footer.checksum = checksum_of(page, page_bytes);
+  footer.checksum = page_checksum(page, page_bytes);
   std::memcpy(place, &footer, sizeof footer);
 }
 
@@ -32,7 +32,7 @@ PageFooter footer_of(const std::byte* page, std::size_t page_bytes) {
 
 bool is_valid_page(const std::byte* page, std::size_t page_bytes, std::uint64_t offset) {
   const PageFooter footer = footer_of(page, page_bytes);
-  if (footer.number == offset / kPage && footer.checksum == checksum_of(page, page_bytes)) {
+  if (footer.number == offset / kPage && footer.checksum == page_checksum(page, page_bytes)) {
     return true;
   }
   return std::all_of(page, page + page_bytes, [](std::byte byte) { return byte == std::byte{0}; });

@@ -13,9 +13,6 @@
 namespace tieralloc {
 namespace {
 
-// Rows per lock of a tier: some microseconds.
-constexpr std::size_t kRowsPerLock = 32;
-
 RowPlace place_of(const Miss* miss) {
   return {miss->tier, miss->row};
 }

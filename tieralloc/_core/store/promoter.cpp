@@ -11,9 +11,6 @@
 namespace tieralloc {
 namespace {
 
-// Rows per lock of a tier: some microseconds.
-constexpr std::size_t kRowsPerLock = 32;
-
 const std::byte* slow_row(const FastTier& tier, TierRow row) {
   return reinterpret_cast<const std::byte*>(
       static_cast<std::uintptr_t>(tier.slow_offsets().of(row).offset()));

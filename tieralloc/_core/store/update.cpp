@@ -15,8 +15,6 @@ namespace {
 
 constexpr std::size_t kLoadBatchBytes = std::size_t{4} << 20;
 constexpr std::size_t kMaxStagedRows = 256;
-// Rows per lock of a tier: some microseconds.
-constexpr std::size_t kRowsPerLock = 32;
 
 /// Calls `visit(i)` for i below `n` under the tier's lock, which is released every few rows.
 template <typename Visit>

@@ -35,11 +35,6 @@ struct Choice {
 constexpr Choice kEngines[] = {
     {"io_uring", make<UringEngine>}, {"pread", make<PreadEngine>}, {"mmap", make<FaultEngine>}};
 
-class NoListener final : public ReadListener {
- public:
-  void on_completions() noexcept override {}
-};
-
 /// An engine that works, by a batch of two reads: a single read may take a path of its own.
 std::unique_ptr<FetchEngine> make_tried(std::string_view name, const FetchTarget& target) {
   auto engine = make_fetch_engine(name, target);

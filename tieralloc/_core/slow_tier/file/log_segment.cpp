@@ -28,7 +28,7 @@ constexpr std::uint64_t kReplayBytes = std::uint64_t{4} << 20;
 // Header, a footer for the page of each row, and frame headers of the intents.
 constexpr std::uint64_t kSpareBytes = std::uint64_t{1} << 20;
 
-std::uint32_t checksum_of(const std::byte* frame, std::uint64_t bytes) {
+std::uint32_t frame_checksum(const std::byte* frame, std::uint64_t bytes) {
   constexpr std::size_t kSkipped = 2 * sizeof(std::uint32_t);
   return crc32c(frame + kSkipped, bytes - kSkipped);
 }
@@ -154,7 +154,7 @@ std::uint64_t LogSegment::append(FrameKind kind, std::uint32_t count, std::uint6
   std::memset(frame, 0, header.bytes);
   fill(frame + sizeof header);
   std::memcpy(frame, &header, sizeof header);
-  header.checksum = checksum_of(frame, header.bytes);
+  header.checksum = frame_checksum(frame, header.bytes);
   std::memcpy(frame, &header, sizeof header);
   write_fully(fd_, {frame, header.bytes}, at, path_);
   end_.store(at + header.bytes, std::memory_order_release);
@@ -203,7 +203,7 @@ bool LogSegment::is_valid_frame(std::uint64_t at, std::uint64_t size, FrameHeade
     return false;
   }
   reader.read(at + header.bytes);
-  return header.checksum == checksum_of(this->at(at), header.bytes);
+  return header.checksum == frame_checksum(this->at(at), header.bytes);
 }
 
 /// Throws if a frame after `at` says that frame `number`, which is invalid, was durable.

@@ -11,7 +11,7 @@ namespace {
 
 // Of one read; some are in flight at once.
 constexpr std::uint64_t kReadBytes = std::uint64_t{256} << 10;
-constexpr std::size_t kReadsAtOnce = 16;
+constexpr std::size_t kScanReads = 16;
 
 }  // namespace
 
@@ -22,12 +22,12 @@ std::vector<std::uint64_t> FilePool::damaged_pages(const TableLayout& table, std
   if (!table.pages.has_footer || n == 0) return damaged;
   const std::uint64_t pages_per_read = std::max<std::uint64_t>(1, kReadBytes / page_bytes);
   const std::uint64_t read_bytes = round_up(pages_per_read * page_bytes, block()) + 2 * block();
-  Region memory(kReadsAtOnce * read_bytes, "scan");
+  Region memory(kScanReads * read_bytes, "scan");
   std::vector<std::byte> again(page_bytes);
   NoListener listener;
   for (std::uint64_t page = first; page < first + n;) {
     std::vector<ReadOp> ops(std::min<std::uint64_t>(
-        kReadsAtOnce, (first + n - page + pages_per_read - 1) / pages_per_read));
+        kScanReads, (first + n - page + pages_per_read - 1) / pages_per_read));
     for (std::size_t i = 0; i < ops.size(); ++i) {
       const std::uint64_t from = page + i * pages_per_read;
       const std::uint64_t until = std::min(first + n, from + pages_per_read);
