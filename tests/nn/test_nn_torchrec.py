@@ -32,7 +32,12 @@ from torchrec.modules.embedding_configs import (  # noqa: E402
 from torchrec.modules.embedding_modules import EmbeddingBagCollection  # noqa: E402
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor  # noqa: E402
 
-convert = ta.nn.convert
+
+def convert(model, store, **options):
+    """Convert a model; return it, or the module in its place."""
+    return ta.nn.convert(model, store, **options).model
+
+
 Collection = ta.nn.TieredEmbeddingBagCollection
 
 
