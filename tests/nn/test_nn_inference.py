@@ -38,7 +38,9 @@ def scorer(store):
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(
-    "export", [lambda model: torch.jit.trace(model, CALL), torch.jit.script], ids=["trace", "script"]
+    "export",
+    [lambda model: torch.jit.trace(model, CALL), torch.jit.script],
+    ids=["trace", "script"],
 )
 def test_torchscript_of_converted_model_raises(scorer, export):
     with pytest.raises(RuntimeError, match=r"torch\.jit\..*from a store.*nn\.restore"):

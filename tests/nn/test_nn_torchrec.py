@@ -273,3 +273,79 @@ def test_convert_attaches_model_without_rows(store):
         empty.load_state_dict(model.state_dict(), strict=False)
         convert(empty, store, load=False)
         assert same_bits(empty(dense, call), expected)
+
+
+def test_restored_collection_equals_the_original(store):
+    tables = [table("t0", ["a", "b"]), table("t1", ["c"])]
+    model = torch.nn.Sequential(EmbeddingBagCollection(tables=tables))
+    plain = copy.deepcopy(model)
+    convert(model, store)
+    whole = ta.nn.state_dict(model)
+    assert list(whole) == list(plain.state_dict())
+    assert ta.nn.restore(model) is model
+    assert type(model[0]) is EmbeddingBagCollection
+    assert model[0].device == plain[0].device
+    assert vars(model[0]).keys() == vars(plain[0]).keys()
+    call = jagged([[1, 2]] * 3, ["a", "b", "c"])
+    assert_same(model(call), plain(call))
+    for state in (model.state_dict(), whole):
+        assert all(same_bits(state[key], value) for key, value in plain.state_dict().items())
+
+
+def test_converted_collection_loads_a_checkpoint(store):
+    plain = dlrm()
+    model = convert(dlrm(), store)
+    for weight in plain.parameters():
+        torch.nn.init.normal_(weight)
+    model.load_state_dict(plain.state_dict())
+    dense, call = torch.rand(2, 4), jagged([[1, 2]] * 3, ["f0", "f1", "f2"], rows=50)
+    with torch.inference_mode():
+        assert same_bits(model(dense, call), plain(dense, call))
+
+
+def test_converted_half_dlrm_returns_half(store):
+    model = convert(dlrm(), store).half()
+    dense, call = torch.rand(2, 4).half(), jagged([[1, 2]] * 3, ["f0", "f1", "f2"], rows=50)
+    with torch.inference_mode():
+        assert model(dense, call).dtype is torch.float16
+
+
+def quantised_collection():
+    from torchrec.quant.embedding_modules import EmbeddingBagCollection as Quantised
+
+    return Quantised(
+        tables=[table("t0", ["a"], data_type=DataType.INT8)],
+        is_weighted=False,
+        device=torch.device("cpu"),
+    )
+
+
+def table_batched_embedding():
+    from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation
+    from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
+        ComputeDevice,
+        SplitTableBatchedEmbeddingBagsCodegen,
+    )
+
+    spec = (20, 4, EmbeddingLocation.HOST, ComputeDevice.CPU)
+    return SplitTableBatchedEmbeddingBagsCodegen([spec])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (quantised_collection, "quantised EmbeddingBagCollection; convert the model before"),
+        (table_batched_embedding, "SplitTableBatchedEmbeddingBagsCodegen of fbgemm_gpu"),
+    ],
+)
+def test_convert_says_why_it_keeps_kernels_of_fbgemm(store, make, named):
+    model = torch.nn.Sequential(make())
+    with pytest.raises(ValueError, match=rf"nothing to convert.*'0': .*{named}"):
+        convert(model, store)
+    model.append(torch.nn.Embedding(20, 4))
+    with pytest.warns(UserWarning, match=f"'0': .*{named}"):
+        conversion = ta.nn.convert(model, store)
+    (kept, converted) = conversion.modules
+    assert (kept.table, converted.table) == (None, "1")
+    assert kept.num_bytes >= 80

@@ -193,7 +193,9 @@ class TableModule(TieredModule):
         error_msgs: list[str],
     ) -> None:
         """Load the rows into the table if the checkpoint has them."""
-        load_rows(self.table, state_dict, f"{prefix}weight", error_msgs)
+        key = f"{prefix}weight"
+        load_rows(self.table, state_dict, key, error_msgs)
+        unexpected_keys += [each for each in state_dict if each.startswith(prefix) and each != key]
 
     def __getattr__(self, name: str) -> Any:
         if name == "weight":

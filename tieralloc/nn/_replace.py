@@ -29,6 +29,6 @@ def take_over(new: nn.Module, old: nn.Module) -> None:
         {
             key: value
             for key, value in vars(old).items()
-            if (key not in vars(new) or key.startswith(_KEPT)) and key not in dropped
+            if key.startswith(_KEPT) or (key not in vars(new) and key not in dropped)
         }
     )

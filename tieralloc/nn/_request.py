@@ -60,12 +60,14 @@ class Request:
     def serve(self, module: TieredModule, lookup: Lookup) -> Tensor:
         """Return the result of a lookup."""
         records = lookup.store._core.records
-        if records:
-            self._to_record.append(lookup)
         waiting = self._served.get(module)
         if waiting and (served := waiting.popleft()).matches(lookup):
-            return served.result
-        return serve([lookup], "unrecorded" if records else "recorded")[0]
+            result = served.result
+        else:
+            (result,) = serve([lookup], "unrecorded" if records else "recorded")
+        if records:
+            self._to_record.append(lookup)
+        return result
 
     def end(self) -> bool:
         """Record the accesses; return whether all lookups of a store have the same samples."""
