@@ -336,3 +336,20 @@ def test_parts_of_a_model_belong_to_its_request(store):
         whole(calls)
     assert recorder.num_samples == 5
     assert store.stats().calls == 1
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_compiled_model_is_one_request(store, batches):
+    model = convert(bags_of(3), store)
+    calls = calls_of(3)
+    expected = model(calls)
+    if batches:
+        ta.nn.batch_lookups(model)
+    compiled = torch.compile(model, backend="eager")
+    with torch.inference_mode():
+        compiled(calls)
+        store.reset_stats()
+        with store.record() as recorder:
+            assert all(map(same_bits, compiled(calls), expected))
+    assert recorder.num_samples == 5
+    assert store.stats().calls == (1 if batches else 3)

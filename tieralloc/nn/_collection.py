@@ -168,7 +168,6 @@ class TieredEmbeddingBagCollection(TieredModule):
         return run_eagerly(self._forward, features)
 
     def _forward(self, features: Any) -> Any:
-        self._refuse_tracing()
         keyed_tensor = keyed_tensor_type()
         planned = self.plan(features)
         pooled = [module._pool(lookup) for module, lookup in planned]
@@ -246,7 +245,6 @@ class TieredEmbeddingBagCollection(TieredModule):
         )
 
     def _embedding_bag(self, *arguments: Any) -> Tensor:
-        self._refuse_tracing()
         return self._pool(self._lookup(*arguments))
 
     def _lookup(

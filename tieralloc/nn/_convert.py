@@ -61,10 +61,11 @@ def convert(
     another device or of an unsupported dtype, and the embeddings of FBGEMM and torchrec's others.
 
     The model stays one for inference. Its results follow ``.to(dtype)``, ``.half()`` and so on;
-    the rows keep their dtype. TorchScript raises RuntimeError. The rows do not train: in training
-    mode, the backward pass of a result raises RuntimeError, unless the weight was frozen
-    (``requires_grad=False``) or ``requires_grad_(False)`` was called on the new module. The state
-    dict has no rows; `state_dict` returns whole checkpoints, and ``load_state_dict`` loads both.
+    the rows keep their dtype. TorchScript and torch.export raise RuntimeError. The rows do not
+    train: in training mode, the backward pass of a result raises RuntimeError, unless the weight
+    was frozen (``requires_grad=False``) or ``requires_grad_(False)`` was called on the new module.
+    The state dict has no rows; `state_dict` returns whole checkpoints, and ``load_state_dict``
+    loads both.
 
     `TieredStore.record` records each forward pass of `model` as one call: sample b has bag b of
     every module. `batch_lookups` also serves it as one call.

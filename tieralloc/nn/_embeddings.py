@@ -169,7 +169,6 @@ class TieredEmbedding(TableModule):
         return run_eagerly(self._forward, input)
 
     def _forward(self, input: Tensor) -> Tensor:
-        self._refuse_tracing()
         return self._pool(self._lookup(input))
 
     def plan(self, input: Tensor) -> Sequence[tuple[TieredModule, Lookup]]:
@@ -373,7 +372,6 @@ class TieredEmbeddingBag(TableModule):
         return run_eagerly(self._forward, input, offsets, per_sample_weights)
 
     def _forward(self, input: Tensor, offsets: Tensor | None, weights: Tensor | None) -> Tensor:
-        self._refuse_tracing()
         return self._pool(self._lookup(input, offsets, weights, self.include_last_offset))
 
     def plan(

@@ -13,10 +13,11 @@ from tieralloc.nn._inputs import Inputs, find_inputs, flatten
 from tieralloc.nn._lookups import Lookup, by_store
 from tieralloc.nn._modules import TieredModule, callers
 from tieralloc.nn._request import Request, current_request, set_request
-from tieralloc.nn._tensors import run_eagerly
+from tieralloc.nn._tensors import exporter, run_eagerly
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _ATTRIBUTE = "_tieralloc_requests"
+_MAX_STRUCTURES = 64  # of inputs, whose functions are kept
 
 
 class Requests:
@@ -50,7 +51,8 @@ class Requests:
             request.serve_early(self.plan(model, arguments, options))
 
     def _end(self, model: nn.Module, arguments: Any, result: Any) -> None:
-        run_eagerly(self._end_request)
+        if exporter() is None:
+            run_eagerly(self._end_request)
 
     def _end_request(self) -> None:
         request = current_request()
@@ -74,6 +76,8 @@ class Requests:
         structure = flatten((tuple(arguments), dict(options)), leaves)
         inputs = self._inputs.get(structure)
         if inputs is None:
+            if len(self._inputs) == _MAX_STRUCTURES:
+                self._inputs.clear()
             inputs = self._inputs[structure] = self._find_inputs(model, structure)
             if inputs.others and not is_required:
                 self._warn(

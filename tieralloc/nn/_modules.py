@@ -13,7 +13,7 @@ from tieralloc.nn._checkpoints import load_rows, save_rows
 from tieralloc.nn._lookups import Lookup
 from tieralloc.nn._request import serve_in_request
 from tieralloc.nn._tables import dtype_name, open_or_create_table, torch_dtype
-from tieralloc.nn._tensors import refuse_gradients
+from tieralloc.nn._tensors import refuse_gradients, refuse_graph
 from tieralloc.store import TieredStore
 from tieralloc.table import paddings_of
 
@@ -82,12 +82,8 @@ class TieredModule(nn.Module):
                 module._is_trainable = False
         return self
 
-    def _refuse_tracing(self) -> None:
-        if torch._C._get_tracing_state() is not None:
-            _refuse_torchscript(self, "torch.jit.trace")
-
     def __prepare_scriptable__(self) -> NoReturn:
-        _refuse_torchscript(self, "torch.jit.script")
+        refuse_graph("torch.jit.script")
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
@@ -122,14 +118,6 @@ class _WithoutGradient(torch.autograd.Function):
             "training step would leave unchanged; train the model of tieralloc.nn.restore(model), "
             "or call requires_grad_(False) on the module to train the other layers only"
         )
-
-
-def _refuse_torchscript(module: nn.Module, call: str) -> NoReturn:
-    raise RuntimeError(
-        f"{call}: a {type(module).__name__} reads rows from a store, which TorchScript cannot; "
-        "trace the layers after it as a module of their own, on example results of the lookups, "
-        "or trace the model before convert or after tieralloc.nn.restore"
-    )
 
 
 class TableModule(TieredModule):

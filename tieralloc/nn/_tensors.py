@@ -45,8 +45,7 @@ def row_chunks(weight: Tensor) -> Iterator[NDArray[Any]]:
 
 def chunk_rows(weight: Tensor) -> int:
     """Return the rows of a tensor that are copied at a time."""
-    row_bytes: int = weight[0].nbytes
-    return max(1, _CHUNK_BYTES // row_bytes)
+    return max(1, _CHUNK_BYTES // int(weight[0].nbytes))
 
 
 def integer_array(tensor: Tensor, name: str) -> NDArray[Any]:
@@ -101,7 +100,8 @@ class Bags(NamedTuple):
     @property
     def num_bags(self) -> int:
         """Number of bags."""
-        return max(0, self.offsets.size - self.include_last_offset)
+        num_offsets: int = self.offsets.size
+        return max(0, num_offsets - self.include_last_offset)
 
 
 def check_bags(
@@ -206,8 +206,27 @@ def _end_of_bags(bags: Bags, name: str) -> int:
     return last if bags.include_last_offset else size
 
 
+def exporter() -> str | None:
+    """Return the call that turns modules into a graph at this moment, other than torch.compile."""
+    if torch.compiler.is_compiling():
+        is_exporting: Any = getattr(torch.compiler, "is_exporting", None)  # since torch 2.7
+        return "torch.export" if is_exporting is not None and is_exporting() else None
+    return None if torch._C._get_tracing_state() is None else "torch.jit.trace"
+
+
+def refuse_graph(call: str) -> NoReturn:
+    """Raise the RuntimeError for a caller that turns a module into a graph."""
+    raise RuntimeError(
+        f"{call}: a lookup in a store cannot be a part of the graph; expected layers without "
+        "lookups: make those after the lookups a module of their own, or call "
+        "tieralloc.nn.restore(model) first"
+    )
+
+
 def run_eagerly(function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """Call a function outside the graphs of torch.compile."""
+    """Call a function outside the graphs of torch.compile; RuntimeError in those of exports."""
+    if call := exporter():
+        refuse_graph(call)
     # A decorator would import the compiler, which takes seconds, in programs that never compile.
     if torch.compiler.is_compiling():
         disable: Any = torch.compiler.disable

@@ -92,7 +92,8 @@ class LookupExecutor {
   }
 
   PoolFunction pool_of(const Table& table) const {
-    return choose_pool(table.layout.dtype, call_->out_dtype, call_->mode, call_->weights != nullptr);
+    return choose_pool(table.layout.dtype, call_->out_dtype, call_->mode,
+                       call_->weights != nullptr);
   }
 
   std::byte* out_of(std::size_t segment, std::size_t bag) const {
@@ -457,8 +458,8 @@ class LookupExecutor {
   const bool serves_;  ///< or only records the accesses
   CallState& state_;
   CallScratch& scratch_;
-  AccessRing* const ring_;  ///< null: accesses are not recorded
-  const bool promotes_;         ///< whether rows that are read in place are searched for copies
+  AccessRing* const ring_;         ///< null: accesses are not recorded
+  const bool promotes_;            ///< whether rows that are read in place are searched for copies
   const BagCall* call_ = nullptr;  ///< in progress
   std::size_t next_index_ = 0;     ///< of its next bag: the lengths of all batches sum up to it
   std::vector<std::size_t> columns_;    ///< bytes before each segment in a line of its result
