@@ -128,9 +128,10 @@ class TieredEmbeddingBagCollection(TieredModule):
         self._is_trainable = any(bag._is_trainable for bag in self._bags)
         self.embedding_dims = [table.embedding_dim for table in self._tables]
         paddings = [bag.padding_idx for bag in self._bags]
+        self._positions = [table.position for table in self._tables]
         self._paddings = paddings_of(
             self._store,
-            [table.position for table in self._tables],
+            self._positions,
             paddings if any(row is not None for row in paddings) else None,
         )
         self._name_attributes()
@@ -170,7 +171,7 @@ class TieredEmbeddingBagCollection(TieredModule):
     def _forward(self, features: Any) -> Any:
         keyed_tensor = keyed_tensor_type()
         planned = self.plan(features)
-        pooled = [module._pool(lookup) for module, lookup in planned]
+        pooled = [module._pool_lookup(lookup) for module, lookup in planned]
         inverse = inverse_indices(features)
         if inverse is not None:
             samples = dict(zip(inverse[0], inverse[1], strict=True))
@@ -245,7 +246,7 @@ class TieredEmbeddingBagCollection(TieredModule):
         )
 
     def _embedding_bag(self, *arguments: Any) -> Tensor:
-        return self._pool(self._lookup(*arguments))
+        return self._pool_lookup(self._lookup(*arguments))
 
     def _lookup(
         self, indices: Any, offsets: Any, per_sample_weights: Any, include_last_offset: bool
@@ -274,7 +275,8 @@ class TieredEmbeddingBagCollection(TieredModule):
         # The store raises ValueError if the bags do not divide evenly among the features.
         batch_size = bags.num_bags // len(self._tables)
         return Lookup(
-            tables=self._tables,
+            store=self._store,
+            positions=self._positions,
             bags=bags,
             mode=self.mode,
             paddings=self._paddings,

@@ -169,7 +169,7 @@ class TieredEmbedding(TableModule):
         return run_eagerly(self._forward, input)
 
     def _forward(self, input: Tensor) -> Tensor:
-        return self._pool(self._lookup(input))
+        return self._pool((input,), lambda: self._lookup(input))
 
     def plan(self, input: Tensor) -> Sequence[tuple[TieredModule, Lookup]]:
         """Return the lookup of a call of `forward`."""
@@ -178,7 +178,8 @@ class TieredEmbedding(TableModule):
     def _lookup(self, input: Tensor) -> Lookup:
         indices = integer_array(input, "input")
         return Lookup(
-            tables=(self.table,),
+            store=self.table.store,
+            positions=self._positions,
             bags=Bags(indices.reshape(-1), None),
             mode="copy",
             paddings=None,
@@ -372,7 +373,8 @@ class TieredEmbeddingBag(TableModule):
         return run_eagerly(self._forward, input, offsets, per_sample_weights)
 
     def _forward(self, input: Tensor, offsets: Tensor | None, weights: Tensor | None) -> Tensor:
-        return self._pool(self._lookup(input, offsets, weights, self.include_last_offset))
+        arguments = (input, offsets, weights)
+        return self._pool(arguments, lambda: self._lookup(*arguments, self.include_last_offset))
 
     def plan(
         self,
@@ -399,7 +401,8 @@ class TieredEmbeddingBag(TableModule):
             include_last_offset=include_last_offset,
         )
         return Lookup(
-            tables=(self.table,),
+            store=self.table.store,
+            positions=self._positions,
             bags=bags,
             mode=self.mode,
             paddings=self._paddings,

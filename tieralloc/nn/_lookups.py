@@ -14,17 +14,18 @@ from tieralloc.nn._tensors import Bags, empty_rows
 
 if TYPE_CHECKING:
     from tieralloc.store import TieredStore
-    from tieralloc.table import Table
 
 Accesses = str  # "recorded", "unrecorded" or "only_recorded"
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False, slots=True)
 class Lookup:
     """A call on one table, or on several, table by table.
 
     Attributes
     ----------
+    positions : sequence of int
+        Of the tables in the store.
     bags : Bags
         Without offsets: rows to copy.
     shape, dtype
@@ -33,7 +34,8 @@ class Lookup:
         The tensors whose memory `bags` refers to.
     """
 
-    tables: Sequence[Table]
+    store: TieredStore
+    positions: Sequence[int]
     bags: Bags
     mode: str
     paddings: Sequence[int] | None
@@ -42,20 +44,10 @@ class Lookup:
     sources: tuple[Tensor | None, ...]
 
     @property
-    def store(self) -> TieredStore:
-        """The store of the tables."""
-        return self.tables[0].store
-
-    @property
-    def positions(self) -> list[int]:
-        """The positions of the tables in the store."""
-        return [table.position for table in self.tables]
-
-    @property
     def num_samples(self) -> int:
         """Samples of the request: bags of a table, or the first dimension of rows to copy."""
         if self.bags.offsets is not None:
-            return self.bags.num_bags // len(self.tables)
+            return self.bags.num_bags // len(self.positions)
         return self.shape[0] if len(self.shape) > 1 else 1
 
     def request(self, out: Any) -> tuple[Any, ...]:
@@ -92,8 +84,8 @@ class Lookup:
         indices, offsets = self.bags.indices, self.bags.offsets
         if indices.size == 0:
             return []
-        if len(self.tables) == 1:
-            return [(self.tables[0].position, indices)]
+        if len(self.positions) == 1:
+            return [(self.positions[0], indices)]
         starts = offsets[: self.bags.num_bags : self.num_samples]
         return list(zip(self.positions, np.split(indices, starts[1:]), strict=True))
 

@@ -46,17 +46,20 @@ class TieredModule(nn.Module):
         """Return the lookups of a call of `forward`, and the modules that do them."""
         raise NotImplementedError
 
-    def _pool(self, lookup: Lookup) -> Tensor:
-        """Return the result of a lookup in the module's dtype."""
+    def _pool_lookup(self, lookup: Lookup) -> Tensor:
+        return self._pool(lookup.sources, lambda: lookup)
+
+    def _pool(self, sources: Sequence[Tensor | None], make: Callable[[], Lookup]) -> Tensor:
+        """Return the result of a lookup, which `make` makes of `sources`, in the module's dtype."""
         result: Tensor
         if self._is_trainable and self.training and torch.is_grad_enabled():
             anchor = torch.empty(0, requires_grad=True)
-            serve = partial(serve_in_request, self, lookup)
+            serve = partial(serve_in_request, self, sources, make)
             result = _WithoutGradient.apply(  # type: ignore[no-untyped-call]
                 anchor, type(self).__name__, serve
             )
         else:
-            result = serve_in_request(self, lookup)
+            result = serve_in_request(self, sources, make)
         return result.to(self.dtype)
 
     def _result_dtype(self) -> torch.dtype:
@@ -159,8 +162,9 @@ class TableModule(TieredModule):
         shape = (num_embeddings, embedding_dim)
         self.table = open_or_create_table(store, name, shape, weight, dtype)
         self.dtype = self._row_dtype = torch_dtype(self.table)
+        self._positions = (self.table.position,)
         self._paddings = paddings_of(
-            store, (self.table.position,), None if padding_idx is None else (self.padding_idx,)
+            store, self._positions, None if padding_idx is None else (self.padding_idx,)
         )
         self._name_attributes()
 

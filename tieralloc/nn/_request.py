@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 import warnings
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -33,10 +33,11 @@ class _Served(NamedTuple):
     states: list[int | Tensor | None]
     result: Tensor
 
-    def matches(self, lookup: Lookup) -> bool:
-        """Return whether a lookup has the same indices, offsets and weights."""
-        sources = zip(self.lookup.sources, self.states, lookup.sources, strict=True)
-        return all(_is_same(*source) for source in sources)
+    def matches(self, sources: Sequence[Tensor | None]) -> bool:
+        """Return whether these are the same indices, offsets and weights."""
+        if len(sources) != len(self.states):
+            return False
+        return all(map(_is_same, self.lookup.sources, self.states, sources))
 
 
 class Request:
@@ -57,13 +58,20 @@ class Request:
                 results = self._served.setdefault(modules[id(lookup)], deque())
                 results.append(_Served(lookup, states, result))
 
-    def serve(self, module: TieredModule, lookup: Lookup) -> Tensor:
-        """Return the result of a lookup."""
-        records = lookup.store._core.records
+    def serve(
+        self,
+        module: TieredModule,
+        sources: Sequence[Tensor | None],
+        make: Callable[[], Lookup],
+    ) -> Tensor:
+        """Return the result of a lookup, which `make` makes of `sources`."""
         waiting = self._served.get(module)
-        if waiting and (served := waiting.popleft()).matches(lookup):
-            result = served.result
+        if waiting and (served := waiting.popleft()).matches(sources):
+            lookup, result = served.lookup, served.result
+            records = lookup.store._core.records
         else:
+            lookup = make()
+            records = lookup.store._core.records
             (result,) = serve([lookup], "unrecorded" if records else "recorded")
         if records:
             self._to_record.append(lookup)
@@ -86,13 +94,17 @@ def _state_of(tensor: Tensor | None) -> int | Tensor | None:
 
 def _is_same(former: Tensor | None, state: int | Tensor | None, now: Tensor | None) -> bool:
     """Return whether `now` has the values that `former` had in that state."""
-    if former is None or now is None:
-        return former is now
+    if former is None:
+        return now is None
     if isinstance(state, Tensor):
         former = state
     elif former._version != state:
         return False
-    return former is now or (former.dtype == now.dtype and torch.equal(former, now))
+    if former is now:
+        return True
+    if not isinstance(now, Tensor) or now.is_nested or former.is_nested:
+        return False
+    return former.dtype == now.dtype and torch.equal(former, now)
 
 
 def current_request() -> Request | None:
@@ -105,11 +117,14 @@ def set_request(request: Request | None) -> None:
     _thread.request = request
 
 
-def serve_in_request(module: TieredModule, lookup: Lookup) -> Tensor:
+def serve_in_request(
+    module: TieredModule, sources: Sequence[Tensor | None], make: Callable[[], Lookup]
+) -> Tensor:
     """Return the result of a module's lookup, as a part of the request in progress."""
     request = current_request()
     if request is not None:
-        return request.serve(module, lookup)
+        return request.serve(module, sources, make)
+    lookup = make()
     if module._shares_requests and lookup.store._core.records:
         warnings.warn(
             f"record: a {type(module).__name__} was called outside a forward pass of its model; "

@@ -66,8 +66,11 @@ def _weight_array(tensor: Tensor, dtypes: Sequence[torch.dtype]) -> NDArray[Any]
 
 
 def _check_tensor(tensor: Tensor, name: str, dtypes: Sequence[torch.dtype]) -> None:
+    is_tensor = isinstance(tensor, Tensor)
+    if is_tensor and tensor.dtype in dtypes and tensor.layout is torch.strided and tensor.is_cpu:
+        return
     expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-    if not isinstance(tensor, Tensor):
+    if not is_tensor:
         raise TypeError(
             f"{name}: expected a tensor of {expected}, got an object of type "
             f"{type(tensor).__name__}"
@@ -77,8 +80,7 @@ def _check_tensor(tensor: Tensor, name: str, dtypes: Sequence[torch.dtype]) -> N
             f"{name}: expected a strided tensor of {expected}, got a tensor of {tensor.dtype}, "
             f"{tensor.layout}"
         )
-    if not tensor.is_cpu:
-        raise ValueError(f"{name}: expected a tensor on cpu, got one on {tensor.device}")
+    raise ValueError(f"{name}: expected a tensor on cpu, got one on {tensor.device}")
 
 
 def refuse_gradients(problem: str) -> NoReturn:
