@@ -1,6 +1,7 @@
 """The collection accepts and returns the same tensors as torchrec's EmbeddingBagCollection."""
 
 import copy
+import time
 from types import SimpleNamespace
 
 import hypothesis.strategies as st
@@ -349,3 +350,37 @@ def test_convert_says_why_it_keeps_kernels_of_fbgemm(store, make, named):
     (kept, converted) = conversion.modules
     assert (kept.table, converted.table) == (None, "1")
     assert kept.num_bytes >= 80
+
+
+def test_prefetch_of_dlrm_makes_rows_resident(store):
+    model = convert(dlrm(), store)
+    dense, call = torch.rand(4, 4), jagged([[1, 2, 0, 1]] * 3, ["f0", "f1", "f2"], rows=50)
+    assert ta.nn.prefetch(model, dense, call) > 5
+    while ta.nn.prefetch(model, dense, call) > 0:
+        time.sleep(0.01)
+    store.reset_stats()
+    with torch.inference_mode():
+        plain = model(dense, call)
+        assert store.stats().on_demand_fetches == 0
+        assert same_bits(ta.nn.batch_lookups(model)(dense, call), plain)
+        assert store.stats().calls == 2
+
+
+def test_batched_lookups_of_collections_equal_torchrec(store):
+    class Two(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = EmbeddingBagCollection(tables=[table("t0", ["a", "b"]), table("t1", ["c"])])
+            self.two = EmbeddingBagCollection(tables=[table("t0", ["c"]), table("t1", ["a"])])
+
+        def forward(self, features):
+            return self.one(features).values(), self.two(features).values()
+
+    model = Two()
+    call = jagged([[1, 0, 3]] * 3, ["a", "b", "c"])
+    expected = model(call)
+    ta.nn.batch_lookups(convert(model, store))
+    for _ in range(2):
+        store.reset_stats()
+        assert all(map(same_bits, model(call), expected))
+        assert store.stats().calls == 1
