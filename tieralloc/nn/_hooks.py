@@ -149,8 +149,8 @@ def prefetch(model: nn.Module, *inputs: Any, **options: Any) -> int:
     model : torch.nn.Module
         A converted model, or a tiered module.
     *inputs, **options
-        The arguments of the later call of `model`. As in `batch_lookups`, their first call of
-        a structure runs ``model.forward`` once with proxies.
+        The arguments of the later call of `model`. As in `batch_lookups`, the first call with
+        inputs of a structure runs ``model.forward`` once with proxies, which takes milliseconds.
 
     Returns
     -------
