@@ -22,8 +22,8 @@ def store(make_store):
     return make_store(fast_rows=64)
 
 
-def convert(model, store):
-    return ta.nn.convert(model, store, verbose=False).model
+def convert(model, store, **options):
+    return ta.nn.convert(model, store, verbose=False, **options).model
 
 
 class Bags(nn.Module):
@@ -103,7 +103,7 @@ def test_recorded_call_outside_a_request_warns(store):
     model = convert(bags_of(3), store)
     call = calls_of(1)[0]
     model.bags[0](*call)
-    with store.record() as recorder, pytest.warns(UserWarning, match="Call the model"):
+    with store.record() as recorder, pytest.warns(UserWarning, match="Call the model that"):
         model.bags[0](*call)
     assert recorder.num_samples == 5
 
@@ -353,3 +353,29 @@ def test_compiled_model_is_one_request(store, batches):
             assert all(map(same_bits, compiled(calls), expected))
     assert recorder.num_samples == 5
     assert store.stats().calls == (1 if batches else 3)
+
+
+def test_interrupted_request_leaves_the_next_ones_whole(store):
+    class Interrupted(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.bags = bags_of(2)
+            self.others = [bags_of(2)]  # no part of this module
+
+        def forward(self, calls, interrupt):
+            self.bags(calls)
+            if interrupt:
+                raise KeyboardInterrupt
+            return self.others[0](calls) + self.bags(calls)
+
+    model = Interrupted()
+    ta.nn.convert(model, store, verbose=False)
+    convert(model.others[0], store, prefix="other.")
+    calls = calls_of(2)
+    with store.record() as recorder:
+        with pytest.raises(KeyboardInterrupt):
+            model(calls, True)
+        model.others[0](calls)
+        assert recorder.drain()[1].size == 5
+        model(calls, False)
+        assert recorder.drain()[1].size == 10

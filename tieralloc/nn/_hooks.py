@@ -26,7 +26,7 @@ class Requests:
     def __init__(self, model: nn.Module) -> None:
         self.serves_early = False
         self._inputs: dict[Any, Inputs] = {}
-        self._has_warned = False
+        self._warned: set[str] = set()
         self._handles = (
             model.register_forward_pre_hook(self._begin, with_kwargs=True),
             model.register_forward_hook(self._end, always_call=True),
@@ -41,28 +41,30 @@ class Requests:
         run_eagerly(self._begin_request, model, arguments, options)
 
     def _begin_request(self, model: nn.Module, arguments: Any, options: Any) -> None:
-        current = current_request()
-        # A request of the same model was interrupted; one of another model has this one as a part.
-        if current is not None and current.root is not self:
+        outer = current_request()
+        if outer is not None and outer.model is model:
+            outer = outer.outer  # it was interrupted
+        if outer is not None and outer.has_part(model):
             return
-        request = Request(self)
+        request = Request(model, outer)
         set_request(request)
         if self.serves_early:
             request.serve_early(self.plan(model, arguments, options))
 
     def _end(self, model: nn.Module, arguments: Any, result: Any) -> None:
         if exporter() is None:
-            run_eagerly(self._end_request)
+            run_eagerly(self._end_request, model)
 
-    def _end_request(self) -> None:
+    def _end_request(self, model: nn.Module) -> None:
         request = current_request()
-        if request is None or request.root is not self:
+        if request is None or request.model is not model:
             return
-        set_request(None)
+        set_request(request.outer)
         if not request.end():
             self._warn(
+                "samples",
                 "record: the modules of a request have different numbers of samples; the accesses "
-                "of each number are recorded as samples of their own"
+                "of each number are recorded as samples of their own",
             )
 
     def plan(
@@ -81,9 +83,10 @@ class Requests:
             inputs = self._inputs[structure] = self._find_inputs(model, structure)
             if inputs.others and not is_required:
                 self._warn(
+                    "inputs",
                     f"the inputs of {len(inputs.others)} modules, such as {inputs.others[0]!r}, "
                     f"are not known before the model runs: {inputs.why_not()}; each of them waits "
-                    "for the slow tier on its own"
+                    "for the slow tier on its own",
                 )
         if is_required and not inputs.modules:
             raise ValueError(
@@ -100,15 +103,15 @@ class Requests:
 
     def _find_inputs(self, model: nn.Module, structure: Any) -> Inputs:
         request = current_request()
-        set_request(Request(self))  # so that the hooks of a part of the model do nothing
+        set_request(Request(model, request))  # so that the hooks of a part of the model do nothing
         try:
             return find_inputs(model, structure)
         finally:
             set_request(request)
 
-    def _warn(self, text: str) -> None:
-        if not self._has_warned:
-            self._has_warned = True
+    def _warn(self, subject: str, text: str) -> None:
+        if subject not in self._warned:
+            self._warned.add(subject)
             warnings.warn(text, stacklevel=2)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from tieralloc.nn._lookups import Lookup, by_store, record, serve
 
@@ -41,12 +41,17 @@ class _Served(NamedTuple):
 
 
 class Request:
-    """The lookups of a forward pass."""
+    """The lookups of a forward pass of `model`; `outer` is the request that calls it, if any."""
 
-    def __init__(self, root: object) -> None:
-        self.root = root
+    def __init__(self, model: nn.Module, outer: Request | None = None) -> None:
+        self.model = model
+        self.outer = outer
         self._served: dict[TieredModule, deque[_Served]] = {}
         self._to_record: list[Lookup] = []
+
+    def has_part(self, model: nn.Module) -> bool:
+        """Return whether the forward pass of a model belongs to this request."""
+        return any(part is model for part in self.model.modules())
 
     def serve_early(self, planned: Sequence[tuple[TieredModule, Lookup]]) -> None:
         """Serve lookups as one call per store, for the modules that will ask for them."""
@@ -127,9 +132,9 @@ def serve_in_request(
     lookup = make()
     if module._shares_requests and lookup.store._core.records:
         warnings.warn(
-            f"record: a {type(module).__name__} was called outside a forward pass of its model; "
-            "its lookups are recorded as samples of their own, without those of the other modules. "
-            "Call the model, not its modules or its forward method",
+            f"a {type(module).__name__} was called outside a forward pass of its model: recorders "
+            "and policies get its lookups as samples of their own, without those of the other "
+            "modules. Call the model that was converted, not its modules or its forward method",
             stacklevel=2,
         )
     return serve([lookup])[0]
