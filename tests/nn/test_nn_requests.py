@@ -88,6 +88,25 @@ def test_recorded_rows_of_a_sample_are_one_sample(store):
     assert recorder.to_trace().lengths.tolist() == [[3, 3]]
 
 
+def test_recorded_indices_are_those_of_the_lookup(store):
+    class Changing(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rows = nn.Embedding(20, 4)
+            self.bags = nn.EmbeddingBag(20, 4)
+
+        def forward(self, x, offsets):
+            result = self.rows(x), self.bags(x, offsets)
+            x.add_(1000)
+            offsets.add_(1000)
+            return result
+
+    model = convert(Changing(), store)
+    with store.record() as recorder:
+        model(torch.tensor([1, 2, 3]), torch.tensor([0, 1, 3]))
+    assert recorder.to_trace().indices.tolist() == [1, 2, 3, 1, 2, 3]
+
+
 def test_recorded_modules_of_other_batch_sizes_stay_apart(store):
     model = convert(bags_of(3), store)
     calls = [*calls_of(1, samples=4), *calls_of(1, samples=2), *calls_of(1, samples=4)]

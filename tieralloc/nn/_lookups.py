@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,23 +66,21 @@ class Lookup:
             out,
         )
 
-    def access_request(self) -> tuple[Any, ...]:
-        """Return the arguments of a call that records the accesses, sample by sample."""
-        offsets, include_last = self.bags.offsets, self.bags.include_last_offset
-        if offsets is None:
-            samples = self.num_samples
-            offsets = np.arange(samples + 1) * (self.bags.indices.size // max(1, samples))
-            include_last = True
-        paddings = self.paddings
-        return (
-            *(self.positions, paddings, self.bags.indices, offsets, include_last),
-            *("sum", None, None),
-        )
+    def sampled(self) -> Lookup:
+        """Return a lookup of the same rows with a bag per sample, on memory of its own."""
+        bags, samples = self.bags, self.num_samples
+        indices = bags.indices.copy()
+        if bags.offsets is None:
+            offsets = np.arange(samples + 1) * (indices.size // max(1, samples))
+            bags = Bags(indices, offsets, include_last_offset=True)
+        else:
+            bags = Bags(indices, bags.offsets.copy(), None, bags.include_last_offset)
+        return replace(self, bags=bags, mode="sum", sources=())
 
     def segments(self) -> list[tuple[int, Any]]:
         """Return the position and the indices of each table."""
         indices, offsets = self.bags.indices, self.bags.offsets
-        if indices.size == 0:
+        if indices.size == 0 or self.num_samples == 0:
             return []
         if len(self.positions) == 1:
             return [(self.positions[0], indices)]
@@ -102,10 +100,10 @@ def serve(lookups: Sequence[Lookup], accesses: Accesses = "recorded") -> list[Te
 
 
 def record(lookups: Sequence[Lookup]) -> None:
-    """Record the accesses of lookups in one store; those of equally many samples share them."""
+    """Record the accesses of `sampled` lookups in one store; equally many samples are shared."""
     store = lookups[0].store
     ordered = sorted(lookups, key=lambda lookup: lookup.num_samples)
-    requests = [lookup.access_request() for lookup in ordered]
+    requests = [lookup.request(None) for lookup in ordered]
     store._core.embedding_bags(requests, store._bounds, "only_recorded")
 
 

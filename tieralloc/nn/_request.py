@@ -79,7 +79,7 @@ class Request:
             records = lookup.store._core.records
             (result,) = serve([lookup], "unrecorded" if records else "recorded")
         if records:
-            self._to_record.append(lookup)
+            self._to_record.append(lookup.sampled())  # the caller may change the indices
         return result
 
     def end(self) -> bool:
