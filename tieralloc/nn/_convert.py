@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from tieralloc.nn._collection import TieredEmbeddingBagCollection
 from tieralloc.nn._embeddings import TieredEmbedding, TieredEmbeddingBag
-from tieralloc.nn._hooks import requests_of
+from tieralloc.nn._hooks import attach_requests
 from tieralloc.nn._modules import TieredModule
 from tieralloc.nn._replace import replace_modules, take_over
 from tieralloc.nn._summary import Conversion, ModuleConversion, kept_module, reason_to_keep
@@ -144,7 +144,7 @@ def convert(
     entries = sorted([*converted, *kept], key=lambda entry: order[entry.path])
     new = replace_modules(model, replacements)
     if not isinstance(new, TieredModule):
-        requests_of(new)
+        attach_requests(new)
     conversion = Conversion(new, tuple(entries))
     if kept:
         warnings.warn(

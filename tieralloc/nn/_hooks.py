@@ -118,17 +118,21 @@ class Requests:
 def requests_of(model: nn.Module) -> Requests:
     """Return the requests of a model; attach them to a model without."""
     requests: Requests | None = vars(model).get(_ATTRIBUTE)
-    if requests is None:
-        modules = callers(model)
-        if not modules:
-            raise ValueError(
-                f"model: expected tiered modules, got none in the {type(model).__name__}; call "
-                "tieralloc.nn.convert first"
-            )
-        requests = Requests(model)
-        vars(model)[_ATTRIBUTE] = requests
-        for module in modules.values():
-            module._shares_requests = len(modules) > 1
+    return attach_requests(model) if requests is None else requests
+
+
+def attach_requests(model: nn.Module) -> Requests:
+    """Make each forward pass of a model a request; return the requests."""
+    modules = callers(model)
+    if not modules:
+        raise ValueError(
+            f"model: expected tiered modules, got none in the {type(model).__name__}; call "
+            "tieralloc.nn.convert first"
+        )
+    for module in modules.values():
+        module._shares_requests = len(modules) > 1
+    requests: Requests = vars(model).get(_ATTRIBUTE) or Requests(model)
+    vars(model)[_ATTRIBUTE] = requests
     return requests
 
 

@@ -26,7 +26,7 @@ class Inputs:
     modules: Sequence[TieredModule]
     function: Callable[[Sequence[Any]], Sequence[tuple[Sequence[Any], Mapping[str, Any]]]]
     others: Sequence[str]  # paths of the modules whose inputs are not known
-    problem: Exception | None  # of the trace
+    problem: str  # of the trace; empty if there was none
 
     def why_not(self) -> str:
         """Return why inputs are not known."""
@@ -64,12 +64,12 @@ def _unflatten(structure: Any, leaves: Any) -> Any:
 def find_inputs(model: nn.Module, structure: Any) -> Inputs:
     """Return the inputs of the modules for inputs of a structure: (arguments, options)."""
     tracer = _Tracer()
-    problem = None
+    problem = ""
     with _tracing:
         try:
             tracer.trace(_OneInput(model, structure))
         except Exception as error:  # any statement of a model may fail on proxies
-            problem = error
+            problem = f"{type(error).__name__}: {error}"
     nodes = [node for node in tracer.graph.nodes if node.op == "call_module"]
     calls = [node for node in nodes if node.target in tracer.tiered]
     known = [node for node in calls if _is_computable(node)]
