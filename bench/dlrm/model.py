@@ -69,4 +69,4 @@ def put_into(model: Any, store: ta.TieredStore, names: Sequence[str], *, load: b
     import tieralloc as ta
 
     paths = {f"{COLLECTION}.embedding_bags.{name}": name for name in names}
-    return ta.nn.convert(model, store, names=paths, load=load)
+    return ta.nn.convert(model, store, names=paths, load=load, verbose=False).model

@@ -139,6 +139,8 @@ class Server:
         scores = np.empty(0, dtype=np.float32)
         for batch in self._requests.warm_up:
             scores = self._score(0, *batch).numpy().ravel().copy()
+        if self._baseline.queued:
+            self._prefetch(0)  # the first one traces the model
         if self.store is not None:
             self._warm_up_lookups = self.store.stats().lookups
             self.store.reset_stats()
@@ -219,16 +221,18 @@ class Server:
 
     def _score(self, number: int, indices: NDArray[np.int64], offsets: NDArray[np.int64]) -> Any:
         """Run the model on a batch, with the dense features of a counted request."""
+        with torch.inference_mode():
+            return self._model(*self._inputs(number, indices, offsets))
+
+    def _inputs(self, number: int, indices: NDArray[np.int64], offsets: NDArray[np.int64]) -> Any:
         features = KeyedJaggedTensor(
             keys=self._names, values=torch.from_numpy(indices), offsets=torch.from_numpy(offsets)
         )
         samples = (len(offsets) - 1) // len(self._names)
-        with torch.inference_mode():
-            return self._model(self._dense[number, :samples], features)
+        return self._dense[number, :samples], features
 
     def _prefetch(self, number: int) -> None:
-        assert self.store is not None
-        self.store.prefetch(*self._requests.counted[number])
+        ta.nn.prefetch(self._model, *self._inputs(number, *self._requests.counted[number]))
 
     def _note_begin(self, *_: Any) -> None:
         self._began_ns = perf_counter_ns()

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import resource
 import weakref
 
@@ -17,7 +18,10 @@ torch = pytest.importorskip("torch")
 from nn_support import DTYPES, MODES, random_rows, same_bits  # noqa: E402
 from torch import nn  # noqa: E402
 
-convert = ta.nn.convert
+
+def convert(model, store, **options):
+    """Convert a model; return it, or the module in its place."""
+    return ta.nn.convert(model, store, **options).model
 
 
 @pytest.fixture
@@ -89,7 +93,7 @@ def leaves(model):
 @settings(max_examples=50)
 @given(model=nests(), training=st.booleans())
 def test_convert_replaces_all_nested_embeddings_only(model, training):
-    model = nn.ModuleDict({"root": model}).train(training)
+    model = nn.ModuleDict({"root": model, "last": nn.Embedding(2, 3)}).train(training)
     before = leaves(model)
     with new_store(fast_rows=200) as store:
         assert convert(model, store) is model
@@ -210,10 +214,12 @@ def test_convert_frees_weights(store):
     assert weight() is None
 
 
-def test_convert_twice_changes_nothing(store):
+def test_convert_twice_raises_and_changes_nothing(store):
     model = convert(nn.Sequential(nn.Embedding(20, 5)), store)
     first = model[0]
-    assert convert(model, store)[0] is first
+    with pytest.raises(ValueError, match="it is converted already"):
+        convert(model, store)
+    assert model[0] is first
 
 
 class Renamed(nn.Embedding):
@@ -246,14 +252,14 @@ def test_convert_replaces_subclass_with_own_construction(store):
 @pytest.mark.parametrize("kind", [Shifted, Described])
 def test_convert_warns_of_subclass_with_own_behaviour(store, kind):
     model = nn.ModuleDict({"odd": kind(20, 5), "plain": nn.Embedding(20, 5)})
-    with pytest.warns(UserWarning, match=rf"'odd' \(a {kind.__name__}\)"):
+    with pytest.warns(UserWarning, match=rf"'odd': a {kind.__name__} redefines"):
         convert(model, store)
     assert type(model["odd"]) is kind
     assert list(store.tables) == ["plain"]
 
 
 def test_convert_warns_of_replaced_forward(store):
-    model = nn.Sequential(nn.Embedding(20, 5))
+    model = nn.Sequential(nn.Embedding(20, 5), nn.Embedding(20, 5))
     model[0].forward = lambda input: input
     with pytest.warns(UserWarning, match="'0'"):
         convert(model, store)
@@ -261,13 +267,13 @@ def test_convert_warns_of_replaced_forward(store):
 
 
 def test_convert_warns_of_parametrized_module(store):
-    model = nn.Sequential(nn.Embedding(20, 5))
+    model = nn.Sequential(nn.Embedding(20, 5), nn.EmbeddingBag(20, 5))
     nn.utils.parametrizations.weight_norm(model[0])
     input = torch.arange(20)
-    expected = model(input)
+    expected = model[0](input)
     with pytest.warns(UserWarning, match="ParametrizedEmbedding"):
         convert(model, store)
-    assert same_bits(model(input), expected)
+    assert same_bits(model[0](input), expected)
 
 
 def quantised():
@@ -302,7 +308,7 @@ def wrapped():
     return module
 
 
-REFUSED = {
+KEPT = {
     "max_norm": (lambda: nn.EmbeddingBag(20, 5, max_norm=1.0), "max_norm: .* got 1.0"),
     "meta": (lambda: nn.Embedding(20, 5, device="meta"), "on meta"),
     "float8": (
@@ -310,8 +316,8 @@ REFUSED = {
         "torch.float8_e5m2",
     ),
     "no rows": (lambda: nn.Embedding(0, 5), r"\(0, 5\)"),
-    "quantised": (quantised, "scripted or quantised"),
-    "scripted": (lambda: torch.jit.script(nn.Embedding(20, 5)), "scripted or quantised"),
+    "quantised": (quantised, "quantised EmbeddingBag"),
+    "scripted": (lambda: torch.jit.script(nn.Embedding(20, 5)), "scripted Embedding"),
     "buffers": (pruned, "nothing else, got weight, mask"),
     "lazy": (lazy, "UninitializedParameter"),
     "sparse": (sparse, "sparse"),
@@ -320,20 +326,70 @@ REFUSED = {
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:.*quantized tensor creation")
-@pytest.mark.parametrize(("make", "named"), REFUSED.values(), ids=REFUSED)
-def test_convert_refuses_module_before_any_change(store, make, named):
+@pytest.mark.parametrize(("make", "named"), KEPT.values(), ids=KEPT)
+def test_convert_keeps_module_and_says_why(store, make, named):
     model = nn.ModuleDict({"good": nn.Embedding(20, 5), "inner": nn.ModuleList([make()])})
-    before = list(model.modules())
-    with pytest.raises(ValueError, match=rf"'inner\.0': .*{named}"):
-        convert(model, store)
-    assert [id(module) for module in model.modules()] == [id(module) for module in before]
-    assert not store.tables
+    old = model["inner"][0]
+    with pytest.warns(UserWarning, match=rf"not converted: 'inner\.0': .*{named}"):
+        conversion = ta.nn.convert(model, store)
+    assert [entry.path for entry in conversion.modules] == ["good", "inner.0"]
+    assert [entry.table for entry in conversion.modules] == ["good", None]
+    assert re.search(rf"^inner\.0 .* no: .*{named}", str(conversion), re.MULTILINE)
+    assert model["inner"][0] is old
+    assert list(store.tables) == ["good"]
 
 
-def test_convert_names_all_refused_modules_at_once(store):
+def test_convert_of_nothing_names_all_reasons_and_changes_nothing(store):
     model = nn.ModuleList([nn.Embedding(20, 5, max_norm=1.0), nn.Embedding(20, 5, device="meta")])
-    with pytest.raises(ValueError, match=r"'0': max_norm.*'1': rows: .* on meta"):
+    before = list(model)
+    with pytest.raises(ValueError, match=r"nothing to convert.*'0': max_norm.*'1': rows: .* meta"):
         convert(model, store)
+    assert list(model) == before
+    assert not store.tables
+    with pytest.raises(ValueError, match="got a Linear without embeddings"):
+        convert(nn.Linear(2, 3), store)
+
+
+class Positions(nn.Module):
+    """An embedding that is not torch's: its name and its weights give it away."""
+
+    def __init__(self):
+        super().__init__()
+        self.rows = nn.Parameter(torch.zeros(8, 5))
+
+
+class PositionalEmbedding(Positions):
+    pass
+
+
+def test_convert_prints_a_line_per_embedding(store, capsys):
+    shared = nn.Embedding(2000, 5)
+    model = nn.Sequential(shared, PositionalEmbedding(), nn.EmbeddingBag(20, 8), shared)
+    model[2].weight.requires_grad_(False)
+    other = nn.Embedding(2000, 5)
+    other.weight = shared.weight
+    model.append(other)
+    with pytest.warns(UserWarning, match="'1': a PositionalEmbedding of .* is not torch.nn"):
+        conversion = ta.nn.convert(model, store)
+    printed = capsys.readouterr().out
+    assert printed == f"{conversion}\n"
+    assert [line.split()[:5] for line in printed.splitlines()[:4]] == [
+        ["module", "table", "rows", "bytes", "converted"],
+        ["0", "0", "2,000", "40.0", "kB"],
+        ["1", "-", "-", "160", "B"],
+        ["2", "2", "20", "640", "B"],
+    ]
+    assert printed.endswith("3 of 4 embeddings converted: 40.6 kB of rows are in the store\n")
+    assert conversion.num_bytes == 40_640
+    assert conversion.model is model
+    ta.nn.convert(nn.Embedding(3, 2), store, verbose=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_conversion_used_as_model_names_the_model(store):
+    conversion = ta.nn.convert(nn.Sequential(nn.Embedding(20, 5)), store)
+    with pytest.raises(AttributeError, match=r"'eval'; .* in place .* `model` is the model"):
+        conversion.eval()
 
 
 def test_convert_refuses_arguments_of_other_types(store):

@@ -1,6 +1,7 @@
 """The collection accepts and returns the same tensors as torchrec's EmbeddingBagCollection."""
 
 import copy
+import time
 from types import SimpleNamespace
 
 import hypothesis.strategies as st
@@ -32,7 +33,12 @@ from torchrec.modules.embedding_configs import (  # noqa: E402
 from torchrec.modules.embedding_modules import EmbeddingBagCollection  # noqa: E402
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor  # noqa: E402
 
-convert = ta.nn.convert
+
+def convert(model, store, **options):
+    """Convert a model; return it, or the module in its place."""
+    return ta.nn.convert(model, store, **options).model
+
+
 Collection = ta.nn.TieredEmbeddingBagCollection
 
 
@@ -268,3 +274,113 @@ def test_convert_attaches_model_without_rows(store):
         empty.load_state_dict(model.state_dict(), strict=False)
         convert(empty, store, load=False)
         assert same_bits(empty(dense, call), expected)
+
+
+def test_restored_collection_equals_the_original(store):
+    tables = [table("t0", ["a", "b"]), table("t1", ["c"])]
+    model = torch.nn.Sequential(EmbeddingBagCollection(tables=tables))
+    plain = copy.deepcopy(model)
+    convert(model, store)
+    whole = ta.nn.state_dict(model)
+    assert list(whole) == list(plain.state_dict())
+    assert ta.nn.restore(model) is model
+    assert type(model[0]) is EmbeddingBagCollection
+    assert model[0].device == plain[0].device
+    assert vars(model[0]).keys() == vars(plain[0]).keys()
+    call = jagged([[1, 2]] * 3, ["a", "b", "c"])
+    assert_same(model(call), plain(call))
+    for state in (model.state_dict(), whole):
+        assert all(same_bits(state[key], value) for key, value in plain.state_dict().items())
+
+
+def test_converted_collection_loads_a_checkpoint(store):
+    plain = dlrm()
+    model = convert(dlrm(), store)
+    for weight in plain.parameters():
+        torch.nn.init.normal_(weight)
+    model.load_state_dict(plain.state_dict())
+    dense, call = torch.rand(2, 4), jagged([[1, 2]] * 3, ["f0", "f1", "f2"], rows=50)
+    with torch.inference_mode():
+        assert same_bits(model(dense, call), plain(dense, call))
+
+
+def test_converted_half_dlrm_returns_half(store):
+    model = convert(dlrm(), store).half()
+    dense, call = torch.rand(2, 4).half(), jagged([[1, 2]] * 3, ["f0", "f1", "f2"], rows=50)
+    with torch.inference_mode():
+        assert model(dense, call).dtype is torch.float16
+
+
+def quantised_collection():
+    from torchrec.quant.embedding_modules import EmbeddingBagCollection as Quantised
+
+    return Quantised(
+        tables=[table("t0", ["a"], data_type=DataType.INT8)],
+        is_weighted=False,
+        device=torch.device("cpu"),
+    )
+
+
+def table_batched_embedding():
+    from fbgemm_gpu.split_table_batched_embeddings_ops_common import EmbeddingLocation
+    from fbgemm_gpu.split_table_batched_embeddings_ops_training import (
+        ComputeDevice,
+        SplitTableBatchedEmbeddingBagsCodegen,
+    )
+
+    spec = (20, 4, EmbeddingLocation.HOST, ComputeDevice.CPU)
+    return SplitTableBatchedEmbeddingBagsCodegen([spec])
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize(
+    ("make", "named"),
+    [
+        (quantised_collection, "quantised EmbeddingBagCollection; convert the model before"),
+        (table_batched_embedding, "SplitTableBatchedEmbeddingBagsCodegen of fbgemm_gpu"),
+    ],
+)
+def test_convert_says_why_it_keeps_kernels_of_fbgemm(store, make, named):
+    model = torch.nn.Sequential(make())
+    with pytest.raises(ValueError, match=rf"nothing to convert.*'0': .*{named}"):
+        convert(model, store)
+    model.append(torch.nn.Embedding(20, 4))
+    with pytest.warns(UserWarning, match=f"'0': .*{named}"):
+        conversion = ta.nn.convert(model, store)
+    (kept, converted) = conversion.modules
+    assert (kept.table, converted.table) == (None, "1")
+    assert kept.num_bytes >= 80
+
+
+def test_prefetch_of_dlrm_makes_rows_resident(store):
+    model = convert(dlrm(), store)
+    dense, call = torch.rand(4, 4), jagged([[1, 2, 0, 1]] * 3, ["f0", "f1", "f2"], rows=50)
+    assert ta.nn.prefetch(model, dense, call) > 5
+    while ta.nn.prefetch(model, dense, call) > 0:
+        time.sleep(0.01)
+    store.reset_stats()
+    with torch.inference_mode():
+        plain = model(dense, call)
+        assert store.stats().on_demand_fetches == 0
+        assert same_bits(ta.nn.batch_lookups(model)(dense, call), plain)
+        assert store.stats().calls == 2
+
+
+def test_batched_lookups_of_collections_equal_torchrec(store):
+    class Two(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.one = EmbeddingBagCollection(tables=[table("t0", ["a", "b"]), table("t1", ["c"])])
+            self.two = EmbeddingBagCollection(tables=[table("t0", ["c"]), table("t1", ["a"])])
+
+        def forward(self, features):
+            return self.one(features).values(), self.two(features).values()
+
+    model = Two()
+    call = jagged([[1, 0, 3]] * 3, ["a", "b", "c"])
+    expected = model(call)
+    ta.nn.batch_lookups(convert(model, store))
+    for _ in range(2):
+        store.reset_stats()
+        assert all(map(same_bits, model(call), expected))
+        assert store.stats().calls == 1

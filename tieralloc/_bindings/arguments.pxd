@@ -4,13 +4,14 @@ from libcpp.vector cimport vector
 from tieralloc._bindings.core.base cimport DType
 from tieralloc._bindings.core.kernels cimport Mode
 from tieralloc._bindings.core.slow_tier cimport Durability, FileMode, PromotionRule
-from tieralloc._bindings.core.store cimport BoundsCheck
+from tieralloc._bindings.core.store cimport Accesses, BoundsCheck
 
 
 cdef DType dtype_of(object name) except *
 cdef object dtype_name(DType dtype)
 cdef Mode mode_of(object name) except *
 cdef BoundsCheck bounds_of(object name) except *
+cdef Accesses accesses_of(object name) except *
 cdef Durability durability_of(object name) except *
 cdef FileMode file_mode_of(object name) except *
 cdef PromotionRule promotion_of(object name) except *

@@ -10,7 +10,7 @@ import numpy as np
 from tieralloc._bindings.core.base cimport DType
 from tieralloc._bindings.core.kernels cimport Mode
 from tieralloc._bindings.core.slow_tier cimport Durability, FileMode, PromotionRule
-from tieralloc._bindings.core.store cimport BoundsCheck
+from tieralloc._bindings.core.store cimport Accesses, BoundsCheck
 
 
 cdef dict _DTYPES = {
@@ -22,6 +22,11 @@ cdef dict _DTYPES = {
 cdef dict _DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
 cdef dict _MODES = {"sum": <int>Mode.sum, "mean": <int>Mode.mean, "max": <int>Mode.max}
 cdef dict _BOUNDS = {"fatal": <int>BoundsCheck.fatal, "warning": <int>BoundsCheck.warning}
+cdef dict _ACCESSES = {
+    "recorded": <int>Accesses.recorded,
+    "unrecorded": <int>Accesses.unrecorded,
+    "only_recorded": <int>Accesses.only_recorded,
+}
 cdef dict _PROMOTIONS = {
     "auto": <int>PromotionRule.automatic,
     "always": <int>PromotionRule.always,
@@ -62,6 +67,10 @@ cdef Mode mode_of(object name) except *:
 
 cdef BoundsCheck bounds_of(object name) except *:
     return <BoundsCheck>_choice(_BOUNDS, name, "bounds_check_mode")
+
+
+cdef Accesses accesses_of(object name) except *:
+    return <Accesses>_choice(_ACCESSES, name, "accesses")
 
 
 cdef Durability durability_of(object name) except *:

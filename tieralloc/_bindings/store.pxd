@@ -1,9 +1,20 @@
 from libcpp.memory cimport unique_ptr
 from libcpp.vector cimport vector
 
+from tieralloc._bindings.buffers cimport Buffer, IntegerBuffer, OutputBuffer
 from tieralloc._bindings.core.base cimport DType
 from tieralloc._bindings.core.store cimport BagCall, c_Store, c_Table, c_TableSegment
 
+
+cdef class Request:
+    cdef BagCall call
+    cdef DType dtype  # of the result, unless `out` has another
+    cdef vector[c_TableSegment] segments
+    cdef IntegerBuffer indices
+    cdef IntegerBuffer offsets
+    cdef Buffer weights
+    cdef OutputBuffer place
+    cdef int take_output(self, out) except -1
 
 cdef class Store:
     cdef unique_ptr[c_Store] _store
@@ -11,4 +22,6 @@ cdef class Store:
 
     cdef const c_Table* _table(self, Py_ssize_t position) except NULL
     cdef DType _segments(self, positions, paddings, vector[c_TableSegment]& segments) except *
-    cdef _serve(self, BagCall& call, out, Py_ssize_t columns, DType dtype, str bounds)
+    cdef Request _request(self, positions, paddings, indices, offsets, bint include_last_offset,
+                          str mode, per_sample_weights, str bounds)
+    cdef _serve(self, Request request, out)

@@ -11,6 +11,7 @@ from libcpp.utility cimport move
 from libcpp.vector cimport vector
 
 from tieralloc._bindings.arguments cimport (
+    accesses_of,
     bounds_of,
     dtype_name,
     dtype_of,
@@ -42,8 +43,10 @@ from tieralloc._bindings.core.slow_tier cimport (
     open_file_pool,
 )
 from tieralloc._bindings.core.store cimport (
+    Accesses,
     AccessSamples,
     BagCall,
+    CallSpan,
     SegmentSpan,
     PlannedPolicy,
     StoreOptions,
@@ -54,6 +57,27 @@ from tieralloc._bindings.core.store cimport (
 )
 from tieralloc._bindings.planned_model cimport PlannedModel
 from tieralloc._bindings.statistics cimport statistics_dict
+
+
+cdef class Request:
+    """A call, with the arrays that it borrows."""
+
+    def __cinit__(self):
+        self.indices = IntegerBuffer()
+        self.offsets = IntegerBuffer()
+        self.place = OutputBuffer()
+
+    cdef int take_output(self, out) except -1:
+        cdef Py_ssize_t columns = 0
+        cdef c_TableSegment segment
+        for segment in self.segments:
+            columns += segment.table.layout.dim
+        self.place.take(out, <Py_ssize_t>self.call.bags, columns, self.dtype,
+                        size_of(self.dtype) == 2)
+        self.call.out = <byte*>self.place.lent.view.buf
+        self.call.out_stride = self.place.stride
+        self.call.out_dtype = self.place.dtype
+        return 0
 
 
 cdef class Store:
@@ -204,41 +228,64 @@ cdef class Store:
 
     def lookup(self, Py_ssize_t position, indices, out, str bounds):
         """Copy rows; return the array and the number of indices out of range."""
-        cdef c_TableSegment segment
-        segment.table = self._table(position)
-        segment.padding = -1
-        cdef IntegerBuffer ints = IntegerBuffer()
-        ints.take(indices, "indices")
-        cdef BagCall call
-        call.mode = Mode.copy
-        call.segments = SegmentSpan(&segment, 1)
-        call.bags = ints.integers.size
-        call.indices = ints.integers
-        return self._serve(call, out, segment.table.layout.dim, segment.table.layout.dtype, bounds)
+        cdef Request request = self._request((position,), None, indices, None, False, "copy", None,
+                                             bounds)
+        return self._serve(request, out)
 
     def embedding_bag(self, positions, paddings, indices, offsets, bint include_last_offset,
                       str mode, per_sample_weights, out, str bounds):
         """Pool bags of rows of one table or several; return as `lookup` does."""
-        cdef vector[c_TableSegment] segments
-        cdef DType dtype = self._segments(positions, paddings, segments)
-        cdef BagCall call
-        cdef IntegerBuffer ints = IntegerBuffer()
-        cdef IntegerBuffer ends = IntegerBuffer()
-        ints.take(indices, "indices")
-        ends.take(offsets, "offsets")
-        call.indices = ints.integers
-        call.offsets = ends.integers
-        call.bags = _bags_of(ends.integers.size, segments.size(), include_last_offset)
-        call.mode = mode_of(mode)
-        cdef Buffer weights = weights_buffer(per_sample_weights, ints.integers.size, dtype, mode)
-        if weights is not None:
-            call.weights = weights.view.buf
-        call.segments = SegmentSpan(segments.data(), segments.size())
-        cdef Py_ssize_t columns = 0
-        cdef c_TableSegment segment
-        for segment in segments:
-            columns += segment.table.layout.dim
-        return self._serve(call, out, columns, dtype, bounds)
+        cdef Request request = self._request(positions, paddings, indices, offsets,
+                                             include_last_offset, mode, per_sample_weights, bounds)
+        return self._serve(request, out)
+
+    def embedding_bags(self, requests, str bounds, str accesses):
+        """Serve calls as one, or only record their accesses.
+
+        `requests` has the arguments of `embedding_bag` for each call, from `positions` to `out`;
+        rows are copied where offsets are None. `accesses` is "recorded", "unrecorded" or
+        "only_recorded"; calls of equally many bags share their samples. Returns the number of
+        indices out of range.
+        """
+        cdef Accesses c_accesses = accesses_of(accesses)
+        cdef vector[BagCall] calls
+        cdef Request request
+        kept = []
+        for positions, paddings, indices, offsets, last, mode, weights, out in requests:
+            request = self._request(positions, paddings, indices, offsets, last, mode, weights,
+                                    bounds)
+            if c_accesses != Accesses.only_recorded:
+                request.take_output(out)
+            kept.append(request)
+            calls.push_back(request.call)
+        cdef CallSpan span = CallSpan(calls.data(), calls.size())
+        cdef uint64_t outside
+        with nogil:
+            outside = self._store.get().embedding_bags(span, c_accesses)
+        return outside
+
+    cdef Request _request(self, positions, paddings, indices, offsets, bint include_last_offset,
+                          str mode, per_sample_weights, str bounds):
+        cdef Request request = Request()
+        cdef BagCall* call = &request.call
+        request.dtype = self._segments(positions, paddings, request.segments)
+        call.segments = SegmentSpan(request.segments.data(), request.segments.size())
+        request.indices.take(indices, "indices")
+        call.indices = request.indices.integers
+        if offsets is None:
+            call.mode = Mode.copy
+            call.bags = call.indices.size
+        else:
+            request.offsets.take(offsets, "offsets")
+            call.offsets = request.offsets.integers
+            call.bags = _bags_of(call.offsets.size, request.segments.size(), include_last_offset)
+            call.mode = mode_of(mode)
+            request.weights = weights_buffer(per_sample_weights, call.indices.size, request.dtype,
+                                             mode)
+            if request.weights is not None:
+                call.weights = request.weights.view.buf
+        call.bounds = bounds_of(bounds)
+        return request
 
     cdef DType _segments(self, positions, paddings, vector[c_TableSegment]& segments) except *:
         """Append the tables to `segments`; return the type of a result that holds all of them."""
@@ -259,17 +306,12 @@ cdef class Store:
             raise ValueError("expected at least one table, got none")
         return dtype
 
-    cdef _serve(self, BagCall& call, out, Py_ssize_t columns, DType dtype, str bounds):
-        cdef OutputBuffer place = OutputBuffer()
-        place.take(out, <Py_ssize_t>call.bags, columns, dtype, size_of(dtype) == 2)
-        call.bounds = bounds_of(bounds)
-        call.out = <byte*>place.lent.view.buf
-        call.out_stride = place.stride
-        call.out_dtype = place.dtype
+    cdef _serve(self, Request request, out):
+        request.take_output(out)
         cdef uint64_t outside
         with nogil:
-            outside = self._store.get().embedding_bag(call)
-        return place.array, outside
+            outside = self._store.get().embedding_bag(request.call)
+        return request.place.array, outside
 
     def update(self, Py_ssize_t position, indices, values):
         """Set rows to new values."""
@@ -316,6 +358,11 @@ cdef class Store:
         ints.take(indices, "indices")
         with nogil:
             self._store.get().unpin(table[0], ints.integers)
+
+    @property
+    def records(self):
+        """Whether a recorder or a policy gets the accesses of lookups."""
+        return self._store.get().records()
 
     def record_accesses(self, size_t capacity):
         """Record accesses in a ring of `capacity` words per thread; 0 stops recording.

@@ -2,8 +2,8 @@
 
 The modules read indices, offsets and weights in the memory of torch's tensors and write results
 into tensors, without copies. Any number of threads may call a module, in any gradient mode.
-Modules have no parameters: results require no gradient, `state_dict` contains no rows, and
-``.to()`` changes nothing. ``torch.compile`` breaks its graph around them.
+Modules have no parameters: results require no gradient, and `state_dict` contains no rows.
+``torch.compile`` breaks its graph around them. TorchScript and torch.export raise an error.
 """
 
 try:
@@ -11,8 +11,23 @@ try:
 except ImportError as error:
     raise ImportError("tieralloc.nn needs torch: pip install tieralloc[torch]") from error
 
+from tieralloc.nn._checkpoints import state_dict
 from tieralloc.nn._collection import TieredEmbeddingBagCollection
 from tieralloc.nn._convert import convert
 from tieralloc.nn._embeddings import TieredEmbedding, TieredEmbeddingBag
+from tieralloc.nn._hooks import batch_lookups, prefetch
+from tieralloc.nn._restore import restore
+from tieralloc.nn._summary import Conversion, ModuleConversion
 
-__all__ = ["TieredEmbedding", "TieredEmbeddingBag", "TieredEmbeddingBagCollection", "convert"]
+__all__ = [
+    "Conversion",
+    "ModuleConversion",
+    "TieredEmbedding",
+    "TieredEmbeddingBag",
+    "TieredEmbeddingBagCollection",
+    "batch_lookups",
+    "convert",
+    "prefetch",
+    "restore",
+    "state_dict",
+]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from tieralloc.nn._embeddings import TieredEmbeddingBag
+from tieralloc.nn._lookups import Lookup
 from tieralloc.nn._modules import TieredModule
 from tieralloc.nn._tables import torch_dtype
 from tieralloc.nn._tensors import (
@@ -21,11 +22,9 @@ from tieralloc.nn._tensors import (
     Bags,
     check_bags,
     concatenate_bags,
-    empty_rows,
     run_eagerly,
 )
 from tieralloc.nn._torchrec import (
-    Feature,
     bag_configs,
     has_variable_batches,
     inverse_indices,
@@ -33,7 +32,7 @@ from tieralloc.nn._torchrec import (
     keyed_tensor_type,
     select_features,
 )
-from tieralloc.table import Table
+from tieralloc.table import Table, paddings_of
 
 if TYPE_CHECKING:
     from torchrec.modules.embedding_configs import EmbeddingBagConfig
@@ -73,7 +72,7 @@ class TieredEmbeddingBagCollection(TieredModule):
     mode : str
     dtype : torch.dtype
         Dtype of the result of `embedding_bag`: that of the tables if it is the same for all,
-        otherwise float32.
+        otherwise float32; or the one of the last ``.to(dtype)``.
 
     Raises
     ------
@@ -125,10 +124,17 @@ class TieredEmbeddingBagCollection(TieredModule):
             bag for bag, features in zip(bags.values(), names, strict=True) for _ in features
         ]
         self._tables = [bag.table for bag in self._bags]
-        self.dtype = _common_dtype(self._tables)
+        self.dtype = self._row_dtype = _common_dtype(self._tables)
+        self._is_trainable = any(bag._is_trainable for bag in self._bags)
         self.embedding_dims = [table.embedding_dim for table in self._tables]
         paddings = [bag.padding_idx for bag in self._bags]
-        self._paddings = paddings if any(row is not None for row in paddings) else None
+        self._positions = [table.position for table in self._tables]
+        self._paddings = paddings_of(
+            self._store,
+            self._positions,
+            paddings if any(row is not None for row in paddings) else None,
+        )
+        self._name_attributes()
 
     def forward(self, features: KeyedJaggedTensor, *others: object) -> KeyedTensor:
         """Return the pooled embeddings of the features, as torchrec's collection does.
@@ -142,7 +148,8 @@ class TieredEmbeddingBagCollection(TieredModule):
         Returns
         -------
         torchrec.KeyedTensor
-            float32, (B, D): `embedding_names` with `embedding_dims` columns each.
+            (B, D): `embedding_names` with `embedding_dims` columns each. float32, or the dtype of
+            the last ``.to(dtype)``.
 
         Raises
         ------
@@ -163,38 +170,39 @@ class TieredEmbeddingBagCollection(TieredModule):
 
     def _forward(self, features: Any) -> Any:
         keyed_tensor = keyed_tensor_type()
-        weights = features.weights_or_none() if self._is_weighted else None
-        if self._is_weighted and weights is None:
-            raise ValueError("features: expected weights, as the collection is weighted, got none")
+        planned = self.plan(features)
+        pooled = [module._pool_lookup(lookup) for module, lookup in planned]
         inverse = inverse_indices(features)
-        if inverse is not None or has_variable_batches(features):
-            selected = select_features(features, self.feature_names, weights)
-            values = self._pool_each(selected, inverse)
-        elif list(features.keys()) == self.feature_names:
-            values = self._embedding_bag(features.values(), features.offsets(), weights, True)
-        else:
-            selected = select_features(features, self.feature_names, weights)
-            rows, offsets, factors = zip(*selected, strict=True)
-            values = self._embedding_bag(rows, offsets, None if weights is None else factors, True)
-        return keyed_tensor(
-            keys=self.embedding_names, length_per_key=self.embedding_dims, values=values.float()
-        )
-
-    def _pool_each(
-        self, selected: Sequence[Feature], inverse: tuple[list[str], Tensor] | None
-    ) -> Tensor:
-        """Pool features whose batch sizes differ, then repeat samples by their inverse indices."""
-        pooled = [
-            bag._embedding_bag(*feature, True).float()
-            for bag, feature in zip(self._bags, selected, strict=True)
-        ]
         if inverse is not None:
             samples = dict(zip(inverse[0], inverse[1], strict=True))
             pooled = [
                 part.index_select(0, samples[name])
                 for name, part in zip(self.feature_names, pooled, strict=True)
             ]
-        return torch.cat(pooled, dim=1)
+        dtype = self.dtype if self._is_cast else torch.float32  # as torchrec's
+        values = pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=1)
+        return keyed_tensor(
+            keys=self.embedding_names, length_per_key=self.embedding_dims, values=values.to(dtype)
+        )
+
+    def plan(self, features: Any) -> Sequence[tuple[TieredModule, Lookup]]:
+        """Return the lookups of a call of `forward`: one, or one per feature if they differ."""
+        weights = features.weights_or_none() if self._is_weighted else None
+        if self._is_weighted and weights is None:
+            raise ValueError("features: expected weights, as the collection is weighted, got none")
+        if inverse_indices(features) is not None or has_variable_batches(features):
+            selected = select_features(features, self.feature_names, weights)
+            return [
+                (bag, bag._lookup(*feature, True))
+                for bag, feature in zip(self._bags, selected, strict=True)
+            ]
+        if list(features.keys()) == self.feature_names:
+            lookup = self._lookup(features.values(), features.offsets(), weights, True)
+        else:
+            selected = select_features(features, self.feature_names, weights)
+            rows, offsets, factors = zip(*selected, strict=True)
+            lookup = self._lookup(rows, offsets, None if weights is None else factors, True)
+        return [(self, lookup)]
 
     def embedding_bag(
         self,
@@ -237,9 +245,13 @@ class TieredEmbeddingBagCollection(TieredModule):
             self._embedding_bag, indices, offsets, per_sample_weights, include_last_offset
         )
 
-    def _embedding_bag(
+    def _embedding_bag(self, *arguments: Any) -> Tensor:
+        return self._pool_lookup(self._lookup(*arguments))
+
+    def _lookup(
         self, indices: Any, offsets: Any, per_sample_weights: Any, include_last_offset: bool
-    ) -> Tensor:
+    ) -> Lookup:
+        sources: tuple[Tensor | None, ...]
         if isinstance(indices, Tensor):
             if indices.dim() != 1:
                 raise ValueError(
@@ -247,6 +259,7 @@ class TieredEmbeddingBagCollection(TieredModule):
                     f"got shape {tuple(indices.shape)}"
                 )
             bags = self._check(indices, offsets, per_sample_weights, include_last_offset)
+            sources = (indices, offsets, per_sample_weights)
         else:
             columns = (
                 self._per_feature(indices, "indices"),
@@ -258,27 +271,26 @@ class TieredEmbeddingBagCollection(TieredModule):
                 for rows, starts, weights in zip(*columns, strict=True)
             ]
             bags = concatenate_bags(parts, self.feature_names)
+            sources = tuple(source for column in columns for source in column)
         # The store raises ValueError if the bags do not divide evenly among the features.
         batch_size = bags.num_bags // len(self._tables)
-        result, out = empty_rows((batch_size, sum(self.embedding_dims)), self.dtype)
-        self._store.embedding_bag(
-            bags.indices,
-            bags.offsets,
-            self._tables,
+        return Lookup(
+            store=self._store,
+            positions=self._positions,
+            bags=bags,
             mode=self.mode,
-            per_sample_weights=bags.weights,
-            include_last_offset=bags.include_last_offset,
-            padding_idx=self._paddings,
-            out=out,
+            paddings=self._paddings,
+            shape=(batch_size, sum(self.embedding_dims)),
+            dtype=self._result_dtype(),
+            sources=sources,
         )
-        return result
 
     def _check(self, indices: Any, offsets: Any, weights: Any, include_last_offset: bool) -> Bags:
         return check_bags(
             indices,
             offsets,
             weights,
-            dtype=self.dtype,
+            dtypes=(self._row_dtype, self.dtype),
             mode=self.mode,
             include_last_offset=include_last_offset,
             name="indices",

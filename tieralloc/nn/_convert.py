@@ -1,6 +1,6 @@
 """`convert`: replace the embedding modules of a model by modules on a store.
 
-The steps: find all weights, refuse before anything changes, create and load all tables, replace
+The steps: find all weights, check all names, create and load all tables, replace
 the modules. A failure in a step before the last one leaves the model unchanged.
 """
 
@@ -11,40 +11,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from tieralloc.nn._collection import TieredEmbeddingBagCollection
 from tieralloc.nn._embeddings import TieredEmbedding, TieredEmbeddingBag
-from tieralloc.nn._tables import check_loadable, check_rows, dtype_name, existing_table
+from tieralloc.nn._hooks import attach_requests
+from tieralloc.nn._modules import TieredModule
+from tieralloc.nn._replace import replace_modules, take_over
+from tieralloc.nn._summary import Conversion, ModuleConversion, kept_module, reason_to_keep
+from tieralloc.nn._tables import dtype_name, existing_table
 from tieralloc.nn._tensors import row_chunks
 from tieralloc.nn._torchrec import is_collection, is_one_call
 from tieralloc.store import TieredStore
 
 _MAX_NAME_BYTES = 191
-
-# Prefixes of the state of torch modules that a replacement takes over. The hooks are the same
-# dictionaries, so that their handles still remove them.
-_KEPT = ("training", "_forward_", "_backward_", "_is_full_backward_hook")
-_DROPPED = ("_compiled_call_impl",)  # the result of Module.compile: it runs the old module
-
-# Members of a subclass that matter only during construction; a subclass that defines others stays.
-_CONSTRUCTION = {
-    "__annotate_func__",
-    "__annotations__",
-    "__annotations_cache__",
-    "__constants__",
-    "__doc__",
-    "__firstlineno__",
-    "__init__",
-    "__module__",
-    "__parameters__",
-    "__qualname__",
-    "__static_attributes__",
-    "_fill_padding_idx_with_zero",
-    "extra_repr",
-    "reset_parameters",
-}
 
 
 def convert(
@@ -54,13 +34,15 @@ def convert(
     prefix: str = "",
     names: Mapping[str, str] | None = None,
     load: bool = True,
-) -> nn.Module:
-    """Replace every embedding module of a model by a tiered module on a table of a store.
+    verbose: bool = True,
+) -> Conversion:
+    """Replace the embedding modules of a model by tiered modules; return and print a summary.
 
     Replaced are `torch.nn.Embedding` and `torch.nn.EmbeddingBag` anywhere in the model, in place,
     and no other modules. `convert` copies the rows to the tables some MiB at a time. The model
     releases its own rows at the end, after all tables are loaded. The new modules keep the
     training flag, the forward and backward hooks, and the attributes of the old modules.
+    `restore` reverses the conversion.
 
     The outputs of the model stay the same: bit for bit for lookups and for sums in float32
     (except with both weights and a `padding_idx`), to rounding otherwise. Code of the model that
@@ -73,8 +55,20 @@ def convert(
     serves all its tables in one call. If one call cannot give the same result, for example
     because the pooling modes differ, the collection stays and its bags are replaced.
 
-    Subclasses are replaced if they redefine only their construction. Other subclasses, and modules
-    whose `forward` was replaced, stay unchanged, with a warning.
+    Subclasses are replaced if they redefine only their construction. Embeddings that a store cannot
+    serve stay unchanged, with a warning and a line in the summary that say why: other subclasses,
+    a replaced `forward`, `max_norm`, a weight that is quantised, computed from other parameters, on
+    another device or of an unsupported dtype, and the embeddings of FBGEMM and torchrec's others.
+
+    The model stays one for inference. Its results follow ``.to(dtype)``, ``.half()`` and so on;
+    the rows keep their dtype. TorchScript and torch.export raise RuntimeError. The rows do not
+    train: in training mode, the backward pass of a result raises RuntimeError, unless the weight
+    was frozen (``requires_grad=False``) or ``requires_grad_(False)`` was called on the new module.
+    The state dict has no rows; `state_dict` returns whole checkpoints, and ``load_state_dict``
+    loads both.
+
+    `TieredStore.record` records each forward pass of `model` as one call: sample b has bag b of
+    every module. `batch_lookups` also serves it as one call.
 
     Parameters
     ----------
@@ -91,19 +85,21 @@ def convert(
         Whether to create the tables and copy the rows. With False, the store must already have
         the tables, which the model then uses unchanged. `convert` then does not read the model's
         own weights; they may be on the meta device.
+    verbose : bool
+        Whether to print the summary.
 
     Returns
     -------
-    torch.nn.Module
-        `model`, or the new module if `model` is itself an embedding.
+    Conversion
+        The summary; `str` gives the table. Its `model` is `model`, or the new module if `model` is
+        itself an embedding.
 
     Raises
     ------
     ValueError
-        Before anything changes, for a closed store; for all modules that a store cannot serve,
-        each with its reason (`max_norm`, a weight on another device, quantised, of an unsupported
-        dtype, or computed from other parameters); for tables that already exist; and, with
-        ``load=False``, for tables that are missing or do not match.
+        Before anything changes, for a closed store; if there is nothing to convert, with the reason
+        for each embedding; for tables that already exist; and, with ``load=False``, for tables
+        that are missing or do not match.
     TypeError
         For a `model` or `store` of another type.
     OSError, ValueError, MemoryError
@@ -114,7 +110,11 @@ def convert(
     --------
     >>> store = TieredStore("model.tier", fast_bytes="4MiB")
     >>> model = nn.Sequential(nn.EmbeddingBag(1000, 16), nn.Linear(16, 1))
-    >>> type(convert(model, store)[0]).__name__
+    >>> summary = convert(model, store)
+    module  table   rows    bytes  converted
+    0       0      1,000  64.0 kB  yes
+    1 of 1 embeddings converted: 64.0 kB of rows are in the store
+    >>> type(model[0]).__name__
     'TieredEmbeddingBag'
     """
     if not isinstance(model, nn.Module):
@@ -123,7 +123,8 @@ def convert(
         raise TypeError(f"store: expected a TieredStore, got a {type(store).__name__}")
     if store.closed:
         raise ValueError("store: expected an open store, got a closed one")
-    weights = _find_weights(model, load)
+    weights, kept = _find_weights(model, load)
+    _check_found(model, weights, kept)
     _name_tables(weights, prefix, names or {})
     _check_tables(weights, store, load)
     if load:
@@ -132,17 +133,27 @@ def convert(
             store.create_table(weight.table, rows, dim, dtype_name(weight.tensor.dtype))
         for weight in weights:
             store.table(weight.table).load(row_chunks(weight.tensor))
-    replacements: dict[int, nn.Module] = {
-        id(module): _replacement(module, store, weight.table)
+    replacements: dict[nn.Module, nn.Module] = {
+        module: _replacement(module, store, weight.table)
         for weight in weights
         for module in weight.modules
     }
     replacements |= _collection_replacements(model, replacements)
-    # A model may redefine setattr, and nothing may fail from here on.
-    for parent in list(model.modules()):
-        for key, child in parent._modules.items():
-            parent._modules[key] = replacements.get(id(child), child)
-    return replacements.get(id(model), model)
+    converted = [entry for weight in weights for entry in weight.entries()]
+    order = {path: place for place, (path, _) in enumerate(model.named_modules())}
+    entries = sorted([*converted, *kept], key=lambda entry: order[entry.path])
+    new = replace_modules(model, replacements)
+    if not isinstance(new, TieredModule):
+        attach_requests(new)
+    conversion = Conversion(new, tuple(entries))
+    if kept:
+        warnings.warn(
+            f"not converted: {'; '.join(f'{one.path!r}: {one.reason}' for one in kept)}",
+            stacklevel=2,
+        )
+    if verbose:
+        print(conversion)
+    return conversion
 
 
 @dataclass
@@ -154,68 +165,46 @@ class _Weight:
     paths: list[str] = field(default_factory=list)
     table: str = ""
 
+    def entries(self) -> list[ModuleConversion]:
+        """Return the lines of its modules in the summary."""
+        rows, num_bytes = len(self.tensor), self.tensor.numel() * self.tensor.element_size()
+        return [
+            ModuleConversion(path, type(module).__name__, self.table, rows, num_bytes)
+            for path, module in zip(self.paths, self.modules, strict=True)
+        ]
 
-def _find_weights(model: nn.Module, load: bool) -> list[_Weight]:
-    """Return the weights to move; ValueError with all modules that a store cannot serve."""
+
+def _find_weights(model: nn.Module, load: bool) -> tuple[list[_Weight], list[ModuleConversion]]:
+    """Return the weights to move, and the embeddings that stay, with the reason."""
     weights: dict[int, _Weight] = {}
-    refused = []
-    unchanged = []
+    kept = []
     for path, module in model.named_modules():
-        if not isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            if _was_embedding(module):
-                refused.append(f"{path!r}: scripted or quantised; convert the model before that")
-        elif not _is_plain_lookup(module):
-            unchanged.append(f"{path!r} (a {type(module).__qualname__})")
-        elif reason := _refusal(module, load):
-            refused.append(f"{path!r}: {reason}")
-        else:
+        reason = reason_to_keep(module, load)
+        if reason is not None:
+            kept.append(kept_module(path, module, reason))
+        elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
             weight = weights.setdefault(id(module.weight), _Weight(module.weight))
             weight.modules.append(module)
             weight.paths.append(path)
-    if refused:
-        raise ValueError("cannot convert module " + "; ".join(refused))
-    if unchanged:
-        warnings.warn(
-            f"not converted, because they redefine the lookup: {', '.join(unchanged)}",
-            stacklevel=3,
-        )
-    return list(weights.values())
+    # Of modules inside each other, the outermost names them all.
+    roots = {f"{entry.path}." for entry in kept}
+    outermost = [entry for entry in kept if not any(map(entry.path.startswith, roots - {""}))]
+    return list(weights.values()), outermost
 
 
-def _was_embedding(module: nn.Module) -> bool:
-    kind = type(module)
-    is_quantised = kind.__module__.startswith("torch.ao.nn.quantized")
-    if not (is_quantised or isinstance(module, torch.jit.ScriptModule)):
-        return False
-    name = getattr(module, "original_name", kind.__name__)
-    return name in ("Embedding", "EmbeddingBag") and hasattr(module, "num_embeddings")
-
-
-def _is_plain_lookup(module: nn.Module) -> bool:
-    """Return whether a module behaves as its class in torch.nn."""
-    if "forward" in vars(module):
-        return False
-    own = {key for kind in type(module).__mro__ if _is_subclass(kind) for key in vars(kind)}
-    return own <= _CONSTRUCTION
-
-
-def _is_subclass(kind: type) -> bool:
-    """Return whether a class is neither torch's embedding nor one of its bases."""
-    return kind not in nn.Embedding.__mro__ and kind not in nn.EmbeddingBag.__mro__
-
-
-def _refusal(module: nn.Embedding | nn.EmbeddingBag, load: bool) -> str | None:
-    """Return the reason why a store cannot serve a module, or None."""
-    if set(module._parameters) != {"weight"} or module._buffers or module._modules:
-        names = ", ".join([*module._parameters, *module._buffers, *module._modules])
-        return f"expected a weight and nothing else, got {names}"
-    if module.max_norm is not None:
-        return f"max_norm: lookups do not change rows; expected None, got {module.max_norm}"
-    try:
-        (check_loadable if load else check_rows)(module.weight)
-    except ValueError as error:
-        return str(error)
-    return None
+def _check_found(
+    model: nn.Module, weights: Sequence[_Weight], kept: Sequence[ModuleConversion]
+) -> None:
+    if weights:
+        return
+    reasons = [f"{entry.path!r}: {entry.reason}" for entry in kept]
+    if any(isinstance(module, TieredModule) for module in model.modules()):
+        reasons.insert(0, "it is converted already")
+    raise ValueError(
+        "model: nothing to convert; expected a torch.nn.Embedding, a torch.nn.EmbeddingBag or an "
+        f"EmbeddingBagCollection of torchrec, got a {type(model).__name__}"
+        f"{': ' if reasons else ' without embeddings'}{'; '.join(reasons)}"
+    )
 
 
 def _name_tables(weights: Sequence[_Weight], prefix: str, names: Mapping[str, str]) -> None:
@@ -278,20 +267,21 @@ def _replacement(
         )
     else:
         new = TieredEmbedding(rows, dim, **shared)
-    _take_over(new, module)
+    new._is_trainable = module.weight.requires_grad
+    take_over(new, module)
     return new
 
 
 def _collection_replacements(
-    model: nn.Module, replacements: Mapping[int, nn.Module]
-) -> dict[int, nn.Module]:
+    model: nn.Module, replacements: Mapping[nn.Module, nn.Module]
+) -> dict[nn.Module, nn.Module]:
     """Return the replacements of torchrec's collections, given those of their bags."""
-    collections: dict[int, nn.Module] = {}
+    collections: dict[nn.Module, nn.Module] = {}
     for module in model.modules():
         if not is_collection(module):
             continue
         old: Any = module
-        bags = {name: replacements.get(id(bag)) for name, bag in old.embedding_bags.items()}
+        bags = {name: replacements.get(bag) for name, bag in old.embedding_bags.items()}
         tiered = {name: bag for name, bag in bags.items() if isinstance(bag, TieredEmbeddingBag)}
         if len(tiered) == len(bags) and is_one_call(old):
             configs = list(old.embedding_bag_configs())
@@ -301,17 +291,6 @@ def _collection_replacements(
                 feature_names=[config.feature_names for config in configs],
             )
             new._configs = configs
-            _take_over(new, module)
-            collections[id(module)] = new
+            take_over(new, module)
+            collections[module] = new
     return collections
-
-
-def _take_over(new: nn.Module, old: nn.Module) -> None:
-    """Copy the training flag, the hooks and the attributes of the old module."""
-    vars(new).update(
-        {
-            key: value
-            for key, value in vars(old).items()
-            if (key not in vars(new) or key.startswith(_KEPT)) and key not in _DROPPED
-        }
-    )

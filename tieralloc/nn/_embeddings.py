@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from tieralloc.nn._modules import TableModule
+from tieralloc.nn._lookups import Lookup
+from tieralloc.nn._modules import TableModule, TieredModule
 from tieralloc.nn._tables import check_loadable
 from tieralloc.nn._tensors import (
     MODES,
+    Bags,
     check_bags,
-    empty_rows,
     integer_array,
     refuse_gradients,
     run_eagerly,
@@ -46,7 +49,7 @@ class TieredEmbedding(TableModule):
     ----------
     table : Table
     dtype : torch.dtype
-        Dtype of the rows and of results.
+        Dtype of results: that of the rows, or the one of the last ``.to(dtype)``.
 
     Raises
     ------
@@ -164,13 +167,27 @@ class TieredEmbedding(TableModule):
         OSError
             If a row cannot be read.
         """
-        return run_eagerly(self._lookup, input)
+        return run_eagerly(self._forward, input)
 
-    def _lookup(self, input: Tensor) -> Tensor:
+    def _forward(self, input: Tensor) -> Tensor:
+        return self._pool((input,), lambda: self._lookup(input))
+
+    def plan(self, input: Tensor) -> Sequence[tuple[TieredModule, Lookup]]:
+        """Return the lookup of a call of `forward`."""
+        return [(self, self._lookup(input))]
+
+    def _lookup(self, input: Tensor) -> Lookup:
         indices = integer_array(input, "input")
-        result, out = empty_rows((*indices.shape, self.embedding_dim), self.dtype)
-        self.table.lookup(indices.reshape(-1), out.reshape(indices.size, self.embedding_dim))
-        return result
+        return Lookup(
+            store=self.table.store,
+            positions=self._positions,
+            bags=Bags(indices.reshape(-1), None),
+            mode="copy",
+            paddings=None,
+            shape=(*indices.shape, self.embedding_dim),
+            dtype=self._result_dtype(),
+            sources=(input,),
+        )
 
     def extra_repr(self) -> str:
         """Return the module's arguments in one line."""
@@ -209,7 +226,7 @@ class TieredEmbeddingBag(TableModule):
     ----------
     table : Table
     dtype : torch.dtype
-        Dtype of the rows and of results.
+        Dtype of results: that of the rows, or the one of the last ``.to(dtype)``.
 
     Raises
     ------
@@ -354,36 +371,46 @@ class TieredEmbeddingBag(TableModule):
         OSError
             If a row cannot be read.
         """
-        return run_eagerly(
-            self._embedding_bag, input, offsets, per_sample_weights, self.include_last_offset
-        )
+        return run_eagerly(self._forward, input, offsets, per_sample_weights)
 
-    def _embedding_bag(
+    def _forward(self, input: Tensor, offsets: Tensor | None, weights: Tensor | None) -> Tensor:
+        arguments = (input, offsets, weights)
+        return self._pool(arguments, lambda: self._lookup(*arguments, self.include_last_offset))
+
+    def plan(
+        self,
+        input: Tensor,
+        offsets: Tensor | None = None,
+        per_sample_weights: Tensor | None = None,
+    ) -> Sequence[tuple[TieredModule, Lookup]]:
+        """Return the lookup of a call of `forward`."""
+        return [(self, self._lookup(input, offsets, per_sample_weights, self.include_last_offset))]
+
+    def _lookup(
         self,
         input: Tensor,
         offsets: Tensor | None,
         per_sample_weights: Tensor | None,
         include_last_offset: bool,
-    ) -> Tensor:
+    ) -> Lookup:
         bags = check_bags(
             input,
             offsets,
             per_sample_weights,
-            dtype=self.dtype,
+            dtypes=(self._row_dtype, self.dtype),
             mode=self.mode,
             include_last_offset=include_last_offset,
         )
-        result, out = empty_rows((bags.num_bags, self.embedding_dim), self.dtype)
-        self.table.embedding_bag(
-            bags.indices,
-            bags.offsets,
+        return Lookup(
+            store=self.table.store,
+            positions=self._positions,
+            bags=bags,
             mode=self.mode,
-            per_sample_weights=bags.weights,
-            include_last_offset=bags.include_last_offset,
-            padding_idx=self.padding_idx,
-            out=out,
+            paddings=self._paddings,
+            shape=(bags.num_bags, self.embedding_dim),
+            dtype=self._result_dtype(),
+            sources=(input, offsets, per_sample_weights),
         )
-        return result
 
     def extra_repr(self) -> str:
         """Return the module's arguments in one line."""

@@ -2,32 +2,124 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
-from tieralloc.nn._tables import open_or_create_table, torch_dtype
-from tieralloc.nn._tensors import refuse_gradients
+from tieralloc.nn._checkpoints import load_rows, save_rows
+from tieralloc.nn._lookups import Lookup
+from tieralloc.nn._request import serve_in_request
+from tieralloc.nn._tables import dtype_name, open_or_create_table, torch_dtype
+from tieralloc.nn._tensors import refuse_gradients, refuse_graph
 from tieralloc.store import TieredStore
+from tieralloc.table import paddings_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 
 class TieredModule(nn.Module):
-    """A module without parameters whose rows are in an open store."""
+    """A module without parameters whose rows are in an open store.
+
+    Attributes
+    ----------
+    dtype : torch.dtype
+        Dtype of results. ``.to(dtype)``, ``.half()`` and so on change it; rows keep theirs.
+    """
+
+    dtype: torch.dtype
+    _row_dtype: torch.dtype  # of the store's results, as the rows have it
+    _own_names: frozenset[str]  # of attributes that `restore` leaves out
+    _is_cast = False  # whether `dtype` was changed
+    _is_trainable = False  # whether it replaces a module whose rows a training step would change
+    _shares_requests = False  # whether a request has lookups of other modules of the model
+
+    def _name_attributes(self) -> None:
+        """Note the module's own attributes; further ones are the user's."""
+        later = {"_own_names", "_is_cast", "_is_trainable", "_shares_requests"}
+        self._own_names = frozenset(vars(self)) | later
+
+    def plan(self, *arguments: Any, **options: Any) -> Sequence[tuple[TieredModule, Lookup]]:
+        """Return the lookups of a call of `forward`, and the modules that do them."""
+        raise NotImplementedError
+
+    def _pool_lookup(self, lookup: Lookup) -> Tensor:
+        return self._pool(lookup.sources, lambda: lookup)
+
+    def _pool(self, sources: Sequence[Tensor | None], make: Callable[[], Lookup]) -> Tensor:
+        """Return the result of a lookup, which `make` makes of `sources`, in the module's dtype."""
+        result: Tensor
+        if self._is_trainable and self.training and torch.is_grad_enabled():
+            anchor = torch.empty(0, requires_grad=True)
+            serve = partial(serve_in_request, self, sources, make)
+            result = _WithoutGradient.apply(  # type: ignore[no-untyped-call]
+                anchor, type(self).__name__, serve
+            )
+        else:
+            result = serve_in_request(self, sources, make)
+        return result.to(self.dtype)
+
+    def _result_dtype(self) -> torch.dtype:
+        """Return the dtype that the store gives results: the rows' or, if wider, float32."""
+        is_widened = self._row_dtype.itemsize == 2 and self.dtype.itemsize > 2
+        return torch.float32 if is_widened else self._row_dtype
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow a change of the model's floating dtype, as torch's modules do."""
+        dtype = fn(torch.empty(0, dtype=self.dtype, device="cpu")).dtype
+        if dtype is not self.dtype:
+            dtype_name(dtype)  # ValueError for other dtypes
+            self.dtype, self._is_cast = dtype, True
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     def requires_grad_(self, requires_grad: bool = True) -> Self:
-        """Raise RuntimeError if gradients are requested: there are no parameters."""
+        """Freeze the rows; RuntimeError if gradients are requested: there are no parameters."""
         if requires_grad:
             refuse_gradients(f"requires_grad_() of a {type(self).__name__} requests gradients")
+        for module in self.modules():
+            if isinstance(module, TieredModule):
+                module._is_trainable = False
         return self
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        refuse_graph("torch.jit.script")
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError(
             f"a {type(self).__name__} cannot be copied or pickled: its rows are in a store that "
             "only this process has open; open the store's file and create a module on it instead"
+        )
+
+
+def callers(model: nn.Module) -> dict[str, TieredModule]:
+    """Return the tiered modules of a model by path, without those inside of others."""
+    found: dict[str, TieredModule] = {}
+    inner: set[nn.Module] = set()
+    for path, module in model.named_modules():
+        if isinstance(module, TieredModule) and module not in inner:
+            found[path] = module
+            inner |= set(module.modules())
+    return found
+
+
+class _WithoutGradient(torch.autograd.Function):
+    """A result whose backward pass is an error."""
+
+    @staticmethod
+    def forward(ctx: Any, anchor: Tensor, kind: str, serve: Callable[[], Tensor]) -> Tensor:
+        ctx.kind = kind
+        return serve()
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> NoReturn:
+        raise RuntimeError(
+            f"backward: a {ctx.kind} in training mode has no gradient for its rows, which a "
+            "training step would leave unchanged; train the model of tieralloc.nn.restore(model), "
+            "or call requires_grad_(False) on the module to train the other layers only"
         )
 
 
@@ -69,7 +161,33 @@ class TableModule(TieredModule):
         self.sparse = sparse
         shape = (num_embeddings, embedding_dim)
         self.table = open_or_create_table(store, name, shape, weight, dtype)
-        self.dtype = torch_dtype(self.table)
+        self.dtype = self._row_dtype = torch_dtype(self.table)
+        self._positions = (self.table.position,)
+        self._paddings = paddings_of(
+            store, self._positions, None if padding_idx is None else (self.padding_idx,)
+        )
+        self._name_attributes()
+
+    def _save_to_state_dict(
+        self, destination: dict[str, Any], prefix: str, keep_vars: bool
+    ) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        save_rows(self.table, destination, f"{prefix}weight")
+
+    def _load_from_state_dict(
+        self,
+        state_dict: Mapping[str, Any],
+        prefix: str,
+        local_metadata: Any,
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
+        """Load the rows into the table if the checkpoint has them."""
+        key = f"{prefix}weight"
+        load_rows(self.table, state_dict, key, error_msgs)
+        unexpected_keys += [each for each in state_dict if each.startswith(prefix) and each != key]
 
     def __getattr__(self, name: str) -> Any:
         if name == "weight":

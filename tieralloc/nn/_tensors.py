@@ -39,9 +39,13 @@ def empty_rows(shape: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, NDArra
 
 def row_chunks(weight: Tensor) -> Iterator[NDArray[Any]]:
     """Yield the rows of a tensor some MiB at a time; only strided tensors are copied."""
-    row_bytes = weight.shape[1] * weight.element_size()
-    for rows in torch.split(weight.detach(), max(1, _CHUNK_BYTES // row_bytes)):
+    for rows in torch.split(weight.detach(), chunk_rows(weight)):
         yield row_array(rows)
+
+
+def chunk_rows(weight: Tensor) -> int:
+    """Return the rows of a tensor that are copied at a time."""
+    return max(1, _CHUNK_BYTES // int(weight[0].nbytes))
 
 
 def integer_array(tensor: Tensor, name: str) -> NDArray[Any]:
@@ -50,19 +54,23 @@ def integer_array(tensor: Tensor, name: str) -> NDArray[Any]:
     return tensor.numpy()
 
 
-def _weight_array(tensor: Tensor, dtype: torch.dtype) -> NDArray[Any]:
-    """Return per-sample weights for rows of `dtype`; 16-bit weights are widened into a copy."""
-    is_narrow = dtype.itemsize == 2
-    _check_tensor(tensor, "per_sample_weights", (dtype, torch.float32) if is_narrow else (dtype,))
+def _weight_array(tensor: Tensor, dtypes: Sequence[torch.dtype]) -> NDArray[Any]:
+    """Return per-sample weights in the dtype that the store needs; see `check_bags`."""
+    rows = dtypes[0]
+    accepted = (*dtypes, torch.float32) if rows.itemsize == 2 else dtypes
+    _check_tensor(tensor, "per_sample_weights", tuple(dict.fromkeys(accepted)))
     if tensor.requires_grad and torch.is_grad_enabled():
         refuse_gradients("per_sample_weights require a gradient")
-    tensor = tensor.detach()
-    return (tensor.float() if is_narrow else tensor).numpy()
+    wanted = torch.float64 if rows is torch.float64 else torch.float32
+    return tensor.detach().to(wanted).numpy()
 
 
 def _check_tensor(tensor: Tensor, name: str, dtypes: Sequence[torch.dtype]) -> None:
+    is_tensor = isinstance(tensor, Tensor)
+    if is_tensor and tensor.dtype in dtypes and tensor.layout is torch.strided and tensor.is_cpu:
+        return
     expected = " or ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
-    if not isinstance(tensor, Tensor):
+    if not is_tensor:
         raise TypeError(
             f"{name}: expected a tensor of {expected}, got an object of type "
             f"{type(tensor).__name__}"
@@ -72,8 +80,7 @@ def _check_tensor(tensor: Tensor, name: str, dtypes: Sequence[torch.dtype]) -> N
             f"{name}: expected a strided tensor of {expected}, got a tensor of {tensor.dtype}, "
             f"{tensor.layout}"
         )
-    if not tensor.is_cpu:
-        raise ValueError(f"{name}: expected a tensor on cpu, got one on {tensor.device}")
+    raise ValueError(f"{name}: expected a tensor on cpu, got one on {tensor.device}")
 
 
 def refuse_gradients(problem: str) -> NoReturn:
@@ -85,17 +92,18 @@ def refuse_gradients(problem: str) -> NoReturn:
 
 
 class Bags(NamedTuple):
-    """The checked arguments of a bag call, as one-dimensional arrays."""
+    """The checked arguments of a call, as one-dimensional arrays; no offsets: rows to copy."""
 
     indices: NDArray[Any]
-    offsets: NDArray[Any]
-    weights: NDArray[Any] | None
-    include_last_offset: bool
+    offsets: Any  # an array or None
+    weights: NDArray[Any] | None = None
+    include_last_offset: bool = False
 
     @property
     def num_bags(self) -> int:
         """Number of bags."""
-        return max(0, self.offsets.size - self.include_last_offset)
+        num_offsets: int = self.offsets.size
+        return max(0, num_offsets - self.include_last_offset)
 
 
 def check_bags(
@@ -103,14 +111,15 @@ def check_bags(
     offsets: Tensor | None,
     weights: Tensor | None,
     *,
-    dtype: torch.dtype,
+    dtypes: Sequence[torch.dtype],
     mode: str,
     include_last_offset: bool,
     name: str = "input",
 ) -> Bags:
     """Check the tensors that `torch.nn.EmbeddingBag.forward` accepts and return their arrays.
 
-    `dtype` is the dtype of the rows; `name` is the argument name of `indices` in errors.
+    `dtypes` are those of the rows and of the module, which weights may have; with 16-bit rows they
+    may be float32 too. `name` is the argument name of `indices` in errors.
     """
     if weights is not None and mode != "sum":
         raise NotImplementedError(
@@ -127,13 +136,13 @@ def check_bags(
             nested.values(),
             nested.offsets(),
             weights if weights is None else weights.values(),
-            dtype=dtype,
+            dtypes=dtypes,
             mode=mode,
             include_last_offset=True,
             name=name,
         )
     rows = integer_array(indices, name)
-    factors = None if weights is None else _weight_array(weights, dtype)
+    factors = None if weights is None else _weight_array(weights, dtypes)
     if factors is not None and factors.shape != rows.shape:
         raise ValueError(
             f"per_sample_weights: expected the shape of {name}, {rows.shape}, got {factors.shape}"
@@ -199,8 +208,27 @@ def _end_of_bags(bags: Bags, name: str) -> int:
     return last if bags.include_last_offset else size
 
 
+def exporter() -> str | None:
+    """Return the call that turns modules into a graph at this moment, other than torch.compile."""
+    if torch.compiler.is_compiling():
+        is_exporting: Any = getattr(torch.compiler, "is_exporting", None)  # since torch 2.7
+        return "torch.export" if is_exporting is not None and is_exporting() else None
+    return None if torch._C._get_tracing_state() is None else "torch.jit.trace"
+
+
+def refuse_graph(call: str) -> NoReturn:
+    """Raise the RuntimeError for a caller that turns a module into a graph."""
+    raise RuntimeError(
+        f"{call}: a lookup in a store cannot be a part of the graph; expected layers without "
+        "lookups: make those after the lookups a module of their own, or call "
+        "tieralloc.nn.restore(model) first"
+    )
+
+
 def run_eagerly(function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """Call a function outside the graphs of torch.compile."""
+    """Call a function outside the graphs of torch.compile; RuntimeError in those of exports."""
+    if call := exporter():
+        refuse_graph(call)
     # A decorator would import the compiler, which takes seconds, in programs that never compile.
     if torch.compiler.is_compiling():
         disable: Any = torch.compiler.disable

@@ -37,6 +37,13 @@ def keyed_tensor_type() -> Any:
     return KeyedTensor
 
 
+def collection_type() -> Any:
+    """Return torchrec's EmbeddingBagCollection."""
+    from torchrec.modules.embedding_modules import EmbeddingBagCollection
+
+    return EmbeddingBagCollection
+
+
 def is_jagged(features: Any) -> bool:
     """Return whether an object has the methods of a KeyedJaggedTensor."""
     return all(callable(getattr(features, method, None)) for method in _JAGGED_METHODS)

@@ -35,7 +35,8 @@ class Recorder:
     ----------
     num_lookups, num_samples : int
         Accesses and samples in the recorder. A sample is one sample of a table-batched call, one
-        bag of a call on one table, or one index of a lookup.
+        bag of a call on one table, or one index of a lookup. The calls in a forward pass of a model
+        that `tieralloc.nn.convert` converted are one call, however many modules it has.
     dropped_lookups : int
         Accesses lost because a ring was full; earlier and later samples are kept.
     skipped_lookups : int

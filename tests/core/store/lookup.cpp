@@ -33,52 +33,69 @@ class Oracle {
     }
   }
 
-  /// A call of some tables, checked bit by bit.
-  void call(Store& store) {
-    std::vector<TableSegment> parts;
-    std::vector<std::size_t> which;
-    for (std::size_t i = 0; i < tables_.size(); ++i) {
-      if (random_() % 2 == 0) continue;
-      const auto padding = random_() % 3 == 0 ? static_cast<std::int64_t>(random_() % 5) : -1;
-      parts.push_back({tables_[i], padding});
-      which.push_back(i);
+  /// Calls of some tables, served as one and checked bit by bit.
+  void call(Store& store, std::size_t count) {
+    std::vector<OwnCall> own(count);
+    std::vector<BagCall> calls;
+    for (OwnCall& one : own) calls.push_back(prepare(one));
+    CHECK_EQ(store.embedding_bags(calls, Accesses::recorded), 0);
+    for (std::size_t i = 0; i < count; ++i) {
+      const std::vector<float> wanted = expected(calls[i], own[i].which, own[i].columns);
+      CHECK(std::ranges::equal(std::as_bytes(std::span(own[i].out)),
+                               std::as_bytes(std::span(wanted))));
     }
-    if (parts.empty()) return;
-    const std::size_t bags = random_() % 40;
-    Rows indices;
-    Rows offsets{0};
-    std::vector<float> weights;
-    for (std::size_t part = 0; part < parts.size(); ++part) {
-      for (std::size_t bag = 0; bag < bags; ++bag) {
-        const std::size_t length = random_() % 30 == 0 ? 1500 : random_() % 6;
-        for (std::size_t i = 0; i < length; ++i) {
-          indices.push_back(static_cast<std::int64_t>(random_() % parts[part].table->layout.rows));
-          weights.push_back(static_cast<float>(random_() % 8) - 3.5f);
-        }
-        offsets.push_back(static_cast<std::int64_t>(indices.size()));
-      }
-    }
-    if (random_() % 2 == 0 && bags > 0) offsets.pop_back();
-    const std::vector<std::int32_t> narrow(indices.begin(), indices.end());
-    std::size_t columns = 0;
-    for (const TableSegment& part : parts) columns += part.table->layout.dim;
-    std::vector<float> out(bags * columns, -1.0f);
-    BagCall call;
-    call.segments = parts;
-    call.bags = bags;
-    call.indices =
-        random_() % 2 == 0 ? Integers{narrow.data(), narrow.size(), false} : integers(indices);
-    call.offsets = integers(offsets);
-    call.mode = std::array{Mode::sum, Mode::mean, Mode::max}[random_() % 3];
-    if (call.mode == Mode::sum && random_() % 2 == 0) call.weights = weights.data();
-    call.out = reinterpret_cast<std::byte*>(out.data());
-    call.out_stride = columns * sizeof(float);
-    CHECK_EQ(store.embedding_bag(call), 0);
-    const std::vector<float> wanted = expected(call, which, columns);
-    CHECK(std::ranges::equal(std::as_bytes(std::span(out)), std::as_bytes(std::span(wanted))));
   }
 
  private:
+  /// The memory of a call.
+  struct OwnCall {
+    std::vector<TableSegment> parts;
+    std::vector<std::size_t> which;
+    std::size_t columns = 0;
+    Rows indices;
+    std::vector<std::int32_t> narrow;
+    Rows offsets{0};
+    std::vector<float> weights;
+    std::vector<float> out;
+  };
+
+  BagCall prepare(OwnCall& own) {
+    while (own.parts.empty()) {
+      for (std::size_t i = 0; i < tables_.size(); ++i) {
+        if (random_() % 2 == 0) continue;
+        const auto padding = random_() % 3 == 0 ? static_cast<std::int64_t>(random_() % 5) : -1;
+        own.parts.push_back({tables_[i], padding});
+        own.which.push_back(i);
+      }
+    }
+    const std::size_t bags = random_() % 40;
+    for (const TableSegment& part : own.parts) {
+      for (std::size_t bag = 0; bag < bags; ++bag) {
+        const std::size_t length = random_() % 30 == 0 ? 1500 : random_() % 6;
+        for (std::size_t i = 0; i < length; ++i) {
+          own.indices.push_back(static_cast<std::int64_t>(random_() % part.table->layout.rows));
+          own.weights.push_back(static_cast<float>(random_() % 8) - 3.5f);
+        }
+        own.offsets.push_back(static_cast<std::int64_t>(own.indices.size()));
+      }
+      own.columns += part.table->layout.dim;
+    }
+    if (random_() % 2 == 0 && bags > 0) own.offsets.pop_back();
+    own.narrow.assign(own.indices.begin(), own.indices.end());
+    own.out.assign(bags * own.columns, -1.0f);
+    BagCall call;
+    call.segments = own.parts;
+    call.bags = bags;
+    call.indices = random_() % 2 == 0 ? Integers{own.narrow.data(), own.narrow.size(), false}
+                                      : integers(own.indices);
+    call.offsets = integers(own.offsets);
+    call.mode = std::array{Mode::sum, Mode::mean, Mode::max}[random_() % 3];
+    if (call.mode == Mode::sum && random_() % 2 == 0) call.weights = own.weights.data();
+    call.out = reinterpret_cast<std::byte*>(own.out.data());
+    call.out_stride = own.columns * sizeof(float);
+    return call;
+  }
+
   void put(std::byte* bytes, std::size_t i, DType dtype) {
     const float value = std::normal_distribution<float>(0, 1)(random_);
     const Half half = from_float<Half>(value);
@@ -133,8 +150,44 @@ TEST(lookup_is_bit_identical_to_the_oracle) {
   for (std::uint64_t capacity : {4u, 50u, 400u, 1000u}) {
     StoreBench bench(of_rows(capacity, "s3fifo"));
     Oracle oracle(bench, random);
-    for (std::size_t i = 0; i < 40; ++i) oracle.call(bench.store());
+    for (std::size_t i = 0; i < 40; ++i) oracle.call(bench.store(), 1 + i % 3);
   }
+}
+
+TEST(calls_served_as_one_wait_once_and_share_samples) {
+  StoreBench bench(of_rows(8));
+  const TableSegment first{&bench.add_table("a", 100, 4)};
+  const TableSegment second{&bench.add_table("b", 100, 4)};
+  const Rows rows[] = {{1, 2}, {3, 4}, {5}};
+  std::vector<std::vector<double>> out(3, std::vector<double>(8));
+  std::vector<BagCall> calls;
+  for (std::size_t i = 0; i < 3; ++i) {
+    calls.push_back(StoreBench::call_of(i == 1 ? &second : &first, 1, rows[i]));
+    calls[i].mode = Mode::copy;
+    calls[i].bags = rows[i].size();
+    calls[i].out = reinterpret_cast<std::byte*>(out[i].data());
+    calls[i].out_stride = 4 * sizeof(double);
+    calls[i].out_dtype = DType::float64;
+  }
+  Store& store = bench.store();
+  store.record_accesses(64);
+  bench.pool().read_ops = 0;
+  store.embedding_bags(calls, Accesses::unrecorded);
+  CHECK_EQ(bench.pool().read_ops.load(), 1);
+  CHECK_EQ(store.stats().calls, 1);
+  CHECK_EQ(store.stats().on_demand_fetches, 5);
+  for (std::size_t i = 0; i < 3; ++i) {
+    for (std::size_t j = 0; j < rows[i].size(); ++j) {
+      CHECK_EQ(seen_in(&out[i][4 * j], 4).row, rows[i][j]);
+    }
+  }
+  CHECK(store.drain_accesses().rows.empty());
+  store.embedding_bags(calls, Accesses::only_recorded);
+  CHECK_EQ(store.stats().calls, 1);
+  CHECK_EQ(store.stats().lookups, 5);
+  const AccessSamples samples = store.drain_accesses();
+  CHECK(samples.rows == (std::vector<RowId>{1, 103, 2, 104, 5}));
+  CHECK(samples.lengths == (std::vector<std::uint32_t>{2, 2, 1}));
 }
 
 TEST(lookup_without_offsets_pools_each_index) {

@@ -32,6 +32,11 @@ cdef extern from "store/bag_call.hpp" namespace "tieralloc" nogil:
         fatal
         warning
 
+    cdef enum class Accesses "tieralloc::Accesses":
+        recorded
+        unrecorded
+        only_recorded
+
     cdef cppclass BagCall:
         SegmentSpan segments
         size_t bags
@@ -43,6 +48,10 @@ cdef extern from "store/bag_call.hpp" namespace "tieralloc" nogil:
         byte* out
         size_t out_stride
         DType out_dtype
+
+    cdef cppclass CallSpan "std::span<const tieralloc::BagCall>":
+        CallSpan()
+        CallSpan(const BagCall* first, size_t count)
 
 
 cdef extern from "store/access_samples.hpp" namespace "tieralloc" nogil:
@@ -100,6 +109,8 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         void load(const c_Table& table, uint64_t first, uint64_t n,
                   const byte* values) except +raise_core_error
         uint64_t embedding_bag(const BagCall& call) except +raise_core_error
+        uint64_t embedding_bags(CallSpan calls, Accesses accesses) except +raise_core_error
+        c_bool records()
         void update(const c_Table& table, Integers indices,
                     const byte* values) except +raise_core_error
         uint64_t prefetch(const BagCall& call) except +raise_core_error

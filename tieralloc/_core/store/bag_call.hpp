@@ -38,6 +38,9 @@ struct TableSegment {
 
 enum class BoundsCheck { fatal, warning };
 
+/// The readers' share in a call (access_samples.hpp).
+enum class Accesses { recorded, unrecorded, only_recorded };
+
 /// Bag `b` of segment `s` is `indices[offsets[s * bags + b] ... offsets[s * bags + b + 1])`. Its
 /// result stands in line `b` of `out`, after the results of the segments before `s`.
 struct BagCall {

@@ -17,6 +17,7 @@
 namespace tieralloc {
 
 class FastTier;
+struct BagCall;
 
 /// A row that a call did not find in the fast tier.
 struct Miss {
@@ -51,6 +52,7 @@ class MissSet {
 
 /// A bag with misses, which is pooled once they were fetched.
 struct DeferredBag {
+  const BagCall* call;
   std::uint32_t segment;
   std::byte* out;
   std::size_t first;  ///< of its rows in `deferred_rows`

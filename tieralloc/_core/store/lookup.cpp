@@ -1,6 +1,6 @@
-// lookup.cpp: a lookup call, from its first index to its last.
+// lookup.cpp: a lookup, of one call or several, from its first index to its last.
 //
-//   for each table segment of the call:
+//   for each table segment of each call:
 //     for each batch of whole bags (kBatchRows rows or one large bag):
 //       for each group of bags (kGroupRows rows or more), in a pipeline:
 //         pool the group, while the rows of the next group are loaded, and the index entries of the
@@ -35,59 +35,76 @@ std::size_t weight_bytes(const Table& table) {
 
 class LookupExecutor {
  public:
-  LookupExecutor(Store& store, ReadGuard& guard, const BagCall& call)
+  LookupExecutor(Store& store, ReadGuard& guard, std::span<const BagCall> calls, Accesses accesses)
       : store_(store),
         guard_(guard),
-        call_(call),
+        calls_(calls),
+        serves_(accesses != Accesses::only_recorded),
         state_(store.states_.of(guard)),
         scratch_(state_.scratch),
-        ring_(store.ring_of(state_)),
+        ring_(accesses == Accesses::unrecorded ? nullptr : store.ring_of(state_)),
         promotes_(store.promotion_.promotes()) {}
   ~LookupExecutor() { scratch_.trim(); }
   LookupExecutor(const LookupExecutor&) = delete;
 
   void execute() {
+    if (!serves_ && ring_ == nullptr) return;
     const std::uint64_t began = now_ns();
-    std::size_t column = 0;
-    for (const TableSegment& segment : call_.segments) {
-      columns_.push_back(column);
-      column += segment.table->layout.dim * size_of(call_.out_dtype);
-    }
     try {
-      if (ring_ != nullptr) ring_->begin_call();
-      for (std::size_t segment = 0; segment < call_.segments.size(); ++segment) {
-        execute_segment(segment);
+      for (const BagCall& call : calls_) {
+        begin_call(call);
+        for (std::size_t segment = 0; segment < call.segments.size(); ++segment) {
+          execute_segment(segment);
+        }
       }
-      if (ring_ != nullptr) ring_->end_call();
+      if (ring_ != nullptr && call_ != nullptr) ring_->end_call();
       finish_deferred();
     } catch (...) {
       clear_deferred();
       throw;
     }
-    count_call(now_ns() - began);
+    if (serves_) count_call(now_ns() - began);
   }
 
  private:
-  const Table& table_of(std::size_t segment) const { return *call_.segments[segment].table; }
+  /// Calls of equally many bags, one after the other, are recorded as one: they share its samples.
+  void begin_call(const BagCall& call) {
+    if (ring_ != nullptr && (call_ == nullptr || call_->bags != call.bags)) {
+      if (call_ != nullptr) ring_->end_call();
+      ring_->begin_call();
+    }
+    call_ = &call;
+    next_index_ = 0;
+    weights_ = nullptr;
+    columns_.clear();
+    std::size_t column = 0;
+    for (const TableSegment& segment : call.segments) {
+      columns_.push_back(column);
+      column += segment.table->layout.dim * size_of(call.out_dtype);
+    }
+  }
+
+  const Table& table_of(std::size_t segment) const { return *call_->segments[segment].table; }
 
   /// Whether each bag has one row, and none is padding.
   bool has_one_row_each(std::size_t segment) const {
-    return call_.offsets.data == nullptr && call_.segments[segment].padding < 0;
+    return call_->offsets.data == nullptr && call_->segments[segment].padding < 0;
   }
 
   PoolFunction pool_of(const Table& table) const {
-    return choose_pool(table.layout.dtype, call_.out_dtype, call_.mode, call_.weights != nullptr);
+    return choose_pool(table.layout.dtype, call_->out_dtype, call_->mode,
+                       call_->weights != nullptr);
   }
 
   std::byte* out_of(std::size_t segment, std::size_t bag) const {
-    return call_.out + bag * call_.out_stride + columns_[segment];
+    return call_->out + bag * call_->out_stride + columns_[segment];
   }
 
   void execute_segment(std::size_t segment) {
     if (ring_ != nullptr) ring_->begin_segment();
     const bool copies = promotes_ && table_of(segment).slow_rows != nullptr;
     const std::size_t max_rows = copies ? kBatchRowsInPlace : kBatchRows;
-    for (std::size_t bag = 0; bag < call_.bags;) {
+    for (std::size_t bag = 0; bag < call_->bags;) {
       const std::size_t first_bag = bag;
       const std::size_t first_index = next_index_;
       std::size_t end = bag_end(segment, bag);
@@ -95,7 +112,7 @@ class LookupExecutor {
       do {
         scratch_.lengths.push_back(static_cast<std::uint32_t>(end - next_index_));
         next_index_ = end;
-        if (++bag == call_.bags) break;
+        if (++bag == call_->bags) break;
         end = bag_end(segment, bag);
       } while (end - first_index <= max_rows && scratch_.lengths.size() < max_rows);
       load_batch(segment, first_index, next_index_ - first_index);
@@ -109,7 +126,7 @@ class LookupExecutor {
 
   /// The end of the bag that begins at `next_index_`.
   std::size_t bag_end(std::size_t segment, std::size_t bag) const {
-    return call_.bag_end(segment * call_.bags + bag, next_index_);
+    return call_->bag_end(segment * call_->bags + bag, next_index_);
   }
 
   /// Fills in the rows and weights of the batch's bags, whose n indices start at the call's
@@ -117,20 +134,20 @@ class LookupExecutor {
   void load_batch(std::size_t segment, std::size_t begin, std::size_t n) {
     scratch_.rows.resize(n);
     number_rows(table_of(segment), begin);
-    if (call_.weights != nullptr) {
+    if (call_->weights != nullptr) {
       weights_ =
-          static_cast<const std::byte*>(call_.weights) + begin * weight_bytes(table_of(segment));
+          static_cast<const std::byte*>(call_->weights) + begin * weight_bytes(table_of(segment));
     }
-    if (call_.segments[segment].padding >= 0) drop_padding(segment);
+    if (call_->segments[segment].padding >= 0) drop_padding(segment);
   }
 
   /// An index outside the table is served as row 0: validate() passes it only for that.
   void number_rows(const Table& table, std::size_t begin) {
     const std::size_t n = scratch_.rows.size();
-    const void* indices = call_.indices.data;
+    const void* indices = call_->indices.data;
     const RowId first = table.first_tier_row.value;
     RowId* rows = row_ids(scratch_.rows.data());
-    if (call_.indices.wide) {
+    if (call_->indices.wide) {
       row_loops().number_64(static_cast<const std::int64_t*>(indices) + begin, n, table.layout.rows,
                             first, rows);
     } else {
@@ -143,7 +160,7 @@ class LookupExecutor {
   void drop_padding(std::size_t segment) {
     const Table& table = table_of(segment);
     const TierRow padding =
-        table.first_tier_row + TableRow{static_cast<RowId>(call_.segments[segment].padding)};
+        table.first_tier_row + TableRow{static_cast<RowId>(call_->segments[segment].padding)};
     const std::size_t width = weight_bytes(table);
     scratch_.weights.clear();
     std::size_t from = 0;
@@ -154,14 +171,14 @@ class LookupExecutor {
       for (; from < end; ++from) {
         if (scratch_.rows[from] == padding) continue;
         scratch_.rows[to++] = scratch_.rows[from];
-        if (call_.weights == nullptr) continue;
+        if (call_->weights == nullptr) continue;
         const std::byte* weight = weights_ + from * width;
         scratch_.weights.insert(scratch_.weights.end(), weight, weight + width);
       }
       length = static_cast<std::uint32_t>(to - begin);
     }
     scratch_.rows.resize(to);
-    if (call_.weights != nullptr) weights_ = scratch_.weights.data();
+    if (call_->weights != nullptr) weights_ = scratch_.weights.data();
   }
 
   /// Consecutive bags of the batch: the places of the first bag and of its first row.
@@ -177,10 +194,11 @@ class LookupExecutor {
     FastTier& tier = *table.tier;
     const bool in_place = table.slow_rows != nullptr;
     const std::size_t n = scratch_.rows.size();
-    lookups_ += n;
     if (ring_ != nullptr) {
       ring_->push(scratch_.rows, table.store_shift(), scratch_.lengths, has_one_row_each(segment));
     }
+    if (!serves_) return;
+    lookups_ += n;
     scratch_.entries.resize(n);
     scratch_.pointers.resize(n);
     if (in_place && !promotes_ && execute_in_place(segment, first_bag)) return;
@@ -338,7 +356,7 @@ class LookupExecutor {
     job.weights = weights_ == nullptr ? nullptr : weights_ + group.row * weight_bytes(table);
     job.dim = table.layout.dim;
     job.out = out_of(segment, first_bag + group.bag);
-    job.out_stride = call_.out_stride;
+    job.out_stride = call_->out_stride;
     pool_of(table)(job);
   }
 
@@ -359,7 +377,8 @@ class LookupExecutor {
   /// Keeps a bag of n rows for `finish_deferred`, with copies of the rows found.
   void defer(std::size_t segment, std::size_t bag, std::size_t row, std::size_t n) {
     const Table& table = table_of(segment);
-    scratch_.deferred.push_back({.segment = static_cast<std::uint32_t>(segment),
+    scratch_.deferred.push_back({.call = call_,
+                                 .segment = static_cast<std::uint32_t>(segment),
                                  .out = out_of(segment, bag),
                                  .first = scratch_.deferred_rows.size(),
                                  .rows = static_cast<std::uint32_t>(n),
@@ -384,7 +403,9 @@ class LookupExecutor {
     const std::uint64_t began = now_ns();
     store_.fetcher_.fetch(scratch_.misses.rows, scratch_.copies, state_.counters);
     state_.counters.waited_ns.add(now_ns() - began);
+    const BagCall* const current = call_;
     for (const DeferredBag& bag : scratch_.deferred) {
+      call_ = bag.call;
       scratch_.pointers.clear();
       for (std::size_t i = bag.first; i < bag.first + bag.rows; ++i) {
         const std::uintptr_t row = scratch_.deferred_rows[i];
@@ -397,12 +418,13 @@ class LookupExecutor {
       job.lengths = has_one_row_each(bag.segment) ? nullptr : &bag.rows;
       job.bags = 1;
       job.weights =
-          call_.weights == nullptr ? nullptr : scratch_.deferred_weights.data() + bag.weights;
+          call_->weights == nullptr ? nullptr : scratch_.deferred_weights.data() + bag.weights;
       job.dim = table.layout.dim;
       job.out = bag.out;
-      job.out_stride = call_.out_stride;
+      job.out_stride = call_->out_stride;
       pool_of(table)(job);
     }
+    call_ = current;
     clear_deferred();
   }
 
@@ -432,13 +454,15 @@ class LookupExecutor {
 
   Store& store_;
   ReadGuard& guard_;
-  const BagCall& call_;
+  const std::span<const BagCall> calls_;
+  const bool serves_;  ///< or only records the accesses
   CallState& state_;
   CallScratch& scratch_;
-  AccessRing* const ring_;      ///< null: accesses are not recorded
-  const bool promotes_;         ///< whether rows that are read in place are searched for copies
-  std::size_t next_index_ = 0;  ///< of the next bag: the lengths of all batches sum up to it
-  std::vector<std::size_t> columns_;    ///< bytes before each segment in a line of the result
+  AccessRing* const ring_;         ///< null: accesses are not recorded
+  const bool promotes_;            ///< whether rows that are read in place are searched for copies
+  const BagCall* call_ = nullptr;  ///< in progress
+  std::size_t next_index_ = 0;     ///< of its next bag: the lengths of all batches sum up to it
+  std::vector<std::size_t> columns_;    ///< bytes before each segment in a line of its result
   const std::byte* weights_ = nullptr;  ///< of the batch; null: none
   std::uint64_t lookups_ = 0;
   std::uint64_t on_demand_before_ = state_.counters.on_demand_fetches.get();
@@ -446,11 +470,17 @@ class LookupExecutor {
 };
 
 std::uint64_t Store::embedding_bag(const BagCall& call) {
+  return embedding_bags({&call, 1}, Accesses::recorded);
+}
+
+std::uint64_t Store::embedding_bags(std::span<const BagCall> calls, Accesses accesses) {
   check_fork();
-  const std::uint64_t outside = validate(call);
+  std::uint64_t outside = 0;
+  for (const BagCall& call : calls) outside += validate(call);
   std::optional<ReadGuard> guard;
   enter(guard);
-  LookupExecutor(*this, *guard, call).execute();
+  LookupExecutor(*this, *guard, calls, accesses).execute();
+  if (accesses == Accesses::only_recorded) return outside;
   if (outside > 0) states_.of(*guard).counters.out_of_range.add(outside);
   return outside;
 }

@@ -99,6 +99,12 @@ class Store {
   /// Serves a call. Returns the number of indices out of range, which are served as row 0.
   std::uint64_t embedding_bag(const BagCall& call);
 
+  /// Serves calls as one: their misses are fetched together. Under Accesses::only_recorded no row
+  /// is read.
+  std::uint64_t embedding_bags(std::span<const BagCall> calls, Accesses accesses);
+  /// Whether a reader gets the accesses of lookups.
+  bool records() const { return access_capacity_.load(std::memory_order_relaxed) > 0; }
+
   /// Sets rows to new values, which are dense. If an index is repeated, its last value counts. All
   /// rows or none. Throws SystemFailure.
   void update(const Table& table, Integers indices, const std::byte* values);
