@@ -446,17 +446,23 @@ def test_waiting_shows_the_elapsed_time(monkeypatch):
 
 
 @pytest.mark.parametrize("absent", ["terminal", "tqdm"])
-def test_bar_without_terminal_or_tqdm_prints_nothing(monkeypatch, capsys, absent):
+def test_without_terminal_or_tqdm_lines_appear(monkeypatch, capsys, absent):
     if absent == "tqdm":
         monkeypatch.setattr(sys, "stderr", terminal := Terminal())
         monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr(_progress, "_DELAY", 0)
-    with _progress.bar("replaying", 100, "rows") as done, _progress.waiting("drawing"):
-        done(50)
+    with _progress.bar("replaying", 100, "rows") as done:
+        done(50)  # soon after the start: no line
+    monkeypatch.setattr(_progress, "_INTERVAL", 0)
     with _progress.bar("training", 100, "chunks") as report:
-        report(50, "loss 0.5")
+        report(50, "epoch 1 of 2, loss 0.5")
+    monkeypatch.setattr(_progress, "_DELAY", 0.01)
+    with _progress.waiting("drawing"):
+        time.sleep(0.1)
     shown = terminal.text if absent == "tqdm" else capsys.readouterr().err
-    assert shown == ""
+    first, second, *rest = shown.splitlines()
+    assert first == "training: 50%, 0 s, epoch 1 of 2, loss 0.5"
+    assert second == "training: done, 0 s, epoch 1 of 2, loss 0.5"
+    assert set(rest) == {"drawing: 0 s"}
 
 
 @pytest.mark.parametrize(("command", "module"), [("compare", "paper"), ("report", "page")])

@@ -1,4 +1,4 @@
-"""Plots of records: miss ratio against fast fraction, and latency distributions."""
+"""Plots of records: reads, speed and latency, with the conclusion as the title."""
 
 from __future__ import annotations
 
@@ -6,28 +6,32 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tieralloc._common.files import replacing
+from tieralloc.tools.conclusions import conclude
 from tieralloc.tools.plots.parts import (
+    INK,
     PANEL,
+    READS,
     Record,
     add_legend,
+    add_title,
     emulation_of,
     prepare,
     prepare_latency_axis,
-    share_latency_axis,
     styles_of,
 )
 from tieralloc.tools.plots.rates import draw_rates
-from tieralloc.tools.report import percent
+from tieralloc.tools.report import device_reads, percent, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
-_MISS_RATIO = "miss ratio (on-demand fetches ÷ lookups)"
-_MAX_LATENCY_PANELS = 5
+FRACTION_LABEL = "fast fraction (rows in the fast tier ÷ distinct rows of the trace)"
+Styles: TypeAlias = Mapping[str, dict[str, Any]]
 
 
 def check_plot(path: str | os.PathLike[str]) -> None:
@@ -75,44 +79,37 @@ def plot(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
 
 
 def draw(records: Sequence[Record]) -> Figure:
-    """Return a matplotlib figure of records of `simulate` or `replay`.
+    """Return a matplotlib figure of records of `simulate` or `replay`; its title is the conclusion.
 
-    One panel shows miss ratio against fast fraction, a line per policy. Records of replay add a
-    panel of latency percentiles per fraction, up to five. Records of an open loop are drawn as
-    latency against the offered rate instead.
+    The first panel shows on-demand fetches and device reads ÷ lookups against the fast fraction, a
+    line per policy. Records of replay add rows per second, with quartiles, and the latency
+    percentiles at the fraction of the conclusion. Records of an open loop are drawn as latency
+    against the offered rate instead.
     """
-    records = _repeat_baseline(records)
     if any(record.get("loop") == "open" for record in records):
         return draw_rates(records)
     from matplotlib.figure import Figure
 
+    title = conclude(records)
+    first = next((r["fast_fraction"] for r in records if r["fast_rows"]), 0.0)
+    records = _repeat_baseline(records)
     styles = styles_of(records)
     measured = [record for record in records if "latency_curve_us" in record]
-    fractions = sorted({record["fast_fraction"] for record in measured})[:_MAX_LATENCY_PANELS]
-    columns = min(1 + len(fractions), 3)
-    rows = math.ceil((1 + len(fractions)) / columns)
-    size = (PANEL[0] * columns * (1.25 if columns == 1 else 1), PANEL[1] * rows + 0.5)
+    columns = 3 if measured else 1
+    size = (PANEL[0] * columns * (1.25 if columns == 1 else 1), PANEL[1] + 0.9)
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(_title(records), fontsize=12, fontweight="bold")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for panel in panels[1 + len(fractions) :]:
-        panel.set_visible(False)
+    source = f"{records[0]['trace']}: {records[0]['lookups']:,} lookups counted, the fast tier warm"
+    add_title(figure, title, source + emulation_of(records[0]))
+    panels = list(figure.subplots(1, columns, squeeze=False).flat)
     for panel in panels:
         prepare(panel)
-    draw_miss_ratios(panels[0], records, styles)
-    for panel, fraction in zip(panels[1:], fractions, strict=False):
-        selected = [record for record in measured if record["fast_fraction"] == fraction]
-        draw_latencies(panel, selected, fraction, styles)
-    share_latency_axis(panels[1 : 1 + len(fractions)])
-    if panels[0].lines or measured:  # bars have names
-        add_legend(figure, styles)
+    draw_reads(panels[0], [r for r in records if not r.get("baseline")], styles)
+    if measured:
+        draw_speeds(panels[1], measured, styles)
+        selected = [record for record in measured if record["fast_fraction"] == first]
+        draw_latencies(panels[2], selected, first, styles)
+    add_legend(figure, styles, _read_lines(records))
     return figure
-
-
-def _title(records: Sequence[Record]) -> str:
-    first = records[0]
-    title = f"{first['trace']}: {first['lookups']:,} lookups counted, the fast tier warm"
-    return title + emulation_of(first)
 
 
 def _repeat_baseline(records: Sequence[Record]) -> list[Record]:
@@ -127,40 +124,97 @@ def _repeat_baseline(records: Sequence[Record]) -> list[Record]:
     return repeated
 
 
-def draw_miss_ratios(
-    axes: Axes, records: Sequence[Record], styles: Mapping[str, dict[str, Any]]
-) -> None:
-    """Draw miss ratios against fast fractions; bars if there is only one fraction."""
+def _read_lines(records: Sequence[Record]) -> list[Line2D]:
+    """Return the legend of the lines of device reads, if there are any."""
+    from matplotlib.lines import Line2D
+
+    return [Line2D([], [], color=INK, label="device reads", **READS)] if _prefetch(records) else []
+
+
+def _prefetch(records: Sequence[Record]) -> bool:
+    return any(record["prefetches_issued"] for record in records)
+
+
+def draw_reads(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
+    """Draw on-demand fetches and device reads ÷ lookups; bars if there is only one fraction."""
     fractions = sorted({record["fast_fraction"] for record in records})
-    axes.set_title("On-demand fetches", loc="left", fontsize=10)
+    title = "On-demand fetches"
+    if _prefetch(records):
+        title += " and, dotted, device reads" if len(fractions) > 1 else "; outlined: device reads"
+    axes.set_title(title, loc="left", fontsize=10)
     if len(fractions) == 1:
         _draw_bars(axes, records, styles)
         return
     for policy, style in styles.items():
-        points = sorted(
-            (record["fast_fraction"], record["miss_ratio"])
-            for record in records
-            if record["policy"] == policy
+        own = sorted(
+            (r for r in records if r["policy"] == policy), key=lambda r: float(r["fast_fraction"])
         )
-        axes.plot(*zip(*points, strict=True), **style, linewidth=1.8, markersize=5.5)
+        if not own:
+            continue
+        at = [record["fast_fraction"] for record in own]
+        axes.plot(at, [r["miss_ratio"] for r in own], **style, linewidth=1.8, markersize=5.5)
+        if _prefetch(own):
+            axes.plot(at, [_reads(r) for r in own], **{**READS, "color": style["color"]})
     _fraction_axis(axes, fractions)
-    axes.set_ylim(0, 1.08 * max(record["miss_ratio"] for record in records) or 1)
+    axes.set_ylim(0, 1.08 * max(_reads(record) for record in records) or 1)
     axes.yaxis.set_major_formatter(lambda value, _: percent(value))
-    axes.set_ylabel(_MISS_RATIO)
+    axes.set_ylabel("share of the lookups")
 
 
-def _draw_bars(axes: Axes, records: Sequence[Record], styles: Mapping[str, dict[str, Any]]) -> None:
-    """Draw miss ratios at one fraction as bars."""
+def _reads(record: Record) -> float:
+    return device_reads(record) / record["lookups"] if record["lookups"] else 0.0
+
+
+def _draw_bars(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
+    """Draw on-demand fetches at one fraction as bars, device reads as their outlines."""
     policies = [record["policy"] for record in records]
     ratios = [record["miss_ratio"] for record in records]
+    reads = [_reads(record) for record in records]
     colours = [styles[policy]["color"] for policy in policies]
     bars = axes.barh(policies, ratios, color=colours, height=0.6)
-    axes.bar_label(bars, [f"{100 * ratio:.1f}%" for ratio in ratios], padding=4, fontsize=9)
+    if _prefetch(records):
+        axes.barh(policies, reads, height=0.6, fill=False, edgecolor=INK, linestyle=":")
+    labels = [
+        percent(ratio, 3) + (f" ({percent(read, 3)})" if read > ratio else "")
+        for ratio, read in zip(ratios, reads, strict=True)
+    ]
+    for bar, read, label in zip(bars, reads, labels, strict=True):
+        at = (read, bar.get_y() + bar.get_height() / 2)
+        axes.annotate(label, at, (4, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_ylim(max(len(policies), 4) - 0.5, -0.5)  # downwards; max bar width
-    axes.set_xlim(0, 1.15 * max(ratios) or 1)
+    axes.set_xlim(0, 1.3 * max(reads) or 1)
     axes.xaxis.set_major_formatter(lambda value, _: percent(value))
-    axes.set_xlabel(f"{_MISS_RATIO},\n{percent(records[0]['fast_fraction'])} of the rows in DRAM")
+    axes.set_xlabel(f"share of the lookups, fast fraction {percent(records[0]['fast_fraction'])}")
     axes.grid(False, axis="y")
+
+
+def draw_speeds(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
+    """Draw the median rows per second with quartiles, a group per fast fraction."""
+    fractions = sorted({record["fast_fraction"] for record in records})
+    width = 0.7 / len(styles)
+    for number, (policy, style) in enumerate(styles.items()):
+        own = [record for record in records if record["policy"] == policy]
+        if not own:
+            continue
+        offset = (number - (len(styles) - 1) / 2) * width
+        at = [fractions.index(record["fast_fraction"]) + offset for record in own]
+        speeds = [record["rows_per_second"] for record in own]
+        quartiles = [
+            record.get("rows_per_second_quartiles", (s, s))
+            for record, s in zip(own, speeds, strict=True)
+        ]
+        low = [speed - pair[0] for speed, pair in zip(speeds, quartiles, strict=True)]
+        high = [pair[1] - speed for speed, pair in zip(speeds, quartiles, strict=True)]
+        marks = {"color": style["color"], "marker": style["marker"], "markersize": 5.5}
+        axes.errorbar(at, speeds, yerr=[low, high], linestyle="", capsize=2, **marks)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(lambda value, _: short(value))
+    axes.yaxis.set_minor_formatter(lambda *_: "")
+    axes.set_xticks(range(len(fractions)), [percent(fraction) for fraction in fractions])
+    axes.set_xlim(-0.5, len(fractions) - 0.5)
+    axes.set_xlabel(FRACTION_LABEL)
+    axes.set_ylabel("rows per second (log)")
+    axes.set_title("Speed: median and quartiles of the turns", loc="left", fontsize=10)
 
 
 def _fraction_axis(axes: Axes, fractions: Sequence[float]) -> None:
@@ -173,12 +227,10 @@ def _fraction_axis(axes: Axes, fractions: Sequence[float]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(fractions, nbins=7))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: percent(value))
-    axes.set_xlabel("fast fraction (share of the trace's distinct rows in DRAM)")
+    axes.set_xlabel(FRACTION_LABEL)
 
 
-def draw_latencies(
-    axes: Axes, records: Sequence[Record], fraction: float, styles: Mapping[str, dict[str, Any]]
-) -> None:
+def draw_latencies(axes: Axes, records: Sequence[Record], fraction: float, styles: Styles) -> None:
     """Draw the latency percentiles of records of one fast fraction."""
     for record in records:
         style = {**styles[record["policy"]], "marker": ""}
@@ -190,7 +242,7 @@ def draw_latencies(
     axes.set_xticks([_nines(q) for q in ticks], [_quantile_name(q) for q in ticks])
     axes.set_xlabel("percentile of the calls")
     axes.set_ylabel("latency of a call")
-    axes.set_title(f"Latency with {percent(fraction)} of the rows in DRAM", loc="left", fontsize=10)
+    axes.set_title(f"Latency at a fast fraction of {percent(fraction)}", loc="left", fontsize=10)
 
 
 def _nines(fraction: float) -> float:

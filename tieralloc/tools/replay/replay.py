@@ -61,6 +61,7 @@ def replay(
     slow: NumaMemory | EmulatedMemory | None = None,
     directory: str | os.PathLike[str] | None = None,
     baselines: bool = False,
+    auto_pause: bool = False,
     verify: bool = False,
     seed: int = 0,
     progress: Progress = silent,
@@ -78,7 +79,7 @@ def replay(
     calls in turns: one segment of the calls after the other, another store first in each turn. With
     `baselines`, so do a store that holds all rows in DRAM (unless they take more than half of the
     memory), numpy.memmap of a plain file, and an LRU in Python before direct reads of that file.
-    The last two have as much DRAM as the smallest store takes in all, and serve at most 1 s of each
+    The last two have as much DRAM as the smallest store takes in all, and serve at most .5 s of each
     turn; their record covers the calls that they served.
 
     With `rates` it is open: calls arrive on a Poisson schedule, wait for a free thread,
@@ -92,8 +93,8 @@ def replay(
     trace : Trace
         The trace to serve.
     policies : sequence of str
-        Eviction policies of a store; learned policies as ``NAME:DIR``, without the cost-benefit
-        controller's pauses. Records name them ``NAME``, or ``NAME:DIR`` if a name repeats.
+        Eviction policies of a store; learned policies as ``NAME:DIR``. Records name them ``NAME``,
+        or ``NAME:DIR`` if a name repeats.
     fast_fractions : sequence of float
         Capacities as fractions of the distinct rows of the whole trace, rounded down.
     embedding_dim : int
@@ -121,6 +122,8 @@ def replay(
         A file that a killed replay left in it is removed.
     baselines : bool
         Whether to measure the baselines too; they precede the policies. Closed loop and file only.
+    auto_pause : bool
+        Whether learned policies may pause, as in `tieralloc.LearnedPolicy`.
     verify : bool
         Compare every served vector with its source, outside the measured time; closed loop only.
     seed : int
@@ -188,12 +191,12 @@ def replay(
         if slow is None:
             parent = default_directory() if directory is None else Path(directory)
             folder = stack.enter_context(temporary_directory(parent))
-            open_store, slow_tier = _on_file(folder / "slow.tier", tables, engine)
+            open_store, slow_tier = _on_file(folder / "slow.tier", tables, engine, auto_pause)
             if baselines:
                 openers = _baselines(folder / "rows.f32", source)
                 all_rows = _rows_in_memory(source)
         else:
-            open_store, slow_tier = _in_memory(slow, tables)
+            open_store, slow_tier = _in_memory(slow, tables, auto_pause)
         bench = Bench(
             open_store,
             openers,
@@ -314,14 +317,16 @@ _Open: TypeAlias = Callable[[str, int], TieredStore]
 _Describe: TypeAlias = "Callable[[StoreStats | None], str]"
 
 
-def _on_file(path: Path, tables: _Tables, engine: Engine) -> tuple[_Open, _Describe]:
+def _on_file(
+    path: Path, tables: _Tables, engine: Engine, auto_pause: bool
+) -> tuple[_Open, _Describe]:
     """Load a file; return a function that opens a store on it, and one that describes it."""
     with TieredStore(slow=File(path, mode="w", engine=engine), fast_rows=1) as store:
         tables.load(store)
 
     def open_store(policy: str, capacity: int) -> TieredStore:
         slow = File(path, mode="r", engine=engine)
-        return TieredStore(slow=slow, fast_rows=capacity, policy=_unpaused(policy))
+        return TieredStore(slow=slow, fast_rows=capacity, policy=_policy(policy, auto_pause))
 
     def describe(stats: StoreStats | None) -> str:
         engine = "" if stats is None else f"{stats.slow_tier.engine} on "
@@ -330,11 +335,13 @@ def _on_file(path: Path, tables: _Tables, engine: Engine) -> tuple[_Open, _Descr
     return open_store, describe
 
 
-def _in_memory(slow: NumaMemory | EmulatedMemory, tables: _Tables) -> tuple[_Open, _Describe]:
+def _in_memory(
+    slow: NumaMemory | EmulatedMemory, tables: _Tables, auto_pause: bool
+) -> tuple[_Open, _Describe]:
     """Return the same functions as `_on_file`; each store loads its own memory."""
 
     def open_store(policy: str, capacity: int) -> TieredStore:
-        store = TieredStore(slow=slow, fast_rows=capacity, policy=_unpaused(policy))
+        store = TieredStore(slow=slow, fast_rows=capacity, policy=_policy(policy, auto_pause))
         try:
             tables.load(store)
         except BaseException:
@@ -351,9 +358,9 @@ def _in_memory(slow: NumaMemory | EmulatedMemory, tables: _Tables) -> tuple[_Ope
     return open_store, describe
 
 
-def _unpaused(policy: str) -> str | LearnedPolicy:
+def _policy(policy: str, auto_pause: bool) -> str | LearnedPolicy:
     name, colon, directory = policy.partition(":")
-    return LearnedPolicy(directory, name=name, auto_pause=False) if colon else policy
+    return LearnedPolicy(directory, name=name, auto_pause=auto_pause) if colon else policy
 
 
 def _reported(parts: Iterable[NDArray[np.float32]], done: Report) -> Iterator[NDArray[np.float32]]:

@@ -20,13 +20,14 @@ from tieralloc.tools.replay.baselines import Baseline
 from tieralloc.tools.replay.callers import Call, Times, serve
 from tieralloc.tools.replay.records import Load, baseline_record, store_record
 from tieralloc.tools.replay.source import SourceRows
+from tieralloc.tools.report import percent
 
 #: Name in records of a store that holds all rows in DRAM.
 ALL_IN_DRAM = "all in DRAM"
 #: Turns of each contender in a closed loop, if there are as many calls.
 TURNS = 10
 #: Max seconds of a baseline's turn. It skips the rest of the segment, as accesses that warm it.
-BASELINE_SECONDS = 1.0
+BASELINE_SECONDS = 0.5
 #: Rates of "auto", as shares of the closed loop's rate. The sweep ends at the first saturated rate
 #: at or above 1: shares above 1 allow for a closed loop measured while the machine was slow.
 AUTO_SHARES = (0.2, 0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7, 2.0)
@@ -98,7 +99,7 @@ class Bench:
         contenders = len(runs) + len(self.baselines) + (self.all_rows is not None)
         fraction = runs[-1].fraction
         with (
-            self.progress(f"serving at {fraction:.4g}", contenders * rows, "rows") as done,
+            self.progress(f"serving at {percent(fraction)}", contenders * rows, "rows") as done,
             ExitStack() as stack,
         ):
             servers = self._open_all(runs, stack, done)
@@ -159,7 +160,8 @@ class Bench:
         run, serving, warm_up_calls, turns = server
         verified = warm_up_calls + sum(len(times.due) for times in turns) if self.verify else 0
         if isinstance(serving, TieredStore):
-            return store_record(run, serving.stats(), turns, self.load, verified=verified)
+            record = store_record(run, serving.stats(), turns, self.load, verified=verified)
+            return record | ({"baseline": True} if run.label == ALL_IN_DRAM else {})
         return baseline_record(run, serving, turns, self.load, verified=verified)
 
     def open_loop(
@@ -185,7 +187,7 @@ class Bench:
         calls = self.calls[: max(calls_within(self.seconds, rate), 1)]
         arrivals = poisson_arrivals(len(calls), rate, self.seed)
         rows = sum(len(call.indices) for call in calls)
-        what = f"serving {run.label} at {run.fraction:.4g}, {rate:,.4g} calls/s"
+        what = f"serving {run.label} at {percent(run.fraction)}, {rate:,.4g} calls/s"
         with (
             self.progress(what, self.load.warm_up_rows + rows, "rows") as done,
             self.open_store(run.policy, run.capacity) as store,
