@@ -10,6 +10,7 @@ from tieralloc.tools.report import device_reads, microseconds, percent, rate, sh
 Record = Mapping[str, Any]
 
 _OPT = "opt"
+_EQUAL = "as many"
 
 
 def conclude(records: Sequence[Record], fraction: float | None = None) -> str:
@@ -32,7 +33,8 @@ def _counted(records: Sequence[Record]) -> str:
     others = [record for record in online if record["policy"] != best["policy"]]
     if others:
         other = min(others, key=lambda record: record["miss_ratio"])
-        text += f", {_change(best['miss_ratio'], other['miss_ratio'])} than {other['policy']}"
+        change = _change(best["miss_ratio"], other["miss_ratio"])
+        text += f", {change} {'as' if change == _EQUAL else 'than'} {other['policy']}"
         if best["prefetches_issued"]:
             text += f" (device reads: {_ratio(device_reads(best), device_reads(other))})"
     optimal = next((record for record in records if record["policy"] == _OPT), None)
@@ -123,7 +125,7 @@ def _times(ratio: float) -> str:
 
 def _change(value: float, other: float, up: str = "more") -> str:
     if value == other:
-        return "as many"
+        return _EQUAL
     share = abs(value / other - 1) if other else 1.0
     return f"{percent(share, 2)} {'fewer' if value < other else up}"
 

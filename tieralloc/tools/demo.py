@@ -33,6 +33,11 @@ _SAMPLES = 20000
 _BATCH = 8
 _EPOCHS = 4  # of training: more epochs improve the policy, but exceed the time of a demo
 _STEPS = 5
+_NOTES = (
+    "DRAM is everything: vectors, index, metadata, read buffers, page cache, and the memory of the "
+    "policy. Miss ratio and device reads are shares of the lookups; a device read is an on-demand "
+    "fetch or a prefetch."
+)
 _PLOT = "tieralloc-demo.png"
 
 
@@ -67,7 +72,7 @@ def run(
         learned = _train(trace, temporary / LEARNED)
         simulated = _simulate(trace, learned)
         served = _serve(trace, learned, directory)
-    _draw([*served, *_simulated_only(simulated)], plot, force)
+    _draw([*served, *(record for record in simulated if record["policy"] == OPT)], plot, force)
     return [*simulated, *served]
 
 
@@ -121,26 +126,13 @@ def _serve(trace: Trace, learned: Sequence[str], directory: Path) -> list[dict[s
     if learned:
         print(report.wrap(learned_gain(records, LEARNED, _SHOWN_FRACTION)))
     print(f"\n{report.replay_conditions(records[-1])}\n\n{report.replay_table(records)}\n")
-    text = (
-        "DRAM is everything: vectors, index, metadata, read buffers, page cache, and the memory of"
-    )
-    print(report.wrap(f"{text} the policy."))
+    print(report.wrap(_NOTES))
     _step(5, "compare every vector with its source, and draw a plot")
     (verified,) = replay(
         trace, policies[-1:], [_SHOWN_FRACTION], verify=True, progress=bar, **settings
     )
     print(f"all vectors of {verified['verified']:,} calls are equal", flush=True)
     return records
-
-
-def _simulated_only(simulated: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return the simulated records of opt, and of the learned policy without lag."""
-    names = {OPT: OPT, LEARNED: f"{LEARNED}, simulated"}
-    return [
-        {**record, "policy": names[record["policy"]]}
-        for record in simulated
-        if record["policy"] in names
-    ]
 
 
 def _draw(records: Sequence[Mapping[str, Any]], path: str | None, force: bool) -> None:

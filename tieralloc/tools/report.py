@@ -72,7 +72,7 @@ def miss_ratio_table(records: Sequence[Record]) -> str:
         own = [found.get((policy, fraction)) for fraction, _ in capacities]
         lines.append([policy, *(_or_dash(r, lambda r: f"{r['miss_ratio']:.4f}") for r in own)])
         if any(record and record["prefetches_issued"] for record in own):
-            reads = (_or_dash(r, lambda r: f"{device_reads(r) / r['lookups']:.4f}") for r in own)
+            reads = (_or_dash(r, lambda r: f"{reads_ratio(r):.4f}") for r in own)
             lines.append([f"{policy}: reads", *reads])
     return align(lines, rule_after=2)
 
@@ -115,14 +115,20 @@ def _capacity_table(records: Sequence[Record]) -> str:
             r.get("rows_per_second_quartiles"), lambda pair: "-".join(map(short, pair))
         ),
         **_percentile_columns(records, ("p50", "p99", "p999")),
-        "on-demand": lambda r: f"{r['on_demand_fetches']:,}",
-        "device reads": lambda r: f"{device_reads(r):,}",
-        "miss ratio": lambda r: f"{r['miss_ratio']:.4f}",
+        **_count_columns(),
     }
     baseline = next((r["rows_per_second"] for r in records if r["fast_rows"] == 0), None)
     if baseline is not None:
         columns["÷ none"] = lambda r: _ratio(r.get("rows_per_second"), baseline)
     return table(records, columns)
+
+
+def _count_columns() -> dict[str, Callable[[Record], str]]:
+    """Return columns of shares of the lookups: baselines may have served fewer of them."""
+    return {
+        "miss ratio": lambda r: f"{r['miss_ratio']:.4f}",
+        "device reads": lambda r: f"{reads_ratio(r):.4f}",
+    }
 
 
 def _percentile_columns(
@@ -138,10 +144,14 @@ def _percentile_columns(
     }
 
 
-def table(records: Sequence[Record], columns: Mapping[str, Callable[[Record], str]]) -> str:
+def table(
+    records: Sequence[Record],
+    columns: Mapping[str, Callable[[Record], str]],
+    width: int | None = None,
+) -> str:
     """Return a table: a line per record, a column per heading."""
     lines = [[cell(record) for cell in columns.values()] for record in records]
-    return align([list(columns), *lines], rule_after=1)
+    return align([list(columns), *lines], rule_after=1, width=width)
 
 
 def open_loop_heading(trace: Trace, record: Record) -> str:
@@ -154,7 +164,7 @@ def open_loop_heading(trace: Trace, record: Record) -> str:
     )
 
 
-def open_loop_table(records: Sequence[Record]) -> str:
+def open_loop_table(records: Sequence[Record], width: int | None = None) -> str:
     """Return a table of open-loop records: a line per policy, capacity and rate.
 
     Records of the closed loop that sets the rates are allowed.
@@ -165,13 +175,12 @@ def open_loop_table(records: Sequence[Record]) -> str:
         "calls/s": lambda r: _or_dash(r["offered_rate"], rate, "closed loop"),
         "achieved": lambda r: rate(r["achieved_rate"]),
         "calls": lambda r: f"{r['calls']:,}",
-        "miss ratio": lambda r: f"{r['miss_ratio']:.4f}",
-        "device reads": lambda r: f"{device_reads(r):,}",
+        **_count_columns(),
         **_percentile_columns(records, ("p50", "p90", "p99", "p999", "max")),
         "backlog": lambda r: _or_dash(r.get("backlog"), lambda calls: f"{calls:,}"),
         "": lambda r: "saturated" if r.get("saturated") else "",
     }
-    return table(records, columns)
+    return table(records, columns, width)
 
 
 def replay_conditions(record: Record) -> str:
@@ -278,9 +287,15 @@ def device_reads(record: Record) -> int:
     return int(record["on_demand_fetches"] + prefetched)
 
 
+def reads_ratio(record: Record) -> float:
+    """Return device reads ÷ lookups."""
+    return device_reads(record) / record["lookups"] if record["lookups"] else 0.0
+
+
 def percent(fraction: float, digits: int = 4) -> str:
     """Return a fraction as a percentage of up to 4 digits: ``5%``, ``0.25%``."""
-    return f"{100 * fraction:.{digits}g}%"
+    value = 100 * fraction
+    return f"{value:,.0f}%" if value >= 10**digits else f"{value:.{digits}g}%"
 
 
 def short(value: float) -> str:

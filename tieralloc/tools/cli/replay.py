@@ -20,9 +20,9 @@ front of it. The first half warms the fast tier; the rest is measured. In a clos
 default) each thread starts its next call when the previous one is answered; policies and baselines
 take turns on segments of the trace, and the table shows median and quartiles of the turns. The
 baselines numpy.memmap and Python LRU have as much DRAM as the store takes in all, and stop after
-half a second of each turn. A percentile is shown if at least 10 calls exceed it. With --rate the loop is
-open: calls arrive at random times, and latencies count from the arrival, so that a stall shows in
-all calls that wait for it."""
+half a second of each turn. A percentile is shown if at least 10 calls exceed it. With --rate the
+loop is open: calls arrive at random times, and latencies count from the arrival, so that a stall
+shows in all calls that wait for it."""
 EXAMPLES = """\
 tieralloc replay day.npz --policy lru,s3fifo --fast-fraction 5%
 tieralloc replay day.npz --fast-bytes 4MiB --embedding-dim 32 --no-baselines

@@ -63,7 +63,7 @@ def _marker(nth: int) -> Any:
 
 def add_title(figure: Figure, message: str, source: str) -> None:
     """Write the message of a plot above all panels, and below it the source of its data."""
-    width = int(figure.get_figwidth() * 10)
+    width = int(figure.get_figwidth() * 8)
     figure.suptitle(textwrap.fill(message, width), fontsize=12, fontweight="bold")
     figure.supxlabel(source, fontsize=9, color=INK)
 

@@ -23,14 +23,14 @@ from tieralloc.tools.plots.parts import (
     styles_of,
 )
 from tieralloc.tools.plots.rates import draw_rates
-from tieralloc.tools.report import device_reads, percent, short
+from tieralloc.tools.report import percent, reads_ratio, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-FRACTION_LABEL = "fast fraction (rows in the fast tier ÷ distinct rows of the trace)"
+FRACTION_LABEL = "fast fraction (fast rows ÷ distinct rows of the trace)"
 Styles: TypeAlias = Mapping[str, dict[str, Any]]
 
 
@@ -81,10 +81,10 @@ def plot(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
 def draw(records: Sequence[Record]) -> Figure:
     """Return a matplotlib figure of records of `simulate` or `replay`; its title is the conclusion.
 
-    The first panel shows on-demand fetches and device reads ÷ lookups against the fast fraction, a
-    line per policy. Records of replay add rows per second, with quartiles, and the latency
-    percentiles at the fraction of the conclusion. Records of an open loop are drawn as latency
-    against the offered rate instead.
+    A panel shows on-demand fetches and device reads ÷ lookups against the fast fraction, a line per
+    policy. Records of replay add rows per second, with quartiles, and the latency percentiles at
+    the fraction of the conclusion. Records of an open loop are drawn as latency against the offered
+    rate instead.
     """
     if any(record.get("loop") == "open" for record in records):
         return draw_rates(records)
@@ -103,9 +103,9 @@ def draw(records: Sequence[Record]) -> Figure:
     panels = list(figure.subplots(1, columns, squeeze=False).flat)
     for panel in panels:
         prepare(panel)
-    draw_reads(panels[0], [r for r in records if not r.get("baseline")], styles)
+    draw_reads(panels[-2:][0], [r for r in records if not r.get("baseline")], styles)
     if measured:
-        draw_speeds(panels[1], measured, styles)
+        draw_speeds(panels[0], measured, styles)
         selected = [record for record in measured if record["fast_fraction"] == first]
         draw_latencies(panels[2], selected, first, styles)
     add_legend(figure, styles, _read_lines(records))
@@ -154,22 +154,18 @@ def draw_reads(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
         at = [record["fast_fraction"] for record in own]
         axes.plot(at, [r["miss_ratio"] for r in own], **style, linewidth=1.8, markersize=5.5)
         if _prefetch(own):
-            axes.plot(at, [_reads(r) for r in own], **{**READS, "color": style["color"]})
+            axes.plot(at, [reads_ratio(r) for r in own], **{**READS, "color": style["color"]})
     _fraction_axis(axes, fractions)
-    axes.set_ylim(0, 1.08 * max(_reads(record) for record in records) or 1)
+    axes.set_ylim(0, 1.08 * max(reads_ratio(record) for record in records) or 1)
     axes.yaxis.set_major_formatter(lambda value, _: percent(value))
     axes.set_ylabel("share of the lookups")
-
-
-def _reads(record: Record) -> float:
-    return device_reads(record) / record["lookups"] if record["lookups"] else 0.0
 
 
 def _draw_bars(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
     """Draw on-demand fetches at one fraction as bars, device reads as their outlines."""
     policies = [record["policy"] for record in records]
     ratios = [record["miss_ratio"] for record in records]
-    reads = [_reads(record) for record in records]
+    reads = [reads_ratio(record) for record in records]
     colours = [styles[policy]["color"] for policy in policies]
     bars = axes.barh(policies, ratios, color=colours, height=0.6)
     if _prefetch(records):

@@ -79,8 +79,8 @@ def replay(
     calls in turns: one segment of the calls after the other, another store first in each turn. With
     `baselines`, so do a store that holds all rows in DRAM (unless they take more than half of the
     memory), numpy.memmap of a plain file, and an LRU in Python before direct reads of that file.
-    The last two have as much DRAM as the smallest store takes in all, and serve at most .5 s of each
-    turn; their record covers the calls that they served.
+    The last two have as much DRAM as the smallest store takes in all, and stop after half a second
+    of each turn; their records cover the calls that they served.
 
     With `rates` it is open: calls arrive on a Poisson schedule, wait for a free thread,
     first come, first served, and latencies count from the arrival, the wake-up of a thread
