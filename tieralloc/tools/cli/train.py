@@ -54,7 +54,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     with waiting("loading torch"):
         train = trainer(arguments.policy)
-    common.check_new(str(Path(arguments.out, "manifest.json")), arguments.force)
+    manifest_path = Path(arguments.out, "manifest.json")
+    if manifest_path.exists():
+        common.check_new(str(manifest_path), arguments.force)
     trace = common.read_trace(arguments.trace)
     epochs = {} if arguments.epochs is None else {"epochs": arguments.epochs}
     manifest = train(
