@@ -47,7 +47,7 @@ def test_simulate_prints_the_simulated_miss_ratios(path, capsys):
     status = run("simulate", path, "--policy", "lru,opt", "--fast-fraction", "1%,0.05,5e-1")
     assert status == 0
     printed = capsys.readouterr()
-    assert printed.out.startswith("At a fast fraction of 1%, ")
+    assert printed.out.startswith("At a fast fraction of 5%, ")
     assert "\nsmall: " in printed.out
     for record in simulate(read(path), ["lru", "opt"], fractions):
         line = next(line for line in printed.out.splitlines() if line.startswith(record["policy"]))

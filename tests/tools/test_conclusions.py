@@ -2,7 +2,7 @@
 
 import pytest
 
-from tieralloc.tools.conclusions import conclude, learned_gain
+from tieralloc.tools.conclusions import conclude, learned_gains
 
 COUNTS = {"prefetches_issued": 0, "lookups": 1000, "fast_rows": 50, "fast_fraction": 0.05}
 
@@ -75,7 +75,7 @@ def test_conclude_open_loop_names_the_sustained_rates():
 
     records = [at("lru", 100, False), at("lru", 200, True), at("clock", 150, True)]
     assert conclude(records) == (
-        "At a fast fraction of 5%, lru sustains 100 calls/s (p99 250 µs), "
+        "At a fast fraction of 5%, lru sustains 100 calls/s (p99 0.25 ms), "
         "clock is saturated at 150 calls/s."
     )
 
@@ -84,7 +84,7 @@ def test_learned_gain_has_fetches_reads_speed_dram_and_cpu_time():
     policy = {"cpu_seconds": 0.5, "accesses_observed": 250_000}
     recmg = served("recmg", 480, fetches=270, dram_bytes=3 << 20, policy_stats=policy)
     recmg |= {"device_reads": 330}
-    text = learned_gain([served("lru", 500), served("sieve", 400), recmg], "recmg", 0.05)
+    (text,) = learned_gains([served("lru", 500), served("sieve", 400), recmg])
     assert text == (
         "recmg against lru: 10% fewer on-demand fetches, 10% more device reads, 4% fewer rows/s; "
         "it takes 3.0 times the DRAM and 2.0 µs of CPU time per lookup in a thread of its own."
@@ -94,5 +94,6 @@ def test_learned_gain_has_fetches_reads_speed_dram_and_cpu_time():
 def test_learned_gain_within_the_quartiles_is_no_gain():
     policy = {"cpu_seconds": 0.0, "accesses_observed": 0}
     recmg = served("recmg", 520, 30, policy_stats=policy)
-    text = learned_gain([served("lru", 500, 30), recmg], "recmg", 0.05)
+    (text,) = learned_gains([served("lru", 500, 30), recmg], 0.05)
     assert "as many on-demand fetches, as many device reads, as many rows/s within" in text
+    assert learned_gains([recmg]) == []

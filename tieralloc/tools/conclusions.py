@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tieralloc.tools.report import device_reads, microseconds, percent, rate, short
+from tieralloc.tools.report import device_reads, percent, rate, short
 
 Record = Mapping[str, Any]
 
@@ -14,9 +14,8 @@ _EQUAL = "as many"
 
 
 def conclude(records: Sequence[Record], fraction: float | None = None) -> str:
-    """Return the conclusion of records at a fast fraction, by default the first one."""
-    if fraction is None:
-        fraction = next((r["fast_fraction"] for r in records if r["fast_rows"]), 0.0)
+    """Return the conclusion of records at a fast fraction, by default the middle one."""
+    fraction = middle_fraction(records) if fraction is None else fraction
     chosen = [r for r in records if r["fast_fraction"] == fraction]
     if any(record.get("loop") == "open" for record in chosen):
         return f"At a fast fraction of {percent(fraction)}, {_sustained(chosen)}."
@@ -24,6 +23,12 @@ def conclude(records: Sequence[Record], fraction: float | None = None) -> str:
         chosen += [r for r in records if r["fast_rows"] == 0 and r not in chosen]
         return f"At a fast fraction of {percent(fraction)}, {_served(chosen)}."
     return f"At a fast fraction of {percent(fraction)}, {_counted(chosen)}."
+
+
+def middle_fraction(records: Sequence[Record]) -> float:
+    """Return the middle fast fraction of records, the lower one of two."""
+    fractions = sorted({float(r["fast_fraction"]) for r in records if r["fast_rows"]})
+    return fractions[(len(fractions) - 1) // 2] if fractions else 0.0
 
 
 def _counted(records: Sequence[Record]) -> str:
@@ -35,11 +40,12 @@ def _counted(records: Sequence[Record]) -> str:
         other = min(others, key=lambda record: record["miss_ratio"])
         change = _change(best["miss_ratio"], other["miss_ratio"])
         text += f", {change} {'as' if change == _EQUAL else 'than'} {other['policy']}"
-        if best["prefetches_issued"]:
+        if best.get("prefetches_issued"):
             text += f" (device reads: {_ratio(device_reads(best), device_reads(other))})"
     optimal = next((record for record in records if record["policy"] == _OPT), None)
     if optimal is not None and optimal is not best:
-        text += f"; {_OPT}, which knows the future, {percent(optimal['miss_ratio'], 3)}"
+        without = " and does not prefetch" if best.get("prefetches_issued") else ""
+        text += f"; {_OPT}, which knows the future{without}, {percent(optimal['miss_ratio'], 3)}"
     return text
 
 
@@ -72,18 +78,25 @@ def _sustained(records: Sequence[Record]) -> str:
         top = max(sustained, key=lambda record: record["offered_rate"])
         name, value = list(top["latency_us"].items())[-2:][0]
         name = {"p999": "p99.9"}.get(name, name)
-        parts.append(
-            f"{policy} sustains {rate(top['offered_rate'])} calls/s ({name} {microseconds(value)}"
-            " µs)"
-        )
+        parts.append(f"{policy} sustains {rate(top['offered_rate'])} calls/s ({name} {_ms(value)})")
     return ", ".join(parts)
 
 
-def learned_gain(records: Sequence[Record], learned: str, fraction: float) -> str:
-    """Return what a learned policy gains or loses, compared with the best simple policy."""
-    at = {r["policy"]: r for r in records if r["fast_fraction"] == fraction and not is_baseline(r)}
-    own = at.pop(learned)
-    best = max(at.values(), key=lambda record: record["rows_per_second"])
+def learned_gains(records: Sequence[Record], fraction: float | None = None) -> list[str]:
+    """Return what each learned policy gains or loses, compared with the fastest simple one.
+
+    Records are those of a closed loop; the fraction is by default the middle one.
+    """
+    fraction = middle_fraction(records) if fraction is None else fraction
+    chosen = [r for r in records if r["fast_fraction"] == fraction and not is_baseline(r)]
+    simple = [record for record in chosen if "policy_stats" not in record]
+    if not simple:
+        return []
+    best = max(simple, key=lambda record: record["rows_per_second"])
+    return [_gain(record, best) for record in chosen if "policy_stats" in record]
+
+
+def _gain(own: Record, best: Record) -> str:
     speed = (
         "as many rows/s within the quartiles"
         if _overlap(own, best)
@@ -95,9 +108,9 @@ def learned_gain(records: Sequence[Record], learned: str, fraction: float) -> st
     policy = own["policy_stats"]
     cpu_us = 1e6 * policy["cpu_seconds"] / max(1, policy["accesses_observed"])
     return (
-        f"{learned} against {best['policy']}: {fetches} on-demand fetches, {reads} device reads, "
-        f"{speed}; it takes {dram:.1f} times the DRAM and {cpu_us:.1f} µs of CPU time per lookup "
-        "in a thread of its own."
+        f"{own['policy']} against {best['policy']}: {fetches} on-demand fetches, {reads} device "
+        f"reads, {speed}; it takes {dram:.1f} times the DRAM and {cpu_us:.1f} µs of CPU time per "
+        "lookup in a thread of its own."
     )
 
 
@@ -115,6 +128,10 @@ def _overlap(a: Record, b: Record) -> bool:
 
 def _name(record: Record) -> str:
     return "no fast tier" if record["fast_rows"] == 0 else record["policy"]
+
+
+def _ms(microseconds: float) -> str:
+    return f"{microseconds / 1000:.3g} ms"
 
 
 def _times(ratio: float) -> str:

@@ -17,7 +17,7 @@ from tieralloc._common.progress import bar, waiting
 from tieralloc.policies.registry import trainer
 from tieralloc.policy.registry import with_learned
 from tieralloc.tools import report
-from tieralloc.tools.conclusions import conclude, learned_gain
+from tieralloc.tools.conclusions import conclude, learned_gains
 from tieralloc.tools.replay.replay import replay
 from tieralloc.tools.simulate import OPT, simulate
 from tieralloc.trace import Trace, generate
@@ -26,8 +26,8 @@ from tieralloc.trace import Trace, generate
 SIMPLE = ("lru", "s3fifo")
 #: The learned policy; needs torch.
 LEARNED = "recmg"
-FAST_FRACTIONS = (0.05, 0.01, 0.2)
-_SHOWN_FRACTION = FAST_FRACTIONS[0]
+FAST_FRACTIONS = (0.01, 0.05, 0.2)
+_SHOWN_FRACTION = 0.05
 _DIM = 64
 _SAMPLES = 20000
 _BATCH = 8
@@ -122,9 +122,9 @@ def _serve(trace: Trace, learned: Sequence[str], directory: Path) -> list[dict[s
     policies = [*SIMPLE, *learned]
     settings: dict[str, Any] = {"embedding_dim": _DIM, "batch_size": _BATCH, "directory": directory}
     records = replay(trace, policies, FAST_FRACTIONS, baselines=True, progress=bar, **settings)
-    print(report.wrap(conclude(records, _SHOWN_FRACTION)))
-    if learned:
-        print(report.wrap(learned_gain(records, LEARNED, _SHOWN_FRACTION)))
+    print(report.wrap(conclude(records)))
+    for gain in learned_gains(records):
+        print(report.wrap(gain))
     print(f"\n{report.replay_conditions(records[-1])}\n\n{report.replay_table(records)}\n")
     print(report.wrap(_NOTES))
     _step(5, "compare every vector with its source, and draw a plot")

@@ -71,7 +71,7 @@ def miss_ratio_table(records: Sequence[Record]) -> str:
     for policy in _policies(records):
         own = [found.get((policy, fraction)) for fraction, _ in capacities]
         lines.append([policy, *(_or_dash(r, lambda r: f"{r['miss_ratio']:.4f}") for r in own)])
-        if any(record and record["prefetches_issued"] for record in own):
+        if any(record and record.get("prefetches_issued") for record in own):
             reads = (_or_dash(r, lambda r: f"{reads_ratio(r):.4f}") for r in own)
             lines.append([f"{policy}: reads", *reads])
     return align(lines, rule_after=2)
@@ -283,7 +283,7 @@ def device_reads(record: Record) -> int:
     counted = record.get("device_reads")
     if counted is not None:
         return int(counted)
-    prefetched = record.get("prefetches_issued", 0) - record.get("prefetches_late", 0)
+    prefetched = (record.get("prefetches_issued") or 0) - (record.get("prefetches_late") or 0)
     return int(record["on_demand_fetches"] + prefetched)
 
 

@@ -45,16 +45,18 @@ def serve_next(
     begin = max(0, first - _WARM_UP * counted)
     part = trace.samples(begin, last)
     before = trace.samples(begin, first).num_lookups
-    rows = manifest.capacities[len(manifest.capacities) // 2].fast_rows
+    capacity = manifest.capacities[len(manifest.capacities) // 2]
     distinct = count_distinct(part.accesses(), int(part.num_embeddings.sum()))
     records = replay(
         part,
         [*SIMPLE, f"{manifest.policy}:{directory}"],
-        [min(1.0, rows / distinct)],
+        [min(1.0, capacity.fast_rows / distinct)],
         embedding_dim=embedding_dim,
         batch_size=batch_size,
         count_from=before / part.num_lookups,
         auto_pause=True,
         progress=progress,
     )
+    for record in records:
+        record["fast_fraction"] = capacity.fast_fraction  # of the whole trace, as in training
     return records, is_seen

@@ -10,7 +10,7 @@ from tieralloc.policy.registry import served_names
 from tieralloc.tools import report
 from tieralloc.tools.cli import arguments as types
 from tieralloc.tools.cli import common, options
-from tieralloc.tools.conclusions import conclude
+from tieralloc.tools.conclusions import conclude, learned_gains
 from tieralloc.tools.emulated import parse_slow
 from tieralloc.tools.replay.replay import SECONDS, replay
 
@@ -129,7 +129,8 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         heading, table = report.open_loop_heading, report.open_loop_table
     last = records[-1]  # with "auto" the first record is of the closed loop
-    parts = [report.wrap(conclude(records)), heading(trace, last)]
+    conclusions = [conclude(records), *(learned_gains(records) if arguments.rate is None else [])]
+    parts = ["\n".join(map(report.wrap, conclusions)), heading(trace, last)]
     parts += [report.replay_conditions(last), table(records)]
     if arguments.verify:
         calls = sum(record["verified"] for record in records)

@@ -11,7 +11,7 @@ from tieralloc.policy.directory import Manifest
 from tieralloc.tools import report
 from tieralloc.tools.cli import arguments as types
 from tieralloc.tools.cli import common, options
-from tieralloc.tools.conclusions import learned_gain
+from tieralloc.tools.conclusions import learned_gains
 from tieralloc.tools.trial import serve_next
 from tieralloc.trace import Trace
 
@@ -92,5 +92,5 @@ def _served(trace: Trace, manifest: Manifest, arguments: argparse.Namespace) -> 
     )
     lookups = f"{records[0]['lookups']:,} lookups"
     which = f"the last {lookups}, which training has seen" if is_seen else f"the next {lookups}"
-    gain = learned_gain(records, manifest.policy, records[0]["fast_fraction"])
+    (gain,) = learned_gains(records)
     return f"{report.wrap(f'Served, {which}: {gain}')}\n\n{report.replay_table(records)}"

@@ -18,8 +18,9 @@ PANEL = (5.2, 3.9)  # inches
 _COLOURS = (
     *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
     *("#882255", "#999933", "#44AA99", "#AA4499", "#661100", "#332288", "#888888"),
+    *("#FB9A99", "#B2DF8A", "#CAB2D6"),
 )
-_MARKERS = "osD^vPX<>p*hd8"
+_MARKERS = "osD^vPX<>p*hd8H1+"
 _OPT_STYLE = {"color": "#555555", "linestyle": "--", "marker": "x"}
 #: Style of device reads, next to the line of a policy's on-demand fetches.
 READS: dict[str, Any] = {"linestyle": ":", "linewidth": 1.4, "marker": ""}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tieralloc._common.files import replacing
-from tieralloc.tools.conclusions import conclude
+from tieralloc.tools.conclusions import conclude, middle_fraction
 from tieralloc.tools.plots.parts import (
     INK,
     PANEL,
@@ -91,7 +91,7 @@ def draw(records: Sequence[Record]) -> Figure:
     from matplotlib.figure import Figure
 
     title = conclude(records)
-    first = next((r["fast_fraction"] for r in records if r["fast_rows"]), 0.0)
+    shown = middle_fraction(records)
     records = _repeat_baseline(records)
     styles = styles_of(records)
     measured = [record for record in records if "latency_curve_us" in record]
@@ -106,8 +106,8 @@ def draw(records: Sequence[Record]) -> Figure:
     draw_reads(panels[-2:][0], [r for r in records if not r.get("baseline")], styles)
     if measured:
         draw_speeds(panels[0], measured, styles)
-        selected = [record for record in measured if record["fast_fraction"] == first]
-        draw_latencies(panels[2], selected, first, styles)
+        selected = [record for record in measured if record["fast_fraction"] == shown]
+        draw_latencies(panels[2], selected, shown, styles)
     add_legend(figure, styles, _read_lines(records))
     return figure
 
@@ -132,7 +132,7 @@ def _read_lines(records: Sequence[Record]) -> list[Line2D]:
 
 
 def _prefetch(records: Sequence[Record]) -> bool:
-    return any(record["prefetches_issued"] for record in records)
+    return any(record.get("prefetches_issued") for record in records)
 
 
 def draw_reads(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
@@ -156,9 +156,14 @@ def draw_reads(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
         if _prefetch(own):
             axes.plot(at, [reads_ratio(r) for r in own], **{**READS, "color": style["color"]})
     _fraction_axis(axes, fractions)
-    axes.set_ylim(0, 1.08 * max(reads_ratio(record) for record in records) or 1)
+    axes.set_ylim(0, 1.08 * max(_shown_reads(record) for record in records) or 1)
     axes.yaxis.set_major_formatter(lambda value, _: percent(value))
     axes.set_ylabel("share of the lookups")
+
+
+def _shown_reads(record: Record) -> float:
+    """Return the highest share to show: beyond 1.2, device reads leave the panel."""
+    return max(float(record["miss_ratio"]), min(reads_ratio(record), 1.2))
 
 
 def _draw_bars(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
@@ -178,7 +183,7 @@ def _draw_bars(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
         at = (read, bar.get_y() + bar.get_height() / 2)
         axes.annotate(label, at, (4, 0), textcoords="offset points", va="center", fontsize=9)
     axes.set_ylim(max(len(policies), 4) - 0.5, -0.5)  # downwards; max bar width
-    axes.set_xlim(0, 1.3 * max(reads) or 1)
+    axes.set_xlim(0, 1.3 * max(map(_shown_reads, records)) or 1)
     axes.xaxis.set_major_formatter(lambda value, _: percent(value))
     axes.set_xlabel(f"share of the lookups, fast fraction {percent(records[0]['fast_fraction'])}")
     axes.grid(False, axis="y")
