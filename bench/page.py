@@ -139,13 +139,7 @@ def _tables(name: str, records: Sequence[dict[str, Any]]) -> Iterator[Table]:
 
 def _targets(name: str, records: Sequence[dict[str, Any]]) -> str:
     """Return the share of the targets that are reached, for results with targets."""
-    reached = []
-    for record in records:
-        value = record.get("value")
-        value = value.get("median") if isinstance(value, Mapping) else value
-        low, high = record.get("min"), record.get("max")
-        if value is not None and (low is not None or high is not None):
-            reached.append((low is None or value >= low) and (high is None or value <= high))
+    reached = [record["reached"] for record in records if isinstance(record.get("reached"), bool)]
     return f"{name}: {sum(reached)} of {len(reached)} targets are reached." if reached else ""
 
 
@@ -169,7 +163,7 @@ def _plot(records: Sequence[dict[str, Any]]) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return "" if value is None else str(value)

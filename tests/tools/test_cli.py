@@ -341,6 +341,7 @@ def test_doctor_json_matches_text(tmp_path, capsys):
             "got -1.0",
         ),
         (["replay", "TRACE", "--seconds", "1"], 2, "--seconds: no effect"),
+        (["replay", "TRACE", "--repeats", "2"], 2, "--repeats: no effect"),
         (["replay", "TRACE", "--rate", "auto", "--verify"], 2, "verify: delays the callers"),
         (["generate"], 2, "required: --out"),
         (["generate", "--out", "t.xls"], 2, "t.xls: unknown trace format"),

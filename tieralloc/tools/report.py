@@ -176,7 +176,12 @@ def open_loop_table(records: Sequence[Record], width: int | None = None) -> str:
         "achieved": lambda r: rate(r["achieved_rate"]),
         "calls": lambda r: f"{r['calls']:,}",
         **_count_columns(),
-        **_percentile_columns(records, ("p50", "p90", "p99", "p999", "max")),
+        **_percentile_columns(records, ("p50",)),
+        "p50 quartiles": lambda r: _or_dash(
+            r.get("latency_us_quartiles", {}).get("p50"),
+            lambda pair: "-".join(map(microseconds, pair)),
+        ),
+        **_percentile_columns(records, ("p90", "p99", "p999", "max")),
         "backlog": lambda r: _or_dash(r.get("backlog"), lambda calls: f"{calls:,}"),
         "": lambda r: "saturated" if r.get("saturated") else "",
     }

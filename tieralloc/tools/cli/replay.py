@@ -14,6 +14,8 @@ from tieralloc.tools.conclusions import conclude, learned_gains
 from tieralloc.tools.emulated import parse_slow
 from tieralloc.tools.replay.replay import SECONDS, replay
 
+REPEATS = 3
+
 DESCRIPTION = """\
 Serve a trace from a store with real bytes: tables of float32 rows in a file, a pool of DRAM in
 front of it. The first half warms the fast tier; the rest is measured. In a closed loop (the
@@ -68,6 +70,8 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         f" (default: {SECONDS:g})"
     )
     options.add(parser, "--seconds", types.number, "X", text)
+    text = f"runs at each rate: median and quartiles (default: {REPEATS})"
+    options.add(parser, "--repeats", types.count, "N", text)
 
 
 def _add_slow_tier(parser: argparse.ArgumentParser) -> None:
@@ -97,6 +101,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     if arguments.seconds is not None and arguments.rate is None:
         raise ValueError("--seconds: no effect in a closed loop; expected --rate")
+    if arguments.repeats is not None and arguments.rate is None:
+        raise ValueError("--repeats: no effect in a closed loop; expected --rate")
     in_file = arguments.slow == "file"
     slow = None if in_file else parse_slow(arguments.slow, arguments.promotion)
     if in_file and arguments.promotion != "auto":
@@ -116,6 +122,7 @@ def run(arguments: argparse.Namespace) -> None:
         threads=arguments.threads,
         rates=arguments.rate,
         seconds=SECONDS if arguments.seconds is None else arguments.seconds,
+        repeats=arguments.repeats or REPEATS,
         engine=arguments.engine,
         slow=slow,
         directory=directory,

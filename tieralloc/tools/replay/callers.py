@@ -6,6 +6,7 @@ import threading
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -108,8 +109,8 @@ def serve(
     else:
         with ThreadPoolExecutor(threads) as pool:
             try:
-                arguments = (_serve_queue, store, queue, source, settle)
-                parts = [pool.submit(*arguments) for _ in range(threads)]
+                caller = partial(_serve_queue, store, queue, source, settle)
+                parts = [pool.submit(caller) for _ in range(threads)]
                 timings = np.concatenate([part.result() for part in parts])
             finally:
                 queue.stop()

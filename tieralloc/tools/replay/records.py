@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 #: Percentiles of a latency, by name.
 PERCENTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "p999": 0.999}
+_MIDDLE = "p50"
 #: A percentile is reported if at least this number of calls exceed it.
 MIN_BEYOND = 10
 #: Fractions of the points of a latency curve: 10 points per decade of rarity.
@@ -115,6 +116,19 @@ def baseline_record(
         "emulated": False,
         "baseline": True,
     }
+
+
+def median_run(repeats: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the record of the repeat with the median latency, with quartiles of all repeats."""
+    middle = _MIDDLE if all(_MIDDLE in record["latency_us"] for record in repeats) else "max"
+    ordered = sorted(repeats, key=lambda record: float(record["latency_us"][middle]))
+    chosen = ordered[(len(ordered) - 1) // 2]
+    quartiles = {
+        name: np.percentile([record["latency_us"][name] for record in repeats], [25, 75]).tolist()
+        for name in chosen["latency_us"]
+        if all(name in record["latency_us"] for record in repeats)
+    }
+    return {**chosen, "repeats": len(repeats), "latency_us_quartiles": quartiles}
 
 
 def _times(

@@ -57,6 +57,7 @@ def replay(
     threads: int = 1,
     rates: Sequence[float] | Literal["auto"] | None = None,
     seconds: float = SECONDS,
+    repeats: int = 1,
     engine: Engine = "auto",
     slow: NumaMemory | EmulatedMemory | None = None,
     directory: str | os.PathLike[str] | None = None,
@@ -113,6 +114,9 @@ def replay(
         0.9 and 1 times its rate, then higher rates, up to twice its rate, until one is saturated.
     seconds : float
         Maximum time of arrivals at each rate.
+    repeats : int
+        Runs at each rate, the policies in rotating order. The record is that of the run with the
+        median latency.
     engine : str
         Fetch engine of the file, as for `tieralloc.File`.
     slow : NumaMemory or EmulatedMemory, optional
@@ -142,7 +146,8 @@ def replay(
         it: p99 needs 1,000 calls, p999 10,000), dram_bytes (in all, a policy's included),
         slow_tier, machine;
         loop ("closed" or "open"), rate_unit ("calls/s"), offered_rate (None in a closed loop),
-        achieved_rate, turns; open loop only: backlog (calls waiting for a thread at the last
+        achieved_rate, turns; open loop only: repeats, latency_us_quartiles {p50: [first, third], …}
+        of the repeats, backlog (calls waiting for a thread at the last
         arrival), backlog_max, saturated (less than 0.95 of the rate was served, or the backlog
         grew); latency_us_by_outcome (in the store, without the wait for a thread: hit for calls
         without an on-demand fetch, on_demand for the others), latency_curve_us [[fraction, µs], …],
@@ -168,7 +173,7 @@ def replay(
     _check(trace, policies, batch_size, threads)
     if baselines and (slow is not None or rates is not None):
         raise ValueError("baselines: expected a closed loop from a file, got slow= or rates=")
-    _check_load(rates, seconds, verify)
+    _check_load(rates, seconds, repeats, verify)
     accesses = trace.accesses()
     counted = first_counted(len(accesses), count_from)
     if len(accesses) == 0:
@@ -206,6 +211,7 @@ def replay(
             warm_up,
             calls,
             seconds=seconds,
+            repeats=repeats,
             verify=verify,
             seed=seed,
             progress=progress,
@@ -235,7 +241,9 @@ def _rows_in_memory(source: SourceRows) -> int | None:
     return rows if size < psutil.virtual_memory().available / 2 else None
 
 
-def _check(trace: Trace, policies: Sequence[str], batch_size: int | str, threads: int) -> None:
+def _check(
+    trace: Trace, policies: Sequence[str], batch_size: int | str, threads: int, repeats: int
+) -> None:
     if OPT in policies:
         raise ValueError(
             f"policy: {OPT} needs future accesses; expected an online policy (simulate runs {OPT})"
@@ -252,10 +260,12 @@ def _check(trace: Trace, policies: Sequence[str], batch_size: int | str, threads
 
 
 def _check_load(
-    rates: Sequence[float] | Literal["auto"] | None, seconds: float, verify: bool
+    rates: Sequence[float] | Literal["auto"] | None, seconds: float, repeats: int, verify: bool
 ) -> None:
     if rates is None:
         return
+    if repeats < 1:
+        raise ValueError(f"repeats: expected at least 1, got {repeats}")
     if verify:
         raise ValueError(
             "verify: delays the callers, which open-loop latencies would include; expected no rates"

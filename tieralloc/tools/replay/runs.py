@@ -18,7 +18,7 @@ from tieralloc.store import TieredStore
 from tieralloc.tools.replay.arrivals import poisson_arrivals
 from tieralloc.tools.replay.baselines import Baseline
 from tieralloc.tools.replay.callers import Call, Times, serve
-from tieralloc.tools.replay.records import Load, baseline_record, store_record
+from tieralloc.tools.replay.records import Load, baseline_record, median_run, store_record
 from tieralloc.tools.replay.source import SourceRows
 from tieralloc.tools.report import percent
 
@@ -73,7 +73,7 @@ class Bench:
         Returns an iterator of the calls that warm the fast tier.
     calls : sequence of Call
         The counted calls, in order.
-    seconds, verify, seed, progress
+    seconds, repeats, verify, seed, progress
         As for `replay`.
     """
 
@@ -85,6 +85,7 @@ class Bench:
     warm_up: Callable[[], Iterator[Call]]
     calls: Sequence[Call]
     seconds: float
+    repeats: int
     verify: bool
     seed: int
     progress: Progress
@@ -113,13 +114,13 @@ class Bench:
 
     def _open_all(self, runs: Sequence[Run], stack: ExitStack, done: Report) -> list[Server]:
         """Open and warm the contenders: baselines with the DRAM that a store takes in all."""
-        servers = []
+        servers, taken = [], []
         for run in runs:
             store = stack.enter_context(self.open_store(run.policy, run.capacity))
             times = serve(store, self.warm_up(), self.load.threads, self._expected, done)
             servers.append(Server(run, store, len(times.due), []))
+            taken.append(store.stats().dram.total_bytes)
         fraction = runs[-1].fraction
-        max_bytes = min(server.serving.stats().dram.total_bytes for server in servers)
         references = []
         if self.all_rows is not None:
             store = stack.enter_context(self.open_store("lru", self.all_rows))
@@ -127,7 +128,7 @@ class Bench:
             run = Run("lru", ALL_IN_DRAM, fraction, self.all_rows)
             references.append(Server(run, store, 0, []))
         for open_baseline in self.baselines:
-            baseline = open_baseline(max_bytes)
+            baseline = open_baseline(min(taken))
             stack.callback(baseline.close)
             _warm(baseline, self.warm_up())
             run = Run("", baseline.label, fraction, baseline.fast_rows)
@@ -172,15 +173,22 @@ class Bench:
         if rates == "auto":
             for records, record in zip(found, self.closed_loop(runs), strict=True):
                 records.append(record)
-        for turn in range(len(AUTO_SHARES) if rates == "auto" else len(rates)):
-            for i in range(len(runs)):
-                number = (turn + i) % len(runs)
-                records = found[number]
+        for step in range(len(AUTO_SHARES) if rates == "auto" else len(rates)):
+            rate_of: dict[int, float] = {}
+            for number, records in enumerate(found):
                 if rates != "auto":
-                    records.append(self._serve_arrivals(runs[number], rates[turn]))
-                elif not _is_swept(records, AUTO_SHARES[turn - 1]):
-                    rate = AUTO_SHARES[turn] * records[0]["achieved_rate"]
-                    records.append(self._serve_arrivals(runs[number], rate))
+                    rate_of[number] = rates[step]
+                elif not _is_swept(records, AUTO_SHARES[step - 1]):
+                    rate_of[number] = AUTO_SHARES[step] * records[0]["achieved_rate"]
+            repeated: dict[int, list[dict[str, Any]]] = {number: [] for number in rate_of}
+            for repeat in range(self.repeats):
+                for i in range(len(runs)):
+                    number = (step + repeat + i) % len(runs)
+                    if number in rate_of:
+                        record = self._serve_arrivals(runs[number], rate_of[number])
+                        repeated[number].append(record)
+            for number, repeats in repeated.items():
+                found[number].append(median_run(repeats))
         return [record for records in found for record in records]
 
     def _serve_arrivals(self, run: Run, rate: float) -> dict[str, Any]:
