@@ -241,9 +241,7 @@ def _rows_in_memory(source: SourceRows) -> int | None:
     return rows if size < psutil.virtual_memory().available / 2 else None
 
 
-def _check(
-    trace: Trace, policies: Sequence[str], batch_size: int | str, threads: int, repeats: int
-) -> None:
+def _check(trace: Trace, policies: Sequence[str], batch_size: int | str, threads: int) -> None:
     if OPT in policies:
         raise ValueError(
             f"policy: {OPT} needs future accesses; expected an online policy (simulate runs {OPT})"
