@@ -105,6 +105,16 @@ def test_align_folds_wide_tables(width):
         assert all(text.count(cell) == 1 for cell in row[1:])
 
 
+def test_align_text_breaks_the_last_column():
+    lines = [["a", "word " * 9], ["bb", "short"]]
+    text = report.align(lines, numbers=False, width=30)
+    assert text.splitlines() == [
+        "a   word word word word word",
+        "    word word word word",
+        "bb  short",
+    ]
+
+
 def test_printed_tables_fold_at_the_width_of_the_terminal(replayed, monkeypatch):
     monkeypatch.setenv("COLUMNS", "60")
     assert max(map(len, report.replay_table(replayed).splitlines())) <= 60

@@ -84,10 +84,10 @@ def to_text(checks: list[Check]) -> str:
     """Format checks as text: the results, then the next steps."""
     lines = [[f"[{check.status}]", check.topic, check.found] for check in checks]
     text = align(lines, numbers=False)
-    steps = [f"  {check.topic}: {check.advice}" for check in checks if check.status == "warn"]
+    steps = [["", f"{check.topic}: {check.advice}"] for check in checks if check.status == "warn"]
     if not steps:
         return f"{text}\n\nAll checks passed."
-    return "\n".join([text, "", "Next steps:", *steps])
+    return f"{text}\n\nNext steps:\n{align(steps, numbers=False)}"
 
 
 def _processor() -> Check:

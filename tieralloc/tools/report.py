@@ -239,33 +239,40 @@ def align(
 ) -> str:
     """Align columns: the first to the left, the others to the right if they are `numbers`.
 
-    Columns beyond `width`, by default that of the terminal, go to another table below, with the
-    first column.
+    Beyond `width`, by default that of the terminal, columns of numbers go to another table below,
+    with the first column, and the text of a last column breaks.
     """
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     width = _terminal_width() if width is None else width
+    if not numbers:
+        return _align_text(lines, widths, width)
     parts: list[list[int]] = [[0]]
     for column in range(1, len(widths)):
         taken = sum(widths[other] + len(_GAP) for other in parts[-1])
-        if numbers and len(parts[-1]) > 1 and taken + widths[column] > width:
+        if len(parts[-1]) > 1 and taken + widths[column] > width:
             parts.append([0])
         parts[-1].append(column)
-    return "\n\n".join(_align_part(lines, widths, part, rule_after, numbers) for part in parts)
+    return "\n\n".join(_align_numbers(lines, widths, part, rule_after) for part in parts)
 
 
-def _align_part(
-    lines: Sequence[Sequence[str]],
-    widths: Sequence[int],
-    columns: Sequence[int],
-    rule_after: int,
-    numbers: bool,
+def _align_text(lines: Sequence[Sequence[str]], widths: Sequence[int], width: int) -> str:
+    indent = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
+    text = []
+    for line in lines:
+        head = _GAP.join(cell.ljust(size) for cell, size in zip(line, widths[:-1], strict=False))
+        parts = textwrap.wrap(line[-1], max(20, width - indent)) or [""]
+        text.append(f"{head}{_GAP}{parts[0]}".rstrip())
+        text += [" " * indent + part for part in parts[1:]]
+    return "\n".join(text)
+
+
+def _align_numbers(
+    lines: Sequence[Sequence[str]], widths: Sequence[int], columns: Sequence[int], rule_after: int
 ) -> str:
     text = []
     for line in lines:
         cells = [
-            line[column].rjust(widths[column])
-            if numbers and column
-            else line[column].ljust(widths[column])
+            line[column].rjust(widths[column]) if column else line[column].ljust(widths[column])
             for column in columns
         ]
         text.append(_GAP.join(cells).rstrip())

@@ -24,6 +24,7 @@ def serve_next(
     *,
     embedding_dim: int,
     batch_size: int,
+    file_directory: Path,
     progress: Progress = silent,
 ) -> tuple[list[dict[str, Any]], bool]:
     """Serve the samples after the training accesses, with each simple policy and the trained one.
@@ -53,6 +54,7 @@ def serve_next(
         [min(1.0, capacity.fast_rows / distinct)],
         embedding_dim=embedding_dim,
         batch_size=batch_size,
+        directory=file_directory,
         count_from=before / part.num_lookups,
         auto_pause=True,
         progress=progress,

@@ -131,7 +131,7 @@ def _describe(error: OSError, command: str) -> str:
     text = error.strerror or str(error)
     if error.filename is not None:
         text = f"{os.fsdecode(error.filename)}: {text}"
-    if error.errno == errno.ENOSPC and command in ("demo", "replay"):
+    if error.errno == errno.ENOSPC and command in ("demo", "replay", "train"):
         text += " (use --dir to choose another disk)"
     return text
 

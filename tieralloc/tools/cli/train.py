@@ -46,7 +46,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     options.add_seed(parser)
     options.add_dim(parser)
     options.add(parser, "--batch-size", types.count, "N", "samples per call of the served part", 32)
-    parser.add_argument("--no-serve", action="store_true", help="do not serve the next tenth")
+    parser.add_argument(
+        "--no-serve",
+        action="store_true",
+        help="do not serve the next tenth, which takes a temporary file of all rows",
+    )
+    options.add_directory(parser)
     options.add_force(parser)
 
 
@@ -88,6 +93,7 @@ def _served(trace: Trace, manifest: Manifest, arguments: argparse.Namespace) -> 
         manifest,
         embedding_dim=arguments.embedding_dim,
         batch_size=arguments.batch_size,
+        file_directory=common.working_directory(arguments.dir),
         progress=bar,
     )
     lookups = f"{records[0]['lookups']:,} lookups"
