@@ -22,8 +22,6 @@ _COLOURS = (
 )
 _MARKERS = "osD^vPX<>p*hd8H1+"
 _OPT_STYLE = {"color": "#555555", "linestyle": "--", "marker": "x"}
-#: Style of device reads, next to the line of a policy's on-demand fetches.
-READS: dict[str, Any] = {"linestyle": ":", "linewidth": 1.4, "marker": ""}
 INK = "#555555"
 
 

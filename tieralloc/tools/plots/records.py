@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tieralloc._common.files import replacing
 from tieralloc.tools.conclusions import conclude, middle_fraction
 from tieralloc.tools.plots.parts import (
-    INK,
     PANEL,
-    READS,
     Record,
     add_legend,
     add_title,
@@ -28,7 +27,6 @@ from tieralloc.tools.report import percent, reads_ratio, short
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
 FRACTION_LABEL = "fast fraction (fast rows ÷ distinct rows of the trace)"
 Styles: TypeAlias = Mapping[str, dict[str, Any]]
@@ -81,10 +79,10 @@ def plot(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
 def draw(records: Sequence[Record]) -> Figure:
     """Return a matplotlib figure of records of `simulate` or `replay`; its title is the conclusion.
 
-    A panel shows on-demand fetches and device reads ÷ lookups against the fast fraction, a line per
-    policy. Records of replay add rows per second, with quartiles, and the latency percentiles at
-    the fraction of the conclusion. Records of an open loop are drawn as latency against the offered
-    rate instead.
+    A panel shows on-demand fetches ÷ lookups against the fast fraction, a line per policy; another
+    one device reads ÷ lookups, if a policy prefetches. Records of replay add rows per second, with
+    quartiles, and the latency percentiles at the fraction of the conclusion. Records of an open
+    loop are drawn as latency against the offered rate instead.
     """
     if any(record.get("loop") == "open" for record in records):
         return draw_rates(records)
@@ -94,22 +92,40 @@ def draw(records: Sequence[Record]) -> Figure:
     shown = middle_fraction(records)
     records = _repeat_baseline(records)
     styles = styles_of(records)
-    measured = [record for record in records if "latency_curve_us" in record]
-    columns = 3 if measured else 1
-    size = (PANEL[0] * columns * (1.25 if columns == 1 else 1), PANEL[1] + 0.9)
+    panels = _panels(records, shown)
+    columns = 2 if len(panels) == 4 else len(panels)
+    rows = len(panels) // columns
+    size = (PANEL[0] * columns * (1.25 if columns == 1 else 1), PANEL[1] * rows + 0.9)
     figure = Figure(figsize=size, layout="constrained")
     source = f"{records[0]['trace']}: {records[0]['lookups']:,} lookups counted, the fast tier warm"
     add_title(figure, title, source + emulation_of(records[0]))
-    panels = list(figure.subplots(1, columns, squeeze=False).flat)
-    for panel in panels:
-        prepare(panel)
-    draw_reads(panels[-2:][0], [r for r in records if not r.get("baseline")], styles)
-    if measured:
-        draw_speeds(panels[0], measured, styles)
-        selected = [record for record in measured if record["fast_fraction"] == shown]
-        draw_latencies(panels[2], selected, shown, styles)
-    add_legend(figure, styles, _read_lines(records))
+    for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=True):
+        prepare(axes)
+        panel(axes, styles=styles)
+    add_legend(figure, styles)
     return figure
+
+
+def _panels(records: Sequence[Record], shown: float) -> list[Callable[..., None]]:
+    """Return the functions that draw the panels."""
+    measured = [record for record in records if "latency_curve_us" in record]
+    policies = [record for record in records if not record.get("baseline")]
+    panels: list[Callable[..., None]] = [
+        partial(draw_shares, records=policies, value=miss_ratio, title="On-demand fetches")
+    ]
+    if any(record.get("prefetches_issued") for record in policies):
+        title = "Device reads: on-demand fetches and prefetches"
+        panels.append(partial(draw_shares, records=policies, value=reads_ratio, title=title))
+    if measured:
+        at_shown = [record for record in measured if record["fast_fraction"] == shown]
+        panels.insert(0, partial(draw_speeds, records=measured))
+        panels.append(partial(draw_latencies, records=at_shown, fraction=shown))
+    return panels
+
+
+def miss_ratio(record: Record) -> float:
+    """Return on-demand fetches ÷ lookups."""
+    return float(record["miss_ratio"])
 
 
 def _repeat_baseline(records: Sequence[Record]) -> list[Record]:
@@ -124,67 +140,44 @@ def _repeat_baseline(records: Sequence[Record]) -> list[Record]:
     return repeated
 
 
-def _read_lines(records: Sequence[Record]) -> list[Line2D]:
-    """Return the legend of the lines of device reads, if there are any."""
-    from matplotlib.lines import Line2D
-
-    return [Line2D([], [], color=INK, label="device reads", **READS)] if _prefetch(records) else []
-
-
-def _prefetch(records: Sequence[Record]) -> bool:
-    return any(record.get("prefetches_issued") for record in records)
-
-
-def draw_reads(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
-    """Draw on-demand fetches and device reads ÷ lookups; bars if there is only one fraction."""
+def draw_shares(
+    axes: Axes,
+    records: Sequence[Record],
+    styles: Styles,
+    value: Callable[[Record], float],
+    title: str,
+) -> None:
+    """Draw a share of the lookups against the fast fraction; bars if there is only one."""
     fractions = sorted({record["fast_fraction"] for record in records})
-    title = "On-demand fetches"
-    if _prefetch(records):
-        title += " and, dotted, device reads" if len(fractions) > 1 else "; outlined: device reads"
     axes.set_title(title, loc="left", fontsize=10)
     if len(fractions) == 1:
-        _draw_bars(axes, records, styles)
+        _draw_bars(axes, records, styles, value)
         return
     for policy, style in styles.items():
-        own = sorted(
-            (r for r in records if r["policy"] == policy), key=lambda r: float(r["fast_fraction"])
+        points = sorted(
+            (record["fast_fraction"], value(record))
+            for record in records
+            if record["policy"] == policy
         )
-        if not own:
-            continue
-        at = [record["fast_fraction"] for record in own]
-        axes.plot(at, [r["miss_ratio"] for r in own], **style, linewidth=1.8, markersize=5.5)
-        if _prefetch(own):
-            axes.plot(at, [reads_ratio(r) for r in own], **{**READS, "color": style["color"]})
+        if points:
+            axes.plot(*zip(*points, strict=True), **style, linewidth=1.8, markersize=5.5)
     _fraction_axis(axes, fractions)
-    axes.set_ylim(0, 1.08 * max(_shown_reads(record) for record in records) or 1)
-    axes.yaxis.set_major_formatter(lambda value, _: percent(value))
+    axes.set_ylim(0, 1.08 * max(map(value, records)) or 1)
+    axes.yaxis.set_major_formatter(lambda share, _: percent(share))
     axes.set_ylabel("share of the lookups")
 
 
-def _shown_reads(record: Record) -> float:
-    """Return the highest share to show: beyond 1.2, device reads leave the panel."""
-    return max(float(record["miss_ratio"]), min(reads_ratio(record), 1.2))
-
-
-def _draw_bars(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
-    """Draw on-demand fetches at one fraction as bars, device reads as their outlines."""
+def _draw_bars(
+    axes: Axes, records: Sequence[Record], styles: Styles, value: Callable[[Record], float]
+) -> None:
     policies = [record["policy"] for record in records]
-    ratios = [record["miss_ratio"] for record in records]
-    reads = [reads_ratio(record) for record in records]
+    shares = [value(record) for record in records]
     colours = [styles[policy]["color"] for policy in policies]
-    bars = axes.barh(policies, ratios, color=colours, height=0.6)
-    if _prefetch(records):
-        axes.barh(policies, reads, height=0.6, fill=False, edgecolor=INK, linestyle=":")
-    labels = [
-        percent(ratio, 3) + (f" ({percent(read, 3)})" if read > ratio else "")
-        for ratio, read in zip(ratios, reads, strict=True)
-    ]
-    for bar, read, label in zip(bars, reads, labels, strict=True):
-        at = (read, bar.get_y() + bar.get_height() / 2)
-        axes.annotate(label, at, (4, 0), textcoords="offset points", va="center", fontsize=9)
+    bars = axes.barh(policies, shares, color=colours, height=0.6)
+    axes.bar_label(bars, [percent(share, 3) for share in shares], padding=4, fontsize=9)
     axes.set_ylim(max(len(policies), 4) - 0.5, -0.5)  # downwards; max bar width
-    axes.set_xlim(0, 1.3 * max(map(_shown_reads, records)) or 1)
-    axes.xaxis.set_major_formatter(lambda value, _: percent(value))
+    axes.set_xlim(0, 1.2 * max(shares) or 1)
+    axes.xaxis.set_major_formatter(lambda share, _: percent(share))
     axes.set_xlabel(f"share of the lookups, fast fraction {percent(records[0]['fast_fraction'])}")
     axes.grid(False, axis="y")
 
