@@ -63,7 +63,7 @@ def run(
     list of dict
         The records of the simulation, then those of the replay.
     """
-    print("A recommendation model's lookups, served from a file and a small pool of DRAM.\n")
+    print("A recommendation model's lookups, served from a file and a small pool of DRAM.")
     _step(1, "generate a trace")
     with waiting("generating a trace"):
         trace = generate(num_samples=num_samples, name="demo")

@@ -51,10 +51,11 @@ def reuse_table(trace: Trace) -> str:
 def counted_heading(trace: Trace, record: Record) -> str:
     """Return the trace and the counted lookups of a record."""
     warm_up = trace.num_lookups - record["lookups"]
-    return (
+    lines = (
         f"{trace.name}: {trace_summary(trace)}\n"
         f"counted: {record['lookups']:,} lookups after {warm_up:,} that warm the fast tier"
     )
+    return "\n".join(map(wrap, lines.splitlines()))
 
 
 def miss_ratio_table(records: Sequence[Record]) -> str:
@@ -157,11 +158,12 @@ def table(
 def open_loop_heading(trace: Trace, record: Record) -> str:
     """Return the trace and the counted lookups of an open loop."""
     warm_up = record["warm_up_lookups"]
-    return (
+    lines = (
         f"{trace.name}: {trace_summary(trace)}\n"
         f"counted: calls that arrive, up to {trace.num_lookups - warm_up:,} lookups, after "
         f"{warm_up:,} that warm the fast tier (again for each line)"
     )
+    return "\n".join(map(wrap, lines.splitlines()))
 
 
 def open_loop_table(records: Sequence[Record], width: int | None = None) -> str:

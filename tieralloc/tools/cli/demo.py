@@ -9,7 +9,7 @@ from tieralloc.tools.cli import common, options
 DESCRIPTION = """\
 Generate a trace, train recmg on its first half, simulate the policies on the second half, serve it
 from a real file and a small pool of DRAM, verify the vectors, print tables and draw a plot.
-Takes about a minute on two cores, half of it CPU time. Temporary files are removed."""
+Takes one to two minutes on two cores, 40 s of CPU time. Temporary files are removed."""
 EXAMPLES = """\
 tieralloc demo
 tieralloc demo --dir /mnt/nvme --plot /tmp/demo.png"""

@@ -184,6 +184,8 @@ def _draw_bars(
 
 def draw_speeds(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
     """Draw the median rows per second with quartiles, a group per fast fraction."""
+    from matplotlib.ticker import LogLocator
+
     fractions = sorted({record["fast_fraction"] for record in records})
     width = 0.7 / len(styles)
     for number, (policy, style) in enumerate(styles.items()):
@@ -202,6 +204,7 @@ def draw_speeds(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
         marks = {"color": style["color"], "marker": style["marker"], "markersize": 5.5}
         axes.errorbar(at, speeds, yerr=[low, high], linestyle="", capsize=2, **marks)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if _is_narrow(axes) else (1,)))
     axes.yaxis.set_major_formatter(lambda value, _: short(value))
     axes.yaxis.set_minor_formatter(lambda *_: "")
     axes.set_xticks(range(len(fractions)), [percent(fraction) for fraction in fractions])
@@ -209,6 +212,11 @@ def draw_speeds(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
     axes.set_xlabel(FRACTION_LABEL)
     axes.set_ylabel("rows per second (log)")
     axes.set_title("Speed: median and quartiles of the turns", loc="left", fontsize=10)
+
+
+def _is_narrow(axes: Axes) -> bool:
+    """Return whether the values span less than a factor of 30."""
+    return bool(axes.dataLim.y1 < 30 * axes.dataLim.y0)
 
 
 def _fraction_axis(axes: Axes, fractions: Sequence[float]) -> None:
