@@ -185,6 +185,7 @@ def test_replay_baselines_stay_within_the_dram(tmp_path, threads):
     )
     by_name = {record["policy"]: record for record in found}
     assert list(by_name) == ["all in DRAM", "numpy.memmap", "Python LRU", "lru"]
+    assert by_name["lru"]["dram"]["staging_bytes"] > 0  # of callers that have ended
     limit = by_name["lru"]["dram_bytes"]
     for name in ("numpy.memmap", "Python LRU"):
         assert by_name[name]["dram_bytes"] <= 1.15 * limit

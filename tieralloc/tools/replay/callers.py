@@ -68,6 +68,7 @@ def serve(
     done: Report = ignore,
     arrivals: NDArray[np.int64] | None = None,
     settle: Callable[[Call], object] | None = None,
+    at_end: Callable[[], object] | None = None,
 ) -> Times:
     """Serve calls: each thread takes the next call when its previous one is answered.
 
@@ -90,6 +91,8 @@ def serve(
         Due time of each call in ns since the start, ascending.
     settle : callable, optional
         Called after each call, outside its time.
+    at_end : callable, optional
+        Called after the last call, while the threads still hold their read buffers.
 
     Returns
     -------
@@ -106,12 +109,16 @@ def serve(
     queue = _Queue(calls, done, arrivals)
     if threads == 1:
         timings = _serve_queue(store, queue, source, settle)
+        if at_end is not None:
+            at_end()
     else:
         with ThreadPoolExecutor(threads) as pool:
             try:
                 caller = partial(_serve_queue, store, queue, source, settle)
                 parts = [pool.submit(caller) for _ in range(threads)]
                 timings = np.concatenate([part.result() for part in parts])
+                if at_end is not None:
+                    at_end()
             finally:
                 queue.stop()
     in_order = timings[np.argsort(timings[:, 0])]

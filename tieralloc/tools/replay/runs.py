@@ -6,10 +6,10 @@ import gc
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from time import monotonic
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from tieralloc.tools.replay.callers import Call, Times, serve
 from tieralloc.tools.replay.records import Load, baseline_record, median_run, store_record
 from tieralloc.tools.replay.source import SourceRows
 from tieralloc.tools.report import percent
+
+if TYPE_CHECKING:
+    from tieralloc.stats import StoreStats
 
 #: Name in records of a store that holds all rows in DRAM.
 ALL_IN_DRAM = "all in DRAM"
@@ -44,13 +47,20 @@ class Run(NamedTuple):
     capacity: int
 
 
-class Server(NamedTuple):
+@dataclass
+class Server:
     """A contender that is open and warm: a run's store, or a baseline."""
 
     run: Run
     serving: TieredStore | Baseline
-    warm_up_calls: int
-    turns: list[Times]
+    warm_up_calls: int = 0
+    turns: list[Times] = field(default_factory=list)
+    stats: StoreStats | None = None  # of a store, while its callers held their read buffers
+
+    def note_stats(self) -> None:
+        """Keep the statistics of a store."""
+        if isinstance(self.serving, TieredStore):
+            self.stats = self.serving.stats()
 
 
 @dataclass(frozen=True)
@@ -117,22 +127,31 @@ class Bench:
         servers, taken = [], []
         for run in runs:
             store = stack.enter_context(self.open_store(run.policy, run.capacity))
-            times = serve(store, self.warm_up(), self.load.threads, self._expected, done)
-            servers.append(Server(run, store, len(times.due), []))
-            taken.append(store.stats().dram.total_bytes)
+            server = Server(run, store)
+            times = serve(
+                store,
+                self.warm_up(),
+                self.load.threads,
+                self._expected,
+                done,
+                at_end=server.note_stats,
+            )
+            server.warm_up_calls = len(times.due)
+            servers.append(server)
+            taken += [] if server.stats is None else [server.stats.dram.total_bytes]
         fraction = runs[-1].fraction
         references = []
         if self.all_rows is not None:
             store = stack.enter_context(self.open_store("lru", self.all_rows))
             _lookup_all(store)
             run = Run("lru", ALL_IN_DRAM, fraction, self.all_rows)
-            references.append(Server(run, store, 0, []))
+            references.append(Server(run, store))
         for open_baseline in self.baselines:
             baseline = open_baseline(min(taken))
             stack.callback(baseline.close)
             _warm(baseline, self.warm_up())
             run = Run("", baseline.label, fraction, baseline.fast_rows)
-            references.append(Server(run, baseline, 0, []))
+            references.append(Server(run, baseline))
         done(len(references) * self.load.warm_up_rows)
         for server in servers + references:
             if isinstance(server.serving, TieredStore):
@@ -143,7 +162,10 @@ class Bench:
         serving, threads = server.serving, self.load.threads
         with _no_garbage_collection():
             if isinstance(serving, TieredStore):
-                server.turns.append(serve(serving, segment, threads, self._expected, done))
+                at_end = server.note_stats
+                server.turns.append(
+                    serve(serving, segment, threads, self._expected, done, at_end=at_end)
+                )
                 return
             calls = _until(segment, monotonic() + BASELINE_SECONDS)
             times = serve(serving, calls, threads, self._expected, done, settle=serving.settle)
@@ -158,12 +180,14 @@ class Bench:
         return self.source if self.verify else None
 
     def _record(self, server: Server) -> dict[str, Any]:
-        run, serving, warm_up_calls, turns = server
-        verified = warm_up_calls + sum(len(times.due) for times in turns) if self.verify else 0
-        if isinstance(serving, TieredStore):
-            record = store_record(run, serving.stats(), turns, self.load, verified=verified)
-            return record | ({"baseline": True} if run.label == ALL_IN_DRAM else {})
-        return baseline_record(run, serving, turns, self.load, verified=verified)
+        run, serving, turns = server.run, server.serving, server.turns
+        calls = server.warm_up_calls + sum(len(times.due) for times in turns)
+        verified = calls if self.verify else 0
+        if isinstance(serving, Baseline):
+            return baseline_record(run, serving, turns, self.load, verified=verified)
+        assert server.stats is not None  # a turn has at least one call
+        record = store_record(run, server.stats, turns, self.load, verified=verified)
+        return record | ({"baseline": True} if run.label == ALL_IN_DRAM else {})
 
     def open_loop(
         self, runs: Sequence[Run], rates: Sequence[float] | Literal["auto"]
@@ -200,13 +224,18 @@ class Bench:
             self.progress(what, self.load.warm_up_rows + rows, "rows") as done,
             self.open_store(run.policy, run.capacity) as store,
         ):
-            serve(store, self.warm_up(), self.load.threads, None, done)
+            threads = self.load.threads
+            serve(store, self.warm_up(), threads, None, done)
             store.reset_stats()
+            server = Server(run, store)
             with _no_garbage_collection():
                 # Drawing a progress bar between calls would delay arriving calls.
-                times = serve(store, calls, self.load.threads, None, ignore, arrivals)
+                times = serve(
+                    store, calls, threads, None, ignore, arrivals, at_end=server.note_stats
+                )
             done(rows)
-            return store_record(run, store.stats(), [times], self.load, rate)
+            assert server.stats is not None
+            return store_record(run, server.stats, [times], self.load, rate)
 
 
 def _is_swept(records: Sequence[dict[str, Any]], last_share: float) -> bool:
