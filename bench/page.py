@@ -1,7 +1,7 @@
 """``python -m bench.page RESULTS.json --out DIR`` makes one HTML page of a result file.
 
-Every list of records, or columns with rows, becomes a table; records of policies also get a plot of
-each trace. The page loads no other file.
+The page begins with the conclusion. Every list of records, or columns with rows, becomes a table;
+records of policies also get a plot of each trace. The page loads no other file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from typing import Any, NamedTuple
 from jinja2 import Environment
 
 from tieralloc._common.files import replacing
+from tieralloc.tools.conclusions import conclude
 from tieralloc.tools.plots.records import draw
+from tieralloc.tools.report import device_reads
 
 _POLICY_FIELDS = {"policy", "trace", "fast_fraction", "fast_rows", "lookups", "miss_ratio"}
 
@@ -34,13 +36,20 @@ body { font: 15px/1.45 system-ui, sans-serif; margin: 1rem auto; padding: 0 1rem
 th, td { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #8884 }
 th, td { vertical-align: top }
 th { position: sticky; top: 0; background: Canvas } td.text, th.text { text-align: left }
-dt { font-weight: 600 } svg { max-width: 100%; height: auto; background: #fff }
+.conclusion { font-size: 1.15em; max-width: 60em }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1rem; font-size: .85em }
+dd { margin: 0; overflow-wrap: anywhere }
+dt { font-weight: 600 }
+svg { max-width: 100%; min-width: 36rem; height: auto; background: #fff }
+td { white-space: nowrap }
 </style></head><body>
 <h1>{{ title }}</h1>
+{% for sentence in conclusions %}<p class="conclusion">{{ sentence }}</p>
+{% endfor %}
 {% if about %}<dl>{% for name, value in about %}<dt>{{ name }}</dt><dd>{{ value }}</dd>{% endfor %}
 </dl>{% endif %}
 {% for table in tables %}<h2>{{ table.name }}</h2>
-{% if table.plot %}{{ table.plot | safe }}{% endif %}
+{% if table.plot %}<div class="wide">{{ table.plot | safe }}</div>{% endif %}
 <p>{% for name, value in table.same if value %}{{ name.replace("_", " ") }}: {{ value }}
 {%- if not loop.last %}; {% endif %}{% endfor %}</p>
 <div class="wide"><table><tr>{% for column in table.columns %}
@@ -62,6 +71,7 @@ class Table(NamedTuple):
     rows: list[list[str]]
     same: list[tuple[str, str]]  # columns whose cells are all equal
     plot: str  # SVG, or empty
+    conclusion: str  # one sentence, or empty
 
 
 def write_page(results: Path, directory: Path) -> Path:
@@ -81,7 +91,10 @@ def write_page(results: Path, directory: Path) -> Path:
         raise ValueError(f"{results}: expected a list of records, got none")
     template = Environment(autoescape=True).from_string(_PAGE)
     about = list(_about(content)) if isinstance(content, Mapping) else []
-    text = template.render(title=results.stem, about=about, tables=tables, zip=zip)
+    conclusions = [table.conclusion for table in tables if table.conclusion]
+    text = template.render(
+        title=results.stem, about=about, tables=tables, conclusions=conclusions, zip=zip
+    )
     page = directory / "index.html"
     directory.mkdir(parents=True, exist_ok=True)
     with replacing(page) as file:
@@ -115,14 +128,22 @@ def _about(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def _tables(name: str, records: Sequence[dict[str, Any]]) -> Iterator[Table]:
     has_plot = all(record.keys() >= _POLICY_FIELDS for record in records)
     if not has_plot or any("loop" in r and "calls" not in r for r in records):
-        yield _table(name, records, "")
+        yield _table(name, records, "", _targets(name, records))
         return
     for trace in dict.fromkeys(record["trace"] for record in records):
         of_trace = [record for record in records if record["trace"] == trace]
-        yield _table(f"{name}: {trace}", of_trace, _plot(of_trace))
+        conclusion = f"{trace}: {conclude(of_trace)}"
+        shown = [{**record, "device_reads": device_reads(record)} for record in of_trace]
+        yield _table(f"{name}: {trace}", shown, _plot(of_trace), conclusion)
 
 
-def _table(name: str, records: Sequence[dict[str, Any]], plot: str) -> Table:
+def _targets(name: str, records: Sequence[dict[str, Any]]) -> str:
+    """Return the share of the targets that are reached, for results with targets."""
+    reached = [record["reached"] for record in records if isinstance(record.get("reached"), bool)]
+    return f"{name}: {sum(reached)} of {len(reached)} targets are reached." if reached else ""
+
+
+def _table(name: str, records: Sequence[dict[str, Any]], plot: str, conclusion: str) -> Table:
     scalars = (str, int, float, bool, type(None))
     keys = dict.fromkeys(key for record in records for key in record)
     columns = [key for key in keys if all(isinstance(r.get(key), scalars) for r in records)]
@@ -131,7 +152,7 @@ def _table(name: str, records: Sequence[dict[str, Any]], plot: str) -> Table:
     columns = [key for key in columns if key not in same]
     texts = {key for key in columns if any(isinstance(r.get(key), str) for r in records)}
     rows = [list(row) for row in zip(*(cells[key] for key in columns), strict=True)]
-    return Table(name, columns, texts, rows, list(same.items()), plot)
+    return Table(name, columns, texts, rows, list(same.items()), plot, conclusion)
 
 
 def _plot(records: Sequence[dict[str, Any]]) -> str:
@@ -142,7 +163,7 @@ def _plot(records: Sequence[dict[str, Any]]) -> str:
 
 def _cell(value: Any) -> str:
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:,.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
     return "" if value is None else str(value)

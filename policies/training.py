@@ -260,7 +260,8 @@ def _train_epoch(
             torch.nn.utils.clip_grad_norm_(task.module.parameters(), settings.max_gradient_norm)
         optimizer.step()
         total += value * len(batch)
-        report(len(batch), f"loss {value:.4f}" + (f", {run.state}" if run.state else ""))
+        epoch = f"epoch {len(run.epochs) + 1} of {settings.epochs}, loss {value:.4f}"
+        report(len(batch), epoch + (f", {run.state}" if run.state else ""))
     return total / len(order)
 
 

@@ -63,7 +63,8 @@ class TieredStore:
     policy : str or LearnedPolicy
         Eviction policy: "lru", "lfu", "clock", "sieve", "s3fifo", "random", or a
         learned policy. ``"recmg:DIR"`` is short for ``LearnedPolicy(DIR, name="recmg")``. A learned
-        policy starts once the store has the tables of its training trace.
+        policy starts once the store has the tables of its training trace, and stops when the store
+        gets more tables.
     bounds_check_mode : {"fatal", "warning"}
         Effect of an index out of range in a lookup. "fatal" raises IndexError. "warning" serves row
         0, counts the index in `stats` and logs the first call; a prefetch skips the index.
@@ -80,7 +81,8 @@ class TieredStore:
     ValueError
         If options contradict each other or have no effect. If the file is not a tieralloc file,
         damaged, truncated or of a newer version; the file is unchanged. If a node does not exist,
-        is offline, has no memory, or is outside the cpuset.
+        is offline, has no memory, or is outside the cpuset. If the file has other tables than those
+        that a learned policy was trained for.
     MemoryError
         If the machine, or `fast_node`, has too little DRAM available.
 
@@ -142,6 +144,7 @@ class TieredStore:
         # Writes updates back when the store is garbage-collected or the interpreter exits.
         self._finalizer = weakref.finalize(self, close_at_exit, self._core, self._path)
         try:
+            self._policy.check(self._table_sizes())
             self._policy.fit(self._core, self._table_sizes())
         except BaseException:
             self.close()  # the traceback references the store, which would keep its file locked
@@ -193,7 +196,8 @@ class TieredStore:
         ------
         ValueError
             If a table has this name already (`table` returns it), a size is out of range, the dtype
-            is unknown, or the budget has less than one row for a table. Also if a learned policy
+            is unknown, the budget has less than one row for a table, or the store's learned policy
+            was trained for another table in this place. Also if a learned policy
             that would start now has too little memory: the table exists then, and the policy's
             fallback is active.
         io.UnsupportedOperation
@@ -211,6 +215,7 @@ class TieredStore:
             )
         check_range("num_embeddings", num_embeddings, 1, 1 << 48)
         check_range("embedding_dim", embedding_dim, 1, 1 << 20)
+        self._policy.check_next(self._table_sizes(), (name, num_embeddings))
         self._core.create_table(name, num_embeddings, embedding_dim, dtype_name(dtype))
         self._add_tables()
         self._policy.fit(self._core, self._table_sizes())

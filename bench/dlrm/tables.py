@@ -32,7 +32,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     for (trace, fraction, placement), records in scenes.items():
         closed = [record for record in records if record["loop"] == "closed"]
         opened = [record for record in records if record["loop"] == "open"]
-        title = f"## {trace}, {percent(fraction)} of the rows in DRAM, {placement}"
+        title = f"## {trace}, {percent(fraction)} of the distinct rows in DRAM, {placement}"
         if closed:
             parts += [f"{title}: closed loop", _table(_CLOSED, closed)]
         if opened:

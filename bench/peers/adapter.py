@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bench.peers.serving import Served, serve, serve_from_threads
-from bench.peers.workloads import Batch, Dataset, Workload, pool
+from bench.peers.workloads import Batch, Dataset, Workload
+from tieralloc.tools.replay.baselines import pool
 
 
 class BaselineFailedError(Exception):

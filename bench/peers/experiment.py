@@ -13,9 +13,10 @@ import numpy as np
 
 from bench.peers.adapter import Adapter, BaselineFailedError
 from bench.peers.settings import Settings
-from bench.peers.workloads import Dataset, Workload, make_workload, map_rows, pool
+from bench.peers.workloads import Dataset, Workload, make_workload
 from bench.scenery.cgroups import CgroupRefusedError, MemoryCgroup
 from bench.scenery.processes import Child, ChildFailedError
+from tieralloc.tools.replay.baselines import map_rows, pool
 
 _WORKING_BYTES = 2 << 20  # buffers of a call
 _PAGE_TABLE_SHARE = 512  # 8 bytes for each 4 KiB mapped

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import mmap
-import os
-import sys
 from abc import abstractmethod
-from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +10,8 @@ import numpy as np
 import psutil
 
 from bench.peers.adapter import BaselineFailedError, OneTable
-from bench.peers.workloads import drop_page_cache, map_rows
+from tieralloc.tools.replay import baselines
+from tieralloc.tools.replay.baselines import drop_page_cache
 
 _BLOCK = 4096
 
@@ -29,20 +26,16 @@ class Memmap(OneTable):
         drop_page_cache(self.dataset.path)
 
     def open(self) -> None:
-        self._rows = map_rows(self.dataset.path, self.dataset.dim)
-        self._buffer = np.zeros((0, self.dataset.dim), dtype=np.float32)  # reused by all calls
+        self._file = baselines.Memmap(self.dataset.path, self.dataset.source, 1)
 
     def take(self, rows: Any) -> Any:
-        if len(self._buffer) < len(rows):
-            self._buffer = np.zeros((len(rows), self.dataset.dim), dtype=np.float32)
-        # mode="clip", because the default gathers into another buffer first.
-        return np.take(self._rows, rows, axis=0, out=self._buffer[: len(rows)], mode="clip")
+        return self._file.take(rows)
 
     def dram_bytes(self) -> int:
         return int(psutil.Process().memory_info().shared)  # pages of files
 
     def close(self) -> None:
-        del self._rows
+        self._file.close()
 
 
 class KeyValueStore(OneTable):
@@ -205,62 +198,23 @@ class PythonLru(OneTable):
     name = "Python LRU, O_DIRECT pread"
 
     def open(self) -> None:
-        budget = self.budget or self.dataset.rows * self.dataset.row_bytes
-        self._capacity = min(max(1, budget // self.dataset.row_bytes), self.dataset.rows)
-        self._slot_of: OrderedDict[int, int] = OrderedDict()
-        self._lookups = self._misses = 0
-        self._slots = np.zeros((self._capacity, self.dataset.dim), dtype=np.float32)
-        self._descriptor = os.open(self.dataset.path, os.O_RDONLY | os.O_DIRECT)
-        # A row may span two blocks. O_DIRECT needs aligned memory.
-        blocks = -(-self.dataset.row_bytes // _BLOCK) + (_BLOCK % self.dataset.row_bytes != 0)
-        self._block = mmap.mmap(-1, blocks * _BLOCK)
-        self._in_block = np.frombuffer(self._block, dtype=np.uint8)
+        row_bytes = self.dataset.row_bytes
+        capacity = max(1, (self.budget or self.dataset.rows * row_bytes) // row_bytes)
+        max_bytes = capacity * (row_bytes + baselines.ENTRY_BYTES)
+        self._cache = baselines.PythonLru(self.dataset.path, self.dataset.source, max_bytes)
 
     def take(self, rows: Any) -> Any:
-        values = np.empty((len(rows), self.dataset.dim), dtype=np.float32)
-        slot_of, slots = self._slot_of, self._slots
-        for position, row in enumerate(rows.tolist()):
-            slot = slot_of.get(row)
-            if slot is None:
-                slot = self._fetch(row)
-            else:
-                slot_of.move_to_end(row)
-            values[position] = slots[slot]
-        self._lookups += len(rows)
-        return values
-
-    def _fetch(self, row: int) -> int:
-        self._misses += 1
-        if len(self._slot_of) < self._capacity:
-            slot = len(self._slot_of)
-        else:
-            _, slot = self._slot_of.popitem(last=False)
-        block, within = divmod(row * self.dataset.row_bytes, _BLOCK)
-        os.preadv(self._descriptor, [self._block], block * _BLOCK)
-        values = self._in_block[within : within + self.dataset.row_bytes]
-        self._slots[slot] = values.view(np.float32)
-        self._slot_of[row] = slot
-        return slot
+        return self._cache.take(rows)
 
     def warm(self, seconds: float) -> None:
         """Fill the cache with the rows that serving would leave, without the minutes of serving."""
-        rows = np.concatenate([self.dataset.rows_of(batch) for batch in self.workload.warm])
-        _, recency = np.unique(rows[::-1], return_index=True)
-        kept = rows[::-1][np.sort(recency)[: self._capacity]][::-1]  # the oldest first
-        self._slot_of = OrderedDict(zip(kept.tolist(), range(len(kept)), strict=True))
-        ascending = np.argsort(kept)
-        for first, part in self.dataset.parts():
-            begin, end = np.searchsorted(kept, (first, first + len(part)), sorter=ascending)
-            slots = ascending[begin:end]
-            self._slots[slots] = part[kept[slots] - first]
+        self._cache.warm(np.concatenate([self.dataset.rows_of(b) for b in self.workload.warm]))
 
     def misses(self) -> tuple[int, int]:
-        return self._lookups, self._misses
+        return self._cache.lookups, self._cache.misses
 
     def dram_bytes(self) -> int:
-        metadata = sys.getsizeof(self._slot_of) + 64 * len(self._slot_of)
-        return int(self._slots.nbytes) + metadata
+        return self._cache.dram_bytes
 
     def close(self) -> None:
-        os.close(self._descriptor)
-        del self._slots
+        self._cache.close()

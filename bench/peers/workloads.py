@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bench.peers.settings import Settings
 from tieralloc import trace
+from tieralloc.tools.replay.baselines import write_rows
 from tieralloc.tools.replay.source import SourceRows
 
 TRACES = ("trivago", "diginetica")
@@ -127,9 +126,13 @@ class Dataset:
     def row_bytes(self) -> int:
         return self.dim * 4
 
+    @property
+    def source(self) -> SourceRows:
+        return SourceRows(self.table_rows, self.dim)
+
     def table_parts(self, table: int) -> Iterator[NDArray[np.float32]]:
         """Yield the rows of a table in order, some MiB at a time."""
-        return SourceRows(self.table_rows, self.dim).parts(table)
+        return self.source.parts(table)
 
     def parts(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield the rows of all tables as one table: the first row of each part, and the part."""
@@ -142,10 +145,7 @@ class Dataset:
     def write(self) -> None:
         """Write the file."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        with self.path.open("wb") as file:
-            for _, part in self.parts():
-                part.tofile(file)
-        drop_page_cache(self.path)
+        write_rows(self.path, self.source)
 
     def bag_count(self, batch: Batch) -> int:
         """Return the bags of each table in a batch."""
@@ -157,34 +157,3 @@ class Dataset:
         table_ends = batch.offsets[:: self.bag_count(batch)]
         rows: NDArray[np.int64] = batch.indices + np.repeat(first_rows, np.diff(table_ends))
         return rows
-
-
-def pool(rows: NDArray[np.float32], offsets: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Return the sum of each bag, given the rows of all bags."""
-    lengths = np.diff(offsets)
-    if len(lengths) and lengths[0] > 0 and (lengths == lengths[0]).all():
-        bags: NDArray[np.float32] = rows.reshape(len(lengths), lengths[0], rows.shape[1])
-        return np.asarray(bags.sum(axis=1))
-    sums = np.zeros((len(lengths), rows.shape[1]), dtype=np.float32)
-    filled = np.flatnonzero(lengths)
-    if len(filled):
-        # Bags between the starts of two filled ones are empty.
-        sums[filled] = np.add.reduceat(rows, offsets[filled], axis=0)
-    return sums
-
-
-def map_rows(path: Path, dim: int, mode: Literal["r", "r+"] = "r") -> Any:
-    """Map a file as rows of float32, read one page at a time instead of 128 KiB around a row."""
-    values: Any = np.memmap(path, dtype=np.float32, mode=mode)
-    values._mmap.madvise(mmap.MADV_RANDOM)
-    return values[: len(values) // dim * dim].reshape(-1, dim)
-
-
-def drop_page_cache(path: Path) -> None:
-    """Write a file to the disk and drop its pages in the page cache, except mapped pages."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-    finally:
-        os.close(descriptor)

@@ -14,7 +14,8 @@ from bench.peers.adapter import BaselineFailedError
 from bench.peers.experiment import opened
 from bench.peers.in_dram import Tieralloc
 from bench.peers.on_disk import Lmdb, Memmap, RocksDb, keys_of
-from bench.peers.workloads import Dataset, Workload, map_rows
+from bench.peers.workloads import Dataset, Workload
+from tieralloc.tools.replay.baselines import map_rows
 
 
 class TierallocToUpdate(Tieralloc):

@@ -206,20 +206,27 @@ class _Trainer:
         """Train on the first 80 % of the accesses; return miss ratios of the rest."""
         end = int(self.num_accesses * (1 - _VALIDATION_SHARE))
         trained = self.train_until(end, "validation", share=_VALIDATION_EPOCHS)
-        stream = self.stream
         metrics = []
-        for capacity in capacities:
-            rows = capacity.fast_rows
-            ratios = reference_miss_ratios(stream, rows, count_from=end)
-            caching = run_simulator(stream, trained.model(prefetches=False), rows, count_from=end)
-            ratios["caching"] = miss_ratio(caching.counts)
-            if "prefetch" in trained.modules:
-                both = run_simulator(
-                    stream, trained.model(), rows, count_from=end, prefetch_cost=PREFETCH_COST
-                )
-                ratios["prefetching"] = miss_ratio(both.counts)
-            metrics.append(asdict(capacity) | ratios)
+        with self._progress("validating", len(capacities), "capacities") as report:
+            for capacity in capacities:
+                ratios = self._miss_ratios(trained, capacity.fast_rows, end)
+                metrics.append(asdict(capacity) | ratios)
+                shown = ", ".join(f"{name} {ratio:.4f}" for name, ratio in ratios.items())
+                report(1, f"miss ratios at {capacity.fast_fraction:.4g}: {shown}")
         return metrics
+
+    def _miss_ratios(self, trained: _Trained, rows: int, end: int) -> dict[str, float]:
+        """Return the miss ratios of the accesses from `end` on, with a fast tier of `rows`."""
+        stream = self.stream
+        ratios = reference_miss_ratios(stream, rows, count_from=end)
+        caching = run_simulator(stream, trained.model(prefetches=False), rows, count_from=end)
+        ratios["caching"] = miss_ratio(caching.counts)
+        if "prefetch" in trained.modules:
+            both = run_simulator(
+                stream, trained.model(), rows, count_from=end, prefetch_cost=PREFETCH_COST
+            )
+            ratios["prefetching"] = miss_ratio(both.counts)
+        return ratios
 
     def train_until(self, end: int, run: str, *, share: float = 1.0) -> _Trained:
         """Train on the first `end` accesses, for a share of the epochs; `run` names the run."""

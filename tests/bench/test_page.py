@@ -11,6 +11,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("jinja2")
 
 from bench.page import write_page
+from tieralloc.tools.conclusions import conclude
 from tieralloc.tools.simulate import simulate
 from tieralloc.trace import generate
 
@@ -50,6 +51,9 @@ def test_page_of_policies_has_miss_ratios_and_a_plot(tmp_path):
     for record in records:
         assert f"{record['miss_ratio']:.4g}" in page.cells
     assert "svg" in page.tags
+    text = (tmp_path / "out" / "index.html").read_text()
+    assert text.index(conclude(records)) < text.index("<table>")
+    assert "device reads" in " ".join(page.cells)
     assert all(re.match("#|data:|http://www.w3.org", address) for address in page.addresses)
 
 

@@ -185,6 +185,7 @@ def test_progress_bar_of_each_run_is_completed(trace, tmp_path):
     train_policy(trace, tmp_path, progress=watch, **SMALL)
     assert [bar[0] for bar in bars] == [
         "training: caching, validation",
+        "validating",
         "training: caching, all accesses",
     ]
     assert all(sum(bar[2:]) == bar[1] for bar in bars)

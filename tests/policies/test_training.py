@@ -189,7 +189,7 @@ def test_report_states_loss_and_metric():
         Line([0.5, 0.25]), replace(SETTINGS, epochs=2), report=lambda _, state: states.append(state)
     )
     assert "validation" not in states[0]
-    assert states[0].startswith("loss ")
+    assert states[0].startswith("epoch 1 of 2, loss ")
     assert states[-1].endswith("validation 0.5000, best 0.5000")
 
 

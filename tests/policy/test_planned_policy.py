@@ -119,6 +119,32 @@ def test_policy_waits_until_store_has_its_tables(make_store, recmg):
     assert store.table("b").lookup(np.array([5])).shape == (1, DIM)
 
 
+def test_create_table_of_other_name_raises_before_it_exists(make_store, recmg):
+    store = make_store(fast_rows=50, policy=recmg)
+    store.create_table("a", TABLES["a"], DIM)
+    with pytest.raises(ValueError, match="expected a table 'b' of 2000 rows as table 1"):
+        store.create_table("item", TABLES["b"], DIM)
+    assert list(store.tables) == ["a"]
+
+
+def test_table_beyond_the_policys_is_logged(make_store, recmg, caplog):
+    store = make_store(fast_rows=50, policy=recmg)
+    fill(store)
+    assert not caplog.records
+    store.create_table("c", 10, DIM)
+    (record,) = caplog.records
+    assert "trained for 2 tables, without 'c'; s3fifo is active" in record.getMessage()
+
+
+def test_open_file_of_other_tables_raises(make_store, recmg):
+    store = make_store()
+    fill(store, {"user": TABLES["a"]})
+    path = store.stats().slow_tier.path
+    store.close()
+    with pytest.raises(ValueError, match="expected a table 'a' of 6000 rows as table 0"):
+        make_store.open(path, fast_rows=50, policy=recmg)
+
+
 def test_open_with_policy_starts_it(make_store, recmg):
     store = make_store()
     fill(store)

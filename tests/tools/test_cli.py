@@ -10,10 +10,11 @@ import time
 
 import pytest
 
+from tieralloc import File, TieredStore
 from tieralloc._common import progress as _progress
 from tieralloc.tools.cli.main import _COMMANDS, main, make_parser
 from tieralloc.tools.simulate import policy_names, simulate
-from tieralloc.trace import generate, read, write
+from tieralloc.trace import Trace, generate, read, write
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,8 @@ def test_simulate_prints_the_simulated_miss_ratios(path, capsys):
     status = run("simulate", path, "--policy", "lru,opt", "--fast-fraction", "1%,0.05,5e-1")
     assert status == 0
     printed = capsys.readouterr()
-    assert printed.out.startswith("small: ")
+    assert printed.out.startswith("At a fast fraction of 5%, ")
+    assert "\nsmall: " in printed.out
     for record in simulate(read(path), ["lru", "opt"], fractions):
         line = next(line for line in printed.out.splitlines() if line.startswith(record["policy"]))
         assert f"{record['miss_ratio']:.4f}" in line
@@ -91,13 +93,14 @@ def test_replay_verify_prints_counts_and_leaves_no_file(path, disk, capsys):
     status = run(
         *("replay", path, "--policy", "sieve", "--fast-fraction", "10%", "--embedding-dim", 8),
         *("--batch-size", 16, "--threads", 2, "--verify", "--json", disk / "replay.json"),
+        "--no-baselines",
     )
     printed = capsys.readouterr().out
     assert status == 0
     (record,) = json.loads((disk / "replay.json").read_text())
     assert (record["policy"], record["threads"], record["batch_size"]) == ("sieve", 2, 16)
     assert f"Compared every vector of {record['verified']:,} calls" in printed
-    assert f"{record['on_demand_fetches']:,}" in printed
+    assert f"{record['miss_ratio']:.4f}" in printed
     assert [entry.name for entry in disk.iterdir()] == ["replay.json"]
 
 
@@ -105,14 +108,15 @@ def test_replay_by_rows_matches_simulate(path, disk, capsys):
     options = ("--policy", "s3fifo", "--fast-fraction", "0.1", "--json", "-")
     counts = ("lookups", "hits", "on_demand_fetches", "evictions")
     records = []
-    for command in (("simulate", path), ("replay", path, "--batch-size", "row")):
+    for command in (("simulate", path), ("replay", path, "--no-baselines", "--batch-size", "row")):
         assert run(*command, *options) == 0
         (record,) = json.loads(capsys.readouterr().out)
         records.append([record[count] for count in counts])
     assert records[0] == records[1]
 
 
-def test_replay_rates_prints_a_line_per_rate(path, disk, capsys):
+def test_replay_rates_prints_a_line_per_rate(path, disk, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     options = ("--policy", "lru", "--fast-fraction", "10%", "--batch-size", 8, "--seconds", 0.1)
     json_path = disk / "rates.json"
     assert run("replay", path, *options, "--rate", "50,1e6", "--json", json_path) == 0
@@ -129,7 +133,8 @@ def test_replay_rates_prints_a_line_per_rate(path, disk, capsys):
     assert second.endswith("saturated")
 
 
-def test_replay_auto_rates_start_with_the_closed_loop(path, disk, capsys):
+def test_replay_auto_rates_start_with_the_closed_loop(path, disk, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
     options = ("--policy", "lru", "--fast-fraction", "10%", "--batch-size", 8, "--seconds", 0.05)
     assert run("replay", path, *options, "--rate", "auto") == 0
     printed = capsys.readouterr().out
@@ -172,6 +177,109 @@ def test_train_output_directory_is_a_policy_of_simulate(path, tmp_path, capsys):
     assert [record["policy"] for record in records] == ["recmg"] * 2 + ["lru"] * 2
     assert run("simulate", path, "--policy", learned, "--count-from", 0.4) == 0
     assert "recmg: its training accesses include counted accesses" in capsys.readouterr().err
+
+
+def test_train_serves_the_next_tenth_and_prints_gain_and_cost(path, tmp_path, disk, capsys):
+    pytest.importorskip("torch")
+    directory = tmp_path / "trained"
+    arguments = ("train", path, "--out", directory, "--epochs", 1, "--fast-fraction", "10%")
+    assert run(*arguments) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    trace = read(path)
+    begin = trace.sample_of_access(trace.num_lookups // 2)
+    counted = trace.samples(begin, begin + 60).num_lookups
+    assert f"Served, the next {counted:,} lookups: recmg against " in printed
+    assert re.search(
+        r"it takes [\d.]+ times the DRAM and [\d.]+ µs of CPU time per lookup", printed
+    )
+    assert run(*arguments) == 1
+    assert f"{directory}/manifest.json: exists already; use --force" in capsys.readouterr().err
+    assert run(*arguments, "--force", "--until", 1, "--no-serve") == 0
+    assert "Served" not in capsys.readouterr().out
+    assert not list(disk.iterdir())
+
+
+def test_train_on_the_whole_trace_says_that_the_served_part_is_seen(path, tmp_path, disk, capsys):
+    pytest.importorskip("torch")
+    assert run("train", path, "--out", tmp_path / "out", "--epochs", 1, "--until", 1) == 0
+    assert "lookups, which training has seen: recmg against" in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_policy_of_other_tables_is_the_same_error(path, tmp_path, disk, capsys):
+    pytest.importorskip("torch")
+    other = tmp_path / "other.npz"
+    trace = read(path)
+    renamed = Trace.from_lengths(
+        trace.indices, trace.lengths, ["x", "y", "z"], trace.num_embeddings.tolist(), "other"
+    )
+    write(renamed, other)
+    directory = tmp_path / "trained"
+    assert run("train", other, "--out", directory, "--epochs", 1, "--no-serve") == 0
+    capsys.readouterr()
+    errors = []
+    for command in ("simulate", "replay"):
+        assert run(command, path, "--policy", f"recmg:{directory}") == 2
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        errors.append(printed.err)
+    assert errors[0] == errors[1]
+    assert f"{directory}: expected a table 'x' of" in errors[0]
+    assert not list(disk.iterdir())
+
+
+@pytest.mark.parametrize("command", ["simulate", "replay"])
+def test_fast_bytes_is_the_dram_of_the_tables(path, disk, capsys, command):
+    options = ("--policy", "lru,s3fifo", "--fast-bytes", "64KiB,128KiB", "--embedding-dim", 32)
+    extra = ("--no-baselines",) if command == "replay" else ()
+    assert run(command, path, *options, *extra, "--json", "-") == 0
+    records = json.loads(capsys.readouterr().out)
+    trace = read(path)
+    expected = []
+    for size in ("64KiB", "128KiB"):
+        rows = []
+        for policy in ("lru", "s3fifo"):
+            with TieredStore(disk / policy, mode="w", fast_bytes=size, policy=policy) as store:
+                for name, count in zip(trace.table_names, trace.num_embeddings, strict=True):
+                    store.create_table(name, count, 32)
+                rows.append(store.stats().fast_rows)
+        expected.append(min(rows))
+    assert 0 < expected[0] < expected[1]
+    assert [record["fast_rows"] for record in records] == expected * 2
+    if command == "replay":
+        for record, size in zip(records, (1 << 16, 1 << 17) * 2, strict=True):
+            dram = record["dram"]
+            parts = ("vector_bytes", "index_bytes", "metadata_bytes")
+            assert sum(dram[part] for part in parts) <= size
+
+
+def test_replay_prints_the_conclusion_first_and_baselines(path, disk, capsys):
+    assert run("replay", path, "--policy", "lru", "--batch-size", 8) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("At a fast fraction of 5%, lru serves ")
+    names = [line.split("  ")[0] for line in lines]
+    for name in ("all in DRAM", "numpy.memmap", "Python LRU", "lru"):
+        assert names.count(name) == 1
+
+
+@pytest.mark.parametrize("command", ["simulate", "generate", "replay", "latency"])
+def test_existing_output_is_replaced_only_with_force(path, tmp_path, disk, capsys, command):
+    out = tmp_path / "out.npz"
+    out.write_text("precious")
+    arguments = {
+        "generate": ("--out", out, "--num-samples", 10, "--num-tables", 1),
+        "simulate": (path, "--policy", "lru", "--json", out),
+        "replay": (path, "--policy", "lru", "--no-baselines", "--json", out),
+        "latency": ("--bytes", "1MiB", "--repeats", 1, "--json", out),
+    }[command]
+    assert run(command, *arguments) == 1
+    assert capsys.readouterr().err == (
+        f"tieralloc: error: {out}: exists already; use --force to replace it\n"
+    )
+    assert out.read_text() == "precious"
+    assert run(command, *arguments, "--force") == 0
+    assert out.read_bytes() != b"precious"
 
 
 def test_doctor_json_matches_text(tmp_path, capsys):
@@ -233,6 +341,7 @@ def test_doctor_json_matches_text(tmp_path, capsys):
             "got -1.0",
         ),
         (["replay", "TRACE", "--seconds", "1"], 2, "--seconds: no effect"),
+        (["replay", "TRACE", "--repeats", "2"], 2, "--repeats: no effect"),
         (["replay", "TRACE", "--rate", "auto", "--verify"], 2, "verify: delays the callers"),
         (["generate"], 2, "required: --out"),
         (["generate", "--out", "t.xls"], 2, "t.xls: unknown trace format"),
@@ -240,6 +349,11 @@ def test_doctor_json_matches_text(tmp_path, capsys):
         (["generate", "--out", "t.npz", "--drift", "3"], 2, "drift: expected 0 to 1, got 3.0"),
         (["generate", "--out", "t.npz", "--num-embeddings", "5"], 2, "expected at least"),
         (["doctor", "/nowhere"], 1, "/nowhere: No such file"),
+        (["doctor", "--rows", "0"], 2, "expected at least 1, got 0"),
+        (["doctor", "--embedding-dim", "8"], 2, "--embedding-dim: no effect without --rows"),
+        (["simulate", "TRACE", "--fast-bytes", "much"], 2, "got 'much'"),
+        (["replay", "TRACE", "--fast-bytes", "1"], 2, "fast_bytes is 1, expected at least"),
+        (["replay", "TRACE", "--fast-bytes", "1MiB", "--fast-fraction", "1"], 2, "not allowed"),
     ],
 )
 def test_main_bad_input_prints_one_line(path, disk, tmp_path, capsys, arguments, status, message):
@@ -357,6 +471,45 @@ def test_replay_signal_exits_and_leaves_no_file(tmp_path, disk, number, status, 
     assert not list(disk.iterdir())
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["generate", "--out", "out.npz", "--num-samples", "3000000"],
+        ["simulate", "TRACE", "--fast-fraction", ",".join(f"{n}e-3" for n in range(10, 900))],
+        ["train", "TRACE", "--out", "trained", "--epochs", "10000"],
+        ["replay", "TRACE", "--batch-size", "row"],
+        ["latency", "--repeats", "100000"],
+        ["check", "TIER"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_interrupt_ends_each_command(tmp_path, disk, arguments):
+    trace, tier = tmp_path / "long.npz", tmp_path / "emb.tier"
+    if arguments[0] == "train":
+        pytest.importorskip("torch")
+    if "TRACE" in arguments:
+        write(generate(num_samples=60_000, num_tables=4), trace)
+    if "TIER" in arguments:
+        sparse = File(tier, mode="w", reserve=False)
+        with TieredStore(slow=sparse, fast_rows=100) as store:
+            store.create_table("item", 400_000_000, 16)
+    paths = {"TRACE": trace, "TIER": tier}
+    folder = tmp_path / "run"
+    folder.mkdir()
+    words = [paths.get(argument, argument) for argument in arguments]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    running = process(*words, cwd=folder, env=environment)
+    time.sleep(1.5)
+    assert running.poll() is None
+    running.send_signal(signal.SIGINT)
+    _, errors = running.communicate(timeout=20)
+    assert errors.endswith("tieralloc: interrupted\n")
+    # A KeyboardInterrupt that passes exec() ends Python by SIGINT itself.
+    assert running.returncode in (130, -signal.SIGINT)
+    assert not list(disk.iterdir())
+    assert [path.name for path in folder.iterdir()] in ([], ["trained"])
+
+
 def test_replay_whose_file_is_deleted_exits_with_1(tmp_path, disk):
     path = tmp_path / "long.npz"
     write(generate(num_samples=20_000, num_tables=2), path)
@@ -446,17 +599,23 @@ def test_waiting_shows_the_elapsed_time(monkeypatch):
 
 
 @pytest.mark.parametrize("absent", ["terminal", "tqdm"])
-def test_bar_without_terminal_or_tqdm_prints_nothing(monkeypatch, capsys, absent):
+def test_without_terminal_or_tqdm_lines_appear(monkeypatch, capsys, absent):
     if absent == "tqdm":
         monkeypatch.setattr(sys, "stderr", terminal := Terminal())
         monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr(_progress, "_DELAY", 0)
-    with _progress.bar("replaying", 100, "rows") as done, _progress.waiting("drawing"):
-        done(50)
+    with _progress.bar("replaying", 100, "rows") as done:
+        done(50)  # soon after the start: no line
+    monkeypatch.setattr(_progress, "_INTERVAL", 0)
     with _progress.bar("training", 100, "chunks") as report:
-        report(50, "loss 0.5")
+        report(50, "epoch 1 of 2, loss 0.5")
+    monkeypatch.setattr(_progress, "_DELAY", 0.01)
+    with _progress.waiting("drawing"):
+        time.sleep(0.1)
     shown = terminal.text if absent == "tqdm" else capsys.readouterr().err
-    assert shown == ""
+    first, second, *rest = shown.splitlines()
+    assert first == "training: 50%, 0 s, epoch 1 of 2, loss 0.5"
+    assert second == "training: done, 0 s, epoch 1 of 2, loss 0.5"
+    assert set(rest) == {"drawing: 0 s"}
 
 
 @pytest.mark.parametrize(("command", "module"), [("compare", "paper"), ("report", "page")])

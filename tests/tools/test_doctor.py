@@ -2,12 +2,13 @@
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tieralloc import _bindings
+from tieralloc import File, TieredStore, _bindings
 from tieralloc.tools import doctor
 
 
@@ -111,3 +112,26 @@ def test_nodes_without_cpus_are_memory_only(tmp_path):
     assert doctor._nodes(tmp_path).found == (
         "0: 2.0 GiB, cpus 0-3; 2: 2.0 GiB, cpus 4-7; 10: 2.0 GiB, memory only"
     )
+
+
+def test_examine_measures_reads_at_the_depth_in_use(checks):
+    depth = File("unused").queue_depth
+    assert re.match(rf"[\d,]+ rows/s by .* at depth {depth}, ", checks["store's reads"].found)
+
+
+def test_examine_proposes_a_budget_that_holds_its_rows(tmp_path):
+    checks = {check.topic: check for check in doctor.examine(tmp_path, 1_000_000, 32)}
+    found = re.match(r"fast_bytes=(\d+)MiB holds ([\d,]+) rows", checks["budget"].found)
+    size, rows = int(found[1]) << 20, int(found[2].replace(",", ""))
+    assert 0.05 * 1_000_000 <= rows < 0.1 * 1_000_000
+    with TieredStore(tmp_path / "emb.tier", mode="w", fast_bytes=size) as store:
+        store.create_table("item", 1_000_000, 32)
+        assert store.stats().fast_rows == rows
+    assert "1,000,000 rows of 32 elements: 122.1 MiB" in checks["table"].found
+    assert re.search(r"at 5%, .* at 10%, .* at 30%", checks["lookups/s"].found)
+
+
+def test_examine_table_larger_than_disk_warns(tmp_path):
+    checks = {check.topic: check for check in doctor.examine(tmp_path, 10**10, 64)}
+    assert (checks["table"].status, checks["budget"].status) == ("warn", "warn")
+    assert not list(tmp_path.iterdir())

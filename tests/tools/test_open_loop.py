@@ -1,9 +1,11 @@
 """Open loop: calls wait until they are due, and latencies count from the due time."""
 
 import os
+import re
 import signal
 import threading
 import time
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -164,7 +166,9 @@ def test_replay_records_have_load_fields(trace, tmp_path):
     slow, fast = replay(trace, ["lru"], [0.1], batch_size=8, rates=rates, directory=tmp_path)
     assert (closed["loop"], closed["offered_rate"]) == ("closed", None)
     assert closed["achieved_rate"] > 0
-    assert set(slow) - set(closed) == {"backlog", "backlog_max", "saturated"}
+    assert set(slow) - set(closed) == {
+        *("backlog", "backlog_max", "saturated", "repeats", "latency_us_quartiles")
+    }
     for record, rate in zip((slow, fast), rates, strict=True):
         assert (record["loop"], record["offered_rate"]) == ("open", rate)
         assert record["rate_unit"] == "calls/s"
@@ -176,6 +180,28 @@ def test_replay_records_have_load_fields(trace, tmp_path):
     # At a million calls per second all calls arrive before the first dozens are answered.
     assert fast["saturated"]
     assert fast["backlog"] > 0
+
+
+def test_replay_repeats_take_turns_and_give_the_median_run(trace, tmp_path):
+    labels = []
+
+    @contextmanager
+    def noting(label, total, unit):
+        labels.append(label)
+        yield lambda count, status="": None
+
+    settings = {"batch_size": 8, "directory": tmp_path, "progress": noting}
+    found = replay(trace, ["lru", "clock"], [0.1], rates=[900, 5000], repeats=3, **settings)
+    served = [re.match(r"serving (\w+) at .*, (.*) calls/s", label) for label in labels]
+    order = [match[1] for match in served if match]
+    assert order == ["lru", "clock", "clock", "lru"] * 3
+    for record in found:
+        low, high = record["latency_us_quartiles"]["p50"]
+        assert record["repeats"] == 3
+        assert low <= record["latency_us"]["p50"] <= high
+    assert [(r["policy"], r["offered_rate"]) for r in found] == [
+        (policy, rate) for policy in ("lru", "clock") for rate in (900, 5000)
+    ]
 
 
 def test_replay_auto_rates_end_at_saturation(trace, tmp_path):
@@ -217,6 +243,7 @@ def test_serve_stall_leaves_a_backlog(trace, store):
         ),
         ({"rates": "auto", "seconds": 0}, "seconds: expected above 0, got 0"),
         ({"rates": [100], "verify": True}, "verify: delays the callers"),
+        ({"rates": [100], "repeats": 0}, "repeats: expected at least 1, got 0"),
     ],
 )
 def test_replay_bad_load_raises_and_leaves_no_file(trace, tmp_path, change, message):

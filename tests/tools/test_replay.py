@@ -8,10 +8,12 @@ from reference_traces import reference
 from replay_cases import COUNTS, DIM, POLICIES, calls_of
 from trace_strategies import traces
 
+from tieralloc.tools.replay import records, runs
 from tieralloc.tools.replay.callers import Call, serve
 from tieralloc.tools.replay.errors import VerificationError
 from tieralloc.tools.replay.replay import replay
 from tieralloc.tools.simulate import simulate
+from tieralloc.trace import generate
 
 
 @pytest.mark.parametrize("policy", POLICIES)
@@ -126,7 +128,7 @@ def test_replay_records_have_contract_fields(trace, tmp_path):
     (record,) = replay(trace, ["lru"], [0.1], batch_size=8, embedding_dim=DIM, directory=tmp_path)
     contract = ["rows_per_second", "latency_us", "dram_bytes", "slow_tier", "machine"]
     assert list(record)[: len(simulated) + len(contract)] == [*simulated, *contract]
-    assert list(record["latency_us"]) == ["p50", "p90", "p99", "p999", "max"]
+    assert list(record["latency_us"]) == ["p50", "max"]  # of 38 calls
     assert list(record["latency_us"].values()) == sorted(record["latency_us"].values())
     assert record["dram_bytes"] == sum(record["dram"].values())
     assert record["dram"]["vector_bytes"] >= record["fast_rows"] * DIM * 4
@@ -136,7 +138,67 @@ def test_replay_records_have_contract_fields(trace, tmp_path):
     curve = record["latency_curve_us"]
     assert curve == sorted(curve)
     assert curve[-1] == [1.0, record["latency_us"]["max"]]
-    assert record["rows_per_second"] > 0
+    low, high = record["rows_per_second_quartiles"]
+    assert 0 < low <= record["rows_per_second"] <= high
+    assert record["device_reads"] == record["on_demand_fetches"]
+
+
+@pytest.mark.parametrize(
+    ("calls", "known"),
+    [
+        (9, []),
+        (20, ["p50"]),
+        (999, ["p50", "p90"]),
+        (1000, ["p50", "p90", "p99"]),
+        (10000, ["p50", "p90", "p99", "p999"]),
+    ],
+)
+def test_percentile_needs_ten_calls_beyond_it(calls, known):
+    latencies = np.arange(calls) * 1000
+    assert list(records._percentiles_us(latencies)) == [*known, "max"]
+    for fraction, value in records._curve_us(latencies)[:-1]:
+        assert fraction == 0 or (latencies > 1000 * value).sum() >= 9
+
+
+def test_replay_policies_take_turns(trace, tmp_path, monkeypatch):
+    turns = []
+    take_turn = runs.Bench._take_turn
+
+    def noting(bench, server, segment, done):
+        turns.append((server.run.label, len(segment)))
+        take_turn(bench, server, segment, done)
+
+    monkeypatch.setattr(runs.Bench, "_take_turn", noting)
+    found = replay(trace, ["lru", "clock"], [0.1], batch_size=8, directory=tmp_path)
+    assert [label for label, _ in turns] == ["lru", "clock", "clock", "lru"] * 5
+    for record in found:
+        calls = [calls for label, calls in turns if label == record["policy"]]
+        assert (len(calls), sum(calls)) == (record["turns"], record["calls"])
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_replay_baselines_stay_within_the_dram(tmp_path, threads):
+    found = replay(
+        *(generate(num_samples=4000, num_tables=3), ["lru"], [0.05]),
+        **{"batch_size": 64, "threads": threads, "directory": tmp_path},
+        **{"baselines": True, "verify": True},
+    )
+    by_name = {record["policy"]: record for record in found}
+    assert list(by_name) == ["all in DRAM", "numpy.memmap", "Python LRU", "lru"]
+    assert by_name["lru"]["dram"]["staging_bytes"] > 0  # of callers that have ended
+    limit = by_name["lru"]["dram_bytes"]
+    for name in ("numpy.memmap", "Python LRU"):
+        assert by_name[name]["dram_bytes"] <= 1.15 * limit
+        assert by_name[name]["baseline"]
+        assert 0 < by_name[name]["on_demand_fetches"] < by_name[name]["lookups"]
+    assert by_name["all in DRAM"]["on_demand_fetches"] == 0
+    assert all(record["verified"] >= record["calls"] for record in found)
+    assert not list(tmp_path.iterdir())
+
+
+def test_replay_baselines_of_memory_raise(trace):
+    with pytest.raises(ValueError, match="baselines: expected a closed loop from a file"):
+        replay(trace, ["lru"], [0.1], rates=[100], baselines=True)
 
 
 def test_replay_runs_are_independent(trace, tmp_path):
@@ -186,7 +248,7 @@ def test_replay_interrupted_leaves_no_file(trace, tmp_path):
             pass
 
         def done(self, count):
-            if self.label.startswith("replaying"):
+            if self.label.startswith("serving"):
                 assert list(tmp_path.iterdir())
                 raise KeyboardInterrupt
 

@@ -1,6 +1,7 @@
 """Tables, JSON and plots of records."""
 
 import json
+import re
 import sys
 
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from tieralloc.tools import report
 from tieralloc.tools.plots import rates as _rate_plot
+from tieralloc.tools.plots.parts import styles_of
 from tieralloc.tools.plots.records import check_plot, draw, plot
 from tieralloc.tools.replay.replay import replay
 from tieralloc.tools.simulate import policy_names, simulate
@@ -55,7 +57,7 @@ def test_align_cells_end_with_their_column(lines):
 
 def test_miss_ratio_table_places_each_ratio(simulated):
     header, rows, rule, *lines = report.miss_ratio_table(simulated).splitlines()
-    assert header.split() == ["fast", "fraction", "1%", "5%", "20%"]
+    assert header.split() == ["fast", "÷", "distinct", "1%", "5%", "20%"]
     assert [int(cell.replace(",", "")) for cell in rows.split()[2:]] == [
         record["fast_rows"] for record in simulated[:3]
     ]
@@ -73,18 +75,53 @@ def test_miss_ratio_table_missing_capacity_is_a_dash(simulated):
 
 
 def test_replay_table_has_a_line_per_record(replayed, simulated):
-    lines = report.replay_table([*replayed, simulated[-1]]).splitlines()
-    assert len({len(line) for line in lines}) == 1
-    assert len(lines) == 2 + len(replayed) + 1
-    for line, record in zip(lines[2:], replayed, strict=False):
-        cells = line.split()
-        assert cells[:2] == [record["policy"], report.percent(record["fast_fraction"])]
-        assert int(cells[4].replace(",", "")) == record["on_demand_fetches"]
-    assert lines[-1].split()[-5:] == ["-"] * 5
+    text = report.replay_table([*replayed, simulated[-1]])
+    tables = text.split(" of the trace's distinct rows in the fast tier: ")[1:]
+    assert len(tables) == len(FRACTIONS)
+    for table, fraction in zip(tables, FRACTIONS, strict=True):
+        rows, _, header, _, *lines = table.splitlines()[:6]
+        own = [record for record in replayed if record["fast_fraction"] == fraction]
+        assert {int(rows.replace(",", ""))} == {record["fast_rows"] for record in own}
+        columns = re.split("  +", header)
+        for line, record in zip(lines, own, strict=True):
+            cells = dict(zip(columns, re.split("  +", line), strict=True))
+            assert cells["policy"] == record["policy"]
+            assert cells["rows/s"] == report.short(record["rows_per_second"])
+            assert cells["quartiles"].count("-") == 1
+            assert cells["miss ratio"] == f"{record['miss_ratio']:.4f}"
+            assert cells["device reads"] == f"{record['device_reads'] / record['lookups']:.4f}"
+        assert "p50 µs" in columns  # of 50 calls
+        assert not {"p99 µs", "p99.9 µs"} & set(columns)
+    assert text.splitlines()[-1].split()[:4] == ["opt", "-", "-", "-"]
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_align_folds_wide_tables(width):
+    lines = [[f"{'abc'[row]}.{column:02}.cell" for column in range(12)] for row in range(3)]
+    text = report.align(lines, rule_after=1, width=width)
+    assert max(map(len, text.splitlines())) <= width
+    for row in lines:
+        assert text.count(row[0]) == text.count("\n\n") + 1 > 1
+        assert all(text.count(cell) == 1 for cell in row[1:])
+
+
+def test_align_text_breaks_the_last_column():
+    lines = [["a", "word " * 9], ["bb", "short"]]
+    text = report.align(lines, numbers=False, width=30)
+    assert text.splitlines() == [
+        "a   word word word word word",
+        "    word word word word",
+        "bb  short",
+    ]
+
+
+def test_printed_tables_fold_at_the_width_of_the_terminal(replayed, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "60")
+    assert max(map(len, report.replay_table(replayed).splitlines())) <= 60
 
 
 def test_open_loop_table_has_a_line_per_record(loaded):
-    lines = report.open_loop_table(loaded).splitlines()
+    lines = report.open_loop_table(loaded, width=200).splitlines()
     assert len(lines) == 2 + len(loaded)
     for line, record in zip(lines[2:], loaded, strict=True):
         assert line.startswith(record["policy"])
@@ -159,7 +196,7 @@ def test_draw_no_text_is_cut_off(simulated, replayed, loaded):
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         bounds = figure.bbox
-        texts = [figure._suptitle]
+        texts = [figure._suptitle, figure._supxlabel]
         for axes in figure.axes:
             if axes.get_visible():
                 texts += [axes.xaxis.label, axes.yaxis.label, axes._left_title, *axes.texts]
@@ -173,11 +210,33 @@ def test_draw_no_text_is_cut_off(simulated, replayed, loaded):
 def test_draw_names_each_policy_and_the_trace(simulated, replayed, loaded):
     pytest.importorskip("matplotlib")
     for name, figure in figures(simulated, replayed, loaded).items():
-        assert figure._suptitle.get_text().startswith("small: ")
+        assert figure._supxlabel.get_text().startswith("small")
+        assert figure._suptitle.get_text().startswith("At a fast fraction of")
         names = {text.get_text() for legend in figure.legends for text in legend.get_texts()}
         names |= {label.get_text() for label in figure.axes[0].get_yticklabels()}
         expected = {"curves": set(policy_names()), "one policy": {"lru"}, "one rate": {"lru"}}
         assert expected.get(name, {"lru", "s3fifo"}) <= names
+
+
+def test_styles_do_not_repeat_within_a_plot():
+    names = [*(f"policy {number}" for number in range(20)), "opt"]
+    styles = styles_of([{"policy": name, "fast_rows": 1} for name in names]).values()
+    assert len({str(style["color"]) for style in styles}) == 21
+    assert len({str(style["marker"]) for style in styles}) == 21
+
+
+def test_plot_shows_device_reads_of_prefetching_policies(simulated):
+    pytest.importorskip("matplotlib")
+    prefetching = [
+        {**r, "prefetches_issued": 100, "device_reads": r["on_demand_fetches"] + 100}
+        for r in simulated
+        if r["policy"] == "lru"
+    ]
+    figure = draw([*prefetching, *(r for r in simulated if r["policy"] == "opt")])
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["On-demand fetches", "Device reads: on-demand fetches and prefetches"]
+    drawn = {tuple(line.get_ydata()) for line in figure.axes[1].lines}
+    assert tuple(r["device_reads"] / r["lookups"] for r in prefetching) in drawn
 
 
 def test_draw_line_passes_through_miss_ratios(simulated):
@@ -191,7 +250,7 @@ def test_draw_line_passes_through_miss_ratios(simulated):
 def test_draw_line_passes_through_sustained_latencies(loaded):
     pytest.importorskip("matplotlib")
     figure = draw(loaded)
-    for axes, percentile in zip(figure.axes[:2], ("p50", "p99"), strict=True):
+    for axes, percentile in zip(figure.axes[:1], ("p50",), strict=True):
         drawn = {point for line in axes.lines for point in zip(*line.get_data(), strict=True)}
         closed_rates = {line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == ":"}
         for policy in ("lru", "s3fifo"):
@@ -199,7 +258,7 @@ def test_draw_line_passes_through_sustained_latencies(loaded):
             assert records[0]["achieved_rate"] in closed_rates
             for record in records[1:]:
                 point = (record["offered_rate"], record["latency_us"][percentile])
-                if record["calls"] >= 100 and not record["saturated"]:
+                if record["calls"] >= 20 and not record["saturated"]:
                     assert point in drawn
 
 
@@ -207,9 +266,9 @@ def test_draw_percentile_with_too_few_calls_is_omitted(loaded):
     pytest.importorskip("matplotlib")
     assert all(record["calls"] < 1000 for record in loaded)
     panels = {axes.get_title(loc="left"): axes for axes in draw(loaded).axes}
-    axes = panels["p99.9 with 5% of the rows in DRAM"]
+    axes = panels["p99.9, fast fraction 5%"]
     assert not axes.lines
-    assert [text.get_text() for text in axes.texts] == ["needs 1,000 calls or more at a rate"]
+    assert [text.get_text() for text in axes.texts] == ["needs 10,000 calls or more at a rate"]
 
 
 @given(st.lists(st.booleans(), max_size=6), st.randoms())

@@ -14,6 +14,7 @@ from tieralloc.trace.stream import fast_rows
 FIELDS = [
     *("policy", "trace", "fast_fraction", "fast_rows", "lookups", "hits", "on_demand_fetches"),
     *("miss_ratio", "prefetches_issued", "prefetches_useful", "prefetches_late", "evictions"),
+    "device_reads",
 ]
 
 

@@ -19,11 +19,13 @@ __all__ = [
     "decoding",
     "is_decoding_error",
     "naming",
+    "remove_temporaries",
     "replacing",
     "temporary_directory",
 ]
 
 _PREFIX = "tieralloc-temp-"
+_temporaries: set[Path] = set()  # files and directories that exist for a while
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
@@ -55,6 +57,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
         return
     target = Path(os.path.realpath(path))  # replace the target of a link, not the link
     partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    _temporaries.add(partial)
     try:
         with naming(path):
             with partial.open("xb") as file:
@@ -62,6 +65,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             partial.replace(target)
     finally:
         partial.unlink(missing_ok=True)
+        _temporaries.discard(partial)
 
 
 def _mode(path: Path) -> int | None:
@@ -130,6 +134,7 @@ def temporary_directory(parent: str | os.PathLike[str]) -> Iterator[Path]:
     path = parent / f"{_PREFIX}{secrets.token_hex(8)}"
     new = path.with_suffix(".new")  # locked before it has the name that the next run searches
     lock = -1
+    _temporaries.update((path, new))
     try:
         new.mkdir(mode=0o700)
         lock = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -146,8 +151,19 @@ def temporary_directory(parent: str | os.PathLike[str]) -> Iterator[Path]:
             _remove(new)
             raise
         finally:
+            _temporaries.difference_update((path, new))
             if lock >= 0:
                 os.close(lock)
+
+
+def remove_temporaries() -> None:
+    """Remove what `replacing` and `temporary_directory` would remove: the process ends now."""
+    for path in list(_temporaries):
+        with contextlib.suppress(OSError):
+            if path.is_dir():
+                _remove(path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def _remove_abandoned(parent: Path) -> None:

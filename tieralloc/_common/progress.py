@@ -1,16 +1,18 @@
-"""Progress bars on the terminal, by tqdm; none without tqdm or without a terminal."""
+"""Progress of long work on stderr: tqdm's bars on a terminal, lines on a pipe or without tqdm."""
 
 from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
 __all__ = ["Progress", "Report", "bar", "ignore", "silent", "waiting"]
 
 _DELAY = 1.0  # seconds before a bar appears, and between updates of its time
+_INTERVAL = 3.0  # seconds between lines
 
 
 class Report(Protocol):
@@ -37,7 +39,9 @@ def ignore(done: int, status: str = "") -> None:
 
 @contextmanager
 def bar(what: str, total: int, unit: str) -> Iterator[Report]:
-    """Show a progress bar on stderr for work that takes longer than a second.
+    """Show on stderr how far work is that takes longer than a second.
+
+    A progress bar on a terminal, by tqdm; otherwise a line every few seconds.
 
     Parameters
     ----------
@@ -54,7 +58,9 @@ def bar(what: str, total: int, unit: str) -> Iterator[Report]:
     """
     progress = _tqdm(desc=what, total=total, unit=f" {unit}", unit_scale=True, delay=_DELAY)
     if progress is None:
-        yield ignore
+        lines = _Lines(what, total)
+        yield lines.report
+        lines.end()
         return
 
     def report(done: int, status: str = "") -> None:
@@ -68,26 +74,53 @@ def bar(what: str, total: int, unit: str) -> Iterator[Report]:
 
 @contextmanager
 def waiting(what: str) -> Iterator[None]:
-    """Show the elapsed time of work without known progress, after the first second."""
+    """Show the elapsed time of work without known progress, as `bar` does."""
     progress = _tqdm(desc=what, bar_format="{desc} ({elapsed})", delay=_DELAY)
-    if progress is None:
-        yield
-        return
+    lines = _Lines(what) if progress is None else None
     stop = threading.Event()
 
     def tick() -> None:
         while not stop.wait(_DELAY):
-            progress.update()
+            progress.update() if lines is None else lines.report(0)
 
     ticker = threading.Thread(target=tick, daemon=True)
     ticker.start()
     try:
-        with progress:
+        with nullcontext() if progress is None else progress:
             yield
             stop.set()
             ticker.join()
     finally:
         stop.set()
+
+
+class _Lines:
+    """Prints a line on stderr every few seconds."""
+
+    def __init__(self, what: str, total: int = 0) -> None:
+        self._what = what
+        self._total = total
+        self._done = 0
+        self._status = ""
+        self._start = self._last = time.monotonic()
+
+    def report(self, done: int, status: str = "") -> None:
+        """Count units, and print a line if the last one is old."""
+        self._done += done
+        self._status = status or self._status
+        if time.monotonic() - self._last >= _INTERVAL:
+            self._print(f"{100 * self._done // self._total}%" if self._total else "")
+
+    def end(self) -> None:
+        """Print a last line if there was one before."""
+        if self._last > self._start:
+            self._print("done")
+
+    def _print(self, state: str) -> None:
+        self._last = time.monotonic()
+        seconds = f"{self._last - self._start:.0f} s"
+        parts = [part for part in (state, seconds, self._status) if part]
+        print(f"{self._what}: {', '.join(parts)}", file=sys.stderr, flush=True)
 
 
 def _tqdm(**options: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Sequence
@@ -17,6 +18,8 @@ from tieralloc.stats import PolicyStats
 if TYPE_CHECKING:
     from tieralloc import _bindings
     from tieralloc.policy.trained import TrainedPolicy
+
+_LOG = logging.getLogger("tieralloc")
 
 __all__ = [
     "FALLBACK",
@@ -134,6 +137,30 @@ class ActivePolicy:
             planned = load_planned(policy)
             planned.start(core, tables)
             self.name, self.planned = planned.name, planned
+
+    def check(self, tables: Sequence[tuple[str, int]]) -> None:
+        """Raise ValueError if the learned policy was trained for other tables than these.
+
+        Missing tables can still be created.
+        """
+        with self._lock:
+            if self.planned is not None:
+                self.planned.trained.directory.check_tables(tables, complete=False)
+
+    def check_next(self, tables: Sequence[tuple[str, int]], table: tuple[str, int]) -> None:
+        """Check a table before it is created: as `check`, but log a table beyond the policy's."""
+        with self._lock:
+            if self.planned is None:
+                return
+            expected = len(self.planned.trained.directory.manifest.tables)
+            if len(tables) < expected:
+                self.check([*tables, table])
+            elif len(tables) == expected:
+                _LOG.warning(
+                    "%s stops: it was trained for %d tables, without %r; %s is active. Use "
+                    "store.use_policy with a policy for all tables",
+                    *(self.name, expected, table[0], self.planned.fallback),
+                )
 
     def fit(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> None:
         """Start the learned policy if it was trained for these tables, otherwise its fallback."""

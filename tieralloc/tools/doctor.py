@@ -18,11 +18,16 @@ from tieralloc import _bindings
 from tieralloc._common.files import check_writable
 from tieralloc._common.numbers import format_size
 from tieralloc.tools import numa_sysfs as _numa_sysfs
+from tieralloc.tools.capacity import rows_within
 from tieralloc.tools.disk import BLOCK, PROBE_BYTES, can_reserve, direct_read_us, file_system_of
 from tieralloc.tools.machine import core_count, cpu_model, read_text
-from tieralloc.tools.report import align
+from tieralloc.tools.read_speed import ReadSpeed, measure_reads
+from tieralloc.tools.report import align, percent, short
 
 _SLOW_READ_US = 2000
+_BUDGET_SHARE = 0.05  # of the rows
+_ROW_OVERHEAD = 64  # bytes of index, metadata and padding per row, about
+_MISS_RATIOS = (0.05, 0.1, 0.3)
 
 
 class Check(NamedTuple):
@@ -39,13 +44,15 @@ class Check(NamedTuple):
         return cls(topic, "warn" if advice else "ok", found, advice)
 
 
-def examine(directory: Path) -> list[Check]:
-    """Check the machine, and the disk of a directory.
+def examine(directory: Path, rows: int | None = None, embedding_dim: int = 64) -> list[Check]:
+    """Check the machine, and the disk of a directory; propose a budget for a table.
 
     Parameters
     ----------
     directory : path
-        Directory of a future slow tier's file. A probe file is created there and removed.
+        Directory of a future slow tier's file. Probe files are created there and removed.
+    rows, embedding_dim : int
+        A float32 table; None: no proposal.
 
     Raises
     ------
@@ -53,6 +60,7 @@ def examine(directory: Path) -> list[Check]:
         If the directory does not exist or is not writable.
     """
     check_writable(directory / "slow.tier")
+    speed = _read_speed(directory)
     return [
         _processor(),
         _kernel(),
@@ -66,6 +74,8 @@ def examine(directory: Path) -> list[Check]:
         *_engines(),
         *_limits(),
         *_disk(directory),
+        _reads_at_depth(speed),
+        *([] if rows is None else _budget(directory, rows, embedding_dim, speed)),
         *_packages(),
     ]
 
@@ -74,10 +84,10 @@ def to_text(checks: list[Check]) -> str:
     """Format checks as text: the results, then the next steps."""
     lines = [[f"[{check.status}]", check.topic, check.found] for check in checks]
     text = align(lines, numbers=False)
-    steps = [f"  {check.topic}: {check.advice}" for check in checks if check.status == "warn"]
+    steps = [["", f"{check.topic}: {check.advice}"] for check in checks if check.status == "warn"]
     if not steps:
         return f"{text}\n\nAll checks passed."
-    return "\n".join([text, "", "Next steps:", *steps])
+    return f"{text}\n\nNext steps:\n{align(steps, numbers=False)}"
 
 
 def _processor() -> Check:
@@ -301,6 +311,66 @@ def _direct_reads(descriptor: int) -> Check:
     return Check.of(
         "direct reads", text, "choose a faster disk; NVMe takes about 100 µs" if is_slow else ""
     )
+
+
+def _read_speed(directory: Path) -> ReadSpeed | OSError:
+    try:
+        return measure_reads(directory)
+    except OSError as error:
+        return error
+
+
+def _reads_at_depth(speed: ReadSpeed | OSError) -> Check:
+    if isinstance(speed, OSError):
+        text = f"cannot be measured: {speed.strerror}"
+        return Check.of("store's reads", text, "free space, or choose another disk")
+    return Check.of(
+        "store's reads",
+        f"{speed.reads_per_second:,.0f} rows/s by {speed.engine} at depth {speed.depth}, a row per "
+        f"page; a read takes {speed.median_us:,.0f} µs (median)",
+    )
+
+
+def _budget(
+    directory: Path, rows: int, embedding_dim: int, speed: ReadSpeed | OSError
+) -> list[Check]:
+    """Propose a budget for a table, and say what the disk can serve with it."""
+    size = rows * embedding_dim * 4
+    usage, available = psutil.disk_usage(str(directory)), _usable_memory()
+    needed = rows * -(-embedding_dim * 4 // 64) * 64
+    space = f"{format_size(size)} of float32; the file takes about {format_size(needed)}"
+    checks = [
+        Check.of(
+            "table",
+            f"{rows:,} rows of {embedding_dim} elements: {space}"
+            + ("; it fits into the available memory" if size <= available else ""),
+            "the disk has less free space; choose another one" if needed > usage.free else "",
+        )
+    ]
+    step = 1 << 20
+    proposal = max(1, round(_BUDGET_SHARE * rows)) * (embedding_dim * 4 + _ROW_OVERHEAD)
+    proposal = max(step, -(-min(proposal, available // 2) // step) * step)
+    held = rows_within(proposal, [rows], embedding_dim)
+    text = (
+        f"fast_bytes={proposal >> 20}MiB holds {held:,} rows ({percent(held / rows, 2)} of the "
+        f"table) of {format_size(available)} available; tieralloc replay T --fast-bytes "
+        f"{proposal >> 20}MiB shows the miss ratio of a trace"
+    )
+    advice = "" if held >= _BUDGET_SHARE * rows / 2 else "add memory, or divide the table"
+    checks.append(Check.of("budget", text, advice))
+    if isinstance(speed, ReadSpeed):
+        shares = ", ".join(
+            f"{short(speed.reads_per_second / ratio)} at {percent(ratio)}" for ratio in _MISS_RATIOS
+        )
+        checks.append(Check.of("lookups/s", f"the disk's limit by miss ratio: {shares}"))
+    return checks
+
+
+def _usable_memory() -> int:
+    """Return the bytes that this process can still allocate."""
+    limit, used = _cgroup_memory()
+    available = int(psutil.virtual_memory().available)
+    return available if limit is None else min(available, max(0, limit - (used or 0)))
 
 
 def _packages() -> list[Check]:

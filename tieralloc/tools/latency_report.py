@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tieralloc._common.files import replacing
 from tieralloc._common.numbers import format_size
-from tieralloc.tools.report import align
+from tieralloc.tools.report import align, wrap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,7 @@ Metric = Callable[[Record], Mapping[str, float]]
 def matrices(records: Sequence[Record]) -> str:
     """Return a matrix per metric, with median and quartiles in each cell."""
     first = records[0]
-    parts = [_conditions(records)]
+    parts = [wrap(conclude(records)), _conditions(records)]
     if len({(_origin(record), record["node"]) for record in records}) == 1:
         parts.append("Only one node and one set of CPUs: no remote memory to compare.")
     parts += [
@@ -37,6 +37,20 @@ def matrices(records: Sequence[Record]) -> str:
     title = "lookup of rows of 256 bytes in place, ns per row"
     parts.append(_matrix(title, records, lambda r: r["lookup_ns"], 1))
     return "\n\n".join(parts)
+
+
+def conclude(records: Sequence[Record]) -> str:
+    """Return the dependent loads of the nearest and the farthest memory, in one sentence."""
+    near = min(records, key=lambda record: float(record["load_ns"]["median"]))
+    far = max(records, key=lambda record: float(record["load_ns"]["median"]))
+    text = f"A dependent load takes {near['load_ns']['median']:.0f} ns from node {near['node']}"
+    if far is not near:
+        far_ns = far["load_ns"]["median"]
+        text += (
+            f" and {far_ns:.0f} ns from node {far['node']} at most, "
+            f"{far_ns / near['load_ns']['median']:.1f} times as much"
+        )
+    return f"{text}."
 
 
 def emulation_table(records: Sequence[Record]) -> str:
@@ -64,6 +78,7 @@ def draw_heat_maps(records: Sequence[Record], path: str | os.PathLike[str]) -> N
     ImportError, ValueError
         As for ``tieralloc.tools.plots.records.check_plot``.
     """
+    from tieralloc.tools.plots.parts import add_title
     from tieralloc.tools.plots.records import check_plot
 
     check_plot(path)
@@ -76,7 +91,7 @@ def draw_heat_maps(records: Sequence[Record], path: str | os.PathLike[str]) -> N
         ("lookup in place, ns per row", lambda r: r["lookup_ns"], 1),
     ]
     figure = Figure(figsize=(10.4, 8.2), layout="constrained")
-    figure.suptitle(f"{records[0]['machine']}", fontsize=9)
+    add_title(figure, conclude(records), records[0]["machine"])
     for axes, (title, value, unit) in zip(figure.subplots(2, 2).flat, panels, strict=True):
         _heat_map(axes, records, title, value, unit)
     with replacing(path) as file:

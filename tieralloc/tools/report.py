@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import shutil
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tieralloc._common.files import replacing
 from tieralloc._common.numbers import format_size
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
 
 Record = Mapping[str, Any]
 
+T = TypeVar("T")
+
+#: Heading of fast fractions: rows in the fast tier ÷ distinct rows of the trace.
+FAST_FRACTION = "fast ÷ distinct"
 _GAP = "  "
 
 
@@ -44,33 +51,37 @@ def reuse_table(trace: Trace) -> str:
 def counted_heading(trace: Trace, record: Record) -> str:
     """Return the trace and the counted lookups of a record."""
     warm_up = trace.num_lookups - record["lookups"]
-    return (
+    lines = (
         f"{trace.name}: {trace_summary(trace)}\n"
         f"counted: {record['lookups']:,} lookups after {warm_up:,} that warm the fast tier"
     )
+    return "\n".join(map(wrap, lines.splitlines()))
 
 
 def miss_ratio_table(records: Sequence[Record]) -> str:
-    """Return a table of miss ratios: a line per policy, a column per capacity."""
+    """Return a table of miss ratios: a line per policy, a column per capacity.
+
+    Policies that prefetch have another line: device reads ÷ lookups.
+    """
     capacities = sorted({(record["fast_fraction"], record["fast_rows"]) for record in records})
-    ratios = {
-        (record["policy"], record["fast_fraction"]): f"{record['miss_ratio']:.4f}"
-        for record in records
-    }
+    found = {(record["policy"], record["fast_fraction"]): record for record in records}
     lines = [
-        ["fast fraction", *(percent(fraction) for fraction, _ in capacities)],
+        [FAST_FRACTION, *(percent(fraction) for fraction, _ in capacities)],
         ["fast rows", *(f"{rows:,}" for _, rows in capacities)],
     ]
     for policy in _policies(records):
-        cells = [ratios.get((policy, fraction), "-") for fraction, _ in capacities]
-        lines.append([policy, *cells])
+        own = [found.get((policy, fraction)) for fraction, _ in capacities]
+        lines.append([policy, *(_or_dash(r, lambda r: f"{r['miss_ratio']:.4f}") for r in own)])
+        if any(record and record.get("prefetches_issued") for record in own):
+            reads = (_or_dash(r, lambda r: f"{reads_ratio(r):.4f}") for r in own)
+            lines.append([f"{policy}: reads", *reads])
     return align(lines, rule_after=2)
 
 
 def validation_table(metrics: Sequence[Mapping[str, float]]) -> str:
     """Return a table of the validation miss ratios of training, a column per capacity."""
     lines = [
-        ["fast fraction", *(percent(metric["fast_fraction"]) for metric in metrics)],
+        [FAST_FRACTION, *(percent(metric["fast_fraction"]) for metric in metrics)],
         ["fast rows", *(f"{metric['fast_rows']:,}" for metric in metrics)],
     ]
     for name in metrics[0]:
@@ -80,71 +91,103 @@ def validation_table(metrics: Sequence[Mapping[str, float]]) -> str:
 
 
 def replay_table(records: Sequence[Record]) -> str:
-    """Return a table of replay records: a line per policy and capacity.
+    """Return a table of replay records for each capacity: a line per policy.
 
     Records of `simulate` are allowed; their missing values are dashes. If the records include a
     store without a fast tier, the last column is rows per second relative to that store.
     """
-    header = "policy|fast|fast rows|miss ratio|on-demand|rows/s|p50 µs|p99 µs|p99.9 µs|DRAM used"
-    lines = [header.split("|")]
+    without = [record for record in records if record["fast_rows"] == 0]
+    others = [record for record in records if record["fast_rows"] > 0]
+    tables = []
+    for fraction in sorted({record["fast_fraction"] for record in others or without}):
+        own = [record for record in others if record["fast_fraction"] == fraction]
+        rows = max((r["fast_rows"] for r in own if not r.get("baseline")), default=0)
+        heading = f"{percent(fraction)} of the trace's distinct rows in the fast tier: {rows:,}"
+        tables.append(f"{heading}\n\n{_capacity_table([*without, *own])}")
+    return "\n\n".join(tables)
+
+
+def _capacity_table(records: Sequence[Record]) -> str:
+    columns: dict[str, Callable[[Record], str]] = {
+        "policy": lambda r: str(r["policy"]),
+        "DRAM": lambda r: _or_dash(r.get("dram_bytes"), format_size),
+        "rows/s": lambda r: _or_dash(r.get("rows_per_second"), short),
+        "quartiles": lambda r: _or_dash(
+            r.get("rows_per_second_quartiles"), lambda pair: "-".join(map(short, pair))
+        ),
+        **_percentile_columns(records, ("p50", "p99", "p999")),
+        **_count_columns(),
+    }
     baseline = next((r["rows_per_second"] for r in records if r["fast_rows"] == 0), None)
     if baseline is not None:
-        lines[0].append("÷ none")
-    for record in records:
-        latency = record.get("latency_us", {})
-        rows_per_second = record.get("rows_per_second")
-        lines.append(
-            [
-                record["policy"],
-                percent(record["fast_fraction"]),
-                f"{record['fast_rows']:,}",
-                f"{record['miss_ratio']:.4f}",
-                f"{record['on_demand_fetches']:,}",
-                _or_dash(rows_per_second, lambda rate: f"{rate:,.0f}"),
-                *(_or_dash(latency.get(name), microseconds) for name in ("p50", "p99", "p999")),
-                _or_dash(record.get("dram_bytes"), format_size),
-            ]
+        columns["÷ none"] = lambda r: _ratio(r.get("rows_per_second"), baseline)
+    return table(records, columns)
+
+
+def _count_columns() -> dict[str, Callable[[Record], str]]:
+    """Return columns of shares of the lookups: baselines may have served fewer of them."""
+    return {
+        "miss ratio": lambda r: f"{r['miss_ratio']:.4f}",
+        "device reads": lambda r: f"{reads_ratio(r):.4f}",
+    }
+
+
+def _percentile_columns(
+    records: Sequence[Record], names: Sequence[str]
+) -> dict[str, Callable[[Record], str]]:
+    """Return a column for each percentile that a record has: others had too few calls."""
+    return {
+        f"{name.replace('p999', 'p99.9')} µs": lambda r, name=name: _or_dash(  # type: ignore[misc]
+            r.get("latency_us", {}).get(name), microseconds
         )
-        if baseline is not None:
-            lines[-1].append(_ratio(rows_per_second, baseline))
-    return align(lines, rule_after=1)
+        for name in names
+        if any(name in record.get("latency_us", {}) for record in records)
+    }
+
+
+def table(
+    records: Sequence[Record],
+    columns: Mapping[str, Callable[[Record], str]],
+    width: int | None = None,
+) -> str:
+    """Return a table: a line per record, a column per heading."""
+    lines = [[cell(record) for cell in columns.values()] for record in records]
+    return align([list(columns), *lines], rule_after=1, width=width)
 
 
 def open_loop_heading(trace: Trace, record: Record) -> str:
     """Return the trace and the counted lookups of an open loop."""
     warm_up = record["warm_up_lookups"]
-    return (
+    lines = (
         f"{trace.name}: {trace_summary(trace)}\n"
         f"counted: calls that arrive, up to {trace.num_lookups - warm_up:,} lookups, after "
         f"{warm_up:,} that warm the fast tier (again for each line)"
     )
+    return "\n".join(map(wrap, lines.splitlines()))
 
 
-def open_loop_table(records: Sequence[Record]) -> str:
+def open_loop_table(records: Sequence[Record], width: int | None = None) -> str:
     """Return a table of open-loop records: a line per policy, capacity and rate.
 
     Records of the closed loop that sets the rates are allowed.
     """
-    header = (
-        "policy|fast|calls/s|achieved|calls|miss ratio|p50 µs|p90 µs|p99 µs|p99.9 µs|max µs|backlog"
-    )
-    lines = [[*header.split("|"), ""]]
-    for record in records:
-        offered = record["offered_rate"]
-        lines.append(
-            [
-                record["policy"],
-                percent(record["fast_fraction"]),
-                "closed loop" if offered is None else rate(offered),
-                rate(record["achieved_rate"]),
-                f"{record['calls']:,}",
-                f"{record['miss_ratio']:.4f}",
-                *(microseconds(value) for value in record["latency_us"].values()),
-                _or_dash(record.get("backlog"), lambda calls: f"{calls:,}"),
-                "saturated" if record.get("saturated") else "",
-            ]
-        )
-    return align(lines, rule_after=1)
+    columns: dict[str, Callable[[Record], str]] = {
+        "policy": lambda r: str(r["policy"]),
+        FAST_FRACTION: lambda r: percent(r["fast_fraction"]),
+        "calls/s": lambda r: _or_dash(r["offered_rate"], rate, "closed loop"),
+        "achieved": lambda r: rate(r["achieved_rate"]),
+        "calls": lambda r: f"{r['calls']:,}",
+        **_count_columns(),
+        **_percentile_columns(records, ("p50",)),
+        "p50 quartiles": lambda r: _or_dash(
+            r.get("latency_us_quartiles", {}).get("p50"),
+            lambda pair: "-".join(map(microseconds, pair)),
+        ),
+        **_percentile_columns(records, ("p90", "p99", "p999", "max")),
+        "backlog": lambda r: _or_dash(r.get("backlog"), lambda calls: f"{calls:,}"),
+        "": lambda r: "saturated" if r.get("saturated") else "",
+    }
+    return table(records, columns, width)
 
 
 def replay_conditions(record: Record) -> str:
@@ -158,6 +201,8 @@ def replay_conditions(record: Record) -> str:
         load = f"{record['calls']:,} counted, {calls}, {threads}, closed loop"
     else:
         load = f"{calls}, {threads}, open loop: Poisson arrivals, latency since arrival"
+    if record["loop"] == "closed" and record["turns"] > 1:
+        load += f", in {record['turns']} turns of all contenders"
     lines = [
         ["calls", load],
         ["rows", f"{record['embedding_dim']} x float32"],
@@ -188,24 +233,92 @@ def to_json(records: Sequence[Record]) -> str:
     return json.dumps(list(records), indent=2) + "\n"
 
 
-def align(lines: Sequence[Sequence[str]], rule_after: int = 0, numbers: bool = True) -> str:
-    """Align columns: the first to the left, the others to the right if they are `numbers`."""
+def align(
+    lines: Sequence[Sequence[str]],
+    rule_after: int = 0,
+    numbers: bool = True,
+    width: int | None = None,
+) -> str:
+    """Align columns: the first to the left, the others to the right if they are `numbers`.
+
+    Beyond `width`, by default that of the terminal, columns of numbers go to another table below,
+    with the first column, and the text of a last column breaks.
+    """
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
+    width = _terminal_width() if width is None else width
+    if not numbers:
+        return _align_text(lines, widths, width)
+    parts: list[list[int]] = [[0]]
+    for column in range(1, len(widths)):
+        taken = sum(widths[other] + len(_GAP) for other in parts[-1])
+        if len(parts[-1]) > 1 and taken + widths[column] > width:
+            parts.append([0])
+        parts[-1].append(column)
+    return "\n\n".join(_align_numbers(lines, widths, part, rule_after) for part in parts)
+
+
+def _align_text(lines: Sequence[Sequence[str]], widths: Sequence[int], width: int) -> str:
+    indent = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
     text = []
     for line in lines:
-        first, *rest = line
-        cells = [first.ljust(widths[0])]
-        for cell, width in zip(rest, widths[1:], strict=True):
-            cells.append(cell.rjust(width) if numbers else cell.ljust(width))
+        head = _GAP.join(cell.ljust(size) for cell, size in zip(line, widths[:-1], strict=False))
+        parts = textwrap.wrap(line[-1], max(20, width - indent)) or [""]
+        text.append(f"{head}{_GAP}{parts[0]}".rstrip())
+        text += [" " * indent + part for part in parts[1:]]
+    return "\n".join(text)
+
+
+def _align_numbers(
+    lines: Sequence[Sequence[str]], widths: Sequence[int], columns: Sequence[int], rule_after: int
+) -> str:
+    text = []
+    for line in lines:
+        cells = [
+            line[column].rjust(widths[column]) if column else line[column].ljust(widths[column])
+            for column in columns
+        ]
         text.append(_GAP.join(cells).rstrip())
     if rule_after:
         text.insert(rule_after, "-" * max(len(line) for line in text))
     return "\n".join(text)
 
 
-def percent(fraction: float) -> str:
-    """Return a fraction as a percentage of up to 6 digits: ``5%``, ``0.25%``."""
-    return f"{100 * fraction:.6g}%"
+def _terminal_width() -> int:
+    return shutil.get_terminal_size((100, 24)).columns
+
+
+def wrap(text: str) -> str:
+    """Break a paragraph at the width of the terminal, at most 100."""
+    return textwrap.fill(text, width=min(100, _terminal_width()))
+
+
+def device_reads(record: Record) -> int:
+    """Return the rows read from the slow tier: on-demand fetches and prefetches, each read once."""
+    counted = record.get("device_reads")
+    if counted is not None:
+        return int(counted)
+    prefetched = (record.get("prefetches_issued") or 0) - (record.get("prefetches_late") or 0)
+    return int(record["on_demand_fetches"] + prefetched)
+
+
+def reads_ratio(record: Record) -> float:
+    """Return device reads ÷ lookups."""
+    return device_reads(record) / record["lookups"] if record["lookups"] else 0.0
+
+
+def percent(fraction: float, digits: int = 4) -> str:
+    """Return a fraction as a percentage of up to 4 digits: ``5%``, ``0.25%``."""
+    value = 100 * fraction
+    return f"{value:,.0f}%" if value >= 10**digits else f"{value:.{digits}g}%"
+
+
+def short(value: float) -> str:
+    """Return a number with 3 digits and a unit: ``155k``, ``8.21M``."""
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= 0.9995 * size:
+            digits = max(0, 2 - math.floor(math.log10(max(value / size, 1) * 1.0006)))
+            return f"{value / size:.{digits}f}{unit}"
+    return f"{value:.3g}"
 
 
 def microseconds(value: float) -> str:
@@ -218,8 +331,8 @@ def rate(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _or_dash(value: float | None, text: Callable[[float], str]) -> str:
-    return "-" if value is None else text(value)
+def _or_dash(value: T | None, text: Callable[[T], str], missing: str = "-") -> str:
+    return missing if value is None else text(value)
 
 
 def _ratio(value: float | None, baseline: float) -> str:

@@ -61,7 +61,7 @@ def simulate(
     list of dict
         A record for each policy and capacity: policy, trace, fast_fraction, fast_rows, lookups,
         hits, on_demand_fetches, miss_ratio, prefetches_issued, prefetches_useful,
-        prefetches_late, evictions.
+        prefetches_late, evictions, device_reads.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def check_policies(policies: Sequence[str], known: Sequence[str]) -> None:
 def count_record(
     policy: str, trace: str, fast_fraction: float, capacity: int, counts: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Return the JSON record of a policy at a capacity.
+    """Return the JSON record of a policy at a capacity; device reads are rows.
 
     Parameters
     ----------
@@ -142,4 +142,8 @@ def count_record(
         "prefetches_useful": counts.get("prefetches_useful", 0),
         "prefetches_late": counts.get("prefetches_late", 0),
         "evictions": counts["evictions"],
+        # A late prefetch and the on-demand fetch of its row are one read.
+        "device_reads": counts["on_demand_fetches"]
+        + counts.get("prefetches_issued", 0)
+        - counts.get("prefetches_late", 0),
     }

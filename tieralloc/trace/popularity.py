@@ -200,7 +200,9 @@ def _assign_others(
     row_ends = np.cumsum(counts[np.argsort(-popularity)])
     table_ends = np.cumsum(free[order])
     # A row across the boundary of two tables is split into one row of each.
-    ends = np.union1d(row_ends, table_ends[table_ends > 0])
+    # np.union1d would hash the ends, which takes much longer than sorting them.
+    ends = np.sort(np.concatenate([row_ends, table_ends[table_ends > 0]]), kind="stable")
+    ends = ends[np.diff(ends, prepend=0) > 0]
     split_counts = np.diff(ends, prepend=0)
     bounds = np.searchsorted(ends, table_ends, side="right")
     assigned: list[NDArray[np.int64]] = [split_counts[:0]] * len(free)

@@ -19,9 +19,9 @@ from bench.peers.adapter import BaselineFailedError
 from bench.peers.experiment import Experiment
 from bench.peers.in_dram import Tieralloc
 from bench.peers.results import Result
-from bench.peers.workloads import drop_page_cache, map_rows
 from bench.scenery.turns import Spread, alternate, ratios
 from tieralloc import _bindings
+from tieralloc.tools.replay.baselines import drop_page_cache, map_rows
 
 _BLOCK = 4096
 _DEPTH = 64

@@ -6,6 +6,8 @@ import argparse
 import math
 from typing import Literal
 
+from tieralloc._common.numbers import parse_size
+
 
 def policies(text: str) -> list[str]:
     """Return the names of policies, separated by commas."""
@@ -21,6 +23,19 @@ def fast_fractions(text: str) -> list[float]:
             raise argparse.ArgumentTypeError(f"expected above 0, at most 1, got {part}")
         fractions.append(fraction)
     return fractions
+
+
+def sizes(text: str) -> list[int]:
+    """Return sizes in bytes, separated by commas: ``64MiB`` or ``1.5GB``."""
+    return [size(part) for part in _parts(text, "sizes such as 64MiB,1GiB")]
+
+
+def size(text: str) -> int:
+    """Return a size in bytes."""
+    try:
+        return parse_size(text, "size")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error).removeprefix("size: ")) from None
 
 
 def rates(text: str) -> list[float] | Literal["auto"]:

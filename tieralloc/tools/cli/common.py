@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -54,17 +56,24 @@ def working_directory(directory: str | None) -> Path:
 def check_outputs(arguments: argparse.Namespace) -> None:
     """Raise OSError for output files that cannot be written, before any work."""
     if arguments.json not in (None, "-"):
-        check_writable(arguments.json)
+        check_new(arguments.json, arguments.force)
     if arguments.plot is not None:
-        check_plot_output(arguments.plot)
+        check_plot_output(arguments.plot, arguments.force)
 
 
-def check_plot_output(path: str) -> None:
+def check_plot_output(path: str, force: bool) -> None:
     """Raise an error for a plot that cannot be drawn or written."""
     from tieralloc.tools.plots.records import check_plot
 
     check_plot(path)
+    check_new(path, force)
+
+
+def check_new(path: str, force: bool) -> None:
+    """Raise OSError for an output that cannot be written, or exists, unless `force`."""
     check_writable(path)
+    if not force and os.path.isfile(path):
+        raise FileExistsError(errno.EEXIST, "exists already; use --force to replace it", path)
 
 
 def write_outputs(

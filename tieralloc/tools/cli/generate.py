@@ -6,10 +6,11 @@ import argparse
 import inspect
 
 from tieralloc import trace
-from tieralloc._common.files import check_writable, naming
+from tieralloc._common.files import naming
 from tieralloc._common.progress import waiting
 from tieralloc.tools import report
 from tieralloc.tools.cli import arguments as types
+from tieralloc.tools.cli import common, options
 
 DESCRIPTION = """\
 Write an access trace with the reuse histogram of Meta's dataset of 2021. Rows recur together in
@@ -51,6 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="output file; its suffix sets the format: .npz, .pt and .pt.gz (Meta's),"
         " .oraclegeneral (libCacheSim's)",
     )
+    options.add_force(parser)
     group = parser.add_argument_group("parameters")
     defaults = inspect.signature(trace.generate).parameters
     for name, kind, metavar, text in _PARAMETERS:
@@ -61,7 +63,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    check_writable(arguments.out)
+    common.check_new(arguments.out, arguments.force)
     suffixes = [suffix for format in trace.FORMATS.values() for suffix in format.suffixes]
     if not arguments.out.lower().endswith(tuple(suffixes)):
         raise ValueError(

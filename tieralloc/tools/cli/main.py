@@ -10,21 +10,17 @@ import argparse
 import errno
 import importlib
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Sequence
 from typing import NoReturn
 
 from tieralloc import __version__
 from tieralloc.errors import raise_renamed
+from tieralloc.tools.cli.interrupts import INTERRUPTED, MESSAGE, ending_on_signals
 from tieralloc.tools.replay.errors import VerificationError
 
 _FAILED = 1
 _BAD_INPUT = 2
-_INTERRUPTED = 128 + signal.SIGINT
 
 
 _DESCRIPTION = """\
@@ -103,14 +99,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     command = ""
     try:
-        with _exit_on_signals():
+        with ending_on_signals():
             words = sys.argv[1:] if argv is None else argv
             arguments = make_parser(words).parse_args(words)
             command = arguments.command
             arguments.run(arguments)
             sys.stdout.flush()
     except KeyboardInterrupt:
-        return _fail("interrupted", _INTERRUPTED)
+        print(MESSAGE, file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader of stdout closed the pipe: exit without a message.
         _discard_stdout()
@@ -125,30 +122,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-@contextmanager
-def _exit_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGHUP into SystemExit, so that temporary files are removed."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def end(number: int, frame: FrameType | None) -> NoReturn:
-        sys.exit(128 + number)
-
-    previous = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
-    for number, handler in previous.items():
-        if handler is not signal.SIG_IGN:  # as under nohup
-            signal.signal(number, end)
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
 def _fail(message: str, status: int) -> int:
-    line = " ".join(message.split())
-    print(f"tieralloc: {line if status == _INTERRUPTED else f'error: {line}'}", file=sys.stderr)
+    print(f"tieralloc: error: {' '.join(message.split())}", file=sys.stderr)
     return status
 
 
@@ -156,7 +131,7 @@ def _describe(error: OSError, command: str) -> str:
     text = error.strerror or str(error)
     if error.filename is not None:
         text = f"{os.fsdecode(error.filename)}: {text}"
-    if error.errno == errno.ENOSPC and command in ("demo", "replay"):
+    if error.errno == errno.ENOSPC and command in ("demo", "replay", "train"):
         text += " (use --dir to choose another disk)"
     return text
 

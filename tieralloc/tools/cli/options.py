@@ -6,7 +6,9 @@ import argparse
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from tieralloc._common.progress import waiting
 from tieralloc.tools.cli import arguments
+from tieralloc.trace import Trace
 
 #: Default capacities of simulate and train.
 FRACTIONS = "1%,5%,10%,20%"
@@ -48,10 +50,41 @@ def add_trace_file(parser: argparse.ArgumentParser) -> None:
 
 
 def add_fractions(parser: argparse.ArgumentParser, fractions: str) -> None:
-    """Add ``--fast-fraction``."""
-    text = "capacities of the fast tier, as fractions of the trace's distinct rows, rounded down:"
-    text += " 0.05 or 5%"
-    add(parser, "--fast-fraction", arguments.fast_fractions, "X[,X…]", text, fractions)
+    """Add ``--fast-fraction`` and ``--fast-bytes``; `fast_fractions` returns the value."""
+    group = parser.add_mutually_exclusive_group()
+    text = "capacities of the fast tier: rows in it ÷ distinct rows of the trace, rounded down:"
+    text += f" 0.05 or 5% (default: {fractions})"
+    group.add_argument(
+        "--fast-fraction",
+        type=arguments.fast_fractions,
+        metavar="X[,X…]",
+        help=text.replace("%", "%%"),
+        default=arguments.fast_fractions(fractions),
+    )
+    text = "capacities as DRAM of the tables: vectors, index and metadata, such as 64MiB; with"
+    text += " --embedding-dim"
+    group.add_argument("--fast-bytes", type=arguments.sizes, metavar="SIZE[,…]", help=text)
+
+
+def add_dim(parser: argparse.ArgumentParser) -> None:
+    """Add ``--embedding-dim``."""
+    add(parser, "--embedding-dim", arguments.count, "N", "float32 elements per row", 64)
+
+
+def fast_fractions(given: argparse.Namespace, trace: Trace, policies: Sequence[str]) -> list[float]:
+    """Return the capacities of ``--fast-fraction`` or ``--fast-bytes`` as fractions."""
+    if given.fast_bytes is None:
+        fractions: list[float] = given.fast_fraction
+        return fractions
+    from tieralloc.tools.capacity import fractions_within
+
+    with waiting("computing the capacities"):
+        return fractions_within(given.fast_bytes, trace, given.embedding_dim, policies)
+
+
+def add_force(parser: argparse.ArgumentParser) -> None:
+    """Add ``--force``."""
+    parser.add_argument("--force", action="store_true", help="replace existing output files")
 
 
 def add_seed(parser: argparse.ArgumentParser) -> None:
@@ -64,6 +97,7 @@ def add_outputs(parser: argparse.ArgumentParser) -> None:
     text = "write the records to this file; '-': print them as the only output"
     add(parser, "--json", str, "F", text)
     add(parser, "--plot", str, "F", "draw a plot, in the format of its suffix")
+    add_force(parser)
 
 
 def add_directory(parser: argparse.ArgumentParser) -> None:

@@ -10,17 +10,24 @@ from tieralloc.policy.registry import served_names
 from tieralloc.tools import report
 from tieralloc.tools.cli import arguments as types
 from tieralloc.tools.cli import common, options
+from tieralloc.tools.conclusions import conclude, learned_gains
 from tieralloc.tools.emulated import parse_slow
 from tieralloc.tools.replay.replay import SECONDS, replay
+
+REPEATS = 3
 
 DESCRIPTION = """\
 Serve a trace from a store with real bytes: tables of float32 rows in a file, a pool of DRAM in
 front of it. The first half warms the fast tier; the rest is measured. In a closed loop (the
-default) each thread starts its next call when the previous one is answered. With --rate the loop
-is open: calls arrive at random times, and latencies count from the arrival, so that a stall shows
-in all calls that wait for it."""
+default) each thread starts its next call when the previous one is answered; policies and baselines
+take turns on segments of the trace, and the table shows median and quartiles of the turns. The
+baselines numpy.memmap and Python LRU have as much DRAM as the store takes in all, and stop after
+half a second of each turn. A percentile is shown if at least 10 calls exceed it. With --rate the
+loop is open: calls arrive at random times, and latencies count from the arrival, so that a stall
+shows in all calls that wait for it."""
 EXAMPLES = """\
 tieralloc replay day.npz --policy lru,s3fifo --fast-fraction 5%
+tieralloc replay day.npz --fast-bytes 4MiB --embedding-dim 32 --no-baselines
 tieralloc replay day.npz --threads 4 --batch-size 64 --dir /mnt/nvme --plot replay.png
 tieralloc replay day.npz --batch-size 8 --rate 500,1000,2000
 tieralloc replay day.npz --batch-size 8 --rate auto --plot rates.png
@@ -36,6 +43,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _add_load(parser)
     _add_slow_tier(parser)
     parser.add_argument(
+        "--no-baselines",
+        action="store_true",
+        help="measure the policies only, without all rows in DRAM, numpy.memmap and a Python LRU"
+        " (measured in a closed loop from a file)",
+    )
+    parser.add_argument(
         "--verify",
         action="store_true",
         help="compare every served vector with its source (closed loop only)",
@@ -43,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_load(parser: argparse.ArgumentParser) -> None:
-    options.add(parser, "--embedding-dim", types.count, "N", "elements per row", 64)
+    options.add_dim(parser)
     text = "samples per call, or 'row': one access per call, with the counts of simulate"
     options.add(parser, "--batch-size", types.batch_size, "N|row", text, 256)
     options.add(parser, "--threads", types.count, "N", "concurrent callers", 1)
@@ -57,6 +70,8 @@ def _add_load(parser: argparse.ArgumentParser) -> None:
         f" (default: {SECONDS:g})"
     )
     options.add(parser, "--seconds", types.number, "X", text)
+    text = f"runs at each rate: median and quartiles (default: {REPEATS})"
+    options.add(parser, "--repeats", types.count, "N", text)
 
 
 def _add_slow_tier(parser: argparse.ArgumentParser) -> None:
@@ -86,6 +101,8 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     if arguments.seconds is not None and arguments.rate is None:
         raise ValueError("--seconds: no effect in a closed loop; expected --rate")
+    if arguments.repeats is not None and arguments.rate is None:
+        raise ValueError("--repeats: no effect in a closed loop; expected --rate")
     in_file = arguments.slow == "file"
     slow = None if in_file else parse_slow(arguments.slow, arguments.promotion)
     if in_file and arguments.promotion != "auto":
@@ -98,16 +115,18 @@ def run(arguments: argparse.Namespace) -> None:
     records = replay(
         trace,
         arguments.policy,
-        arguments.fast_fraction,
+        options.fast_fractions(arguments, trace, arguments.policy),
         embedding_dim=arguments.embedding_dim,
         batch_size=arguments.batch_size,
         count_from=arguments.count_from,
         threads=arguments.threads,
         rates=arguments.rate,
         seconds=SECONDS if arguments.seconds is None else arguments.seconds,
+        repeats=arguments.repeats or REPEATS,
         engine=arguments.engine,
         slow=slow,
         directory=directory,
+        baselines=in_file and arguments.rate is None and not arguments.no_baselines,
         verify=arguments.verify,
         seed=arguments.seed,
         progress=bar,
@@ -117,7 +136,9 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         heading, table = report.open_loop_heading, report.open_loop_table
     last = records[-1]  # with "auto" the first record is of the closed loop
-    parts = [heading(trace, last), report.replay_conditions(last), table(records)]
+    conclusions = [conclude(records), *(learned_gains(records) if arguments.rate is None else [])]
+    parts = ["\n".join(map(report.wrap, conclusions)), heading(trace, last)]
+    parts += [report.replay_conditions(last), table(records)]
     if arguments.verify:
         calls = sum(record["verified"] for record in records)
         parts.append(f"Compared every vector of {calls:,} calls with its source: all equal.")

@@ -10,14 +10,17 @@ from tieralloc.policy.registry import with_learned
 from tieralloc.tools import report
 from tieralloc.tools.cli import arguments as types
 from tieralloc.tools.cli import common, options
+from tieralloc.tools.conclusions import conclude
 from tieralloc.tools.simulate import policy_names, simulate
 
 DESCRIPTION = """\
 Simulate the store's own policies on a trace, one access at a time, and print their miss ratios at
-each capacity. The first half warms the fast tier."""
+each capacity. The first half warms the fast tier. Simulation shows neither the CPU time of a
+policy nor its lag: replay does."""
 EXAMPLES = """\
 tieralloc simulate day.npz
 tieralloc simulate day.npz --policy lru,s3fifo,opt --fast-fraction 1%,5%,20%
+tieralloc simulate day.npz --fast-bytes 1MiB,16MiB --embedding-dim 32
 tieralloc simulate day.npz --json counts.json --plot curve.png"""
 
 
@@ -27,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     options.add_trace(parser, [*policy_names(), *learned], "lru,s3fifo,opt", options.FRACTIONS)
     text = "samples per call, as in a store (default: one access per call)"
     options.add(parser, "--batch-size", types.count, "N", text)
+    options.add_dim(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -36,16 +40,21 @@ def run(arguments: argparse.Namespace) -> None:
         policies = with_learned(arguments.policy)
     trace = common.read_trace(arguments.trace)
     common.warn_of_seen_accesses(policies, trace, arguments.count_from)
-    total = len(arguments.policy) * len(arguments.fast_fraction) * trace.num_lookups
+    fractions = options.fast_fractions(arguments, trace, arguments.policy)
+    total = len(arguments.policy) * len(fractions) * trace.num_lookups
     with bar("simulating", total, "accesses") as progress:
         records = simulate(
             trace,
             policies,
-            arguments.fast_fraction,
+            fractions,
             arguments.count_from,
             batch_size=arguments.batch_size,
             progress=progress,
             seed=arguments.seed,
         )
-    heading = report.counted_heading(trace, records[0])
-    common.write_outputs(records, f"{heading}\n\n{report.miss_ratio_table(records)}", arguments)
+    parts = [
+        report.wrap(conclude(records)),
+        report.counted_heading(trace, records[0]),
+        report.miss_ratio_table(records),
+    ]
+    common.write_outputs(records, "\n\n".join(parts), arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -13,33 +14,57 @@ if TYPE_CHECKING:
 Record = Mapping[str, Any]
 
 PANEL = (5.2, 3.9)  # inches
-# Okabe and Ito's colours, which suit all kinds of colour vision, without the yellow.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = "osD^vPX"
+# Okabe and Ito's colours without the yellow, then Tol's, which suit all kinds of colour vision.
+_COLOURS = (
+    *("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000"),
+    *("#882255", "#999933", "#44AA99", "#AA4499", "#661100", "#332288", "#888888"),
+    *("#FB9A99", "#B2DF8A", "#CAB2D6"),
+)
+_MARKERS = "osD^vPX<>p*hd8H1+"
 _OPT_STYLE = {"color": "#555555", "linestyle": "--", "marker": "x"}
+INK = "#555555"
 
 
 def emulation_of(record: Record) -> str:
-    """Return a line of the title for an emulated slow tier; empty for a real one."""
+    """Return the end of a source for an emulated slow tier; empty for a real one."""
     if not record.get("emulated"):
         return ""
-    return f"\nemulated slow tier: {record['slow_tier'].partition(': ')[2]}"
+    return f"; emulated slow tier: {record['slow_tier'].partition(': ')[2]}"
 
 
 def styles_of(records: Sequence[Record]) -> dict[str, dict[str, Any]]:
-    """Return the colour, marker and line style of each policy, for all panels."""
+    """Return the colour, marker and line style of each policy, for all panels; none repeats."""
     styles: dict[str, dict[str, Any]] = {}
     for record in records:
         policy = record["policy"]
-        if policy in styles:
-            continue
-        nth = sum(styled != "opt" for styled in styles)
-        colour, marker = _COLOURS[nth % len(_COLOURS)], _MARKERS[nth % len(_MARKERS)]
-        line = ("-", "--", ":")[nth // len(_COLOURS) % 3]
-        styles[policy] = {"color": colour, "marker": marker, "linestyle": line}
         if policy == "opt":
             styles[policy] = dict(_OPT_STYLE)
+        elif policy not in styles:
+            nth = sum(styled != "opt" for styled in styles)
+            line = "--" if record.get("baseline") or record["fast_rows"] == 0 else "-"
+            styles[policy] = {"color": _colour(nth), "marker": _marker(nth), "linestyle": line}
     return styles
+
+
+def _colour(nth: int) -> Any:
+    if nth < len(_COLOURS):
+        return _COLOURS[nth]
+    from matplotlib.colors import hsv_to_rgb
+
+    hue = 0.6180339887 * nth % 1  # golden ratio: far from all others
+    return tuple(hsv_to_rgb((hue, 0.8, 0.6)).tolist())
+
+
+def _marker(nth: int) -> Any:
+    # Beyond the named ones: stars with more and more points.
+    return _MARKERS[nth] if nth < len(_MARKERS) else (nth - len(_MARKERS) + 6, 1, 0)
+
+
+def add_title(figure: Figure, message: str, source: str) -> None:
+    """Write the message of a plot above all panels, and below it the source of its data."""
+    width = int(figure.get_figwidth() * 8)
+    figure.suptitle(textwrap.fill(message, width), fontsize=12, fontweight="bold")
+    figure.supxlabel(source, fontsize=9, color=INK)
 
 
 def prepare(axes: Axes) -> None:

@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from tieralloc.tools.conclusions import conclude
 from tieralloc.tools.plots.parts import (
+    INK,
     PANEL,
     Record,
     add_legend,
+    add_title,
     emulation_of,
     prepare,
     prepare_latency_axis,
     share_latency_axis,
     styles_of,
 )
+from tieralloc.tools.replay.records import PERCENTILES as FRACTIONS
+from tieralloc.tools.replay.records import min_calls
 from tieralloc.tools.report import percent
 
 if TYPE_CHECKING:
@@ -22,10 +27,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-#: Percentiles to draw: their names, and the min number of calls that defines them.
-PERCENTILES = {"p50": ("Median", 1), "p99": ("p99", 100), "p999": ("p99.9", 1000)}
+#: Percentiles to draw, and their names.
+PERCENTILES = {"p50": "Median", "p99": "p99", "p999": "p99.9"}
 _MAX_ROWS = 5
-_INK = "#555555"
 _SATURATED: dict[str, Any] = {
     "linestyle": "",
     "marker": "x",
@@ -49,9 +53,8 @@ def draw_rates(records: Sequence[Record]) -> Figure:
     fractions = sorted({record["fast_fraction"] for record in measured})[:_MAX_ROWS]
     size = (PANEL[0] * len(PERCENTILES), PANEL[1] * len(fractions) + 0.9)
     figure = Figure(figsize=size, layout="constrained")
-    title = f"{measured[0]['trace']}: latency against offered load, the fast tier warm"
-    title += emulation_of(measured[0])
-    figure.suptitle(title, fontsize=12, fontweight="bold")
+    source = f"{measured[0]['trace']}, the fast tier warm" + emulation_of(measured[0])
+    add_title(figure, conclude(measured), source)
     panels = figure.subplots(len(fractions), len(PERCENTILES), squeeze=False)
     styles = styles_of(measured)
     for row, fraction in zip(panels, fractions, strict=True):
@@ -68,15 +71,14 @@ def draw_rate_panel(
     axes: Axes, records: Sequence[Record], percentile: str, styles: Mapping[str, dict[str, Any]]
 ) -> None:
     """Draw a percentile at one fast fraction, of policies with enough calls."""
-    name, min_calls = PERCENTILES[percentile]
     first = records[0]
-    dram = percent(first["fast_fraction"])
+    fraction = percent(first["fast_fraction"])
     prepare(axes)
     prepare_latency_axis(axes)
-    axes.set_title(f"{name} with {dram} of the rows in DRAM", loc="left", fontsize=10)
+    axes.set_title(f"{PERCENTILES[percentile]}, fast fraction {fraction}", loc="left", fontsize=10)
     for policy, style in styles.items():
         policy_records = [record for record in records if record["policy"] == policy]
-        points = [r for r in _up_to_saturation(policy_records) if r["calls"] >= min_calls]
+        points = [r for r in _up_to_saturation(policy_records) if percentile in r["latency_us"]]
         if not points:
             continue
         _draw_line(axes, points, percentile, style)
@@ -84,8 +86,8 @@ def draw_rate_panel(
             if record["loop"] == "closed":
                 axes.axvline(record["achieved_rate"], color=style["color"], **_CLOSED)
     if not axes.lines:
-        text = f"needs {min_calls:,} calls or more at a rate"
-        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=_INK)
+        text = f"needs {min_calls(FRACTIONS[percentile]):,} calls or more at a rate"
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=INK)
         axes.set_axis_off()
         return
     axes.set_xlabel(f"offered rate ({_call(first)} per second)")
@@ -135,9 +137,9 @@ def _markers(records: Sequence[Record]) -> list[Line2D]:
 
     lines = []
     if any(record.get("saturated") for record in records):
-        lines.append(Line2D([], [], color=_INK, label="saturated: latencies grow", **_SATURATED))
+        lines.append(Line2D([], [], color=INK, label="saturated: latencies grow", **_SATURATED))
     if any(record["loop"] == "closed" for record in records):
-        lines.append(Line2D([], [], color=_INK, label="rate of the closed loop", **_CLOSED))
+        lines.append(Line2D([], [], color=INK, label="rate of the closed loop", **_CLOSED))
     return lines
 
 

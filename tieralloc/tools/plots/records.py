@@ -1,33 +1,35 @@
-"""Plots of records: miss ratio against fast fraction, and latency distributions."""
+"""Plots of records: reads, speed and latency, with the conclusion as the title."""
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from tieralloc._common.files import replacing
+from tieralloc.tools.conclusions import conclude, middle_fraction
 from tieralloc.tools.plots.parts import (
     PANEL,
     Record,
     add_legend,
+    add_title,
     emulation_of,
     prepare,
     prepare_latency_axis,
-    share_latency_axis,
     styles_of,
 )
 from tieralloc.tools.plots.rates import draw_rates
-from tieralloc.tools.report import percent
+from tieralloc.tools.report import percent, reads_ratio, short
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_MISS_RATIO = "miss ratio (on-demand fetches ÷ lookups)"
-_MAX_LATENCY_PANELS = 5
+FRACTION_LABEL = "fast fraction (fast rows ÷ distinct rows of the trace)"
+Styles: TypeAlias = Mapping[str, dict[str, Any]]
 
 
 def check_plot(path: str | os.PathLike[str]) -> None:
@@ -75,44 +77,55 @@ def plot(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
 
 
 def draw(records: Sequence[Record]) -> Figure:
-    """Return a matplotlib figure of records of `simulate` or `replay`.
+    """Return a matplotlib figure of records of `simulate` or `replay`; its title is the conclusion.
 
-    One panel shows miss ratio against fast fraction, a line per policy. Records of replay add a
-    panel of latency percentiles per fraction, up to five. Records of an open loop are drawn as
-    latency against the offered rate instead.
+    A panel shows on-demand fetches ÷ lookups against the fast fraction, a line per policy; another
+    one device reads ÷ lookups, if a policy prefetches. Records of replay add rows per second, with
+    quartiles, and the latency percentiles at the fraction of the conclusion. Records of an open
+    loop are drawn as latency against the offered rate instead.
     """
-    records = _repeat_baseline(records)
     if any(record.get("loop") == "open" for record in records):
         return draw_rates(records)
     from matplotlib.figure import Figure
 
+    title = conclude(records)
+    shown = middle_fraction(records)
+    records = _repeat_baseline(records)
     styles = styles_of(records)
-    measured = [record for record in records if "latency_curve_us" in record]
-    fractions = sorted({record["fast_fraction"] for record in measured})[:_MAX_LATENCY_PANELS]
-    columns = min(1 + len(fractions), 3)
-    rows = math.ceil((1 + len(fractions)) / columns)
-    size = (PANEL[0] * columns * (1.25 if columns == 1 else 1), PANEL[1] * rows + 0.5)
+    panels = _panels(records, shown)
+    columns = 2 if len(panels) == 4 else len(panels)
+    rows = len(panels) // columns
+    size = (PANEL[0] * columns * (1.25 if columns == 1 else 1), PANEL[1] * rows + 0.9)
     figure = Figure(figsize=size, layout="constrained")
-    figure.suptitle(_title(records), fontsize=12, fontweight="bold")
-    panels = list(figure.subplots(rows, columns, squeeze=False).flat)
-    for panel in panels[1 + len(fractions) :]:
-        panel.set_visible(False)
-    for panel in panels:
-        prepare(panel)
-    draw_miss_ratios(panels[0], records, styles)
-    for panel, fraction in zip(panels[1:], fractions, strict=False):
-        selected = [record for record in measured if record["fast_fraction"] == fraction]
-        draw_latencies(panel, selected, fraction, styles)
-    share_latency_axis(panels[1 : 1 + len(fractions)])
-    if panels[0].lines or measured:  # bars have names
-        add_legend(figure, styles)
+    source = f"{records[0]['trace']}: {records[0]['lookups']:,} lookups counted, the fast tier warm"
+    add_title(figure, title, source + emulation_of(records[0]))
+    for axes, panel in zip(figure.subplots(rows, columns, squeeze=False).flat, panels, strict=True):
+        prepare(axes)
+        panel(axes, styles=styles)
+    add_legend(figure, styles)
     return figure
 
 
-def _title(records: Sequence[Record]) -> str:
-    first = records[0]
-    title = f"{first['trace']}: {first['lookups']:,} lookups counted, the fast tier warm"
-    return title + emulation_of(first)
+def _panels(records: Sequence[Record], shown: float) -> list[Callable[..., None]]:
+    """Return the functions that draw the panels."""
+    measured = [record for record in records if "latency_curve_us" in record]
+    policies = [record for record in records if not record.get("baseline")]
+    panels: list[Callable[..., None]] = [
+        partial(draw_shares, records=policies, value=miss_ratio, title="On-demand fetches")
+    ]
+    if any(record.get("prefetches_issued") for record in policies):
+        title = "Device reads: on-demand fetches and prefetches"
+        panels.append(partial(draw_shares, records=policies, value=reads_ratio, title=title))
+    if measured:
+        at_shown = [record for record in measured if record["fast_fraction"] == shown]
+        panels.insert(0, partial(draw_speeds, records=measured))
+        panels.append(partial(draw_latencies, records=at_shown, fraction=shown))
+    return panels
+
+
+def miss_ratio(record: Record) -> float:
+    """Return on-demand fetches ÷ lookups."""
+    return float(record["miss_ratio"])
 
 
 def _repeat_baseline(records: Sequence[Record]) -> list[Record]:
@@ -127,40 +140,83 @@ def _repeat_baseline(records: Sequence[Record]) -> list[Record]:
     return repeated
 
 
-def draw_miss_ratios(
-    axes: Axes, records: Sequence[Record], styles: Mapping[str, dict[str, Any]]
+def draw_shares(
+    axes: Axes,
+    records: Sequence[Record],
+    styles: Styles,
+    value: Callable[[Record], float],
+    title: str,
 ) -> None:
-    """Draw miss ratios against fast fractions; bars if there is only one fraction."""
+    """Draw a share of the lookups against the fast fraction; bars if there is only one."""
     fractions = sorted({record["fast_fraction"] for record in records})
-    axes.set_title("On-demand fetches", loc="left", fontsize=10)
+    axes.set_title(title, loc="left", fontsize=10)
     if len(fractions) == 1:
-        _draw_bars(axes, records, styles)
+        _draw_bars(axes, records, styles, value)
         return
     for policy, style in styles.items():
         points = sorted(
-            (record["fast_fraction"], record["miss_ratio"])
+            (record["fast_fraction"], value(record))
             for record in records
             if record["policy"] == policy
         )
-        axes.plot(*zip(*points, strict=True), **style, linewidth=1.8, markersize=5.5)
+        if points:
+            axes.plot(*zip(*points, strict=True), **style, linewidth=1.8, markersize=5.5)
     _fraction_axis(axes, fractions)
-    axes.set_ylim(0, 1.08 * max(record["miss_ratio"] for record in records) or 1)
-    axes.yaxis.set_major_formatter(lambda value, _: percent(value))
-    axes.set_ylabel(_MISS_RATIO)
+    axes.set_ylim(0, 1.08 * max(map(value, records)) or 1)
+    axes.yaxis.set_major_formatter(lambda share, _: percent(share))
+    axes.set_ylabel("share of the lookups")
 
 
-def _draw_bars(axes: Axes, records: Sequence[Record], styles: Mapping[str, dict[str, Any]]) -> None:
-    """Draw miss ratios at one fraction as bars."""
+def _draw_bars(
+    axes: Axes, records: Sequence[Record], styles: Styles, value: Callable[[Record], float]
+) -> None:
     policies = [record["policy"] for record in records]
-    ratios = [record["miss_ratio"] for record in records]
+    shares = [value(record) for record in records]
     colours = [styles[policy]["color"] for policy in policies]
-    bars = axes.barh(policies, ratios, color=colours, height=0.6)
-    axes.bar_label(bars, [f"{100 * ratio:.1f}%" for ratio in ratios], padding=4, fontsize=9)
+    bars = axes.barh(policies, shares, color=colours, height=0.6)
+    axes.bar_label(bars, [percent(share, 3) for share in shares], padding=4, fontsize=9)
     axes.set_ylim(max(len(policies), 4) - 0.5, -0.5)  # downwards; max bar width
-    axes.set_xlim(0, 1.15 * max(ratios) or 1)
-    axes.xaxis.set_major_formatter(lambda value, _: percent(value))
-    axes.set_xlabel(f"{_MISS_RATIO},\n{percent(records[0]['fast_fraction'])} of the rows in DRAM")
+    axes.set_xlim(0, 1.2 * max(shares) or 1)
+    axes.xaxis.set_major_formatter(lambda share, _: percent(share))
+    axes.set_xlabel(f"share of the lookups, fast fraction {percent(records[0]['fast_fraction'])}")
     axes.grid(False, axis="y")
+
+
+def draw_speeds(axes: Axes, records: Sequence[Record], styles: Styles) -> None:
+    """Draw the median rows per second with quartiles, a group per fast fraction."""
+    from matplotlib.ticker import LogLocator
+
+    fractions = sorted({record["fast_fraction"] for record in records})
+    width = 0.7 / len(styles)
+    for number, (policy, style) in enumerate(styles.items()):
+        own = [record for record in records if record["policy"] == policy]
+        if not own:
+            continue
+        offset = (number - (len(styles) - 1) / 2) * width
+        at = [fractions.index(record["fast_fraction"]) + offset for record in own]
+        speeds = [record["rows_per_second"] for record in own]
+        quartiles = [
+            record.get("rows_per_second_quartiles", (s, s))
+            for record, s in zip(own, speeds, strict=True)
+        ]
+        low = [speed - pair[0] for speed, pair in zip(speeds, quartiles, strict=True)]
+        high = [pair[1] - speed for speed, pair in zip(speeds, quartiles, strict=True)]
+        marks = {"color": style["color"], "marker": style["marker"], "markersize": 5.5}
+        axes.errorbar(at, speeds, yerr=[low, high], linestyle="", capsize=2, **marks)
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if _is_narrow(axes) else (1,)))
+    axes.yaxis.set_major_formatter(lambda value, _: short(value))
+    axes.yaxis.set_minor_formatter(lambda *_: "")
+    axes.set_xticks(range(len(fractions)), [percent(fraction) for fraction in fractions])
+    axes.set_xlim(-0.5, len(fractions) - 0.5)
+    axes.set_xlabel(FRACTION_LABEL)
+    axes.set_ylabel("rows per second (log)")
+    axes.set_title("Speed: median and quartiles of the turns", loc="left", fontsize=10)
+
+
+def _is_narrow(axes: Axes) -> bool:
+    """Return whether the values span less than a factor of 30."""
+    return bool(axes.dataLim.y1 < 30 * axes.dataLim.y0)
 
 
 def _fraction_axis(axes: Axes, fractions: Sequence[float]) -> None:
@@ -173,12 +229,10 @@ def _fraction_axis(axes: Axes, fractions: Sequence[float]) -> None:
     axes.xaxis.set_major_locator(FixedLocator(fractions, nbins=7))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(lambda value, _: percent(value))
-    axes.set_xlabel("fast fraction (share of the trace's distinct rows in DRAM)")
+    axes.set_xlabel(FRACTION_LABEL)
 
 
-def draw_latencies(
-    axes: Axes, records: Sequence[Record], fraction: float, styles: Mapping[str, dict[str, Any]]
-) -> None:
+def draw_latencies(axes: Axes, records: Sequence[Record], fraction: float, styles: Styles) -> None:
     """Draw the latency percentiles of records of one fast fraction."""
     for record in records:
         style = {**styles[record["policy"]], "marker": ""}
@@ -190,7 +244,7 @@ def draw_latencies(
     axes.set_xticks([_nines(q) for q in ticks], [_quantile_name(q) for q in ticks])
     axes.set_xlabel("percentile of the calls")
     axes.set_ylabel("latency of a call")
-    axes.set_title(f"Latency with {percent(fraction)} of the rows in DRAM", loc="left", fontsize=10)
+    axes.set_title(f"Latency at a fast fraction of {percent(fraction)}", loc="left", fontsize=10)
 
 
 def _nines(fraction: float) -> float:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from time import perf_counter_ns
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from tieralloc.store import TieredStore
+    from tieralloc.tools.replay.baselines import Baseline
 
 _LEAD_NS = 10_000_000  # between the start of the threads and time zero, so that all are ready
 
@@ -33,13 +35,19 @@ class Call(NamedTuple):
 
 
 class Times(NamedTuple):
-    """Due time and answer time of each call, in ns since the start, (n,) int64.
+    """Due time, answer time and rows of each call, (n,) int64; times in ns since the start.
 
     In a closed loop a call is due when its caller starts it.
     """
 
     due: NDArray[np.int64]
     ended: NDArray[np.int64]
+    rows_of_calls: NDArray[np.int64]
+
+    @property
+    def rows(self) -> int:
+        """Rows of all calls."""
+        return int(self.rows_of_calls.sum())
 
     @property
     def latencies(self) -> NDArray[np.int64]:
@@ -53,12 +61,14 @@ class Times(NamedTuple):
 
 
 def serve(
-    store: TieredStore,
+    store: TieredStore | Baseline,
     calls: Iterable[Call],
     threads: int = 1,
     source: SourceRows | None = None,
     done: Report = ignore,
     arrivals: NDArray[np.int64] | None = None,
+    settle: Callable[[Call], object] | None = None,
+    at_end: Callable[[], object] | None = None,
 ) -> Times:
     """Serve calls: each thread takes the next call when its previous one is answered.
 
@@ -67,8 +77,8 @@ def serve(
 
     Parameters
     ----------
-    store : TieredStore
-        A store whose tables are float32 and have one dim.
+    store : TieredStore or Baseline
+        Its tables are float32 and have one dim.
     calls : iterable of Call
         The calls, taken in order by the next free thread.
     threads : int
@@ -79,6 +89,10 @@ def serve(
         Called with the number of rows served, by one thread at a time.
     arrivals : (n,) int64, optional
         Due time of each call in ns since the start, ascending.
+    settle : callable, optional
+        Called after each call, outside its time.
+    at_end : callable, optional
+        Called after the last call, while the threads still hold their read buffers.
 
     Returns
     -------
@@ -94,16 +108,21 @@ def serve(
     """
     queue = _Queue(calls, done, arrivals)
     if threads == 1:
-        timings = _serve_queue(store, queue, source)
+        timings = _serve_queue(store, queue, source, settle)
+        if at_end is not None:
+            at_end()
     else:
         with ThreadPoolExecutor(threads) as pool:
             try:
-                parts = [pool.submit(_serve_queue, store, queue, source) for _ in range(threads)]
+                caller = partial(_serve_queue, store, queue, source, settle)
+                parts = [pool.submit(caller) for _ in range(threads)]
                 timings = np.concatenate([part.result() for part in parts])
+                if at_end is not None:
+                    at_end()
             finally:
                 queue.stop()
     in_order = timings[np.argsort(timings[:, 0])]
-    return Times(in_order[:, 1] - queue.start, in_order[:, 2] - queue.start)
+    return Times(in_order[:, 1] - queue.start, in_order[:, 2] - queue.start, in_order[:, 3])
 
 
 class _Queue:
@@ -142,9 +161,14 @@ class _Queue:
         self._stopped.set()
 
 
-def _serve_queue(store: TieredStore, queue: _Queue, source: SourceRows | None) -> NDArray[np.int64]:
-    """Serve calls until the queue is empty; return (n, 3): call number, due time, answer time."""
-    tables = list(store.tables.values())
+def _serve_queue(
+    store: TieredStore | Baseline,
+    queue: _Queue,
+    source: SourceRows | None,
+    settle: Callable[[Call], object] | None,
+) -> NDArray[np.int64]:
+    """Serve calls until the queue is empty; return (n, 4): number, due time, answer time, rows."""
+    tables: list[Any] = list(store.tables.values())
     width = tables[0].embedding_dim
     outs: dict[tuple[int, int], NDArray[np.float32]] = {}
     timings = array("q")
@@ -157,13 +181,15 @@ def _serve_queue(store: TieredStore, queue: _Queue, source: SourceRows | None) -
             out = outs[shape]
             due = queue.wait_for(number)
             store.embedding_bag(call.indices, call.offsets, call_tables, out=out)
-            timings.extend((number, due, perf_counter_ns()))
+            timings.extend((number, due, perf_counter_ns(), len(call.indices)))
+            if settle is not None:
+                settle(call)
             if source is not None:
                 _verify(source, call, out, [table.position for table in call_tables], number)
     except BaseException:
         queue.stop()
         raise
-    return np.array(timings, dtype=np.int64).reshape(-1, 3)
+    return np.array(timings, dtype=np.int64).reshape(-1, 4)
 
 
 def _verify(

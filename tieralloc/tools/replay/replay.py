@@ -6,10 +6,12 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
+import psutil
 
 from tieralloc._bindings import eviction_policy_names
 from tieralloc._common.files import temporary_directory
@@ -21,8 +23,10 @@ from tieralloc.store import TieredStore
 from tieralloc.tiers import Engine, File, NumaMemory
 from tieralloc.tools.disk import default_directory, file_system_of
 from tieralloc.tools.emulated import EmulatedMemory
+from tieralloc.tools.replay.baselines import Baseline, Memmap, PythonLru, write_rows
 from tieralloc.tools.replay.callers import Call
-from tieralloc.tools.replay.runs import Bench, calls_within
+from tieralloc.tools.replay.records import Load
+from tieralloc.tools.replay.runs import Bench, Run, calls_within
 from tieralloc.tools.replay.source import SourceRows
 from tieralloc.tools.simulate import OPT, check_policies
 from tieralloc.trace.stream import count_distinct, fast_rows, first_counted
@@ -39,6 +43,7 @@ __all__ = ["replay"]
 SECONDS = 10.0
 #: Policy name in records of the store without a fast tier, the baseline of slow tiers in memory.
 NO_FAST_TIER = "none"
+_ROW_OVERHEAD = 64  # bytes of index, metadata and padding per row, at most
 
 
 def replay(
@@ -52,9 +57,12 @@ def replay(
     threads: int = 1,
     rates: Sequence[float] | Literal["auto"] | None = None,
     seconds: float = SECONDS,
+    repeats: int = 1,
     engine: Engine = "auto",
     slow: NumaMemory | EmulatedMemory | None = None,
     directory: str | os.PathLike[str] | None = None,
+    baselines: bool = False,
+    auto_pause: bool = False,
     verify: bool = False,
     seed: int = 0,
     progress: Progress = silent,
@@ -68,7 +76,14 @@ def replay(
     rows in place: policy "none", fast fraction 0.
 
     Without `rates` the loop is closed: each thread starts its next call when the previous one is
-    answered. With `rates` it is open: calls arrive on a Poisson schedule, wait for a free thread,
+    answered. The stores of all policies are open at a time for each capacity, and serve the counted
+    calls in turns: one segment of the calls after the other, another store first in each turn. With
+    `baselines`, so do a store that holds all rows in DRAM (unless they take more than half of the
+    memory), numpy.memmap of a plain file, and an LRU in Python before direct reads of that file.
+    The last two have as much DRAM as the smallest store takes in all, and stop after half a second
+    of each turn; their records cover the calls that they served.
+
+    With `rates` it is open: calls arrive on a Poisson schedule, wait for a free thread,
     first come, first served, and latencies count from the arrival, the wake-up of a thread
     included. Each rate opens a store, warms it in a closed loop and serves the counted calls in
     order, each at most once: all of them, or the calls that arrive in `seconds`. All calls that
@@ -79,8 +94,8 @@ def replay(
     trace : Trace
         The trace to serve.
     policies : sequence of str
-        Eviction policies of a store; learned policies as ``NAME:DIR``, without the cost-benefit
-        controller's pauses. Records name them ``NAME``, or ``NAME:DIR`` if a name repeats.
+        Eviction policies of a store; learned policies as ``NAME:DIR``. Records name them ``NAME``,
+        or ``NAME:DIR`` if a name repeats.
     fast_fractions : sequence of float
         Capacities as fractions of the distinct rows of the whole trace, rounded down.
     embedding_dim : int
@@ -99,6 +114,9 @@ def replay(
         0.9 and 1 times its rate, then higher rates, up to twice its rate, until one is saturated.
     seconds : float
         Maximum time of arrivals at each rate.
+    repeats : int
+        Runs at each rate, the policies in rotating order. The record is that of the run with the
+        median latency.
     engine : str
         Fetch engine of the file, as for `tieralloc.File`.
     slow : NumaMemory or EmulatedMemory, optional
@@ -106,6 +124,10 @@ def replay(
     directory : path, optional
         Directory of the file; by default the temporary directory, or another one if that is memory.
         A file that a killed replay left in it is removed.
+    baselines : bool
+        Whether to measure the baselines too; they precede the policies. Closed loop and file only.
+    auto_pause : bool
+        Whether learned policies may pause, as in `tieralloc.LearnedPolicy`.
     verify : bool
         Compare every served vector with its source, outside the measured time; closed loop only.
     seed : int
@@ -117,24 +139,30 @@ def replay(
     -------
     list of dict
         A record per policy, capacity and rate; with "auto" the closed loop precedes its rates.
-        Fields of `simulate`, then rows_per_second (closed loop: per second in calls, times callers;
-        open loop: per second from the start to the last answer), latency_us of a call
-        {p50, p90, p99, p999, max}, dram_bytes, slow_tier, machine;
+        Fields of `simulate`, then rows_per_second (closed loop: median of the turns, per second in
+        calls, times callers; open loop: per second from the start to the last answer),
+        rows_per_second_quartiles [first, third] (closed loop),
+        latency_us of a call {p50, p90, p99, p999, max} (each percentile if at least 10 calls exceed
+        it: p99 needs 1,000 calls, p999 10,000), dram_bytes (in all, a policy's included),
+        slow_tier, machine;
         loop ("closed" or "open"), rate_unit ("calls/s"), offered_rate (None in a closed loop),
-        achieved_rate; open loop only: backlog (calls waiting for a thread at the last arrival),
-        backlog_max, saturated (less than 0.95 of the rate was served, or the backlog grew);
-        latency_us_by_outcome (in the store, without the wait for a thread: hit for calls without an
-        on-demand fetch, on_demand for the others), latency_curve_us [[fraction, µs], …],
+        achieved_rate, turns; open loop only: repeats, latency_us_quartiles {p50: [first, third], …}
+        of the repeats, backlog (calls waiting for a thread at the last
+        arrival), backlog_max, saturated (less than 0.95 of the rate was served, or the backlog
+        grew); latency_us_by_outcome (in the store, without the wait for a thread: hit for calls
+        without an on-demand fetch, on_demand for the others), latency_curve_us [[fraction, µs], …],
         dram (its parts), embedding_dim, batch_size, threads, calls, verified (compared calls),
         emulated (whether the slow tier is); with `slow` also promotion and placement, as in
-        `stats`, and extra_ns and overlap of an emulated slow tier.
+        `stats`, and extra_ns and overlap of an emulated slow tier. Records of `baselines` have
+        ``baseline: True``, and no dram; on-demand fetches of numpy.memmap are page faults that
+        read.
 
     Raises
     ------
     ValueError
-        If a policy or an engine is unknown, a fraction is out of range or less than one row, the
-        trace is empty, `batch_size` or `threads` is below 1, no call arrives in `seconds` at a
-        rate, or `verify` is set with `rates`.
+        If a policy or an engine is unknown, a policy was trained for other tables, a fraction is
+        out of range or less than one row, the trace is empty, `batch_size` or `threads` is below 1,
+        no call arrives in `seconds` at a rate, or `verify` or `baselines` are set with `rates`.
     OSError
         If the file cannot be created, loaded or read.
     MemoryError
@@ -142,8 +170,10 @@ def replay(
     VerificationError
         If `verify` is set and a served vector is wrong.
     """
-    _check(policies, batch_size, threads)
-    _check_load(rates, seconds, verify)
+    _check(trace, policies, batch_size, threads)
+    if baselines and (slow is not None or rates is not None):
+        raise ValueError("baselines: expected a closed loop from a file, got slow= or rates=")
+    _check_load(rates, seconds, repeats, verify)
     accesses = trace.accesses()
     counted = first_counted(len(accesses), count_from)
     if len(accesses) == 0:
@@ -159,39 +189,59 @@ def replay(
     source = SourceRows(trace.num_embeddings.tolist(), embedding_dim)
     labels = {policy: label_of(policy, policies) for policy in policies}
     warm_up_rows = len(accesses) - sum(len(call.indices) for call in calls)
-    runs = [
-        (policy, labels[policy], fraction, capacity)
-        for policy in policies
-        for fraction, capacity in zip(fast_fractions, capacities, strict=True)
-    ]
     tables = _Tables(trace, source, progress)
     with ExitStack() as stack:
+        openers: list[Callable[[int], Baseline]] = []
+        all_rows = None
         if slow is None:
             parent = default_directory() if directory is None else Path(directory)
-            path = stack.enter_context(temporary_directory(parent)) / "slow.tier"
-            open_store, slow_tier = _on_file(path, tables, engine)
+            folder = stack.enter_context(temporary_directory(parent))
+            open_store, slow_tier = _on_file(folder / "slow.tier", tables, engine, auto_pause)
+            if baselines:
+                openers = _baselines(folder / "rows.f32", source)
+                all_rows = _rows_in_memory(source)
         else:
-            open_store, slow_tier = _in_memory(slow, tables)
-            runs.insert(0, ("lru", NO_FAST_TIER, 0.0, 0))
+            open_store, slow_tier = _in_memory(slow, tables, auto_pause)
         bench = Bench(
             open_store,
-            slow_tier,
-            trace.name,
+            openers,
+            all_rows,
+            Load(trace.name, embedding_dim, batch_size, threads, warm_up_rows, slow_tier),
             source,
             warm_up,
-            warm_up_rows,
             calls,
-            batch_size=batch_size,
-            threads=threads,
             seconds=seconds,
+            repeats=repeats,
             verify=verify,
             seed=seed,
             progress=progress,
         )
-        return [record for run in runs for record in bench.sweep(*run, rates)]
+        records: list[dict[str, Any]] = []
+        for number, (fraction, capacity) in enumerate(zip(fast_fractions, capacities, strict=True)):
+            runs = [Run(policy, labels[policy], fraction, capacity) for policy in policies]
+            if slow is not None and number == 0:
+                runs.insert(0, Run("lru", NO_FAST_TIER, 0.0, 0))
+            if rates is None:
+                records += bench.closed_loop(runs)
+            else:
+                records += bench.open_loop(runs, rates)
+    names = list(dict.fromkeys(record["policy"] for record in records))
+    return sorted(records, key=lambda record: names.index(record["policy"]))
 
 
-def _check(policies: Sequence[str], batch_size: int | str, threads: int) -> None:
+def _baselines(path: Path, source: SourceRows) -> list[Callable[[int], Baseline]]:
+    write_rows(path, source)
+    return [partial(kind, path, source) for kind in (Memmap, PythonLru)]
+
+
+def _rows_in_memory(source: SourceRows) -> int | None:
+    """Return the number of all rows, None if they take more than half of the free memory."""
+    rows = sum(source.num_embeddings)
+    size = rows * (4 * source.embedding_dim + _ROW_OVERHEAD)
+    return rows if size < psutil.virtual_memory().available / 2 else None
+
+
+def _check(trace: Trace, policies: Sequence[str], batch_size: int | str, threads: int) -> None:
     if OPT in policies:
         raise ValueError(
             f"policy: {OPT} needs future accesses; expected an online policy (simulate runs {OPT})"
@@ -200,7 +250,7 @@ def _check(policies: Sequence[str], batch_size: int | str, threads: int) -> None
     check_policies(simple, [*eviction_policy_names(), *(f"{name}:DIR" for name in served_names())])
     for policy in policies:
         if policy not in simple:
-            load_planned(policy)  # raises if it is invalid, before any work
+            load_planned(policy).trained.check(trace)  # raises before any work
     if batch_size != "row" and (not isinstance(batch_size, int) or batch_size < 1):
         raise ValueError(f"batch_size: expected at least 1 or 'row', got {batch_size!r}")
     if threads < 1:
@@ -208,10 +258,12 @@ def _check(policies: Sequence[str], batch_size: int | str, threads: int) -> None
 
 
 def _check_load(
-    rates: Sequence[float] | Literal["auto"] | None, seconds: float, verify: bool
+    rates: Sequence[float] | Literal["auto"] | None, seconds: float, repeats: int, verify: bool
 ) -> None:
     if rates is None:
         return
+    if repeats < 1:
+        raise ValueError(f"repeats: expected at least 1, got {repeats}")
     if verify:
         raise ValueError(
             "verify: delays the callers, which open-loop latencies would include; expected no rates"
@@ -270,29 +322,34 @@ class _Tables(NamedTuple):
 
 
 _Open: TypeAlias = Callable[[str, int], TieredStore]
-_Describe: TypeAlias = "Callable[[StoreStats], str]"
+_Describe: TypeAlias = "Callable[[StoreStats | None], str]"
 
 
-def _on_file(path: Path, tables: _Tables, engine: Engine) -> tuple[_Open, _Describe]:
+def _on_file(
+    path: Path, tables: _Tables, engine: Engine, auto_pause: bool
+) -> tuple[_Open, _Describe]:
     """Load a file; return a function that opens a store on it, and one that describes it."""
     with TieredStore(slow=File(path, mode="w", engine=engine), fast_rows=1) as store:
         tables.load(store)
 
     def open_store(policy: str, capacity: int) -> TieredStore:
         slow = File(path, mode="r", engine=engine)
-        return TieredStore(slow=slow, fast_rows=capacity, policy=_unpaused(policy))
+        return TieredStore(slow=slow, fast_rows=capacity, policy=_policy(policy, auto_pause))
 
-    def describe(stats: StoreStats) -> str:
-        return f"file: {stats.slow_tier.engine} on {file_system_of(path).kind}"
+    def describe(stats: StoreStats | None) -> str:
+        engine = "" if stats is None else f"{stats.slow_tier.engine} on "
+        return f"file: {engine}{file_system_of(path).kind}"
 
     return open_store, describe
 
 
-def _in_memory(slow: NumaMemory | EmulatedMemory, tables: _Tables) -> tuple[_Open, _Describe]:
+def _in_memory(
+    slow: NumaMemory | EmulatedMemory, tables: _Tables, auto_pause: bool
+) -> tuple[_Open, _Describe]:
     """Return the same functions as `_on_file`; each store loads its own memory."""
 
     def open_store(policy: str, capacity: int) -> TieredStore:
-        store = TieredStore(slow=slow, fast_rows=capacity, policy=_unpaused(policy))
+        store = TieredStore(slow=slow, fast_rows=capacity, policy=_policy(policy, auto_pause))
         try:
             tables.load(store)
         except BaseException:
@@ -300,7 +357,8 @@ def _in_memory(slow: NumaMemory | EmulatedMemory, tables: _Tables) -> tuple[_Ope
             raise
         return store
 
-    def describe(stats: StoreStats) -> str:
+    def describe(stats: StoreStats | None) -> str:
+        assert stats is not None  # no baseline serves from memory
         tier = stats.slow_tier
         where = "local memory" if isinstance(slow, EmulatedMemory) else tier.path
         return f"{tier.kind}: {where}, {tier.engine}"
@@ -308,9 +366,9 @@ def _in_memory(slow: NumaMemory | EmulatedMemory, tables: _Tables) -> tuple[_Ope
     return open_store, describe
 
 
-def _unpaused(policy: str) -> str | LearnedPolicy:
+def _policy(policy: str, auto_pause: bool) -> str | LearnedPolicy:
     name, colon, directory = policy.partition(":")
-    return LearnedPolicy(directory, name=name, auto_pause=False) if colon else policy
+    return LearnedPolicy(directory, name=name, auto_pause=auto_pause) if colon else policy
 
 
 def _reported(parts: Iterable[NDArray[np.float32]], done: Report) -> Iterator[NDArray[np.float32]]:

@@ -31,16 +31,25 @@ class SourceRows:
         self.embedding_dim = embedding_dim
         self._columns = _hash(np.arange(1, embedding_dim + 1, dtype=np.uint64) << np.uint64(32))
 
-    def rows(self, table: int, indices: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return the values of rows of table number `table`, (n, embedding_dim)."""
+    def rows(
+        self, table: int | NDArray[np.int64], indices: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """Return the values of rows of table number `table`, one or one per row: (n, dim)."""
         keys = indices.astype(np.uint64) * np.uint64(len(self.num_embeddings))
-        bits = _hash(keys + np.uint64(table))[:, None] ^ self._columns[None, :]
+        tables = np.asarray(table, dtype=np.uint64)
+        bits = _hash(keys + tables)[:, None] ^ self._columns[None, :]
         bits *= np.uint32(0x2C1B3C6D)
         bits >>= np.uint32(23)
         values = bits.astype(np.float32)
         values *= np.float32(1 / 256)
         values -= np.float32(1)
         return values
+
+    def rows_across(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the values of rows that are numbered across the tables, (n, dim)."""
+        starts = np.cumsum((0, *self.num_embeddings[:-1]))
+        tables = np.searchsorted(starts, rows, side="right") - 1
+        return self.rows(tables, rows - starts[tables])
 
     def parts(self, table: int) -> Iterator[NDArray[np.float32]]:
         """Yield all rows of a table in order, in parts of 8 MiB at most."""

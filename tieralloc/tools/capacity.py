@@ -1,0 +1,55 @@
+"""Rows of the fast tier for a budget of DRAM, and a budget for a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tieralloc._common.files import temporary_directory
+from tieralloc.policy.planned import FALLBACK
+from tieralloc.store import TieredStore
+from tieralloc.tiers import File
+from tieralloc.tools.disk import default_directory
+from tieralloc.trace import Trace
+from tieralloc.trace.stream import count_distinct
+
+_OPT = "opt"
+
+
+def rows_within(
+    fast_bytes: int | str,
+    table_rows: Sequence[int],
+    embedding_dim: int,
+    policies: Sequence[str] = (FALLBACK,),
+) -> int:
+    """Return the rows of the fast tier of a store with this budget: the fewest of the policies.
+
+    The store itself computes them, on a sparse file that is removed.
+
+    Raises
+    ------
+    ValueError
+        If the budget does not contain one row.
+    MemoryError
+        If the machine has less memory available.
+    """
+    names = {FALLBACK if ":" in name else "lru" if name == _OPT else name for name in policies}
+    rows = []
+    with temporary_directory(default_directory()) as directory:
+        for name in sorted(names):
+            slow = File(Path(directory, f"{name}.tier"), mode="w", reserve=False)
+            with TieredStore(slow=slow, fast_bytes=fast_bytes, policy=name) as store:
+                for number, count in enumerate(table_rows):
+                    store.create_table(str(number), count, embedding_dim)
+                rows.append(store.stats().fast_rows)
+    return min(rows)
+
+
+def fractions_within(
+    sizes: Sequence[int], trace: Trace, embedding_dim: int, policies: Sequence[str]
+) -> list[float]:
+    """Return the fast fractions of budgets: rows within ÷ distinct rows of the trace, at most 1."""
+    table_rows = trace.num_embeddings.tolist()
+    distinct = count_distinct(trace.accesses(), sum(table_rows))
+    rows = (rows_within(size, table_rows, embedding_dim, policies) for size in sizes)
+    return [min(1.0, count / distinct) for count in rows]
