@@ -1,11 +1,11 @@
-"""A small trace, and a store with its tables."""
+"""A small trace, its file, a store with its tables, and a directory of slow tiers."""
 
 import pytest
 from replay_cases import DIM
 
 from tieralloc import TieredStore
 from tieralloc.tools.replay.source import SourceRows
-from tieralloc.trace import generate
+from tieralloc.trace import generate, write
 
 
 @pytest.fixture(scope="session")
@@ -26,3 +26,20 @@ def store(trace, source, tmp_path):
             table = store.create_table(name, source.num_embeddings[position], DIM)
             table.load(source.parts(position))
         yield store
+
+
+@pytest.fixture(scope="session")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("traces") / "small.npz"
+    write(generate(num_samples=600, num_tables=3), path)
+    return str(path)
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch):
+    """Default directory of slow tiers."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    monkeypatch.setenv("TMPDIR", str(directory))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    return directory
