@@ -137,6 +137,17 @@ TEST(lookup_is_bit_identical_to_the_oracle) {
   }
 }
 
+TEST(lookup_of_resident_tables_is_bit_identical_to_the_oracle) {
+  std::mt19937_64 random(5);
+  StoreOptions options;
+  options.budget.bytes = 8 << 20;
+  StoreBench bench(options);
+  Oracle oracle(bench, random);
+  for (std::size_t i = 0; i < 100; ++i) oracle.call(bench.store());
+  CHECK_EQ(bench.store().stats().resident_tables, 4);
+  CHECK_EQ(bench.store().stats().on_demand_fetches, 0);
+}
+
 TEST(lookup_without_offsets_pools_each_index) {
   StoreBench bench(of_rows(4));
   const Table& table = bench.add_table("t", 10, 3);
