@@ -56,7 +56,7 @@ TEST(compact_search_finds_the_content_of_buckets) {
       for (std::size_t buckets : {1, 2, 5, 64}) {
         std::vector<CompactTable::Bucket> memory(buckets);
         const CompactTable table(memory.data(), buckets, all, slots);
-        if (table.width() > 32) continue;
+        if (table.width > CompactTable::kMaxWidth) continue;
         const auto most = static_cast<Slot>(std::min<RowId>(all, buckets * 20));
         HashIndex overflow(all, std::max(slots, most), 3, table);
         std::unordered_map<RowId, Entry> map;

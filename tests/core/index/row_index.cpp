@@ -114,12 +114,12 @@ TEST(compact_table_tells_all_rows_apart) {
   for (RowId rows : {RowId{1}, RowId{2}, RowId{3}, RowId{100}, RowId{4096}, RowId{70001}}) {
     for (std::size_t buckets : {1, 2, 3, 100, 255, 4097}) {
       const CompactTable table(nullptr, buckets, rows, 1000);
-      if (table.width() > 32) continue;
+      if (table.width > CompactTable::kMaxWidth) continue;
       std::vector<std::pair<std::size_t, std::uint32_t>> places;
       for (RowId row = 0; row < rows; ++row) {
         const CompactTable::Place place = table.place_of(row);
         CHECK(place.bucket < buckets);
-        CHECK_EQ(place.row_part & table.rest(), 0);
+        CHECK_EQ(place.row_part & (table.slot_mask | kEntryFlags), 0);
         places.emplace_back(place.bucket, place.row_part);
       }
       std::sort(places.begin(), places.end());

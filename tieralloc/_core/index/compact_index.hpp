@@ -25,7 +25,7 @@ class CompactIndex final : public RowIndex {
 
   static bool can_hold(RowId rows, Slot slots) {
     return rows < RowId{1} << 32 &&
-           CompactTable(nullptr, num_buckets(slots), rows, slots).width() <= 32;
+           CompactTable(nullptr, num_buckets(slots), rows, slots).width <= CompactTable::kMaxWidth;
   }
 
   /// For rows and slots that it `can_hold`.
@@ -55,7 +55,7 @@ class CompactIndex final : public RowIndex {
     }
     if (cell == nullptr) cell = free_cell(bucket);
     if (cell != nullptr) {
-      cell->store(table_.cell_of(place.row_part, entry), std::memory_order_seq_cst);
+      cell->store(CompactTable::cell_of(place.row_part, entry), std::memory_order_seq_cst);
       return;
     }
     overflow_.put(row, entry);
@@ -82,10 +82,9 @@ class CompactIndex final : public RowIndex {
     if (cell == nullptr) {
       return has_overflowed(place) && overflow_.clear_flag(row, flag);
     }
-    const Cell bit = table_.flag_bits(flag);
     Cell seen = cell->load(std::memory_order_acquire);
-    while (matches(seen, place) && (seen & bit) != 0) {
-      if (cell->compare_exchange_weak(seen, seen & ~bit)) return true;
+    while (matches(seen, place) && (seen & flag) != 0) {
+      if (cell->compare_exchange_weak(seen, seen & ~flag)) return true;
     }
     return false;
   }
@@ -93,8 +92,8 @@ class CompactIndex final : public RowIndex {
   void set_flag(RowId row, Entry seen, Entry flag) override {
     const Place place = table_.place_of(row);
     if (std::atomic<Cell>* cell = locate(place)) {
-      Cell expected = table_.cell_of(place.row_part, seen);
-      cell->compare_exchange_strong(expected, expected | table_.flag_bits(flag));
+      Cell expected = CompactTable::cell_of(place.row_part, seen);
+      cell->compare_exchange_strong(expected, expected | flag);
     } else if (has_overflowed(place)) {
       overflow_.set_flag(row, seen, flag);
     }
@@ -121,7 +120,7 @@ class CompactIndex final : public RowIndex {
   static std::size_t num_homes(Slot slots) { return slots * std::size_t{14} / 1000 + 1; }
 
   bool matches(Cell cell, const Place& place) const {
-    return CompactTable::matches(cell, place.row_part, table_.rest());
+    return CompactTable::matches(cell, place.row_part, table_.slot_mask);
   }
   bool has_overflowed(const Place& place) const {
     return table_.memory[place.bucket].overflows.load(std::memory_order_acquire) > 0;
@@ -146,13 +145,13 @@ class CompactIndex final : public RowIndex {
     const RowId row = overflow_.find_row_of_home(home);
     const Cell row_part = table_.place_of(row).row_part;
     const Entry entry = overflow_.find(row);
-    cell.store(table_.cell_of(row_part, entry), std::memory_order_seq_cst);
+    cell.store(CompactTable::cell_of(row_part, entry), std::memory_order_seq_cst);
     const Entry last = overflow_.erase(row);
     table_.memory[home].overflows.fetch_sub(1, std::memory_order_release);
     // A reader may have cleared a flag meanwhile, here or there.
     Cell seen = cell.load(std::memory_order_acquire);
     while (!cell.compare_exchange_weak(
-        seen, seen & (table_.flag_bits(last) | ~table_.flag_bits(kEntryFlags)))) {
+        seen, seen & (last | ~kEntryFlags))) {
     }
   }
 

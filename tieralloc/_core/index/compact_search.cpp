@@ -17,13 +17,13 @@ using Cell = CompactTable::Cell;
 
 namespace baseline {
 
-inline Cell match(const CompactTable::Bucket& bucket, Cell row_part, Cell rest) {
+inline Cell match(const CompactTable::Bucket& bucket, Cell row_part, Cell slot_mask) {
   Cell found = 0;
 #pragma GCC unroll 15
   for (int i = 0; i < CompactTable::kCellsPerBucket; ++i) {
     const Cell cell = bucket.cells[i].load(std::memory_order_acquire);
     // One cell or the other, never a mixture: a row that is inserted again may be in two cells.
-    found = CompactTable::matches(cell, row_part, rest) ? cell : found;
+    found = CompactTable::matches(cell, row_part, slot_mask) ? cell : found;
   }
   return found;
 }
@@ -34,26 +34,27 @@ inline Cell match(const CompactTable::Bucket& bucket, Cell row_part, Cell rest) 
 
 #ifdef TIERALLOC_VECTOR_SEARCH
 #pragma GCC push_options
-#pragma GCC target("avx2,bmi")
+#pragma GCC target("avx2,bmi,bmi2")
 namespace avx2 {
 
 /// The cells of half a bucket that match, one bit each.
-inline unsigned matches_of(__m256i cells, Cell row_part, Cell rest) {
+inline unsigned matches_of(__m256i cells, Cell row_part, Cell slot_mask) {
   const __m256i difference =
-      _mm256_xor_si256(cells, _mm256_set1_epi32(static_cast<int>(row_part)));
+      _mm256_xor_si256(_mm256_andnot_si256(_mm256_set1_epi32(static_cast<int>(kEntryFlags)), cells),
+                       _mm256_set1_epi32(static_cast<int>(row_part)));
   const __m256i less_one = _mm256_sub_epi32(difference, _mm256_set1_epi32(1));
-  const __m256i last = _mm256_set1_epi32(static_cast<int>(rest - 1));
+  const __m256i last = _mm256_set1_epi32(static_cast<int>(slot_mask - 1));
   const __m256i matches = _mm256_cmpeq_epi32(_mm256_min_epu32(less_one, last), less_one);
   return static_cast<unsigned>(_mm256_movemask_ps(_mm256_castsi256_ps(matches)));
 }
 
-inline Cell match(const CompactTable::Bucket& bucket, Cell row_part, Cell rest) {
+inline Cell match(const CompactTable::Bucket& bucket, Cell row_part, Cell slot_mask) {
   const auto* halves = reinterpret_cast<const __m256i*>(&bucket);
   const __m256i low = _mm256_load_si256(halves);
   const __m256i high = _mm256_load_si256(halves + 1);
   std::atomic_signal_fence(std::memory_order_acquire);  // x86-64 keeps loads in order
-  const unsigned in_low = matches_of(low, row_part, rest);
-  const unsigned in_high = matches_of(high, row_part, rest) & 0x7F;  // without the count
+  const unsigned in_low = matches_of(low, row_part, slot_mask);
+  const unsigned in_high = matches_of(high, row_part, slot_mask) & 0x7F;  // without the count
   const __m256i half = in_low != 0 ? low : high;
   const unsigned matches = in_low != 0 ? in_low : in_high;
   const auto place = static_cast<int>(_tzcnt_u32(matches) & 7);
@@ -67,16 +68,18 @@ inline Cell match(const CompactTable::Bucket& bucket, Cell row_part, Cell rest) 
 #pragma GCC pop_options
 
 #pragma GCC push_options
-#pragma GCC target("avx512f,avx512vl,bmi")
+#pragma GCC target("avx512f,avx512vl,bmi,bmi2")
 namespace avx512 {
 
-inline Cell match(const CompactTable::Bucket& bucket, Cell row_part, Cell rest) {
+inline Cell match(const CompactTable::Bucket& bucket, Cell row_part, Cell slot_mask) {
   const __m512i cells = _mm512_load_si512(&bucket);
   std::atomic_signal_fence(std::memory_order_acquire);  // x86-64 keeps loads in order
-  const __m512i difference = _mm512_xor_si512(cells, _mm512_set1_epi32(static_cast<int>(row_part)));
+  const __m512i difference =
+      _mm512_xor_si512(_mm512_andnot_si512(_mm512_set1_epi32(static_cast<int>(kEntryFlags)), cells),
+                       _mm512_set1_epi32(static_cast<int>(row_part)));
   const __m512i less_one = _mm512_sub_epi32(difference, _mm512_set1_epi32(1));
   const unsigned matches = _mm512_mask_cmplt_epu32_mask(
-      0x7FFF, less_one, _mm512_set1_epi32(static_cast<int>(rest)));  // without the count
+      0x7FFF, less_one, _mm512_set1_epi32(static_cast<int>(slot_mask)));  // without the count
   // The first of two cells: a row that is inserted again may be in both.
   const auto first = static_cast<__mmask16>(matches & (0u - matches));
   return static_cast<Cell>(
@@ -97,10 +100,10 @@ Search best_search() {
 #ifdef TIERALLOC_VECTOR_SEARCH
   __builtin_cpu_init();
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-      __builtin_cpu_supports("bmi")) {
+      __builtin_cpu_supports("bmi2")) {
     return avx512::search_all;
   }
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi")) return avx2::search_all;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("bmi2")) return avx2::search_all;
 #endif
   return baseline::search_all;
 }

@@ -20,8 +20,7 @@ namespace tieralloc {
 struct CompactTable {
   using Cell = std::uint32_t;
   static constexpr int kCellsPerBucket = 15;
-  static constexpr int kFlagBits = 2;
-  static constexpr int kFlagsAt = 30;  ///< the lowest flag of an Entry
+  static constexpr int kMaxWidth = 30;  ///< bits of row and slot in a cell; its flags are an Entry's
 
   struct alignas(kCacheLine) Bucket {
     std::atomic<Cell> cells[kCellsPerBucket];
@@ -32,49 +31,42 @@ struct CompactTable {
   CompactTable(Bucket* memory, std::size_t buckets, RowId rows, Slot slots)
       : memory(memory),
         buckets(buckets),
-        row_bits(std::max(1, static_cast<int>(std::bit_width(rows - 1)))),
-        slot_bits(static_cast<int>(std::bit_width(slots))),
-        // Rows of one bucket have quotients at least `buckets` apart.
-        dropped_bits(static_cast<int>(std::bit_width(buckets)) - 1) {}
-
-  /// Bits of a cell.
-  int width() const { return std::max(0, row_bits - dropped_bits) + kFlagBits + slot_bits; }
+        unused_bits(64 - std::max(1, static_cast<int>(std::bit_width(rows - 1)))),
+        slot_mask(static_cast<Cell>((std::uint64_t{1} << std::bit_width(slots)) - 1)) {
+    // Rows of one bucket have quotients at least `buckets` apart, of which the low bits are dropped.
+    const int dropped_bits = static_cast<int>(std::bit_width(buckets)) - 1;
+    width = std::max(0, 64 - unused_bits - dropped_bits) + static_cast<int>(std::bit_width(slots));
+  }
 
   struct Place {
     std::size_t bucket;
     Cell row_part;  ///< of the row's cell: the cell without flags and slot
   };
 
+  /// The row's number is permuted in the high bits of a word, which are then divided into bucket,
+  /// the high word of a product, and the rest, its low word.
   Place place_of(RowId row) const {
-    const std::uint64_t mask = (std::uint64_t{1} << row_bits) - 1;
-    std::uint64_t permuted = row * 0x9E3779B97F4A7C15u & mask;
-    permuted ^= permuted >> (row_bits + 1) / 2;
-    permuted = permuted * 0xBF58476D1CE4E5B9u & mask;
-    const std::uint64_t quotient = permuted * buckets;
-    return {quotient >> row_bits,
-            static_cast<Cell>((quotient & mask) >> dropped_bits << (slot_bits + kFlagBits))};
+    std::uint64_t permuted = row * (0x9E3779B97F4A7C15u << unused_bits);
+    permuted = (permuted ^ permuted >> 13) >> unused_bits << unused_bits;
+    permuted *= 0xBF58476D1CE4E5B9u;
+    const auto product = static_cast<unsigned __int128>(permuted) * buckets;
+    const auto rest = static_cast<std::uint64_t>(product) >> (64 - width);
+    return {static_cast<std::size_t>(product >> 64), static_cast<Cell>(rest) & ~slot_mask};
   }
 
-  /// The largest value of a cell's flags and slot.
-  Cell rest() const { return static_cast<Cell>((std::uint64_t{1} << (slot_bits + kFlagBits)) - 1); }
   /// Whether a cell has the row of `row_part`. A free cell is 0; a slot is kept as slot + 1.
-  static bool matches(Cell cell, Cell row_part, Cell rest) { return (cell ^ row_part) - 1 < rest; }
-
-  Cell flag_bits(Entry entry) const { return (entry >> kFlagsAt) << slot_bits; }
-  Cell cell_of(Cell row_part, Entry entry) const {
-    return row_part | flag_bits(entry) | (slot_of(entry) + 1);
+  static bool matches(Cell cell, Cell row_part, Cell slot_mask) {
+    return ((cell & ~kEntryFlags) ^ row_part) - 1 < slot_mask;
   }
+  static Cell cell_of(Cell row_part, Entry entry) { return row_part | entry; }
   /// kAbsent for a free cell.
-  Entry entry_of(Cell cell) const {
-    const Cell flags = cell >> slot_bits & ((1u << kFlagBits) - 1);
-    return (cell & ((1u << slot_bits) - 1)) | flags << kFlagsAt;
-  }
+  Entry entry_of(Cell cell) const { return cell & (kEntryFlags | slot_mask); }
 
   Bucket* memory;
   std::size_t buckets;
-  int row_bits;
-  int slot_bits;
-  int dropped_bits;
+  int unused_bits;  ///< of a word, beside a row's number
+  Cell slot_mask;
+  int width;  ///< bits of row and slot
 };
 
 }  // namespace tieralloc

@@ -13,21 +13,23 @@ std::size_t hash_bytes(RowId rows, Slot slots) {
                                              : HashIndex::bytes_for(slots);
 }
 
-bool prefers_direct(RowId rows, Slot slots) {
-  return !HashIndex::can_hold(rows, slots) ||
-         DirectIndex::bytes_for(rows) <= hash_bytes(rows, slots);
+// A direct index is faster. Rows of a cache line or more leave room for one of 8 bytes per slot.
+bool prefers_direct(RowId rows, Slot slots, std::size_t slot_bytes) {
+  const std::size_t bytes = DirectIndex::bytes_for(rows);
+  return !HashIndex::can_hold(rows, slots) || bytes <= hash_bytes(rows, slots) ||
+         (slot_bytes >= kCacheLine && bytes <= slots * std::size_t{8});
 }
 
 }  // namespace
 
-std::unique_ptr<RowIndex> make_row_index(RowId rows, Slot slots) {
-  if (prefers_direct(rows, slots)) return std::make_unique<DirectIndex>(rows);
+std::unique_ptr<RowIndex> make_row_index(RowId rows, Slot slots, std::size_t slot_bytes) {
+  if (prefers_direct(rows, slots, slot_bytes)) return std::make_unique<DirectIndex>(rows);
   if (CompactIndex::can_hold(rows, slots)) return std::make_unique<CompactIndex>(rows, slots);
   return std::make_unique<HashIndex>(rows, slots);
 }
 
-std::size_t row_index_bytes(RowId rows, Slot slots) {
-  return prefers_direct(rows, slots) ? DirectIndex::bytes_for(rows) : hash_bytes(rows, slots);
+std::size_t row_index_bytes(RowId rows, Slot slots, std::size_t slot_bytes) {
+  return prefers_direct(rows, slots, slot_bytes) ? DirectIndex::bytes_for(rows) : hash_bytes(rows, slots);
 }
 
 }  // namespace tieralloc
