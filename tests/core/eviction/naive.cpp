@@ -125,7 +125,7 @@ struct NaiveSieve final : NaivePolicy {
 struct NaiveS3Fifo final : NaivePolicy {
   std::size_t small_size, main_size;
   std::deque<Counted> small, main;  // the oldest first
-  tieralloc::GhostQueue buckets;  // for the numbers and lengths of its buckets
+  tieralloc::GhostQueue buckets;    // for the numbers and lengths of its buckets
   std::map<std::size_t, std::deque<RowId>> ghosts;
   bool has_evicted = false;
 

@@ -15,10 +15,10 @@
 
 // As compact_search.cpp defines them.
 namespace tieralloc {
-#define DECLARE(isa)                                                                          \
-  namespace isa {                                                                             \
-  void search_all(const CompactTable& table, const HashTable& overflow,                       \
-                  std::span<const RowId> rows, Entry* entries);                               \
+#define DECLARE(isa)                                                    \
+  namespace isa {                                                       \
+  void search_all(const CompactTable& table, const HashTable& overflow, \
+                  std::span<const RowId> rows, Entry* entries);         \
   }
 DECLARE(baseline)
 #ifdef VECTOR_SEARCH

@@ -82,9 +82,8 @@ TEST(compact_index_is_a_map) {
     for (RowId rows : {3 * slots, 40 * slots, 1u << 20}) {
       CHECK(CompactIndex::can_hold(rows, slots));
       CompactIndex index(rows, slots);
-      compare_with_map(index, std::min<RowId>(rows, slots), slots, 30000, [&](auto& random) {
-        return random() % (3 * slots) * 0x1234567u % rows;
-      });
+      compare_with_map(index, std::min<RowId>(rows, slots), slots, 30000,
+                       [&](auto& random) { return random() % (3 * slots) * 0x1234567u % rows; });
     }
   }
 }

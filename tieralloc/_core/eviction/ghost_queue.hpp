@@ -62,7 +62,9 @@ class GhostQueue {
   // With the lane that is free between a push and the next take, a bucket is a cache line.
   static constexpr std::size_t kMaxWays = kCacheLine / sizeof(Fingerprint) - 1;
 
-  static std::size_t num_buckets(std::uint32_t length) { return (length + kMaxWays - 1) / kMaxWays; }
+  static std::size_t num_buckets(std::uint32_t length) {
+    return (length + kMaxWays - 1) / kMaxWays;
+  }
 
   static Fingerprint fingerprint_of(RowId row) {
     const auto folded = static_cast<Fingerprint>(row ^ row >> 16 ^ row >> 32 ^ row >> 48);

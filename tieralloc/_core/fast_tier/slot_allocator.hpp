@@ -4,8 +4,9 @@
 // `retire` is for a slot that was removed from the index: it becomes available once all read
 // sections of that time have ended (epoch/epoch_manager.hpp).
 //
-//   free slots     a stack, in ascending order at first: neighbours in time are neighbours in memory
-//   retired slots  two lists, the older slots first: `waiting`, whose readers are being waited for,
+//   free slots     a stack, in ascending order at first: neighbours in time are neighbours in
+//   memory retired slots  two lists, the older slots first: `waiting`, whose readers are being
+//   waited for,
 //                  and `retired`, which becomes `waiting` once that is free. A list has one epoch,
 //                  that of its last slot, so that slots need none.
 //

@@ -20,7 +20,8 @@ TierBytes tier_bytes(const TierPlan& plan, const std::string& policy) {
   bytes.vectors = round_up(std::size_t{plan.slots} * plan.stride, kPage);
   bytes.index = round_up(row_index_bytes(plan.rows, plan.slots, plan.stride), kPage);
   bytes.metadata = round_up(
-      plan.slots * SlotTable::bytes_per_slot(plan.rows) + eviction_policy_bytes(policy, config), kPage);
+      plan.slots * SlotTable::bytes_per_slot(plan.rows) + eviction_policy_bytes(policy, config),
+      kPage);
   if (plan.in_place) bytes.metadata += AccessCounts::bytes(plan.capacity);
   return bytes;
 }

@@ -1,5 +1,5 @@
-// compact_index.hpp: a hash of the resident rows with cells of 32 bits, for tiers of up to some 2^25
-// rows.
+// compact_index.hpp: a hash of the resident rows with cells of 32 bits, for tiers of up to some
+// 2^25 rows.
 //
 // compact_table.hpp describes the layout. A row whose bucket is full goes to an overflow table, and
 // back once a cell of the bucket is free: into the bucket first, then out of the overflow table, so
@@ -114,8 +114,8 @@ class CompactIndex final : public RowIndex {
   using Bucket = CompactTable::Bucket;
   using Place = CompactTable::Place;
 
-  // Of fifteen cells 12.75 are in use if all slots are. Then 4.7% of the rows overflow; the overflow
-  // table has room for 5.9% at its usual load, and for all rows beyond it.
+  // Of fifteen cells 12.75 are in use if all slots are. Then 4.7% of the rows overflow; the
+  // overflow table has room for 5.9% at its usual load, and for all rows beyond it.
   static std::size_t num_buckets(Slot slots) { return slots * std::size_t{100} / 1275 + 1; }
   static std::size_t num_homes(Slot slots) { return slots * std::size_t{14} / 1000 + 1; }
 
@@ -150,8 +150,7 @@ class CompactIndex final : public RowIndex {
     table_.memory[home].overflows.fetch_sub(1, std::memory_order_release);
     // A reader may have cleared a flag meanwhile, here or there.
     Cell seen = cell.load(std::memory_order_acquire);
-    while (!cell.compare_exchange_weak(
-        seen, seen & (last | ~kEntryFlags))) {
+    while (!cell.compare_exchange_weak(seen, seen & (last | ~kEntryFlags))) {
     }
   }
 

@@ -1,4 +1,5 @@
-// compact_search.hpp: vectorised search of a compact index. Any number of threads beside one writer.
+// compact_search.hpp: vectorised search of a compact index. Any number of threads beside one
+// writer.
 #pragma once
 
 #include <span>

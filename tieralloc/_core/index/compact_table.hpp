@@ -20,7 +20,8 @@ namespace tieralloc {
 struct CompactTable {
   using Cell = std::uint32_t;
   static constexpr int kCellsPerBucket = 15;
-  static constexpr int kMaxWidth = 30;  ///< bits of row and slot in a cell; its flags are an Entry's
+  static constexpr int kMaxWidth =
+      30;  ///< bits of row and slot in a cell; its flags are an Entry's
 
   struct alignas(kCacheLine) Bucket {
     std::atomic<Cell> cells[kCellsPerBucket];
@@ -33,7 +34,8 @@ struct CompactTable {
         buckets(buckets),
         unused_bits(64 - std::max(1, static_cast<int>(std::bit_width(rows - 1)))),
         slot_mask(static_cast<Cell>((std::uint64_t{1} << std::bit_width(slots)) - 1)) {
-    // Rows of one bucket have quotients at least `buckets` apart, of which the low bits are dropped.
+    // Rows of one bucket have quotients at least `buckets` apart, of which the low bits are
+    // dropped.
     const int dropped_bits = static_cast<int>(std::bit_width(buckets)) - 1;
     width = std::max(0, 64 - unused_bits - dropped_bits) + static_cast<int>(std::bit_width(slots));
   }

@@ -30,8 +30,8 @@ class HashIndex final : public RowIndex {
     check(rows, slots);
   }
 
-  /// For the overflow of `table`, usually a small share of the rows: they belong to `homes` buckets,
-  /// after which others follow for all rows. Those take no memory until they are used.
+  /// For the overflow of `table`, usually a small share of the rows: they belong to `homes`
+  /// buckets, after which others follow for all rows. Those take no memory until they are used.
   HashIndex(RowId rows, Slot slots, std::size_t homes, const CompactTable& table)
       : memory_((homes + slots / HashTable::kCellsPerBucket + 1) * sizeof(Bucket), "row index",
                 true),

@@ -29,7 +29,8 @@ std::unique_ptr<RowIndex> make_row_index(RowId rows, Slot slots, std::size_t slo
 }
 
 std::size_t row_index_bytes(RowId rows, Slot slots, std::size_t slot_bytes) {
-  return prefers_direct(rows, slots, slot_bytes) ? DirectIndex::bytes_for(rows) : hash_bytes(rows, slots);
+  return prefers_direct(rows, slots, slot_bytes) ? DirectIndex::bytes_for(rows)
+                                                 : hash_bytes(rows, slots);
 }
 
 }  // namespace tieralloc
