@@ -32,7 +32,7 @@ LINK_FLAGS = ["-pthread", "-Wl,-s"]
 CORE_LINK_FLAGS = [*LINK_FLAGS, "-Wl,-Bsymbolic", f"-Wl,-soname,{LIBRARY.name}"]
 #: Compiled alone: files that take long or set targets by pragmas, and the hot path of lookups, so
 #: that other files of its room do not change what is inlined there.
-SEPARATE = ("kernels/", "store/lookup.cpp")
+SEPARATE = ("kernels/", "index/", "store/lookup.cpp")
 
 
 def files(folder, *suffixes):

@@ -170,8 +170,10 @@ class FastTierStats(Group):
     """Rows with a copy in the fast tier."""
     pinned_rows: int
     """Rows pinned by `Table.pin`."""
+    resident_tables: int
+    """Tables that lie in DRAM as a whole; their rows are resident."""
     index: str
-    """"direct", "hash", or both where tables differ."""
+    """"direct", "hash", or both where tables differ; empty if all tables are resident."""
     placement: Placement | None
     """Placement of the vectors, with `fast_node`."""
 

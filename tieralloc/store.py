@@ -53,8 +53,9 @@ class TieredStore:
     mode : {"a", "r+", "w", "r"}, optional
         With `path`: the mode of `File`. "a", the default, opens or creates the file.
     fast_bytes : int or str
-        Max DRAM of the tables, such as ``"64MiB"``: vectors, index and metadata. The memory of a
-        learned policy is additional (`LearnedPolicy`).
+        Max DRAM of the tables, such as ``"64MiB"``: vectors, index and metadata. Small tables lie
+        in it as a whole (`create_table`). The memory of a learned policy is additional
+        (`LearnedPolicy`).
     fast_rows : int
         Rows of the fast tier instead of `fast_bytes`, for experiments. 0 is valid for a slow tier
         in memory: no fast tier, every row is read in place.
@@ -171,6 +172,8 @@ class TieredStore:
         num_embeddings: int,
         embedding_dim: int,
         dtype: DTypeLike | str = "float32",
+        *,
+        resident: bool | Literal["auto"] = "auto",
     ) -> Table:
         """Create a table whose rows are all zero.
 
@@ -187,6 +190,11 @@ class TieredStore:
             Elements per row.
         dtype : str or dtype
             "float32", "float16", "bfloat16" or "float64", or that type of NumPy or torch.
+        resident : {"auto", True, False}
+            Whether the table lies in DRAM as a whole, as part of `fast_bytes`: then every lookup is
+            a hit, without index or policy. "auto": if the table takes at most 1/64 of `fast_bytes`,
+            and the resident tables so far at most 1/4. The file keeps the choice. With `fast_rows`,
+            which counts slots, no table is resident. `Table.resident` has the outcome.
 
         Returns
         -------
@@ -196,8 +204,9 @@ class TieredStore:
         ------
         ValueError
             If a table has this name already (`table` returns it), a size is out of range, the dtype
-            is unknown, the budget has less than one row for a table, or the store's learned policy
-            was trained for another table in this place. Also if a learned policy
+            is unknown, the budget has less than one row for a table, a table is to be resident and
+            does not fit, or the store's learned policy was trained for another table in this place.
+            Also if a learned policy
             that would start now has too little memory: the table exists then, and the policy's
             fallback is active.
         io.UnsupportedOperation
@@ -216,7 +225,7 @@ class TieredStore:
         check_range("num_embeddings", num_embeddings, 1, 1 << 48)
         check_range("embedding_dim", embedding_dim, 1, 1 << 20)
         self._policy.check_next(self._table_sizes(), (name, num_embeddings))
-        self._core.create_table(name, num_embeddings, embedding_dim, dtype_name(dtype))
+        self._core.create_table(name, num_embeddings, embedding_dim, dtype_name(dtype), resident)
         self._add_tables()
         self._policy.fit(self._core, self._table_sizes())
         return self._tables[name]

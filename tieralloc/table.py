@@ -63,10 +63,18 @@ class Table:
         """The store of the table."""
         return self._store
 
+    @property
+    def resident(self) -> bool:
+        """Whether the table lies in DRAM as a whole (`TieredStore.create_table`).
+
+        False if it was to, and the slow tier has damaged rows of it.
+        """
+        return self._core.is_resident(self.position)
+
     def load(self, rows: ArrayLike | Iterable[ArrayLike], start: int | None = None) -> None:
         """Write rows to the slow tier, in row order; they are durable when the call returns.
 
-        Copies in the fast tier are dropped; copies of pinned rows are replaced.
+        Copies in the fast tier are dropped; those of pinned rows and resident tables are replaced.
 
         Parameters
         ----------

@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import re
 import shutil
 import tempfile
 import threading
@@ -99,8 +100,8 @@ class StoreMachine(RuleBasedStateMachine):
             "reserve": st.booleans(),
         }
     )
-    budgets = st.integers(1, 12).map(lambda rows: {"fast_rows": rows}) | st.integers(
-        16_384, 40_000
+    budgets = st.integers(1, 12).map(lambda rows: {"fast_rows": rows}) | (
+        st.integers(16_384, 40_000) | st.just(4 << 20)
     ).map(lambda size: {"fast_bytes": size})
 
     def random_table(self, data):
@@ -132,13 +133,14 @@ class StoreMachine(RuleBasedStateMachine):
         rows=st.integers(1, 40),
         dim=st.sampled_from([1, 4, 16, 20, 33]),
         dtype=st.sampled_from(DTYPES),
+        resident=st.sampled_from(["auto", True, False]),
     )
-    def create_table(self, rows, dim, dtype):
+    def create_table(self, rows, dim, dtype, resident):
         name = f"t{len(self.rows)}"
         try:
-            table = self.store.create_table(name, rows, dim, dtype)
+            table = self.store.create_table(name, rows, dim, dtype, resident=resident)
         except ValueError as error:
-            assert "which leaves" in str(error)  # noqa: PT017
+            assert re.search("which leaves|resident: table", str(error))  # noqa: PT017
             assert name not in self.store.tables
             return
         self.rows[name] = stored(np.zeros((rows, dim)), dtype)
@@ -218,7 +220,8 @@ class StoreMachine(RuleBasedStateMachine):
         except ValueError as error:
             assert "pin: too many rows" in str(error)  # noqa: PT017
             return
-        self.pinned |= {(table.name, row) for row in wanted}
+        if not table.resident:
+            self.pinned |= {(table.name, row) for row in wanted}
         self.store.reset_stats()
         table.lookup(wanted)
         assert self.store.stats().on_demand_fetches == 0
@@ -407,12 +410,14 @@ def check_reads(writes, reads):
     threads=st.integers(2, 5),
     prefetch_threads=st.integers(1, 3),
     tables=st.booleans(),
+    resident=st.booleans(),
     seed=st.integers(0, 1 << 32),
 )
 def test_threads_read_only_current_values(
-    policy, capacity, rows, threads, prefetch_threads, tables, seed
+    policy, capacity, rows, threads, prefetch_threads, tables, resident, seed
 ):
-    options = {"fast_rows": capacity, "policy": policy, "prefetch_threads": prefetch_threads}
+    options = {"policy": policy, "prefetch_threads": prefetch_threads}
+    options |= {"fast_bytes": "4MiB"} if resident else {"fast_rows": capacity}
     clock = itertools.count(1)
     with real_folder() as folder:
         path = folder / "new.tier"

@@ -406,7 +406,7 @@ def test_fast_tier_of_32_mib_uses_huge_pages(make_store):
 
 
 def test_index_is_direct_for_large_fast_tier_else_hash(make_store):
-    for rows, kind in ((500, "direct"), (20, "hash")):
+    for rows, kind in ((900, "direct"), (20, "hash")):
         store = make_store(fast_rows=rows)
         store.create_table("item", 1000, 4)
         assert store.stats().fast_tier.index == kind

@@ -3,7 +3,7 @@ from libcpp.vector cimport vector
 
 from tieralloc._bindings.core.base cimport DType
 from tieralloc._bindings.core.kernels cimport Mode
-from tieralloc._bindings.core.slow_tier cimport Durability, FileMode, PromotionRule
+from tieralloc._bindings.core.slow_tier cimport Durability, FileMode, PromotionRule, Residency
 from tieralloc._bindings.core.store cimport Accesses, BoundsCheck
 
 
@@ -15,6 +15,7 @@ cdef Accesses accesses_of(object name) except *
 cdef Durability durability_of(object name) except *
 cdef FileMode file_mode_of(object name) except *
 cdef PromotionRule promotion_of(object name) except *
+cdef Residency residency_of(object choice) except *
 
 cdef vector[uint32_t] word_vector(object values) except *
 cdef vector[uint64_t] row_vector(object values) except *

@@ -9,7 +9,7 @@ import numpy as np
 
 from tieralloc._bindings.core.base cimport DType
 from tieralloc._bindings.core.kernels cimport Mode
-from tieralloc._bindings.core.slow_tier cimport Durability, FileMode, PromotionRule
+from tieralloc._bindings.core.slow_tier cimport Durability, FileMode, PromotionRule, Residency
 from tieralloc._bindings.core.store cimport Accesses, BoundsCheck
 
 
@@ -31,6 +31,11 @@ cdef dict _PROMOTIONS = {
     "auto": <int>PromotionRule.automatic,
     "always": <int>PromotionRule.always,
     "never": <int>PromotionRule.never,
+}
+cdef dict _RESIDENCIES = {
+    "auto": <int>Residency.automatic,
+    True: <int>Residency.always,
+    False: <int>Residency.never,
 }
 cdef dict _DURABILITIES = {
     "none": <int>Durability.none,
@@ -83,6 +88,10 @@ cdef FileMode file_mode_of(object name) except *:
 
 cdef PromotionRule promotion_of(object name) except *:
     return <PromotionRule>_choice(_PROMOTIONS, name, "promotion")
+
+
+cdef Residency residency_of(object choice) except *:
+    return <Residency>_choice(_RESIDENCIES, choice, "resident")
 
 
 cdef vector[uint32_t] word_vector(object values) except *:

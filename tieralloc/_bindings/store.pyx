@@ -19,6 +19,7 @@ from tieralloc._bindings.arguments cimport (
     file_mode_of,
     mode_of,
     promotion_of,
+    residency_of,
     row_array,
     word_array,
 )
@@ -38,6 +39,7 @@ from tieralloc._bindings.core.slow_tier cimport (
     FilePoolOptions,
     MemoryPool,
     MemoryPoolOptions,
+    Residency,
     SlowPool,
     milliseconds,
     open_file_pool,
@@ -180,12 +182,14 @@ cdef class Store:
             raise IndexError(f"table {position} of {self._tables.size()}")
         return self._tables[position]
 
-    def create_table(self, str name not None, uint64_t rows, uint32_t dim, str dtype):
+    def create_table(self, str name not None, uint64_t rows, uint32_t dim, str dtype,
+                     resident):
         """Create a table of zeros; return its position among the store's tables."""
         cdef string c_name = name.encode()
         cdef DType c_dtype = dtype_of(dtype)
+        cdef Residency residency = residency_of(resident)
         with nogil:
-            self._store.get().create_table(c_name, rows, dim, c_dtype)
+            self._store.get().create_table(c_name, rows, dim, c_dtype, residency)
         self._tables = self._store.get().tables()
         return <Py_ssize_t>self._tables.size() - 1
 
@@ -206,6 +210,14 @@ cdef class Store:
         with nogil:
             self._store.get().load(table[0], first, rows, <const byte*>lent.view.buf)
         return rows
+
+    def is_resident(self, Py_ssize_t position):
+        """Whether a table lies in DRAM as a whole."""
+        cdef const c_Table* table = self._table(position)
+        cdef bint resident
+        with nogil:
+            resident = self._store.get().is_resident(table[0])
+        return bool(resident)
 
     def pages(self, Py_ssize_t position):
         """Number of pages of a table, rows per page, and whether the pages have checksums."""

@@ -41,6 +41,8 @@ class PrefetchingPolicy final : public EvictionPolicy, public Planner {
     return slot;
   }
 
+  void note_evicted(RowId row) override { policy_->note_evicted(row); }
+
   void remove(Slot slot) override { policy_->remove(slot); }
 
   void move(Slot from, Slot to) override {

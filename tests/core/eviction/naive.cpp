@@ -5,7 +5,10 @@
 #include <deque>
 #include <iterator>
 #include <list>
+#include <map>
 #include <vector>
+
+#include "eviction/ghost_queue.hpp"
 
 namespace {
 
@@ -120,21 +123,23 @@ struct NaiveSieve final : NaivePolicy {
 };
 
 struct NaiveS3Fifo final : NaivePolicy {
-  std::size_t small_size, main_size, ghost_size;
+  std::size_t small_size, main_size;
   std::deque<Counted> small, main;  // the oldest first
-  std::deque<RowId> ghosts;
+  tieralloc::GhostQueue buckets;    // for the numbers and lengths of its buckets
+  std::map<std::size_t, std::deque<RowId>> ghosts;
   bool has_evicted = false;
 
   explicit NaiveS3Fifo(std::uint32_t capacity)
       : small_size(std::max<std::size_t>(1, capacity / 10)),
         main_size(capacity - small_size),
-        ghost_size(std::max<std::size_t>(1, std::size_t{capacity} * 9 / 10)) {}
+        buckets(std::max(1u, capacity * 9 / 10)) {}
 
   void insert(RowId row) override {
-    const auto ghost = std::find(ghosts.begin(), ghosts.end(), row);
-    const bool is_ghost = ghost != ghosts.end();
-    if (is_ghost) ghosts.erase(ghost);
-    shorten_ghosts();
+    std::deque<RowId>& bucket = ghosts[buckets.bucket_of(row)];
+    const auto ghost = std::find(bucket.begin(), bucket.end(), row);
+    const bool is_ghost = ghost != bucket.end();
+    if (is_ghost) bucket.erase(ghost);
+    shorten(bucket);
     const bool is_small_full = !has_evicted && small.size() >= small_size;
     (is_ghost || is_small_full ? main : small).push_back({row, 0});
   }
@@ -151,8 +156,9 @@ struct NaiveS3Fifo final : NaivePolicy {
           main.push_back({oldest.row, 0});
           continue;
         }
-        shorten_ghosts();
-        ghosts.push_back(oldest.row);
+        std::deque<RowId>& bucket = ghosts[buckets.bucket_of(oldest.row)];
+        shorten(bucket);
+        bucket.push_back(oldest.row);
         return oldest.row;
       }
     }
@@ -169,8 +175,8 @@ struct NaiveS3Fifo final : NaivePolicy {
     erase_row(main, row);
   }
 
-  void shorten_ghosts() {
-    while (ghosts.size() > ghost_size) ghosts.pop_front();
+  void shorten(std::deque<RowId>& bucket) const {
+    while (bucket.size() > buckets.ways()) bucket.pop_front();
   }
 };
 

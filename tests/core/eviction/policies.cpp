@@ -66,6 +66,7 @@ class Driver {
     }
     CHECK(slot != kNoSlot);
     CHECK_EQ(row_in_.at(slot), row);
+    policy_->note_evicted(row);
     forget(row);
   }
 

@@ -1,6 +1,7 @@
-// row_index.cpp: both indexes against std::unordered_map, and with concurrent readers.
+// row_index.cpp: all indexes against std::unordered_map, and with concurrent readers.
 #include "index/row_index.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 #include <random>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "index/compact_index.hpp"
 #include "index/direct_index.hpp"
 #include "index/hash_index.hpp"
 #include "support.hpp"
@@ -75,6 +77,80 @@ TEST(hash_index_is_a_map) {
   }
 }
 
+TEST(compact_index_is_a_map) {
+  for (Slot slots : {1u, 4u, 12u, 13u, 60u, 1000u}) {
+    for (RowId rows : {3 * slots, 40 * slots, 1u << 20}) {
+      CHECK(CompactIndex::can_hold(rows, slots));
+      CompactIndex index(rows, slots);
+      compare_with_map(index, std::min<RowId>(rows, slots), slots, 30000,
+                       [&](auto& random) { return random() % (3 * slots) * 0x1234567u % rows; });
+    }
+  }
+}
+
+/// Rows below `all` that belong to one bucket of a compact index.
+std::vector<RowId> rows_of_a_bucket(RowId all, Slot slots) {
+  const CompactTable table(nullptr, slots * 100 / 1275 + 1, all, slots);
+  std::vector<RowId> rows;
+  for (RowId row = 0; rows.size() < slots; ++row) {
+    if (table.place_of(row).bucket == 3) rows.push_back(row);
+  }
+  return rows;
+}
+
+/// All rows belong to one bucket, so that most are in the overflow table, and move out of it.
+TEST(compact_index_of_rows_of_one_bucket_is_a_map) {
+  constexpr RowId kAll = 1 << 20;
+  constexpr Slot kSlots = 200;
+  const std::vector<RowId> rows = rows_of_a_bucket(kAll, kSlots);
+  CompactIndex index(kAll, kSlots);
+  compare_with_map(index, kSlots, kSlots, 60000,
+                   [&](auto& random) { return rows[random() % rows.size()]; });
+}
+
+/// Different rows of a bucket have different cells.
+TEST(compact_table_tells_all_rows_apart) {
+  for (RowId rows : {RowId{1}, RowId{2}, RowId{3}, RowId{100}, RowId{4096}, RowId{70001}}) {
+    for (std::size_t buckets : {1, 2, 3, 100, 255, 4097}) {
+      const CompactTable table(nullptr, buckets, rows, 1000);
+      if (table.width > CompactTable::kMaxWidth) continue;
+      std::vector<std::pair<std::size_t, std::uint32_t>> places;
+      for (RowId row = 0; row < rows; ++row) {
+        const CompactTable::Place place = table.place_of(row);
+        CHECK(place.bucket < buckets);
+        CHECK_EQ(place.row_part & (table.slot_mask | kEntryFlags), 0);
+        places.emplace_back(place.bucket, place.row_part);
+      }
+      std::sort(places.begin(), places.end());
+      CHECK(std::adjacent_find(places.begin(), places.end()) == places.end());
+    }
+  }
+}
+
+TEST(compact_index_holds_some_2_to_the_25_rows) {
+  for (Slot slots : {1000u, 100'000u, 1'000'000u, 10'000'000u}) {
+    CHECK(CompactIndex::can_hold(RowId{1} << 24, slots));
+    CHECK(!CompactIndex::can_hold(RowId{1} << 28, slots));
+  }
+}
+
+TEST(compact_index_overflows_little) {
+  constexpr Slot kSlots = 200'000;
+  CompactIndex index(RowId{1} << 22, kSlots);
+  std::mt19937_64 random(1);
+  std::unordered_map<RowId, Slot> map;
+  for (std::size_t step = 0; step < 5 * kSlots; ++step) {  // as an eviction policy at random
+    const RowId row = random() % (RowId{1} << 22);
+    if (!map.emplace(row, step % kSlots).second) continue;
+    index.put(row, make_entry(step % kSlots, false));
+    if (map.size() <= kSlots) continue;
+    index.erase(map.begin()->first);
+    map.erase(map.begin());
+  }
+  CHECK(static_cast<double>(index.num_overflowed()) < 0.055 * kSlots);
+  for (const auto& [row, slot] : map) CHECK_EQ(index.find(row), make_entry(slot, false));
+}
+
 /// Rows are driven out of their bucket, and what drove them out goes: in the end every bucket may
 /// have passed some row on. A search for a row that is not there ends all the same.
 TEST(hash_index_search_ends_if_all_buckets_overflowed) {
@@ -125,9 +201,10 @@ TEST(hash_index_holds_the_widest_rows_and_slots) {
   }
 }
 
-TEST(hash_index_takes_at_most_sixteen_bytes_per_slot) {
+TEST(indexes_take_few_bytes_per_slot) {
   for (Slot slots = 1; slots < 100000; slots = slots * 3 / 2 + 1) {
-    CHECK(HashIndex::bytes_for(slots) <= std::size_t{16} * slots + kCacheLine);
+    CHECK(HashIndex::bytes_for(slots) <= std::size_t{12} * slots + kCacheLine);
+    CHECK(CompactIndex::bytes_for(slots) <= std::size_t{6} * slots + 2 * kCacheLine);
   }
 }
 
@@ -136,9 +213,9 @@ TEST(smaller_index_is_chosen) {
     for (Slot slots : {10u, 300u, 30000u}) {
       if (slots > rows + 1024) continue;
       const auto index = make_row_index(rows, slots);
-      const bool direct = DirectIndex::bytes_for(rows) <= HashIndex::bytes_for(slots);
+      const bool direct = DirectIndex::bytes_for(rows) <= CompactIndex::bytes_for(slots);
       CHECK_EQ(std::string(index->kind()), direct ? "direct" : "hash");
-      CHECK_EQ(row_index_bytes(rows, slots), direct ? rows * 4 : HashIndex::bytes_for(slots));
+      CHECK_EQ(row_index_bytes(rows, slots), direct ? rows * 4 : CompactIndex::bytes_for(slots));
       CHECK(index->bytes() >= row_index_bytes(rows, slots));
     }
   }
@@ -152,8 +229,8 @@ Entry entry_for(RowId row, std::uint64_t version) {
 
 /// One writer makes rows come, go and change; even rows never go. No reader finds an entry of
 /// another row, nor misses an even one.
-void read_beside_a_writer(RowIndex& index, RowId scale) {
-  for (RowId row = 0; row < kRows; row += 2) index.put(row * scale, entry_for(row, 0));
+void read_beside_a_writer(RowIndex& index, const std::vector<RowId>& numbers) {
+  for (RowId row = 0; row < kRows; row += 2) index.put(numbers[row], entry_for(row, 0));
   Threads threads;
   for (int reader = 0; reader < 2; ++reader) {
     threads.start([&, reader] {
@@ -161,13 +238,17 @@ void read_beside_a_writer(RowIndex& index, RowId scale) {
       std::vector<RowId> rows(100);
       std::vector<Entry> entries(rows.size());
       while (!threads.stopped()) {
-        for (RowId& row : rows) row = random() % kRows * scale;
+        std::vector<RowId> which(rows.size());
+        for (std::size_t i = 0; i < rows.size(); ++i) {
+          which[i] = random() % kRows;
+          rows[i] = numbers[which[i]];
+        }
         index.find(rows, entries.data());
         for (std::size_t i = 0; i < rows.size(); ++i) {
           if (entries[i] != kAbsent) {
-            CHECK_EQ(slot_of(entries[i]), rows[i] / scale);
+            CHECK_EQ(slot_of(entries[i]), which[i]);
           } else {
-            CHECK(rows[i] / scale % 2 != 0);
+            CHECK(which[i] % 2 != 0);
           }
         }
         index.clear_flag(rows[0], kPrefetchedFlag);
@@ -178,10 +259,10 @@ void read_beside_a_writer(RowIndex& index, RowId scale) {
     std::mt19937_64 random(7);
     for (std::size_t step = 1; step < stressed(20000); ++step) {
       const RowId row = random() % kRows;
-      if (row % 2 == 1 && index.find(row * scale) != kAbsent) {
-        index.erase(row * scale);
+      if (row % 2 == 1 && index.find(numbers[row]) != kAbsent) {
+        index.erase(numbers[row]);
       } else {
-        index.put(row * scale, entry_for(row, step));
+        index.put(numbers[row], entry_for(row, step));
       }
     }
     threads.stop();
@@ -189,25 +270,37 @@ void read_beside_a_writer(RowIndex& index, RowId scale) {
   threads.join();
 }
 
+std::vector<RowId> numbers_at(RowId scale) {
+  std::vector<RowId> numbers;
+  for (RowId row = 0; row < kRows; ++row) numbers.push_back(row * scale);
+  return numbers;
+}
+
 TEST(direct_index_is_read_beside_a_writer) {
   DirectIndex index(kRows);
-  read_beside_a_writer(index, 1);
+  read_beside_a_writer(index, numbers_at(1));
 }
 
 TEST(hash_index_is_read_beside_a_writer) {
   // As full as the index gets, where a bucket or two overflow; other rows, other buckets.
   for (RowId scale : {RowId{1}, RowId{3}, RowId{1} << 20, RowId{982451653}, RowId{57885161}}) {
     HashIndex index(kRows * scale, kRows);
-    read_beside_a_writer(index, scale);
+    read_beside_a_writer(index, numbers_at(scale));
   }
+}
+
+/// Of one bucket and its overflow: rows move from the one to the other all the time.
+TEST(compact_index_is_read_beside_a_writer) {
+  constexpr RowId kAll = 1 << 16;
+  CompactIndex index(kAll, kRows);
+  read_beside_a_writer(index, rows_of_a_bucket(kAll, kRows));
 }
 
 /// A row that comes back may get another cell of its bucket. Whoever reads the cells meanwhile, one
 /// by one, may see it twice; it must make out one of the two.
-TEST(hash_index_never_mixes_two_entries_of_a_row) {
+void check_never_mixes(RowIndex& index) {
   constexpr Slot kFirst = 1;
   constexpr Slot kSecond = 2;  // together they make 3
-  HashIndex index(100, 4);     // one bucket
   // Others between the first cell and the last, so that a reader has some way to go.
   for (RowId row = 7; row < 13; ++row) index.put(row, make_entry(0, false));
   index.erase(7);
@@ -236,6 +329,13 @@ TEST(hash_index_never_mixes_two_entries_of_a_row) {
   threads.join();
 }
 
+TEST(indexes_never_mix_two_entries_of_a_row) {
+  HashIndex hash(100, 4);  // one bucket
+  check_never_mixes(hash);
+  CompactIndex compact(100, 4);
+  check_never_mixes(compact);
+}
+
 TEST(flag_is_cleared_by_one_caller) {
   const auto count_clears = [](RowIndex& index) {
     constexpr RowId kFlagged = 500;
@@ -260,6 +360,8 @@ TEST(flag_is_cleared_by_one_caller) {
   count_clears(direct);
   HashIndex hash(RowId{1} << 40, 500);
   count_clears(hash);
+  CompactIndex compact(500, 500);
+  count_clears(compact);
 }
 
 }  // namespace

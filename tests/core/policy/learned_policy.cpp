@@ -281,9 +281,10 @@ void check_bytes(std::uint32_t capacity, bool prefetches, bool selects) {
   auto taken = static_cast<double>(faults::allocated_bytes() - before);
   const auto stated = static_cast<double>(policy->bytes());
   CHECK_EQ(policy->bytes(), LearnedPolicy::bytes(config, *model, tables, options));
-  // No simple policy is allocated yet; a miniature takes whole pages.
+  // No simple policy is allocated yet. A miniature takes whole pages, and its index has room for
+  // overflows that is not touched.
   if (selects) taken += static_cast<double>(largest_simple_policy(config));
-  CHECK(taken < 1.01 * stated + 8000 + (selects ? 4 * 4096 : 0));
+  CHECK(taken < 1.01 * stated + 8000 + (selects ? 4 * 16384 : 0));
   CHECK(taken > 0.9 * stated);
 }
 
@@ -326,7 +327,7 @@ TEST(learned_policy_default_bytes_are_per_row) {
   };
   constexpr std::size_t kSmall = std::size_t{2} << 20, kPartners = std::size_t{64} << 20;
   CHECK(bytes(12'000) > 128 * 12'000 && bytes(12'000) <= kSmall);
-  CHECK(bytes(1'000'000) <= 128'000'000 && bytes(1'000'000) > 110'000'000);
+  CHECK(bytes(1'000'000) <= 128'000'000 && bytes(1'000'000) > 90'000'000);
   add_prefetching(*model, constant_hazard);
   CHECK(bytes(12'000) > 0.99 * kPartners && bytes(12'000) <= kSmall + kPartners);
   CHECK(bytes(1'000'000) <= 512'000'000 && bytes(1'000'000) > 511'000'000);

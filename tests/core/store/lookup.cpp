@@ -171,9 +171,10 @@ TEST(calls_served_as_one_wait_once_and_share_samples) {
   }
   Store& store = bench.store();
   store.record_accesses(64);
-  bench.pool().read_ops = 0;
+  int batches = 0;
+  bench.pool().before_read = [&](std::span<ReadOp>) { ++batches; };
   store.embedding_bags(calls, Accesses::unrecorded);
-  CHECK_EQ(bench.pool().read_ops.load(), 1);
+  CHECK_EQ(batches, 1);
   CHECK_EQ(store.stats().calls, 1);
   CHECK_EQ(store.stats().on_demand_fetches, 5);
   for (std::size_t i = 0; i < 3; ++i) {
@@ -188,6 +189,17 @@ TEST(calls_served_as_one_wait_once_and_share_samples) {
   const AccessSamples samples = store.drain_accesses();
   CHECK(samples.rows == (std::vector<RowId>{1, 103, 2, 104, 5}));
   CHECK(samples.lengths == (std::vector<std::uint32_t>{2, 2, 1}));
+}
+
+TEST(lookup_of_resident_tables_is_bit_identical_to_the_oracle) {
+  std::mt19937_64 random(5);
+  StoreOptions options;
+  options.budget.bytes = 8 << 20;
+  StoreBench bench(options);
+  Oracle oracle(bench, random);
+  for (std::size_t i = 0; i < 100; ++i) oracle.call(bench.store(), 1 + i % 3);
+  CHECK_EQ(bench.store().stats().resident_tables, 4);
+  CHECK_EQ(bench.store().stats().on_demand_fetches, 0);
 }
 
 TEST(lookup_without_offsets_pools_each_index) {

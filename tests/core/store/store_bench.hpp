@@ -66,10 +66,10 @@ class StoreBench {
   }
 
   /// A table of float64 rows of version 0.
-  const tieralloc::Table& add_table(const std::string& name, std::uint64_t rows,
-                                    std::uint32_t dim) {
+  const tieralloc::Table& add_table(const std::string& name, std::uint64_t rows, std::uint32_t dim,
+                                    tieralloc::Residency residency = {}) {
     const tieralloc::Table& table =
-        store_->create_table(name, rows, dim, tieralloc::DType::float64);
+        store_->create_table(name, rows, dim, tieralloc::DType::float64, residency);
     load(table, 0, rows, 0);
     return table;
   }

@@ -262,8 +262,8 @@ TEST(store_without_threads_reports_it) {
 }
 
 TEST(stats_do_not_block_the_fast_tier) {
-  StoreBench bench(of_rows(40000));  // large enough for huge pages, which are asked after
-  const Table& table = bench.add_table("t", 50000, 4);
+  StoreBench bench(of_rows(100000));  // large enough for huge pages, which are asked after
+  const Table& table = bench.add_table("t", 120000, 4);
   std::atomic<bool> gathering{false};
   std::atomic<bool> updated{false};
   const faults::BeforeFopen hook([&](const std::string& path) {

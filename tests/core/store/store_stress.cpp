@@ -33,7 +33,8 @@ class Stress {
   Stress(const StoreOptions& options, const FilePoolOptions& file, std::size_t steps)
       : bench_(options, file), steps_(stressed(steps)), capacity_(options.budget.rows) {
     for (std::size_t i = 0; i < tables_.size(); ++i) {
-      tables_[i].table = &bench_.add_table("t" + std::to_string(i), kRows, kDim);
+      const auto residency = i == 1 ? Residency::never : Residency::automatic;
+      tables_[i].table = &bench_.add_table("t" + std::to_string(i), kRows, kDim, residency);
     }
   }
 
@@ -264,9 +265,7 @@ class Stress {
   Threads threads_;
 };
 
-void stress(const std::string& policy, std::uint64_t capacity, const FilePoolOptions& file,
-            std::size_t steps) {
-  StoreOptions options = of_rows(capacity, policy);
+void stress(StoreOptions options, const FilePoolOptions& file, std::size_t steps) {
   options.prefetch_threads = 2;
   Stress stress(options, file, steps);
   stress.run();
@@ -276,6 +275,17 @@ void stress(const std::string& policy, std::uint64_t capacity, const FilePoolOpt
   stress.check_nothing_lost();
 }
 
+void stress(const std::string& policy, std::uint64_t capacity, const FilePoolOptions& file,
+            std::size_t steps) {
+  stress(of_rows(capacity, policy), file, steps);
+}
+
+/// Two of the three tables, and those made meanwhile.
+TEST(nothing_is_torn_or_lost_in_resident_tables) {
+  StoreOptions options;
+  options.budget.bytes = 3 << 20;
+  stress(options, {}, 2500);
+}
 TEST(nothing_is_torn_or_lost_under_lru) {
   stress("lru", 24, {}, 2500);
 }

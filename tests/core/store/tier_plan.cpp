@@ -74,6 +74,58 @@ TEST(more_bytes_never_give_fewer_rows) {
   }
 }
 
+TEST(small_tables_are_resident_in_order_of_creation) {
+  constexpr std::uint64_t kBudget = 64 << 20;
+  const auto plan = [](const std::vector<TableLayout>& tables) {
+    return plan_fast(tables, {kBudget, 0}, "lru");
+  };
+  const std::uint64_t max_rows = (1 << 20) / 64;
+  std::vector<TableLayout> tables{table(max_rows, 64), table(max_rows + 64, 64), table(10, 128)};
+  CHECK(plan(tables).is_resident == std::vector<bool>({true, false, true}));
+  CHECK_EQ(plan(tables).tiers.size(), 1);
+  CHECK(plan(tables).bytes <= kBudget);
+  CHECK(plan_fast(tables, {0, 1000}, "lru").is_resident == std::vector<bool>(3, false));
+  for (int i = 0; i < 20; ++i) tables.push_back(table(max_rows, 64));
+  std::vector<bool> expected(23, true);  // 1/64 each, and a page: 16 do not fit into 1/4
+  expected[1] = false;
+  for (std::size_t i = 17; i < 23; ++i) expected[i] = false;
+  CHECK(plan(tables).is_resident == expected);
+  tables[1].residency = Residency::always;
+  tables[2].residency = Residency::never;
+  expected[1] = true;
+  expected[2] = false;
+  expected[16] = false;
+  CHECK(plan(tables).is_resident == expected);
+  tables[1].rows *= 100;  // more than the budget
+  CHECK(!plan(tables).is_resident[1]);
+}
+
+TEST(plans_of_resident_tables_and_tiers_fit_the_budget) {
+  std::mt19937_64 random(2);
+  for (int trial = 0; trial < 300; ++trial) {
+    std::vector<TableLayout> tables;
+    for (std::uint64_t i = 0; i < 1 + random() % 8; ++i) {
+      tables.push_back(table(1 + random() % (std::uint64_t{1} << random() % 16),
+                             static_cast<std::uint32_t>(64 * (1 + random() % 4))));
+      tables.back().residency = static_cast<Residency>(random() % 3);
+    }
+    const std::uint64_t budget = 1 + random() % (std::uint64_t{1} << (14 + random() % 12));
+    try {
+      const FastPlan plan = plan_fast(tables, {budget, 0}, "s3fifo");
+      CHECK(plan.bytes <= budget);
+      std::uint64_t rows = 0;
+      for (const TierPlan& tier : plan.tiers) rows += tier.rows;
+      for (std::size_t i = 0; i < tables.size(); ++i) {
+        if (plan.is_resident[i]) rows += tables[i].rows;
+        rows -= tables[i].rows;
+      }
+      CHECK_EQ(rows, 0);
+    } catch (const std::invalid_argument& error) {
+      CHECK(std::string(error.what()).find("fast_bytes is " + std::to_string(budget)) == 0);
+    }
+  }
+}
+
 TEST(unsuitable_budget_is_refused) {
   CHECK_THROWS(std::invalid_argument, check_budget({0, 0}, "lru"),
                "either fast_bytes or fast_rows");

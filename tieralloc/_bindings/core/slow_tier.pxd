@@ -16,6 +16,11 @@ cdef extern from "slow_tier/slow_pool.hpp" namespace "tieralloc" nogil:
         c_bool has_footer
         uint64_t num_pages(uint64_t rows)
 
+    cdef enum class Residency "tieralloc::Residency":
+        automatic
+        always
+        never
+
     cdef cppclass TableLayout:
         PageLayout pages
         string name

@@ -10,7 +10,7 @@ from libcpp.vector cimport vector
 from tieralloc._bindings.core.base cimport DType, NodeRequest, Statistics, byte
 from tieralloc._bindings.core.kernels cimport Mode
 from tieralloc._bindings.core.policy cimport MakePolicy
-from tieralloc._bindings.core.slow_tier cimport PromotionRule, SlowPool, TableLayout
+from tieralloc._bindings.core.slow_tier cimport PromotionRule, Residency, SlowPool, TableLayout
 from tieralloc._bindings.errors cimport raise_core_error
 
 
@@ -102,7 +102,8 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
     cdef cppclass c_Store "tieralloc::Store":
         c_Store(unique_ptr[SlowPool] pool, StoreOptions options) except +raise_core_error
         const c_Table& create_table(string name, uint64_t rows, uint32_t dim,
-                                    DType dtype) except +raise_core_error
+                                    DType dtype, Residency residency) except +raise_core_error
+        c_bool is_resident(const c_Table& table) except +raise_core_error
         vector[const c_Table*] tables() except +raise_core_error
         vector[uint64_t] damaged_pages(const c_Table& table, uint64_t first,
                                        uint64_t n) except +raise_core_error

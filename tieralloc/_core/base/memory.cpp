@@ -87,7 +87,7 @@ std::uint64_t memory_field(const char* format) {
 
 }  // namespace
 
-Region::Region(std::size_t bytes, const char* purpose) {
+Region::Region(std::size_t bytes, const char* purpose, bool is_sparse) {
   if (bytes == 0) return;
   const bool huge = bytes >= kHugePage;
   const std::size_t size = size_for(bytes);
@@ -98,7 +98,7 @@ Region::Region(std::size_t bytes, const char* purpose) {
   }
   if (huge) madvise(data, size, MADV_HUGEPAGE);
   madvise(data, size, MADV_DONTFORK);
-  if (NodeScope* scope = NodeScope::current(); scope != nullptr) {
+  if (NodeScope* scope = NodeScope::current(); scope != nullptr && !is_sparse) {
     try {
       scope->place(data, size, purpose);
     } catch (...) {

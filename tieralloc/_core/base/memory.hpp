@@ -15,7 +15,8 @@ class Region {
   Region() = default;
   /// Throws MemoryShortage, with `purpose` and the size, if the kernel refuses, and what
   /// NodeScope::place throws.
-  Region(std::size_t bytes, const char* purpose);
+  /// `is_sparse`: much of it will never be touched, so a NodeScope does not place it.
+  Region(std::size_t bytes, const char* purpose, bool is_sparse = false);
   ~Region();
   /// The size of a region for `bytes`: whole pages.
   static std::size_t size_for(std::size_t bytes);

@@ -57,6 +57,9 @@ class EvictionPolicy {
   /// Chooses a victim and removes it; kNoSlot if the policy holds no slot.
   virtual Slot evict() = 0;
 
+  /// The row of the last victim, right after `evict`. Not called if the owner drops all rows.
+  virtual void note_evicted(RowId row) { (void)row; }
+
   /// Removes a held slot for another reason than eviction: it is pinned, or its owner drops it.
   virtual void remove(Slot slot) = 0;
 

@@ -11,7 +11,8 @@
 //             a row with hits moves to the back, with one hit less
 //             else: evict the row
 // As in the authors' simulator libCacheSim, the ghost queue is as long as the main queue, and a row
-// that finds the small queue full before the first eviction enters the main queue.
+// that finds the small queue full before the first eviction enters the main queue. The ghost queue
+// is set-associative (ghost_queue.hpp).
 #include <algorithm>
 #include <array>
 
@@ -41,25 +42,23 @@ class S3Fifo final : public ReferenceBitPolicy {
         small_target_(small_target(config)),
         main_target_(config.capacity - small_target_),
         queues_(config.slots, kQueues),
-        queue_of_(config.slots),
-        keys_(config.slots),
+        is_in_main_(config.slots),
         ghosts_(ghost_length(config)) {}
 
   static std::size_t bytes(const EvictionConfig& config) {
     return SlotLists::bytes(config.slots, kQueues) + ReferenceBits::bytes(config.slots) +
-           config.slots * (sizeof(Queue) + sizeof(GhostQueue::Key)) +
-           GhostQueue::bytes(ghost_length(config));
+           (config.slots + 63) / 64 * 8 + GhostQueue::bytes(ghost_length(config));
   }
 
   void insert(Slot slot, RowId row) override {
-    keys_[slot] = GhostQueue::key_of(row);
-    const bool is_ghost = ghosts_.take(keys_[slot]);
+    const bool is_ghost = ghosts_.take(row);
     const bool is_small_full = is_filling_ && size_[kSmall] >= small_target_;
     append(slot, is_ghost || is_small_full ? kMain : kSmall);
   }
 
   Slot evict() override {
     is_filling_ = false;
+    is_victim_small_ = false;
     if (size_[kMain] <= main_target_) {
       const Slot victim = evict_from_small();
       if (victim != kNoSlot) return victim;
@@ -67,26 +66,29 @@ class S3Fifo final : public ReferenceBitPolicy {
     return evict_from_main();
   }
 
+  void note_evicted(RowId row) override {
+    if (is_victim_small_) ghosts_.push(row);
+  }
+
   void remove(Slot slot) override {
     queues_.erase(slot);
-    --size_[queue_of_[slot]];
+    --size_[is_in_main_[slot] ? kMain : kSmall];
   }
 
   void move(Slot from, Slot to) override {
     queues_.move(from, to);
     reference_bits_.set(to, reference_bits_.get(from));
-    queue_of_[to] = queue_of_[from];
-    keys_[to] = keys_[from];
+    is_in_main_[to] = is_in_main_[from];
   }
 
  private:
-  enum Queue : std::uint8_t { kSmall, kMain, kQueues };
+  enum Queue : std::uint32_t { kSmall, kMain, kQueues };
 
   /// Appends a slot that is in no queue, with its hits reset.
   void append(Slot slot, Queue queue) {
     reference_bits_.clear(slot);
     queues_.push_back(queue, slot);
-    queue_of_[slot] = queue;
+    is_in_main_[slot] = queue == kMain;
     ++size_[queue];
   }
 
@@ -95,7 +97,7 @@ class S3Fifo final : public ReferenceBitPolicy {
       const Slot oldest = queues_.front(kSmall);
       remove(oldest);
       if (reference_bits_.get(oldest) < kHitsToMain) {
-        ghosts_.push(keys_[oldest]);
+        is_victim_small_ = true;
         return oldest;
       }
       append(oldest, kMain);
@@ -120,11 +122,11 @@ class S3Fifo final : public ReferenceBitPolicy {
   std::uint32_t small_target_;
   std::uint32_t main_target_;
   SlotLists queues_;
-  std::vector<Queue> queue_of_;        ///< by slot
-  std::vector<GhostQueue::Key> keys_;  ///< by slot
+  std::vector<bool> is_in_main_;  ///< by slot
   GhostQueue ghosts_;
   std::array<std::uint32_t, kQueues> size_{};
-  bool is_filling_ = true;  ///< no eviction yet
+  bool is_filling_ = true;        ///< no eviction yet
+  bool is_victim_small_ = false;  ///< the last one
 };
 
 }  // namespace

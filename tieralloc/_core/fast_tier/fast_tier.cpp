@@ -29,10 +29,10 @@ FastTier::FastTier(const TierPlan& plan, SlowOffsets slow_offsets, const std::st
       slow_offsets_(std::move(slow_offsets)),
       bytes_(tier_bytes(plan, policy)),
       vectors_(std::size_t{plan.slots} * plan.stride, "fast tier's vectors"),
-      index_(make_row_index(plan.rows, plan.slots)),
+      index_(make_row_index(plan.rows, plan.slots, plan.stride)),
       policy_(make_eviction_policy(policy, eviction_config())),
-      slots_(plan.slots),
-      allocator_(plan.slots, slots_.words(), epochs),
+      slots_(plan.slots, plan.rows),
+      allocator_(slots_, epochs),
       pins_(max_pins(plan), describe(plan)) {
   if (plan.in_place) accesses_ = std::make_unique<AccessCounts>(plan.capacity);
 }
@@ -130,6 +130,7 @@ Slot FastTier::take_slot_for_resident() {
 bool FastTier::evict_one() {
   const Slot victim = policy_->evict();
   if (victim == kNoSlot) return false;
+  policy_->note_evicted(row_in(victim));
   ++counts_.evictions;
   --resident_;
   if (slots_.has_any(victim, kDirty)) {
@@ -155,7 +156,6 @@ void FastTier::drop(Slot slot) {
 /// The slot is out of the index; it becomes free when its last reader is gone.
 void FastTier::retire(Slot slot) {
   if (slots_.has_any(slot, kDirty)) --num_dirty_;
-  slots_.reset(slot);
   allocator_.retire(slot);
 }
 

@@ -50,6 +50,7 @@ class FastTier final : private SaturationObserver, private TierView {
   // Constant.
   Slot capacity() const { return plan_.capacity; }
   std::uint32_t stride() const { return plan_.stride; }
+  std::size_t lines() const { return round_up(plan_.stride, kCacheLine) / kCacheLine; }
   RowId rows() const { return plan_.rows; }
   /// False if no row can ever be evicted: then touches have no effect.
   bool needs_touches() const { return can_evict(); }

@@ -5,62 +5,72 @@
 // sections of that time have ended (epoch/epoch_manager.hpp).
 //
 //   free slots     a stack, in ascending order at first: neighbours in time are neighbours in
-//   memory retired slots  a queue, the oldest first
+//   memory retired slots  two lists, the older slots first: `waiting`, whose readers are being
+//   waited for,
+//                  and `retired`, which becomes `waiting` once that is free. A list has one epoch,
+//                  that of its last slot, so that slots need none.
 //
 // Concurrency: the owner of the tier serialises all calls.
-// Cost: O(1); `take` scans the readers if the oldest retired slot may still be read.
+// Cost: O(1); `take` without a free slot scans the readers.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <utility>
 
-#include "base/memory.hpp"
 #include "base/types.hpp"
 #include "epoch/epoch_manager.hpp"
+#include "fast_tier/slot_table.hpp"
 
 namespace tieralloc {
 
 class SlotAllocator {
  public:
-  static constexpr std::size_t kBytesPerSlot = sizeof(Slot);
-
-  /// All slots are free. `words` has one word per slot, which the allocator uses while the slot is
-  /// retired.
-  SlotAllocator(Slot slots, std::uint64_t* words, EpochManager& epochs)
-      : words_(words), epochs_(epochs), next_(slots * kBytesPerSlot, "fast tier's metadata") {
-    for (Slot slot = slots; slot-- > 0;) free(slot);
+  /// All slots are free. The words of slots that are not taken belong to the allocator.
+  SlotAllocator(SlotTable& slots, EpochManager& epochs) : slots_(slots), epochs_(epochs) {
+    for (Slot slot = slots.size(); slot-- > 0;) free(slot);
   }
 
   /// kNoSlot if no slot is free and every retired one may still be read.
   Slot take() {
-    if (free_ != kNoSlot) return std::exchange(free_, next(free_));
-    if (retired_ == kNoSlot) return kNoSlot;
-    const std::uint64_t epoch = words_[retired_];
-    if (epoch >= oldest_epoch_) oldest_epoch_ = epochs_.oldest_epoch();
-    if (epoch >= oldest_epoch_) return kNoSlot;
-    return std::exchange(retired_, next(retired_));
+    if (free_ == kNoSlot) reclaim();
+    if (free_ == kNoSlot) return kNoSlot;
+    return std::exchange(free_, slots_.next(free_));
   }
 
-  void free(Slot slot) { next(slot) = std::exchange(free_, slot); }
+  void free(Slot slot) { slots_.set_next(slot, std::exchange(free_, slot)); }
 
   void retire(Slot slot) {
-    words_[slot] = epochs_.retire_epoch();
-    next(slot) = kNoSlot;
-    (retired_ == kNoSlot ? retired_ : next(last_retired_)) = slot;
-    last_retired_ = slot;
+    slots_.set_next(slot, kNoSlot);
+    if (retired_.first == kNoSlot) {
+      retired_.first = slot;
+    } else {
+      slots_.set_next(retired_.last, slot);
+    }
+    retired_.last = slot;
+    retired_.epoch = epochs_.retire_epoch();
   }
 
  private:
-  Slot& next(Slot slot) { return next_.as<Slot>()[slot]; }
+  struct List {
+    Slot first = kNoSlot;
+    Slot last = kNoSlot;
+    std::uint64_t epoch = 0;
+  };
 
-  std::uint64_t* const words_;
+  void reclaim() {
+    const std::uint64_t oldest_epoch = epochs_.oldest_epoch();
+    for (int list = 0; list < 2 && free_ == kNoSlot; ++list) {
+      if (waiting_.first == kNoSlot) waiting_ = std::exchange(retired_, {});
+      if (waiting_.first == kNoSlot || waiting_.epoch >= oldest_epoch) return;
+      free_ = std::exchange(waiting_, {}).first;
+    }
+  }
+
+  SlotTable& slots_;
   EpochManager& epochs_;
-  Region next_;  ///< a slot's successor among the free or the retired slots
   Slot free_ = kNoSlot;
-  Slot retired_ = kNoSlot;
-  Slot last_retired_ = kNoSlot;
-  std::uint64_t oldest_epoch_ = 0;  ///< as last read
+  List waiting_;
+  List retired_;
 };
 
 }  // namespace tieralloc

@@ -4,7 +4,6 @@
 #include <algorithm>
 
 #include "eviction/policy.hpp"
-#include "fast_tier/slot_allocator.hpp"
 #include "fast_tier/slot_table.hpp"
 #include "index/row_index.hpp"
 #include "slow_tier/access_counts.hpp"
@@ -16,12 +15,13 @@ Slot spare_slots(Slot capacity) {
 }
 
 TierBytes tier_bytes(const TierPlan& plan, const std::string& policy) {
-  constexpr std::size_t kPerSlot = SlotTable::kBytesPerSlot + SlotAllocator::kBytesPerSlot;
   const EvictionConfig config{.capacity = policy_capacity(plan.capacity), .slots = plan.slots};
   TierBytes bytes;
   bytes.vectors = round_up(std::size_t{plan.slots} * plan.stride, kPage);
-  bytes.index = round_up(row_index_bytes(plan.rows, plan.slots), kPage);
-  bytes.metadata = round_up(plan.slots * kPerSlot + eviction_policy_bytes(policy, config), kPage);
+  bytes.index = round_up(row_index_bytes(plan.rows, plan.slots, plan.stride), kPage);
+  bytes.metadata = round_up(
+      plan.slots * SlotTable::bytes_per_slot(plan.rows) + eviction_policy_bytes(policy, config),
+      kPage);
   if (plan.in_place) bytes.metadata += AccessCounts::bytes(plan.capacity);
   return bytes;
 }

@@ -9,9 +9,14 @@
 
 namespace tieralloc {
 
+/// Bytes of the slot of a row: a multiple of 16, so that vectors of small rows fill their slots.
+constexpr std::uint32_t slot_stride(std::uint32_t row_bytes) {
+  return static_cast<std::uint32_t>(round_up(row_bytes, 16));
+}
+
 struct TierPlan {
   std::uint32_t stride = 0;  ///< bytes per slot
-  RowId rows = 0;            ///< rows of all tables of this stride
+  RowId rows = 0;            ///< rows of all tables of this stride that share the tier
   Slot capacity = 0;         ///< maximum of resident rows
   Slot slots = 0;            ///< capacity and spare slots, which take new values of rows
   bool in_place = false;     ///< non-resident rows are read in the slow tier's memory

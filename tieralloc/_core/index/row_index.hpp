@@ -62,10 +62,12 @@ class RowIndex {
   virtual const char* kind() const = 0;
 };
 
-/// The smaller of a direct index (4 bytes per row) and a hash index (at most 16 bytes per slot).
-std::unique_ptr<RowIndex> make_row_index(RowId rows, Slot slots);
+/// The smaller of a direct index (4 bytes per row) and a hash (5.9 bytes per slot, or 11.9 if the
+/// tables have more than some 2^25 rows). For slots of a cache line or more a direct index of up to
+/// 8 bytes per slot, which is faster.
+std::unique_ptr<RowIndex> make_row_index(RowId rows, Slot slots, std::size_t slot_bytes = 0);
 
 /// Bytes of make_row_index.
-std::size_t row_index_bytes(RowId rows, Slot slots);
+std::size_t row_index_bytes(RowId rows, Slot slots, std::size_t slot_bytes = 0);
 
 }  // namespace tieralloc

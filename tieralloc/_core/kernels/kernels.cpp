@@ -1,38 +1,9 @@
-// kernels.cpp: the pooling kernels, compiled per instruction set, and the choice among them.
+// kernels.cpp: the choice of the pooling kernels.
 #include "kernels/kernels.hpp"
 
-#include <cstring>
-#include <type_traits>
-
-#include "base/types.hpp"
+#include "kernels/pool_variants.hpp"
 
 namespace tieralloc {
-
-namespace baseline {
-inline constexpr std::size_t kVectorBytes = 16;
-#include "kernels/pool_kernels.inc"
-}  // namespace baseline
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define TIERALLOC_X86_VARIANTS 1
-
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,prefer-vector-width=256")
-namespace avx2 {
-inline constexpr std::size_t kVectorBytes = 32;
-#include "kernels/pool_kernels.inc"
-}  // namespace avx2
-#pragma GCC pop_options
-
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
-namespace avx512 {
-inline constexpr std::size_t kVectorBytes = 64;
-#include "kernels/pool_kernels.inc"
-}  // namespace avx512
-#pragma GCC pop_options
-#endif
-
 namespace {
 
 struct Isa {

@@ -32,6 +32,8 @@ struct PoolJob {
 
 inline void prefetch_row(const std::byte* row, std::size_t bytes) {
   for (std::size_t at = 0; at < bytes; at += kCacheLine) prefetch_to_l2(row + at);
+  // Rows of whole cache lines begin with one; others may end in a further line.
+  if (bytes % kCacheLine != 0) prefetch_to_l2(row + bytes - 1);
 }
 
 using PoolFunction = void (*)(const PoolJob&);

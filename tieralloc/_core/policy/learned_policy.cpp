@@ -86,6 +86,10 @@ Slot LearnedPolicy::evict() {
   return simple_ == nullptr ? ranking_.evict() : simple_->evict();
 }
 
+void LearnedPolicy::note_evicted(RowId row) {
+  if (simple_ != nullptr) simple_->note_evicted(row);
+}
+
 void LearnedPolicy::remove(Slot slot) {
   if (simple_ == nullptr) {
     ranking_.remove(slot);

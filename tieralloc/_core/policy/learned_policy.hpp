@@ -76,6 +76,7 @@ class LearnedPolicy final : public EvictionPolicy, public Planner {
     return ranking_.find_saturated(slots, places);
   }
   Slot evict() override;
+  void note_evicted(RowId row) override;
   void remove(Slot slot) override;
   void move(Slot from, Slot to) override;
 

@@ -219,6 +219,7 @@ Slot Simulator::find_slot(RowId row) const {
 void Simulator::evict() {
   const Slot slot = policy_->evict();
   const RowId row = row_in_[slot];
+  policy_->note_evicted(row);
   --resident_;
   if (is_prefetched(index_->erase(row))) ++active_counts().prefetches_useless;
   ++active_counts().evictions;

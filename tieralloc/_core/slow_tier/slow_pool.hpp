@@ -69,6 +69,9 @@ class NoListener final : public ReadListener {
   void on_completions() noexcept override {}
 };
 
+/// Whether a table lies in the fast tier as a whole (store/tier_plan.hpp). A file keeps it.
+enum class Residency : std::uint32_t { automatic, always, never };
+
 struct TableLayout {
   std::string name;
   std::uint64_t rows = 0;
@@ -77,6 +80,7 @@ struct TableLayout {
   std::uint32_t stride = 0;  ///< bytes from one row to the next, whole cache lines
   std::uint64_t offset = 0;  ///< of row 0; in a pool that is read in place, its address
   PageLayout pages{};        ///< set by the pool
+  Residency residency = Residency::automatic;
 
   std::uint32_t row_bytes() const { return dim * static_cast<std::uint32_t>(size_of(dtype)); }
   RowAddress address(TableRow row) const { return pages.address(offset, row.value); }

@@ -102,7 +102,8 @@ class LookupExecutor {
 
   void execute_segment(std::size_t segment) {
     if (ring_ != nullptr) ring_->begin_segment();
-    const bool copies = promotes_ && table_of(segment).slow_rows != nullptr;
+    const Table& table = table_of(segment);
+    const bool copies = promotes_ && table.slow_rows != nullptr && !table.resident;
     const std::size_t max_rows = copies ? kBatchRowsInPlace : kBatchRows;
     for (std::size_t bag = 0; bag < call_->bags;) {
       const std::size_t first_bag = bag;
@@ -191,16 +192,20 @@ class LookupExecutor {
 
   void execute_batch(std::size_t segment, std::size_t first_bag) {
     const Table& table = table_of(segment);
-    FastTier& tier = *table.tier;
-    const bool in_place = table.slow_rows != nullptr;
     const std::size_t n = scratch_.rows.size();
     if (ring_ != nullptr) {
       ring_->push(scratch_.rows, table.store_shift(), scratch_.lengths, has_one_row_each(segment));
     }
     if (!serves_) return;
     lookups_ += n;
-    scratch_.entries.resize(n);
     scratch_.pointers.resize(n);
+    if (table.resident) {
+      execute_resident(segment, first_bag);
+      return;
+    }
+    FastTier& tier = *table.tier;
+    const bool in_place = table.slow_rows != nullptr;
+    scratch_.entries.resize(n);
     if (in_place && !promotes_ && execute_in_place(segment, first_bag)) return;
     const bool touches = tier.needs_touches();
     const bool is_concurrent = tier.touch_is_concurrent();
@@ -209,6 +214,15 @@ class LookupExecutor {
     guard_.end_read();
     if (touches && !is_concurrent) touch(tier, {.bags = scratch_.lengths.size(), .rows = n});
     if (in_place && promotes_) promote(tier);
+  }
+
+  /// Executes a batch of a table that lies in DRAM as a whole.
+  void execute_resident(std::size_t segment, std::size_t first_bag) {
+    const Group all{.bags = scratch_.lengths.size(), .rows = scratch_.rows.size()};
+    guard_.begin_read();
+    table_of(segment).resident->locate(row_ids(std::span(scratch_.rows)), scratch_.pointers.data());
+    pool(segment, first_bag, all);
+    guard_.end_read();
   }
 
   /// Executes a batch from the slow tier's memory alone. False, with no effect, if the fast tier
@@ -237,12 +251,12 @@ class LookupExecutor {
     }
     state_.counters.on_demand_fetches.add(absent);
     waited_ = true;
-    store_.pool_->emulate_latency(absent * (stride / kCacheLine));
+    store_.pool_->emulate_latency(absent * table.tier->lines());
   }
 
   /// Copies the batch's rows that were read in place often enough.
   void promote(FastTier& tier) {
-    const unsigned needed = store_.promotion_.min_accesses(tier.stride() / kCacheLine);
+    const unsigned needed = store_.promotion_.min_accesses(tier.lines());
     std::size_t count = 0;
     for (std::size_t i = 0; i < scratch_.rows.size(); ++i) {
       if (scratch_.entries[i] != kAbsent) continue;
@@ -305,8 +319,7 @@ class LookupExecutor {
       read_in_place(table, group, absent);
       // While no copies are made, no copy could have avoided this wait.
       if (promotes_) {
-        const std::size_t lines = absent * (tier.stride() / kCacheLine);
-        state_.counters.waited_ns.add(store_.promotion_.ns_in_place(lines));
+        state_.counters.waited_ns.add(store_.promotion_.ns_in_place(absent * tier.lines()));
       }
       return group.rows;
     }

@@ -242,14 +242,16 @@ void Store::observe(const AccessSamples& samples) {
   const std::span<const RowId> rows(samples.rows);
   std::size_t at = 0;
   std::vector<RowId> own;
+  const Table& last = tables_.back();
+  const RowId num_rows = (last.first_store_row + TableRow{last.layout.rows}).value;
   for (const std::uint32_t length : samples.lengths) {
     const auto sample = rows.subspan(at, length);
     at += length;
     for (auto& tier : tiers_) {
       if (tier->planner() == nullptr) continue;
       tier->planner()->begin_sample();
-      if (tiers_.size() == 1) {
-        tier->planner()->observe(sample);  // one tier: its rows have the numbers of the store
+      if (tier->rows() == num_rows) {
+        tier->planner()->observe(sample);  // the only tier: its rows have the numbers of the store
         continue;
       }
       own.clear();

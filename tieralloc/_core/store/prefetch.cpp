@@ -26,6 +26,7 @@ std::uint64_t Store::prefetch(const BagCall& request) {
   for (std::size_t i = 0; i < request.segments.size() && request.bags > 0; ++i) {
     const Table& table = *request.segments[i].table;
     const std::size_t end = request.bag_end((i + 1) * request.bags - 1, at);
+    if (table.resident) at = end;
     for (; at < end; ++at) {
       const TableRow index{static_cast<RowId>(request.indices[at])};
       if (index.value >= table.layout.rows) continue;
@@ -80,6 +81,7 @@ void Store::pin(const Table& table, Integers indices) {
   validate_rows(table, indices, BoundsCheck::fatal);
   std::optional<ReadGuard> guard;
   enter(guard);
+  if (table.resident) return;
   FastTier& tier = *table.tier;
   std::vector<Miss> misses = rows_to_pin(table, indices);
   {
@@ -108,6 +110,7 @@ void Store::unpin(const Table& table, Integers indices) {
   validate_rows(table, indices, BoundsCheck::fatal);
   std::optional<ReadGuard> guard;
   enter(guard);
+  if (table.resident) return;
   std::lock_guard lock(table.tier->mutex());
   for (std::size_t i = 0; i < indices.size; ++i) {
     table.tier->unpin(table.first_tier_row + row_at(table, indices, i));

@@ -50,7 +50,7 @@ void Promoter::prefetch(std::span<const RowPlace> rows) {
       // Loads the row before the lock is taken.
       prefetch_row(slow_row(tier, rows[i].row), tier.stride());
     }
-    pool_.emulate_latency(absent.size() * tier.stride() / kCacheLine);
+    pool_.emulate_latency(absent.size() * tier.lines());
     copy(tier, absent, FastTier::Admit::prefetch);
   }
 }

@@ -22,6 +22,13 @@ std::string power_of_2(std::uint64_t value) {
   return "2**" + std::to_string(std::countr_zero(value));
 }
 
+[[noreturn]] void refuse_resident(const TableLayout& table) {
+  throw std::invalid_argument(
+      "resident: table '" + table.name + "' takes " +
+      std::to_string(ResidentTable::bytes_for(table)) +
+      " bytes; expected a store with fast_bytes that hold them beside other resident tables");
+}
+
 /// The options for this pool. Checks them before the store changes anything.
 StoreOptions complete(StoreOptions options, const SlowPool& pool) {
   options.budget.in_place = pool.in_place();
@@ -40,6 +47,7 @@ StoreOptions complete(StoreOptions options, const SlowPool& pool) {
 
 /// The tiers for a set of tables, made while calls use the present ones.
 struct Store::Layout {
+  std::vector<std::unique_ptr<ResidentTable>> resident;  ///< by table; null: it is not resident
   std::vector<std::unique_ptr<FastTier>> tiers;
   std::uint64_t capacity = 0;
   std::optional<Placement> placement;
@@ -53,12 +61,10 @@ void Store::check(const StoreOptions& options) {
 }
 
 /// Throws MemoryShortage if the machine, or the node of the fast tiers, lacks the memory.
-void Store::check_fast_memory(const std::vector<TierPlan>& plans, std::uint64_t held) const {
-  check_memory(plans, policy_, held);
-  if (options_.fast_node.node < 0 || options_.fast_node.prefer) return;
-  std::uint64_t bytes = 0;
-  for (const TierPlan& plan : plans) bytes += tier_bytes(plan, policy_).total();
-  if (bytes > held) check_node_memory(options_.fast_node.node, bytes - held, "fast tier");
+void Store::check_fast_memory(const FastPlan& plan, std::uint64_t held) const {
+  check_memory(plan, held);
+  if (options_.fast_node.node < 0 || options_.fast_node.prefer || plan.bytes <= held) return;
+  check_node_memory(options_.fast_node.node, plan.bytes - held, "fast tier");
 }
 
 Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
@@ -73,7 +79,7 @@ Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
       prefetch_queue_(options.prefetch_queue),
       forks_at_birth_(fork_count()) {
   const std::vector<TableLayout> layouts = pool_->tables();
-  check_fast_memory(plan_tiers(layouts, options_.budget, options_.policy), 0);
+  check_fast_memory(plan_fast(layouts, options_.budget, options_.policy), 0);
   for (const TableLayout& layout : layouts) {
     append_table(layout);
   }
@@ -117,7 +123,7 @@ void Store::check_fork() const {
 }
 
 const Table& Store::create_table(const std::string& name, std::uint64_t rows, std::uint32_t dim,
-                                 DType dtype) {
+                                 DType dtype, Residency residency) {
   check_fork();
   const std::string seen = name.substr(0, name.find('\0'));
   if (name.empty() || name.size() > kMaxTableNameBytes || seen.size() < name.size()) {
@@ -144,25 +150,34 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   std::lock_guard changing(use_policy_);
   std::lock_guard updating(update_mutex_);
   epochs_.check_open();
-  std::vector<TableLayout> layouts = pool_->tables();
+  std::vector<TableLayout> layouts = this->layouts();
   for (const TableLayout& layout : layouts) {
     if (layout.name == name) throw std::invalid_argument("table '" + name + "' exists already");
   }
-  TableLayout layout{
-      .name = name, .rows = rows, .dim = dim, .dtype = dtype, .stride = stride, .offset = 0};
+  TableLayout layout{.name = name,
+                     .rows = rows,
+                     .dim = dim,
+                     .dtype = dtype,
+                     .stride = stride,
+                     .offset = 0,
+                     .residency = residency};
   layouts.push_back(layout);
   {
     ReadGuard guard(epochs_);
     std::uint64_t held = 0;
     for (auto& tier : tiers_) held += tier->bytes().total();
-    check_fast_memory(plan_tiers(layouts, options_.budget, policy_), held);
+    for (const Table& table : tables_) held += table.resident ? table.resident->bytes() : 0;
+    const FastPlan plan = plan_fast(layouts, options_.budget, policy_);
+    if (residency == Residency::always && !plan.is_resident.back()) refuse_resident(layout);
+    check_fast_memory(plan, held);
   }
   // A failure here changes nothing. Lookups go on until the new layout is complete.
   layout = pool_->add_table(layout);
+  layouts.back() = layout;
   std::optional<Layout> next;
   if (layout_ready_.load(std::memory_order_acquire)) {
     ReadGuard guard(epochs_);  // no change of policy
-    next.emplace(make_layout(&layout));
+    next.emplace(make_layout(layouts));
   }
   ExclusiveGuard exclusive(epochs_);
   layout_ready_.store(false, std::memory_order_release);
@@ -210,20 +225,32 @@ void Store::ensure_layout() {
   if (!layout_ready_.load(std::memory_order_acquire) && !epochs_.is_closed()) build_tiers();
 }
 
-/// For the store's tables and perhaps a further one.
-Store::Layout Store::make_layout(const TableLayout* further) {
+std::vector<TableLayout> Store::layouts() const {
   std::vector<TableLayout> layouts;
   for (const Table& table : tables_) layouts.push_back(table.layout);
-  if (further != nullptr) layouts.push_back(*further);
+  return layouts;
+}
+
+/// For the store's tables and perhaps further ones, which are zero. Makes resident tables that the
+/// store does not have yet.
+Store::Layout Store::make_layout(const std::vector<TableLayout>& layouts) {
   Layout made;
   std::optional<NodeScope> scope;
   if (options_.fast_node.node >= 0) scope.emplace(options_.fast_node);
-  for (const TierPlan& plan : plan_tiers(layouts, options_.budget, policy_)) {
+  const FastPlan fast = plan_fast(layouts, options_.budget, policy_);
+  for (std::size_t i = 0; i < layouts.size(); ++i) {
+    const bool has = i < tables_.size() && tables_[i].resident != nullptr;
+    made.resident.push_back(fast.is_resident[i] && !has
+                                ? std::make_unique<ResidentTable>(layouts[i], epochs_)
+                                : nullptr);
+  }
+  for (const TierPlan& plan : fast.tiers) {
     std::vector<SlowExtent> extents;
     PageLayout pages;
     TierRow next;
-    for (const TableLayout& layout : layouts) {
-      if (layout.stride != plan.stride) continue;
+    for (std::size_t i = 0; i < layouts.size(); ++i) {
+      const TableLayout& layout = layouts[i];
+      if (fast.is_resident[i] || slot_stride(layout.row_bytes()) != plan.stride) continue;
       extents.push_back({next, layout.offset});
       pages = layout.pages;
       next = next + TableRow{layout.rows};
@@ -236,9 +263,20 @@ Store::Layout Store::make_layout(const TableLayout* further) {
   return made;
 }
 
+/// Under an ExclusiveGuard. Repeats if a resident table cannot be read: then its rows have copies
+/// in a tier, and a lookup names the rows that cannot be read.
 void Store::build_tiers() {
-  Layout layout = make_layout(nullptr);
-  install(layout);
+  for (bool is_complete = false; !is_complete;) {
+    Layout layout = make_layout(layouts());
+    is_complete = true;
+    for (Table& table : tables_) {
+      ResidentTable* resident = layout.resident[table.position].get();
+      if (resident == nullptr || resident->fill(table.layout, *pool_, buffers_) == 0) continue;
+      table.layout.residency = Residency::never;
+      is_complete = false;
+    }
+    if (is_complete) install(layout);
+  }
 }
 
 /// Under an ExclusiveGuard. `layout` receives the former tiers.
@@ -249,10 +287,16 @@ void Store::install(Layout& layout) {
   std::swap(tiers_, layout.tiers);
   if (layout.placement) fast_placement_ = *layout.placement;
   promotion_.restart(layout.capacity);
+  for (Table& table : tables_) {
+    table.tier = nullptr;
+    table.first_tier_row = {};
+    auto& resident = layout.resident[table.position];
+    if (resident != nullptr) table.resident = std::move(resident);
+  }
   for (auto& tier : tiers_) {
     TierRow next;
     for (Table& table : tables_) {
-      if (table.layout.stride != tier->stride()) continue;
+      if (table.resident || slot_stride(table.row_bytes()) != tier->stride()) continue;
       table.tier = tier.get();
       table.first_tier_row = next;
       next = next + TableRow{table.layout.rows};
@@ -299,6 +343,7 @@ void Store::close() {
   }
   stop_threads();
   tiers_.clear();
+  for (Table& table : tables_) table.resident.reset();
   const std::unique_ptr<SlowPool> pool = std::move(pool_);  // unlocks the file at the end
   pool->check_present();
 }
@@ -310,7 +355,22 @@ void Store::stop_threads() {
   threads_.clear();
 }
 
+bool Store::is_resident(const Table& table) {
+  check_fork();
+  std::optional<ReadGuard> guard;
+  enter(guard);
+  return table.resident != nullptr;
+}
+
 namespace {
+
+void add_resident(const ResidentTable& table, StoreStats& stats) {
+  ++stats.resident_tables;
+  stats.resident_rows += table.rows();
+  stats.fast_rows += table.rows();
+  stats.vector_bytes += table.bytes();
+  stats.huge_page_bytes += huge_page_bytes(table.vectors().data(), table.vectors().size());
+}
 
 void add_tier(FastTier& tier, StoreStats& stats) {
   {
@@ -357,6 +417,9 @@ StoreStats Store::stats() {
   stats.prefetches_dropped = prefetch_queue_.dropped();
   stats.tiers = former_counts_;
   for (auto& tier : tiers_) add_tier(*tier, stats);
+  for (const Table& table : tables_) {
+    if (table.resident) add_resident(*table.resident, stats);
+  }
   const UpdateStats updates = pool_->updates();
   stats.dirty_rows = updates.dirty_rows;
   stats.unsynced_bytes = updates.unsynced_bytes;

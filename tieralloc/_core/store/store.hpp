@@ -9,6 +9,8 @@
 //  - One thread at a time writes (update, load, create_table), under `update_mutex_`. Lookups go on
 //    meanwhile. An update writes to the slow pool first, then replaces the copies of its rows; it
 //    makes reads in flight stale, so no reader needs bytes that are being written.
+//  - A resident table lies in DRAM as a whole: its lookups are hits, its updates set its rows
+//    (fast_tier/resident_table.hpp).
 //  - Of a slow pool in memory, non-resident rows are read in place. A row's new value is in the
 //    index before the row is written; the writer waits for readers that may have missed it there.
 //  - record_accesses, use_policy, reset_stats, close, load into memory and the last step of
@@ -34,6 +36,7 @@
 #include "base/buffers.hpp"
 #include "epoch/epoch_manager.hpp"
 #include "fast_tier/fast_tier.hpp"
+#include "fast_tier/resident_table.hpp"
 #include "slow_tier/promotion.hpp"
 #include "slow_tier/slow_pool.hpp"
 #include "store/access_ring.hpp"
@@ -64,9 +67,10 @@ struct Table {
   TableLayout layout;
   std::uint32_t position = 0;  ///< among the store's tables
   StoreRow first_store_row{};
-  FastTier* tier = nullptr;
+  FastTier* tier = nullptr;  ///< null: the table is resident, or no call needed the tiers yet
   TierRow first_tier_row{};
-  const std::byte* slow_rows = nullptr;  ///< row 0, if rows are read in place; else null
+  std::unique_ptr<ResidentTable> resident{};  ///< null: rows have copies in `tier`
+  const std::byte* slow_rows = nullptr;       ///< row 0, if rows are read in place; else null
 
   std::uint32_t row_bytes() const { return layout.row_bytes(); }
   /// StoreRow minus TierRow of each row, in wrapping arithmetic.
@@ -85,7 +89,10 @@ class Store {
   ~Store();
 
   const Table& create_table(const std::string& name, std::uint64_t rows, std::uint32_t dim,
-                            DType dtype);
+                            DType dtype, Residency residency = Residency::automatic);
+  /// Whether a table lies in DRAM as a whole.
+  bool is_resident(const Table& table);
+
   /// In order of creation; addresses stay valid.
   std::vector<const Table*> tables() const;
 
@@ -167,9 +174,11 @@ class Store {
   void ensure_layout();
   void build_tiers();
   struct Layout;
-  Layout make_layout(const TableLayout* further);
+  std::vector<TableLayout> layouts() const;
+  Layout make_layout(const std::vector<TableLayout>& layouts);
+  void fill_resident(Table& table);
   void install(Layout& layout);
-  void check_fast_memory(const std::vector<TierPlan>& plans, std::uint64_t held) const;
+  void check_fast_memory(const FastPlan& plan, std::uint64_t held) const;
   void stop_threads();
 
   // update.cpp

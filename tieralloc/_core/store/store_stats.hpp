@@ -26,6 +26,7 @@
   X("lookup", std::string, kernels)              \
   X("fast_tier", std::uint64_t, resident_rows)   \
   X("fast_tier", std::uint64_t, pinned_rows)     \
+  X("fast_tier", std::uint64_t, resident_tables) \
   X("fast_tier", std::string, index)             \
   X("updates", std::uint64_t, updated_rows)      \
   X("updates", std::uint64_t, dirty_rows)        \

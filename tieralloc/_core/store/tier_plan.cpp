@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "base/error.hpp"
+#include "fast_tier/resident_table.hpp"
 
 namespace tieralloc {
 namespace {
@@ -17,6 +18,10 @@ struct Group {
 
 // If rows are read in place, spare slots also hold updates until the slow tier has them.
 constexpr Slot kMinStagingSlots = 64;
+
+// Of the budget: one resident table, and all of them.
+constexpr std::uint64_t kTableShare = 64;
+constexpr std::uint64_t kTablesShare = 4;
 
 TierPlan plan_for_capacity(const Group& group, Slot capacity, bool in_place) {
   const Slot spares = std::max(spare_slots(capacity), in_place ? kMinStagingSlots : 0);
@@ -50,7 +55,7 @@ Slot capacity_within(std::uint64_t bytes, const Group& group, const FastBudget& 
 
 std::vector<Group> group_by_stride(const std::vector<TableLayout>& tables) {
   std::map<std::uint32_t, RowId> rows_of;
-  for (const TableLayout& table : tables) rows_of[table.stride] += table.rows;
+  for (const TableLayout& table : tables) rows_of[slot_stride(table.row_bytes())] += table.rows;
   std::vector<Group> groups;
   for (const auto& [stride, rows] : rows_of) groups.push_back({stride, rows});
   return groups;
@@ -79,7 +84,7 @@ void check_available(std::uint64_t bytes, std::uint64_t held = 0) {
 }  // namespace
 
 std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const FastBudget& budget,
-                                 const std::string& policy) {
+                                 const std::string& policy, std::uint64_t taken) {
   const bool by_bytes = budget.bytes > 0;
   std::vector<Group> groups = group_by_stride(tables);
   if (budget.none) {
@@ -95,7 +100,7 @@ std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const F
             [&](const Group& a, const Group& b) { return weight(a) < weight(b); });
   double weight_left = 0;
   for (const Group& group : groups) weight_left += weight(group);
-  std::uint64_t left = by_bytes ? budget.bytes : budget.rows;
+  std::uint64_t left = by_bytes ? budget.bytes - taken : budget.rows;
   std::vector<TierPlan> plans;
   for (const Group& group : groups) {
     const double part = &group == &groups.back() ? 1.0 : weight(group) / weight_left;
@@ -115,11 +120,30 @@ std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const F
   return plans;
 }
 
-void check_memory(const std::vector<TierPlan>& plans, const std::string& policy,
-                  std::uint64_t held) {
-  std::uint64_t bytes = 0;
-  for (const TierPlan& plan : plans) bytes += tier_bytes(plan, policy).total();
-  if (bytes > held) check_available(bytes, held);
+FastPlan plan_fast(const std::vector<TableLayout>& tables, const FastBudget& budget,
+                   const std::string& policy) {
+  FastPlan plan;
+  std::vector<TableLayout> others;
+  for (const TableLayout& table : tables) {
+    const std::uint64_t bytes = ResidentTable::bytes_for(table);
+    const std::uint64_t total = plan.bytes + bytes;
+    const bool is_small =
+        bytes <= budget.bytes / kTableShare && total <= budget.bytes / kTablesShare;
+    const bool fits = table.residency == Residency::always ? total <= budget.bytes : is_small;
+    plan.is_resident.push_back(fits && table.residency != Residency::never);
+    if (plan.is_resident.back()) {
+      plan.bytes = total;
+    } else {
+      others.push_back(table);
+    }
+  }
+  plan.tiers = plan_tiers(others, budget, policy, plan.bytes);
+  for (const TierPlan& tier : plan.tiers) plan.bytes += tier_bytes(tier, policy).total();
+  return plan;
+}
+
+void check_memory(const FastPlan& plan, std::uint64_t held) {
+  if (plan.bytes > held) check_available(plan.bytes, held);
 }
 
 void check_budget(const FastBudget& budget, const std::string& policy) {

@@ -1,4 +1,9 @@
-// tier_plan.hpp: divides a store's DRAM among its row sizes.
+// tier_plan.hpp: divides a store's DRAM among resident tables and, for the others, row sizes.
+//
+// A table is resident, in DRAM as a whole, if its creator asked for it and `fast_bytes` holds it;
+// or, by default, if it takes at most 1/64 of `fast_bytes`, and the resident tables up to it, in
+// order of creation, at most 1/4. So a further table changes nothing for earlier ones. With
+// `fast_rows`, which counts slots, no table is resident.
 //
 // Rows of one size share a fast tier, as objects of one size share a slab. The share of a size is
 // proportional to the bytes of its rows (of `fast_rows`: to its rows), at least one row and at most
@@ -21,15 +26,24 @@ struct FastBudget {
   bool in_place = false;    ///< whether rows are read in place
 };
 
-/// One plan per row size, in ascending order. Throws std::invalid_argument if the budget does not
-/// contain one row of each size.
+/// One plan per row size, in ascending order. `taken` bytes of the budget have another use. Throws
+/// std::invalid_argument if the rest does not contain one row of each size.
 std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const FastBudget& budget,
-                                 const std::string& policy);
+                                 const std::string& policy, std::uint64_t taken = 0);
 
-/// Throws MemoryShortage if the plans need more memory than is available; `held` bytes are those of
-/// tiers that they replace.
-void check_memory(const std::vector<TierPlan>& plans, const std::string& policy,
-                  std::uint64_t held);
+struct FastPlan {
+  std::vector<bool> is_resident;  ///< by table
+  std::vector<TierPlan> tiers;    ///< as of `plan_tiers`
+  std::uint64_t bytes = 0;        ///< of all of them
+};
+
+/// Throws as `plan_tiers`.
+FastPlan plan_fast(const std::vector<TableLayout>& tables, const FastBudget& budget,
+                   const std::string& policy);
+
+/// Throws MemoryShortage if a plan needs more memory than is available; `held` bytes are those of
+/// tiers that it replaces.
+void check_memory(const FastPlan& plan, std::uint64_t held);
 
 /// Throws as both for a budget that no table could satisfy.
 void check_budget(const FastBudget& budget, const std::string& policy);

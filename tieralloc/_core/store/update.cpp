@@ -1,5 +1,6 @@
 // update.cpp: new values of rows, one by one (update) or in bulk (load).
 //
+//   resident tables: write to the slow tier, then to the copy (fast_tier/resident_table.hpp)
 //   file    write to the slow tier (its redo log or its pages); then replace or drop the copies
 //   memory  stage copies; wait for readers that may have missed them; write the slow tier; release
 //           the copies
@@ -52,10 +53,14 @@ void Store::update(const Table& table, Integers indices, const std::byte* values
     epochs_.check_open();
     PaddedRow padded(table);
     ensure_layout();  // may fail, which the update of copies may not
-    if (!pool_->in_place()) pool_->update(table.layout, rows, values);
+    const RowPatch patch(table.resident ? rows : std::span<const TableRow>(), values);
+    const bool stages = pool_->in_place() && !table.resident;
+    if (!stages) pool_->update(table.layout, rows, values);
     std::optional<ReadGuard> guard;
     enter(guard);
-    if (pool_->in_place()) {
+    if (table.resident) {
+      table.resident->write(patch);
+    } else if (stages) {
       update_in_place(table, rows, values);
     } else {
       replace_copies(table, rows, values, padded);
@@ -152,9 +157,14 @@ void Store::load_batch(const Table& table, TableRow first, std::size_t rows,
   }
 }
 
-/// Pinned rows keep their copies, with the new values. Cannot fail: the slow tier has the values.
+/// Pinned rows and resident tables keep their copies, with the new values. Cannot fail: the slow
+/// tier has the values.
 void Store::drop_copies(const Table& table, TableRow first, std::size_t rows,
                         const std::byte* values, PaddedRow& padded) {
+  if (table.resident) {
+    table.resident->write({first, rows, values});
+    return;
+  }
   if (table.tier == nullptr) return;
   FastTier& tier = *table.tier;
   const TierRow first_row = table.first_tier_row + first;

@@ -27,6 +27,7 @@ Directory some_directory(std::size_t tables) {
     table.dim = static_cast<std::uint32_t>(64 + i);
     table.dtype = static_cast<DType>(1 + i % 4);
     table.stride = stride_of(table.dim, table.dtype);
+    table.residency = static_cast<Residency>(i % 3);
     table.offset = end;
     table.pages = PageLayout::paged(table.stride);
     end += table.pages.bytes(table.rows);
@@ -44,7 +45,8 @@ bool same(const Directory& a, const Directory& b) {
     const TableLayout& x = a.tables[i];
     const TableLayout& y = b.tables[i];
     if (x.name != y.name || x.rows != y.rows || x.dim != y.dim || x.dtype != y.dtype ||
-        x.stride != y.stride || x.offset != y.offset || x.pages.page_bytes != y.pages.page_bytes ||
+        x.stride != y.stride || x.offset != y.offset || x.residency != y.residency ||
+        x.pages.page_bytes != y.pages.page_bytes ||
         x.pages.rows_per_page != y.pages.rows_per_page || !y.pages.has_footer) {
       return false;
     }

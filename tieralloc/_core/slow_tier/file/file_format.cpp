@@ -48,7 +48,8 @@ struct Record {
   std::uint32_t dim;
   std::uint32_t dtype;
   std::uint32_t stride;
-  std::uint32_t reserved[9];
+  std::uint32_t residency;  ///< 0 in files of earlier releases
+  std::uint32_t reserved[8];
 };
 static_assert(sizeof(Record) == 256);
 
@@ -80,6 +81,7 @@ Record record_of(const TableLayout& table) {
   record.dim = table.dim;
   record.dtype = static_cast<std::uint32_t>(table.dtype);
   record.stride = table.stride;
+  record.residency = static_cast<std::uint32_t>(table.residency);
   return record;
 }
 
@@ -91,6 +93,7 @@ TableLayout layout_of(const Record& record) {
   table.dim = record.dim;
   table.dtype = static_cast<DType>(record.dtype);
   table.stride = record.stride;
+  table.residency = static_cast<Residency>(record.residency);
   return table;
 }
 
@@ -110,6 +113,7 @@ bool complete(std::vector<TableLayout>& tables, std::uint32_t version) {
     if (!names.insert(table.name).second) return false;
     if (dtype < 1 || dtype > 4 || table.dim == 0 || table.dim > kMaxDim) return false;
     if (table.stride != stride_of(table.dim, table.dtype)) return false;
+    if (table.residency > Residency::never) return false;
     table.pages = version == kFirstVersion ? PageLayout::dense(table.stride)
                                            : PageLayout::paged(table.stride);
     if (table.rows == 0 || table.rows > max_rows(table.pages)) return false;

@@ -1,0 +1,115 @@
+// resident_table.cpp: addresses, writes and the first read of a table in DRAM.
+#include "fast_tier/resident_table.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "fast_tier/tier_layout.hpp"
+#include "kernels/kernels.hpp"
+#include "slow_tier/fetch_batch.hpp"
+
+namespace tieralloc {
+namespace {
+
+constexpr std::uint64_t kFillPages = 1024;  // pages read at a time
+
+}  // namespace
+
+RowPatch::RowPatch(std::span<const TableRow> rows, const std::byte* values) : values_(values) {
+  places_.reserve(rows.size());
+  for (std::size_t i = 0; i < rows.size(); ++i) places_.push_back({rows[i], i});
+  // The last of equal rows comes first, and `unique` keeps it.
+  std::sort(places_.begin(), places_.end(), [](const Place& a, const Place& b) {
+    return a.row != b.row ? a.row < b.row : a.at > b.at;
+  });
+  const auto end = std::unique(places_.begin(), places_.end(),
+                               [](const Place& a, const Place& b) { return a.row == b.row; });
+  places_.erase(end, places_.end());
+}
+
+const std::byte* RowPatch::find(TableRow row, std::size_t row_bytes) const {
+  if (row.value - first_.value < count_) return values_ + (row.value - first_.value) * row_bytes;
+  const auto at =
+      std::lower_bound(places_.begin(), places_.end(), row,
+                       [](const Place& place, TableRow row) { return place.row < row; });
+  return at != places_.end() && at->row == row ? values_ + at->at * row_bytes : nullptr;
+}
+
+std::uint64_t ResidentTable::bytes_for(const TableLayout& layout) {
+  return Region::size_for(layout.rows * slot_stride(layout.row_bytes()));
+}
+
+ResidentTable::ResidentTable(const TableLayout& layout, EpochManager& epochs)
+    : rows_(layout.rows),
+      row_bytes_(layout.row_bytes()),
+      stride_(slot_stride(layout.row_bytes())),
+      epochs_(epochs),
+      memory_(bytes_for(layout), "fast tier's vectors") {}
+
+void ResidentTable::locate(std::span<const RowId> rows, const std::byte** addresses) const {
+  for (std::size_t i = 0; i < rows.size(); ++i) addresses[i] = row(rows[i]);
+  const RowPatch* patch = patch_.load(std::memory_order_seq_cst);
+  if (patch != nullptr) {
+    for (std::size_t i = 0; i < rows.size(); ++i) {
+      if (const std::byte* bytes = patch->find(TableRow{rows[i]}, row_bytes_)) addresses[i] = bytes;
+    }
+  }
+  const std::size_t first = std::min(rows.size(), kPrefetchDistance);
+  for (std::size_t i = 0; i < first; ++i) prefetch_row(addresses[i], row_bytes_);
+}
+
+void ResidentTable::write(const RowPatch& patch) {
+  patch_.store(&patch, std::memory_order_seq_cst);
+  epochs_.wait_for_readers();
+  patch.each(row_bytes_, [&](TableRow written, const std::byte* bytes) {
+    std::memcpy(row(written.value), bytes, row_bytes_);
+  });
+  patch_.store(nullptr, std::memory_order_seq_cst);
+  epochs_.wait_for_readers();
+}
+
+std::int32_t ResidentTable::fill(const TableLayout& layout, SlowPool& pool, BufferPool& buffers) {
+  if (pool.in_place()) {
+    for (RowId i = 0; i < rows_; ++i) {
+      const auto address = static_cast<std::uintptr_t>(layout.address({i}).offset());
+      std::memcpy(row(i), reinterpret_cast<const std::byte*>(address), row_bytes_);
+    }
+    return 0;
+  }
+  const RowId step = kFillPages * layout.pages.rows_per_page;
+  for (RowId first = 0; first < rows_; first += step) {
+    const RowId end = std::min(rows_, first + step);
+    if (const std::int32_t error = fill_rows(layout, first, end, pool, buffers)) return error;
+  }
+  return 0;
+}
+
+/// Rows `first`, the first row of a page, to `end`.
+std::int32_t ResidentTable::fill_rows(const TableLayout& layout, RowId first, RowId end,
+                                      SlowPool& pool, BufferPool& buffers) {
+  // Before the pages are read: a write-back moves a value from the log to its page.
+  std::vector<bool> is_updated(end - first);
+  for (RowId i = first; i < end; ++i) {
+    is_updated[i - first] = pool.find_updated(layout.address({i}), {row(i), row_bytes_});
+  }
+  const PageLayout& pages = layout.pages;
+  FetchBatch batch(pool, buffers, pages.num_pages(end - first));
+  for (RowId i = first; i < end; i += pages.rows_per_page) {
+    batch.add(layout.address({i}), pages, true);
+  }
+  std::int32_t error = 0;
+  batch.read([&](std::uint32_t from, std::uint32_t to) {
+    for (std::uint32_t page = from; page < to && error == 0; ++page) {
+      error = batch.wait(page);
+      if (error != 0) return;
+      const RowId in_page = first + RowId{page} * pages.rows_per_page;
+      for (RowId i = in_page; i < std::min<RowId>(end, in_page + pages.rows_per_page); ++i) {
+        if (is_updated[i - first]) continue;
+        std::memcpy(row(i), batch.bytes(page) + (i - in_page) * pages.stride, row_bytes_);
+      }
+    }
+  });
+  return error;
+}
+
+}  // namespace tieralloc
