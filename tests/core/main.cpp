@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "check.hpp"
+#include "support.hpp"
 
 namespace {
 
@@ -45,7 +46,7 @@ enum class Outcome { passed, failed, skipped };
 
 Outcome run(const check::Test& test) {
   running = test.name;
-  alarm(kHangSeconds);
+  alarm(static_cast<unsigned>(stressed(kHangSeconds)));
   try {
     test.body();
     return Outcome::passed;
