@@ -41,9 +41,11 @@ void change(Bytes& bytes, Random& random) {
       case 2:
         put_number(bytes, at & ~std::size_t{3}, random() % 1000, 4);
         break;
-      default:
-        std::memmove(bytes.data() + at, bytes.data() + random() % (bytes.size() - at),
-                     std::min<std::size_t>(random() % 64, (bytes.size() - at) / 2));
+      default: {
+        const std::size_t size = std::min<std::size_t>(random() % 64, bytes.size() - at);
+        const std::size_t from = random() % (bytes.size() - size + 1);
+        std::memmove(bytes.data() + at, bytes.data() + from, size);
+      }
     }
   } while (random() % 3 == 0);
 }
