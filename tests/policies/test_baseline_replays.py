@@ -37,7 +37,7 @@ def test_scene_orders_renumber_rows_and_keep_tables(stream):
     assert np.array_equal(scene.table_of("learned")[learned], tables)
     counts = []
     for accesses in (raw, learned):
-        simulator = Simulator("s3fifo", 100, stream.rows)
+        simulator = Simulator("lru", 100, stream.rows)  # which does not hash row numbers
         simulator.run(accesses)
         counts.append(simulator.counts)
     assert counts[0] == counts[1]

@@ -162,8 +162,8 @@ def prefetch(model: nn.Module, *inputs: Any, **options: Any) -> int:
     Returns
     -------
     int
-        Rows queued. Resident rows are not queued; rows that do not fit into the queue are dropped
-        and counted.
+        Rows queued. Resident rows and rows of small tables are not queued; rows that do not fit
+        into the queue are dropped and counted.
 
     Raises
     ------
@@ -179,7 +179,7 @@ def prefetch(model: nn.Module, *inputs: Any, **options: Any) -> int:
     >>> import torch, tieralloc as ta
     >>> from torch import nn
     >>> store = ta.TieredStore("prefetch.tier", fast_bytes="4MiB")
-    >>> model = nn.Sequential(nn.Embedding(1000, 16), nn.Linear(16, 1))
+    >>> model = nn.Sequential(nn.Embedding(100_000, 16), nn.Linear(16, 1))
     >>> summary = ta.nn.convert(model, store, verbose=False)
     >>> ta.nn.prefetch(model, torch.tensor([3, 1, 4]))
     3
