@@ -213,7 +213,7 @@ def test_fast_bytes_is_the_dram_of_the_tables(path, disk, capsys, command):
         for policy in ("lru", "s3fifo"):
             with TieredStore(disk / policy, mode="w", fast_bytes=size, policy=policy) as store:
                 for name, count in zip(trace.table_names, trace.num_embeddings, strict=True):
-                    store.create_table(name, count, 32)
+                    store.create_table(name, count, 32, resident=False)
                 rows.append(store.stats().fast_rows)
         expected.append(min(rows))
     assert 0 < expected[0] < expected[1]
