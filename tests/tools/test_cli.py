@@ -202,13 +202,13 @@ def test_policy_of_other_tables_is_the_same_error(path, tmp_path, disk, capsys):
 
 @pytest.mark.parametrize("command", ["simulate", "replay"])
 def test_fast_bytes_is_the_dram_of_the_tables(path, disk, capsys, command):
-    options = ("--policy", "lru,s3fifo", "--fast-bytes", "64KiB,128KiB", "--embedding-dim", 32)
+    options = ("--policy", "lru,s3fifo", "--fast-bytes", "32KiB,64KiB", "--embedding-dim", 32)
     extra = ("--no-baselines",) if command == "replay" else ()
     assert run(command, path, *options, *extra, "--json", "-") == 0
     records = json.loads(capsys.readouterr().out)
     trace = read(path)
     expected = []
-    for size in ("64KiB", "128KiB"):
+    for size in ("32KiB", "64KiB"):
         rows = []
         for policy in ("lru", "s3fifo"):
             with TieredStore(disk / policy, mode="w", fast_bytes=size, policy=policy) as store:
@@ -219,7 +219,7 @@ def test_fast_bytes_is_the_dram_of_the_tables(path, disk, capsys, command):
     assert 0 < expected[0] < expected[1]
     assert [record["fast_rows"] for record in records] == expected * 2
     if command == "replay":
-        for record, size in zip(records, (1 << 16, 1 << 17) * 2, strict=True):
+        for record, size in zip(records, (1 << 15, 1 << 16) * 2, strict=True):
             dram = record["dram"]
             parts = ("vector_bytes", "index_bytes", "metadata_bytes")
             assert sum(dram[part] for part in parts) <= size

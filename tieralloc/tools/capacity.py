@@ -24,7 +24,8 @@ def rows_within(
 ) -> int:
     """Return the rows of the fast tier of a store with this budget: the fewest of the policies.
 
-    The store itself computes them, on a sparse file that is removed.
+    The store itself computes them, on a sparse file that is removed. No table is resident: a
+    policy decides about all rows.
 
     Raises
     ------
@@ -40,7 +41,7 @@ def rows_within(
             slow = File(Path(directory, f"{name}.tier"), mode="w", reserve=False)
             with TieredStore(slow=slow, fast_bytes=fast_bytes, policy=name) as store:
                 for number, count in enumerate(table_rows):
-                    store.create_table(str(number), count, embedding_dim)
+                    store.create_table(str(number), count, embedding_dim, resident=False)
                 rows.append(store.stats().fast_rows)
     return min(rows)
 
