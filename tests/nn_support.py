@@ -5,8 +5,15 @@ from dataclasses import dataclass
 import hypothesis.strategies as st
 import torch
 
+import tieralloc as ta
+
 DTYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 MODES = ("sum", "mean", "max")
+
+
+def convert(model, store, **options):
+    """Convert a model; return it, or the module in its place."""
+    return ta.nn.convert(model, store, verbose=False, **options).model
 
 
 def random_rows(rows, dim, dtype=torch.float32, seed=0):

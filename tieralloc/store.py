@@ -54,26 +54,23 @@ class TieredStore:
         With `path`: the mode of `File`. "a", the default, opens or creates the file.
     fast_bytes : int or str
         Max DRAM of the tables, such as ``"64MiB"``: vectors, index and metadata. Small tables lie
-        in it as a whole (`create_table`). The memory of a learned policy is additional
-        (`LearnedPolicy`).
+        in it as a whole (`create_table`). The memory of a `LearnedPolicy` is additional.
     fast_rows : int
         Rows of the fast tier instead of `fast_bytes`, for experiments. 0 is valid for a slow tier
         in memory: no fast tier, every row is read in place.
     fast_node : int or NumaMemory, optional
         NUMA node of the fast tier; by default the kernel places its memory.
     policy : str or LearnedPolicy
-        Eviction policy: "lru", "lfu", "clock", "sieve", "s3fifo", "random", or a
-        learned policy. ``"recmg:DIR"`` is short for ``LearnedPolicy(DIR, name="recmg")``. A learned
-        policy starts once the store has the tables of its training trace, and stops when the store
-        gets more tables.
+        Eviction policy: "lru", "lfu", "clock", "sieve", "s3fifo", "random", or a learned one:
+        ``"recmg:DIR"`` is short for ``LearnedPolicy(DIR, name="recmg")``. A learned policy starts
+        once the store has the tables of its training trace, and stops when it gets more.
     bounds_check_mode : {"fatal", "warning"}
         Effect of an index out of range in a lookup. "fatal" raises IndexError. "warning" serves row
         0, counts the index in `stats` and logs the first call; a prefetch skips the index.
         `Table.update` and `Table.pin` always raise IndexError.
     cpus : sequence of int or str, optional
-        Processors of the background threads, such as ``"0-3,8"``; by default any. With memory of a
-        NUMA node the default is the processors of the node, or, if it has none, the processors
-        outside the affinity mask of the calling thread.
+        Processors of the background threads, such as ``"0-3,8"``; by default any. With a node's
+        memory: those of the node, or, if it has none, those outside the caller's affinity mask.
 
     Raises
     ------
@@ -81,9 +78,9 @@ class TieredStore:
         If the file cannot be opened or created, or another store locks it. The file is unchanged.
     ValueError
         If options contradict each other or have no effect. If the file is not a tieralloc file,
-        damaged, truncated or of a newer version; the file is unchanged. If a node does not exist,
-        is offline, has no memory, or is outside the cpuset. If the file has other tables than those
-        that a learned policy was trained for.
+        damaged, truncated, of a newer version, or has other tables than a learned policy was
+        trained for; it is unchanged. If a node does not exist, is offline, has no memory, or is
+        outside the cpuset.
     MemoryError
         If the machine, or `fast_node`, has too little DRAM available.
 
@@ -117,8 +114,7 @@ class TieredStore:
         options = slow_tier(path, slow, mode)._core_options()
         if (fast_bytes is None) == (fast_rows is None):
             raise ValueError(
-                f"fast_bytes, fast_rows: expected one of them, got fast_bytes={fast_bytes!r} and "
-                f"fast_rows={fast_rows!r}"
+                f"fast_bytes, fast_rows: expected one of them, got {fast_bytes!r} and {fast_rows!r}"
             )
         if bounds_check_mode not in ("fatal", "warning"):
             raise ValueError(
@@ -206,9 +202,8 @@ class TieredStore:
             If a table has this name already (`table` returns it), a size is out of range, the dtype
             is unknown, the budget has less than one row for a table, a table is to be resident and
             does not fit, or the store's learned policy was trained for another table in this place.
-            Also if a learned policy
-            that would start now has too little memory: the table exists then, and the policy's
-            fallback is active.
+            Also if a learned policy that would start now has too little memory: the table exists
+            then, and the policy's fallback is active.
         io.UnsupportedOperation
             If the file was opened with mode "r".
         MemoryError
@@ -219,8 +214,7 @@ class TieredStore:
         self._check_writable("create_table")
         if name in self._tables and not self.closed:
             raise ValueError(
-                f"name: table {name!r} exists already; expected a new name, or "
-                f"store.table({name!r}), which returns the table"
+                f"name: table {name!r} exists already; expected a new name (`table` returns it)"
             )
         check_range("num_embeddings", num_embeddings, 1, 1 << 48)
         check_range("embedding_dim", embedding_dim, 1, 1 << 20)
@@ -365,9 +359,8 @@ class TieredStore:
         """Log the first call that has indices out of range; `stats` counts all of them."""
         if self._first_out_of_range.acquire(blocking=False):
             _LOG.warning(
-                "%d indices of a call are out of range and were served as row 0 "
-                "(bounds_check_mode='warning'); further ones are only counted, in "
-                "stats().lookup.out_of_range",
+                "%d indices of a call are out of range and were served as row 0; further ones are "
+                "only counted, in stats().lookup.out_of_range",
                 outside,
             )
 
@@ -407,9 +400,7 @@ class TieredStore:
         size = parse_size(ring_bytes, "ring_bytes")
         check_range("ring_bytes", size, 16, 1 << 31)
         if self._recorder is not None:
-            raise RuntimeError(
-                "record: the store is being recorded already; end that recording first"
-            )
+            raise RuntimeError("record: the store is being recorded already; end that first")
         from tieralloc.trace.recorder import Recorder
 
         recorder = Recorder(self._core, max_lookups=max_lookups, ring_bytes=size)
@@ -425,13 +416,11 @@ class TieredStore:
     def use_policy(self, policy: str | LearnedPolicy) -> None:
         """Replace the policy that decides which rows are evicted from the fast tier.
 
-        Resident rows stay. Lookups wait while the new policy registers the resident rows, some tens
-        of nanoseconds per row.
+        Lookups wait while the new policy registers the resident rows, some tens of ns per row.
 
-        A learned policy runs in a background thread of the core. Miniature simulations compare it
-        with simple policies; while a simple policy misses less, that policy is active. While the
-        learned policy is paused or failed, its fallback is active: s3fifo, unless the policy
-        directory names another. `stats` has the state.
+        A learned policy runs in a background thread of the core. While a simple policy misses less
+        in miniature simulations, that one is active. While the learned policy is paused or failed,
+        its fallback is active: s3fifo, unless the policy directory names another; see `stats`.
 
         Parameters
         ----------

@@ -15,13 +15,8 @@ import tieralloc as ta
 
 torch = pytest.importorskip("torch")
 
-from nn_support import DTYPES, MODES, random_rows, same_bits  # noqa: E402
+from nn_support import DTYPES, MODES, convert, random_rows, same_bits  # noqa: E402
 from torch import nn  # noqa: E402
-
-
-def convert(model, store, **options):
-    """Convert a model; return it, or the module in its place."""
-    return ta.nn.convert(model, store, **options).model
 
 
 @pytest.fixture
@@ -486,12 +481,11 @@ def test_convert_refuses_tables_that_do_not_match(store, model, named):
 
 def test_convert_transformer_keeps_outputs_bit_for_bit(store):
     torch.manual_seed(0)
-    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
     model = nn.ModuleDict(
         {
             "tokens": nn.Embedding(50, 16, padding_idx=0),
             "places": nn.Embedding(8, 16),
-            "encoder": nn.TransformerEncoder(layer, 2),
+            "encoder": nn.TransformerEncoderLayer(16, 2, 32, batch_first=True),
         }
     ).eval()
 

@@ -11,17 +11,13 @@ import tieralloc as ta
 
 torch = pytest.importorskip("torch")
 
-from nn_support import DTYPES, MODES, random_rows, same_bits  # noqa: E402
+from nn_support import DTYPES, MODES, convert, random_rows, same_bits  # noqa: E402
 from torch import nn  # noqa: E402
 
 
 @pytest.fixture
 def store(make_store):
     return make_store(fast_rows=16)
-
-
-def convert(model, store, **options):
-    return ta.nn.convert(model, store, verbose=False, **options).model
 
 
 def build():

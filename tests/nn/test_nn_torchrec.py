@@ -23,7 +23,7 @@ def import_torchrec():
 
 import_torchrec()
 
-from nn_support import same_bits  # noqa: E402
+from nn_support import convert, same_bits  # noqa: E402
 from torchrec.models.dlrm import DLRM  # noqa: E402
 from torchrec.modules.embedding_configs import (  # noqa: E402
     DataType,
@@ -32,12 +32,6 @@ from torchrec.modules.embedding_configs import (  # noqa: E402
 )
 from torchrec.modules.embedding_modules import EmbeddingBagCollection  # noqa: E402
 from torchrec.sparse.jagged_tensor import KeyedJaggedTensor, KeyedTensor  # noqa: E402
-
-
-def convert(model, store, **options):
-    """Convert a model; return it, or the module in its place."""
-    return ta.nn.convert(model, store, **options).model
-
 
 Collection = ta.nn.TieredEmbeddingBagCollection
 

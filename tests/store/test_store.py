@@ -15,7 +15,11 @@ from support import DTYPES, POLICIES, new_store, path_of, run_python
 import tieralloc as ta
 
 OPTIONS = {
-    "no budget": ({"fast_rows": None}, ValueError, "fast_rows: expected one of them, got fast_byt"),
+    "no budget": (
+        {"fast_rows": None},
+        ValueError,
+        "fast_rows: expected one of them, got None and None",
+    ),
     "two budgets": ({"fast_bytes": 1 << 20}, ValueError, "got fast_bytes=1048576 and fast_rows=8"),
     "fast_rows 0": ({"fast_rows": 0}, ValueError, "fast_rows: expected 1 to 9223372036854775807"),
     "fast_rows 2**31": ({"fast_rows": 1 << 31}, ValueError, "fast_rows is 2147483648, expected at"),

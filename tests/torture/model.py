@@ -109,6 +109,8 @@ class Progress:
 
 
 def open_store(path, rng, mode="a"):
+    if rng.random() < 0.3:  # tables that lie in DRAM as a whole
+        return ta.TieredStore(path, mode=mode, fast_bytes="64MiB")
     return ta.TieredStore(path, mode=mode, fast_rows=int(rng.integers(16, 400)))
 
 

@@ -59,8 +59,10 @@ class _Round:
     def run(self, path, engine, seconds, rng):
         for part in range(OPENS):
             file = ta.File(path, engine=engine, prefetch_threads=int(rng.integers(1, 4)))
-            fast_rows, policy = int(rng.choice([64, 300, 1000, 5000])), str(rng.choice(POLICIES))
-            with ta.TieredStore(slow=file, fast_rows=fast_rows, policy=policy) as store:
+            policy, size = str(rng.choice(POLICIES)), {"fast_bytes": "64MiB"}  # small tables
+            if rng.random() < 0.7:
+                size = {"fast_rows": int(rng.choice([64, 300, 1000, 5000]))}
+            with ta.TieredStore(slow=file, policy=policy, **size) as store:
                 if part == 0:
                     for number, size in enumerate(self.sizes):
                         store.create_table(table_name(number), *size)

@@ -453,8 +453,7 @@ class LookupExecutor {
     CallCounters& counters = state_.counters;
     const std::uint64_t on_demand = counters.on_demand_fetches.get() - on_demand_before_;
     counters.calls.add(1);
-    // All others: found in the index, resident by the time of the fetch, or fetched by this call
-    // already.
+    // All others were resident at the time of the fetch, or fetched by this call already.
     counters.hits.add(lookups_ - on_demand);
     if (store_.pool_->in_place()) store_.promotion_.record_call(promotes_, lookups_, ns);
     if (waited_) {
@@ -493,8 +492,8 @@ std::uint64_t Store::embedding_bags(std::span<const BagCall> calls, Accesses acc
   std::optional<ReadGuard> guard;
   enter(guard);
   LookupExecutor(*this, *guard, calls, accesses).execute();
-  if (accesses == Accesses::only_recorded) return outside;
-  if (outside > 0) states_.of(*guard).counters.out_of_range.add(outside);
+  const bool serves = accesses != Accesses::only_recorded;
+  if (serves && outside > 0) states_.of(*guard).counters.out_of_range.add(outside);
   return outside;
 }
 
