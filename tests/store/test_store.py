@@ -20,7 +20,7 @@ OPTIONS = {
         ValueError,
         "fast_rows: expected one of them, got None and None",
     ),
-    "two budgets": ({"fast_bytes": 1 << 20}, ValueError, "got fast_bytes=1048576 and fast_rows=8"),
+    "two budgets": ({"fast_bytes": 1 << 20}, ValueError, "expected one of them, got 1048576 and 8"),
     "fast_rows 0": ({"fast_rows": 0}, ValueError, "fast_rows: expected 1 to 9223372036854775807"),
     "fast_rows 2**31": ({"fast_rows": 1 << 31}, ValueError, "fast_rows is 2147483648, expected at"),
     "fast_rows 2**63": ({"fast_rows": 1 << 63}, ValueError, ", got 9223372036854775808"),
