@@ -69,7 +69,7 @@ class WarmRestart:
         finally:
             if self._core.closed:
                 self._is_closed.set()
-        if rows is not None:
+        if rows is not None and rows.size:
             self._save(rows)
 
     def _run(self) -> None:

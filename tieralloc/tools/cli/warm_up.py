@@ -13,9 +13,7 @@ Write the rows of a trace, the last accessed ones last, for TieredStore.warm_up:
 opens for the first time begins with the rows that a fast tier under lru would hold. 8 bytes per
 distinct row; of more rows than the fast tier has, the last ones count. A store that was open before
 needs no such file: it saves its resident rows itself (File.warm_restart_interval)."""
-EXAMPLES = """\
-tieralloc warm-up day.npz --out day.warm
-python -c 'import tieralloc as ta; ta.TieredStore("emb.tier", fast_bytes="1GiB").warm_up("day.warm")'"""
+EXAMPLES = "tieralloc warm-up day.npz --out day.warm"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
