@@ -17,7 +17,7 @@ from tieralloc._common.numbers import check_range, parse_memory, parse_size
 from tieralloc.errors import RenamedAttribute, refuse_renamed
 from tieralloc.policy.planned import ActivePolicy
 from tieralloc.stats import StoreStats
-from tieralloc.table import Table, dtype_name, paddings_of, positions_of
+from tieralloc.table import Table, paddings_of, positions_of, row_format
 from tieralloc.tiers import Mode, NumaMemory, SlowTier, node_of, parse_cpus, slow_tier
 
 if TYPE_CHECKING:
@@ -166,9 +166,10 @@ class TieredStore:
         self,
         name: str,
         num_embeddings: int,
-        embedding_dim: int,
+        embedding_dim: int | None = None,
         dtype: DTypeLike | str = "float32",
         *,
+        row_bytes: int | None = None,
         resident: bool | Literal["auto"] = "auto",
     ) -> Table:
         """Create a table whose rows are all zero.
@@ -182,19 +183,16 @@ class TieredStore:
             Unique in the store, 1 to 191 bytes of UTF-8.
         num_embeddings : int
             Rows.
-        embedding_dim : int
-            Elements per row.
+        embedding_dim, row_bytes : int
+            Elements per row, or, for dtype "bytes", bytes per row.
         dtype : str or dtype
-            "float32", "float16", "bfloat16" or "float64", or that type of NumPy or torch.
+            "float32", "float16", "bfloat16", "float64", or that type of NumPy or torch. "int8" and
+            "int4" quantise; the caller decodes "bytes". `Table` describes them.
         resident : {"auto", True, False}
             Whether the table lies in DRAM as a whole, as part of `fast_bytes`: then every lookup is
-            a hit, without index or policy. "auto": if the table takes at most 1/64 of `fast_bytes`,
-            and the resident tables so far at most 1/4. The file keeps the choice. With `fast_rows`,
-            which counts slots, no table is resident. `Table.resident` has the outcome.
-
-        Returns
-        -------
-        Table
+            a hit, without index or policy. "auto": if it takes at most 1/64 of `fast_bytes`, and
+            the resident tables so far at most 1/4. The file keeps the choice. With `fast_rows` no
+            table is resident. `Table.resident` has the outcome.
 
         Raises
         ------
@@ -217,9 +215,9 @@ class TieredStore:
                 f"name: table {name!r} exists already; expected a new name (`table` returns it)"
             )
         check_range("num_embeddings", num_embeddings, 1, 1 << 48)
-        check_range("embedding_dim", embedding_dim, 1, 1 << 20)
+        kind, size = row_format(dtype, embedding_dim, row_bytes)
         self._policy.check_next(self._table_sizes(), (name, num_embeddings))
-        self._core.create_table(name, num_embeddings, embedding_dim, dtype_name(dtype), resident)
+        self._core.create_table(name, num_embeddings, size, kind, resident)
         self._add_tables()
         self._policy.fit(self._core, self._table_sizes())
         return self._tables[name]

@@ -9,11 +9,13 @@ from tieralloc._bindings.core.store cimport BagCall, c_Store, c_Table, c_TableSe
 cdef class Request:
     cdef BagCall call
     cdef DType dtype  # of the result, unless `out` has another
+    cdef DType other  # that `out` may have instead
     cdef vector[c_TableSegment] segments
     cdef IntegerBuffer indices
     cdef IntegerBuffer offsets
     cdef Buffer weights
     cdef OutputBuffer place
+    cdef int set_dtype(self) except -1
     cdef int take_output(self, out) except -1
 
 cdef class Store:
@@ -21,7 +23,7 @@ cdef class Store:
     cdef vector[const c_Table*] _tables  # addresses stay valid; the GIL guards the vector
 
     cdef const c_Table* _table(self, Py_ssize_t position) except NULL
-    cdef DType _segments(self, positions, paddings, vector[c_TableSegment]& segments) except *
+    cdef int _segments(self, positions, paddings, vector[c_TableSegment]& segments) except -1
     cdef Request _request(self, positions, paddings, indices, offsets, bint include_last_offset,
                           str mode, per_sample_weights, str bounds)
     cdef _serve(self, Request request, out)

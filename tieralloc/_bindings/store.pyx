@@ -27,10 +27,11 @@ from tieralloc._bindings.buffers cimport (
     Buffer,
     IntegerBuffer,
     OutputBuffer,
+    bags_of,
     rows_buffer,
     weights_buffer,
 )
-from tieralloc._bindings.core.base cimport DType, Statistics, byte, size_of
+from tieralloc._bindings.core.base cimport DType, Statistics, byte, is_quantised, size_of
 from tieralloc._bindings.core.kernels cimport Mode
 from tieralloc._bindings.core.policy cimport LearnedOptions
 from tieralloc._bindings.core.slow_tier cimport (
@@ -69,13 +70,34 @@ cdef class Request:
         self.offsets = IntegerBuffer()
         self.place = OutputBuffer()
 
+    cdef int set_dtype(self) except -1:
+        """Set the types that hold the rows of all tables: their own if they share one."""
+        cdef c_TableSegment segment
+        cdef DType first = self.segments[0].table.layout.dtype
+        cdef DType dtype
+        cdef bint is_shared = True
+        cdef bint may_narrow = True
+        for segment in self.segments:
+            dtype = segment.table.layout.dtype
+            is_shared = is_shared and dtype == first
+            may_narrow = may_narrow and (is_quantised(dtype) or dtype == DType.float16)
+            if dtype != first and DType.float64 in (dtype, first):
+                raise TypeError("tables of float64 and of narrower types have no common "
+                                "result; expected one kind in a call")
+        self.dtype = first if is_shared and not is_quantised(first) else DType.float32
+        self.other = self.dtype
+        if size_of(self.dtype) == 2:
+            self.other = DType.float32
+        elif may_narrow:
+            self.other = DType.float16
+        return 0
+
     cdef int take_output(self, out) except -1:
         cdef Py_ssize_t columns = 0
         cdef c_TableSegment segment
         for segment in self.segments:
-            columns += segment.table.layout.dim
-        self.place.take(out, <Py_ssize_t>self.call.bags, columns, self.dtype,
-                        size_of(self.dtype) == 2)
+            columns += segment.table.layout.columns(self.dtype)
+        self.place.take(out, <Py_ssize_t>self.call.bags, columns, self.dtype, self.other)
         self.call.out = <byte*>self.place.lent.view.buf
         self.call.out_stride = self.place.stride
         self.call.out_dtype = self.place.dtype
@@ -194,21 +216,25 @@ cdef class Store:
         return <Py_ssize_t>self._tables.size() - 1
 
     def tables(self):
-        """Name, rows, dim and dtype of each table, in order of creation."""
+        """Name, rows, dim, dtype and bytes per row of each table, in order of creation."""
         cdef const c_Table* table
         found = []
         for table in self._tables:
             found.append((table.layout.name.decode(), table.layout.rows, table.layout.dim,
-                          dtype_name(table.layout.dtype)))
+                          dtype_name(table.layout.dtype), table.layout.row_bytes()))
         return found
 
     def load(self, Py_ssize_t position, uint64_t first, values):
         """Write rows from `first` on to the slow tier only; return their number."""
         cdef const c_Table* table = self._table(position)
-        cdef Buffer lent = rows_buffer(values, table, -1)
+        cdef bint floats
+        cdef Buffer lent = rows_buffer(values, table, -1, &floats)
         cdef uint64_t rows = <uint64_t>lent.view.shape[0]
         with nogil:
-            self._store.get().load(table[0], first, rows, <const byte*>lent.view.buf)
+            if floats:
+                self._store.get().load_floats(table[0], first, rows, <const float*>lent.view.buf)
+            else:
+                self._store.get().load(table[0], first, rows, <const byte*>lent.view.buf)
         return rows
 
     def is_resident(self, Py_ssize_t position):
@@ -238,10 +264,12 @@ cdef class Store:
         with nogil:
             self._store.get().settle()
 
-    def lookup(self, Py_ssize_t position, indices, out, str bounds):
+    def lookup(self, Py_ssize_t position, indices, out, bint raw, str bounds):
         """Copy rows; return the array and the number of indices out of range."""
         cdef Request request = self._request((position,), None, indices, None, False, "copy", None,
                                              bounds)
+        if raw:
+            request.dtype = request.other = DType.bytes
         return self._serve(request, out)
 
     def embedding_bag(self, positions, paddings, indices, offsets, bint include_last_offset,
@@ -280,7 +308,8 @@ cdef class Store:
                           str mode, per_sample_weights, str bounds):
         cdef Request request = Request()
         cdef BagCall* call = &request.call
-        request.dtype = self._segments(positions, paddings, request.segments)
+        self._segments(positions, paddings, request.segments)
+        request.set_dtype()
         call.segments = SegmentSpan(request.segments.data(), request.segments.size())
         request.indices.take(indices, "indices")
         call.indices = request.indices.integers
@@ -290,7 +319,7 @@ cdef class Store:
         else:
             request.offsets.take(offsets, "offsets")
             call.offsets = request.offsets.integers
-            call.bags = _bags_of(call.offsets.size, request.segments.size(), include_last_offset)
+            call.bags = bags_of(call.offsets.size, request.segments.size(), include_last_offset)
             call.mode = mode_of(mode)
             request.weights = weights_buffer(per_sample_weights, call.indices.size, request.dtype,
                                              mode)
@@ -299,24 +328,16 @@ cdef class Store:
         call.bounds = bounds_of(bounds)
         return request
 
-    cdef DType _segments(self, positions, paddings, vector[c_TableSegment]& segments) except *:
-        """Append the tables to `segments`; return the type of a result that holds all of them."""
+    cdef int _segments(self, positions, paddings, vector[c_TableSegment]& segments) except -1:
+        """Append the tables to `segments`."""
         cdef c_TableSegment segment
-        cdef DType dtype = DType.float32
         for i, position in enumerate(positions):
             segment.table = self._table(position)
             segment.padding = -1 if paddings is None else paddings[i]
             segments.push_back(segment)
-            if i == 0:
-                dtype = segment.table.layout.dtype
-            elif segment.table.layout.dtype != dtype:
-                if dtype == DType.float64 or segment.table.layout.dtype == DType.float64:
-                    raise TypeError("tables of float64 and of narrower types have no common "
-                                    "result; expected one kind in a call")
-                dtype = DType.float32
         if segments.empty():
             raise ValueError("expected at least one table, got none")
-        return dtype
+        return 0
 
     cdef _serve(self, Request request, out):
         request.take_output(out)
@@ -330,9 +351,14 @@ cdef class Store:
         cdef const c_Table* table = self._table(position)
         cdef IntegerBuffer ints = IntegerBuffer()
         ints.take(indices, "indices")
-        cdef Buffer lent = rows_buffer(values, table, <Py_ssize_t>ints.integers.size)
+        cdef bint floats
+        cdef Buffer lent = rows_buffer(values, table, <Py_ssize_t>ints.integers.size, &floats)
         with nogil:
-            self._store.get().update(table[0], ints.integers, <const byte*>lent.view.buf)
+            if floats:
+                self._store.get().update_floats(table[0], ints.integers,
+                                                <const float*>lent.view.buf)
+            else:
+                self._store.get().update(table[0], ints.integers, <const byte*>lent.view.buf)
 
     def prefetch(self, positions, indices, offsets, bint include_last_offset, str bounds):
         """Queue rows to be prefetched; return the number of queued rows."""
@@ -347,7 +373,7 @@ cdef class Store:
         if offsets is not None:
             ends.take(offsets, "offsets")
             call.offsets = ends.integers
-            call.bags = _bags_of(ends.integers.size, segments.size(), include_last_offset)
+            call.bags = bags_of(ends.integers.size, segments.size(), include_last_offset)
         call.segments = SegmentSpan(segments.data(), segments.size())
         call.bounds = bounds_of(bounds)
         cdef uint64_t queued
@@ -471,15 +497,3 @@ cdef class Store:
         with nogil:
             statistics = statistics_of(self._store.get().stats())
         return statistics_dict(statistics)
-
-
-cdef size_t _bags_of(size_t offsets, size_t tables, bint include_last_offset) except? 0:
-    cdef size_t bags = offsets
-    if include_last_offset:
-        if offsets == 0:
-            raise ValueError("expected at least one offset, the end of the last bag, got none")
-        bags -= 1
-    if bags % tables != 0:
-        raise ValueError(f"{bags} bags do not share out among {tables} tables; expected tables x "
-                         f"bags{' + 1' if include_last_offset else ''} offsets, got {offsets}")
-    return bags // tables

@@ -1,4 +1,7 @@
-// pool_avx512.cpp: the pooling kernels for AVX-512.
+// pool_avx512.cpp: the kernels that pool and quantise, for AVX-512.
+#include <immintrin.h>
+
+#include <bit>
 #include <cstring>
 #include <type_traits>
 
@@ -7,12 +10,17 @@
 #include "kernels/pool_variants.hpp"
 
 #ifdef TIERALLOC_X86_VARIANTS
-#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prefer-vector-width=512")
 
 namespace tieralloc::avx512 {
 
 inline constexpr std::size_t kVectorBytes = 64;
+#include "kernels/halves_f16c.inc"
 #include "kernels/pool_kernels.inc"
+#pragma GCC push_options
+#pragma GCC optimize("fp-contract=off")
+#include "kernels/quantise_kernels.inc"
+#pragma GCC pop_options
 
 }  // namespace tieralloc::avx512
 #endif
