@@ -18,7 +18,7 @@ from tieralloc.policy.planned import ActivePolicy
 from tieralloc.restart.resident_set import rows_of
 from tieralloc.restart.warm_restart import WarmRestart
 from tieralloc.stats import StoreStats
-from tieralloc.table import Table, check_writable, dtype_name, paddings_of, positions_of
+from tieralloc.table import Table, check_writable, paddings_of, positions_of, row_format
 from tieralloc.tiers import File, Mode, NumaMemory, SlowTier, fast_tier, parse_cpus, slow_tier
 
 if TYPE_CHECKING:
@@ -160,9 +160,10 @@ class TieredStore:
         self,
         name: str,
         num_embeddings: int,
-        embedding_dim: int,
+        embedding_dim: int | None = None,
         dtype: DTypeLike | str = "float32",
         *,
+        row_bytes: int | None = None,
         resident: bool | Literal["auto"] = "auto",
     ) -> Table:
         """Create a table whose rows are all zero.
@@ -174,19 +175,18 @@ class TieredStore:
         ----------
         name : str
             Unique in the store, 1 to 191 bytes of UTF-8.
-        num_embeddings, embedding_dim : int
-            Rows, and elements per row.
+        num_embeddings : int
+            Rows.
+        embedding_dim, row_bytes : int
+            Elements per row, or, for dtype "bytes", bytes per row.
         dtype : str or dtype
-            "float32", "float16", "bfloat16" or "float64", or that type of NumPy or torch.
+            "float32", "float16", "bfloat16", "float64", or that type of NumPy or torch. "int8" and
+            "int4" quantise; the caller decodes "bytes". `Table` describes them.
         resident : {"auto", True, False}
             Whether the table lies in DRAM as a whole, as part of `fast_bytes`: then every lookup is
-            a hit, without index or policy. "auto": if the table takes at most 1/64 of `fast_bytes`,
-            and the resident tables so far at most 1/4. The file keeps the choice. With `fast_rows`,
-            which counts slots, no table is resident. `Table.resident` has the outcome.
-
-        Returns
-        -------
-        Table
+            a hit, without index or policy. "auto": if it takes at most 1/64 of `fast_bytes`, and
+            the resident tables so far at most 1/4. The file keeps the choice. With `fast_rows` no
+            table is resident. `Table.resident` has the outcome.
 
         Raises
         ------
@@ -209,9 +209,9 @@ class TieredStore:
                 f"name: table {name!r} exists already; expected a new name (`table` returns it)"
             )
         check_range("num_embeddings", num_embeddings, 1, 1 << 48)
-        check_range("embedding_dim", embedding_dim, 1, 1 << 20)
+        kind, size = row_format(dtype, embedding_dim, row_bytes)
         self._policy.check_next(self._table_sizes(), (name, num_embeddings))
-        self._core.create_table(name, num_embeddings, embedding_dim, dtype_name(dtype), resident)
+        self._core.create_table(name, num_embeddings, size, kind, resident)
         self._add_tables()
         self._policy.fit(self._core, self._table_sizes())
         return self._tables[name]
@@ -419,8 +419,6 @@ class TieredStore:
     @refuse_renamed
     def use_policy(self, policy: str | LearnedPolicy) -> None:
         """Replace the policy that decides which rows are evicted from the fast tier.
-
-        Lookups wait while the new policy registers the resident rows, some tens of ns per row.
 
         A learned policy runs in a background thread of the core. While a simple policy misses less
         in miniature simulations, that one is active. While the learned policy is paused or failed,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar, cast, overload
 
 import numpy as np
 
-from tieralloc._common.numbers import as_integer
+from tieralloc._common.numbers import as_integer, check_range
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
@@ -16,14 +16,22 @@ if TYPE_CHECKING:
     from tieralloc.store import TieredStore
 
 __all__ = [
+    "QUANTISED",
     "Out",
     "Table",
     "check_writable",
-    "dtype_name",
     "of_store",
     "paddings_of",
     "positions_of",
+    "row_format",
 ]
+
+#: The dtypes of rows that are quantised.
+QUANTISED = ("int8", "int4")
+
+#: The types of plain numbers, where it is not the dtype.
+_PLAIN = {"bfloat16": "float32", "int8": "float32", "int4": "float32", "bytes": "uint8"}
+_PART_BYTES = 16 << 20
 
 #: A writable buffer, such as an array or a tensor.
 Out = TypeVar("Out")
@@ -35,6 +43,16 @@ class Table:
     NumPy has no bfloat16: results have the bits as uint16. `load` and `update` accept these bits,
     or round float32 values; a float32 `out` receives widened rows.
 
+    Rows of int8 and int4 are quantised, each by a scale and a bias of its own. Results are float32,
+    or float16 if `out` is. `load` and `update` quantise floats, or accept quantised rows as
+    (n, `row_bytes`) uint8. A row is that of FBGEMM's ``IntNBitTableBatchedEmbeddingBagsCodegen`` on
+    a CPU with ``row_alignment=1``: float16 scale, float16 bias, and a code of 8 or 4 bits per
+    element, the lower half of a byte first. An element is ``scale * code + bias``. Pooled results
+    equal FBGEMM's bit for bit, except in mode "max", which it lacks, and on processors without
+    fused multiplication and addition.
+
+    Rows of "bytes" are (n, `row_bytes`) uint8; `embedding_bag` raises ValueError for them.
+
     Attributes
     ----------
     name : str
@@ -43,12 +61,23 @@ class Table:
     embedding_dim : int
         Elements per row.
     dtype : str
-        "float32", "float16", "bfloat16" or "float64".
+        "float32", "float16", "bfloat16", "float64", "int8", "int4" or "bytes".
+    row_bytes : int
+        Bytes per row. Both tiers add up to 63 bytes to a row, up to 3 for int8, int4 and bytes.
     position : int
         Position in the store, from 0, in order of creation.
     """
 
-    __slots__ = ("_core", "_store", "dtype", "embedding_dim", "name", "num_embeddings", "position")
+    __slots__ = (
+        "_core",
+        "_store",
+        "dtype",
+        "embedding_dim",
+        "name",
+        "num_embeddings",
+        "position",
+        "row_bytes",
+    )
 
     def __init__(
         self,
@@ -58,6 +87,7 @@ class Table:
         num_embeddings: int,
         embedding_dim: int,
         dtype: str,
+        row_bytes: int,
     ) -> None:
         self._store = store
         self._core = store._core
@@ -66,6 +96,7 @@ class Table:
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.dtype = dtype
+        self.row_bytes = row_bytes
 
     @property
     def store(self) -> TieredStore:
@@ -88,7 +119,8 @@ class Table:
         Parameters
         ----------
         rows : (n, embedding_dim) array, or iterable of such arrays
-            An iterable is streamed, one array in memory at a time.
+            An iterable is streamed, one array in memory at a time. Floats are quantised some MiB
+            at a time.
         start : int, optional
             First row to write; the rows may then be fewer than the table has. By default the rows
             must fill the table.
@@ -97,7 +129,9 @@ class Table:
         ------
         ValueError
             If the rows have another dim, are too many, or, without `start`, too few. Earlier arrays
-            are already written.
+            are already written. If a row cannot be quantised, because it has an infinite value or
+            NaN, or its scale or bias exceeds float16; the message names it. Rows before it may be
+            written.
         TypeError
             If the rows have another dtype.
         io.UnsupportedOperation
@@ -114,7 +148,8 @@ class Table:
                 f"got {row}"
             )
         for array in _as_arrays(rows):
-            row += self._core.load(self.position, row, self._as_values(array))
+            for part in self._parts(array):
+                row += self._core.load(self.position, row, part)
         self._core.settle()
         if start is None and row < self.num_embeddings:
             raise ValueError(
@@ -123,24 +158,28 @@ class Table:
             )
 
     @overload
-    def lookup(self, indices: ArrayLike, out: None = None) -> np.ndarray: ...
+    def lookup(self, indices: ArrayLike, out: None = None, *, raw: bool = False) -> np.ndarray: ...
 
     @overload
-    def lookup(self, indices: ArrayLike, out: Out) -> Out: ...
+    def lookup(self, indices: ArrayLike, out: Out, *, raw: bool = False) -> Out: ...
 
-    def lookup(self, indices: ArrayLike, out: object = None) -> object:
+    def lookup(self, indices: ArrayLike, out: object = None, *, raw: bool = False) -> object:
         """Return copies of rows.
 
         Parameters
         ----------
         indices : (n,) int32 or int64
         out : writable buffer, optional
-            (n, embedding_dim) of the table's type, or of float32 for 16-bit rows, or bytes.
+            (n, embedding_dim) of the table's type, or of float32 for 16-bit rows, or of float32 or
+            float16 for quantised rows, or bytes. With `raw`, (n, row_bytes) of uint8.
+        raw : bool
+            Whether to copy the bytes of rows. Rows of dtype "bytes" have no other form.
 
         Returns
         -------
         (n, embedding_dim) array
-            If `out` is given, it is returned.
+            Quantised rows are dequantised to float32. With `raw`, (n, row_bytes) of uint8. If `out`
+            is given, it is returned.
 
         Raises
         ------
@@ -152,7 +191,7 @@ class Table:
             If a row cannot be read.
         """
         store = self._store
-        result, outside = self._core.lookup(self.position, indices, out, store._bounds)
+        result, outside = self._core.lookup(self.position, indices, out, raw, store._bounds)
         if outside:
             store._warn_out_of_range(outside)
         return result
@@ -258,14 +297,15 @@ class Table:
         ----------
         indices : (n,) int32 or int64
         values : (n, embedding_dim) array
-            Values of the table's dtype.
+            Values of the table's dtype; for quantised rows floats, or (n, row_bytes) uint8.
 
         Raises
         ------
         IndexError
             If an index is out of range. Nothing is done.
         ValueError, TypeError
-            If a shape or type is wrong, or the store is closed.
+            If a shape or type is wrong, the store is closed, or a row cannot be quantised (`load`).
+            Nothing is done.
         io.UnsupportedOperation
             If the file was opened with mode "r".
         OSError
@@ -312,13 +352,26 @@ class Table:
         self._core.unpin(self.position, indices)
 
     def _as_values(self, values: ArrayLike) -> ArrayLike:
-        narrow = self.dtype == "bfloat16"
         if isinstance(values, (list, tuple)):  # plain numbers have no dtype
-            values = np.asarray(values, dtype=np.float32 if narrow else self.dtype)
-        if not narrow:
+            values = np.asarray(values, dtype=_PLAIN.get(self.dtype, self.dtype))
+        if self.dtype not in _PLAIN:
             return values
         array = np.asarray(values)
-        return _round_to_bfloat16(array) if array.dtype == np.float32 else array
+        if self.dtype in QUANTISED and array.dtype.kind == "f":
+            return array.astype(np.float32, copy=False)
+        rounds = self.dtype == "bfloat16" and array.dtype == np.float32
+        return _round_to_bfloat16(array) if rounds else array
+
+    def _parts(self, values: ArrayLike) -> Iterable[ArrayLike]:
+        """Yield the values to load, those that need a conversion some MiB at a time."""
+        kind = getattr(values, "dtype", None)
+        if self.dtype not in QUANTISED or kind not in (np.float16, np.float64):
+            yield self._as_values(values)
+            return
+        array = np.asarray(values)
+        step = max(1, _PART_BYTES // (4 * self.embedding_dim))
+        for first in range(0, max(1, len(array)), step):
+            yield self._as_values(array[first : first + step])
 
     def __len__(self) -> int:
         return self.num_embeddings
@@ -335,10 +388,22 @@ def check_writable(store: TieredStore, call: str) -> None:
         )
 
 
-def dtype_name(dtype: DTypeLike | str) -> str:
-    """Return the core's name of a type of NumPy or torch."""
-    name = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
-    return name.removeprefix("torch.")
+def row_format(
+    dtype: DTypeLike | str, embedding_dim: int | None, row_bytes: int | None
+) -> tuple[str, int]:
+    """Return the core's name of a type of NumPy or torch, and the elements or bytes of a row."""
+    kind = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
+    kind = kind.removeprefix("torch.")
+    (name, size), (other, unused) = ("embedding_dim", embedding_dim), ("row_bytes", row_bytes)
+    if kind == "bytes":
+        name, size, other, unused = other, unused, name, size
+    if size is None or unused is not None:
+        raise ValueError(
+            f"{name}, {other}: rows of {kind} have the first and not the second, got {size} and "
+            f"{unused}"
+        )
+    check_range(name, size, 1, 1 << 20)
+    return kind, size
 
 
 def of_store(store: TieredStore, table: Table) -> Table:

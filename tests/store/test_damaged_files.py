@@ -211,12 +211,23 @@ def test_open_file_of_newer_version_raises(make_store, closed_path):
         make_store.open(closed_path)
 
 
+def test_open_file_with_later_dtype_names_the_table(make_store, closed_path):
+    known = (b"a", 10, 2 * MIB, 4, 1, 64)
+    overwrite(closed_path, 0, superblock([known]))
+    later = superblock([known, (b"new", 10, 3 * MIB, 4, 12, 99)], generation=10)
+    overwrite(closed_path, MIB, later)
+    message = f"{closed_path}: table 'new' has rows of dtype number 12, .* up to 7; upgrade"
+    with unchanged(closed_path), pytest.raises(ValueError, match=message):
+        make_store.open(closed_path)
+
+
 FORGED = {
     "no name": [(b"", 10, 2 * MIB, 4, 1, 64)],
     "no rows": [(b"a", 0, 2 * MIB, 4, 1, 64)],
     "too many rows": [(b"a", 1 << 60, 2 * MIB, 4, 1, 64)],
     "no dim": [(b"a", 10, 2 * MIB, 0, 1, 64)],
-    "unknown dtype": [(b"a", 10, 2 * MIB, 4, 9, 64)],
+    "no dtype": [(b"a", 10, 2 * MIB, 4, 0, 64)],
+    "padded int8 rows": [(b"a", 10, 2 * MIB, 4, 5, 64)],
     "no stride": [(b"a", 10, 2 * MIB, 4, 1, 0)],
     "another stride": [(b"a", 10, 2 * MIB, 4, 1, 128)],
     "rows in the header": [(b"a", 10, MIB, 4, 1, 64)],

@@ -202,7 +202,7 @@ SHAPES = {
     "float rows": ((10.0, 4), {}, TypeError, "num_embeddings: expected int, got float"),
     "no dim": ((10, 0), {}, ValueError, "embedding_dim: expected 1 to 1048576, got 0"),
     "wide": ((10, 1 << 40), {}, ValueError, "embedding_dim: expected 1 to 1048576, got 10995"),
-    "dtype": ((10, 4), {"dtype": "int8"}, ValueError, "dtype is 'int8', expected one of 'float32'"),
+    "dtype": ((10, 4), {"dtype": "int2"}, ValueError, "dtype is 'int2', expected one of 'float32'"),
     "float": ((10, 4), {"dtype": float}, ValueError, "dtype is 'float', expected one of 'float32"),
     "None": ((10, 4), {"dtype": None}, ValueError, "dtype is 'None', expected one of 'float32'"),
     "big-endian": ((10, 4), {"dtype": np.dtype(">f4")}, ValueError, "dtype is '>f4', expected one"),

@@ -18,6 +18,9 @@ cdef dict _DTYPES = {
     "float16": <int>DType.float16,
     "bfloat16": <int>DType.bfloat16,
     "float64": <int>DType.float64,
+    "int8": <int>DType.int8,
+    "int4": <int>DType.int4,
+    "bytes": <int>DType.bytes,
 }
 cdef dict _DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
 cdef dict _MODES = {"sum": <int>Mode.sum, "mean": <int>Mode.mean, "max": <int>Mode.max}

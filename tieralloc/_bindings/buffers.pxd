@@ -24,9 +24,10 @@ cdef class OutputBuffer:
     cdef DType dtype
 
     cdef int take(self, object out, Py_ssize_t lines, Py_ssize_t columns, DType dtype,
-                  bint may_widen) except -1
-    cdef object as_lines(self, object out, Py_ssize_t lines, Py_ssize_t columns, bint may_widen)
+                  DType other) except -1
+    cdef object as_lines(self, object out, Py_ssize_t lines, Py_ssize_t columns, DType other)
 
 
-cdef Buffer rows_buffer(object values, const c_Table* table, Py_ssize_t expected)
+cdef Buffer rows_buffer(object values, const c_Table* table, Py_ssize_t expected, bint* floats)
+cdef size_t bags_of(size_t offsets, size_t tables, bint include_last_offset) except? 0
 cdef Buffer weights_buffer(object weights, size_t expected, DType dtype, str mode)

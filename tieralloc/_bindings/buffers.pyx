@@ -14,7 +14,7 @@ from libc.stddef cimport size_t
 import numpy as np
 
 from tieralloc._bindings.arguments cimport dtype_name
-from tieralloc._bindings.core.base cimport DType
+from tieralloc._bindings.core.base cimport DType, is_quantised, size_of
 from tieralloc._bindings.core.slow_tier cimport TableLayout
 from tieralloc._bindings.core.store cimport Integers, c_Table
 
@@ -56,9 +56,12 @@ cdef class IntegerBuffer(Buffer):
 
 
 cdef _numpy_dtype(DType dtype):
-    """The NumPy type of rows; uint16 for bfloat16, which NumPy lacks."""
-    name = dtype_name(dtype)
-    return np.dtype(np.uint16 if name == "bfloat16" else name)
+    """The NumPy type of rows; uint16 for bfloat16, which NumPy lacks, and bytes for the rest."""
+    if dtype == DType.bfloat16:
+        return np.dtype(np.uint16)
+    if size_of(dtype) == 1:
+        return np.dtype(np.uint8)
+    return np.dtype(dtype_name(dtype))
 
 
 cdef bint _holds(object dtype, DType wanted):
@@ -66,23 +69,28 @@ cdef bint _holds(object dtype, DType wanted):
     return dtype == _numpy_dtype(wanted) or (name == "bfloat16" and dtype.name == name)
 
 
-cdef Buffer rows_buffer(object values, const c_Table* table, Py_ssize_t expected):
-    """Borrow contiguous rows of the table's type, `expected` of them; -1: any number."""
+cdef Buffer rows_buffer(object values, const c_Table* table, Py_ssize_t expected, bint* floats):
+    """Borrow contiguous rows of the table's type, `expected` of them; -1: any number.
+
+    Sets `floats` if they are floats that the table quantises.
+    """
     array = np.asarray(values)
     cdef const TableLayout* layout = &table.layout
     name = layout.name.decode()
-    if not _holds(array.dtype, layout.dtype):
-        raise TypeError(f"values are {_dtype_text(array.dtype)}, "
-                        f"expected {dtype_name(layout.dtype)} "
+    floats[0] = is_quantised(layout.dtype) and array.dtype == np.float32
+    if not floats[0] and not _holds(array.dtype, layout.dtype):
+        wanted = "float32 or uint8" if is_quantised(layout.dtype) else _numpy_name(layout.dtype)
+        raise TypeError(f"values are {_dtype_text(array.dtype)}, expected {wanted} "
                         f"as table {name!r} has it")
-    if array.ndim != 2 or array.shape[1] != layout.dim or (
+    columns = layout.dim if floats[0] or size_of(layout.dtype) > 1 else layout.row_bytes()
+    if array.ndim != 2 or array.shape[1] != columns or (
             expected >= 0 and array.shape[0] != expected):
         rows = "n" if expected < 0 else expected
-        raise ValueError(f"values have shape {array.shape}, expected ({rows}, {layout.dim}) "
+        raise ValueError(f"values have shape {array.shape}, expected ({rows}, {columns}) "
                          f"for table {name!r}")
     lent = Buffer()
     # As bytes: NumPy exports buffers of its own types only.
-    lent.borrow(np.ascontiguousarray(array).view(np.uint8), False)
+    lent.borrow(np.require(array, requirements=("C", "A")).view(np.uint8), False)
     return lent
 
 
@@ -90,21 +98,21 @@ cdef class OutputBuffer:
     """The results of a call: the caller's array, or a new one."""
 
     cdef int take(self, object out, Py_ssize_t lines, Py_ssize_t columns, DType dtype,
-                  bint may_widen) except -1:
+                  DType other) except -1:
         self.dtype = dtype
         if out is None:
             self.array = np.empty((lines, columns), dtype=_numpy_dtype(dtype))
             target = self.array
         else:
             self.array = out
-            target = self.as_lines(out, lines, columns, may_widen)
+            target = self.as_lines(out, lines, columns, other)
         self.stride = <size_t>target.strides[0] if lines > 1 else 0
         self.lent = Buffer()
         # NumPy exports buffers of its own types only.
         self.lent.borrow(target.view(_numpy_dtype(self.dtype)), True)
         return 0
 
-    cdef object as_lines(self, object out, Py_ssize_t lines, Py_ssize_t columns, bint may_widen):
+    cdef object as_lines(self, object out, Py_ssize_t lines, Py_ssize_t columns, DType other):
         array = _array_over(out)
         if not array.flags.writeable:
             raise ValueError("out is read-only, expected a writable buffer")
@@ -115,11 +123,12 @@ cdef class OutputBuffer:
                 raise ValueError(f"out has {array.size} bytes, expected {lines} x {columns} of "
                                  f"{own.itemsize}")
             array = array.view(own)
-        if may_widen and array.dtype == np.float32:
-            self.dtype = DType.float32
+        if other != self.dtype and array.dtype == _numpy_dtype(other):
+            self.dtype = other
         elif not _holds(array.dtype, self.dtype):
+            alternative = "" if other == self.dtype else f" or {_numpy_name(other)}"
             raise TypeError(f"out is of {_dtype_text(array.dtype)}, expected "
-                            f"{dtype_name(self.dtype)}{' or float32' if may_widen else ''}")
+                            f"{_numpy_name(self.dtype)}{alternative}")
         if flat and array.size == lines * columns:
             array = array.reshape(lines, columns)
         if array.shape != (lines, columns):
@@ -146,6 +155,10 @@ cdef object _array_over(object out):
                         "writable buffer") from None
 
 
+cdef object _numpy_name(DType dtype):
+    return "uint8" if size_of(dtype) == 1 else dtype_name(dtype)
+
+
 cdef object _dtype_text(object dtype):
     return dtype.name if dtype.isnative else f"{dtype.name} in foreign byte order"
 
@@ -166,3 +179,15 @@ cdef Buffer weights_buffer(weights, size_t expected, DType dtype, str mode):
     lent = Buffer()
     lent.borrow(np.require(array, requirements=("C", "A")), False)
     return lent
+
+
+cdef size_t bags_of(size_t offsets, size_t tables, bint include_last_offset) except? 0:
+    cdef size_t bags = offsets
+    if include_last_offset:
+        if offsets == 0:
+            raise ValueError("expected at least one offset, the end of the last bag, got none")
+        bags -= 1
+    if bags % tables != 0:
+        raise ValueError(f"{bags} bags do not share out among {tables} tables; expected tables x "
+                         f"bags{' + 1' if include_last_offset else ''} offsets, got {offsets}")
+    return bags // tables

@@ -15,26 +15,17 @@ from libcpp.vector cimport vector
 
 from tieralloc._bindings.arguments cimport (
     accesses_of,
-    bounds_of,
     dtype_name,
     dtype_of,
     durability_of,
     file_mode_of,
-    mode_of,
     promotion_of,
     residency_of,
     row_array,
     word_array,
 )
-from tieralloc._bindings.buffers cimport (
-    Buffer,
-    IntegerBuffer,
-    OutputBuffer,
-    rows_buffer,
-    weights_buffer,
-)
-from tieralloc._bindings.core.base cimport DType, Statistics, byte, size_of
-from tieralloc._bindings.core.kernels cimport Mode
+from tieralloc._bindings.buffers cimport Buffer, IntegerBuffer, rows_buffer
+from tieralloc._bindings.core.base cimport DType, Statistics, byte
 from tieralloc._bindings.core.policy cimport LearnedOptions
 from tieralloc._bindings.core.slow_tier cimport (
     FileMode,
@@ -52,39 +43,17 @@ from tieralloc._bindings.core.store cimport (
     AccessSamples,
     BagCall,
     CallSpan,
-    SegmentSpan,
     PlannedPolicy,
     StoreOptions,
     StoreRow,
     StoreRowSpan,
     c_Store,
     c_Table,
-    c_TableSegment,
     statistics_of,
 )
 from tieralloc._bindings.planned_model cimport PlannedModel
+from tieralloc._bindings.request cimport Request, make_request, table_at
 from tieralloc._bindings.statistics cimport statistics_dict
-
-
-cdef class Request:
-    """A call, with the arrays that it borrows."""
-
-    def __cinit__(self):
-        self.indices = IntegerBuffer()
-        self.offsets = IntegerBuffer()
-        self.place = OutputBuffer()
-
-    cdef int take_output(self, out) except -1:
-        cdef Py_ssize_t columns = 0
-        cdef c_TableSegment segment
-        for segment in self.segments:
-            columns += segment.table.layout.dim
-        self.place.take(out, <Py_ssize_t>self.call.bags, columns, self.dtype,
-                        size_of(self.dtype) == 2)
-        self.call.out = <byte*>self.place.lent.view.buf
-        self.call.out_stride = self.place.stride
-        self.call.out_dtype = self.place.dtype
-        return 0
 
 
 cdef class Store:
@@ -183,9 +152,7 @@ cdef class Store:
                 del store
 
     cdef const c_Table* _table(self, Py_ssize_t position) except NULL:
-        if not 0 <= position < <Py_ssize_t>self._tables.size():
-            raise IndexError(f"table {position} of {self._tables.size()}")
-        return self._tables[position]
+        return table_at(self._tables, position)
 
     def create_table(self, str name not None, uint64_t rows, uint32_t dim, str dtype,
                      resident):
@@ -199,21 +166,25 @@ cdef class Store:
         return <Py_ssize_t>self._tables.size() - 1
 
     def tables(self):
-        """Name, rows, dim and dtype of each table, in order of creation."""
+        """Name, rows, dim, dtype and bytes per row of each table, in order of creation."""
         cdef const c_Table* table
         found = []
         for table in self._tables:
             found.append((table.layout.name.decode(), table.layout.rows, table.layout.dim,
-                          dtype_name(table.layout.dtype)))
+                          dtype_name(table.layout.dtype), table.layout.row_bytes()))
         return found
 
     def load(self, Py_ssize_t position, uint64_t first, values):
         """Write rows from `first` on to the slow tier only; return their number."""
         cdef const c_Table* table = self._table(position)
-        cdef Buffer lent = rows_buffer(values, table, -1)
+        cdef bint floats
+        cdef Buffer lent = rows_buffer(values, table, -1, &floats)
         cdef uint64_t rows = <uint64_t>lent.view.shape[0]
         with nogil:
-            self._store.get().load(table[0], first, rows, <const byte*>lent.view.buf)
+            if floats:
+                self._store.get().load_floats(table[0], first, rows, <const float*>lent.view.buf)
+            else:
+                self._store.get().load(table[0], first, rows, <const byte*>lent.view.buf)
         return rows
 
     def is_resident(self, Py_ssize_t position):
@@ -243,17 +214,19 @@ cdef class Store:
         with nogil:
             self._store.get().settle()
 
-    def lookup(self, Py_ssize_t position, indices, out, str bounds):
+    def lookup(self, Py_ssize_t position, indices, out, bint raw, str bounds):
         """Copy rows; return the array and the number of indices out of range."""
-        cdef Request request = self._request((position,), None, indices, None, False, "copy", None,
-                                             bounds)
+        cdef Request request = make_request(self._tables, (position,), None, indices, None, False,
+                                            "copy", None, bounds)
+        if raw:
+            request.dtype = request.other = DType.bytes
         return self._serve(request, out)
 
     def embedding_bag(self, positions, paddings, indices, offsets, bint include_last_offset,
                       str mode, per_sample_weights, out, str bounds):
         """Pool bags of rows of one table or several; return as `lookup` does."""
-        cdef Request request = self._request(positions, paddings, indices, offsets,
-                                             include_last_offset, mode, per_sample_weights, bounds)
+        cdef Request request = make_request(self._tables, positions, paddings, indices, offsets,
+                                            include_last_offset, mode, per_sample_weights, bounds)
         return self._serve(request, out)
 
     def embedding_bags(self, requests, str bounds, str accesses):
@@ -269,8 +242,8 @@ cdef class Store:
         cdef Request request
         kept = []
         for positions, paddings, indices, offsets, last, mode, weights, out in requests:
-            request = self._request(positions, paddings, indices, offsets, last, mode, weights,
-                                    bounds)
+            request = make_request(self._tables, positions, paddings, indices, offsets, last, mode,
+                                   weights, bounds)
             if c_accesses != Accesses.only_recorded:
                 request.take_output(out)
             kept.append(request)
@@ -280,48 +253,6 @@ cdef class Store:
         with nogil:
             outside = self._store.get().embedding_bags(span, c_accesses)
         return outside
-
-    cdef Request _request(self, positions, paddings, indices, offsets, bint include_last_offset,
-                          str mode, per_sample_weights, str bounds):
-        cdef Request request = Request()
-        cdef BagCall* call = &request.call
-        request.dtype = self._segments(positions, paddings, request.segments)
-        call.segments = SegmentSpan(request.segments.data(), request.segments.size())
-        request.indices.take(indices, "indices")
-        call.indices = request.indices.integers
-        if offsets is None:
-            call.mode = Mode.copy
-            call.bags = call.indices.size
-        else:
-            request.offsets.take(offsets, "offsets")
-            call.offsets = request.offsets.integers
-            call.bags = _bags_of(call.offsets.size, request.segments.size(), include_last_offset)
-            call.mode = mode_of(mode)
-            request.weights = weights_buffer(per_sample_weights, call.indices.size, request.dtype,
-                                             mode)
-            if request.weights is not None:
-                call.weights = request.weights.view.buf
-        call.bounds = bounds_of(bounds)
-        return request
-
-    cdef DType _segments(self, positions, paddings, vector[c_TableSegment]& segments) except *:
-        """Append the tables to `segments`; return the type of a result that holds all of them."""
-        cdef c_TableSegment segment
-        cdef DType dtype = DType.float32
-        for i, position in enumerate(positions):
-            segment.table = self._table(position)
-            segment.padding = -1 if paddings is None else paddings[i]
-            segments.push_back(segment)
-            if i == 0:
-                dtype = segment.table.layout.dtype
-            elif segment.table.layout.dtype != dtype:
-                if dtype == DType.float64 or segment.table.layout.dtype == DType.float64:
-                    raise TypeError("tables of float64 and of narrower types have no common "
-                                    "result; expected one kind in a call")
-                dtype = DType.float32
-        if segments.empty():
-            raise ValueError("expected at least one table, got none")
-        return dtype
 
     cdef _serve(self, Request request, out):
         request.take_output(out)
@@ -335,29 +266,22 @@ cdef class Store:
         cdef const c_Table* table = self._table(position)
         cdef IntegerBuffer ints = IntegerBuffer()
         ints.take(indices, "indices")
-        cdef Buffer lent = rows_buffer(values, table, <Py_ssize_t>ints.integers.size)
+        cdef bint floats
+        cdef Buffer lent = rows_buffer(values, table, <Py_ssize_t>ints.integers.size, &floats)
         with nogil:
-            self._store.get().update(table[0], ints.integers, <const byte*>lent.view.buf)
+            if floats:
+                self._store.get().update_floats(table[0], ints.integers,
+                                                <const float*>lent.view.buf)
+            else:
+                self._store.get().update(table[0], ints.integers, <const byte*>lent.view.buf)
 
     def prefetch(self, positions, indices, offsets, bint include_last_offset, str bounds):
         """Queue rows to be prefetched; return the number of queued rows."""
-        cdef vector[c_TableSegment] segments
-        self._segments(positions, None, segments)
-        cdef BagCall call
-        cdef IntegerBuffer ints = IntegerBuffer()
-        cdef IntegerBuffer ends = IntegerBuffer()
-        ints.take(indices, "indices")
-        call.indices = ints.integers
-        call.bags = ints.integers.size
-        if offsets is not None:
-            ends.take(offsets, "offsets")
-            call.offsets = ends.integers
-            call.bags = _bags_of(ends.integers.size, segments.size(), include_last_offset)
-        call.segments = SegmentSpan(segments.data(), segments.size())
-        call.bounds = bounds_of(bounds)
+        cdef Request request = make_request(self._tables, positions, None, indices, offsets,
+                                            include_last_offset, None, None, bounds)
         cdef uint64_t queued
         with nogil:
-            queued = self._store.get().prefetch(call)
+            queued = self._store.get().prefetch(request.call)
         return queued
 
     def pin(self, Py_ssize_t position, indices):
@@ -511,15 +435,3 @@ cdef object _array_of(const vector[StoreRow]& rows):
     if rows.size() > 0:
         memcpy(&view[0], rows.data(), rows.size() * sizeof(StoreRow))
     return array
-
-
-cdef size_t _bags_of(size_t offsets, size_t tables, bint include_last_offset) except? 0:
-    cdef size_t bags = offsets
-    if include_last_offset:
-        if offsets == 0:
-            raise ValueError("expected at least one offset, the end of the last bag, got none")
-        bags -= 1
-    if bags % tables != 0:
-        raise ValueError(f"{bags} bags do not share out among {tables} tables; expected tables x "
-                         f"bags{' + 1' if include_last_offset else ''} offsets, got {offsets}")
-    return bags // tables

@@ -10,49 +10,13 @@
 #include <vector>
 
 #include "check.hpp"
-
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
-#define X86_VARIANTS 1
-#endif
-
-// As kernels.cpp defines them.
-namespace tieralloc {
-namespace baseline {
-PoolFunction choose(DType row, DType out, Mode mode, bool weighted);
-}
-#ifdef X86_VARIANTS
-namespace avx2 {
-PoolFunction choose(DType row, DType out, Mode mode, bool weighted);
-}
-namespace avx512 {
-PoolFunction choose(DType row, DType out, Mode mode, bool weighted);
-}
-#endif
-}  // namespace tieralloc
+#include "kernels/variants.hpp"
 
 namespace {
 
 using namespace tieralloc;
-
-struct Variant {
-  std::string name;
-  PoolFunction (*choose)(DType, DType, Mode, bool);
-};
-
-std::vector<Variant> variants() {
-  std::vector<Variant> list{{"baseline", baseline::choose}};
-#ifdef X86_VARIANTS
-  __builtin_cpu_init();
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    list.push_back({"avx2", avx2::choose});
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl")) {
-      list.push_back({"avx512", avx512::choose});
-    }
-  }
-#endif
-  return list;
-}
+using test::Variant;
+using test::variants;
 
 template <typename T>
 struct TypeOf;

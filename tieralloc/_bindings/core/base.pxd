@@ -44,8 +44,12 @@ cdef extern from "base/dtype.hpp" namespace "tieralloc" nogil:
         float16
         bfloat16
         float64
+        int8
+        int4
+        bytes
 
     size_t size_of(DType dtype) noexcept
+    c_bool is_quantised(DType dtype) noexcept
 
 
 cdef extern from "base/statistics.hpp" namespace "tieralloc" nogil:

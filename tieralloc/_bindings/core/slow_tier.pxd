@@ -27,7 +27,8 @@ cdef extern from "slow_tier/slow_pool.hpp" namespace "tieralloc" nogil:
         uint64_t rows
         uint32_t dim
         DType dtype
-        uint32_t stride
+        uint32_t row_bytes() const
+        uint32_t columns(DType out) const
 
     cdef cppclass SlowPool:
         pass

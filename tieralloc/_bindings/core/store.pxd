@@ -118,11 +118,15 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
                                        uint64_t n) except +raise_core_error
         void load(const c_Table& table, uint64_t first, uint64_t n,
                   const byte* values) except +raise_core_error
+        void load_floats(const c_Table& table, uint64_t first, uint64_t n,
+                         const float* values) except +raise_core_error
         uint64_t embedding_bag(const BagCall& call) except +raise_core_error
         uint64_t embedding_bags(CallSpan calls, Accesses accesses) except +raise_core_error
         c_bool records()
         void update(const c_Table& table, Integers indices,
                     const byte* values) except +raise_core_error
+        void update_floats(const c_Table& table, Integers indices,
+                           const float* values) except +raise_core_error
         uint64_t prefetch(const BagCall& call) except +raise_core_error
         void pin(const c_Table& table, Integers indices) except +raise_core_error
         void unpin(const c_Table& table, Integers indices) except +raise_core_error

@@ -1,4 +1,9 @@
-// dtype.hpp: the element types of rows, and conversions between 16-bit types and float.
+// dtype.hpp: the element types of rows, the bytes of a row, and conversions between 16-bit types
+// and float.
+//
+// A quantised row has a float16 scale, a float16 bias, and an unsigned integer q per element, of 8
+// bits, or of 4 bits, the lower half of a byte first. The element's value is scale * q + bias. This
+// is the layout of FBGEMM's IntNBitTableBatchedEmbeddingBagsCodegen on a CPU, with row_alignment=1.
 #pragma once
 
 #include <bit>
@@ -7,16 +12,47 @@
 
 namespace tieralloc {
 
-enum class DType : std::uint32_t { float32 = 1, float16 = 2, bfloat16 = 3, float64 = 4 };
+enum class DType : std::uint32_t {
+  float32 = 1,
+  float16 = 2,
+  bfloat16 = 3,
+  float64 = 4,
+  int8 = 5,   ///< quantised
+  int4 = 6,   ///< quantised
+  bytes = 7,  ///< rows that the store does not interpret; `dim` is their size
+};
+inline constexpr std::uint32_t kNumDTypes = 7;  ///< numbers 1 and up
 
+/// Of an element of a result, which a quantised type cannot be.
 constexpr std::size_t size_of(DType dtype) {
   switch (dtype) {
     case DType::float32:
       return 4;
     case DType::float64:
       return 8;
-    default:
+    case DType::float16:
+    case DType::bfloat16:
       return 2;
+    default:
+      return 1;
+  }
+}
+
+constexpr bool is_quantised(DType dtype) {
+  return dtype == DType::int8 || dtype == DType::int4;
+}
+
+/// Scale and bias of a quantised row.
+inline constexpr std::uint32_t kAffineBytes = 4;
+
+constexpr std::uint32_t row_bytes_of(std::uint32_t dim, DType dtype) {
+  switch (dtype) {
+    case DType::int8:
+      return kAffineBytes + dim;
+    case DType::int4:
+      return kAffineBytes + (dim + 1) / 2;
+    default:
+      return dim * static_cast<std::uint32_t>(size_of(dtype));
   }
 }
 

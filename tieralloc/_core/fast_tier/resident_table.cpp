@@ -36,13 +36,13 @@ const std::byte* RowPatch::find(TableRow row, std::size_t row_bytes) const {
 }
 
 std::uint64_t ResidentTable::bytes_for(const TableLayout& layout) {
-  return Region::size_for(layout.rows * slot_stride(layout.row_bytes()));
+  return Region::size_for(layout.rows * slot_stride(layout));
 }
 
 ResidentTable::ResidentTable(const TableLayout& layout, EpochManager& epochs)
     : rows_(layout.rows),
       row_bytes_(layout.row_bytes()),
-      stride_(slot_stride(layout.row_bytes())),
+      stride_(slot_stride(layout)),
       epochs_(epochs),
       memory_(bytes_for(layout), "fast tier's vectors") {}
 

@@ -1,7 +1,7 @@
 // resident_table.hpp: a table that lies in DRAM as a whole, in row order.
 //
 // The address of a row follows from its number: a lookup needs no index, and no policy knows the
-// row. Rows lie at a stride of 16 bytes' multiples.
+// row. Rows lie at the stride of slots (tier_layout.hpp).
 //
 // A write sets rows in place. Meanwhile a patch has their new values, which readers use instead:
 //

@@ -6,12 +6,15 @@
 #include <string>
 
 #include "base/types.hpp"
+#include "slow_tier/slow_pool.hpp"
 
 namespace tieralloc {
 
 /// Bytes of the slot of a row: a multiple of 16, so that vectors of small rows fill their slots.
-constexpr std::uint32_t slot_stride(std::uint32_t row_bytes) {
-  return static_cast<std::uint32_t>(round_up(row_bytes, 16));
+/// Packed rows have the stride of the slow tier.
+inline std::uint32_t slot_stride(const TableLayout& layout) {
+  if (is_packed(layout.dtype)) return layout.stride;
+  return static_cast<std::uint32_t>(round_up(layout.row_bytes(), 16));
 }
 
 struct TierPlan {

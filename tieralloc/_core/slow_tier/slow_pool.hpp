@@ -77,17 +77,27 @@ struct TableLayout {
   std::uint64_t rows = 0;
   std::uint32_t dim = 0;
   DType dtype = DType::float32;
-  std::uint32_t stride = 0;  ///< bytes from one row to the next, whole cache lines
+  std::uint32_t stride = 0;  ///< bytes from one row to the next
   std::uint64_t offset = 0;  ///< of row 0; in a pool that is read in place, its address
   PageLayout pages{};        ///< set by the pool
   Residency residency = Residency::automatic;
 
-  std::uint32_t row_bytes() const { return dim * static_cast<std::uint32_t>(size_of(dtype)); }
+  std::uint32_t row_bytes() const { return row_bytes_of(dim, dtype); }
+  /// Elements of a row in a result of type `out`; DType::bytes: the row as it is.
+  std::uint32_t columns(DType out) const { return out == DType::bytes ? row_bytes() : dim; }
   RowAddress address(TableRow row) const { return pages.address(offset, row.value); }
 };
 
+/// Whether rows lie side by side in both tiers. Their sizes are no multiples of a cache line
+/// anyway: padding would take up to half of a page, and with it half of the device reads' use.
+constexpr bool is_packed(DType dtype) {
+  return is_quantised(dtype) || dtype == DType::bytes;
+}
+
+/// Bytes from one row to the next in a slow pool: whole cache lines, or words of packed rows.
 constexpr std::uint32_t stride_of(std::uint32_t dim, DType dtype) {
-  return static_cast<std::uint32_t>(round_up(dim * size_of(dtype), kCacheLine));
+  const std::uint64_t multiple = is_packed(dtype) ? sizeof(std::uint32_t) : kCacheLine;
+  return static_cast<std::uint32_t>(round_up(row_bytes_of(dim, dtype), multiple));
 }
 
 /// Properties of a pool in memory.

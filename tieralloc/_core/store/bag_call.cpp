@@ -70,6 +70,16 @@ void check_offsets(const BagCall& call) {
   }
 }
 
+void check_pooling(const BagCall& call) {
+  if (call.mode == Mode::copy || call.out == nullptr) return;
+  for (const TableSegment& segment : call.segments) {
+    const TableLayout& layout = segment.table->layout;
+    if (layout.dtype != DType::bytes && call.out_dtype != DType::bytes) continue;
+    throw std::invalid_argument("rows of bytes cannot be pooled; expected numbers, got table '" +
+                                layout.name + "'");
+  }
+}
+
 /// A copied row fills a line of the result: there are no bags.
 void check_copy(const BagCall& call) {
   if (call.mode != Mode::copy) return;
@@ -92,6 +102,7 @@ void BagCall::refuse_changed_offsets() {
 
 std::uint64_t validate(const BagCall& call) {
   check_copy(call);
+  check_pooling(call);
   check_offsets(call);
   std::uint64_t outside = 0;
   std::size_t begin = 0;

@@ -76,8 +76,8 @@ struct BagCall {
 
 /// Returns the number of indices outside their table, which only BoundsCheck::warning permits.
 /// Throws std::out_of_range for such an index under BoundsCheck::fatal, and std::invalid_argument
-/// for offsets that do not ascend from 0 within the indices, or for offsets or padding of rows to
-/// be copied.
+/// for offsets that do not ascend from 0 within the indices, for offsets or padding of rows to be
+/// copied, or for rows of bytes to be pooled.
 std::uint64_t validate(const BagCall& call);
 
 /// The same for indices of one table, as update and prefetch take them.

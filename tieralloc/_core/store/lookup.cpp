@@ -80,7 +80,7 @@ class LookupExecutor {
     std::size_t column = 0;
     for (const TableSegment& segment : call.segments) {
       columns_.push_back(column);
-      column += segment.table->layout.dim * size_of(call.out_dtype);
+      column += segment.table->layout.columns(call.out_dtype) * size_of(call.out_dtype);
     }
   }
 
@@ -367,7 +367,7 @@ class LookupExecutor {
     job.bags = group.bags;
     job.behind = behind;
     job.weights = weights_ == nullptr ? nullptr : weights_ + group.row * weight_bytes(table);
-    job.dim = table.layout.dim;
+    job.dim = table.layout.columns(call_->out_dtype);
     job.out = out_of(segment, first_bag + group.bag);
     job.out_stride = call_->out_stride;
     pool_of(table)(job);
@@ -432,7 +432,7 @@ class LookupExecutor {
       job.bags = 1;
       job.weights =
           call_->weights == nullptr ? nullptr : scratch_.deferred_weights.data() + bag.weights;
-      job.dim = table.layout.dim;
+      job.dim = table.layout.columns(call_->out_dtype);
       job.out = bag.out;
       job.out_stride = call_->out_stride;
       pool_of(table)(job);

@@ -250,7 +250,7 @@ Store::Layout Store::make_layout(const std::vector<TableLayout>& layouts) {
     TierRow next;
     for (std::size_t i = 0; i < layouts.size(); ++i) {
       const TableLayout& layout = layouts[i];
-      if (fast.is_resident[i] || slot_stride(layout.row_bytes()) != plan.stride) continue;
+      if (fast.is_resident[i] || slot_stride(layout) != plan.stride) continue;
       extents.push_back({next, layout.offset});
       pages = layout.pages;
       next = next + TableRow{layout.rows};
@@ -296,7 +296,7 @@ void Store::install(Layout& layout) {
   for (auto& tier : tiers_) {
     TierRow next;
     for (Table& table : tables_) {
-      if (table.resident || slot_stride(table.row_bytes()) != tier->stride()) continue;
+      if (table.resident || slot_stride(table.layout) != tier->stride()) continue;
       table.tier = tier.get();
       table.first_tier_row = next;
       next = next + TableRow{table.layout.rows};

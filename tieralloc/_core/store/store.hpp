@@ -100,6 +100,10 @@ class Store {
   /// dense. Throws SystemFailure; some of the rows may be new then.
   void load(const Table& table, std::uint64_t first, std::uint64_t n, const std::byte* values);
 
+  /// The same for rows of floats of a quantised table. Throws std::invalid_argument for a row that
+  /// cannot be quantised, naming it; rows before it may be new then.
+  void load_floats(const Table& table, std::uint64_t first, std::uint64_t n, const float* values);
+
   /// Ends a series of loads: returns when they are durable. Throws SystemFailure.
   void settle();
 
@@ -115,6 +119,10 @@ class Store {
   /// Sets rows to new values, which are dense. If an index is repeated, its last value counts. All
   /// rows or none. Throws SystemFailure.
   void update(const Table& table, Integers indices, const std::byte* values);
+
+  /// The same for rows of floats of a quantised table. Throws std::invalid_argument for a row that
+  /// cannot be quantised, naming it.
+  void update_floats(const Table& table, Integers indices, const float* values);
 
   /// Queues rows to be fetched in the background. Returns the number of rows queued.
   std::uint64_t prefetch(const BagCall& call);
@@ -198,6 +206,8 @@ class Store {
                       PaddedRow& padded);
   void update_in_place(const Table& table, std::span<const TableRow> rows, const std::byte* values);
   std::size_t stage(const Table& table, std::span<const TableRow> rows, const std::byte* values);
+  template <typename Load>
+  void each_load_batch(const Table& table, std::uint64_t first, std::uint64_t n, Load load);
   void load_batch(const Table& table, TableRow first, std::size_t rows, const std::byte* values);
   void drop_copies(const Table& table, TableRow first, std::size_t rows, const std::byte* values,
                    PaddedRow& padded);

@@ -55,7 +55,7 @@ Slot capacity_within(std::uint64_t bytes, const Group& group, const FastBudget& 
 
 std::vector<Group> group_by_stride(const std::vector<TableLayout>& tables) {
   std::map<std::uint32_t, RowId> rows_of;
-  for (const TableLayout& table : tables) rows_of[slot_stride(table.row_bytes())] += table.rows;
+  for (const TableLayout& table : tables) rows_of[slot_stride(table)] += table.rows;
   std::vector<Group> groups;
   for (const auto& [stride, rows] : rows_of) groups.push_back({stride, rows});
   return groups;

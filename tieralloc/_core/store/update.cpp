@@ -1,14 +1,17 @@
-// update.cpp: new values of rows, one by one (update) or in bulk (load).
+// update.cpp: new values of rows, one by one (update) or in bulk (load); floats are quantised.
 //
 //   resident tables: write to the slow tier, then to the copy (fast_tier/resident_table.hpp)
 //   file    write to the slow tier (its redo log or its pages); then replace or drop the copies
 //   memory  stage copies; wait for readers that may have missed them; write the slow tier; release
 //           the copies
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <stdexcept>
+#include <string>
 #include <thread>
 
+#include "kernels/kernels.hpp"
 #include "store/store.hpp"
 
 namespace tieralloc {
@@ -24,6 +27,32 @@ void each_locked(FastTier& tier, std::size_t n, Visit visit) {
     std::lock_guard lock(tier.mutex());
     for (const std::size_t end = std::min(n, i + kRowsPerLock); i < end; ++i) visit(i);
   }
+}
+
+/// Throws std::invalid_argument for a row that cannot be quantised.
+[[noreturn]] void refuse_values(const TableLayout& table, TableRow row, const float* values) {
+  const std::string place = "table '" + table.name + "', row " + std::to_string(row.value) + ": ";
+  for (std::uint32_t j = 0; j < table.dim; ++j) {
+    if (std::isfinite(values[j])) continue;
+    throw std::invalid_argument(place + "expected finite values to quantise, got " +
+                                std::to_string(values[j]) + " in column " + std::to_string(j));
+  }
+  const auto [min, max] = std::minmax_element(values, values + table.dim);
+  throw std::invalid_argument(place +
+                              "expected values whose scale and bias float16 can hold, got " +
+                              std::to_string(*min) + " to " + std::to_string(*max));
+}
+
+/// Quantises `n` rows, `row_of(0)` and on, into `quantised`.
+template <typename RowOf>
+void quantise(const TableLayout& table, const float* values, std::size_t n, RowOf row_of,
+              std::vector<std::byte>& quantised) {
+  if (!is_quantised(table.dtype)) {
+    throw std::invalid_argument("table '" + table.name + "' has no quantised rows");
+  }
+  quantised.resize(n * table.row_bytes());
+  const std::size_t done = choose_quantise(table.dtype)(values, n, table.dim, quantised.data());
+  if (done < n) refuse_values(table, row_of(done), values + done * table.dim);
 }
 
 }  // namespace
@@ -42,6 +71,14 @@ class Store::PaddedRow {
   std::vector<std::byte> bytes_;
   std::size_t row_bytes_;
 };
+
+void Store::update_floats(const Table& table, Integers indices, const float* values) {
+  const auto row_of = [&](std::size_t i) { return row_at(table, indices, i); };
+  std::vector<std::byte> quantised;
+  validate_rows(table, indices, BoundsCheck::fatal);
+  quantise(table.layout, values, indices.size, row_of, quantised);
+  update(table, indices, quantised.data());
+}
 
 void Store::update(const Table& table, Integers indices, const std::byte* values) {
   check_fork();
@@ -120,8 +157,9 @@ std::size_t Store::stage(const Table& table, std::span<const TableRow> rows,
   return staged;
 }
 
-void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
-                 const std::byte* values) {
+/// Calls `load(at, rows)` for rows first + at and on.
+template <typename Load>
+void Store::each_load_batch(const Table& table, std::uint64_t first, std::uint64_t n, Load load) {
   check_fork();
   if (first > table.layout.rows || n > table.layout.rows - first) {
     throw std::invalid_argument("table '" + table.layout.name + "': " + std::to_string(n) +
@@ -136,9 +174,26 @@ void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
     // Up to the end of a page, so that only the first and the last page of a load are partial.
     const std::uint64_t end =
         std::min(first + n, (first + at) / pages.rows_per_page * pages.rows_per_page + batch_rows);
-    load_batch(table, {first + at}, end - first - at, values + at * table.row_bytes());
+    load(at, end - first - at);
     at = end - first;
   }
+}
+
+void Store::load(const Table& table, std::uint64_t first, std::uint64_t n,
+                 const std::byte* values) {
+  each_load_batch(table, first, n, [&](std::uint64_t at, std::uint64_t rows) {
+    load_batch(table, {first + at}, rows, values + at * table.row_bytes());
+  });
+}
+
+void Store::load_floats(const Table& table, std::uint64_t first, std::uint64_t n,
+                        const float* values) {
+  std::vector<std::byte> quantised;
+  each_load_batch(table, first, n, [&](std::uint64_t at, std::uint64_t rows) {
+    const auto row_of = [&](std::size_t i) { return TableRow{first + at + i}; };
+    quantise(table.layout, values + at * table.layout.dim, rows, row_of, quantised);
+    load_batch(table, {first + at}, rows, quantised.data());
+  });
 }
 
 void Store::load_batch(const Table& table, TableRow first, std::size_t rows,

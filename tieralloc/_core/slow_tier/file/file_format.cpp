@@ -111,7 +111,7 @@ bool complete(std::vector<TableLayout>& tables, std::uint32_t version) {
     const auto dtype = static_cast<std::uint32_t>(table.dtype);
     if (table.name.empty() || table.name.size() > kMaxTableNameBytes) return false;
     if (!names.insert(table.name).second) return false;
-    if (dtype < 1 || dtype > 4 || table.dim == 0 || table.dim > kMaxDim) return false;
+    if (dtype < 1 || dtype > kNumDTypes || table.dim == 0 || table.dim > kMaxDim) return false;
     if (table.stride != stride_of(table.dim, table.dtype)) return false;
     if (table.residency > Residency::never) return false;
     table.pages = version == kFirstVersion ? PageLayout::dense(table.stride)
@@ -181,10 +181,9 @@ std::span<const std::byte> checked_records(std::span<const std::byte> superblock
   return superblock.first(length).subspan(sizeof header);
 }
 
-}  // namespace
-
-bool decode(const std::byte* superblock, std::size_t size, Directory& directory) {
-  Directory decoded{.version = version_of(superblock, size), .tables = {}};
+/// Reads the header and the tables of a superblock with a valid checksum; else returns false.
+bool decode_records(const std::byte* superblock, std::size_t size, Directory& decoded) {
+  decoded = {.version = version_of(superblock, size), .tables = {}};
   std::span<const std::byte> records;
   HeaderV1 first;
   Header header;
@@ -211,9 +210,28 @@ bool decode(const std::byte* superblock, std::size_t size, Directory& directory)
     std::memcpy(&record, records.data() + at, sizeof record);
     decoded.tables.push_back(layout_of(record));
   }
+  return true;
+}
+
+}  // namespace
+
+bool decode(const std::byte* superblock, std::size_t size, Directory& directory) {
+  Directory decoded;
+  if (!decode_records(superblock, size, decoded)) return false;
   if (!complete(decoded.tables, decoded.version)) return false;
   directory = std::move(decoded);
   return true;
+}
+
+std::string unknown_dtype(const std::byte* superblock, std::size_t size) {
+  Directory decoded;
+  if (!decode_records(superblock, size, decoded)) return "";
+  for (const TableLayout& table : decoded.tables) {
+    const auto dtype = static_cast<std::uint32_t>(table.dtype);
+    if (dtype <= kNumDTypes) continue;
+    return "table '" + table.name + "' has rows of dtype number " + std::to_string(dtype);
+  }
+  return "";
 }
 
 }  // namespace tieralloc::file_format

@@ -48,6 +48,10 @@ std::vector<std::byte> encode(const Directory& directory);
 /// False if the bytes are no superblock, are damaged, or have an unknown version.
 bool decode(const std::byte* superblock, std::size_t size, Directory& directory);
 
+/// "table 'item' has rows of dtype number 9" for a valid superblock with a dtype of a later
+/// release; empty otherwise.
+std::string unknown_dtype(const std::byte* superblock, std::size_t size);
+
 /// The version field of a superblock, not verified by the checksum; 0: no superblock.
 std::uint32_t version_of(const std::byte* superblock, std::size_t size);
 

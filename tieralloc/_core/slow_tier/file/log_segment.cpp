@@ -89,7 +89,7 @@ class SegmentReader {
 
 std::uint64_t LogSegment::frame_bytes(std::size_t rows, std::uint32_t stride) {
   return sizeof(FrameHeader) + round_up(rows * sizeof(RowId), kCacheLine) +
-         std::uint64_t{rows} * stride;
+         round_up(std::uint64_t{rows} * value_stride(stride), kCacheLine);
 }
 
 LogSegment::LogSegment(std::string path, int fd, std::uint64_t id, std::uint64_t capacity)

@@ -2,7 +2,8 @@
 //
 //   segment  header frame, then row frames; once sealed, intent frames
 //   frame    FrameHeader; payload; zeros up to a multiple of 64 bytes
-//   rows     row numbers (8 bytes each), zeros up to a multiple of 64; values, a stride each
+//   rows     row numbers (8 bytes each), zeros up to a multiple of 64; values, `value_stride`
+//            bytes each
 //   intents  the footers of pages that are about to be written
 //
 // A frame is one update call: it counts as a whole or not at all. Frames are numbered from 0. The
@@ -54,6 +55,11 @@ class LogSegment {
  public:
   /// Bytes of a frame of rows.
   static std::uint64_t frame_bytes(std::size_t rows, std::uint32_t stride);
+  /// Bytes from one value to the next in a frame, for rows of a stride. The memory of a segment has
+  /// room for a footer per value of at least a cache line.
+  static std::uint32_t value_stride(std::uint32_t stride) {
+    return std::max<std::uint32_t>(stride, kCacheLine);
+  }
 
   /// Makes a durable file for `capacity` bytes of frames. Throws SystemFailure.
   static std::unique_ptr<LogSegment> create(const std::string& path, std::uint64_t id,

@@ -17,8 +17,7 @@ constexpr std::size_t kRowsPerLock = 64;
 
 bool is_frame_of(const FrameHeader& header, const std::vector<TableLayout>& tables) {
   if (header.detail >= tables.size()) return false;
-  const std::uint64_t bytes = LogSegment::frame_bytes(header.count, tables[header.detail].stride);
-  return header.bytes == round_up(bytes, kCacheLine);
+  return header.bytes == LogSegment::frame_bytes(header.count, tables[header.detail].stride);
 }
 
 /// Adds the rows of a frame. False if they are not rows of the table.
@@ -32,8 +31,9 @@ bool add_rows(LogGeneration& generation, const FrameHeader& header, std::uint64_
     if (row.value >= table.rows) return false;
     generation.rows.prefetch(table.address(row).offset());
   }
+  const std::uint32_t stride = LogSegment::value_stride(table.stride);
   for (std::size_t i = 0; i < rows.size(); ++i) {
-    generation.rows.put({table.address(rows[i]).offset(), values + i * table.stride});
+    generation.rows.put({table.address(rows[i]).offset(), values + i * stride});
   }
   return true;
 }
@@ -122,20 +122,21 @@ void RedoLog::update(std::uint32_t table, const TableLayout& layout, std::span<c
   active_->rows.reserve(rows.size(), mutex_);  // not once the frame is in the log: it may fail
   const std::uint64_t numbers_bytes = round_up(rows.size() * sizeof(RowId), kCacheLine);
   const std::size_t row_bytes = layout.row_bytes();
+  const std::uint32_t stride = LogSegment::value_stride(layout.stride);
   const std::uint64_t at = active_->segment->append(
       FrameKind::rows, static_cast<std::uint32_t>(rows.size()), bytes - sizeof(FrameHeader), table,
       [&](std::byte* payload) {
         std::memcpy(payload, rows.data(), rows.size() * sizeof(RowId));
         payload += numbers_bytes;
         for (std::size_t i = 0; i < rows.size(); ++i) {
-          std::memcpy(payload + i * layout.stride, values + i * row_bytes, row_bytes);
+          std::memcpy(payload + i * stride, values + i * row_bytes, row_bytes);
         }
       });
   const std::uint64_t first_value = at + sizeof(FrameHeader) + numbers_bytes;
   for (std::size_t i = 0; i < rows.size();) {
     std::lock_guard lock(mutex_);
     for (const std::size_t end = std::min(rows.size(), i + kRowsPerLock); i < end; ++i) {
-      active_->rows.put({layout.address(rows[i]).offset(), first_value + i * layout.stride});
+      active_->rows.put({layout.address(rows[i]).offset(), first_value + i * stride});
     }
     count_rows();
   }

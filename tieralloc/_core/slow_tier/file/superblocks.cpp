@@ -37,6 +37,11 @@ void Superblocks::read() {
     if (got <= at) continue;
     const std::size_t length = std::min<std::uint64_t>(file_format::kSuperblockBytes, got - at);
     version = std::max(version, file_format::version_of(both.data() + at, length));
+    if (const std::string table = file_format::unknown_dtype(both.data() + at, length);
+        !table.empty()) {
+      throw std::invalid_argument(path_ + ": " + table + ", this tieralloc knows dtypes up to " +
+                                  std::to_string(kNumDTypes) + "; upgrade tieralloc");
+    }
     file_format::Directory candidate;
     if (!file_format::decode(both.data() + at, length, candidate)) continue;
     if (candidate.end() > size && !candidate.tables.empty()) {
