@@ -19,6 +19,7 @@ from tieralloc._bindings.arguments cimport (
     file_mode_of,
     mode_of,
     promotion_of,
+    residency_choice,
     residency_of,
     row_array,
     word_array,
@@ -231,6 +232,11 @@ cdef class Store:
         cdef const c_Table* table = self._table(position)
         return (table.layout.num_pages(), table.layout.pages.rows_per_page,
                 bool(table.layout.pages.has_footer))
+
+    def residency(self, Py_ssize_t position):
+        """Whether a table is to lie in DRAM as a whole: "auto", True or False."""
+        cdef const c_Table* table = self._table(position)
+        return residency_choice(table.layout.residency)
 
     def rows_of_page(self, Py_ssize_t position, uint64_t page):
         """The rows in a page of a table, (n,) uint64, ascending."""

@@ -63,16 +63,26 @@ class TableOrder:
     def permutation(self) -> NDArray[np.int64]:
         """Return a new number of each row, (num_embeddings,): pages become consecutive rows.
 
-        Full pages come first, in the order of the file; rows of other pages and unarranged rows
-        follow. A caller that renumbers its rows by this needs no map in DRAM.
+        Unarranged rows fill the room of pages, the fullest first, and follow at the end. A caller
+        that renumbers its rows by this needs no map in DRAM.
         """
-        lengths = self.page_lengths
-        full = lengths == self.rows_per_page
-        in_full = np.repeat(full, lengths)
-        arranged = np.concatenate([self.rows[in_full], self.rows[~in_full]]).astype(np.int64)
-        others = np.ones(self.num_embeddings, dtype=bool)
-        others[arranged] = False
-        rows = np.concatenate([arranged, np.flatnonzero(others)])
+        is_other = np.ones(self.num_embeddings, dtype=bool)
+        is_other[self.rows.astype(np.int64)] = False
+        others = np.flatnonzero(is_other)
+        by_length = np.argsort(-self.page_lengths.astype(np.int64), kind="stable")
+        room = self.rows_per_page - self.page_lengths[by_length].astype(np.int64)
+        # Pages that others can fill get them; the rest keeps its rows together as far as it can.
+        ends = np.cumsum(room)
+        room[ends > len(others)] = 0
+        ends = np.cumsum(room)
+        starts = np.cumsum(self.page_lengths, dtype=np.int64) - self.page_lengths
+        parts = []
+        for page, filled, count in zip(by_length, ends - room, room, strict=True):
+            begin = int(starts[page])
+            parts.append(self.rows[begin : begin + int(self.page_lengths[page])].astype(np.int64))
+            parts.append(others[filled : filled + count])
+        used = int(ends[-1]) if len(ends) else 0
+        rows = np.concatenate([*parts, others[used:]])
         numbers = np.empty(self.num_embeddings, dtype=np.int64)
         numbers[rows] = np.arange(self.num_embeddings)
         return numbers

@@ -56,6 +56,7 @@ cdef extern from "slow_tier/slow_pool.hpp" namespace "tieralloc" nogil:
         shared_ptr[const c_RowOrder] order
         uint64_t num_pages() const
         uint64_t offset
+        Residency residency
         string name
         uint64_t rows
         uint32_t dim

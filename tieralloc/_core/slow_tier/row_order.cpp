@@ -122,10 +122,10 @@ void RowOrder::add_levels(std::vector<std::uint64_t> pages) {
   }
 }
 
-std::optional<RowOrder::Place> RowOrder::find(std::uint64_t row) const {
-  const std::optional<std::uint64_t> number = set_.find(row);
-  if (!number) return std::nullopt;
-  std::uint64_t at = *number;
+RowOrder::Place RowOrder::find(std::uint64_t row) const {
+  const RowSet::Position position = set_.find(row);
+  std::uint64_t at = position.members_below;
+  if (!position.is_member) return {false, 0, row - at};
   for (const Level& level : levels_) {
     const std::uint64_t ones = level.bits.rank(at);
     at = level.bits[at] ? level.zeros + ones : at - ones;
@@ -134,12 +134,27 @@ std::optional<RowOrder::Place> RowOrder::find(std::uint64_t row) const {
   for (const Run& run : runs_) {
     if (at < run.end_row) {
       const std::uint64_t in_run = at - before.end_row;
-      return Place{before.end_page + in_run / run.length,
-                   static_cast<std::uint32_t>(in_run % run.length)};
+      return {true, before.end_page + in_run / run.length, in_run % run.length};
     }
     before = run;
   }
-  return std::nullopt;  // not reached: the runs have all rows
+  return {};  // not reached: the runs have all rows
+}
+
+std::uint64_t RowOrder::other_row(std::uint64_t place) const {
+  std::uint64_t low = place, high = std::min(rows_ - 1, place + num_rows_);
+  while (low < high) {
+    const std::uint64_t middle = low + (high - low) / 2;
+    const RowSet::Position position = set_.find(middle);
+    // Rows up to `middle` that are not arranged.
+    const std::uint64_t others = middle + 1 - position.members_below - position.is_member;
+    if (others > place) {
+      high = middle;
+    } else {
+      low = middle + 1;
+    }
+  }
+  return low;
 }
 
 std::uint32_t RowOrder::rows_in(std::uint64_t page) const {
@@ -162,7 +177,8 @@ std::vector<std::uint64_t> RowOrder::arranged() const {
   }
   std::vector<std::uint64_t> rows(num_rows_);
   for (std::uint64_t row = 0; row < rows_; ++row) {
-    if (const auto place = find(row)) rows[first[place->page] + place->slot] = row;
+    const Place at = find(row);
+    if (at.is_arranged) rows[first[at.page] + at.place] = row;
   }
   return rows;
 }

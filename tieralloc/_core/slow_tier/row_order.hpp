@@ -1,10 +1,11 @@
 // row_order.hpp: the map from the rows of a table to the pages that an order gave them.
 //
-// Arranged rows lie in pages of their own, behind the others of the table; a row without an entry
-// has the place that its number gives. A page is a set of rows: within it, rows ascend. So the map
-// stores the page of each arranged row only, and computes the rest:
+// Arranged rows lie in pages of their own, behind those of the others; the others keep their order
+// and close the gaps. A page is a set of rows: within it, rows ascend. So the map stores the page of
+// each arranged row only, and computes the rest:
 //
-//   find(row):  i = number of the row among the arranged ones (row_set.hpp)
+//   find(row):  i = arranged rows below the row (row_set.hpp)
+//               not arranged: the place is row - i
 //               per bit of a page number, the lowest first, i = its place after a stable sort by
 //               this bit                                      -> the place in a sort by pages
 //               page and slot from the place; pages are in descending order of their lengths
@@ -17,7 +18,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -31,8 +31,9 @@ namespace tieralloc {
 class RowOrder {
  public:
   struct Place {
-    std::uint64_t page = 0;  ///< among the arranged pages
-    std::uint32_t slot = 0;
+    bool is_arranged = false;
+    std::uint64_t page = 0;   ///< among the arranged pages
+    std::uint64_t place = 0;  ///< in the page; of a row that is not arranged, among such rows
   };
 
   /// `arranged` has the rows of each page, `page_lengths` their number. Throws
@@ -40,8 +41,9 @@ class RowOrder {
   RowOrder(const std::string& table, std::uint64_t rows, std::uint32_t rows_per_page,
            std::span<const std::uint64_t> arranged, std::span<const std::uint32_t> page_lengths);
 
-  /// Nothing for a row that is not arranged.
-  std::optional<Place> find(std::uint64_t row) const;
+  Place find(std::uint64_t row) const;
+  /// The row that is not arranged and has this place. Cost: O(log rows).
+  std::uint64_t other_row(std::uint64_t place) const;
 
   std::uint64_t num_rows() const { return num_rows_; }
   std::uint64_t num_pages() const { return runs_.empty() ? 0 : runs_.back().end_page; }
@@ -77,9 +79,11 @@ class RowOrder {
 inline RowAddress address_in(const PageLayout& pages, std::uint64_t base,
                              std::uint64_t arranged_base, const RowOrder* order,
                              std::uint64_t row) {
-  const auto place = order == nullptr ? std::nullopt : order->find(row);
-  if (!place) return pages.address(base, row);
-  return pages.address(arranged_base, place->page * pages.rows_per_page + place->slot);
+  if (order == nullptr) return pages.address(base, row);
+  const RowOrder::Place at = order->find(row);
+  return at.is_arranged
+             ? pages.address(arranged_base, at.page * pages.rows_per_page + at.place)
+             : pages.address(base, at.place);
 }
 
 }  // namespace tieralloc

@@ -47,24 +47,23 @@ RowSet::RowSet(std::uint64_t rows, std::span<const std::uint64_t> members) {
 }
 
 template <typename Low>
-std::optional<std::uint64_t> RowSet::find_low(const std::vector<Low>& lows,
-                                              std::uint64_t row) const {
+RowSet::Position RowSet::find_low(const std::vector<Low>& lows, std::uint64_t row) const {
   const std::uint64_t block = row / kBlockRows<Low>;
-  const auto begin = lows.begin() + starts_[block];
-  const auto end = lows.begin() + starts_[block + 1];
-  const auto at = std::lower_bound(begin, end, static_cast<Low>(row));
-  if (at == end || *at != static_cast<Low>(row)) return std::nullopt;
-  return static_cast<std::uint64_t>(at - lows.begin());
+  const Low* const begin = lows.data() + starts_[block];
+  const Low* const end = lows.data() + starts_[block + 1];
+  const Low* const at = std::lower_bound(begin, end, static_cast<Low>(row));
+  return {at != end && *at == static_cast<Low>(row),
+          static_cast<std::uint64_t>(at - lows.data())};
 }
 
-std::optional<std::uint64_t> RowSet::find(std::uint64_t row) const {
+RowSet::Position RowSet::find(std::uint64_t row) const {
   switch (form_) {
     case Form::low8:
       return find_low(lows8_, row);
     case Form::low16:
       return find_low(lows16_, row);
     default:
-      return bits_[row] ? std::optional(bits_.rank(row)) : std::nullopt;
+      return {bits_[row], bits_.rank(row)};
   }
 }
 

@@ -1,4 +1,4 @@
-// row_set.hpp: a set of rows of a table that numbers its members in ascending order.
+// row_set.hpp: a set of rows of a table that counts its members below a row.
 //
 // One of three forms, the smallest: a bit per row of the table (bits); or sorted low bytes of the
 // members (8 or 16 bits each), in blocks of 256 or 65,536 rows, with the start of each block. The
@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <vector>
 
@@ -22,8 +21,12 @@ class RowSet {
   /// `members` ascend, each once, below `rows`.
   RowSet(std::uint64_t rows, std::span<const std::uint64_t> members);
 
-  /// The number of a member; nothing for another row, which is below `rows`.
-  std::optional<std::uint64_t> find(std::uint64_t row) const;
+  struct Position {
+    bool is_member = false;
+    std::uint64_t members_below = 0;
+  };
+  /// Of a row below `rows`.
+  Position find(std::uint64_t row) const;
 
   std::uint64_t bytes() const;
 
@@ -31,7 +34,7 @@ class RowSet {
   enum class Form { bits, low8, low16 };
 
   template <typename Low>
-  std::optional<std::uint64_t> find_low(const std::vector<Low>& lows, std::uint64_t row) const;
+  Position find_low(const std::vector<Low>& lows, std::uint64_t row) const;
 
   Form form_ = Form::bits;
   RankedBits bits_;

@@ -92,10 +92,12 @@ struct TableLayout {
   RowAddress address(TableRow row) const {
     return address_in(pages, offset, arranged_offset(), order.get(), row.value);
   }
-  std::uint64_t num_pages() const { return pages.num_pages(rows) + arranged_pages; }
+  std::uint64_t num_pages() const { return pages.num_pages(other_rows()) + arranged_pages; }
   /// The end of the pages.
   std::uint64_t pages_end() const { return offset + num_pages() * pages.page_bytes; }
-  std::uint64_t arranged_offset() const { return offset + pages.bytes(rows); }
+  /// The first arranged page.
+  std::uint64_t arranged_offset() const { return offset + pages.bytes(other_rows()); }
+  std::uint64_t other_rows() const { return rows - arranged_rows; }
   std::uint64_t order_bytes() const { return order == nullptr ? 0 : order->bytes(); }
 };
 

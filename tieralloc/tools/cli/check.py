@@ -7,7 +7,7 @@ import errno
 
 import tieralloc as ta
 from tieralloc._common.progress import bar
-from tieralloc.tools.check import checkpoint_rows, find_damage, repair
+from tieralloc.tools.check import FAST_ROWS, checkpoint_rows, find_damage, repair
 
 DESCRIPTION = """\
 Read all pages of a table file at the speed of the disk and check their checksums. Lists the rows
@@ -33,12 +33,12 @@ def run(arguments: argparse.Namespace) -> None:
     source = None if arguments.repair_from is None else checkpoint_rows(arguments.repair_from)
     damaged = 0
     with ta.TieredStore(
-        arguments.file, mode="r" if source is None else "r+", fast_bytes="16MiB"
+        arguments.file, mode="r" if source is None else "r+", fast_rows=FAST_ROWS
     ) as store:
         for damage in find_damage(store, bar):
             print(f"{arguments.file}: damaged: {damage}{'' if source is None else ' (repaired)'}")
             if source is None:
-                damaged += damage.last - damage.first
+                damaged += len(damage.rows)
             else:
                 repair(store, damage, source)
         tables = len(store.tables)

@@ -25,23 +25,17 @@ bool is_zero(std::span<const std::byte> bytes) {
                      [](std::byte byte) { return byte == std::byte{0}; });
 }
 
-/// Of a page before the arranged ones: its first row, and its number of places.
+/// Of a page before the arranged ones: its first place, and its number of rows.
 std::pair<std::uint64_t, std::uint64_t> places_in(const TableLayout& table, std::uint64_t page) {
   const PageLayout& pages = table.pages;
   const std::uint64_t first = (page - table.offset) / pages.page_bytes * pages.rows_per_page;
-  return {first, std::min<std::uint64_t>(pages.rows_per_page, table.rows - first)};
+  return {first, std::min<std::uint64_t>(pages.rows_per_page, table.other_rows() - first)};
 }
 
-/// Number of rows in a page; fewer in the last one of a table, and where rows were arranged.
+/// Number of rows in a page; fewer in the last one of a table, and in arranged ones.
 std::uint64_t rows_in(const TableLayout& table, std::uint64_t page) {
-  if (page >= table.arranged_offset()) {
-    return table.order->rows_in((page - table.arranged_offset()) / table.pages.page_bytes);
-  }
-  const auto [first, places] = places_in(table, page);
-  if (table.order == nullptr) return places;
-  std::uint64_t rows = 0;
-  for (std::uint64_t i = 0; i < places; ++i) rows += table.order->find(first + i) ? 0 : 1;
-  return rows;
+  if (page < table.arranged_offset()) return places_in(table, page).second;
+  return table.order->rows_in((page - table.arranged_offset()) / table.pages.page_bytes);
 }
 
 /// Completes a torn page, whose rows of the log are set. False if that does not make the intended
@@ -67,9 +61,9 @@ const TableLayout* table_at(const std::vector<TableLayout>& tables, std::uint64_
 std::vector<TableRow> rows_of_page(const TableLayout& table, std::uint64_t page) {
   std::vector<TableRow> rows;
   if (page < table.arranged_offset()) {
-    const auto [first, places] = places_in(table, page);
-    for (std::uint64_t row = first; row < first + places; ++row) {
-      if (table.order == nullptr || !table.order->find(row)) rows.push_back({row});
+    const auto [first, count] = places_in(table, page);
+    for (std::uint64_t place = first; place < first + count; ++place) {
+      rows.push_back({table.order == nullptr ? place : table.order->other_row(place)});
     }
     return rows;
   }
@@ -81,19 +75,7 @@ std::vector<TableRow> rows_of_page(const TableLayout& table, std::uint64_t page)
 
 TableRow row_at(const TableLayout& table, std::uint64_t offset) {
   const std::uint64_t at = (offset - table.offset) % table.pages.page_bytes;
-  const std::uint64_t page = offset - at;
-  if (page < table.arranged_offset()) {
-    return {places_in(table, page).first + at / table.stride};
-  }
-  return rows_of_page(table, page)[at / table.stride];
-}
-
-bool is_first_of_page(const TableLayout& table, TableRow row) {
-  const RowAddress address = table.address(row);
-  if (address.at == 0 || address.page >= table.arranged_offset() || table.order == nullptr) {
-    return address.at == 0;
-  }
-  return rows_of_page(table, address.page).front() == row;
+  return rows_of_page(table, offset - at)[at / table.stride];
 }
 
 std::string describe_page(const std::vector<TableLayout>& tables, std::uint64_t page) {
@@ -101,7 +83,6 @@ std::string describe_page(const std::vector<TableLayout>& tables, std::uint64_t 
   if (table == nullptr) return "offset " + std::to_string(page);
   const std::vector<TableRow> rows = rows_of_page(*table, page);
   std::string text = "table '" + table->name + "', ";
-  if (rows.empty()) return text + "a page without rows";
   const std::uint64_t first = rows.front().value, last = rows.back().value;
   text += "rows " + std::to_string(first);
   if (last - first + 1 == rows.size()) return text + " to " + std::to_string(last);
@@ -293,7 +274,7 @@ std::int32_t PageWriter::recover(std::uint64_t page, std::span<std::byte> bytes,
   }
   if (is_valid_page(bytes.data(), bytes.size(), page)) return 0;
   if (log == nullptr) return -EBADMSG;
-  for (std::uint64_t i = 0; i < table.pages.rows_per_page; ++i) {
+  for (std::uint64_t i = 0; i < rows_in(table, page); ++i) {
     const std::byte* value = log->find(page + i * table.stride);
     if (value != nullptr) std::memcpy(bytes.data() + i * table.stride, value, table.stride);
   }

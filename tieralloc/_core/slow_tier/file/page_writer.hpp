@@ -28,9 +28,6 @@ std::vector<TableRow> rows_of_page(const TableLayout& table, std::uint64_t page)
 /// The row at an offset of the file; cost as of `rows_of_page`.
 TableRow row_at(const TableLayout& table, std::uint64_t offset);
 
-/// Whether no other row of its page lies before the row.
-bool is_first_of_page(const TableLayout& table, TableRow row);
-
 /// "table 'item', rows 15 to 29", or each row of a page that an order gave its rows.
 std::string describe_page(const std::vector<TableLayout>& tables, std::uint64_t page);
 
