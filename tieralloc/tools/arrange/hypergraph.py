@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Hypergraph", "hypergraph_of"]
 
-_NEAREST = 12  # rows beside each row
+_NEAREST = 8  # rows beside each row
 _SAMPLE_WEIGHT = 2  # of a sample's edge, in edges of nearest rows
 _MAX_PARTNERS = 32  # of a row in one sample; a longer sample is drawn from
 _MAX_PAIRS = 20_000_000
