@@ -203,11 +203,14 @@ class DramStats(Group):
     """DRAM in use, bytes."""
 
     vector_bytes: int
-    """Slots of the fast tier. Vectors, index and metadata together are the budget `fast_bytes`."""
+    """Slots of the fast tier. Vectors, index, metadata and orders together are the budget
+    `fast_bytes`."""
     index_bytes: int
     """The index of rows to slots."""
     metadata_bytes: int
     """Metadata of slots and of simple policies."""
+    order_bytes: int
+    """Maps from rows to places, of tables with an order."""
     log_bytes: int
     """Redo log: values and index of updated rows before their write-back."""
     staging_bytes: int

@@ -14,6 +14,7 @@ from tieralloc import _bindings
 from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
 from tieralloc.errors import RenamedAttribute, refuse_renamed
+from tieralloc.order import order_of
 from tieralloc.policy.planned import ActivePolicy
 from tieralloc.restart.resident_set import rows_of
 from tieralloc.restart.warm_restart import WarmRestart
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, DTypeLike
 
+    from tieralloc.order import Order
     from tieralloc.policy.learned import LearnedPolicy
     from tieralloc.table import Out
     from tieralloc.trace.recorder import Recorder
@@ -165,6 +167,7 @@ class TieredStore:
         *,
         row_bytes: int | None = None,
         resident: bool | Literal["auto"] = "auto",
+        order: str | os.PathLike[str] | Order | None = None,
     ) -> Table:
         """Create a table whose rows are all zero.
 
@@ -175,10 +178,8 @@ class TieredStore:
         ----------
         name : str
             Unique in the store, 1 to 191 bytes of UTF-8.
-        num_embeddings : int
-            Rows.
-        embedding_dim, row_bytes : int
-            Elements per row, or, for dtype "bytes", bytes per row.
+        num_embeddings, embedding_dim, row_bytes : int
+            Rows; elements per row, or, for dtype "bytes", bytes per row.
         dtype : str or dtype
             "float32", "float16", "bfloat16", "float64", or that type of NumPy or torch. "int8" and
             "int4" quantise; the caller decodes "bytes". `Table` describes them.
@@ -187,15 +188,19 @@ class TieredStore:
             a hit, without index or policy. "auto": if it takes at most 1/64 of `fast_bytes`, and
             the resident tables so far at most 1/4. The file keeps the choice. With `fast_rows` no
             table is resident. `Table.resident` has the outcome.
+        order : path or Order, optional
+            Which rows share pages of the file, from ``tieralloc arrange``: rows that are looked up
+            together take fewer device reads. Indices stay the same. The map from rows to places is
+            part of `fast_bytes`: `DramStats.order_bytes`.
 
         Raises
         ------
         ValueError
-            If a table has this name already (`table` returns it), a size is out of range, the dtype
-            is unknown, the budget has less than one row for a table, a table is to be resident and
-            does not fit, or the store's learned policy was trained for another table in this place.
-            Also if a learned policy that would start now has too little memory: the table exists
-            then, and the policy's fallback is active.
+            If a table has this name already (`table` returns it), a size or dtype is invalid, the
+            budget has less than one row for a table or a resident table does not fit, the order is
+            of other rows, has a row twice, or is for a slow tier in memory, or the store's learned
+            policy was trained for another table in this place. Also if a learned policy that would
+            start now has too little memory: the table exists then, and the fallback is active.
         io.UnsupportedOperation
             If the file was opened with mode "r".
         MemoryError
@@ -211,7 +216,8 @@ class TieredStore:
         check_range("num_embeddings", num_embeddings, 1, 1 << 48)
         kind, size = row_format(dtype, embedding_dim, row_bytes)
         self._policy.check_next(self._table_sizes(), (name, num_embeddings))
-        self._core.create_table(name, num_embeddings, size, kind, resident)
+        row_order = order_of(order, name, num_embeddings, size, kind)
+        self._core.create_table(name, num_embeddings, size, kind, resident, row_order)
         self._add_tables()
         self._policy.fit(self._core, self._table_sizes())
         return self._tables[name]

@@ -11,8 +11,11 @@ import numpy as np
 from tieralloc._common.numbers import as_integer, check_range
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+    from tieralloc._bindings import RowOrder
     from tieralloc.store import TieredStore
 
 __all__ = [
@@ -32,6 +35,8 @@ QUANTISED = ("int8", "int4")
 #: The types of plain numbers, where it is not the dtype.
 _PLAIN = {"bfloat16": "float32", "int8": "float32", "int4": "float32", "bytes": "uint8"}
 _PART_BYTES = 16 << 20
+
+_LOAD_BYTES = 4 << 20  # written per call
 
 #: A writable buffer, such as an array or a tensor.
 Out = TypeVar("Out")
@@ -147,6 +152,11 @@ class Table:
                 f"start: not a row of table {self.name!r}; expected 0 to {self.num_embeddings}, "
                 f"got {row}"
             )
+        order = self._core.order(self.position)
+        is_whole = start is None and hasattr(rows, "__array__")
+        if order is not None and is_whole and len(np.asarray(rows)) == self.num_embeddings:
+            self._load_in_file_order(order, np.asarray(rows).__getitem__)
+            return
         for array in _as_arrays(rows):
             for part in self._parts(array):
                 row += self._core.load(self.position, row, part)
@@ -156,6 +166,42 @@ class Table:
                 f"rows: too few for table {self.name!r}; expected {self.num_embeddings}, got "
                 f"{row}; pass start= to write a part of the table"
             )
+
+    def _load_in_file_order(
+        self,
+        order: RowOrder | None,
+        read: Callable[[NDArray[np.int64]], np.ndarray],
+        report: Callable[[int], object] = lambda rows: None,
+    ) -> None:
+        """Write all rows, in whole pages: arranged rows in row order would go through the log.
+
+        `read` returns the values of rows.
+        """
+        for rows in self._rows_in_file_order(order):
+            self._load_rows(rows, read(rows))
+            report(len(rows))
+        self._core.settle()
+
+    def _rows_in_file_order(self, order: RowOrder | None) -> Iterator[NDArray[np.int64]]:
+        """Yield all rows in the order of the file, in whole pages."""
+        rows_per_page = self._core.pages(self.position)[1]
+        pages = max(1, _LOAD_BYTES // (rows_per_page * self.embedding_dim * 4))
+        is_other = np.ones(self.num_embeddings, dtype=bool)
+        arranged = np.empty(0, dtype=np.int64) if order is None else order.arranged().view(np.int64)
+        is_other[arranged] = False
+        others = np.flatnonzero(is_other)
+        for first in range(0, len(others), pages * rows_per_page):
+            yield others[first : first + pages * rows_per_page]
+        if order is None:
+            return
+        ends = np.cumsum(order.page_lengths(), dtype=np.int64)
+        for first in range(0, len(ends), pages):
+            begin = 0 if first == 0 else int(ends[first - 1])
+            yield arranged[begin : int(ends[min(first + pages, len(ends)) - 1])]
+
+    def _load_rows(self, rows: NDArray[np.int64], values: ArrayLike) -> None:
+        """Write rows to the slow tier, durably once the core's `settle` returns."""
+        self._core.update(self.position, rows, self._as_values(values), True)
 
     @overload
     def lookup(self, indices: ArrayLike, out: None = None, *, raw: bool = False) -> np.ndarray: ...

@@ -201,14 +201,17 @@ CRC_TABLE = [crc_entry(byte) for byte in range(256)]
 
 
 def guarded_parts(data):
-    """Return (begin, end, place of the CRC-32C) of superblocks, pages and log frames, format 2."""
+    """Return (begin, end, place of the CRC-32C) of superblocks, pages, orders and log frames."""
     parts = []
     for at in (0, MIB):
-        if data[at : at + 12] == b"TIERALOC\2\0\0\0":
+        if data[at : at + 12] in (b"TIERALOC\2\0\0\0", b"TIERALOC\3\0\0\0"):
             count = struct.unpack_from("<I", data, at + 12)[0]
             parts.append((at, at + 112 + 256 * count, at + 64))
     for at in range(2 * MIB, len(data), 4096):
         parts += [(at, at + size - 4, at + size - 4) for size in (4096, 8192)]
+        if data[at : at + 8] == b"TIERORDR":
+            rows, pages = struct.unpack_from("<QQ", data, at + 16)
+            parts.append((at, at + 40 + 4 * (rows + pages), at + 36))
     at = 0
     while data[at : at + 4] == b"TLOG":
         size = struct.unpack_from("<Q", data, at + 16)[0]

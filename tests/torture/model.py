@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 import tieralloc as ta
+from tieralloc._bindings import rows_per_page
+from tieralloc.order import Order, TableOrder
 
 DIMS = (16, 80, 333, 768, 1100, 2500)  # rows within a page, across pages, larger than a page
 MIXTURE, UNREADABLE = -1, -2  # in the place of a version
@@ -114,9 +116,22 @@ def open_store(path, rng, mode="a"):
     return ta.TieredStore(path, mode=mode, fast_rows=int(rng.integers(16, 400)))
 
 
+def _order_of(call):
+    """Return an order of the table's rows; None for every second table."""
+    if call.number % 2:
+        return None
+    rows, dim = call.size
+    rng = np.random.default_rng(call.number)
+    arranged = rng.permutation(rows)[: int(rng.integers(rows + 1))].astype(np.uint64)
+    capacity = rows_per_page(dim, "float32")
+    pages, rest = divmod(len(arranged), capacity)
+    lengths = np.array([capacity] * pages + [rest] * (rest > 0), dtype=np.uint32)
+    return Order({call.name: TableOrder(rows, capacity, arranged, lengths)})
+
+
 def make_call(store, call):
     if call.kind == "create":
-        store.create_table(call.name, *call.size)
+        store.create_table(call.name, *call.size, order=_order_of(call))
     elif call.kind == "load":
         cut, values = len(call.rows) // 2, call.values()
         store.table(call.name).load([values[:cut], values[cut:]], start=int(call.rows[0]))

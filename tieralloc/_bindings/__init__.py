@@ -7,6 +7,7 @@ from tieralloc._bindings.learned_model import LearnedModel
 from tieralloc._bindings.network import Network
 from tieralloc._bindings.numa import numa_nodes, sample_emulation, sample_memory, usable_node
 from tieralloc._bindings.planned_model import PlannedModel
+from tieralloc._bindings.row_order import RowOrder, rows_per_page
 from tieralloc._bindings.samples import (
     MAX_CONTEXTS,
     PREFETCH_HORIZON,
@@ -32,6 +33,7 @@ __all__ = [
     "LearnedModel",
     "Network",
     "PlannedModel",
+    "RowOrder",
     "Simulator",
     "Store",
     "all_statistics",
@@ -47,6 +49,7 @@ __all__ = [
     "numa_nodes",
     "opt_labels",
     "row_feature_names",
+    "rows_per_page",
     "sample_emulation",
     "sample_memory",
     "usable_node",

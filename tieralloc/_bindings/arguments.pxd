@@ -16,6 +16,7 @@ cdef Durability durability_of(object name) except *
 cdef FileMode file_mode_of(object name) except *
 cdef PromotionRule promotion_of(object name) except *
 cdef Residency residency_of(object choice) except *
+cdef object residency_choice(Residency residency)
 
 cdef vector[uint32_t] word_vector(object values) except *
 cdef vector[uint64_t] row_vector(object values) except *

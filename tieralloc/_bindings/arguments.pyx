@@ -97,6 +97,10 @@ cdef Residency residency_of(object choice) except *:
     return <Residency>_choice(_RESIDENCIES, choice, "resident")
 
 
+cdef object residency_choice(Residency residency):
+    return next(choice for choice, value in _RESIDENCIES.items() if value == <int>residency)
+
+
 cdef vector[uint32_t] word_vector(object values) except *:
     cdef const uint32_t[::1] words = np.ascontiguousarray(values, dtype=np.uint32)
     cdef vector[uint32_t] copied

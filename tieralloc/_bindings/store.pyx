@@ -8,7 +8,7 @@ import numpy as np
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy
-from libcpp.memory cimport unique_ptr
+from libcpp.memory cimport shared_ptr, unique_ptr
 from libcpp.string cimport string
 from libcpp.utility cimport move
 from libcpp.vector cimport vector
@@ -20,6 +20,7 @@ from tieralloc._bindings.arguments cimport (
     durability_of,
     file_mode_of,
     promotion_of,
+    residency_choice,
     residency_of,
     row_array,
     word_array,
@@ -35,8 +36,11 @@ from tieralloc._bindings.core.slow_tier cimport (
     MemoryPoolOptions,
     Residency,
     SlowPool,
+    c_RowOrder,
+    c_TableRow,
     milliseconds,
     open_file_pool,
+    rows_of_page,
 )
 from tieralloc._bindings.core.store cimport (
     Accesses,
@@ -53,6 +57,7 @@ from tieralloc._bindings.core.store cimport (
 )
 from tieralloc._bindings.planned_model cimport PlannedModel
 from tieralloc._bindings.request cimport Request, make_request, table_at
+from tieralloc._bindings.row_order cimport RowOrder
 from tieralloc._bindings.statistics cimport statistics_dict
 
 
@@ -155,13 +160,16 @@ cdef class Store:
         return table_at(self._tables, position)
 
     def create_table(self, str name not None, uint64_t rows, uint32_t dim, str dtype,
-                     resident):
+                     resident, RowOrder order):
         """Create a table of zeros; return its position among the store's tables."""
         cdef string c_name = name.encode()
         cdef DType c_dtype = dtype_of(dtype)
         cdef Residency residency = residency_of(resident)
+        cdef shared_ptr[const c_RowOrder] c_order
+        if order is not None:
+            c_order = order._order
         with nogil:
-            self._store.get().create_table(c_name, rows, dim, c_dtype, residency)
+            self._store.get().create_table(c_name, rows, dim, c_dtype, residency, c_order)
         self._tables = self._store.get().tables()
         return <Py_ssize_t>self._tables.size() - 1
 
@@ -198,8 +206,33 @@ cdef class Store:
     def pages(self, Py_ssize_t position):
         """Number of pages of a table, rows per page, and whether the pages have checksums."""
         cdef const c_Table* table = self._table(position)
-        return (table.layout.pages.num_pages(table.layout.rows), table.layout.pages.rows_per_page,
+        return (table.layout.num_pages(), table.layout.pages.rows_per_page,
                 bool(table.layout.pages.has_footer))
+
+    def residency(self, Py_ssize_t position):
+        """Whether a table is to lie in DRAM as a whole: "auto", True or False."""
+        cdef const c_Table* table = self._table(position)
+        return residency_choice(table.layout.residency)
+
+    def rows_of_page(self, Py_ssize_t position, uint64_t page):
+        """The rows in a page of a table, (n,) uint64, ascending."""
+        cdef const c_Table* table = self._table(position)
+        cdef vector[uint64_t] rows
+        cdef c_TableRow row
+        for row in rows_of_page(table.layout, table.layout.offset
+                                + page * table.layout.pages.page_bytes):
+            rows.push_back(row.value)
+        return row_array(rows)
+
+    def order(self, Py_ssize_t position):
+        """The order of a table; None if it has none."""
+        cdef const c_Table* table = self._table(position)
+        cdef RowOrder order
+        if not table.layout.order:
+            return None
+        order = RowOrder.__new__(RowOrder)
+        order._order = table.layout.order
+        return order
 
     def damaged_pages(self, Py_ssize_t position, uint64_t first, uint64_t n):
         """Read and check `n` pages of a table; return the numbers of damaged ones."""
@@ -261,8 +294,8 @@ cdef class Store:
             outside = self._store.get().embedding_bag(request.call)
         return request.place.array, outside
 
-    def update(self, Py_ssize_t position, indices, values):
-        """Set rows to new values."""
+    def update(self, Py_ssize_t position, indices, values, bint in_bulk=False):
+        """Set rows to new values; `in_bulk` as `load` does, each row once."""
         cdef const c_Table* table = self._table(position)
         cdef IntegerBuffer ints = IntegerBuffer()
         ints.take(indices, "indices")
@@ -273,7 +306,8 @@ cdef class Store:
                 self._store.get().update_floats(table[0], ints.integers,
                                                 <const float*>lent.view.buf)
             else:
-                self._store.get().update(table[0], ints.integers, <const byte*>lent.view.buf)
+                self._store.get().update(table[0], ints.integers, <const byte*>lent.view.buf,
+                                         in_bulk)
 
     def prefetch(self, positions, indices, offsets, bint include_last_offset, str bounds):
         """Queue rows to be prefetched; return the number of queued rows."""

@@ -21,6 +21,7 @@ __all__ = [
     "naming",
     "remove_temporaries",
     "replacing",
+    "sync_directory",
     "temporary_directory",
 ]
 
@@ -66,6 +67,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     finally:
         partial.unlink(missing_ok=True)
         _temporaries.discard(partial)
+
+
+def sync_directory(path: str | os.PathLike[str]) -> None:
+    """Make the name of a file durable."""
+    directory = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
 
 
 def _mode(path: Path) -> int | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tieralloc._common.files import temporary_directory
+from tieralloc.order import Order
 from tieralloc.policy.planned import FALLBACK
 from tieralloc.store import TieredStore
 from tieralloc.tiers import File
@@ -47,10 +48,18 @@ def rows_within(
 
 
 def fractions_within(
-    sizes: Sequence[int], trace: Trace, embedding_dim: int, policies: Sequence[str]
+    sizes: Sequence[int],
+    trace: Trace,
+    embedding_dim: int,
+    policies: Sequence[str],
+    order: Order | None = None,
 ) -> list[float]:
-    """Return the fast fractions of budgets: rows within ÷ distinct rows of the trace, at most 1."""
+    """Return the fast fractions of budgets: rows within ÷ distinct rows of the trace, at most 1.
+
+    The map of an order is part of the budget.
+    """
+    map_bytes = 0 if order is None else sum(order.row_order(name).bytes for name in order.tables)
     table_rows = trace.num_embeddings.tolist()
     distinct = count_distinct(trace.accesses(), sum(table_rows))
-    rows = (rows_within(size, table_rows, embedding_dim, policies) for size in sizes)
+    rows = (rows_within(size - map_bytes, table_rows, embedding_dim, policies) for size in sizes)
     return [min(1.0, count / distinct) for count in rows]

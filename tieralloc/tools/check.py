@@ -15,23 +15,28 @@ from tieralloc.tiers import Mode
 
 __all__ = ["Damage", "checkpoint_rows", "find_damage", "repair", "upgrade"]
 
+#: Rows of the fast tier of a store that only copies rows; `fast_bytes` would have to hold orders.
+_FAST_ROWS = 1 << 12
+
 _PAGES = 1 << 13  # checked per call
 _BYTES = 4 << 20  # converted per call
 
-#: Returns rows [first, last) of a table, as an array.
-Rows = Callable[[ta.Table, int, int], np.ndarray]
+#: Returns rows of a table, as an array.
+Rows = Callable[[ta.Table, np.ndarray], np.ndarray]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Damage:
-    """Rows [first, last) of a damaged page."""
+    """The rows of a damaged page, ascending."""
 
     table: str
-    first: int
-    last: int
+    rows: np.ndarray
 
     def __str__(self) -> str:
-        return f"table {self.table!r}, rows {self.first} to {self.last - 1}"
+        rows = self.rows.tolist()
+        if rows[-1] - rows[0] + 1 == len(rows):
+            return f"table {self.table!r}, rows {rows[0]} to {rows[-1]}"
+        return f"table {self.table!r}, rows {', '.join(map(str, rows))}"
 
 
 def find_damage(store: ta.TieredStore, progress: Progress = silent) -> Iterator[Damage]:
@@ -44,7 +49,7 @@ def find_damage(store: ta.TieredStore, progress: Progress = silent) -> Iterator[
     """
     core = store._core
     for table in store.tables.values():
-        pages, rows_per_page, has_footer = core.pages(table.position)
+        pages, _, has_footer = core.pages(table.position)
         if not has_footer:
             raise ValueError(
                 "file format version 1: its pages have no checksums; expected a file converted by "
@@ -54,21 +59,22 @@ def find_damage(store: ta.TieredStore, progress: Progress = silent) -> Iterator[
             for first in range(0, pages, _PAGES):
                 count = min(_PAGES, pages - first)
                 for page in core.damaged_pages(table.position, first, count):
-                    row = page * rows_per_page
-                    yield Damage(table.name, row, min(row + rows_per_page, table.num_embeddings))
+                    rows = core.rows_of_page(table.position, page)
+                    yield Damage(table.name, rows.astype(np.int64))
                 report(count)
 
 
 def repair(store: ta.TieredStore, damage: Damage, rows: Rows) -> None:
     """Replace the rows of a damaged page; updates in the redo log stay."""
     table = store.table(damage.table)
-    values = np.array(rows(table, damage.first, damage.last))
-    for row in range(damage.first, damage.last):
+    values = np.array(rows(table, damage.rows))
+    for i, row in enumerate(damage.rows):
         try:
-            values[row - damage.first] = table.lookup([row])[0]
+            values[i] = table.lookup([row])[0]
         except OSError:
             continue
-    table.load(values, start=damage.first)
+    table._load_rows(damage.rows, values)
+    store._core.settle()
 
 
 def checkpoint_rows(path: str) -> Rows:
@@ -91,9 +97,9 @@ def checkpoint_rows(path: str) -> Rows:
         return _from_arrays(path, {name: value.detach() for name, value in state.items()})
     source = open_cold(path)
 
-    def read(table: ta.Table, first: int, last: int) -> np.ndarray:
+    def read(table: ta.Table, rows: np.ndarray) -> np.ndarray:
         _check_shape(path, table, *_shape(source.table(table.name)))
-        return np.asarray(source.table(table.name).lookup(np.arange(first, last)))
+        return np.asarray(source.table(table.name).lookup(rows))
 
     return read
 
@@ -105,11 +111,11 @@ def _shape(table: ta.Table) -> tuple[int, int]:
 def open_cold(path: str | os.PathLike[str], mode: Mode = "r") -> ta.TieredStore:
     """Open a file with a small fast tier that starts empty."""
     file = ta.File(path, mode=mode, warm_restart_interval=None)
-    return ta.TieredStore(slow=file, fast_bytes="16MiB")
+    return ta.TieredStore(slow=file, fast_rows=_FAST_ROWS)
 
 
 def _from_arrays(path: str, arrays: dict[str, np.ndarray]) -> Rows:
-    def read(table: ta.Table, first: int, last: int) -> np.ndarray:
+    def read(table: ta.Table, rows: np.ndarray) -> np.ndarray:
         names = [
             name for name in arrays if f".{name.removesuffix('.weight')}".endswith(f".{table.name}")
         ]
@@ -119,7 +125,7 @@ def _from_arrays(path: str, arrays: dict[str, np.ndarray]) -> Rows:
             )
         array = arrays[names[0]]
         _check_shape(path, table, *array.shape)
-        return np.asarray(array[first:last])
+        return np.asarray(array[rows])
 
     return read
 

@@ -1,8 +1,9 @@
 # slow_tier/: pools of rows in a file or in memory, engines that read files, and promotion.
 
+from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 from libcpp cimport bool as c_bool
-from libcpp.memory cimport unique_ptr
+from libcpp.memory cimport shared_ptr, unique_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
@@ -10,11 +11,40 @@ from tieralloc._bindings.core.base cimport DType, NodeRequest
 from tieralloc._bindings.errors cimport raise_core_error
 
 
+cdef extern from "base/types.hpp" namespace "tieralloc" nogil:
+    cdef cppclass c_TableRow "tieralloc::TableRow":
+        uint64_t value
+
+
+cdef extern from "slow_tier/row_order.hpp" namespace "tieralloc" nogil:
+    cdef cppclass RowSpan "std::span<const std::uint64_t>":
+        RowSpan(const uint64_t* first, size_t count)
+
+    cdef cppclass LengthSpan "std::span<const std::uint32_t>":
+        LengthSpan(const uint32_t* first, size_t count)
+
+    cdef cppclass c_RowOrder "tieralloc::RowOrder":
+        uint64_t num_rows()
+        uint64_t num_pages()
+        uint32_t rows_in(uint64_t page)
+        uint64_t bytes()
+        vector[uint64_t] arranged() except +
+
+    shared_ptr[const c_RowOrder] make_row_order "std::make_shared<const tieralloc::RowOrder>"(
+        string table, uint64_t rows, uint32_t rows_per_page, RowSpan arranged,
+        LengthSpan page_lengths) except +raise_core_error
+
+
 cdef extern from "slow_tier/slow_pool.hpp" namespace "tieralloc" nogil:
     cdef cppclass PageLayout "tieralloc::PageLayout":
         uint32_t rows_per_page
+        uint32_t page_bytes
         c_bool has_footer
         uint64_t num_pages(uint64_t rows)
+        @staticmethod
+        PageLayout paged(uint32_t stride)
+
+    uint32_t stride_of(uint32_t dim, DType dtype)
 
     cdef enum class Residency "tieralloc::Residency":
         automatic
@@ -23,6 +53,10 @@ cdef extern from "slow_tier/slow_pool.hpp" namespace "tieralloc" nogil:
 
     cdef cppclass TableLayout:
         PageLayout pages
+        shared_ptr[const c_RowOrder] order
+        uint64_t num_pages() const
+        uint64_t offset
+        Residency residency
         string name
         uint64_t rows
         uint32_t dim
@@ -65,6 +99,10 @@ cdef extern from "slow_tier/file/file_pool.hpp" namespace "tieralloc" nogil:
 
     unique_ptr[FilePool] open_file_pool "tieralloc::FilePool::open_as"(
         FileMode mode, string path, FilePoolOptions options) except +raise_core_error
+
+
+cdef extern from "slow_tier/file/page_writer.hpp" namespace "tieralloc" nogil:
+    vector[c_TableRow] rows_of_page(const TableLayout& table, uint64_t page) except +
 
 
 cdef extern from "slow_tier/file/engine.hpp" namespace "tieralloc" nogil:

@@ -3,14 +3,20 @@
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libcpp cimport bool as c_bool
-from libcpp.memory cimport unique_ptr
+from libcpp.memory cimport shared_ptr, unique_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from tieralloc._bindings.core.base cimport DType, NodeRequest, Statistics, byte
 from tieralloc._bindings.core.kernels cimport Mode
 from tieralloc._bindings.core.policy cimport MakePolicy
-from tieralloc._bindings.core.slow_tier cimport PromotionRule, Residency, SlowPool, TableLayout
+from tieralloc._bindings.core.slow_tier cimport (
+    PromotionRule,
+    Residency,
+    SlowPool,
+    TableLayout,
+    c_RowOrder,
+)
 from tieralloc._bindings.errors cimport raise_core_error
 
 
@@ -111,7 +117,8 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
     cdef cppclass c_Store "tieralloc::Store":
         c_Store(unique_ptr[SlowPool] pool, StoreOptions options) except +raise_core_error
         const c_Table& create_table(string name, uint64_t rows, uint32_t dim,
-                                    DType dtype, Residency residency) except +raise_core_error
+                                    DType dtype, Residency residency,
+                                    shared_ptr[const c_RowOrder] order) except +raise_core_error
         c_bool is_resident(const c_Table& table) except +raise_core_error
         vector[const c_Table*] tables() except +raise_core_error
         vector[uint64_t] damaged_pages(const c_Table& table, uint64_t first,
@@ -123,10 +130,10 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         uint64_t embedding_bag(const BagCall& call) except +raise_core_error
         uint64_t embedding_bags(CallSpan calls, Accesses accesses) except +raise_core_error
         c_bool records()
-        void update(const c_Table& table, Integers indices,
-                    const byte* values) except +raise_core_error
         void update_floats(const c_Table& table, Integers indices,
                            const float* values) except +raise_core_error
+        void update(const c_Table& table, Integers indices, const byte* values,
+                    c_bool in_bulk) except +raise_core_error
         uint64_t prefetch(const BagCall& call) except +raise_core_error
         void pin(const c_Table& table, Integers indices) except +raise_core_error
         void unpin(const c_Table& table, Integers indices) except +raise_core_error

@@ -93,19 +93,28 @@ std::int32_t ResidentTable::fill_rows(const TableLayout& layout, RowId first, Ro
     is_updated[i - first] = pool.find_updated(layout.address({i}), {row(i), row_bytes_});
   }
   const PageLayout& pages = layout.pages;
-  FetchBatch batch(pool, buffers, pages.num_pages(end - first));
-  for (RowId i = first; i < end; i += pages.rows_per_page) {
-    batch.add(layout.address({i}), pages, true);
+  // The rows of an item of the batch: those of a page, or an arranged row.
+  std::vector<std::vector<RowId>> items;
+  FetchBatch batch(pool, buffers, end - first);
+  std::uint64_t last_page = 0;
+  for (RowId i = first; i < end; ++i) {
+    const RowAddress address = layout.address({i});
+    if (items.empty() || address.page != last_page) {
+      batch.add(address, pages, true);
+      items.emplace_back();
+    }
+    last_page = address.page;
+    items.back().push_back(i);
   }
   std::int32_t error = 0;
   batch.read([&](std::uint32_t from, std::uint32_t to) {
-    for (std::uint32_t page = from; page < to && error == 0; ++page) {
-      error = batch.wait(page);
+    for (std::uint32_t item = from; item < to && error == 0; ++item) {
+      error = batch.wait(item);
       if (error != 0) return;
-      const RowId in_page = first + RowId{page} * pages.rows_per_page;
-      for (RowId i = in_page; i < std::min<RowId>(end, in_page + pages.rows_per_page); ++i) {
+      const std::byte* page = batch.bytes(item) - batch.item(item).row.at;
+      for (const RowId i : items[item]) {
         if (is_updated[i - first]) continue;
-        std::memcpy(row(i), batch.bytes(page) + (i - in_page) * pages.stride, row_bytes_);
+        std::memcpy(row(i), page + layout.address({i}).at, row_bytes_);
       }
     }
   });

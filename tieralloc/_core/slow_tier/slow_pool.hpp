@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string>
 #include <vector>
@@ -26,6 +27,7 @@
 #include "base/numa/placement.hpp"
 #include "base/types.hpp"
 #include "slow_tier/page.hpp"
+#include "slow_tier/row_order.hpp"
 
 namespace tieralloc {
 
@@ -81,11 +83,24 @@ struct TableLayout {
   std::uint64_t offset = 0;  ///< of row 0; in a pool that is read in place, its address
   PageLayout pages{};        ///< set by the pool
   Residency residency = Residency::automatic;
+  std::shared_ptr<const RowOrder> order{};  ///< null: every row has the place of its number
+  // As of `order`, which a file reads after its directory.
+  std::uint64_t arranged_rows = 0;
+  std::uint64_t arranged_pages = 0;
 
   std::uint32_t row_bytes() const { return row_bytes_of(dim, dtype); }
   /// Elements of a row in a result of type `out`; DType::bytes: the row as it is.
   std::uint32_t columns(DType out) const { return out == DType::bytes ? row_bytes() : dim; }
-  RowAddress address(TableRow row) const { return pages.address(offset, row.value); }
+  RowAddress address(TableRow row) const {
+    return address_in(pages, offset, arranged_offset(), order.get(), row.value);
+  }
+  std::uint64_t num_pages() const { return pages.num_pages(other_rows()) + arranged_pages; }
+  /// The end of the pages.
+  std::uint64_t pages_end() const { return offset + num_pages() * pages.page_bytes; }
+  /// The first arranged page.
+  std::uint64_t arranged_offset() const { return offset + pages.bytes(other_rows()); }
+  std::uint64_t other_rows() const { return rows - arranged_rows; }
+  std::uint64_t order_bytes() const { return order == nullptr ? 0 : order->bytes(); }
 };
 
 /// Whether rows lie side by side in both tiers. Their sizes are no multiples of a cache line
@@ -145,6 +160,12 @@ class SlowPool {
   /// may leave some of the rows new, none of them torn. Throws SystemFailure.
   virtual void load(const TableLayout& table, TableRow first, std::uint64_t rows,
                     const std::byte* values) = 0;
+
+  /// As `load`, of any rows, each once. Fastest in the order of their addresses and in whole pages.
+  virtual void load_rows(const TableLayout& table, std::span<const TableRow> rows,
+                         const std::byte* values) {
+    update(table, rows, values);
+  }
 
   /// Whether some row has a later value than its page.
   virtual bool has_updated_rows() const { return false; }

@@ -29,6 +29,19 @@ std::string power_of_2(std::uint64_t value) {
       " bytes; expected a store with fast_bytes that hold them beside other resident tables");
 }
 
+/// Sets the numbers of the order, if there is one.
+void check_order(TableLayout& table, const SlowPool& pool) {
+  if (table.order == nullptr) return;
+  if (pool.in_place()) {
+    throw std::invalid_argument("order: table '" + table.name +
+                                "': rows of memory are read in place; expected a slow tier in a "
+                                "file, which is read by pages");
+  }
+  table.arranged_rows = table.order->num_rows();
+  table.arranged_pages = table.order->num_pages();
+  if (table.arranged_pages == 0) table.order = nullptr;
+}
+
 /// The options for this pool. Checks them before the store changes anything.
 StoreOptions complete(StoreOptions options, const SlowPool& pool) {
   options.budget.in_place = pool.in_place();
@@ -123,7 +136,8 @@ void Store::check_fork() const {
 }
 
 const Table& Store::create_table(const std::string& name, std::uint64_t rows, std::uint32_t dim,
-                                 DType dtype, Residency residency) {
+                                 DType dtype, Residency residency,
+                                 std::shared_ptr<const RowOrder> order) {
   check_fork();
   const std::string seen = name.substr(0, name.find('\0'));
   if (name.empty() || name.size() > kMaxTableNameBytes || seen.size() < name.size()) {
@@ -160,13 +174,17 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                      .dtype = dtype,
                      .stride = stride,
                      .offset = 0,
-                     .residency = residency};
+                     .residency = residency,
+                     .order = std::move(order)};
+  check_order(layout, *pool_);
   layouts.push_back(layout);
   {
     ReadGuard guard(epochs_);
     std::uint64_t held = 0;
     for (auto& tier : tiers_) held += tier->bytes().total();
-    for (const Table& table : tables_) held += table.resident ? table.resident->bytes() : 0;
+    for (const Table& table : tables_) {
+      held += table.layout.order_bytes() + (table.resident ? table.resident->bytes() : 0);
+    }
     const FastPlan plan = plan_fast(layouts, options_.budget, policy_);
     if (residency == Residency::always && !plan.is_resident.back()) refuse_resident(layout);
     check_fast_memory(plan, held);
@@ -251,7 +269,7 @@ Store::Layout Store::make_layout(const std::vector<TableLayout>& layouts) {
     for (std::size_t i = 0; i < layouts.size(); ++i) {
       const TableLayout& layout = layouts[i];
       if (fast.is_resident[i] || slot_stride(layout) != plan.stride) continue;
-      extents.push_back({next, layout.offset});
+      extents.push_back({next, layout.offset, layout.arranged_offset(), layout.order});
       pages = layout.pages;
       next = next + TableRow{layout.rows};
     }
@@ -318,7 +336,7 @@ std::vector<std::uint64_t> Store::damaged_pages(const Table& table, std::uint64_
   check_fork();
   std::shared_lock open(open_);
   epochs_.check_open();
-  const std::uint64_t pages = table.layout.pages.num_pages(table.layout.rows);
+  const std::uint64_t pages = table.layout.num_pages();
   if (first > pages || n > pages - first) {
     throw std::invalid_argument("pages: expected at most " + std::to_string(pages) + ", got " +
                                 std::to_string(n) + " from page " + std::to_string(first) + " on");
@@ -419,6 +437,7 @@ StoreStats Store::stats() {
   stats.tiers = former_counts_;
   for (auto& tier : tiers_) add_tier(*tier, stats);
   for (const Table& table : tables_) {
+    stats.order_bytes += table.layout.order_bytes();
     if (table.resident) add_resident(*table.resident, stats);
   }
   const UpdateStats updates = pool_->updates();
@@ -431,7 +450,7 @@ StoreStats Store::stats() {
   stats.log_bytes = updates.log_bytes;
   stats.staging_bytes = buffers_.bytes();
   stats.page_cache_bytes = pool_->cached_bytes() + updates.unsynced_bytes;
-  stats.total_bytes = stats.vector_bytes + stats.index_bytes + stats.metadata_bytes +
+  stats.total_bytes = stats.vector_bytes + stats.index_bytes + stats.metadata_bytes + stats.order_bytes +
                       stats.staging_bytes + stats.log_bytes + stats.access_ring_bytes +
                       stats.policy_bytes + stats.page_cache_bytes;
   stats.slow = {.kind = pool_->kind(),

@@ -89,7 +89,8 @@ class Store {
   ~Store();
 
   const Table& create_table(const std::string& name, std::uint64_t rows, std::uint32_t dim,
-                            DType dtype, Residency residency = Residency::automatic);
+                            DType dtype, Residency residency = Residency::automatic,
+                            std::shared_ptr<const RowOrder> order = nullptr);
   /// Whether a table lies in DRAM as a whole.
   bool is_resident(const Table& table);
 
@@ -117,8 +118,9 @@ class Store {
   bool records() const { return access_capacity_.load(std::memory_order_relaxed) > 0; }
 
   /// Sets rows to new values, which are dense. If an index is repeated, its last value counts. All
-  /// rows or none. Throws SystemFailure.
-  void update(const Table& table, Integers indices, const std::byte* values);
+  /// rows or none. `in_bulk`: as of SlowPool::load_rows, durable once `settle` returns; each index
+  /// once. Throws SystemFailure.
+  void update(const Table& table, Integers indices, const std::byte* values, bool in_bulk = false);
 
   /// The same for rows of floats of a quantised table. Throws std::invalid_argument for a row that
   /// cannot be quantised, naming it.

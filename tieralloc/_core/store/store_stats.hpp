@@ -38,6 +38,7 @@
   X("dram", std::uint64_t, vector_bytes)         \
   X("dram", std::uint64_t, index_bytes)          \
   X("dram", std::uint64_t, metadata_bytes)       \
+  X("dram", std::uint64_t, order_bytes)          \
   X("dram", std::uint64_t, staging_bytes)        \
   X("dram", std::uint64_t, log_bytes)            \
   X("dram", std::uint64_t, access_ring_bytes)    \

@@ -72,6 +72,12 @@ std::vector<Group> group_by_stride(const std::vector<TableLayout>& tables) {
       " bytes; one row of them, with its index and spares, takes " + std::to_string(need) + unit);
 }
 
+[[noreturn]] void refuse_orders(const FastBudget& budget, std::uint64_t bytes) {
+  throw std::invalid_argument("fast_bytes is " + std::to_string(budget.bytes) +
+                              ", expected more than the " + std::to_string(bytes) +
+                              " bytes of the orders of the tables");
+}
+
 /// `held` bytes of them are allocated already.
 void check_available(std::uint64_t bytes, std::uint64_t held = 0) {
   const std::uint64_t available = available_memory();
@@ -123,6 +129,8 @@ std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const F
 FastPlan plan_fast(const std::vector<TableLayout>& tables, const FastBudget& budget,
                    const std::string& policy) {
   FastPlan plan;
+  for (const TableLayout& table : tables) plan.bytes += table.order_bytes();
+  if (budget.bytes > 0 && plan.bytes >= budget.bytes) refuse_orders(budget, plan.bytes);
   std::vector<TableLayout> others;
   for (const TableLayout& table : tables) {
     const std::uint64_t bytes = ResidentTable::bytes_for(table);

@@ -1,4 +1,5 @@
-// tier_plan.hpp: divides a store's DRAM among resident tables and, for the others, row sizes.
+// tier_plan.hpp: divides a store's DRAM among resident tables and, for the others, row sizes. The
+// orders of tables come first (slow_tier/row_order.hpp).
 //
 // A table is resident, in DRAM as a whole, if its creator asked for it and `fast_bytes` holds it;
 // or, by default, if it takes at most 1/64 of `fast_bytes`, and the resident tables up to it, in

@@ -80,7 +80,7 @@ void Store::update_floats(const Table& table, Integers indices, const float* val
   update(table, indices, quantised.data());
 }
 
-void Store::update(const Table& table, Integers indices, const std::byte* values) {
+void Store::update(const Table& table, Integers indices, const std::byte* values, bool in_bulk) {
   check_fork();
   validate_rows(table, indices, BoundsCheck::fatal);
   std::vector<TableRow> rows(indices.size);
@@ -92,7 +92,11 @@ void Store::update(const Table& table, Integers indices, const std::byte* values
     ensure_layout();  // may fail, which the update of copies may not
     const RowPatch patch(table.resident ? rows : std::span<const TableRow>(), values);
     const bool stages = pool_->in_place() && !table.resident;
-    if (!stages) pool_->update(table.layout, rows, values);
+    if (in_bulk && !stages) {
+      pool_->load_rows(table.layout, rows, values);
+    } else if (!stages) {
+      pool_->update(table.layout, rows, values);
+    }
     std::optional<ReadGuard> guard;
     enter(guard);
     if (table.resident) {
@@ -103,6 +107,7 @@ void Store::update(const Table& table, Integers indices, const std::byte* values
       replace_copies(table, rows, values, padded);
     }
   }
+  if (in_bulk) return;
   updates_.fetch_add(rows.size(), std::memory_order_relaxed);
   std::shared_lock open(open_);
   if (!epochs_.is_closed()) pool_->commit();  // close wrote the update back

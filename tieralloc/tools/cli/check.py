@@ -35,7 +35,7 @@ def run(arguments: argparse.Namespace) -> None:
         for damage in find_damage(store, bar):
             print(f"{arguments.file}: damaged: {damage}{'' if source is None else ' (repaired)'}")
             if source is None:
-                damaged += damage.last - damage.first
+                damaged += len(damage.rows)
             else:
                 repair(store, damage, source)
         tables = len(store.tables)

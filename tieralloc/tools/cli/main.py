@@ -35,6 +35,7 @@ _COMMANDS = {
     "generate": "write a synthetic trace",
     "simulate": "count the misses of a trace, without bytes",
     "train": "train a learned policy on a trace",
+    "arrange": "learn which rows share pages of a table file, and write the file so",
     "replay": "serve a trace from a real store and measure it",
     "warm-up": "write the rows of a trace that a store begins with",
     "latency": "measure the memory of each NUMA node",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tieralloc._common.progress import waiting
+from tieralloc.order import Order
 from tieralloc.tools.cli import arguments
 from tieralloc.trace import Trace
 
@@ -71,7 +72,15 @@ def add_dim(parser: argparse.ArgumentParser) -> None:
     add(parser, "--embedding-dim", arguments.count, "N", "float32 elements per row", 64)
 
 
-def fast_fractions(given: argparse.Namespace, trace: Trace, policies: Sequence[str]) -> list[float]:
+def add_order(parser: argparse.ArgumentParser) -> None:
+    """Add ``--order``."""
+    text = "order of the rows in the file, of tieralloc arrange; its map is part of --fast-bytes"
+    add(parser, "--order", str, "ORDER", text)
+
+
+def fast_fractions(
+    given: argparse.Namespace, trace: Trace, policies: Sequence[str], order: Order | None = None
+) -> list[float]:
     """Return the capacities of ``--fast-fraction`` or ``--fast-bytes`` as fractions."""
     if given.fast_bytes is None:
         fractions: list[float] = given.fast_fraction
@@ -79,7 +88,7 @@ def fast_fractions(given: argparse.Namespace, trace: Trace, policies: Sequence[s
     from tieralloc.tools.capacity import fractions_within
 
     with waiting("computing the capacities"):
-        return fractions_within(given.fast_bytes, trace, given.embedding_dim, policies)
+        return fractions_within(given.fast_bytes, trace, given.embedding_dim, policies, order)
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

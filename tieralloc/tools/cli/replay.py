@@ -6,6 +6,7 @@ import argparse
 
 from tieralloc._bindings import eviction_policy_names, fetch_engines
 from tieralloc._common.progress import bar
+from tieralloc.order import Order
 from tieralloc.policy.registry import served_names
 from tieralloc.tools import report
 from tieralloc.tools.cli import arguments as types
@@ -31,6 +32,7 @@ tieralloc replay day.npz --fast-bytes 4MiB --embedding-dim 32 --no-baselines
 tieralloc replay day.npz --threads 4 --batch-size 64 --dir /mnt/nvme --plot replay.png
 tieralloc replay day.npz --batch-size 8 --rate 500,1000,2000
 tieralloc replay day.npz --batch-size 8 --rate auto --plot rates.png
+tieralloc replay day.npz --order order.npz --fast-bytes 4MiB
 tieralloc replay day.npz --slow numa:1
 tieralloc replay day.npz --slow emulated:150ns --policy lru
 tieralloc replay day.npz --verify --json replay.json"""
@@ -94,6 +96,7 @@ def _add_slow_tier(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="fetch engine of the file (default: auto, the first that works on this machine)",
     )
+    options.add_order(parser)
     options.add_directory(parser)
 
 
@@ -109,13 +112,16 @@ def run(arguments: argparse.Namespace) -> None:
         raise ValueError("--promotion: no effect with --slow file; expected numa:N or emulated:Nns")
     if not in_file and arguments.engine != "auto":
         raise ValueError("--engine: no effect with a slow tier in memory; expected --slow file")
+    if not in_file and arguments.order is not None:
+        raise ValueError("--order: no effect with a slow tier in memory; expected --slow file")
     common.check_outputs(arguments)
+    order = None if arguments.order is None else Order.read(arguments.order)
     directory = common.working_directory(arguments.dir) if slow is None else None
     trace = common.read_trace(arguments.trace)
     records = replay(
         trace,
         arguments.policy,
-        options.fast_fractions(arguments, trace, arguments.policy),
+        options.fast_fractions(arguments, trace, arguments.policy, order),
         embedding_dim=arguments.embedding_dim,
         batch_size=arguments.batch_size,
         count_from=arguments.count_from,
@@ -128,6 +134,7 @@ def run(arguments: argparse.Namespace) -> None:
         directory=directory,
         baselines=in_file and arguments.rate is None and not arguments.no_baselines,
         verify=arguments.verify,
+        order=order,
         seed=arguments.seed,
         progress=bar,
     )

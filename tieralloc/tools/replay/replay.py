@@ -32,6 +32,7 @@ from tieralloc.tools.simulate import OPT, check_policies
 from tieralloc.trace.stream import count_distinct, fast_rows, first_counted
 
 if TYPE_CHECKING:
+    from tieralloc.order import Order
     from numpy.typing import NDArray
 
     from tieralloc.stats import StoreStats
@@ -64,6 +65,7 @@ def replay(
     baselines: bool = False,
     auto_pause: bool = False,
     verify: bool = False,
+    order: Order | None = None,
     seed: int = 0,
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
@@ -130,6 +132,8 @@ def replay(
         Whether learned policies may pause, as in `tieralloc.LearnedPolicy`.
     verify : bool
         Compare every served vector with its source, outside the measured time; closed loop only.
+    order : Order, optional
+        Order of the rows in the file. Its map takes DRAM beside the fast rows (``dram``).
     seed : int
         Random seed of the arrivals.
     progress : callable
@@ -162,7 +166,8 @@ def replay(
     ValueError
         If a policy or an engine is unknown, a policy was trained for other tables, a fraction is
         out of range or less than one row, the trace is empty, `batch_size` or `threads` is below 1,
-        no call arrives in `seconds` at a rate, or `verify` or `baselines` are set with `rates`.
+        no call arrives in `seconds` at a rate, `verify` or `baselines` are set with `rates`, or an
+        order is of other tables or given with memory.
     OSError
         If the file cannot be created, loaded or read.
     MemoryError
@@ -189,7 +194,7 @@ def replay(
     source = SourceRows(trace.num_embeddings.tolist(), embedding_dim)
     labels = {policy: label_of(policy, policies) for policy in policies}
     warm_up_rows = len(accesses) - sum(len(call.indices) for call in calls)
-    tables = _Tables(trace, source, progress)
+    tables = _Tables(trace, source, order, progress)
     with ExitStack() as stack:
         openers: list[Callable[[int], Baseline]] = []
         all_rows = None
@@ -310,12 +315,14 @@ class _Tables(NamedTuple):
 
     trace: Trace
     source: SourceRows
+    order: Order | None
     progress: Progress
 
     def load(self, store: TieredStore) -> None:
         source = self.source
         for name, rows in zip(self.trace.table_names, source.num_embeddings, strict=True):
-            store.create_table(name, rows, source.embedding_dim)
+            order = self.order if self.order is not None and name in self.order.tables else None
+            store.create_table(name, rows, source.embedding_dim, order=order)
         with self.progress("loading the tables", sum(source.num_embeddings), "rows") as done:
             for position, name in enumerate(self.trace.table_names):
                 store.table(name).load(_reported(source.parts(position), done))

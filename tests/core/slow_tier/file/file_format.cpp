@@ -5,6 +5,7 @@
 #include <random>
 
 #include "check.hpp"
+#include "slow_tier/file/order_area.hpp"
 
 namespace {
 
@@ -30,7 +31,11 @@ Directory some_directory(std::size_t tables) {
     table.residency = static_cast<Residency>(i % 3);
     table.offset = end;
     table.pages = PageLayout::paged(table.stride);
-    end += table.pages.bytes(table.rows);
+    if (i % 5 == 4) {
+      table.arranged_rows = 1000 * i;
+      table.arranged_pages = 1000 * i;
+    }
+    end = file_format::table_end(table);
     directory.tables.push_back(table);
   }
   return directory;
@@ -46,12 +51,20 @@ bool same(const Directory& a, const Directory& b) {
     const TableLayout& y = b.tables[i];
     if (x.name != y.name || x.rows != y.rows || x.dim != y.dim || x.dtype != y.dtype ||
         x.stride != y.stride || x.offset != y.offset || x.residency != y.residency ||
+        x.arranged_rows != y.arranged_rows || x.arranged_pages != y.arranged_pages ||
         x.pages.page_bytes != y.pages.page_bytes ||
         x.pages.rows_per_page != y.pages.rows_per_page || !y.pages.has_footer) {
       return false;
     }
   }
   return true;
+}
+
+TEST(version_is_3_only_with_an_order) {
+  for (const std::size_t tables : {1, 4, 5}) {
+    const std::vector<std::byte> bytes = encode(some_directory(tables));
+    CHECK_EQ(file_format::version_of(bytes.data(), bytes.size()), tables < 5 ? 2u : 3u);
+  }
 }
 
 TEST(directory_round_trips) {
@@ -113,7 +126,7 @@ TEST(noise_is_an_invalid_directory) {
 
 TEST(other_version_is_reported_and_not_read) {
   std::vector<std::byte> bytes = encode(some_directory(1));
-  CHECK_EQ(file_format::version_of(bytes.data(), bytes.size()), file_format::kVersion);
+  CHECK_EQ(file_format::version_of(bytes.data(), bytes.size()), file_format::kSecondVersion);
   bytes[8] = static_cast<std::byte>(file_format::kVersion + 1);
   CHECK_EQ(file_format::version_of(bytes.data(), bytes.size()), file_format::kVersion + 1);
   CHECK(!accepted(bytes));

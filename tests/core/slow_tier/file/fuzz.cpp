@@ -8,6 +8,8 @@
 #include "base/crc32c.hpp"
 #include "base/error.hpp"
 #include "check.hpp"
+#include "slow_tier/file/order_area.hpp"
+#include "slow_tier/random_order.hpp"
 #include "slow_tier/file/file_format.hpp"
 #include "slow_tier/file/redo_log.hpp"
 #include "support.hpp"
@@ -65,7 +67,8 @@ std::vector<TableLayout> some_tables(Random& random) {
     table.stride = stride_of(table.dim, table.dtype);
     table.offset = offset;
     table.pages = PageLayout::paged(table.stride);
-    offset += table.pages.bytes(table.rows);
+    if (random() % 2 == 0) arrange_randomly(table, random);
+    offset = file_format::table_end(table);
     tables.push_back(table);
   }
   return tables;
@@ -88,7 +91,8 @@ TEST(fuzzed_superblock_is_refused_or_describes_tables_that_can_be) {
     std::uint64_t end = file_format::kDataOffset;
     for (const TableLayout& table : read.tables) {
       CHECK(table.rows > 0 && table.offset >= end && table.offset % kPage == 0);
-      end = table.offset + table.pages.bytes(table.rows);
+      CHECK(table.arranged_rows <= table.rows && table.arranged_pages <= table.arranged_rows);
+      end = file_format::table_end(table);
       CHECK(end > table.offset);
     }
     CHECK_EQ(read.end(), end);

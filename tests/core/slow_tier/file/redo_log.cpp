@@ -12,6 +12,7 @@
 #include "check.hpp"
 #include "faults.hpp"
 #include "slow_tier/file/raw_file.hpp"
+#include "slow_tier/random_order.hpp"
 #include "support.hpp"
 
 namespace {
@@ -22,13 +23,15 @@ using Bytes = std::vector<std::byte>;
 
 std::vector<TableLayout> some_tables() {
   std::vector<TableLayout> tables;
+  std::mt19937_64 random(4);
   std::uint64_t offset = 2 << 20;
   for (const std::uint32_t dim : {5u, 48u, 600u, 1500u}) {
     TableLayout table{.name = "t" + std::to_string(dim), .rows = 500, .dim = dim};
     table.stride = stride_of(dim, table.dtype);
     table.offset = offset;
     table.pages = PageLayout::paged(table.stride);
-    offset += table.pages.bytes(table.rows);
+    if (dim == 48 || dim == 1500) arrange_randomly(table, random);
+    offset = table.pages_end();
     tables.push_back(table);
   }
   return tables;

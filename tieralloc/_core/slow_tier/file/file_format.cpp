@@ -1,14 +1,17 @@
 // file_format.cpp: encoding and decoding of superblocks.
 #include "slow_tier/file/file_format.hpp"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
+#include <limits>
 #include <span>
 #include <stdexcept>
 #include <string>
 #include <unordered_set>
 
 #include "base/crc32c.hpp"
+#include "slow_tier/file/order_area.hpp"
 
 namespace tieralloc::file_format {
 namespace {
@@ -49,7 +52,9 @@ struct Record {
   std::uint32_t dtype;
   std::uint32_t stride;
   std::uint32_t residency;  ///< 0 in files of earlier releases
-  std::uint32_t reserved[8];
+  std::uint64_t arranged_rows;   ///< 0 before version 3
+  std::uint64_t arranged_pages;  ///< 0 before version 3
+  std::uint32_t reserved[4];
 };
 static_assert(sizeof(Record) == 256);
 
@@ -82,6 +87,8 @@ Record record_of(const TableLayout& table) {
   record.dtype = static_cast<std::uint32_t>(table.dtype);
   record.stride = table.stride;
   record.residency = static_cast<std::uint32_t>(table.residency);
+  record.arranged_rows = table.arranged_rows;
+  record.arranged_pages = table.arranged_pages;
   return record;
 }
 
@@ -94,12 +101,31 @@ TableLayout layout_of(const Record& record) {
   table.dtype = static_cast<DType>(record.dtype);
   table.stride = record.stride;
   table.residency = static_cast<Residency>(record.residency);
+  table.arranged_rows = record.arranged_rows;
+  table.arranged_pages = record.arranged_pages;
   return table;
 }
 
 /// Rows of a table of kMaxTableBytes.
 std::uint64_t max_rows(const PageLayout& pages) {
   return kMaxTableBytes / pages.page_bytes * pages.rows_per_page;
+}
+
+/// The least version that has all properties of the tables.
+std::uint32_t version_for(const std::vector<TableLayout>& tables) {
+  const bool has_order = std::any_of(tables.begin(), tables.end(), [](const TableLayout& table) {
+    return table.arranged_pages > 0;
+  });
+  return has_order ? kVersion : kSecondVersion;
+}
+
+bool is_possible_order(const TableLayout& table, std::uint32_t version) {
+  const std::uint64_t rows = table.arranged_rows;
+  const std::uint64_t pages = table.arranged_pages;
+  if (rows == 0 && pages == 0) return true;
+  return version >= kVersion && pages <= rows && rows <= table.rows &&
+         rows <= std::numeric_limits<std::uint32_t>::max() &&
+         table.pages.num_pages(rows) <= pages;
 }
 
 /// Sets the pages of the tables. False if create_table could not have made the tables: the checksum
@@ -119,7 +145,8 @@ bool complete(std::vector<TableLayout>& tables, std::uint32_t version) {
     if (table.rows == 0 || table.rows > max_rows(table.pages)) return false;
     if (table.offset < end || table.offset > kMaxTableBytes) return false;
     if (table.offset % (table.pages.has_footer ? kPage : kCacheLine) != 0) return false;
-    end = table.offset + table.pages.bytes(table.rows);
+    if (!is_possible_order(table, version)) return false;
+    end = table_end(table);
   }
   return true;
 }
@@ -127,8 +154,7 @@ bool complete(std::vector<TableLayout>& tables, std::uint32_t version) {
 }  // namespace
 
 std::uint64_t Directory::end() const {
-  if (tables.empty()) return kDataOffset;
-  return tables.back().offset + tables.back().pages.bytes(tables.back().rows);
+  return tables.empty() ? kDataOffset : table_end(tables.back());
 }
 
 std::vector<std::byte> encode(const Directory& directory) {
@@ -140,7 +166,7 @@ std::vector<std::byte> encode(const Directory& directory) {
   std::vector<std::byte> bytes(sizeof(Header) + directory.tables.size() * sizeof(Record));
   Header header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
-  header.version = kVersion;
+  header.version = version_for(directory.tables);
   header.table_count = static_cast<std::uint32_t>(directory.tables.size());
   header.generation = directory.generation;
   header.store_id = directory.store_id;
@@ -192,6 +218,7 @@ bool decode_records(const std::byte* superblock, std::size_t size, Directory& de
       records = checked_records({superblock, size}, checksum_v1, first);
       decoded.generation = first.generation;
       break;
+    case kSecondVersion:
     case kVersion:
       records = checked_records({superblock, size}, checksum_v2, header);
       decoded.generation = header.generation;

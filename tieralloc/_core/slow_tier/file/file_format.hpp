@@ -1,8 +1,9 @@
-// file_format.hpp: the format of a store's file, version 2.
+// file_format.hpp: the format of a store's file, versions 2 and 3.
 //
 //   0      superblock: header, directory of tables, checksum over both
 //   1 MiB  superblock, a second copy
-//   2 MiB  pages of the tables (slow_tier/page.hpp)
+//   2 MiB  pages of the tables (slow_tier/page.hpp); behind those of a table with an order, the
+//          order (order_area.hpp)
 //
 // A change is written to one superblock and synced, then to the other. So a crash leaves at least
 // one valid copy, and damage to one copy loses nothing. The valid copy with the higher generation
@@ -10,6 +11,9 @@
 //
 // The header names the live segments of the redo log (redo_log.hpp), numbers 1 and up, and the
 // pages that a load is writing. All numbers are little-endian.
+//
+// A file is of version 3 if it has a table with an order, else of version 2, which earlier releases
+// read.
 //
 // Version 1, which is only read: no store id and no log; rows lie densely, without checksums.
 #pragma once
@@ -22,13 +26,14 @@
 
 namespace tieralloc::file_format {
 
-inline constexpr std::uint32_t kVersion = 2;
+inline constexpr std::uint32_t kVersion = 3;
+inline constexpr std::uint32_t kSecondVersion = 2;
 inline constexpr std::uint32_t kFirstVersion = 1;
 inline constexpr std::uint64_t kSuperblockBytes = std::uint64_t{1} << 20;
 inline constexpr std::uint64_t kDataOffset = 2 * kSuperblockBytes;
 
 struct Directory {
-  std::uint32_t version = kVersion;
+  std::uint32_t version = kVersion;  ///< of the file that was read
   std::uint64_t generation = 0;
   std::uint64_t store_id = 0;   ///< random
   std::uint64_t first_log = 0;  ///< number of the oldest live segment; 0: there is none

@@ -25,6 +25,7 @@
 #include "slow_tier/file/direct_io.hpp"
 #include "slow_tier/file/file_identity.hpp"
 #include "slow_tier/file/file_io.hpp"
+#include "slow_tier/file/order_area.hpp"
 
 namespace tieralloc {
 namespace {
@@ -213,7 +214,7 @@ std::uint64_t FilePool::checked_size() const {
 
 /// Files of version 1 have no checksums and no log.
 void FilePool::check_version() const {
-  if (superblocks_.directory().version == file_format::kVersion || read_only_) return;
+  if (superblocks_.directory().version != file_format::kFirstVersion || read_only_) return;
   throw std::invalid_argument(path_ +
                               ": file format version 1 can only be read; open it with mode 'r', or "
                               "convert it: tieralloc upgrade FILE");
@@ -255,7 +256,7 @@ void FilePool::start_engine(const std::string& name) {
 void FilePool::start_log(const std::string& path) {
   pages_ = std::make_unique<PageWriter>(fd_, page_fd_, path_, *engine_);
   const file_format::Directory& directory = superblocks_.directory();
-  if (directory.version != file_format::kVersion) return;
+  if (directory.version == file_format::kFirstVersion) return;
   struct stat status;
   if (fstat(fd_, &status) != 0) fail_io(errno, path_, "fstat");
   log_ = std::make_unique<RedoLog>(
@@ -296,7 +297,7 @@ TableLayout FilePool::add_table(TableLayout layout) {
   const std::uint64_t size = checked_size();
   layout.offset = round_up(size, kBlock);
   layout.pages = PageLayout::paged(layout.stride);
-  const std::uint64_t end = layout.offset + layout.pages.bytes(layout.rows);
+  const std::uint64_t end = file_format::table_end(layout);
   if (end > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) {
     fail_io(EFBIG, path_, "cannot grow the slow tier to " + std::to_string(end) + " bytes");
   }
@@ -305,7 +306,8 @@ TableLayout FilePool::add_table(TableLayout layout) {
   (void)file_format::encode(next);  // throws before the file changes
   grow(size, end);
   try {
-    sync_pages();  // the size, before a superblock names the table
+    if (layout.order != nullptr) file_format::write_order(fd_, path_, layout);
+    sync_pages();  // the size and the order, before a superblock names the table
     superblocks_.write(std::move(next));
   } catch (...) {
     if (ftruncate(fd_, static_cast<off_t>(size)) != 0) {

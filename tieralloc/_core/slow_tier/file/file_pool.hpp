@@ -81,6 +81,8 @@ class FilePool final : public SlowPool {
   void commit() override;
   void load(const TableLayout& table, TableRow first, std::uint64_t rows,
             const std::byte* values) override;
+  void load_rows(const TableLayout& table, std::span<const TableRow> rows,
+                 const std::byte* values) override;
   bool has_updated_rows() const override { return log_ != nullptr && log_->any(); }
   bool find_updated(const RowAddress& row, std::span<std::byte> value) const override;
   std::int32_t recover_page(std::uint64_t page, std::span<std::byte> bytes) override;
@@ -128,11 +130,12 @@ class FilePool final : public SlowPool {
   void sync_pages();
   std::uint64_t write_back_sealed(std::size_t reads_at_once = 32);
   void keep_rows(const LogGeneration& sealed, std::span<const std::uint64_t> rows);
-  std::vector<TableRow> logged_rows(const TableLayout& table, TableRow first,
-                                    std::uint64_t rows) const;
-  void load_part(const TableLayout& table, TableRow first, std::uint64_t rows,
-                 const std::byte* values);
-  bool load_fresh(const TableLayout& table, TableRow first, std::uint64_t rows,
+  std::vector<std::size_t> logged_places(const TableLayout& table,
+                                         std::span<const TableRow> rows) const;
+  void load_in_order(const TableLayout& table, std::span<const TableRow> rows,
+                     const std::byte* values);
+  void load_part(const TableLayout& table, std::span<const TableRow> rows, const std::byte* values);
+  bool load_fresh(const TableLayout& table, std::span<const TableRow> rows,
                   const std::byte* values);
   bool announce_fresh(const TableLayout& table, std::uint64_t begin, std::uint64_t end);
   bool is_fresh(std::uint64_t page) const;

@@ -25,11 +25,17 @@ bool is_zero(std::span<const std::byte> bytes) {
                      [](std::byte byte) { return byte == std::byte{0}; });
 }
 
-/// Number of rows in a page; fewer in the last one of a table.
-std::uint64_t rows_in(const TableLayout& table, std::uint64_t page) {
+/// Of a page before the arranged ones: its first place, and its number of rows.
+std::pair<std::uint64_t, std::uint64_t> places_in(const TableLayout& table, std::uint64_t page) {
   const PageLayout& pages = table.pages;
   const std::uint64_t first = (page - table.offset) / pages.page_bytes * pages.rows_per_page;
-  return std::min<std::uint64_t>(pages.rows_per_page, table.rows - first);
+  return {first, std::min<std::uint64_t>(pages.rows_per_page, table.other_rows() - first)};
+}
+
+/// Number of rows in a page; fewer in the last one of a table, and in arranged ones.
+std::uint64_t rows_in(const TableLayout& table, std::uint64_t page) {
+  if (page < table.arranged_offset()) return places_in(table, page).second;
+  return table.order->rows_in((page - table.arranged_offset()) / table.pages.page_bytes);
 }
 
 /// Completes a torn page, whose rows of the log are set. False if that does not make the intended
@@ -49,16 +55,39 @@ const TableLayout* table_at(const std::vector<TableLayout>& tables, std::uint64_
       [](std::uint64_t offset, const TableLayout& table) { return offset < table.offset; });
   if (after == tables.begin()) return nullptr;
   const TableLayout& table = *(after - 1);
-  return page < table.offset + table.pages.bytes(table.rows) ? &table : nullptr;
+  return page < table.pages_end() ? &table : nullptr;
+}
+
+std::vector<TableRow> rows_of_page(const TableLayout& table, std::uint64_t page) {
+  std::vector<TableRow> rows;
+  if (page < table.arranged_offset()) {
+    const auto [first, count] = places_in(table, page);
+    for (std::uint64_t place = first; place < first + count; ++place) {
+      rows.push_back({table.order == nullptr ? place : table.order->other_row(place)});
+    }
+    return rows;
+  }
+  for (std::uint64_t row = 0; row < table.rows; ++row) {
+    if (table.address({row}).page == page) rows.push_back({row});
+  }
+  return rows;
+}
+
+TableRow row_at(const TableLayout& table, std::uint64_t offset) {
+  const std::uint64_t at = (offset - table.offset) % table.pages.page_bytes;
+  return rows_of_page(table, offset - at)[at / table.stride];
 }
 
 std::string describe_page(const std::vector<TableLayout>& tables, std::uint64_t page) {
   const TableLayout* table = table_at(tables, page);
   if (table == nullptr) return "offset " + std::to_string(page);
-  const std::uint64_t first =
-      (page - table->offset) / table->pages.page_bytes * table->pages.rows_per_page;
-  return "table '" + table->name + "', rows " + std::to_string(first) + " to " +
-         std::to_string(first + rows_in(*table, page) - 1);
+  const std::vector<TableRow> rows = rows_of_page(*table, page);
+  std::string text = "table '" + table->name + "', ";
+  const std::uint64_t first = rows.front().value, last = rows.back().value;
+  text += "rows " + std::to_string(first);
+  if (last - first + 1 == rows.size()) return text + " to " + std::to_string(last);
+  for (std::size_t i = 1; i < rows.size(); ++i) text += ", " + std::to_string(rows[i].value);
+  return text;
 }
 
 /// A page and the rows of it that are to be set: [first, last) of a sorted list.
@@ -201,15 +230,15 @@ PageWriter::Outcome PageWriter::write_back(const LogGeneration& log,
   return outcome;
 }
 
-bool PageWriter::load(const TableLayout& table, TableRow first, std::uint64_t rows,
+bool PageWriter::load(const TableLayout& table, std::span<const TableRow> rows,
                       const std::byte* values) {
   const PageLayout& pages = table.pages;
   const std::size_t row_bytes = table.row_bytes();
-  const std::uint64_t begin = table.address(first).page;
-  const std::uint64_t end = table.address({first.value + rows - 1}).page + pages.page_bytes;
+  const std::uint64_t begin = table.address(rows.front()).page;
+  const std::uint64_t end = table.address(rows.back()).page + pages.page_bytes;
   Region memory(end - begin, "load");
-  for (std::uint64_t i = 0; i < rows; ++i) {
-    const std::uint64_t at = table.address({first.value + i}).offset() - begin;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const std::uint64_t at = table.address(rows[i]).offset() - begin;
     std::memcpy(memory.data() + at, values + i * row_bytes, row_bytes);
   }
   for (std::uint64_t page = begin; page < end; page += pages.page_bytes) {

@@ -22,7 +22,13 @@ namespace tieralloc {
 /// The table that has a page; null if none has. `tables` are in order of offsets.
 const TableLayout* table_at(const std::vector<TableLayout>& tables, std::uint64_t page);
 
-/// "table 'item', rows 15 to 29".
+/// The rows of a page of the table, ascending. Cost: of an arranged page, O(rows of the table).
+std::vector<TableRow> rows_of_page(const TableLayout& table, std::uint64_t page);
+
+/// The row at an offset of the file; cost as of `rows_of_page`.
+TableRow row_at(const TableLayout& table, std::uint64_t offset);
+
+/// "table 'item', rows 15 to 29", or each row of a page that an order gave its rows.
 std::string describe_page(const std::vector<TableLayout>& tables, std::uint64_t page);
 
 class PageWriter {
@@ -32,9 +38,10 @@ class PageWriter {
   PageWriter(int fd, int write_fd, std::string path, FetchEngine& engine)
       : fd_(fd), write_fd_(write_fd), path_(std::move(path)), engine_(engine) {}
 
-  /// Writes fresh pages: rows from `first` on, zeros for others. False if some of the pages are not
-  /// fresh. Throws SystemFailure.
-  bool load(const TableLayout& table, TableRow first, std::uint64_t rows, const std::byte* values);
+  /// Writes fresh pages, from that of the first row to that of the last: zeros for others. `rows`
+  /// are in the order of their addresses. False if some of the pages are not fresh. Throws
+  /// SystemFailure.
+  bool load(const TableLayout& table, std::span<const TableRow> rows, const std::byte* values);
 
   /// Whether all pages are zero.
   bool is_fresh(std::uint64_t begin, std::uint64_t end);

@@ -12,6 +12,7 @@
 
 #include "base/error.hpp"
 #include "slow_tier/file/file_io.hpp"
+#include "slow_tier/file/order_area.hpp"
 
 namespace tieralloc {
 namespace {
@@ -53,6 +54,7 @@ void Superblocks::read() {
   }
   if (best) {
     directory_ = std::move(*best);
+    read_orders();
     return;
   }
   if (truncated) {
@@ -67,6 +69,17 @@ void Superblocks::read() {
   throw std::invalid_argument(path_ +
                               ": not a tieralloc file, or its header is damaged (no superblock "
                               "with a valid magic number and checksum)");
+}
+
+void Superblocks::read_orders() {
+  for (TableLayout& table : directory_.tables) {
+    if (table.arranged_pages == 0) continue;
+    table.order = file_format::read_order(fd_, path_, table);
+    if (table.order != nullptr) continue;
+    throw std::invalid_argument(path_ + ": table '" + table.name +
+                                "': both copies of its order are damaged; expected one that says "
+                                "where its rows are");
+  }
 }
 
 /// Writes the older or damaged superblock first, then the other one.

@@ -17,8 +17,8 @@ class Superblocks {
   Superblocks(int fd, std::string path, std::function<void()> sync)
       : fd_(fd), path_(std::move(path)), sync_(std::move(sync)) {}
 
-  /// Reads the newest superblock whose tables are inside of the file. Throws SystemFailure, or
-  /// std::invalid_argument if there is none.
+  /// Reads the newest superblock whose tables are inside of the file, and the orders of its tables.
+  /// Throws SystemFailure, or std::invalid_argument if there is none or an order is damaged.
   void read();
 
   const file_format::Directory& directory() const { return directory_; }
@@ -27,6 +27,7 @@ class Superblocks {
   void write(file_format::Directory directory);
 
  private:
+  void read_orders();
   void put(const std::vector<std::byte>& superblock, std::uint64_t at);
   void try_to_put(const std::vector<std::byte>& superblock, std::uint64_t at) noexcept;
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <stdexcept>
@@ -24,6 +25,29 @@ constexpr std::uint64_t kFreshBytes = std::uint64_t{64} << 20;
 constexpr std::chrono::milliseconds kRetryInterval{100};
 // Lookups share the device with the background thread.
 constexpr std::size_t kReadsBesideLookups = 8;
+// Written at once: the memory of a load.
+constexpr std::uint64_t kMaxSpanBytes = std::uint64_t{8} << 20;
+
+/// Whether rows are in the order of their addresses, and few pages from the first to the last.
+bool is_dense(const TableLayout& table, std::span<const TableRow> rows) {
+  if (rows.empty()) return true;
+  const auto is_unordered = [&](const TableRow& a, const TableRow& b) {
+    return table.address(a).offset() >= table.address(b).offset();
+  };
+  return std::adjacent_find(rows.begin(), rows.end(), is_unordered) == rows.end() &&
+         table.address(rows.back()).page - table.address(rows.front()).page <= kMaxSpanBytes;
+}
+
+/// Rows of the first page, if it has others too; `rows` are in the order of their addresses.
+std::size_t rows_before_full_page(const TableLayout& table, std::span<const TableRow> rows) {
+  if (rows.empty()) return 0;
+  const auto [first_page, at] = table.address(rows.front());
+  if (at == 0) return 0;
+  const auto next = std::find_if(rows.begin(), rows.end(), [&](const TableRow& row) {
+    return table.address(row).page != first_page;
+  });
+  return static_cast<std::size_t>(next - rows.begin());
+}
 
 }  // namespace
 
@@ -82,40 +106,74 @@ std::int32_t FilePool::recover_page(std::uint64_t page, std::span<std::byte> byt
   return error;
 }
 
-/// Rows of pages that were never written are written there at once; others go through the log, so
-/// that a crash tears none.
 void FilePool::load(const TableLayout& table, TableRow first, std::uint64_t rows,
                     const std::byte* values) {
-  check_writable();
-  checked_size();
-  const std::uint64_t rows_per_page = table.pages.rows_per_page;
-  // The rest of a page whose other rows are loaded may be there.
-  const std::uint64_t head =
-      std::min(rows, (rows_per_page - first.value % rows_per_page) % rows_per_page);
-  load_part(table, first, head, values);
-  load_part(table, {first.value + head}, rows - head, values + head * table.row_bytes());
+  std::vector<TableRow> all(rows);
+  for (std::uint64_t i = 0; i < rows; ++i) all[i].value = first.value + i;
+  if (table.order == nullptr) {
+    load_in_order(table, all, values);
+  } else {
+    load_rows(table, all, values);
+  }
 }
 
-void FilePool::load_part(const TableLayout& table, TableRow first, std::uint64_t rows,
+/// Of rows that lie far apart, the arranged ones go through the log, which writes them in file
+/// order.
+void FilePool::load_rows(const TableLayout& table, std::span<const TableRow> rows,
                          const std::byte* values) {
-  if (rows == 0) return;
-  const std::uint64_t begin = table.address(first).page;
-  const std::uint64_t end = table.address({first.value + rows - 1}).page + table.pages.page_bytes;
-  const std::vector<TableRow> logged = logged_rows(table, first, rows);
-  if (!load_fresh(table, first, rows, values)) {
-    std::vector<TableRow> all(rows);
-    for (std::uint64_t i = 0; i < rows; ++i) all[i].value = first.value + i;
-    update(table, all, values);
+  if (is_dense(table, rows)) {
+    load_in_order(table, rows, values);
+    return;
+  }
+  const std::size_t row_bytes = table.row_bytes();
+  std::array<std::vector<TableRow>, 2> parts;
+  std::array<std::vector<std::byte>, 2> part_values;
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    const bool is_arranged = table.address(rows[i]).page >= table.arranged_offset();
+    const std::byte* value = values + i * row_bytes;
+    parts[is_arranged].push_back(rows[i]);
+    part_values[is_arranged].insert(part_values[is_arranged].end(), value, value + row_bytes);
+  }
+  for (std::size_t part = 0; part < parts.size(); ++part) {
+    if (is_dense(table, parts[part])) {
+      load_in_order(table, parts[part], part_values[part].data());
+    } else {
+      update(table, parts[part], part_values[part].data());
+    }
+  }
+}
+
+/// Rows of pages that were never written are written there at once; others go through the log, so
+/// that a crash tears none. `rows` are in the order of their addresses.
+void FilePool::load_in_order(const TableLayout& table, std::span<const TableRow> rows,
+                             const std::byte* values) {
+  check_writable();
+  checked_size();
+  // The rest of a page whose other rows are loaded may be there.
+  const std::size_t head = rows_before_full_page(table, rows);
+  load_part(table, rows.first(head), values);
+  load_part(table, rows.subspan(head), values + head * table.row_bytes());
+}
+
+void FilePool::load_part(const TableLayout& table, std::span<const TableRow> rows,
+                         const std::byte* values) {
+  if (rows.empty()) return;
+  const std::uint64_t begin = table.address(rows.front()).page;
+  const std::uint64_t end = table.address(rows.back()).page + table.pages.page_bytes;
+  const std::vector<std::size_t> logged = logged_places(table, rows);
+  if (!load_fresh(table, rows, values)) {
+    update(table, rows, values);
     return;
   }
   // The log has older values of these rows, which it would write over the loaded ones.
   const std::size_t row_bytes = table.row_bytes();
+  std::vector<TableRow> newer_rows(logged.size());
   std::vector<std::byte> newer(logged.size() * row_bytes);
   for (std::size_t i = 0; i < logged.size(); ++i) {
-    std::memcpy(newer.data() + i * row_bytes, values + (logged[i].value - first.value) * row_bytes,
-                row_bytes);
+    newer_rows[i] = rows[logged[i]];
+    std::memcpy(newer.data() + i * row_bytes, values + logged[i] * row_bytes, row_bytes);
   }
-  update(table, logged, newer.data());
+  update(table, newer_rows, newer.data());
   loaded_bytes_ += end - begin;
   if (loaded_bytes_ < kDropCachesBytes) return;
   drop_caches();
@@ -123,10 +181,10 @@ void FilePool::load_part(const TableLayout& table, TableRow first, std::uint64_t
 }
 
 /// False if some of the pages were written before.
-bool FilePool::load_fresh(const TableLayout& table, TableRow first, std::uint64_t rows,
+bool FilePool::load_fresh(const TableLayout& table, std::span<const TableRow> rows,
                           const std::byte* values) {
-  const std::uint64_t begin = table.address(first).page;
-  const std::uint64_t end = table.address({first.value + rows - 1}).page + table.pages.page_bytes;
+  const std::uint64_t begin = table.address(rows.front()).page;
+  const std::uint64_t end = table.address(rows.back()).page + table.pages.page_bytes;
   std::lock_guard fresh(fresh_mutex_);
   if (!announce_fresh(table, begin, end)) return false;
   // On a full disk a write could end in the middle of the rows.
@@ -136,7 +194,7 @@ bool FilePool::load_fresh(const TableLayout& table, TableRow first, std::uint64_
     fail_io(errno, path_, "cannot load table '" + table.name + "'");
   }
   const std::uint64_t failed_syncs = failed_syncs_;
-  if (!pages_->load(table, first, rows, values)) return false;
+  if (!pages_->load(table, rows, values)) return false;
   std::lock_guard lock(loads_mutex_);
   if (!failed_before_load_) failed_before_load_ = failed_syncs;
   return true;
@@ -153,9 +211,8 @@ bool FilePool::announce_fresh(const TableLayout& table, std::uint64_t begin, std
       return true;
     }
   }
-  const std::uint64_t table_end = table.offset + table.pages.bytes(table.rows);
   const std::uint64_t ahead = round_up(kFreshBytes, table.pages.page_bytes);
-  std::uint64_t fresh_end = std::min(table_end, std::max(end, begin + ahead));
+  std::uint64_t fresh_end = std::min(table.pages_end(), std::max(end, begin + ahead));
   if (!pages_->is_fresh(begin, fresh_end)) {
     fresh_end = end;
     if (!pages_->is_fresh(begin, end)) return false;
@@ -191,12 +248,12 @@ void FilePool::end_fresh() {
   superblocks_.write(std::move(next));
 }
 
-std::vector<TableRow> FilePool::logged_rows(const TableLayout& table, TableRow first,
-                                            std::uint64_t rows) const {
-  std::vector<TableRow> logged;
-  for (std::uint64_t i = 0; log_->any() && i < rows; ++i) {
-    const TableRow row{first.value + i};
-    if (log_->has(table.address(row).offset())) logged.push_back(row);
+/// The places in `rows` of rows that the log has.
+std::vector<std::size_t> FilePool::logged_places(const TableLayout& table,
+                                                 std::span<const TableRow> rows) const {
+  std::vector<std::size_t> logged;
+  for (std::size_t i = 0; log_->any() && i < rows.size(); ++i) {
+    if (log_->has(table.address(rows[i]).offset())) logged.push_back(i);
   }
   return logged;
 }
@@ -272,9 +329,7 @@ void FilePool::keep_rows(const LogGeneration& sealed, std::span<const std::uint6
     std::lock_guard appending(append_mutex_);
     if (log_->is_active(row)) continue;
     const TableLayout& table = *table_at(tables, row);
-    const std::uint64_t page = (row - table.offset) / table.pages.page_bytes;
-    const std::uint64_t place = (row - table.offset) % table.pages.page_bytes / table.stride;
-    const TableRow number{page * table.pages.rows_per_page + place};
+    const TableRow number = row_at(table, row);
     log_->update(position_of(table), table, {&number, 1}, sealed.find(row));
   }
   log_->sync();
