@@ -232,9 +232,7 @@ class TieredStore:
             from tieralloc.order import order_of
 
             rows_order = order_of(order, name, num_embeddings, embedding_dim, element)
-        self._core.create_table(
-            name, num_embeddings, embedding_dim, element, resident, rows_order
-        )
+        self._core.create_table(name, num_embeddings, embedding_dim, element, resident, rows_order)
         self._add_tables()
         self._policy.fit(self._core, self._table_sizes())
         return self._tables[name]

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from order_support import random_order, seeds
 from support import store_of
 
-from tieralloc.order import Order, TableOrder, order_of, pages_of_rows
+from tieralloc.order import Order, order_of, pages_of_rows
 from tieralloc.trace import generate
 
 
@@ -133,9 +133,7 @@ def test_pages_of_rows_equal_those_of_a_file(tmp_path_factory, seed, rows):
     rng = np.random.default_rng(seed)
     order = Order({"item": random_order(rows, 15, rng), "user": random_order(40, 15, rng)})
     trace = generate(num_tables=2, num_samples=2)
-    trace = type(trace).from_lengths(
-        [0, 0], [[1], [1]], ["item", "user"], [rows, 40], trace.name
-    )
+    trace = type(trace).from_lengths([0, 0], [[1], [1]], ["item", "user"], [rows, 40], trace.name)
     pages = pages_of_rows(trace, 15, order)
     path = tmp_path_factory.mktemp("orders") / "f.tier"
     with store_of(path, fast_rows=8) as store:

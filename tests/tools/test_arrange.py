@@ -36,7 +36,9 @@ def grouped_trace(samples=2000, groups=100, group_rows=15, seed=0):
     bags = [rng.choice(members[rng.integers(groups)], 5, replace=False) for _ in range(samples)]
     single = rng.integers(30, size=samples)
     lengths = np.array([[5] * samples, [1] * samples])
-    trace = Trace.from_lengths(np.concatenate([*bags, single]), lengths, ["item", "user"], [rows, 30])
+    trace = Trace.from_lengths(
+        np.concatenate([*bags, single]), lengths, ["item", "user"], [rows, 30]
+    )
     return trace, group_of
 
 
@@ -63,7 +65,9 @@ def test_table_without_common_lookups_has_no_pages(method):
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize(("rows_per_page", "samples"), [(1, 50), (2, 50), (400, 50), (3, 1), (3, 0)])
+@pytest.mark.parametrize(
+    ("rows_per_page", "samples"), [(1, 50), (2, 50), (400, 50), (3, 1), (3, 0)]
+)
 def test_small_traces_and_pages_are_arranged(method, rows_per_page, samples):
     order = arrange(grouped_trace(samples)[0], rows_per_page, 1.0, method=method)
     for name, table in order.tables.items():

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["pages_of_rows"]
 
 
-def pages_of_rows(trace: Trace, rows_per_page: int, order: Order | None = None) -> NDArray[np.uint32]:
+def pages_of_rows(
+    trace: Trace, rows_per_page: int, order: Order | None = None
+) -> NDArray[np.uint32]:
     """Return the page of each row of a trace's tables, as a file lays them out.
 
     Rows without an entry of the order lie in the order of their numbers, before the others.

@@ -71,9 +71,7 @@ def _orders(store: ta.TieredStore, path: str, order: Order) -> dict[str, RowOrde
     ]
     if unknown:
         known = ", ".join(map(repr, store.tables)) or "no table"
-        raise ValueError(
-            f"{order.name}: is an order of table {unknown[0]!r}; {path} has {known}"
-        )
+        raise ValueError(f"{order.name}: is an order of table {unknown[0]!r}; {path} has {known}")
     orders = {}
     for name, table in store.tables.items():
         if name in order.tables and len(order.tables[name].rows):
@@ -94,9 +92,7 @@ def _budget(store: ta.TieredStore, orders: dict[str, RowOrder]) -> int:
     return _FAST_BYTES + resident + sum(order.bytes for order in orders.values())
 
 
-def _copy(
-    table: ta.Table, new: ta.TieredStore, order: RowOrder | None, progress: Progress
-) -> None:
+def _copy(table: ta.Table, new: ta.TieredStore, order: RowOrder | None, progress: Progress) -> None:
     """Write a table to another store, in the order of its file."""
     shape = (table.num_embeddings, table.embedding_dim, table.dtype)
     resident = table._core.residency(table.position)

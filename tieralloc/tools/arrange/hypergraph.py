@@ -68,9 +68,7 @@ def hypergraph_of(
     near_starts, near_pins = _nearest(pairs, len(nodes))
     lengths = np.concatenate([np.diff(starts), np.diff(near_starts)])
     weights = np.repeat([_SAMPLE_WEIGHT, 1], [len(starts) - 1, len(near_starts) - 1])
-    return Hypergraph(
-        nodes, starts_of(lengths), np.concatenate([pins, near_pins]), weights, pairs
-    )
+    return Hypergraph(nodes, starts_of(lengths), np.concatenate([pins, near_pins]), weights, pairs)
 
 
 def _distinct(

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["is_installed", "partition"]
 
+
 def is_installed() -> bool:
     """Return whether the package is installed."""
     return importlib.util.find_spec("mtkahypar") is not None

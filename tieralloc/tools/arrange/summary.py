@@ -44,7 +44,9 @@ def summarise(
     end = len(Stream.of(trace, until).accesses)
     held_back = trace.samples(0, max(1, trace.sample_of_access(end)))
     first = len(Stream.of(trace, until * _LEARNED).accesses)
-    capacity = fast_rows(_FAST_FRACTION, count_distinct(trace.accesses(), sum(trace.num_embeddings)))
+    capacity = fast_rows(
+        _FAST_FRACTION, count_distinct(trace.accesses(), sum(trace.num_embeddings))
+    )
     reads = []
     with progress("counting device reads", 2 * held_back.num_lookups, "accesses") as report:
         for order in (None, learned):
