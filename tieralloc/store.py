@@ -208,7 +208,8 @@ class TieredStore:
             If a table has this name already (`table` returns it), a size is out of range, the dtype
             is unknown, the budget has less than one row for a table, a table is to be resident and
             does not fit, an order is of another table, of another number of rows or rows per page,
-            or has a row twice, the slow tier of a table with an order is memory, or the store's learned policy was trained for another table in this place.
+            or has a row twice, the slow tier of a table with an order is memory, or the store's
+            learned policy was trained for another table in this place.
             Also if a learned policy that would start now has too little memory: the table exists
             then, and the policy's fallback is active.
         io.UnsupportedOperation
