@@ -1,4 +1,4 @@
-"""``tieralloc arrange``: orders learned, summarised, applied and exported; killed and interrupted."""
+"""``tieralloc arrange``: orders learned, applied and exported; killed and interrupted."""
 
 import os
 import re

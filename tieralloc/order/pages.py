@@ -49,7 +49,7 @@ def pages_of_rows(
         table = order.tables.get(name) if order is not None else None
         others = np.ones(rows, dtype=bool)
         if table is not None:
-            _check(table, f"{order.name}: table {name!r}", rows, rows_per_page)
+            _check(table, name, rows, rows_per_page)
             others[table.rows] = False
         places = np.cumsum(others) - 1
         part[:] = next_page + places // rows_per_page
@@ -61,10 +61,10 @@ def pages_of_rows(
     return pages
 
 
-def _check(table: TableOrder, what: str, rows: int, rows_per_page: int) -> None:
+def _check(table: TableOrder, name: str, rows: int, rows_per_page: int) -> None:
     for unit, expected, got in (
         ("rows", rows, table.num_embeddings),
         ("rows per page", rows_per_page, table.rows_per_page),
     ):
         if expected != got:
-            raise ValueError(f"{what}: is an order of {got} {unit}; expected one of {expected}")
+            raise ValueError(f"order: table {name!r}: is one of {got} {unit}; expected one of {expected}")

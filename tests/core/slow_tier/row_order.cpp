@@ -61,7 +61,8 @@ TEST(row_set_takes_the_smallest_form_and_counts_members) {
       CHECK_EQ(position.members_below, below);
       below += position.is_member;
     }
-    const double bits = 8.0 * static_cast<double>(set.bytes()) / static_cast<double>(members.size());
+    const double bits =
+        8.0 * static_cast<double>(set.bytes()) / static_cast<double>(members.size());
     CHECK(bits < (per_member == 2 ? 2.2 : per_member == 30 ? 12.5 : 18));
   }
 }

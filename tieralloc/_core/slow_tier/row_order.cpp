@@ -52,9 +52,8 @@ std::vector<ArrangedRow> sorted_rows(const std::string& table, std::uint64_t row
       sorted.push_back({row, page});
     }
   }
-  std::stable_sort(sorted.begin(), sorted.end(), [](const ArrangedRow& a, const ArrangedRow& b) {
-    return a.row < b.row;
-  });
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const ArrangedRow& a, const ArrangedRow& b) { return a.row < b.row; });
   const ArrangedRow* repeated = nullptr;
   for (std::size_t i = 1; i < sorted.size(); ++i) {
     if (sorted[i].row != sorted[i - 1].row) continue;

@@ -1,8 +1,8 @@
 // row_order.hpp: the map from the rows of a table to the pages that an order gave them.
 //
 // Arranged rows lie in pages of their own, behind those of the others; the others keep their order
-// and close the gaps. A page is a set of rows: within it, rows ascend. So the map stores the page of
-// each arranged row only, and computes the rest:
+// and close the gaps. A page is a set of rows: within it, rows ascend. So the map stores the page
+// of each arranged row only, and computes the rest:
 //
 //   find(row):  i = arranged rows below the row (row_set.hpp)
 //               not arranged: the place is row - i
@@ -81,9 +81,8 @@ inline RowAddress address_in(const PageLayout& pages, std::uint64_t base,
                              std::uint64_t row) {
   if (order == nullptr) return pages.address(base, row);
   const RowOrder::Place at = order->find(row);
-  return at.is_arranged
-             ? pages.address(arranged_base, at.page * pages.rows_per_page + at.place)
-             : pages.address(base, at.place);
+  return at.is_arranged ? pages.address(arranged_base, at.page * pages.rows_per_page + at.place)
+                        : pages.address(base, at.place);
 }
 
 }  // namespace tieralloc

@@ -52,8 +52,7 @@ RowSet::Position RowSet::find_low(const std::vector<Low>& lows, std::uint64_t ro
   const Low* const begin = lows.data() + starts_[block];
   const Low* const end = lows.data() + starts_[block + 1];
   const Low* const at = std::lower_bound(begin, end, static_cast<Low>(row));
-  return {at != end && *at == static_cast<Low>(row),
-          static_cast<std::uint64_t>(at - lows.data())};
+  return {at != end && *at == static_cast<Low>(row), static_cast<std::uint64_t>(at - lows.data())};
 }
 
 RowSet::Position RowSet::find(std::uint64_t row) const {

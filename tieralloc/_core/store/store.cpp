@@ -450,9 +450,9 @@ StoreStats Store::stats() {
   stats.log_bytes = updates.log_bytes;
   stats.staging_bytes = buffers_.bytes();
   stats.page_cache_bytes = pool_->cached_bytes() + updates.unsynced_bytes;
-  stats.total_bytes = stats.vector_bytes + stats.index_bytes + stats.metadata_bytes + stats.order_bytes +
-                      stats.staging_bytes + stats.log_bytes + stats.access_ring_bytes +
-                      stats.policy_bytes + stats.page_cache_bytes;
+  stats.total_bytes = stats.vector_bytes + stats.index_bytes + stats.metadata_bytes +
+                      stats.order_bytes + stats.staging_bytes + stats.log_bytes +
+                      stats.access_ring_bytes + stats.policy_bytes + stats.page_cache_bytes;
   stats.slow = {.kind = pool_->kind(),
                 .path = pool_->path(),
                 .engine = pool_->engine(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 
 import numpy as np
 
@@ -18,7 +19,10 @@ def write_permutations(order: Order, path: str | os.PathLike[str]) -> None:
     Row ``i`` of the table becomes row ``new[i]``: ``rows[np.argsort(new)]`` are the vectors of the
     new table, and ``new[indices]`` the indices of a lookup.
     """
-    with replacing(path) as file:
-        np.savez_compressed(
-            file, **{name: table.permutation() for name, table in order.tables.items()}
-        )
+    with (
+        replacing(path) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name, table in order.tables.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, table.permutation(), allow_pickle=False)

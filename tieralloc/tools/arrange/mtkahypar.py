@@ -2,8 +2,8 @@
 
 Mt-KaHyPar (Gottesbüren, Heuer, Maas, Sanders and Schlag, "Scalable high-quality hypergraph
 partitioning", ACM Transactions on Algorithms 20, 2024) minimises the sum over edges of weight *
-(pages of the edge - 1): the pages that samples read. It holds the GIL, so a process of its own keeps
-progress and Ctrl-C alive.
+(pages of the edge - 1): the pages that samples read. It holds the GIL, so a process of its own
+keeps progress and Ctrl-C alive.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def partition(graph: Hypergraph, rows_per_page: int, seed: int) -> NDArray[np.in
         stdout=subprocess.PIPE,
     ) as process:
         try:
-            assert process.stdin is not None and process.stdout is not None
+            assert process.stdin is not None
+            assert process.stdout is not None
             settings = [len(graph.rows), rows_per_page, seed]
             for values in (settings, graph.starts, graph.pins, graph.weights):
                 _write(process.stdin, np.asarray(values, dtype=np.int64))

@@ -1,10 +1,11 @@
-"""The process of `mtkahypar`: reads a hypergraph from stdin, writes the pages of its nodes to stdout."""
+"""The process of `mtkahypar`: a hypergraph from stdin, the pages of its nodes to stdout."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+from itertools import pairwise
 from typing import IO, TYPE_CHECKING
 
 import mtkahypar
@@ -38,7 +39,7 @@ def _serve(source: IO[bytes], target: IO[bytes]) -> None:
     )
     ends = starts.tolist()
     flat = pins.tolist()
-    edges = [flat[begin:end] for begin, end in zip(ends[:-1], ends[1:], strict=True)]
+    edges = [flat[begin:end] for begin, end in pairwise(ends)]
     graph = initializer.create_hypergraph(
         context, nodes, len(edges), edges, [1] * nodes, weights.tolist()
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,7 +55,7 @@ def device_reads(
     bounds = np.append(bounds, len(rows)).tolist()
     resident: OrderedDict[int, None] = OrderedDict()
     reads = requests = 0
-    for number, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for number, (begin, end) in enumerate(pairwise(bounds)):
         missed = set()
         for access in range(begin, end):
             row = rows[access]

@@ -32,9 +32,9 @@ from tieralloc.tools.simulate import OPT, check_policies
 from tieralloc.trace.stream import count_distinct, fast_rows, first_counted
 
 if TYPE_CHECKING:
-    from tieralloc.order import Order
     from numpy.typing import NDArray
 
+    from tieralloc.order import Order
     from tieralloc.stats import StoreStats
     from tieralloc.trace import Trace
 

@@ -8,10 +8,10 @@
 #include "base/crc32c.hpp"
 #include "base/error.hpp"
 #include "check.hpp"
-#include "slow_tier/file/order_area.hpp"
-#include "slow_tier/random_order.hpp"
 #include "slow_tier/file/file_format.hpp"
+#include "slow_tier/file/order_area.hpp"
 #include "slow_tier/file/redo_log.hpp"
+#include "slow_tier/random_order.hpp"
 #include "support.hpp"
 
 namespace {

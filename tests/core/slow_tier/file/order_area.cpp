@@ -61,8 +61,7 @@ TEST(order_reopens_with_its_table) {
   {
     const auto pool = FilePool::create(dir / "f", {});
     for (const std::uint64_t rows : {1, 20, 1000, 50'000}) {
-      made.push_back(
-          pool->add_table(arranged_table("t" + std::to_string(rows), rows, random)));
+      made.push_back(pool->add_table(arranged_table("t" + std::to_string(rows), rows, random)));
     }
   }
   const auto pool = FilePool::open(dir / "f", {});

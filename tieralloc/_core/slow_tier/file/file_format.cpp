@@ -51,7 +51,7 @@ struct Record {
   std::uint32_t dim;
   std::uint32_t dtype;
   std::uint32_t stride;
-  std::uint32_t residency;  ///< 0 in files of earlier releases
+  std::uint32_t residency;       ///< 0 in files of earlier releases
   std::uint64_t arranged_rows;   ///< 0 before version 3
   std::uint64_t arranged_pages;  ///< 0 before version 3
   std::uint32_t reserved[4];
@@ -124,8 +124,7 @@ bool is_possible_order(const TableLayout& table, std::uint32_t version) {
   const std::uint64_t pages = table.arranged_pages;
   if (rows == 0 && pages == 0) return true;
   return version >= kVersion && pages <= rows && rows <= table.rows &&
-         rows <= std::numeric_limits<std::uint32_t>::max() &&
-         table.pages.num_pages(rows) <= pages;
+         rows <= std::numeric_limits<std::uint32_t>::max() && table.pages.num_pages(rows) <= pages;
 }
 
 /// Sets the pages of the tables. False if create_table could not have made the tables: the checksum
