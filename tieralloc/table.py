@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
     from tieralloc.store import TieredStore
 
-__all__ = ["QUANTISED", "Out", "Table", "of_store", "paddings_of", "positions_of", "row_format"]
+__all__ = [
+    "QUANTISED",
+    "Out",
+    "Table",
+    "of_store",
+    "paddings_of",
+    "positions_of",
+    "row_format",
+]
 
 #: The dtypes of rows that are quantised.
 QUANTISED = ("int8", "int4")
