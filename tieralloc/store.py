@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Literal, overload
 from tieralloc import _bindings
 from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
+from tieralloc._common.values import row_format
 from tieralloc.errors import RenamedAttribute, refuse_renamed
 from tieralloc.order import order_of
 from tieralloc.policy.planned import ActivePolicy
 from tieralloc.restart.resident_set import rows_of
 from tieralloc.restart.warm_restart import WarmRestart
 from tieralloc.stats import StoreStats
-from tieralloc.table import Table, check_writable, paddings_of, positions_of, row_format
+from tieralloc.table import Table, check_writable, paddings_of, positions_of
 from tieralloc.tiers import File, Mode, NumaMemory, SlowTier, fast_tier, parse_cpus, slow_tier
 
 if TYPE_CHECKING:
@@ -356,12 +357,9 @@ class TieredStore:
 
         Raises
         ------
-        KeyError, IndexError
-            If a table or a row does not exist. Nothing is done.
-        ValueError
-            If the file is damaged or of other tables, or the store is closed.
-        OSError
-            If the file cannot be read.
+        KeyError, IndexError, ValueError, OSError
+            If a table or a row does not exist, or the file is damaged, of other tables, or cannot
+            be read. Nothing is done.
         """
         return self._core.warm_up(rows_of(rows, self._table_sizes()))
 
@@ -451,11 +449,7 @@ class TieredStore:
     def stats(self) -> StoreStats:
         """Return statistics since the store was opened or `reset_stats` was called.
 
-        Returns
-        -------
-        tieralloc.stats.StoreStats
-            A frozen dataclass; ``.to_dict()`` returns nested dicts.
-            `StoreStats.policy_stats` covers the time since the policy started.
+        `StoreStats.policy_stats` covers the time since the policy started.
         """
         planned = self._policy.planned
         policy_stats = None if planned is None else planned.stats(self._core.policy_stats())

@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TypeVar, cast, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 
-from tieralloc._common.numbers import as_integer, check_range
+from tieralloc._common.numbers import as_integer
+from tieralloc._common.values import as_arrays, as_parts, as_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from numpy.typing import ArrayLike, NDArray
 
     from tieralloc._bindings import RowOrder
     from tieralloc.store import TieredStore
 
 __all__ = [
-    "QUANTISED",
     "Out",
     "Table",
     "check_writable",
     "of_store",
     "paddings_of",
     "positions_of",
-    "row_format",
 ]
-
-#: The dtypes of rows that are quantised.
-QUANTISED = ("int8", "int4")
-
-#: The types of plain numbers, where it is not the dtype.
-_PLAIN = {"bfloat16": "float32", "int8": "float32", "int4": "float32", "bytes": "uint8"}
-_PART_BYTES = 16 << 20
 
 _LOAD_BYTES = 4 << 20  # written per call
 
@@ -157,8 +149,8 @@ class Table:
         if order is not None and is_whole and len(np.asarray(rows)) == self.num_embeddings:
             self._load_in_file_order(order, np.asarray(rows).__getitem__)
             return
-        for array in _as_arrays(rows):
-            for part in self._parts(array):
+        for array in as_arrays(rows):
+            for part in as_parts(self.dtype, self.embedding_dim, array):
                 row += self._core.load(self.position, row, part)
         self._core.settle()
         if start is None and row < self.num_embeddings:
@@ -185,7 +177,7 @@ class Table:
     def _rows_in_file_order(self, order: RowOrder | None) -> Iterator[NDArray[np.int64]]:
         """Yield all rows in the order of the file, in whole pages."""
         rows_per_page = self._core.pages(self.position)[1]
-        pages = max(1, _LOAD_BYTES // (rows_per_page * self.embedding_dim * 4))
+        pages = max(1, _LOAD_BYTES // (rows_per_page * self.row_bytes))
         is_other = np.ones(self.num_embeddings, dtype=bool)
         arranged = np.empty(0, dtype=np.int64) if order is None else order.arranged().view(np.int64)
         is_other[arranged] = False
@@ -201,7 +193,7 @@ class Table:
 
     def _load_rows(self, rows: NDArray[np.int64], values: ArrayLike) -> None:
         """Write rows to the slow tier, durably once the core's `settle` returns."""
-        self._core.update(self.position, rows, self._as_values(values), True)
+        self._core.update(self.position, rows, as_values(self.dtype, values), True)
 
     @overload
     def lookup(self, indices: ArrayLike, out: None = None, *, raw: bool = False) -> np.ndarray: ...
@@ -360,7 +352,7 @@ class Table:
             values then, and `TieredStore.flush` raises until they are durable.
         """
         check_writable(self._store, "update")
-        self._core.update(self.position, indices, self._as_values(values))
+        self._core.update(self.position, indices, as_values(self.dtype, values))
 
     def prefetch(self, indices: ArrayLike) -> int:
         """Prefetch rows in the background: a hint that returns at once.
@@ -397,28 +389,6 @@ class Table:
         """Allow the eviction of rows again; rows that are not pinned are ignored."""
         self._core.unpin(self.position, indices)
 
-    def _as_values(self, values: ArrayLike) -> ArrayLike:
-        if isinstance(values, (list, tuple)):  # plain numbers have no dtype
-            values = np.asarray(values, dtype=_PLAIN.get(self.dtype, self.dtype))
-        if self.dtype not in _PLAIN:
-            return values
-        array = np.asarray(values)
-        if self.dtype in QUANTISED and array.dtype.kind == "f":
-            return array.astype(np.float32, copy=False)
-        rounds = self.dtype == "bfloat16" and array.dtype == np.float32
-        return _round_to_bfloat16(array) if rounds else array
-
-    def _parts(self, values: ArrayLike) -> Iterable[ArrayLike]:
-        """Yield the values to load, those that need a conversion some MiB at a time."""
-        kind = getattr(values, "dtype", None)
-        if self.dtype not in QUANTISED or kind not in (np.float16, np.float64):
-            yield self._as_values(values)
-            return
-        array = np.asarray(values)
-        step = max(1, _PART_BYTES // (4 * self.embedding_dim))
-        for first in range(0, max(1, len(array)), step):
-            yield self._as_values(array[first : first + step])
-
     def __len__(self) -> int:
         return self.num_embeddings
 
@@ -432,24 +402,6 @@ def check_writable(store: TieredStore, call: str) -> None:
         raise io.UnsupportedOperation(
             f"{store._path}: {call} writes; expected a store of mode 'r+' or 'a', got mode 'r'"
         )
-
-
-def row_format(
-    dtype: DTypeLike | str, embedding_dim: int | None, row_bytes: int | None
-) -> tuple[str, int]:
-    """Return the core's name of a type of NumPy or torch, and the elements or bytes of a row."""
-    kind = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
-    kind = kind.removeprefix("torch.")
-    (name, size), (other, unused) = ("embedding_dim", embedding_dim), ("row_bytes", row_bytes)
-    if kind == "bytes":
-        name, size, other, unused = other, unused, name, size
-    if size is None or unused is not None:
-        raise ValueError(
-            f"{name}, {other}: rows of {kind} have the first and not the second, got {size} and "
-            f"{unused}"
-        )
-    check_range(name, size, 1, 1 << 20)
-    return kind, size
 
 
 def of_store(store: TieredStore, table: Table) -> Table:
@@ -495,19 +447,3 @@ def paddings_of(
         -1 if row is None else tables[position]._padding(row)
         for position, row in zip(positions, padding_idx, strict=True)
     ]
-
-
-def _as_arrays(rows: ArrayLike | Iterable[ArrayLike]) -> Iterable[ArrayLike]:
-    if hasattr(rows, "__array__") or isinstance(rows, memoryview):
-        return [cast("ArrayLike", rows)]
-    if not isinstance(rows, Iterable):
-        kind = type(rows).__name__
-        raise TypeError(f"rows: expected an array or an iterable of arrays, got {kind}")
-    return rows
-
-
-def _round_to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """Round to nearest, ties to even; NaN stays NaN."""
-    bits = np.ascontiguousarray(values).view(np.uint32)
-    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
-    return np.where(np.isnan(values), (bits >> 16) | 0x40, rounded).astype(np.uint16)

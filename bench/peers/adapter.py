@@ -25,6 +25,7 @@ class Adapter(ABC):
     has_budget: ClassVar[bool] = False  # whether it can serve from less DRAM than the rows take
     needs_cgroup: ClassVar[bool] = False  # whether only a memory cgroup limits its page cache
     side_by_side: ClassVar[bool] = False  # results are (B, T * dim), else (T * B, dim)
+    tolerance: ClassVar[float] = 0.0  # of each row in a sum, whose values are from -1 to 1
 
     def __init__(self, dataset: Dataset, workload: Workload, budget: int | None = None) -> None:
         self.dataset = dataset

@@ -21,6 +21,7 @@ class Tieralloc(Adapter):
     has_budget = True
     side_by_side = True
     file_name = "emb.tier"
+    dtype = "float32"
     store: ta.TieredStore
 
     @property
@@ -36,7 +37,7 @@ class Tieralloc(Adapter):
             return
         with ta.TieredStore(self.path, fast_rows=len(self.dataset.table_rows)) as store:
             for number, rows in enumerate(self.dataset.table_rows):
-                table = store.create_table(f"table{number}", rows, self.dataset.dim)
+                table = store.create_table(f"table{number}", rows, self.dataset.dim, self.dtype)
                 table.load(self.dataset.table_parts(number))
 
     def open(self) -> None:

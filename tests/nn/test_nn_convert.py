@@ -368,11 +368,11 @@ def test_convert_prints_a_line_per_embedding(store, capsys):
         conversion = ta.nn.convert(model, store)
     printed = capsys.readouterr().out
     assert printed == f"{conversion}\n"
-    assert [line.split()[:5] for line in printed.splitlines()[:4]] == [
-        ["module", "table", "rows", "bytes", "converted"],
-        ["0", "0", "2,000", "40.0", "kB"],
-        ["1", "-", "-", "160", "B"],
-        ["2", "2", "20", "640", "B"],
+    assert [line.split()[:6] for line in printed.splitlines()[:4]] == [
+        ["module", "table", "dtype", "rows", "bytes", "converted"],
+        ["0", "0", "float32", "2,000", "40.0", "kB"],
+        ["1", "-", "-", "-", "160", "B"],
+        ["2", "2", "float32", "20", "640", "B"],
     ]
     assert printed.endswith("3 of 4 embeddings converted: 40.6 kB of rows are in the store\n")
     assert conversion.num_bytes == 40_640
@@ -469,7 +469,7 @@ def test_convert_attaches_model_to_existing_store(tmp_path):
     [
         (nn.ModuleDict({"b": nn.Embedding(20, 5)}), "expected a table 'b' .*, got a"),
         (nn.ModuleDict({"a": nn.Embedding(21, 5)}), r"expected shape \(21, 5\), got \(20, 5\)"),
-        (nn.ModuleDict({"a": nn.Embedding(20, 5).half()}), "expected torch.float16, got float32"),
+        (nn.ModuleDict({"a": nn.Embedding(20, 5).half()}), "expected float16, got float32"),
     ],
 )
 def test_convert_refuses_tables_that_do_not_match(store, model, named):

@@ -309,7 +309,7 @@ def quantised_collection():
     from torchrec.quant.embedding_modules import EmbeddingBagCollection as Quantised
 
     return Quantised(
-        tables=[table("t0", ["a"], data_type=DataType.INT8)],
+        tables=[table("t0", ["a"], data_type=DataType.INT2)],
         is_weighted=False,
         device=torch.device("cpu"),
     )
@@ -330,7 +330,7 @@ def table_batched_embedding():
 @pytest.mark.parametrize(
     ("make", "named"),
     [
-        (quantised_collection, "quantised EmbeddingBagCollection; convert the model before"),
+        (quantised_collection, "rows: expected int8, int4, fp32, fp16, got int2"),
         (table_batched_embedding, "SplitTableBatchedEmbeddingBagsCodegen of fbgemm_gpu"),
     ],
 )

@@ -304,7 +304,7 @@ cdef class Store:
         with nogil:
             if floats:
                 self._store.get().update_floats(table[0], ints.integers,
-                                                <const float*>lent.view.buf)
+                                                <const float*>lent.view.buf, in_bulk)
             else:
                 self._store.get().update(table[0], ints.integers, <const byte*>lent.view.buf,
                                          in_bulk)

@@ -7,18 +7,28 @@ the modules. A failure in a step before the last one leaves the model unchanged.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from tieralloc._common.values import QUANTISED
 from tieralloc.nn._collection import TieredEmbeddingBagCollection
 from tieralloc.nn._embeddings import TieredEmbedding, TieredEmbeddingBag
 from tieralloc.nn._hooks import attach_requests
 from tieralloc.nn._modules import TieredModule
+from tieralloc.nn._quantised import QuantisedBag, is_quantised_collection, quantised_bags
 from tieralloc.nn._replace import replace_modules, take_over
-from tieralloc.nn._summary import Conversion, ModuleConversion, kept_module, reason_to_keep
+from tieralloc.nn._summary import (
+    Conversion,
+    ModuleConversion,
+    kept_module,
+    kind_of,
+    reason_to_keep,
+)
 from tieralloc.nn._tables import dtype_name, existing_table
 from tieralloc.nn._tensors import row_chunks
 from tieralloc.nn._torchrec import is_collection, is_one_call
@@ -33,6 +43,7 @@ def convert(
     *,
     prefix: str = "",
     names: Mapping[str, str] | None = None,
+    dtype: Literal["int8", "int4"] | None = None,
     load: bool = True,
     verbose: bool = True,
 ) -> Conversion:
@@ -53,12 +64,15 @@ def convert(
 
     An ``EmbeddingBagCollection`` of torchrec becomes a `TieredEmbeddingBagCollection`, which
     serves all its tables in one call. If one call cannot give the same result, for example
-    because the pooling modes differ, the collection stays and its bags are replaced.
+    because the pooling modes differ, the collection stays and its bags are replaced. That of
+    ``torchrec.quant`` is converted, too: its rows are copied byte for byte, and outputs from rows
+    of int8 and int4 stay the same bit for bit (see `Table`).
 
     Subclasses are replaced if they redefine only their construction. Embeddings that a store cannot
     serve stay unchanged, with a warning and a line in the summary that say why: other subclasses,
-    a replaced `forward`, `max_norm`, a weight that is quantised, computed from other parameters, on
-    another device or of an unsupported dtype, and the embeddings of FBGEMM and torchrec's others.
+    a replaced `forward`, `max_norm`, a weight that is quantised by torch, computed from other
+    parameters, on another device or of an unsupported dtype, and the embeddings of FBGEMM and
+    torchrec's others.
 
     The model stays one for inference. Its results follow ``.to(dtype)``, ``.half()`` and so on;
     the rows keep their dtype. TorchScript and torch.export raise RuntimeError. The rows do not
@@ -81,6 +95,9 @@ def convert(
         table's name is `prefix`, or "embedding" without a prefix.
     names : mapping of str to str, optional
         Other table names, by module path.
+    dtype : {"int8", "int4"}, optional
+        Quantise the rows, each with a scale and a bias of its own; results keep the dtype of the
+        module. By default the rows keep their dtype. Rows that are quantised already are copied.
     load : bool
         Whether to create the tables and copy the rows. With False, the store must already have
         the tables, which the model then uses unchanged. `convert` then does not read the model's
@@ -111,8 +128,8 @@ def convert(
     >>> store = TieredStore("model.tier", fast_bytes="4MiB")
     >>> model = nn.Sequential(nn.EmbeddingBag(1000, 16), nn.Linear(16, 1))
     >>> summary = convert(model, store)
-    module  table   rows    bytes  converted
-    0       0      1,000  64.0 kB  yes
+    module  table  dtype     rows    bytes  converted
+    0       0      float32  1,000  64.0 kB  yes
     1 of 1 embeddings converted: 64.0 kB of rows are in the store
     >>> type(model[0]).__name__
     'TieredEmbeddingBag'
@@ -123,23 +140,22 @@ def convert(
         raise TypeError(f"store: expected a TieredStore, got a {type(store).__name__}")
     if store.closed:
         raise ValueError("store: expected an open store, got a closed one")
-    weights, kept = _find_weights(model, load)
+    if dtype is not None and dtype not in QUANTISED:
+        raise ValueError(f"dtype: expected one of {', '.join(QUANTISED)} or None, got {dtype!r}")
+    weights, kept = _find_weights(model, load, dtype)
     _check_found(model, weights, kept)
     _name_tables(weights, prefix, names or {})
     _check_tables(weights, store, load)
     if load:
         for weight in weights:
-            rows, dim = weight.tensor.shape
-            store.create_table(weight.table, rows, dim, dtype_name(weight.tensor.dtype))
+            store.create_table(weight.table, *weight.shape, weight.dtype)
         for weight in weights:
-            store.table(weight.table).load(row_chunks(weight.tensor))
+            store.table(weight.table).load(weight.chunks())
     replacements: dict[nn.Module, nn.Module] = {
-        module: _replacement(module, store, weight.table)
-        for weight in weights
-        for module in weight.modules
+        module: weight.replacement(module, store) for weight in weights for module in weight.modules
     }
     replacements |= _collection_replacements(model, replacements)
-    converted = [entry for weight in weights for entry in weight.entries()]
+    converted = [entry for weight in weights for entry in weight.entries(store)]
     order = {path: place for place, (path, _) in enumerate(model.named_modules())}
     entries = sorted([*converted, *kept], key=lambda entry: order[entry.path])
     new = replace_modules(model, replacements)
@@ -158,38 +174,90 @@ def convert(
 
 @dataclass
 class _Weight:
-    """A weight, the modules that use it with their paths, and the name of its table."""
+    """A weight, the modules that use it with their paths, and its table."""
 
-    tensor: Tensor
-    modules: list[nn.Embedding | nn.EmbeddingBag] = field(default_factory=list)
+    tensor: Tensor  # rows of floats, or quantised rows
+    shape: tuple[int, int]
+    dtype: str  # of the table
+    modules: list[nn.Module] = field(default_factory=list)
     paths: list[str] = field(default_factory=list)
     table: str = ""
+    quantised: QuantisedBag | None = None  # the table of torchrec.quant that it is
 
-    def entries(self) -> list[ModuleConversion]:
+    def entries(self, store: TieredStore) -> list[ModuleConversion]:
         """Return the lines of its modules in the summary."""
-        rows, num_bytes = len(self.tensor), self.tensor.numel() * self.tensor.element_size()
+        rows = len(self.tensor)
+        num_bytes = rows * store.table(self.table).row_bytes
         return [
-            ModuleConversion(path, type(module).__name__, self.table, rows, num_bytes)
+            ModuleConversion(path, kind_of(module), self.table, rows, num_bytes, dtype=self.dtype)
             for path, module in zip(self.paths, self.modules, strict=True)
         ]
 
+    def chunks(self) -> Iterator[NDArray[Any]]:
+        """Yield the rows for `Table.load`."""
+        quantises = self.dtype in QUANTISED and self.tensor.is_floating_point()
+        return row_chunks(self.tensor, torch.float32 if quantises else None)
 
-def _find_weights(model: nn.Module, load: bool) -> tuple[list[_Weight], list[ModuleConversion]]:
+    def replacement(
+        self, module: nn.Module, store: TieredStore
+    ) -> TieredEmbedding | TieredEmbeddingBag:
+        """Return the module on the table that replaces a module."""
+        if self.quantised is not None:
+            mode = self.quantised.mode
+            return TieredEmbeddingBag(
+                *self.shape, mode=mode, include_last_offset=True, store=store, name=self.table
+            )
+        assert isinstance(module, nn.Embedding | nn.EmbeddingBag)
+        new = _replacement(module, store, self.table)
+        if module.weight.dtype is not new.dtype:
+            new.dtype, new._is_cast = module.weight.dtype, True
+        return new
+
+
+def _find_weights(
+    model: nn.Module, load: bool, dtype: str | None
+) -> tuple[list[_Weight], list[ModuleConversion]]:
     """Return the weights to move, and the embeddings that stay, with the reason."""
     weights: dict[int, _Weight] = {}
     kept = []
+    inner: set[nn.Module] = set()  # modules of FBGEMM in a collection
     for path, module in model.named_modules():
+        if module in inner:
+            continue
         reason = reason_to_keep(module, load)
         if reason is not None:
             kept.append(kept_module(path, module, reason))
+        elif is_quantised_collection(module):
+            inner |= set(module.modules())
+            for weight in _quantised_weights(path, module):
+                weights[id(weight)] = weight
         elif isinstance(module, nn.Embedding | nn.EmbeddingBag):
-            weight = weights.setdefault(id(module.weight), _Weight(module.weight))
+            rows, dim = module.weight.shape
+            kind = dtype or dtype_name(module.weight.dtype)
+            new = _Weight(module.weight, (rows, dim), kind)
+            weight = weights.setdefault(id(module.weight), new)
             weight.modules.append(module)
             weight.paths.append(path)
     # Of modules inside each other, the outermost names them all.
     roots = {f"{entry.path}." for entry in kept}
     outermost = [entry for entry in kept if not any(map(entry.path.startswith, roots - {""}))]
     return list(weights.values()), outermost
+
+
+def _quantised_weights(path: str, collection: Any) -> list[_Weight]:
+    """Return the tables of a collection of torchrec.quant, named as those of torchrec's own."""
+    inside = f"{path}.embedding_bags." if path else "embedding_bags."
+    return [
+        _Weight(
+            bag.rows,
+            bag.shape,
+            bag.dtype,
+            [collection.embedding_bags[bag.name]],
+            [inside + bag.name],
+            quantised=bag,
+        )
+        for bag in quantised_bags(collection)
+    ]
 
 
 def _check_found(
@@ -228,8 +296,7 @@ def _check_tables(weights: Sequence[_Weight], store: TieredStore, load: bool) ->
                     f"module {weight.paths[0]!r}: expected a table {name!r} in the store, got "
                     f"{', '.join(tables) or 'none'}"
                 )
-            rows, dim = weight.tensor.shape
-            existing_table(store, name, (rows, dim), weight.tensor.dtype)
+            existing_table(store, name, weight.shape, weight.dtype)
         elif name in taken:
             raise ValueError(
                 f"module {weight.paths[0]!r}: the name {name!r} of its table is taken; pass names= "
@@ -278,6 +345,8 @@ def _collection_replacements(
     """Return the replacements of torchrec's collections, given those of their bags."""
     collections: dict[nn.Module, nn.Module] = {}
     for module in model.modules():
+        if is_quantised_collection(module):
+            collections[module] = _quantised_replacement(module, replacements)
         if not is_collection(module):
             continue
         old: Any = module
@@ -294,3 +363,18 @@ def _collection_replacements(
             take_over(new, module)
             collections[module] = new
     return collections
+
+
+def _quantised_replacement(
+    old: Any, replacements: Mapping[nn.Module, nn.Module]
+) -> TieredEmbeddingBagCollection:
+    configs = old.embedding_bag_configs()
+    bags = {config.name: replacements[old.embedding_bags[config.name]] for config in configs}
+    tiered = {name: bag for name, bag in bags.items() if isinstance(bag, TieredEmbeddingBag)}
+    new = TieredEmbeddingBagCollection(
+        tiered, old.is_weighted(), feature_names=[config.feature_names for config in configs]
+    )
+    for module in (new, *tiered.values()):
+        module.dtype, module._is_cast = old.output_dtype(), True
+    take_over(new, old, attributes=False)
+    return new

@@ -22,13 +22,13 @@ def replace_modules(model: nn.Module, replacements: Mapping[nn.Module, nn.Module
     return replacements.get(model, model)
 
 
-def take_over(new: nn.Module, old: nn.Module) -> None:
-    """Copy the training flag, the hooks and the attributes of the old module."""
+def take_over(new: nn.Module, old: nn.Module, attributes: bool = True) -> None:
+    """Copy the training flag, the hooks and, if requested, the attributes of the old module."""
     dropped = {*_DROPPED, *vars(old).get("_own_names", ())}
     vars(new).update(
         {
             key: value
             for key, value in vars(old).items()
-            if key.startswith(_KEPT) or (key not in vars(new) and key not in dropped)
+            if key.startswith(_KEPT) or (attributes and key not in vars(new) and key not in dropped)
         }
     )

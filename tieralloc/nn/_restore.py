@@ -22,13 +22,14 @@ def restore(model: nn.Module) -> nn.Module:
 
     The reverse of `convert`, in place: to train, to export, or to move the model to another device.
     The weights are equal bit for bit to the rows of the store, updates included, and are read some
-    MiB at a time; all of them must fit into DRAM. The store keeps its tables.
+    MiB at a time; all of them must fit into DRAM. Quantised rows are dequantised. The store keeps
+    its tables.
 
     Modules on one table share a weight. A weight is frozen if it was before `convert`, or if the
     tiered module was. It has the dtype of the table, or the one of a ``.to(dtype)`` of the
-    converted model. A `TieredEmbeddingBagCollection` becomes torchrec's collection. Training flags,
-    hooks and attributes are kept. Subclasses that `convert` replaced become torch's own modules,
-    and a weight that was tied to another layer's is a copy of it.
+    converted model. A `TieredEmbeddingBagCollection` becomes torchrec's collection of floats.
+    Training flags, hooks and attributes are kept. Subclasses that `convert` replaced become torch's
+    own modules, and a weight that was tied to another layer's is a copy of it.
 
     Parameters
     ----------

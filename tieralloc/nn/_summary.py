@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from tieralloc.nn._modules import TieredModule
+from tieralloc.nn._quantised import is_quantised_collection, reason_to_keep_quantised
 from tieralloc.nn._tables import check_loadable, check_rows
 from tieralloc.nn._torchrec import is_collection
 
@@ -45,9 +46,11 @@ class ModuleConversion:
     num_embeddings : int or None
         Rows; None if they are not known.
     num_bytes : int
-        Bytes of its weights.
+        Bytes of its weights; of its rows in the store if it was converted.
     reason : str or None
         Why it was not converted; None if it was.
+    dtype : str or None
+        Dtype of its table; None if it was not converted.
     """
 
     path: str
@@ -56,6 +59,7 @@ class ModuleConversion:
     num_embeddings: int | None
     num_bytes: int
     reason: str | None = None
+    dtype: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,19 +84,19 @@ class Conversion:
         return sum(tables.values())
 
     def __str__(self) -> str:
-        lines = [("module", "table", "rows", "bytes", "converted")]
+        lines = [("module", "table", "dtype", "rows", "bytes", "converted")]
         for entry in self.modules:
             rows = "-" if entry.num_embeddings is None else f"{entry.num_embeddings:,}"
             outcome = "yes" if entry.reason is None else f"no: {entry.reason}"
             table = "-" if entry.table is None else entry.table
-            path = entry.path or "(model)"
-            lines.append((path, table, rows, format_bytes(entry.num_bytes), outcome))
-        widths = [max(len(line[column]) for line in lines) for column in range(4)]
+            path, size = entry.path or "(model)", format_bytes(entry.num_bytes)
+            lines.append((path, table, entry.dtype or "-", rows, size, outcome))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = [
-            f"{line[0]:<{widths[0]}}  {line[1]:<{widths[1]}}  {line[2]:>{widths[2]}}  "
-            f"{line[3]:>{widths[3]}}  {line[4]}"
-            for line in lines
+            "  ".join(f"{cell:{align}{width}}" for cell, align, width in zip(*parts, strict=True))
+            for parts in ((line[:-1], "<<<>>", widths[:-1]) for line in lines)
         ]
+        text = [f"{cells}  {line[-1]}" for cells, line in zip(text, lines, strict=True)]
         converted = sum(entry.reason is None for entry in self.modules)
         text.append(
             f"{converted} of {len(self.modules)} embeddings converted: "
@@ -122,10 +126,14 @@ def kept_module(path: str, module: nn.Module, reason: str) -> ModuleConversion:
     rows = getattr(module, "num_embeddings", None)
     tensors = [*module.parameters(), *module.buffers()]
     num_bytes = sum(_num_bytes(tensor) for tensor in tensors)
-    kind = type(module).__name__
     return ModuleConversion(
-        path, kind, None, rows if isinstance(rows, int) else None, num_bytes, reason
+        path, kind_of(module), None, rows if isinstance(rows, int) else None, num_bytes, reason
     )
+
+
+def kind_of(module: nn.Module) -> str:
+    """Return the class of an embedding module; torchrec.quant has a plain Module per table."""
+    return "quantised EmbeddingBag" if type(module) is nn.Module else type(module).__name__
 
 
 def _num_bytes(tensor: Tensor) -> int:
@@ -142,6 +150,8 @@ def reason_to_keep(module: nn.Module, load: bool) -> str | None:
     kind = type(module)
     if isinstance(module, TieredModule) or is_collection(module):
         return None
+    if is_quantised_collection(module):
+        return reason_to_keep_quantised(module)
     if isinstance(module, nn.Embedding | nn.EmbeddingBag):
         if not _is_plain_lookup(module):
             return f"a {kind.__qualname__} redefines the lookup"

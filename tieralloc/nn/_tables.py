@@ -7,13 +7,18 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
+from tieralloc._common.values import QUANTISED
 from tieralloc.nn._tensors import DTYPES, row_chunks
 from tieralloc.store import TieredStore
 from tieralloc.table import Table
 
 
 def torch_dtype(table: Table) -> torch.dtype:
-    """Return the torch dtype of a table's rows."""
+    """Return the torch dtype of a table's results; ValueError for rows of bytes."""
+    if table.dtype == "bytes":
+        raise ValueError(f"table {table.name!r}: expected rows of numbers, got rows of bytes")
+    if table.dtype in QUANTISED:
+        return torch.float32
     return next(dtype for dtype, name in DTYPES.items() if name == table.dtype)
 
 
@@ -47,14 +52,14 @@ def check_loadable(weight: Tensor) -> None:
 
 
 def existing_table(
-    store: TieredStore, name: str, shape: tuple[int, int], dtype: torch.dtype | None
+    store: TieredStore, name: str, shape: tuple[int, int], dtype: str | None
 ) -> Table:
     """Return a table of the store; ValueError if its shape or dtype differs."""
     table = store.table(name)
     table_shape = (table.num_embeddings, table.embedding_dim)
     if table_shape != shape:
         raise ValueError(f"table {name!r}: expected shape {shape}, got {table_shape}")
-    if dtype is not None and dtype_name(dtype) != table.dtype:
+    if dtype is not None and dtype != table.dtype:
         raise ValueError(f"table {name!r}: expected {dtype}, got {table.dtype}")
     return table
 
@@ -83,7 +88,7 @@ def open_or_create_table(
                 f"name: the store already has a table {name!r}, whose rows would be lost; expected "
                 "the name of a new table"
             )
-        return existing_table(store, name, shape, dtype)
+        return existing_table(store, name, shape, None if dtype is None else dtype_name(dtype))
     table = store.create_table(name, *shape, dtype_name(dtype or torch.get_default_dtype()))
     if weight is not None:
         table.load(row_chunks(weight))

@@ -37,10 +37,10 @@ def empty_rows(shape: Sequence[int], dtype: torch.dtype) -> tuple[Tensor, NDArra
     return result, row_array(result)
 
 
-def row_chunks(weight: Tensor) -> Iterator[NDArray[Any]]:
-    """Yield the rows of a tensor some MiB at a time; only strided tensors are copied."""
+def row_chunks(weight: Tensor, dtype: torch.dtype | None = None) -> Iterator[NDArray[Any]]:
+    """Yield the rows of a tensor some MiB at a time, copied only if another dtype is given."""
     for rows in torch.split(weight.detach(), chunk_rows(weight)):
-        yield row_array(rows)
+        yield row_array(rows if dtype is None else rows.to(dtype))
 
 
 def chunk_rows(weight: Tensor) -> int:

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tieralloc._common.values import QUANTISED
+
 _MODULES = "torchrec.modules.embedding_modules"
 _JAGGED_METHODS = ("keys", "values", "offsets", "weights_or_none")
 
@@ -91,6 +93,7 @@ def bag_configs(
     from torchrec.modules.embedding_configs import DataType, EmbeddingBagConfig, PoolingType
 
     dtypes = {"float32": DataType.FP32, "float16": DataType.FP16, "bfloat16": DataType.BF16}
+    dtypes |= dict.fromkeys(QUANTISED, DataType.FP32)  # `restore` dequantises
     poolings = {"sum": PoolingType.SUM, "mean": PoolingType.MEAN}
     configs = []
     for (name, bag), features in zip(bags, feature_names, strict=True):

@@ -11,6 +11,7 @@ import numpy as np
 
 import tieralloc as ta
 from tieralloc._common.progress import Progress, silent
+from tieralloc._common.values import QUANTISED
 from tieralloc.tiers import Mode
 
 __all__ = ["Damage", "checkpoint_rows", "find_damage", "repair", "upgrade"]
@@ -68,9 +69,10 @@ def repair(store: ta.TieredStore, damage: Damage, rows: Rows) -> None:
     """Replace the rows of a damaged page; updates in the redo log stay."""
     table = store.table(damage.table)
     values = np.array(rows(table, damage.rows))
+    raw = table.dtype in QUANTISED and values.dtype == np.uint8
     for i, row in enumerate(damage.rows):
         try:
-            values[i] = table.lookup([row])[0]
+            values[i] = table.lookup([row], raw=raw)[0]
         except OSError:
             continue
     table._load_rows(damage.rows, values)
@@ -98,8 +100,10 @@ def checkpoint_rows(path: str) -> Rows:
     source = open_cold(path)
 
     def read(table: ta.Table, rows: np.ndarray) -> np.ndarray:
-        _check_shape(path, table, *_shape(source.table(table.name)))
-        return np.asarray(source.table(table.name).lookup(rows))
+        own = source.table(table.name)
+        _check_shape(path, table, *_shape(own))
+        raw = table.dtype in QUANTISED and own.dtype == table.dtype
+        return np.asarray(own.lookup(rows, raw=raw))
 
     return read
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from bench.peers.experiment import Experiment
 from bench.peers.results import Result
-from bench.peers.scenarios import hits, interference, mixed, on_demand, scale
+from bench.peers.scenarios import hits, interference, mixed, on_demand, quantised, scale
 
 
 class Scenario(NamedTuple):
@@ -28,4 +28,5 @@ SCENARIOS = {
     ),
     "threads": Scenario(5, "Threads: rows/s of lookup threads ÷ one, all resident", hits.threads),
     "scale": Scenario(6, "Scale: sparse tables of any size, with the same fast rows", scale.run),
+    "quantised": Scenario(8, "Rows of int8: all resident, rows/s ÷ others", quantised.run),
 }

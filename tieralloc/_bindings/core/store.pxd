@@ -130,8 +130,8 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         uint64_t embedding_bag(const BagCall& call) except +raise_core_error
         uint64_t embedding_bags(CallSpan calls, Accesses accesses) except +raise_core_error
         c_bool records()
-        void update_floats(const c_Table& table, Integers indices,
-                           const float* values) except +raise_core_error
+        void update_floats(const c_Table& table, Integers indices, const float* values,
+                           c_bool in_bulk) except +raise_core_error
         void update(const c_Table& table, Integers indices, const byte* values,
                     c_bool in_bulk) except +raise_core_error
         uint64_t prefetch(const BagCall& call) except +raise_core_error

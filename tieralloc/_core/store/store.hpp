@@ -124,7 +124,8 @@ class Store {
 
   /// The same for rows of floats of a quantised table. Throws std::invalid_argument for a row that
   /// cannot be quantised, naming it.
-  void update_floats(const Table& table, Integers indices, const float* values);
+  void update_floats(const Table& table, Integers indices, const float* values,
+                     bool in_bulk = false);
 
   /// Queues rows to be fetched in the background. Returns the number of rows queued.
   std::uint64_t prefetch(const BagCall& call);

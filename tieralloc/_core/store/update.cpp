@@ -72,12 +72,12 @@ class Store::PaddedRow {
   std::size_t row_bytes_;
 };
 
-void Store::update_floats(const Table& table, Integers indices, const float* values) {
+void Store::update_floats(const Table& table, Integers indices, const float* values, bool in_bulk) {
   const auto row_of = [&](std::size_t i) { return row_at(table, indices, i); };
   std::vector<std::byte> quantised;
   validate_rows(table, indices, BoundsCheck::fatal);
   quantise(table.layout, values, indices.size, row_of, quantised);
-  update(table, indices, quantised.data());
+  update(table, indices, quantised.data(), in_bulk);
 }
 
 void Store::update(const Table& table, Integers indices, const std::byte* values, bool in_bulk) {

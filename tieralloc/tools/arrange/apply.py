@@ -12,6 +12,7 @@ import numpy as np
 import tieralloc as ta
 from tieralloc._common.files import sync_directory
 from tieralloc._common.progress import Progress, silent
+from tieralloc._common.values import QUANTISED
 from tieralloc.order import order_of
 from tieralloc.tools.check import open_cold
 
@@ -77,9 +78,9 @@ def _orders(store: ta.TieredStore, path: str, order: Order) -> dict[str, RowOrde
         if name in order.tables and len(order.tables[name].rows):
             shape = (table.num_embeddings, table.embedding_dim, table.dtype)
             orders[name] = order_of(order, name, *shape)
-        elif (present := store._core.order(table.position)) is not None:
-            orders[name] = present
-    return orders
+        else:
+            orders[name] = store._core.order(table.position)
+    return {name: found for name, found in orders.items() if found is not None}
 
 
 def _budget(store: ta.TieredStore, orders: dict[str, RowOrder]) -> int:
@@ -96,12 +97,12 @@ def _copy(table: ta.Table, new: ta.TieredStore, order: RowOrder | None, progress
     """Write a table to another store, in the order of its file."""
     shape = (table.num_embeddings, table.embedding_dim, table.dtype)
     resident = table._core.residency(table.position)
-    position = new._core.create_table(table.name, *shape, resident, order)
-    copy = ta.Table(new, position, table.name, *shape)
+    new._core.create_table(table.name, *shape, resident, order)
+    new._add_tables()
 
     def read(rows: NDArray[np.int64]) -> np.ndarray:
-        return np.asarray(table.lookup(rows))
+        return np.asarray(table.lookup(rows, raw=table.dtype in QUANTISED))
 
     report: Callable[[int], object]
     with progress(f"writing {table.name}", len(table), "rows") as report:
-        copy._load_in_file_order(order, read, report)
+        new.table(table.name)._load_in_file_order(order, read, report)
