@@ -29,15 +29,9 @@ _ITERATIONS = 60
 
 @dataclass(frozen=True, eq=False)
 class IdSpace:
-    """An order of all rows.
+    """An order of all rows."""
 
-    Parameters
-    ----------
-    order : (rows,) uint64
-        Each row once, by ascending position.
-    """
-
-    order: NDArray[np.uint64]
+    order: NDArray[np.uint64]  # (rows,): each row once, by ascending position
 
     @cached_property
     def positions(self) -> NDArray[np.float64]:

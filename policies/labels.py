@@ -16,17 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class MissWindows:
-    """The rows that OPT misses in the window after each chunk: the prefetch labels.
+    """The rows that OPT misses in the window after each chunk: the prefetch labels."""
 
-    Parameters
-    ----------
-    rows : (m,) uint64
-        The rows of all chunks, concatenated, each chunk's in the order of the first misses.
-    offsets : (chunks + 1,) int64
-        The rows of chunk ``c`` are ``rows[offsets[c] : offsets[c + 1]]``.
-    """
-
+    #: (m,): the rows of all chunks, concatenated, each chunk's in the order of the first misses.
     rows: NDArray[np.uint64]
+    #: (chunks + 1,): the rows of chunk ``c`` are ``rows[offsets[c] : offsets[c + 1]]``.
     offsets: NDArray[np.int64]
 
 

@@ -62,28 +62,20 @@ PAIRS = {
 class Comparison:
     """A trace, and the policies of the pairs.
 
-    Parameters
-    ----------
-    trace : Trace
-        Its first half trains policies, tunes settings and warms up the fast tier; the second half
-        is counted.
-    baselines : mapping of str to Baseline
-        Baselines by the names in pairs.
-    learned : mapping of str to RecmgPolicy
-        Trained policies by the names of their pairs, such as "recmg-caching".
-    tuned : bool
-        Whether baselines' settings are chosen first, for each caching and capacity: they are
-        tested on the last fifth of the training accesses.
-
     Raises
     ------
     ValueError
         If a policy was trained for other tables.
     """
 
+    #: Its first half trains policies, tunes settings and warms up the fast tier; the second half is
+    #: counted.
     trace: Trace
-    baselines: Mapping[str, Baseline]
+    baselines: Mapping[str, Baseline]  # baselines by the names in pairs
+    #: Trained policies by the names of their pairs, such as "recmg-caching".
     learned: Mapping[str, RecmgPolicy]
+    #: Whether baselines' settings are chosen first, for each caching and capacity: they are tested
+    #: on the last fifth of the training accesses.
     tuned: bool = True
 
     def __post_init__(self) -> None:

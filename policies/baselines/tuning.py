@@ -18,20 +18,11 @@ _MAX_PASSES = 2
 
 @dataclass
 class Tuned:
-    """The result of tuning.
+    """The result of tuning."""
 
-    Parameters
-    ----------
-    settings : dict
-        The best settings.
-    miss_ratio : float
-        Their miss ratio on the test accesses.
-    tried : list of (dict, float)
-        All settings tested, in order, and their miss ratios.
-    """
-
-    settings: Settings
-    miss_ratio: float
+    settings: Settings  # the best settings
+    miss_ratio: float  # their miss ratio on the test accesses
+    #: All settings tested, in order, and their miss ratios.
     tried: list[tuple[Settings, float]] = field(default_factory=list)
 
 

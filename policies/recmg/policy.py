@@ -36,24 +36,14 @@ CANDIDATE_WIDTH = FEATURES.width + len(candidate_feature_names())
 
 @dataclass(frozen=True)
 class Scales:
-    """The parameters of a model beside its networks.
+    """The parameters of a model beside its networks."""
 
-    Parameters
-    ----------
-    intervals : sequence of int
-        Upper ends of the intervals of the caching network, in accesses, ascending.
-    horizons : sequence of int
-        Horizons within which the core counts uses, in accesses, ascending.
-    eviction_ages : sequence of (int, float)
-        Capacities, ascending, and the accesses after which LRU evicts at each.
-    contexts : sequence of int
-        Numbers of context tables.
-    """
-
+    #: Upper ends of the intervals of the caching network, in accesses, ascending.
     intervals: Sequence[int]
-    horizons: Sequence[int]
+    horizons: Sequence[int]  # horizons within which the core counts uses, in accesses, ascending
+    #: Capacities, ascending, and the accesses after which LRU evicts at each.
     eviction_ages: Sequence[tuple[int, float]]
-    contexts: Sequence[int]
+    contexts: Sequence[int]  # numbers of context tables
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], num_tables: int) -> Scales:

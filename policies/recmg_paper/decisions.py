@@ -28,18 +28,10 @@ _BATCH_CHUNKS = 1024
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The whole chunks of an access stream.
+    """The whole chunks of an access stream."""
 
-    Parameters
-    ----------
-    positions : (chunks, CHUNK) float32
-        Positions in the id space.
-    tables : (chunks, CHUNK) int64
-        Numbers of the tables.
-    """
-
-    positions: torch.Tensor
-    tables: torch.Tensor
+    positions: torch.Tensor  # (chunks, CHUNK): positions in the id space
+    tables: torch.Tensor  # (chunks, CHUNK): numbers of the tables
 
     @classmethod
     def of(

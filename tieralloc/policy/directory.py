@@ -51,40 +51,20 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """The input features of a model.
+    """The input features of a model."""
 
-    Parameters
-    ----------
-    name : str
-        Identifies the code that computes the features.
-    version : int
-        Increases whenever the same accesses give other values.
-    width : int
-        Number of features of a row.
-    """
-
-    name: str
-    version: int
-    width: int
+    name: str  # identifies the code that computes the features
+    version: int  # increases whenever the same accesses give other values
+    width: int  # number of features of a row
 
 
 @dataclass(frozen=True)
 class TrainingTrace:
-    """The training trace of a policy.
-
-    Parameters
-    ----------
-    name : str
-        Name of the trace.
-    fingerprint : str
-        `fingerprint` of all its accesses.
-    accesses : int
-        Number of accesses used for training, from the first.
-    """
+    """The training trace of a policy."""
 
     name: str
-    fingerprint: str
-    accesses: int
+    fingerprint: str  # `fingerprint` of all its accesses
+    accesses: int  # number of accesses used for training, from the first
 
 
 @dataclass(frozen=True)
@@ -97,55 +77,29 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The description of a policy in its directory.
+    """The description of a policy in its directory."""
 
-    Parameters
-    ----------
-    policy : str
-        Name of the policy on the command line.
-    features : FeatureSpec
-        Input features of the models.
-    tables : sequence of (str, int)
-        Names and num_embeddings of the tables, in the order of the row numbers.
-    trace : TrainingTrace
-    capacities : sequence of Capacity
-        The fast tiers in training.
-    seed : int
-        Random seed of the training.
-    settings : mapping
-        Other settings of the policy, in JSON types.
-    metrics : mapping
-        Metrics of the training, in JSON types.
-    """
-
-    policy: str
-    features: FeatureSpec
+    policy: str  # name of the policy on the command line
+    features: FeatureSpec  # input features of the models
+    #: Names and num_embeddings of the tables, in the order of the row numbers.
     tables: Sequence[tuple[str, int]]
     trace: TrainingTrace
-    capacities: Sequence[Capacity]
-    seed: int
+    capacities: Sequence[Capacity]  # the fast tiers in training
+    seed: int  # random seed of the training
+    #: Other settings of the policy, in JSON types.
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: Metrics of the training, in JSON types.
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class PolicyDirectory:
-    """The content of a policy directory.
-
-    Parameters
-    ----------
-    path : path
-    manifest : Manifest
-    models : mapping of str to bytes
-        Compiled models by name, not loaded yet.
-    arrays : mapping of str to array
-        Other results of the training.
-    """
+    """The content of a policy directory."""
 
     path: Path
     manifest: Manifest
-    models: Mapping[str, bytes]
-    arrays: Mapping[str, NDArray[Any]]
+    models: Mapping[str, bytes]  # compiled models by name, not loaded yet
+    arrays: Mapping[str, NDArray[Any]]  # other results of the training
 
     def check_fits(self, policy: str, features: FeatureSpec) -> None:
         """Check that the directory contains this policy with these features.

@@ -39,33 +39,17 @@ PREFETCH_COST = 0.02
 
 @dataclass(frozen=True)
 class PlannedPolicy:
-    """A loaded learned policy and its settings in a store.
+    """A loaded learned policy and its settings in a store."""
 
-    Parameters
-    ----------
-    name : str
-        ``NAME:DIR``.
-    trained : TrainedPolicy
-        The policy.
-    fallback : str
-        The simple policy that is active while this one is not.
-    max_bytes : int or None
-        Max memory. None: 128 bytes per row of the fast tier, at least 2 MiB, and another 384 bytes,
-        at least 64 MiB, if it prefetches.
-    auto_pause : bool
-        Whether the policy pauses while it costs more than it saves.
-    prefetch_cost : float
-        Cost of a prefetched row, as a share of an on-demand fetch.
-    in_background : bool
-        Whether a background thread runs its steps; otherwise `_bindings.Store.step_policy` does.
-    """
-
-    name: str
-    trained: TrainedPolicy
-    fallback: str
+    name: str  # ``NAME:DIR``
+    trained: TrainedPolicy  # the policy
+    fallback: str  # the simple policy that is active while this one is not
+    #: Max memory. None: 128 bytes per row of the fast tier, at least 2 MiB, and another 384 bytes,
+    #: at least 64 MiB, if it prefetches.
     max_bytes: int | None
-    auto_pause: bool
-    prefetch_cost: float
+    auto_pause: bool  # whether the policy pauses while it costs more than it saves
+    prefetch_cost: float  # cost of a prefetched row, as a share of an on-demand fetch
+    #: Whether a background thread runs its steps; otherwise `_bindings.Store.step_policy` does.
     in_background: bool = True
 
     def start(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> None:

@@ -16,20 +16,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Accesses of a trace in time order, sample by sample.
+    """Accesses of a trace in time order, sample by sample."""
 
-    Parameters
-    ----------
-    accesses : (n,) uint64
-        Rows, numbered across the tables.
-    lengths : (B,) uint32
-        Number of accesses of each sample.
-    table_starts : (T + 1,) uint64
-        Table ``t`` has rows ``table_starts[t]`` to ``table_starts[t + 1] - 1``.
-    """
-
-    accesses: NDArray[np.uint64]
-    lengths: NDArray[np.uint32]
+    accesses: NDArray[np.uint64]  # (n,): rows, numbered across the tables
+    lengths: NDArray[np.uint32]  # (B,): number of accesses of each sample
+    #: (T + 1,): table ``t`` has rows ``table_starts[t]`` to ``table_starts[t + 1] - 1``.
     table_starts: NDArray[np.uint64]
 
     @classmethod
