@@ -49,21 +49,10 @@ class IdSpace:
 
 
 def learn_id_space(accesses: NDArray[np.uint64], rows: int, seed: int = 0) -> IdSpace:
-    """Learn the order of rows from accesses.
+    """Learn the order of rows from the accesses of a training, (n,) uint64 in time order.
 
-    Parameters
-    ----------
-    accesses : (n,) uint64
-        Rows, 0 to ``rows - 1``, in time order, of the training part of a trace.
-    rows : int
-        Number of rows of all tables. Rows without access come last, by ascending number.
-    seed : int
-        Random seed of the initial positions.
-
-    Raises
-    ------
-    ValueError
-        If `rows` is below 1, or a row is out of range.
+    Rows without access come last, by ascending number. ValueError if `rows` is below 1, or an
+    access is not below it.
     """
     if rows < 1:
         raise ValueError(f"rows: expected at least 1, got {rows}")

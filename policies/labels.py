@@ -27,29 +27,11 @@ class MissWindows:
 def miss_windows(
     accesses: NDArray[np.uint64], missed: NDArray[np.bool_], chunk: int, window: int
 ) -> MissWindows:
-    """Return the rows that are missed in the `window` accesses after each chunk.
+    """Return the rows missed in the `window` accesses after each chunk, without duplicates.
 
-    Parameters
-    ----------
-    accesses : (n,) uint64
-        Rows.
-    missed : (n,) bool
-        Whether each access is a miss.
-    chunk : int
-        Accesses per chunk; chunk ``c`` ends before access ``(c + 1) * chunk``. A last chunk of
-        fewer accesses has no window.
-    window : int
-        Accesses per window; the last windows end with the stream.
-
-    Returns
-    -------
-    MissWindows
-        Of ``n // chunk`` chunks, without duplicates within a window.
-
-    Raises
-    ------
-    ValueError
-        If chunk or window is below 1, or the lengths of accesses and labels differ.
+    Chunk ``c`` ends before access ``(c + 1) * chunk``; a last chunk of fewer accesses has no
+    window. The last windows end with the stream. ValueError if chunk or window is below 1, or the
+    lengths of accesses, (n,), and missed, (n,) bool, differ.
     """
     for name, value in (("chunk", chunk), ("window", window)):
         if value < 1:

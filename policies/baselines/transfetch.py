@@ -51,16 +51,9 @@ _BATCH_ACCESSES = 8192
 
 
 class DeltaTask:
-    """Trains a `DeltaNetwork` on the deltas after each access of a stream.
+    """Trains a `DeltaNetwork` on the deltas after each access, (n,), of a stream.
 
-    Parameters
-    ----------
-    accesses : (n,) uint64
-        Training accesses.
-    table_of : (rows,) uint32
-        Table of each row.
-    seed : int
-        Random seed of the initial weights.
+    `table_of`, (rows,), is the table of each row.
     """
 
     def __init__(

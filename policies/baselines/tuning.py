@@ -34,19 +34,8 @@ def defaults(baseline: Baseline) -> Settings:
 def tune(baseline: Baseline, scene: Scene, tier: Tier) -> Tuned:
     """Choose settings by coordinate descent: two passes over the settings, one at a time.
 
-    Parameters
-    ----------
-    baseline : Baseline
-        The baseline to tune.
-    scene : Scene
-        Settings are tested on the accesses after its training accesses.
-    tier : Tier
-        The fast tier to tune for.
-
-    Raises
-    ------
-    ValueError
-        If there are no accesses to test on.
+    Settings are tested on the accesses after the scene's training accesses; ValueError if there are
+    none.
     """
     if scene.num_training >= len(scene.stream.accesses):
         raise ValueError(

@@ -47,13 +47,7 @@ class Scales:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], num_tables: int) -> Scales:
-        """Parse the settings of a manifest.
-
-        Raises
-        ------
-        ValueError
-            If a setting is missing or invalid. The message names it.
-        """
+        """Parse the settings of a manifest; ValueError names a missing or invalid one."""
         scales = cls(
             _parse_list(settings, "intervals", "whole numbers", _parse_uint32),
             _parse_list(settings, "horizons", "whole numbers", _parse_uint32),
@@ -110,19 +104,7 @@ def _check_ascending(name: str, values: Sequence[int]) -> None:
 
 
 class RecmgPolicy(LoadedPolicy):
-    """The trained `recmg` policy, as `load` returns it.
-
-    Parameters
-    ----------
-    name : str
-        Name in records.
-    directory : PolicyDirectory
-        The directory it was loaded from.
-    model : LearnedModel
-        The model that stores and the simulator run.
-    network_kind : str
-        Evaluator of the caching network: an instruction set, or "torch".
-    """
+    """The trained `recmg` policy, as `load` returns it."""
 
     #: Whether the prefetch network is used, if the directory holds one.
     prefetches = True

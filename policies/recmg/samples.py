@@ -43,17 +43,7 @@ class Samples:
 
 
 def draw_samples(stream: Stream, contexts: Sequence[int], seed: int) -> Samples:
-    """Draw rows that may be resident, in equal numbers for each of `HISTORY_SHARES`.
-
-    Parameters
-    ----------
-    stream : Stream
-        Training accesses.
-    contexts : sequence of int
-        Numbers of context tables.
-    seed : int
-        Random seed.
-    """
+    """Draw rows that may be resident, in equal numbers for each of `HISTORY_SHARES`."""
     count = min(_SAMPLES_PER_ACCESS * len(stream.accesses), _MAX_SAMPLES) // len(HISTORY_SHARES)
     return _sorted_by_time(
         draw_row_samples(

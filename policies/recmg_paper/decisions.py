@@ -85,16 +85,10 @@ def precomputed(keep: NDArray[np.bool_], prefetches: NDArray[np.uint64]) -> Deci
 
 
 def external_model(decide: Decide, eviction_speed: int, **options: Any) -> ExternalModel:
-    """Return the model that a store or the simulator runs.
+    """Return the model that a store or the simulator runs; options as for `ExternalModel`.
 
-    The decisions on a chunk take effect after its last access.
-
-    Parameters
-    ----------
-    decide : callable
-        From the rows of whole chunks to the results of `decide_keep` and `decide_prefetches`.
-    eviction_speed, options
-        As for `tieralloc._bindings.ExternalModel`.
+    `decide` returns the results of `decide_keep` and `decide_prefetches` for the rows of whole
+    chunks. They take effect after the last access of a chunk.
     """
 
     def flattened(rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:

@@ -102,13 +102,7 @@ class PolicyDirectory:
     arrays: Mapping[str, NDArray[Any]]  # other results of the training
 
     def check_fits(self, policy: str, features: FeatureSpec) -> None:
-        """Check that the directory contains this policy with these features.
-
-        Raises
-        ------
-        ValueError
-            If the policy or the features differ.
-        """
+        """Raise ValueError unless the directory contains this policy with these features."""
         actual = self.manifest.features
         if self.manifest.policy != policy:
             raise ValueError(
@@ -126,12 +120,9 @@ class PolicyDirectory:
             )
 
     def check_tables(self, tables: Sequence[tuple[str, int]], *, complete: bool = True) -> None:
-        """Check that these are the tables of the policy; unless `complete`, the first of them.
+        """Raise ValueError unless these are the policy's tables, or the first if not `complete`.
 
-        Raises
-        ------
-        ValueError
-            If a table differs; the message names the first one.
+        The message names the first table that differs.
         """
         expected = list(self.manifest.tables)
         if len(tables) > len(expected) or (complete and len(tables) < len(expected)):
@@ -162,17 +153,7 @@ def write_policy(
     models: Mapping[str, bytes],
     arrays: Mapping[str, NDArray[Any]],
 ) -> None:
-    """Write a policy directory, or replace the policy in it.
-
-    Parameters
-    ----------
-    path : str or path
-        The directory is created if it does not exist. Files of other origin stay.
-    manifest : Manifest
-    models : mapping of str to bytes
-        Compiled models by name.
-    arrays : mapping of str to array
-        Arrays of numbers or strings.
+    """Write a policy directory, or replace the policy in it; files of other origin stay.
 
     Raises
     ------

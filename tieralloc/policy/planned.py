@@ -74,12 +74,7 @@ class PlannedPolicy:
 
 
 class ActivePolicy:
-    """The policy of a store; thread-safe.
-
-    Parameters
-    ----------
-    policy : str or LearnedPolicy
-        As for `tieralloc.TieredStore`.
+    """The policy of a store; thread-safe. Errors as for `load_planned`.
 
     Attributes
     ----------
@@ -87,11 +82,6 @@ class ActivePolicy:
         Name of the policy, ``NAME:DIR`` if it is learned.
     planned : PlannedPolicy or None
         The learned policy, if any; it may be waiting for its tables.
-
-    Raises
-    ------
-    ValueError, OSError, ImportError
-        As for `load_planned`.
     """
 
     def __init__(self, policy: str | LearnedPolicy) -> None:
@@ -176,21 +166,10 @@ def _check_simple(argument: str, name: str) -> None:
 
 
 def load_planned(policy: str | LearnedPolicy) -> PlannedPolicy:
-    """Return the policy in a directory; its setting "fallback" is a simple policy.
+    """Return the policy in a directory.
 
-    Parameters
-    ----------
-    policy : str or LearnedPolicy
-        ``NAME:DIR`` is short for ``LearnedPolicy(DIR, name=NAME)``.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown, or the directory does not contain the policy.
-    OSError
-        If the directory cannot be read.
-    ImportError
-        If torch is missing.
+    ``NAME:DIR`` is short for ``LearnedPolicy(DIR, name=NAME)``. Its setting "fallback" is a simple
+    policy. Errors as for `load_policy`.
     """
     if isinstance(policy, str):
         name, _, directory = policy.partition(":")
