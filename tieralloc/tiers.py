@@ -238,9 +238,7 @@ def memory_options(memory: tuple[int, bool, bool, float, int], promotion: str) -
 
 
 def slow_tier(
-    path: str | os.PathLike[str] | None,
-    slow: SlowTier | None,
-    mode: Mode | None,
+    path: str | os.PathLike[str] | None, slow: SlowTier | None, mode: Mode | None
 ) -> SlowTier:
     """Return `slow`, or the file of `path` and `mode`."""
     if (path is None) == (slow is None):

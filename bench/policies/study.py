@@ -15,12 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.scenery.about import about
-from bench.scenery.arguments import (
-    make_parser,
-    out_directory,
-    public_command,
-    read_result,
-)
+from bench.scenery.arguments import make_parser, out_directory, public_command, read_result
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
 from bench.scenery.results import from_columns, rounded, to_columns, write_json
 from bench.scenery.tables import NONE, markdown

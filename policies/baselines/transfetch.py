@@ -179,12 +179,7 @@ class TransFetch:
             )
 
         outcome = replay(
-            scene,
-            order,
-            tier,
-            prefetcher,
-            count_from=count_from,
-            before_batch=append_predictions,
+            scene, order, tier, prefetcher, count_from=count_from, before_batch=append_predictions
         )
         nbytes = predictions.model_bytes + scene.order_bytes(order)
         return replace(outcome, nbytes=nbytes, predict_seconds=predictions.seconds)

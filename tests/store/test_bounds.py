@@ -39,10 +39,7 @@ OUT_OF_RANGE = {
     "int64": (lambda s, t: t.lookup([(1 << 32) + 3]), "index 4294967299 (at position 0)"),
     "smallest": (lambda s, t: t.lookup([-(1 << 63)]), "index -9223372036854775808 (at position 0)"),
     "bag": (lambda s, t: t.embedding_bag([3, 4, 77], [0, 2]), "index 77 (at position 2)"),
-    "batched": (
-        lambda s, t: s.embedding_bag([1, 10, 4], [0, 2, 3]),
-        "index 10 (at position 1)",
-    ),
+    "batched": (lambda s, t: s.embedding_bag([1, 10, 4], [0, 2, 3]), "index 10 (at position 1)"),
     "update": (lambda s, t: t.update([3, 10], ones), "index 10 (at position 1)"),
     "prefetch": (lambda s, t: t.prefetch([3, 10]), "index 10 (at position 1)"),
     "batched prefetch": (lambda s, t: s.prefetch([10, 0], [0, 1, 2]), "index 10 (at position 0)"),
@@ -291,8 +288,7 @@ REFUSED = {
     ),
     "out overlapping": (
         lambda s, t: t.lookup(
-            [1, 2],
-            out=np.lib.stride_tricks.as_strided(np.zeros(8, np.float32), (2, 4), (8, 4)),
+            [1, 2], out=np.lib.stride_tricks.as_strided(np.zeros(8, np.float32), (2, 4), (8, 4))
         ),
         ValueError,
         "out has strides (8, 4), expected dense rows",

@@ -252,11 +252,7 @@ TABLES = st.lists(
 )
 
 
-@given(
-    tables=TABLES,
-    budget=st.integers(16_384, 4 << 20),
-    policy=st.sampled_from(POLICIES),
-)
+@given(tables=TABLES, budget=st.integers(16_384, 4 << 20), policy=st.sampled_from(POLICIES))
 def test_fast_bytes_bound_all_memory(tables, budget, policy):
     with new_store(fast_bytes=budget, policy=policy, reserve=False) as store:
         created = []

@@ -306,11 +306,7 @@ def test_doctor_json_matches_text(tmp_path, capsys):
         (["replay", "TRACE", "--rate", ","], 2, "expected rates such as"),
         (["replay", "TRACE", "--rate", "auto,5"], 2, "expected a number, got 'auto'"),
         (["replay", "TRACE", "--rate", "9", "--seconds", "0.1"], 2, "no call arrives in 0.1 s"),
-        (
-            ["replay", "TRACE", "--rate", "9", "--seconds", "-1"],
-            2,
-            "got -1.0",
-        ),
+        (["replay", "TRACE", "--rate", "9", "--seconds", "-1"], 2, "got -1.0"),
         (["replay", "TRACE", "--seconds", "1"], 2, "--seconds: no effect"),
         (["replay", "TRACE", "--repeats", "2"], 2, "--repeats: no effect"),
         (["replay", "TRACE", "--rate", "auto", "--verify"], 2, "verify: delays the callers"),

@@ -209,10 +209,7 @@ def read_policy(path: str | os.PathLike[str]) -> PolicyDirectory:
         file, digest = _parse_entry(document["arrays"])
     models = {name: _read_file(path, *entry) for name, entry in entries.items()}
     packed = _read_file(path, file, digest)
-    with (
-        decoding(path / file, "arrays"),
-        np.load(io.BytesIO(packed), allow_pickle=False) as loaded,
-    ):
+    with decoding(path / file, "arrays"), np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
         arrays = {name: np.asarray(loaded[name]) for name in loaded}
     return PolicyDirectory(path, manifest, models, arrays)
 

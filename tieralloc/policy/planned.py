@@ -95,10 +95,7 @@ class ActivePolicy:
         return self.name if self.planned is None else self.planned.fallback
 
     def use(
-        self,
-        core: _bindings.Store,
-        policy: str | LearnedPolicy,
-        tables: Sequence[tuple[str, int]],
+        self, core: _bindings.Store, policy: str | LearnedPolicy, tables: Sequence[tuple[str, int]]
     ) -> None:
         """Replace the policy of a store; the former policy stays on an error."""
         with self._lock:

@@ -154,14 +154,7 @@ class _Unpickler(pickle._Unpickler):
             )
         return np.frombuffer(record, dtype)
 
-    def _tensor(
-        self,
-        storage: Any,
-        offset: Any,
-        shape: Any,
-        strides: Any,
-        *_: Any,
-    ) -> NDArray[Any]:
+    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> NDArray[Any]:
         """As `torch._utils._rebuild_tensor_v2`; the arguments may be anything."""
         if not isinstance(storage, np.ndarray) or storage.ndim != 1:
             raise ValueError(f"expected a storage, got a {type(storage).__name__}")
