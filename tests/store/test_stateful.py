@@ -28,7 +28,6 @@ from support import (
     POLICIES,
     ends_of,
     flat,
-    new_store,
     pooled,
     real_folder,
     store_of,
@@ -450,32 +449,3 @@ def test_threads_read_only_current_values(
         with store_of(path, "r", **options) as store:
             kept = store.table("item").lookup(np.arange(rows))
             np.testing.assert_array_equal(kept[:, 0], [read.value for read in last.reads])
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-def test_threads_read_updates_of_their_own_rows(policy):
-    """Rows of different threads share blocks of the file."""
-    with new_store(fast_rows=20, policy=policy) as store:
-        table = store.create_table("item", 200, 16)
-        failures = []
-
-        def own(first):
-            random = np.random.default_rng(first)
-            mine = np.arange(first, 200, 4)
-            expected = np.zeros(len(mine), np.float32)
-            try:
-                for value in range(1, 150):
-                    chosen = random.permutation(len(mine))[:8]
-                    table.update(mine[chosen], np.full((8, 16), value, np.float32))
-                    expected[chosen] = value
-                    seen = table.lookup(mine)
-                    np.testing.assert_array_equal(seen, np.repeat(expected[:, None], 16, axis=1))
-            except BaseException as failure:
-                failures.append(failure)
-
-        threads = [threading.Thread(target=own, args=(first,)) for first in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert not failures, failures[0]

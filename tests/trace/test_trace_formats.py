@@ -219,16 +219,6 @@ def test_read_invalid_zip_raises_with_path(tmp_path, signature, offset, value):
         read(path)
 
 
-@in_one_directory
-@given(content=st.binary(min_size=1), suffix=st.sampled_from([".npz", ".pt", ".pt.gz"]))
-def test_read_random_bytes_raises_with_path(tmp_path, content, suffix):
-    needs_torch(suffix)
-    path = tmp_path / f"t{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"t{suffix}"):
-        read(path)
-
-
 def test_read_oracle_general_with_past_next_access_raises(tmp_path):
     path = tmp_path / "t.oracleGeneral"
     path.write_bytes(struct.pack("<IQIq", 0, 1, 1, 2) + struct.pack("<IQIq", 0, 1, 1, 1))
