@@ -68,6 +68,6 @@ def test_a_node_that_is_not_is_bad_input(nodes, tmp_path, capsys):
     path = tmp_path / "small.npz"
     write(generate(num_samples=100, num_tables=1), path)
     assert main(["replay", str(path), "--slow", "numa:55"]) == 2
-    assert "node 55 does not exist; nodes with memory" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="node 55 does not exist"):
+    assert "node 55: does not exist; expected one with memory" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="node 55: does not exist"):
         doctor._bindings.usable_node(55)

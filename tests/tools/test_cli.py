@@ -319,7 +319,7 @@ def test_doctor_json_matches_text(tmp_path, capsys):
         (["doctor", "--rows", "0"], 2, "expected at least 1, got 0"),
         (["doctor", "--embedding-dim", "8"], 2, "--embedding-dim: no effect without --rows"),
         (["simulate", "TRACE", "--fast-bytes", "much"], 2, "got 'much'"),
-        (["replay", "TRACE", "--fast-bytes", "1"], 2, "fast_bytes is 1, expected at least"),
+        (["replay", "TRACE", "--fast-bytes", "1"], 2, "fast_bytes: too small for a row"),
         (["replay", "TRACE", "--fast-bytes", "1MiB", "--fast-fraction", "1"], 2, "not allowed"),
     ],
 )

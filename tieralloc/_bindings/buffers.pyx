@@ -42,9 +42,9 @@ cdef class IntegerBuffer(Buffer):
             if source.size == 0 and source.dtype.kind == "f":
                 source = source.astype(np.int64)  # NumPy's type of an empty list is float64
         if source.dtype.kind != "i" or source.dtype.itemsize < 4:
-            raise TypeError(f"{what} are {source.dtype}, expected int32 or int64")
+            raise TypeError(f"{what}: expected int32 or int64, got {source.dtype}")
         if source.ndim != 1:
-            raise ValueError(f"{what} have shape {source.shape}, expected one dimension")
+            raise ValueError(f"{what}: expected one dimension, got shape {source.shape}")
         flags = source.flags
         if not (flags.c_contiguous and flags.aligned and source.dtype.isnative):
             source = np.require(source, source.dtype.newbyteorder("="), ("C", "A"))
@@ -72,14 +72,13 @@ cdef Buffer rows_buffer(object values, const c_Table* table, Py_ssize_t expected
     cdef const TableLayout* layout = &table.layout
     name = layout.name.decode()
     if not _holds(array.dtype, layout.dtype):
-        raise TypeError(f"values are {_dtype_text(array.dtype)}, "
-                        f"expected {dtype_name(layout.dtype)} "
-                        f"as table {name!r} has it")
+        raise TypeError(f"values: expected {dtype_name(layout.dtype)} as table {name!r} has it, "
+                        f"got {_dtype_text(array.dtype)}")
     if array.ndim != 2 or array.shape[1] != layout.dim or (
             expected >= 0 and array.shape[0] != expected):
         rows = "n" if expected < 0 else expected
-        raise ValueError(f"values have shape {array.shape}, expected ({rows}, {layout.dim}) "
-                         f"for table {name!r}")
+        raise ValueError(f"values: expected shape ({rows}, {layout.dim}) for table {name!r}, "
+                         f"got {array.shape}")
     lent = Buffer()
     # As bytes: NumPy exports buffers of its own types only.
     lent.borrow(np.ascontiguousarray(array).view(np.uint8), False)
@@ -107,32 +106,32 @@ cdef class OutputBuffer:
     cdef object as_lines(self, object out, Py_ssize_t lines, Py_ssize_t columns, bint may_widen):
         array = _array_over(out)
         if not array.flags.writeable:
-            raise ValueError("out is read-only, expected a writable buffer")
+            raise ValueError("out: expected a writable buffer, got a read-only one")
         own = _numpy_dtype(self.dtype)
         flat = array.ndim == 1 and array.flags.c_contiguous
         if flat and array.dtype == np.uint8:
             if array.size != lines * columns * own.itemsize:
-                raise ValueError(f"out has {array.size} bytes, expected {lines} x {columns} of "
-                                 f"{own.itemsize}")
+                raise ValueError(f"out: expected {lines} x {columns} of {own.itemsize} bytes, got "
+                                 f"{array.size} bytes")
             array = array.view(own)
         if may_widen and array.dtype == np.float32:
             self.dtype = DType.float32
         elif not _holds(array.dtype, self.dtype):
-            raise TypeError(f"out is of {_dtype_text(array.dtype)}, expected "
-                            f"{dtype_name(self.dtype)}{' or float32' if may_widen else ''}")
+            raise TypeError(f"out: expected {dtype_name(self.dtype)}"
+                            f"{' or float32' if may_widen else ''}, got {_dtype_text(array.dtype)}")
         if flat and array.size == lines * columns:
             array = array.reshape(lines, columns)
         if array.shape != (lines, columns):
-            raise ValueError(f"out has shape {array.shape}, expected {(lines, columns)}")
+            raise ValueError(f"out: expected shape {(lines, columns)}, got {array.shape}")
         if not array.flags.aligned:
-            raise ValueError(f"out begins between two multiples of {array.itemsize} bytes, "
-                             "expected aligned elements")
+            raise ValueError(f"out: expected elements at multiples of {array.itemsize} bytes, got "
+                             "a misaligned buffer")
         # Strides of an array without elements are arbitrary.
         if array.size > 0 and (
                 columns > 1 and array.strides[1] != array.itemsize
                 or lines > 1 and array.strides[0] < columns * array.itemsize):
-            raise ValueError(f"out has strides {array.strides}, expected dense rows of "
-                             f"{array.itemsize} bytes an element, one behind the other")
+            raise ValueError(f"out: expected dense rows of {array.itemsize} bytes an element, one "
+                             f"behind the other, got strides {array.strides}")
         return array
 
 
@@ -142,8 +141,8 @@ cdef object _array_over(object out):
     try:
         return np.asarray(memoryview(out))
     except TypeError:
-        raise TypeError(f"out is of type {type(out).__name__}, expected an array or another "
-                        "writable buffer") from None
+        raise TypeError("out: expected an array or another writable buffer, got "
+                        f"{type(out).__name__}") from None
 
 
 cdef object _dtype_text(object dtype):
@@ -154,15 +153,15 @@ cdef Buffer weights_buffer(weights, size_t expected, DType dtype, str mode):
     if weights is None:
         return None
     if mode != "sum":
-        raise ValueError(f"per_sample_weights go with mode 'sum' only, got mode {mode!r}")
+        raise ValueError(f"per_sample_weights: expected mode 'sum' with them, got {mode!r}")
     wanted = np.dtype(np.float64 if dtype == DType.float64 else np.float32)
     # Numbers of a list have no type.
     array = np.asarray(weights, dtype=wanted if isinstance(weights, (list, tuple)) else None)
     if array.dtype != wanted:
-        raise TypeError(f"per_sample_weights are {_dtype_text(array.dtype)}, expected {wanted}")
+        raise TypeError(f"per_sample_weights: expected {wanted}, got {_dtype_text(array.dtype)}")
     if array.shape != (expected,):
-        raise ValueError(f"per_sample_weights have shape {array.shape}, expected ({expected},): "
-                         "one an index")
+        raise ValueError(f"per_sample_weights: expected shape ({expected},), one per index, got "
+                         f"{array.shape}")
     lent = Buffer()
     lent.borrow(np.require(array, requirements=("C", "A")), False)
     return lent

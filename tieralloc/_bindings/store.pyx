@@ -184,7 +184,7 @@ cdef class Store:
 
     cdef const c_Table* _table(self, Py_ssize_t position) except NULL:
         if not 0 <= position < <Py_ssize_t>self._tables.size():
-            raise IndexError(f"table {position} of {self._tables.size()}")
+            raise IndexError(f"position: expected a table below {self._tables.size()}, got {position}")
         return self._tables[position]
 
     def create_table(self, str name not None, uint64_t rows, uint32_t dim, str dtype,
@@ -316,11 +316,11 @@ cdef class Store:
                 dtype = segment.table.layout.dtype
             elif segment.table.layout.dtype != dtype:
                 if dtype == DType.float64 or segment.table.layout.dtype == DType.float64:
-                    raise TypeError("tables of float64 and of narrower types have no common "
-                                    "result; expected one kind in a call")
+                    raise TypeError("tables: float64 and narrower types have no common result; "
+                                    "expected one kind in a call, got both")
                 dtype = DType.float32
         if segments.empty():
-            raise ValueError("expected at least one table, got none")
+            raise ValueError("tables: expected at least one, got none")
         return dtype
 
     cdef _serve(self, Request request, out):
@@ -517,9 +517,9 @@ cdef size_t _bags_of(size_t offsets, size_t tables, bint include_last_offset) ex
     cdef size_t bags = offsets
     if include_last_offset:
         if offsets == 0:
-            raise ValueError("expected at least one offset, the end of the last bag, got none")
+            raise ValueError("offsets: expected at least one, the end of the last bag, got none")
         bags -= 1
     if bags % tables != 0:
-        raise ValueError(f"{bags} bags do not share out among {tables} tables; expected tables x "
-                         f"bags{' + 1' if include_last_offset else ''} offsets, got {offsets}")
+        raise ValueError(f"offsets: expected a multiple of {tables} tables"
+                         f"{' + 1' if include_last_offset else ''}, got {offsets}")
     return bags // tables
