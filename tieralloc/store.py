@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, overload
 
 from tieralloc import _bindings
+from tieralloc._bindings import limits
 from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
 from tieralloc.errors import RenamedAttribute, refuse_renamed
@@ -208,8 +209,8 @@ class TieredStore:
             raise ValueError(
                 f"name: table {name!r} exists already; expected a new name (`table` returns it)"
             )
-        check_range("num_embeddings", num_embeddings, 1, 1 << 48)
-        check_range("embedding_dim", embedding_dim, 1, 1 << 20)
+        check_range("num_embeddings", num_embeddings, 1, limits.MAX_TABLE_ROWS)
+        check_range("embedding_dim", embedding_dim, 1, limits.MAX_DIM)
         self._policy.check_next(self._table_sizes(), (name, num_embeddings))
         self._core.create_table(name, num_embeddings, embedding_dim, dtype_name(dtype), resident)
         self._add_tables()
@@ -402,7 +403,7 @@ class TieredStore:
         >>> tieralloc.trace.write(recorder.to_trace("monday"), "monday.npz")
         """
         size = parse_size(ring_bytes, "ring_bytes")
-        check_range("ring_bytes", size, 16, 1 << 31)
+        check_range("ring_bytes", size, 16, limits.MAX_RING_BYTES)
         if self._recorder is not None:
             raise RuntimeError("record: the store is being recorded already; end that first")
         from tieralloc.trace.recorder import Recorder

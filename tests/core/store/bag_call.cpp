@@ -68,7 +68,7 @@ TEST(offsets_must_ascend_from_zero_within_the_indices) {
   for (std::size_t wrong : {0, 3, 6}) {
     CHECK_THROWS(std::invalid_argument,
                  validate(Bench(2, {}, std::vector<std::int64_t>(wrong, 0)).call),
-                 wrong == 0 ? "indices: expected 4, got 0" : "expected 4 or 5 offsets, got");
+                 wrong == 0 ? "indices: expected 4, got 0" : "offsets: expected 4 or 5, got");
   }
 }
 
