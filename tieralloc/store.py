@@ -279,7 +279,7 @@ class TieredStore:
         per_sample_weights : (nnz,) float32, optional
             Factor of each row (float64 for tables of float64); mode "sum" only.
         include_last_offset : bool
-            Whether `offsets` holds the end of the last bag.
+            Whether `offsets` holds the end of the last bag, as a trace's do (torch: False).
         padding_idx : (T,) sequence of int or None, optional
             Padding row of each table, which bags skip.
         out : writable buffer, optional
