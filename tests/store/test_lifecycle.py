@@ -150,7 +150,7 @@ def test_program_that_loses_updates_reports_it_and_exits_with_120(closed_path, e
     assert (run.stdout, run.returncode) == ("updated\ncleaned up\n", 120)
 
 
-def test_program_that_closes_a_store_in_vain_exits_with_its_own_status(closed_path):
+def test_program_whose_close_fails_exits_with_its_own_status(closed_path):
     """`close` raised already: the program knows."""
     run = run_python(
         """

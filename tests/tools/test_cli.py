@@ -170,7 +170,7 @@ def test_train_serves_the_next_tenth_and_prints_gain_and_cost(path, tmp_path, di
     assert not list(disk.iterdir())
 
 
-def test_train_on_the_whole_trace_says_that_the_served_part_is_seen(path, tmp_path, disk, capsys):
+def test_train_on_whole_trace_names_the_seen_part(path, tmp_path, disk, capsys):
     pytest.importorskip("torch")
     assert run("train", path, "--out", tmp_path / "out", "--epochs", 1, "--until", 1) == 0
     assert "lookups, which training has seen: recmg against" in " ".join(

@@ -196,7 +196,7 @@ def test_read_npz_with_changed_byte_raises_or_is_unaffected(tmp_path, data):
     position = data.draw(st.integers(0, len(content) - 1))
     content[position] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
-    try:  # Some bytes, such as those of a date, do not matter.
+    try:  # Some bytes, such as a date, have no effect.
         result = bags_of_trace(read(path))
     except ValueError as error:
         result = str(error)

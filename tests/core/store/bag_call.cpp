@@ -33,7 +33,7 @@ TEST(valid_call_passes) {
   CHECK_EQ(validate(Bench(2, {1, 9, 0, 99}, {0, 2, 2, 3}).call), 0);
   CHECK_EQ(validate(Bench(2, {1, 9, 0, 99}, {0, 2, 2, 3, 4}).call), 0);
   CHECK_EQ(validate(Bench(2, {}, {0, 0, 0, 0}).call), 0);
-  // What lies behind the last bag's end belongs to nobody.
+  // Indices after the end of the last bag belong to no bag.
   CHECK_EQ(validate(Bench(2, {1, 9, 0, 99, 1000}, {0, 2, 2, 3, 4}).call), 0);
 }
 

@@ -15,7 +15,7 @@ namespace {
 
 using namespace tieralloc;
 
-/// Tables of all types with random bytes of theirs, and what a call must return of them.
+/// Tables of all types with random bytes, and the expected results of calls.
 class Oracle {
  public:
   Oracle(StoreBench& bench, std::mt19937_64& random) : random_(random) {
@@ -281,7 +281,7 @@ TEST(lookup_counts_as_the_simulator) {
       StoreBench bench(of_rows(capacity, policy));
       const Table& table = bench.add_table("t", kRows, 4);
       for (RowId row : trace) bench.lookup(table, {static_cast<std::int64_t>(row)});
-      // The store's policy knows more slots, which changes nothing, and sees the same rows.
+      // The store's policy has more slots, without effect, and the same accesses.
       const EvictionConfig config{.capacity = capacity, .slots = capacity};
       Simulator simulator(make_eviction_policy(policy, config), config, kRows);
       simulator.run(trace);

@@ -1,4 +1,4 @@
-// store.cpp: each call of a store but embedding_bag, one thread at a time.
+// store.cpp: the calls of a store except embedding_bag, one thread at a time.
 #include "store/store.hpp"
 
 #include <algorithm>

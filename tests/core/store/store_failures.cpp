@@ -21,8 +21,8 @@ namespace {
 
 using namespace tieralloc;
 
-/// Every allocation of the call in turn fails. The call says so or gets by without; whatever it was
-/// about to do, the next one finds everything in order.
+/// Makes each allocation of the call fail in turn. The call throws or does without it; the store is
+/// valid afterwards.
 void fail_every_allocation(StoreBench& bench, faults::Call what, const std::function<void()>& call,
                            const std::function<void()>& check_order) {
   for (std::size_t after = 0; after < 400; ++after) {
@@ -55,7 +55,7 @@ TEST(call_without_memory_leaves_no_state) {
     Rows rows;
     std::vector<std::uint64_t> latest(400, 0);
     const auto check_order = [&] {
-      Threads threads;  // with buffers of its own: it would wait for ever on a read nobody makes
+      Threads threads;  // own buffers: a call must not wait for a read that no call makes
       threads.start([&] {
         const auto versions = bench.lookup(table, rows_from(0, 400));
         for (std::size_t row = 0; row < 400; ++row) CHECK_EQ(versions[row], latest[row]);
