@@ -16,6 +16,7 @@ from tieralloc.policies.recmg_paper.decisions import Inputs, decide_keep, decide
 from tieralloc.policies.recmg_paper.models import CHUNK
 
 from tieralloc._bindings import ExternalModel
+from tieralloc._bindings.limits import MAX_EVICTION_SPEED
 from tieralloc._common.torch import on_one_thread, torch
 from tieralloc.policy.directory import PolicyDirectory, read_policy
 from tieralloc.policy.scripted import load_module
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 POLICY = "recmg-paper"
-
-#: As of `tieralloc._bindings.ExternalModel`.
-MAX_EVICTION_SPEED = 254
 
 
 @dataclass(frozen=True, eq=False)

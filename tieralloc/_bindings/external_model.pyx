@@ -81,7 +81,7 @@ cdef class ExternalModel(PlannedModel):
     chunk : int
         Accesses.
     eviction_speed : int
-        Sweeps that a row of the ordinary priority survives, max 254.
+        Decrements of all priorities that a row of the ordinary priority survives, max 254.
     table_starts : (T + 1,) array of int, optional
         `decide` numbers the rows of table ``t`` from ``table_starts[t]`` to
         ``table_starts[t + 1] - 1``. Without it, as the tier does: all tables must share one.
