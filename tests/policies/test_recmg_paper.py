@@ -6,7 +6,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
-import priority_oracle
 import pytest
 from paper_support import hot_and_cold
 
@@ -19,15 +18,12 @@ from tieralloc.policies.recmg_paper.decisions import (  # noqa: E402
     decide_keep,
     decide_prefetches,
 )
-from tieralloc.policies.recmg_paper.models import CHUNK, CachingModel, PrefetchModel  # noqa: E402
+from tieralloc.policies.recmg_paper.models import CachingModel, PrefetchModel  # noqa: E402
 from tieralloc.policies.recmg_paper.policy import PaperPolicy  # noqa: E402
 from tieralloc.policies.recmg_paper.training import train_policy  # noqa: E402
 
-from tieralloc._bindings import Simulator  # noqa: E402
 from tieralloc.policy.directory import read_policy, write_policy  # noqa: E402
-from tieralloc.policy.simulator import run_simulator  # noqa: E402
 from tieralloc.tools.simulate import simulate  # noqa: E402
-from tieralloc.trace.stream import Stream  # noqa: E402
 
 FRACTION = 0.003  # 48 rows; the hot table has 40
 SMALL = {"fast_fractions": [0.1], "epochs": 3, "seed": 1}
@@ -78,45 +74,6 @@ def test_decisions_do_not_depend_on_batch_size(monkeypatch):
     monkeypatch.setattr(decisions, "_BATCH_CHUNKS", 7)
     assert (decide_keep(models[0], inputs) == keep).mean() > 0.99
     assert (decide_prefetches(models[1], inputs, space) == prefetches).mean() > 0.99
-
-
-@pytest.mark.parametrize("piece", [40, 1000])
-def test_precomputed_decisions_count_as_oracle(piece):
-    rng = np.random.default_rng(2)
-    accesses = rng.integers(0, 100, 1000).astype(np.uint64)
-    keep, prefetches = rng.random(990) < 0.5, rng.integers(0, 100, (66, 3)).astype(np.uint64)
-    model = decisions.external_model(decisions.precomputed(keep, prefetches), 1)
-    simulator = Simulator(model, 20, 100, count_from=400)
-    for begin in range(0, 1000, piece):
-        simulator.run(accesses[begin : begin + piece])
-    assert simulator.counts == priority_oracle.replay(
-        accesses.tolist(),
-        keep.tolist(),
-        prefetches.tolist(),
-        chunk=CHUNK,
-        capacity=20,
-        eviction_speed=1,
-        count_from=400,
-    )
-
-
-def test_simulator_trained_models_count_as_oracle(small_trace, small):
-    policy = PaperPolicy.load(small.path)
-    capacity = small.manifest.capacities[0].fast_rows
-    accesses, models = small_trace.accesses(), policy.models(capacity)
-    keep, prefetches = policy.decide(models, accesses)
-    model = policy.model_for(capacity, accesses)
-    counts = run_simulator(Stream.of(small_trace), model, capacity, count_from=2003).counts
-    assert counts == priority_oracle.replay(
-        accesses.tolist(),
-        keep.tolist(),
-        prefetches.tolist(),
-        chunk=CHUNK,
-        capacity=capacity,
-        eviction_speed=models.eviction_speed,
-        count_from=2003,
-    )
-    assert counts["prefetches_issued"] > 0
 
 
 def test_paper_policy_learns_returning_rows(trace, trained):
