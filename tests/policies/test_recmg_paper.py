@@ -2,8 +2,6 @@
 
 import json
 import shutil
-from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,7 +24,6 @@ from tieralloc.policy.directory import read_policy, write_policy  # noqa: E402
 from tieralloc.tools.simulate import simulate  # noqa: E402
 
 FRACTION = 0.003  # 48 rows; the hot table has 40
-SMALL = {"fast_fractions": [0.1], "epochs": 3, "seed": 1}
 
 
 @pytest.fixture(scope="module")
@@ -39,19 +36,6 @@ def trained(trace, tmp_path_factory):
     directory = tmp_path_factory.mktemp("policies") / "paper"
     train_policy(trace, directory, [FRACTION, 0.02], epochs=5, seed=1)
     return directory
-
-
-@pytest.fixture(scope="module")
-def small_trace():
-    return hot_and_cold(800)
-
-
-@pytest.fixture(scope="module")
-def small(small_trace, tmp_path_factory):
-    """The policy directory of an uninterrupted training."""
-    directory = tmp_path_factory.mktemp("policies") / "small"
-    train_policy(small_trace, directory, **SMALL)
-    return read_policy(directory)
 
 
 def test_inputs_hold_whole_chunks_in_order():
@@ -100,53 +84,12 @@ def test_manifest_describes_the_training(trace, trained):
     assert not (trained / ".checkpoints").exists()
 
 
-def test_train_policy_ignores_accesses_after_until(small_trace, small, tmp_path):
-    indices = small_trace.indices.copy()
-    indices[400:800] = hot_and_cold(800, seed=5).indices[
-        400:800
-    ]  # of the hot table, the later half
-    changed = replace(small_trace, indices=indices)
-    train_policy(changed, tmp_path, **SMALL)
-    other = read_policy(tmp_path)
-    assert other.manifest.trace.fingerprint != small.manifest.trace.fingerprint
-    assert other.manifest.metrics == small.manifest.metrics
-    assert (other.arrays["order"] == small.arrays["order"]).all()
-
-
-@pytest.mark.parametrize("steps", [2, 4, 8])
-def test_interrupted_training_resumes_to_the_same_metrics(small_trace, small, tmp_path, steps):
-    seen = 0
-
-    @contextmanager
-    def interrupting(what, total, unit):
-        def report(done, state):
-            nonlocal seen
-            seen += 1
-            if seen == steps:
-                raise KeyboardInterrupt
-
-        yield report
-
-    with pytest.raises(KeyboardInterrupt):
-        train_policy(small_trace, tmp_path, progress=interrupting, **SMALL)
-    with pytest.raises(ValueError, match="expected a policy directory after its training"):
-        read_policy(tmp_path)
-    manifest = train_policy(small_trace, tmp_path, **SMALL)
-    assert manifest.metrics == small.manifest.metrics
-
-
 def test_model_for_untrained_capacity_is_the_nearest(trace, trained):
     policy = PaperPolicy.load(trained)
     for fraction, nearest in ((0.004, 48), (0.2, 320)):  # 64 and 3208 rows
         models = {nearest: policy._models[nearest]}
         alone = PaperPolicy("recmg-paper", policy.directory, policy._space, models)
         assert simulate(trace, [policy], [fraction]) == simulate(trace, [alone], [fraction])
-
-
-def test_simulate_trace_of_other_tables_raises(trained):
-    policy = PaperPolicy.load(trained)
-    with pytest.raises(ValueError, match="'cold' of 16000 rows as table 1, got 'cold' of 400"):
-        simulate(hot_and_cold(num_samples=100), ["lru", policy], [0.1])
 
 
 def test_has_seen_training_accesses_only(trace, trained):
@@ -184,16 +127,3 @@ def test_load_invalid_order_or_model_raises(trained, tmp_path):
     write_policy(tmp_path / "model", directory.manifest, models, directory.arrays)
     with pytest.raises(ValueError, match="model 'caching-48': torch cannot load"):
         PaperPolicy.load(tmp_path / "model")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"until": 0}, "until: expected above 0"),
-        ({"until": 0.01}, "expected at least 150 training accesses, got 40"),
-        ({"fast_fractions": [2]}, "fast_fraction: .* got 2"),
-    ],
-)
-def test_train_policy_invalid_argument_raises(small_trace, tmp_path, change, message):
-    with pytest.raises(ValueError, match=message):
-        train_policy(small_trace, tmp_path, **{"fast_fractions": [0.1], **change})
