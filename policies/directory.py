@@ -33,21 +33,9 @@ if TYPE_CHECKING:
 class PolicyOutput:
     """The policy directory that a training writes; created if it does not exist.
 
-    Parameters
-    ----------
-    trace : Trace
-        Training trace.
-    directory : str or path
-        The directory.
-    fast_fractions : sequence of float
-        Capacities, as fractions of the distinct rows of the whole trace, rounded down.
-
-    Raises
-    ------
-    ValueError
-        If a fraction is out of range.
-    OSError
-        If the directory is not writable: before the training, not after it.
+    Capacities are fractions of the distinct rows of the whole trace, rounded down; ValueError if
+    one is out of range. OSError if the directory is not writable: before the training, not after
+    it.
     """
 
     def __init__(
@@ -97,15 +85,7 @@ class PolicyOutput:
 
 
 class LoadedPolicy:
-    """A policy with the directory it was loaded from.
-
-    Parameters
-    ----------
-    name : str
-        Name in records.
-    directory : PolicyDirectory
-        The directory.
-    """
+    """A policy, its name in records, and the directory it was loaded from."""
 
     def __init__(self, name: str, directory: PolicyDirectory) -> None:
         self.name = name

@@ -29,15 +29,9 @@ _ITERATIONS = 60
 
 @dataclass(frozen=True, eq=False)
 class IdSpace:
-    """An order of all rows.
+    """An order of all rows."""
 
-    Parameters
-    ----------
-    order : (rows,) uint64
-        Each row once, by ascending position.
-    """
-
-    order: NDArray[np.uint64]
+    order: NDArray[np.uint64]  # (rows,): each row once, by ascending position
 
     @cached_property
     def positions(self) -> NDArray[np.float64]:
@@ -55,21 +49,10 @@ class IdSpace:
 
 
 def learn_id_space(accesses: NDArray[np.uint64], rows: int, seed: int = 0) -> IdSpace:
-    """Learn the order of rows from accesses.
+    """Learn the order of rows from the accesses of a training, (n,) uint64 in time order.
 
-    Parameters
-    ----------
-    accesses : (n,) uint64
-        Rows, 0 to ``rows - 1``, in time order, of the training part of a trace.
-    rows : int
-        Number of rows of all tables. Rows without access come last, by ascending number.
-    seed : int
-        Random seed of the initial positions.
-
-    Raises
-    ------
-    ValueError
-        If `rows` is below 1, or a row is out of range.
+    Rows without access come last, by ascending number. ValueError if `rows` is below 1, or an
+    access is not below it.
     """
     if rows < 1:
         raise ValueError(f"rows: expected at least 1, got {rows}")

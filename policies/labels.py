@@ -16,46 +16,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class MissWindows:
-    """The rows that OPT misses in the window after each chunk: the prefetch labels.
+    """The rows that OPT misses in the window after each chunk: the prefetch labels."""
 
-    Parameters
-    ----------
-    rows : (m,) uint64
-        The rows of all chunks, concatenated, each chunk's in the order of the first misses.
-    offsets : (chunks + 1,) int64
-        The rows of chunk ``c`` are ``rows[offsets[c] : offsets[c + 1]]``.
-    """
-
+    #: (m,): the rows of all chunks, concatenated, each chunk's in the order of the first misses.
     rows: NDArray[np.uint64]
+    #: (chunks + 1,): the rows of chunk ``c`` are ``rows[offsets[c] : offsets[c + 1]]``.
     offsets: NDArray[np.int64]
 
 
 def miss_windows(
     accesses: NDArray[np.uint64], missed: NDArray[np.bool_], chunk: int, window: int
 ) -> MissWindows:
-    """Return the rows that are missed in the `window` accesses after each chunk.
+    """Return the rows missed in the `window` accesses after each chunk, without duplicates.
 
-    Parameters
-    ----------
-    accesses : (n,) uint64
-        Rows.
-    missed : (n,) bool
-        Whether each access is a miss.
-    chunk : int
-        Accesses per chunk; chunk ``c`` ends before access ``(c + 1) * chunk``. A last chunk of
-        fewer accesses has no window.
-    window : int
-        Accesses per window; the last windows end with the stream.
-
-    Returns
-    -------
-    MissWindows
-        Of ``n // chunk`` chunks, without duplicates within a window.
-
-    Raises
-    ------
-    ValueError
-        If chunk or window is below 1, or the lengths of accesses and labels differ.
+    Chunk ``c`` ends before access ``(c + 1) * chunk``; a last chunk of fewer accesses has no
+    window. The last windows end with the stream. ValueError if chunk or window is below 1, or the
+    lengths of accesses, (n,), and missed, (n,) bool, differ.
     """
     for name, value in (("chunk", chunk), ("window", window)):
         if value < 1:

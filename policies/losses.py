@@ -12,20 +12,8 @@ def chamfer_distance(
 
     It is the mean squared distance from each point to the nearest target, plus that from each
     target to the nearest point. It is differentiable, and independent of the order in a set.
-
-    Parameters
-    ----------
-    points : (batch, n, dim) float
-        Emitted points.
-    targets : (batch, m, dim) float
-        Target points, padded.
-    present : (batch, m) bool
-        False for padding. Sets without targets are ignored.
-
-    Returns
-    -------
-    () float
-        The mean over the sets with targets; 0 if there are none.
+    `points` is (batch, n, dim), `targets` (batch, m, dim), `present` (batch, m) bool and False for
+    padding. The result is the mean over the sets with targets; 0 if there are none.
     """
     has_targets = present.any(dim=1)
     points, targets, present = points[has_targets], targets[has_targets], present[has_targets]

@@ -19,16 +19,9 @@ def learned_names() -> list[str]:
 
 
 def trainer(name: str) -> Callable[..., Any]:
-    """Return the training function of a policy: `tieralloc.policies.recmg.training.train_policy`.
+    """Return the training function of a policy, such as `recmg.training.train_policy`.
 
-    The function computes on one thread.
-
-    Raises
-    ------
-    ValueError
-        If the policy is unknown.
-    ImportError
-        If torch is missing.
+    It computes on one thread. ValueError for an unknown policy, ImportError without torch.
     """
     if name not in _TRAINING_MODULES:
         raise ValueError(

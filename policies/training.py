@@ -46,40 +46,21 @@ class TrainingTask(Protocol):
 
 @dataclass(frozen=True)
 class Settings:
-    """Settings of the training loop.
+    """Settings of the training loop."""
 
-    Parameters
-    ----------
-    epochs : int
-        Max number of epochs.
-    patience : int
-        Training ends after this number of epochs without a better metric.
-    batch_size : int
-        Examples per step.
-    epoch_examples : int or None
-        Examples per epoch, drawn at random for each epoch; None: all examples.
-    learning_rate : float
-        Learning rate of Adam.
-    max_gradient_norm : float or None
-        Gradients are clipped to this norm; None: no clipping.
-    one_cycle : bool
-        Whether the learning rate rises to `learning_rate` in the first tenth of all epochs and
-        falls to 0 at the end of the last.
-    measured : bool
-        Whether to compute the metric. If not, all epochs run and the last weights are kept.
-    seed : int
-        Random seed of the order of examples and of random layers, such as dropout.
-    """
-
-    epochs: int = 20
-    patience: int = 3
-    batch_size: int = 256
+    epochs: int = 20  # max number of epochs
+    patience: int = 3  # training ends after this number of epochs without a better metric
+    batch_size: int = 256  # examples per step
+    #: Examples per epoch, drawn at random for each epoch; None: all examples.
     epoch_examples: int | None = None
-    learning_rate: float = 2e-3
-    max_gradient_norm: float | None = 1.0
+    learning_rate: float = 2e-3  # learning rate of Adam
+    max_gradient_norm: float | None = 1.0  # gradients are clipped to this norm; None: no clipping
+    #: Whether the learning rate rises to `learning_rate` in the first tenth of all epochs and falls
+    #: to 0 at the end of the last.
     one_cycle: bool = False
+    #: Whether to compute the metric. If not, all epochs run and the last weights are kept.
     measured: bool = True
-    seed: int = 0
+    seed: int = 0  # random seed of the order of examples and of random layers, such as dropout
 
     def rate_at(self, progress: float) -> float:
         """Return the learning rate at a progress from 0 to 1 through all epochs."""

@@ -11,16 +11,16 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, overload
 
 from tieralloc import _bindings
+from tieralloc._bindings import limits
 from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
-from tieralloc._common.values import row_format
 from tieralloc.errors import RenamedAttribute, refuse_renamed
 from tieralloc.order import order_of
 from tieralloc.policy.planned import ActivePolicy
 from tieralloc.restart.resident_set import rows_of
 from tieralloc.restart.warm_restart import WarmRestart
 from tieralloc.stats import StoreStats
-from tieralloc.table import Table, check_writable, paddings_of, positions_of
+from tieralloc.table import Table, check_writable, paddings_of, positions_of, row_format
 from tieralloc.tiers import File, Mode, NumaMemory, SlowTier, fast_tier, parse_cpus, slow_tier
 
 if TYPE_CHECKING:
@@ -214,7 +214,7 @@ class TieredStore:
             raise ValueError(
                 f"name: table {name!r} exists already; expected a new name (`table` returns it)"
             )
-        check_range("num_embeddings", num_embeddings, 1, 1 << 48)
+        check_range("num_embeddings", num_embeddings, 1, limits.MAX_TABLE_ROWS)
         kind, size = row_format(dtype, embedding_dim, row_bytes)
         self._policy.check_next(self._table_sizes(), (name, num_embeddings))
         row_order = order_of(order, name, num_embeddings, size, kind)
@@ -285,7 +285,7 @@ class TieredStore:
         per_sample_weights : (nnz,) float32, optional
             Factor of each row (float64 for tables of float64); mode "sum" only.
         include_last_offset : bool
-            Whether `offsets` holds the end of the last bag.
+            Whether `offsets` holds the end of the last bag, as a trace's do (torch: False).
         padding_idx : (T,) sequence of int or None, optional
             Padding row of each table, which bags skip.
         out : writable buffer, optional
@@ -406,7 +406,7 @@ class TieredStore:
         >>> tieralloc.trace.write(recorder.to_trace("monday"), "monday.npz")
         """
         size = parse_size(ring_bytes, "ring_bytes")
-        check_range("ring_bytes", size, 16, 1 << 31)
+        check_range("ring_bytes", size, 16, limits.MAX_RING_BYTES)
         if self._recorder is not None:
             raise RuntimeError("record: the store is being recorded already; end that first")
         from tieralloc.trace.recorder import Recorder

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 
-from tieralloc._common.numbers import as_integer
+from tieralloc._bindings import limits
+from tieralloc._common.numbers import as_integer, check_range
 from tieralloc._common.values import as_arrays, as_parts, as_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from tieralloc._bindings import RowOrder
     from tieralloc.store import TieredStore
@@ -26,6 +27,7 @@ __all__ = [
     "of_store",
     "paddings_of",
     "positions_of",
+    "row_format",
 ]
 
 _LOAD_BYTES = 4 << 20  # written per call
@@ -402,6 +404,24 @@ def check_writable(store: TieredStore, call: str) -> None:
         raise io.UnsupportedOperation(
             f"{store._path}: {call} writes; expected a store of mode 'r+' or 'a', got mode 'r'"
         )
+
+
+def row_format(
+    dtype: DTypeLike | str, embedding_dim: int | None, row_bytes: int | None
+) -> tuple[str, int]:
+    """Return the core's name of a type of NumPy or torch, and the elements or bytes of a row."""
+    kind = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
+    kind = kind.removeprefix("torch.")
+    (name, size), (other, unused) = ("embedding_dim", embedding_dim), ("row_bytes", row_bytes)
+    if kind == "bytes":
+        name, size, other, unused = other, unused, name, size
+    if size is None or unused is not None:
+        raise ValueError(
+            f"{name}, {other}: rows of {kind} have the first and not the second, got {size} and "
+            f"{unused}"
+        )
+    check_range(name, size, 1, limits.MAX_DIM)
+    return kind, size
 
 
 def of_store(store: TieredStore, table: Table) -> Table:

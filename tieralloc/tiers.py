@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, Protocol, TypeAlias, TypedDict, get_args, runtime_checkable
 
+from tieralloc._bindings import limits
 from tieralloc._common.numbers import as_integer, check_range, parse_memory
 
 __all__ = [
@@ -127,8 +128,8 @@ class File:
             raise ValueError(f"path: expected a path without NUL bytes, got {self.path!r}")
         _check_choice("mode", self.mode, _MODES)
         _check_choice("engine", self.engine, _ENGINES)
-        check_range("queue_depth", self.queue_depth, 1, 4096)
-        check_range("prefetch_threads", self.prefetch_threads, 1, 32)
+        check_range("queue_depth", self.queue_depth, 1, limits.MAX_QUEUE_DEPTH)
+        check_range("prefetch_threads", self.prefetch_threads, 1, limits.MAX_PREFETCH_THREADS)
         _check_flag("direct", self.direct)
         _check_flag("reserve", self.reserve)
         _check_choice("durability", self.durability, _DURABILITIES)
@@ -238,9 +239,7 @@ def memory_options(memory: tuple[int, bool, bool, float, int], promotion: str) -
 
 
 def slow_tier(
-    path: str | os.PathLike[str] | None,
-    slow: SlowTier | None,
-    mode: Mode | None,
+    path: str | os.PathLike[str] | None, slow: SlowTier | None, mode: Mode | None
 ) -> SlowTier:
     """Return `slow`, or the file of `path` and `mode`."""
     if (path is None) == (slow is None):

@@ -191,11 +191,7 @@ class Server:
 
     @contextmanager
     def _receiving(
-        self,
-        numbers: range,
-        arrivals: NDArray[np.int64] | None,
-        start: int,
-        lookahead: Lookahead,
+        self, numbers: range, arrivals: NDArray[np.int64] | None, start: int, lookahead: Lookahead
     ) -> Iterator[None]:
         """Announce requests as they arrive, in a separate thread; in a closed loop at once."""
         if arrivals is None or not self._baseline.queued:

@@ -33,11 +33,7 @@ def cold_table(directory: Path, sizes: Sizes) -> Iterator[ta.Table]:
 @pytest.mark.benchmark(group="prefetch until resident")
 @pytest.mark.parametrize("rows", [256, 4096])
 def test_prefetch_until_resident(
-    benchmark: Any,
-    add_info: Callable[..., None],
-    cold_table: ta.Table,
-    is_quick: bool,
-    rows: int,
+    benchmark: Any, add_info: Callable[..., None], cold_table: ta.Table, is_quick: bool, rows: int
 ) -> None:
     store = cold_table.store
     order = np.random.default_rng(0).permutation(len(cold_table))

@@ -31,15 +31,7 @@ CLAIMS = (
 
 
 class Grid:
-    """Records by cell, a trace at a fast fraction; without records of delayed prefetches.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        As `measure.measure` returns them.
-    facts : mapping
-        Facts about each trace, by name.
-    """
+    """Records of `measure` by cell, a trace at a fast fraction; without delayed prefetches."""
 
     def __init__(self, records: Sequence[Record], facts: Mapping[str, Mapping[str, Any]]) -> None:
         shown = [record for record in records if "prefetch_lag" not in record]

@@ -60,30 +60,16 @@ PAIRS = {
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A trace, and the policies of the pairs.
+    """A trace, and the policies of the pairs; ValueError for policies of other tables."""
 
-    Parameters
-    ----------
-    trace : Trace
-        Its first half trains policies, tunes settings and warms up the fast tier; the second half
-        is counted.
-    baselines : mapping of str to Baseline
-        Baselines by the names in pairs.
-    learned : mapping of str to RecmgPolicy
-        Trained policies by the names of their pairs, such as "recmg-caching".
-    tuned : bool
-        Whether baselines' settings are chosen first, for each caching and capacity: they are
-        tested on the last fifth of the training accesses.
-
-    Raises
-    ------
-    ValueError
-        If a policy was trained for other tables.
-    """
-
+    #: Its first half trains policies, tunes settings and warms up the fast tier; the second half is
+    #: counted.
     trace: Trace
-    baselines: Mapping[str, Baseline]
+    baselines: Mapping[str, Baseline]  # baselines by the names in pairs
+    #: Trained policies by the names of their pairs, such as "recmg-caching".
     learned: Mapping[str, RecmgPolicy]
+    #: Whether baselines' settings are chosen first, for each caching and capacity: they are tested
+    #: on the last fifth of the training accesses.
     tuned: bool = True
 
     def __post_init__(self) -> None:
@@ -112,23 +98,11 @@ class Comparison:
         return Scene(past, int(self.counted * (1 - TEST_SHARE)))
 
     def measure(self, pair: Pair, fraction: float, lag: int = 0) -> Record:
-        """Simulate a pair at a capacity, one access at a time.
+        """Simulate a pair at a capacity, one access at a time; prefetches take `lag` accesses.
 
-        Parameters
-        ----------
-        pair : Pair
-            The policies.
-        fraction : float
-            Capacity as a fraction of the distinct rows of the whole trace, rounded down.
-        lag : int
-            Accesses for which a prefetched row is in flight.
-
-        Returns
-        -------
-        dict
-            The fields of `simulate`, and prefetch_lag, cpu_us_per_access, policy_bytes; of a
-            baseline also the settings that differ from its defaults and, if tuned, tuning: the
-            number of settings tried, and the test miss ratios of the defaults and of the best.
+        The record has the fields of `simulate`, and prefetch_lag, cpu_us_per_access, policy_bytes;
+        of a baseline also the settings that differ from its defaults and, if tuned, tuning: the
+        number of settings tried, and the test miss ratios of the defaults and of the best.
         """
         rows = fast_rows(fraction, count_distinct(self.stream.accesses, self.stream.rows))
         extra: Record = {}

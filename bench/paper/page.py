@@ -33,15 +33,7 @@ that; recmg is not."""
 
 
 def markdown_page(content: Mapping[str, Any], pictures: Mapping[str, str]) -> str:
-    """Return the page of a result file.
-
-    Parameters
-    ----------
-    content : mapping
-        Of ``paper.json``.
-    pictures : mapping of str to str
-        Plots by trace, as paths from the page.
-    """
+    """Return the page of the content of ``paper.json``; `pictures` are plots by trace, as paths."""
     records = from_columns(content)
     grid = Grid(records, content["traces"])
     packages = ", ".join(f"{name} {version}" for name, version in content["packages"].items())

@@ -42,13 +42,7 @@ class Workload:
 
 
 def make_workload(key: str, settings: Settings, traces: Path) -> Workload:
-    """Create workload "a" or "b", or that of a recorded trace in `traces`.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the trace is missing.
-    """
+    """Create workload "a" or "b", or that of a trace; FileNotFoundError if it is missing."""
     if key not in ("a", "b"):
         return _trace_workload(traces / f"{key}.npz", settings)
     # A fast tier that is one row short of the table notifies its policy of every access, and still

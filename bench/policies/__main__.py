@@ -13,12 +13,7 @@ from bench.policies import libcachesim_caches, tables
 from bench.policies.compared import LABELS, LEARNED, LIBCACHESIM
 from bench.policies.measure import Record, Setting, jobs_for, slim
 from bench.scenery.about import about
-from bench.scenery.arguments import (
-    make_parser,
-    out_directory,
-    public_command,
-    read_result,
-)
+from bench.scenery.arguments import make_parser, out_directory, public_command, read_result
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
 from bench.scenery.results import read_json, rounded, write_json
 from bench.scenery.traces import FAST_FRACTIONS, choose_traces

@@ -25,23 +25,10 @@ def refusal() -> str | None:
 def count(
     kind: str, accesses: NDArray[np.uint64], capacity: int, count_from: int
 ) -> dict[str, int]:
-    """Replay accesses one at a time, each row of size 1; count from number `count_from` on.
+    """Replay accesses through a class of the package; return lookups, hits, on_demand_fetches.
 
-    Parameters
-    ----------
-    kind : str
-        A class of the package, such as "LRB".
-    accesses : (n,) uint64
-        Rows.
-    capacity : int
-        Rows that the cache holds.
-    count_from : int
-        The first access that is counted.
-
-    Returns
-    -------
-    dict
-        lookups, hits, on_demand_fetches.
+    They are replayed one at a time, each row of size 1. Accesses before number `count_from` are not
+    counted.
     """
     import libcachesim
 

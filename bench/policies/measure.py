@@ -118,14 +118,8 @@ def slim(record: Record, dropped: Collection[str] = ("hits",)) -> Record:
 class Replay:
     """A trace to replay one access at a time, with options of the simulator.
 
-    Parameters
-    ----------
-    made : Trace
-        What to replay.
-    until : float
-        The share of the samples that is replayed.
-    count_from : float
-        The share of the accesses replayed that is not counted.
+    The first share `until` of the accesses is replayed; of these the first share `count_from` is
+    not counted.
     """
 
     def __init__(self, made: Trace, until: float = 1.0, count_from: float = COUNT_FROM) -> None:

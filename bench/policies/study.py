@@ -15,12 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.scenery.about import about
-from bench.scenery.arguments import (
-    make_parser,
-    out_directory,
-    public_command,
-    read_result,
-)
+from bench.scenery.arguments import make_parser, out_directory, public_command, read_result
 from bench.scenery.processes import ChildFailedError, Job, run_jobs
 from bench.scenery.results import from_columns, rounded, to_columns, write_json
 from bench.scenery.tables import NONE, markdown
@@ -49,11 +44,10 @@ class Study:
     policies: tuple[str, ...] = ("recmg",)  # trained first
     processes: int = 2
     summary: Callable[[Sequence[Record]], str] = lambda records: ""  # below the table
-    command: str = ""  # the module below bench, unless it is policies.NAME
 
     @property
     def module(self) -> str:
-        return self.command or f"policies.{self.name}"
+        return f"policies.{self.name}"
 
 
 def main(study: Study, words: str | None, arguments: Sequence[str] | None = None) -> int:

@@ -26,10 +26,6 @@ class MemoryCgroup:
     """A cgroup with a memory limit, the only bound of the page cache that a process uses.
 
     Memory taken before a process joins is charged to its former cgroup.
-
-    Raises
-    ------
-    CgroupRefusedError
     """
 
     def __init__(self, limit: int) -> None:
@@ -90,11 +86,6 @@ def find_parents(mountinfo: str, own_cgroups: str) -> tuple[int, list[Path]]:
 
     So limits set there continue to apply. In version 2 a cgroup with processes has no children, so
     its parent comes next. The arguments are the text of /proc/self/mountinfo and /proc/self/cgroup.
-
-    Raises
-    ------
-    CgroupRefusedError
-        Where none are mounted.
     """
     paths = {}
     for line in own_cgroups.splitlines():

@@ -24,13 +24,7 @@ def traces_in(place: Path) -> list[Path]:
 def choose_traces(
     given: Path | None, directory: Path, *, quick: bool, num_samples: int
 ) -> list[Path]:
-    """Return the recorded traces; for a quick run, or without any, one generated in `directory`.
-
-    Raises
-    ------
-    SystemExit
-        Where --traces names a place without traces.
-    """
+    """Return the recorded traces; for a quick run, or without any, one generated in `directory`."""
     if quick:
         print(QUICK_NOTE)
     elif paths := traces_in(given or TRACES):

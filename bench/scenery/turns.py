@@ -47,18 +47,8 @@ def alternate(
 ) -> dict[str, list[T]]:
     """Call each measure with the number of the turn, turn after turn.
 
-    Each turn starts with another measure, so that none always runs first.
-
-    Parameters
-    ----------
-    what : str
-        The scenario, for the progress bar.
-    turns : int
-        Calls of each measure.
-    measures : mapping of str to callable
-        By name.
-    failed : dict, optional
-        Where given, a measure whose process fails is dropped, and noted there with the reason.
+    Each turn starts with another measure, so that none always runs first. With `failed`, a measure
+    whose process fails is dropped, and noted there with the reason.
     """
     results: dict[str, list[T]] = {name: [] for name in measures}
     names = list(measures)

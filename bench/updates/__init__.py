@@ -1,1 +1,1 @@
-"""Updates of tieralloc beside numpy.memmap, LMDB and RocksDB; see ../README.md."""
+"""Updates of tieralloc compared with numpy.memmap, LMDB and RocksDB; see ../README.md."""

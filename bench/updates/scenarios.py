@@ -1,4 +1,4 @@
-"""What is measured: durable updates, updates beside serving, and opening after a kill."""
+"""The scenarios: durable updates, updates during serving, and opening after a kill."""
 
 from __future__ import annotations
 

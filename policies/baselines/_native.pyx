@@ -10,7 +10,6 @@ from libcpp.vector cimport vector
 
 import numpy as np
 
-
 from tieralloc._bindings.arguments cimport word_vector
 from tieralloc._bindings.core.base cimport RowSpan
 from tieralloc._bindings.core.eviction cimport EvictionConfig, EvictionPolicy
@@ -112,22 +111,11 @@ cdef class RowPrefetcher:
         self._get().begin_sample()
 
     def observe(self, uint64_t row, str result):
-        """Observe an access; return the list of rows to prefetch, in order.
+        """Observe an access to a row below 2**48; return the list of rows to prefetch, in order.
 
-        Parameters
-        ----------
-        row : int
-            Below 2**48.
-        result : str
-            "on_demand" for an on-demand fetch, "prefetched" for the first use of a prefetched row,
-            "resident" for any other hit.
-
-        Raises
-        ------
-        ValueError
-            For another `result`.
-        IndexError
-            For a row out of range, if the prefetcher has a number of rows.
+        `result` is "on_demand" for an on-demand fetch, "prefetched" for the first use of a
+        prefetched row, "resident" for any other hit. IndexError for a row out of range, if the
+        prefetcher has a number of rows.
         """
         if result not in _RESULTS:
             raise ValueError(f"result: unknown; expected one of {', '.join(_RESULTS)}, "
@@ -148,20 +136,7 @@ cdef class RowPrefetcher:
 
 
 cdef class NextRow(RowPrefetcher):
-    """Tagged sequential prefetching (Smith 1982): prefetches the rows with the next numbers.
-
-    Parameters
-    ----------
-    rows : int
-        Rows are numbered 0 to ``rows - 1``.
-    degree : int
-        Rows prefetched per trigger, at least 1.
-
-    Raises
-    ------
-    ValueError
-        For a degree out of range.
-    """
+    """Tagged sequential prefetching (Smith 1982): `degree` rows with the next numbers."""
 
     def __cinit__(self, uint64_t rows, *, uint32_t degree=1):
         self._prefetcher.reset(<c_RowPrefetcher*> new c_NextRow(degree, rows))
@@ -170,25 +145,7 @@ cdef class NextRow(RowPrefetcher):
 cdef class CoOccurrence(RowPrefetcher):
     """Prefetches the rows most often accessed near the accessed row.
 
-    Parameters
-    ----------
-    rows : int
-        Max rows with partners, at least 1; the least recently accessed one is dropped.
-    partners : int
-        Max partners per row; of the lowest counts the least recent one is dropped.
-    window : int
-        Max accesses between partners.
-    across_samples : bool
-        Whether rows of different samples can be partners.
-    least_share : float
-        Min count of a prefetched partner ÷ accesses of the row, in [0, 1].
-    degree : int
-        Max rows prefetched per access, at least 1.
-
-    Raises
-    ------
-    ValueError
-        For a setting out of range.
+    Settings as in ``co_occurrence_prefetcher.hpp``; `least_share` is `min_share` there.
     """
 
     def __cinit__(self, uint32_t rows, *, uint32_t partners=16, uint32_t window=8,
@@ -199,28 +156,7 @@ cdef class CoOccurrence(RowPrefetcher):
 
 
 cdef class Domino(RowPrefetcher):
-    """Temporal prefetching (Domino, HPCA 2018): replays what followed the last two misses before.
-
-    Parameters
-    ----------
-    rows : int
-        Max rows in the index, at least 1; the least recently updated one is dropped.
-    degree : int
-        Max unused rows per stream.
-    streams : int
-        Max streams; the least recently used one is replaced.
-    followers : int
-        Max followers per row in the index, the most recent ones.
-    history : int
-        Max misses in the history.
-    all_accesses : bool
-        Whether hits count as misses.
-
-    Raises
-    ------
-    ValueError
-        For a setting out of range.
-    """
+    """Temporal prefetching (Domino, HPCA 2018); settings as in ``domino.hpp``."""
 
     def __cinit__(self, uint32_t rows, *, uint32_t degree=4, uint32_t streams=4,
                   uint32_t followers=3, uint32_t history=1 << 20, bint all_accesses=False):
@@ -230,88 +166,44 @@ cdef class Domino(RowPrefetcher):
 
 
 cdef class Bingo(RowPrefetcher):
-    """Spatial prefetching (Bingo, HPCA 2019): the rows of a region that were used together before.
+    """Spatial prefetching (Bingo, HPCA 2019); settings as in ``bingo.hpp``.
 
-    Parameters
-    ----------
-    table_of : (rows,) array of int
-        The table of each row, from 0.
-    region : int
-        Rows of a region: a power of two, 2 to 64.
-    active : int
-        Max regions with an open generation; the generation of the least recently used one ends.
-    history : int
-        Max footprints; the least recently recorded one is dropped.
-    voters : int
-        Max footprints of a short event that vote, the most recent ones.
-    votes : float
-        Min share of votes to prefetch a row; above 1, short events are not used.
-
-    Raises
-    ------
-    ValueError
-        For a setting out of range.
+    `table_of`, (rows,), is the table of each row, from 0.
     """
 
     def __cinit__(self, table_of, *, uint32_t region=32, uint32_t active=64,
                   uint32_t history=1 << 14, uint32_t voters=16, double votes=0.2):
-        cdef const uint32_t[::1] tables = np.ascontiguousarray(table_of, dtype=np.uint32)
-        cdef vector[uint32_t] copied
-        if tables.shape[0] > 0:
-            copied.assign(&tables[0], &tables[0] + tables.shape[0])
         self._prefetcher.reset(<c_RowPrefetcher*> new c_Bingo(BingoSettings(
             region=region, active=active, history=history, voters=voters, votes=votes),
-            move(copied)))
+            word_vector(table_of)))
 
 
 cdef class Predicted(RowPrefetcher):
     """Prefetches rows that were predicted before the replay, per access.
 
-    Parameters
-    ----------
-    all_accesses : bool
-        Whether to prefetch after every access; else only after on-demand fetches and first uses of
-        prefetched rows.
+    With `all_accesses` after every access; else after on-demand fetches and first uses of
+    prefetched rows.
     """
 
     def __cinit__(self, *, bint all_accesses):
         self._prefetcher.reset(<c_RowPrefetcher*> new c_Predicted(all_accesses))
 
     def append(self, const uint64_t[::1] rows not None, const uint64_t[::1] offsets not None):
-        """Append the predicted rows of the next n accesses.
+        """Append the predicted rows of the next n accesses, as contiguous buffers of uint64.
 
-        Parameters
-        ----------
-        rows : (m,) contiguous buffer of uint64
-            Predicted rows.
-        offsets : (n + 1,) contiguous buffer of uint64
-            ``rows[offsets[i] : offsets[i + 1]]`` are prefetched after access ``i`` of these n.
-
-        Raises
-        ------
-        ValueError
-            For offsets that do not ascend from 0 to m; nothing is appended then.
+        ``rows[offsets[i] : offsets[i + 1]]`` are prefetched after access ``i`` of these n.
+        ValueError for offsets, (n + 1,), that do not ascend from 0 to the number of rows; nothing
+        is appended then.
         """
         (<c_Predicted*> self._prefetcher.get()).append(row_span(rows), row_span(offsets))
 
 
 cdef class PrefetchingSimulator:
-    """Simulates a fast tier with an eviction policy and a prefetcher.
+    """Simulates a fast tier with an eviction policy and a prefetcher, which keeps its state.
 
     The prefetcher observes each access with its result. The rows that it chooses are prefetched
-    into the same tier, unless they are resident or in flight.
-
-    Parameters
-    ----------
-    policy, capacity, rows, count_from, seed, prefetch_lag
-        As for `tieralloc._bindings.Simulator`.
-    prefetcher : RowPrefetcher
-        Keeps its state, and updates it here.
-
-    Raises
-    ------
-    ValueError
-        For an unknown policy, or a capacity of 0.
+    into the same tier, unless they are resident or in flight. Other arguments and errors as of
+    `Simulator`.
     """
 
     cdef unique_ptr[c_Simulator] _simulator
@@ -331,24 +223,12 @@ cdef class PrefetchingSimulator:
             move(eviction_policy), config, rows, count_from, prefetch_lag))
 
     def run(self, const uint64_t[::1] rows not None, sample_lengths):
-        """Replay the next samples of the stream.
+        """Replay the next samples of the stream: rows, (n,), and the number of rows of each sample.
 
-        Parameters
-        ----------
-        rows : (n,) contiguous buffer of uint64
-            Row numbers, sample by sample.
-        sample_lengths : (samples,) array of int
-            Rows of each sample, which add up to n.
-
-        Raises
-        ------
-        IndexError
-            For a row out of range; nothing is replayed then. For a prefetched row out of range; the
-            accesses before it remain replayed.
-        ValueError
-            For lengths that do not add up; nothing is replayed then.
-        RuntimeError
-            If another thread runs this simulator, or for an access without predicted rows.
+        IndexError for a row out of range, ValueError for lengths that do not add up; nothing is
+        replayed then. After an IndexError for a prefetched row, the accesses before it remain
+        replayed. RuntimeError if another thread runs this simulator, or for an access without
+        predicted rows.
         """
         cdef const uint32_t[::1] lengths = np.ascontiguousarray(sample_lengths, dtype=np.uint32)
         if self._running:

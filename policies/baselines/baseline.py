@@ -20,39 +20,20 @@ _BATCH_SAMPLES = 1 << 14
 
 @dataclass(frozen=True)
 class Tier:
-    """The fast tier of a replay.
+    """The fast tier of a replay."""
 
-    Parameters
-    ----------
-    caching : str
-        Name of the eviction policy.
-    fast_rows : int
-        Capacity.
-    lag : int
-        Number of accesses for which a prefetch is in flight.
-    """
-
-    caching: str
+    caching: str  # name of the eviction policy
     fast_rows: int
-    lag: int = 0
+    lag: int = 0  # accesses for which a prefetch is in flight
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """The result of a replay.
+    """The result of a replay."""
 
-    Parameters
-    ----------
-    counts : mapping
-        Counts by name, as of `Simulator.counts`.
-    nbytes : int
-        Memory of the prefetcher in bytes.
-    predict_seconds : float
-        CPU seconds of the predictions that were computed before the replay.
-    """
-
-    counts: Mapping[str, int]
-    nbytes: int
+    counts: Mapping[str, int]  # counts by name, as of `Simulator.counts`
+    nbytes: int  # memory of the prefetcher in bytes
+    #: CPU seconds of the predictions that were computed before the replay.
     predict_seconds: float = 0.0
 
 

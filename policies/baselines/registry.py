@@ -22,19 +22,9 @@ def baseline_names() -> list[str]:
 def make_baselines(
     checkpoints: Path | None = None, epochs: int | None = None
 ) -> dict[str, Baseline]:
-    """Return the baselines by name.
+    """Return the baselines by name; ImportError without torch.
 
-    Parameters
-    ----------
-    checkpoints : path, optional
-        Folder of checkpoints; finished trainings are loaded from it.
-    epochs : int, optional
-        Number of epochs of a training; by default the baseline's.
-
-    Raises
-    ------
-    ImportError
-        If torch is missing.
+    Finished trainings are loaded from `checkpoints`. Without `epochs` each baseline has its own.
     """
     from tieralloc.policies.baselines.transfetch import TRAINING, TransFetch
 

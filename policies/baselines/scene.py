@@ -24,19 +24,10 @@ class Scene:
 
     Eviction policies are invariant to the numbering of the rows; prefetchers of neighbouring rows
     are not. So a scene returns its accesses in any of `ORDERS`.
-
-    Parameters
-    ----------
-    stream : Stream
-        All accesses of it are replayed.
-    num_training : int
-        Accesses from the first that baselines may train on.
-    seed : int
-        Random seed.
     """
 
-    stream: Stream
-    num_training: int
+    stream: Stream  # all accesses of it are replayed
+    num_training: int  # accesses from the first that baselines may train on
     seed: int = 0
 
     def accesses(self, order: str) -> NDArray[np.uint64]:

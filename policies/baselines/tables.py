@@ -23,20 +23,12 @@ _NO_VOTES = 2.0
 
 @dataclass(frozen=True)
 class TableBaseline:
-    """A baseline that learns during the replay.
+    """A baseline that learns during the replay."""
 
-    Parameters
-    ----------
-    name : str
-        Name in records.
-    choices : mapping
-        As `Baseline.choices`. The setting "order" is the numbering of the rows; default "raw".
-    make : callable
-        ``make(scene, fast_rows, settings) -> RowPrefetcher``.
-    """
-
-    name: str
+    name: str  # name in records
+    #: As `Baseline.choices`. The setting "order" is the numbering of the rows; default "raw".
     choices: Mapping[str, tuple[Any, ...]]
+    #: ``make(scene, fast_rows, settings) -> RowPrefetcher``.
     make: Callable[[Scene, int, Settings], RowPrefetcher]
 
     def prepare(self, scene: Scene, settings: Settings) -> None:

@@ -51,16 +51,9 @@ _BATCH_ACCESSES = 8192
 
 
 class DeltaTask:
-    """Trains a `DeltaNetwork` on the deltas after each access of a stream.
+    """Trains a `DeltaNetwork` on the deltas after each access, (n,), of a stream.
 
-    Parameters
-    ----------
-    accesses : (n,) uint64
-        Training accesses.
-    table_of : (rows,) uint32
-        Table of each row.
-    seed : int
-        Random seed of the initial weights.
+    `table_of`, (rows,), is the table of each row.
     """
 
     def __init__(
@@ -133,24 +126,12 @@ class _Histories:
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """The most probable rows after each access.
+    """The most probable rows after each access."""
 
-    Parameters
-    ----------
-    rows : (n, KEPT) uint64
-        Predicted rows, by descending probability.
-    probabilities : (n, KEPT) float32
-        Their probabilities; 0 for a row out of range.
-    seconds : float
-        CPU seconds of all predictions.
-    model_bytes : int
-        Size of the compiled network in bytes.
-    """
-
-    rows: NDArray[np.uint64]
-    probabilities: NDArray[np.float32]
-    seconds: float
-    model_bytes: int
+    rows: NDArray[np.uint64]  # (n, KEPT): predicted rows, by descending probability
+    probabilities: NDArray[np.float32]  # (n, KEPT): their probabilities; 0 for a row out of range
+    seconds: float  # CPU seconds of all predictions
+    model_bytes: int  # size of the compiled network in bytes
 
     def choose(
         self, begin: int, end: int, least_chance: float, degree: int
@@ -163,17 +144,9 @@ class Predictions:
 
 @dataclass
 class TransFetch:
-    """The TransFetch baseline. It caches the predictions of each scene.
+    """The TransFetch baseline. It caches the predictions of each scene."""
 
-    Parameters
-    ----------
-    checkpoints : path, optional
-        Folder of checkpoints; finished trainings are loaded from it.
-    training : Settings
-        Settings of the training.
-    """
-
-    checkpoints: Path | None = None
+    checkpoints: Path | None = None  # folder of checkpoints; finished trainings are loaded from it
     training: TrainingSettings = TRAINING
     _predictions: dict[tuple[str, int, int, str], Predictions] = field(
         default_factory=dict, repr=False
@@ -206,12 +179,7 @@ class TransFetch:
             )
 
         outcome = replay(
-            scene,
-            order,
-            tier,
-            prefetcher,
-            count_from=count_from,
-            before_batch=append_predictions,
+            scene, order, tier, prefetcher, count_from=count_from, before_batch=append_predictions
         )
         nbytes = predictions.model_bytes + scene.order_bytes(order)
         return replace(outcome, nbytes=nbytes, predict_seconds=predictions.seconds)

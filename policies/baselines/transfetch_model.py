@@ -20,17 +20,9 @@ class DeltaNetwork(torch.nn.Module):
     """Predicts the probability of each delta to the next rows from the last accesses.
 
     TransFetch (Zhang, Srivastava, Nori, Kannan and Prasanna, Computing Frontiers 2022): row numbers
-    are cut into segments, each embedded; attention over the accesses; one sigmoid output per delta,
-    for any number of next rows. The row's table replaces the paper's program counter.
-
-    Parameters
-    ----------
-    segments, tables : int
-        Number of segments of a row number; number of tables.
-    reach : int
-        Deltas are -reach to reach, without 0.
-    width, heads, layers : int
-        Embedding width, heads per layer and number of layers of the attention.
+    are cut into segments, each embedded; attention over the accesses; one sigmoid output per delta
+    from -reach to reach without 0, for any number of next rows. The row's table replaces the
+    paper's program counter.
     """
 
     def __init__(
@@ -55,17 +47,7 @@ class DeltaNetwork(torch.nn.Module):
         torch.nn.init.constant_(self.head.bias, -4.0)  # few deltas occur
 
     def forward(self, rows: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
-        """Return logits.
-
-        Parameters
-        ----------
-        rows, tables : (n, HISTORY) int64
-            Accessed rows in order, and their tables.
-
-        Returns
-        -------
-        (n, 2 * reach) float32
-        """
+        """Return logits, (n, 2 * reach), for rows and their tables, (n, HISTORY) int64."""
         hidden = self.table(tables) + self.place
         for segment in range(self.segments):
             value = (rows >> (6 * segment)) & 63

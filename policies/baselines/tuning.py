@@ -18,20 +18,11 @@ _MAX_PASSES = 2
 
 @dataclass
 class Tuned:
-    """The result of tuning.
+    """The result of tuning."""
 
-    Parameters
-    ----------
-    settings : dict
-        The best settings.
-    miss_ratio : float
-        Their miss ratio on the test accesses.
-    tried : list of (dict, float)
-        All settings tested, in order, and their miss ratios.
-    """
-
-    settings: Settings
-    miss_ratio: float
+    settings: Settings  # the best settings
+    miss_ratio: float  # their miss ratio on the test accesses
+    #: All settings tested, in order, and their miss ratios.
     tried: list[tuple[Settings, float]] = field(default_factory=list)
 
 
@@ -43,19 +34,8 @@ def defaults(baseline: Baseline) -> Settings:
 def tune(baseline: Baseline, scene: Scene, tier: Tier) -> Tuned:
     """Choose settings by coordinate descent: two passes over the settings, one at a time.
 
-    Parameters
-    ----------
-    baseline : Baseline
-        The baseline to tune.
-    scene : Scene
-        Settings are tested on the accesses after its training accesses.
-    tier : Tier
-        The fast tier to tune for.
-
-    Raises
-    ------
-    ValueError
-        If there are no accesses to test on.
+    Settings are tested on the accesses after the scene's training accesses; ValueError if there are
+    none.
     """
     if scene.num_training >= len(scene.stream.accesses):
         raise ValueError(

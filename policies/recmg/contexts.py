@@ -25,23 +25,9 @@ def find_contexts(
     table_starts: NDArray[np.uint64],
     seed: int,
 ) -> list[int]:
-    """Return the context tables, the most informative first.
+    """Return up to `MAX_CONTEXTS` context tables, the most informative first.
 
-    Parameters
-    ----------
-    accesses : (n,) uint64
-        Rows, in order.
-    sample_lengths : (B,) uint32
-        Accesses of each sample.
-    table_starts : (T + 1,) uint64
-        Table ``t`` has rows ``table_starts[t]`` to ``table_starts[t + 1] - 1``.
-    seed : int
-        Random seed of the pairs of accesses that are compared.
-
-    Returns
-    -------
-    list of int
-        Numbers of up to `MAX_CONTEXTS` tables.
+    The arguments are the fields of a `Stream`, and the random seed of the pairs of accesses.
     """
     num_tables = len(table_starts) - 1
     if num_tables == 1:

@@ -35,23 +35,10 @@ def _up_to_half(ascending: list[int], accesses: int) -> list[int]:
 def eviction_ages(
     accesses: NDArray[np.uint64], rows: int, count_from: int
 ) -> list[tuple[int, float]]:
-    """Return the eviction age of LRU at capacities of 1, 2, 4 … up to all rows.
+    """Return capacities of 1, 2, 4 … up to all rows, and the eviction age of LRU at each.
 
-    The eviction age is the number of accesses after which LRU evicts: capacity ÷ miss ratio.
-
-    Parameters
-    ----------
-    accesses : (n,) uint64
-        Rows below `rows`.
-    rows : int
-        Number of rows of all tables.
-    count_from : int
-        First access that counts.
-
-    Returns
-    -------
-    list of (int, float)
-        Capacities and eviction ages.
+    The eviction age is the number of accesses after which LRU evicts: capacity ÷ miss ratio of the
+    accesses from number `count_from` on.
     """
     distinct = count_distinct(accesses, rows)
     ages = []

@@ -15,16 +15,9 @@ _MIN_DEVIATION = 1e-4  # a feature that varies less is ignored
 class HazardModel(torch.nn.Module):
     """Predicts the probability of a use within each interval of time, given none before.
 
-    The graph is that of ``_core/policy/network.hpp``, which evaluates it natively.
-
-    Parameters
-    ----------
-    num_tables : int
-        Number of tables; the first feature is the number of the row's table.
-    mean, deviation : (F,) float32
-        Mean and standard deviation of the training features.
-    num_intervals : int
-        Number of intervals.
+    The graph is that of ``_core/policy/network.hpp``, which evaluates it natively. The first
+    feature is the number of the row's table; `mean` and `deviation`, (F,), are of the training
+    features.
     """
 
     def __init__(

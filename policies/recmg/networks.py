@@ -56,22 +56,10 @@ def native_network(state: Mapping[str, torch.Tensor]) -> Network | None:
 def load_network(directory: PolicyDirectory, name: str, *, width: int, outputs: int) -> Network:
     """Return the network of a model of a policy directory.
 
-    Loading runs code of the directory: load only policies that you trust.
-
-    Parameters
-    ----------
-    directory : PolicyDirectory
-        The directory.
-    name : str
-        Name of the model, and of the array with some of its training features.
-    width, outputs : int
-        Features and probabilities per row.
-
-    Raises
-    ------
-    ValueError
-        If the model cannot be loaded, fails, or does not return finite probabilities of the
-        expected shape. The message names the directory.
+    `name` is also that of the array with some of its training features; `width` and `outputs` are
+    features and probabilities per row. Loading runs code of the directory: load only policies that
+    you trust. ValueError names the directory, if the model cannot be loaded, fails, or does not
+    return finite probabilities of the expected shape.
     """
     try:
         features = _check_examples(directory.arrays.get(name), name, width)

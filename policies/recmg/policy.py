@@ -36,34 +36,18 @@ CANDIDATE_WIDTH = FEATURES.width + len(candidate_feature_names())
 
 @dataclass(frozen=True)
 class Scales:
-    """The parameters of a model beside its networks.
+    """The parameters of a model beside its networks."""
 
-    Parameters
-    ----------
-    intervals : sequence of int
-        Upper ends of the intervals of the caching network, in accesses, ascending.
-    horizons : sequence of int
-        Horizons within which the core counts uses, in accesses, ascending.
-    eviction_ages : sequence of (int, float)
-        Capacities, ascending, and the accesses after which LRU evicts at each.
-    contexts : sequence of int
-        Numbers of context tables.
-    """
-
+    #: Upper ends of the intervals of the caching network, in accesses, ascending.
     intervals: Sequence[int]
-    horizons: Sequence[int]
+    horizons: Sequence[int]  # horizons within which the core counts uses, in accesses, ascending
+    #: Capacities, ascending, and the accesses after which LRU evicts at each.
     eviction_ages: Sequence[tuple[int, float]]
-    contexts: Sequence[int]
+    contexts: Sequence[int]  # numbers of context tables
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], num_tables: int) -> Scales:
-        """Parse the settings of a manifest.
-
-        Raises
-        ------
-        ValueError
-            If a setting is missing or invalid. The message names it.
-        """
+        """Parse the settings of a manifest; ValueError names a missing or invalid one."""
         scales = cls(
             _parse_list(settings, "intervals", "whole numbers", _parse_uint32),
             _parse_list(settings, "horizons", "whole numbers", _parse_uint32),
@@ -120,19 +104,7 @@ def _check_ascending(name: str, values: Sequence[int]) -> None:
 
 
 class RecmgPolicy(LoadedPolicy):
-    """The trained `recmg` policy, as `load` returns it.
-
-    Parameters
-    ----------
-    name : str
-        Name in records.
-    directory : PolicyDirectory
-        The directory it was loaded from.
-    model : LearnedModel
-        The model that stores and the simulator run.
-    network_kind : str
-        Evaluator of the caching network: an instruction set, or "torch".
-    """
+    """The trained `recmg` policy, as `load` returns it."""
 
     #: Whether the prefetch network is used, if the directory holds one.
     prefetches = True

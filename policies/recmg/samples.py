@@ -26,22 +26,14 @@ _SKIPPED = 0.1  # share of the accesses: first accesses of rows dominate at the 
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Features of rows, and the distances to their next use.
+    """Features of rows, and the distances to their next use."""
 
-    Parameters
-    ----------
-    features : (n, F) float32
-        In the order of `tieralloc._bindings.row_feature_names`, then, for prefetch candidates, of
-        `candidate_feature_names`.
-    times : (n,) int64
-        Number of accesses observed before the sample, ascending.
-    distances : (n,) int64
-        Accesses until the next use of the row, larger than all accesses if there is none. For a
-        candidate, counted from the end of the sample; 0 if the next use is in the sample.
-    """
-
+    #: (n, F): in the order of `tieralloc._bindings.row_feature_names`, then, for prefetch
+    #: candidates, of `candidate_feature_names`.
     features: torch.Tensor
-    times: torch.Tensor
+    times: torch.Tensor  # (n,): number of accesses observed before the sample, ascending
+    #: (n,): accesses until the next use of the row, larger than all accesses if there is none. For
+    #: a candidate, counted from the end of the sample; 0 if the next use is in the sample.
     distances: torch.Tensor
 
     def until(self, end: int) -> Samples:
@@ -51,17 +43,7 @@ class Samples:
 
 
 def draw_samples(stream: Stream, contexts: Sequence[int], seed: int) -> Samples:
-    """Draw rows that may be resident, in equal numbers for each of `HISTORY_SHARES`.
-
-    Parameters
-    ----------
-    stream : Stream
-        Training accesses.
-    contexts : sequence of int
-        Numbers of context tables.
-    seed : int
-        Random seed.
-    """
+    """Draw rows that may be resident, in equal numbers for each of `HISTORY_SHARES`."""
     count = min(_SAMPLES_PER_ACCESS * len(stream.accesses), _MAX_SAMPLES) // len(HISTORY_SHARES)
     return _sorted_by_time(
         draw_row_samples(

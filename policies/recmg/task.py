@@ -15,19 +15,7 @@ class HazardTask:
 
     A sample is at risk in an interval if its row was not used before the interval, and the interval
     ends at `end` or before. The loss is the mean cross entropy over the intervals at risk.
-
-    Parameters
-    ----------
-    samples : Samples
-        Samples drawn after `end` are ignored.
-    intervals : sequence of int
-        Upper ends, in accesses, ascending.
-    num_tables : int
-        Number of tables.
-    end : int
-        Number of training accesses.
-    seed : int
-        Random seed of the initial weights.
+    `intervals` are their upper ends, in accesses, ascending.
     """
 
     def __init__(

@@ -28,18 +28,10 @@ _BATCH_CHUNKS = 1024
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """The whole chunks of an access stream.
+    """The whole chunks of an access stream."""
 
-    Parameters
-    ----------
-    positions : (chunks, CHUNK) float32
-        Positions in the id space.
-    tables : (chunks, CHUNK) int64
-        Numbers of the tables.
-    """
-
-    positions: torch.Tensor
-    tables: torch.Tensor
+    positions: torch.Tensor  # (chunks, CHUNK): positions in the id space
+    tables: torch.Tensor  # (chunks, CHUNK): numbers of the tables
 
     @classmethod
     def of(
@@ -93,16 +85,10 @@ def precomputed(keep: NDArray[np.bool_], prefetches: NDArray[np.uint64]) -> Deci
 
 
 def external_model(decide: Decide, eviction_speed: int, **options: Any) -> ExternalModel:
-    """Return the model that a store or the simulator runs.
+    """Return the model that a store or the simulator runs; options as for `ExternalModel`.
 
-    The decisions on a chunk take effect after its last access.
-
-    Parameters
-    ----------
-    decide : callable
-        From the rows of whole chunks to the results of `decide_keep` and `decide_prefetches`.
-    eviction_speed, options
-        As for `tieralloc._bindings.ExternalModel`.
+    `decide` returns the results of `decide_keep` and `decide_prefetches` for the rows of whole
+    chunks. They take effect after the last access of a chunk.
     """
 
     def flattened(rows: NDArray[np.uint64]) -> tuple[NDArray[np.bool_], NDArray[np.uint64]]:

@@ -16,12 +16,7 @@ _TABLE_DIM = 8
 class ChunkEncoder(torch.nn.Module):
     """Encodes a chunk: standardised positions of its accesses in the id space, and their tables.
 
-    Parameters
-    ----------
-    num_tables : int
-        Number of tables.
-    mean, deviation : float
-        Mean and standard deviation of the positions of the training accesses.
+    `mean` and `deviation` are of the positions of the training accesses.
     """
 
     def __init__(self, num_tables: int, mean: float, deviation: float) -> None:
@@ -55,13 +50,7 @@ class Attention(torch.nn.Module):
 
 
 class CachingModel(torch.nn.Module):
-    """Predicts for each access of a chunk whether OPT keeps its row.
-
-    Parameters
-    ----------
-    num_tables, mean, deviation
-        As for `ChunkEncoder`.
-    """
+    """Predicts for each access of a chunk whether OPT keeps its row."""
 
     def __init__(self, num_tables: int, mean: float, deviation: float) -> None:
         super().__init__()
@@ -71,15 +60,7 @@ class CachingModel(torch.nn.Module):
         self.head = torch.nn.Linear(2 * _HIDDEN, 1)
 
     def forward(self, positions: torch.Tensor, tables: torch.Tensor) -> torch.Tensor:
-        """Return the log-odds of keeping, (batch, CHUNK).
-
-        Parameters
-        ----------
-        positions : (batch, CHUNK) float32
-            Positions in the id space.
-        tables : (batch, CHUNK) int64
-            Numbers of the tables.
-        """
+        """Return the log-odds of keeping, for positions and tables; all are (batch, CHUNK)."""
         encoded, state = self.encoder(positions, tables)
         steps, _ = self.decoder(encoded, state)
         logits: torch.Tensor = self.head(self.attention(steps, encoded)).squeeze(2)
@@ -87,13 +68,7 @@ class CachingModel(torch.nn.Module):
 
 
 class PrefetchModel(torch.nn.Module):
-    """Predicts the positions of the next missed rows in the id space.
-
-    Parameters
-    ----------
-    num_tables, mean, deviation
-        As for `ChunkEncoder`.
-    """
+    """Predicts the positions of the next missed rows in the id space."""
 
     def __init__(self, num_tables: int, mean: float, deviation: float) -> None:
         super().__init__()

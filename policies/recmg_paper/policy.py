@@ -16,6 +16,7 @@ from tieralloc.policies.recmg_paper.decisions import Inputs, decide_keep, decide
 from tieralloc.policies.recmg_paper.models import CHUNK
 
 from tieralloc._bindings import ExternalModel
+from tieralloc._bindings.limits import MAX_EVICTION_SPEED
 from tieralloc._common.torch import on_one_thread, torch
 from tieralloc.policy.directory import PolicyDirectory, read_policy
 from tieralloc.policy.scripted import load_module
@@ -24,9 +25,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 POLICY = "recmg-paper"
-
-#: As of `tieralloc._bindings.ExternalModel`.
-MAX_EVICTION_SPEED = 254
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,19 +37,7 @@ class Models:
 
 
 class PaperPolicy(LoadedPolicy):
-    """The trained `recmg-paper` policy, as `load` returns it.
-
-    Parameters
-    ----------
-    name : str
-        Name in records.
-    directory : PolicyDirectory
-        The directory it was loaded from.
-    space : IdSpace
-        Order of all rows.
-    models : dict of int to Models
-        Models by their capacity in rows.
-    """
+    """The trained `recmg-paper` policy, as `load` returns it; `models` are by capacity in rows."""
 
     def __init__(
         self, name: str, directory: PolicyDirectory, space: IdSpace, models: dict[int, Models]
@@ -118,12 +104,7 @@ class PaperPolicy(LoadedPolicy):
     ) -> ExternalModel:
         """Return the model of the capacity nearest to a fast tier.
 
-        Parameters
-        ----------
-        fast_rows : int
-            Rows of the fast tier.
-        accesses : (n,) uint64, optional
-            All future accesses, if known. Decisions on them are then computed at once, in batches.
+        Decisions on known future accesses are computed at once, in batches.
         """
         models = self.models(fast_rows)
         decide = on_one_thread(partial(self.decide, models))

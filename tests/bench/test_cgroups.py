@@ -24,11 +24,7 @@ CONTAINER = "35 26 0:30 /docker/4f /sys/fs/cgroup ro,nosuid - cgroup2 cgroup rw\
     ("mounts", "own", "expected"),
     [
         (VERSION_1, "4:cpu,memory:/jobs/7\n0::/\n", (1, ["memory/jobs/7"])),
-        (
-            VERSION_2,
-            "0::/user.slice/app.scope\n",
-            (2, ["user.slice/app.scope", "user.slice"]),
-        ),
+        (VERSION_2, "0::/user.slice/app.scope\n", (2, ["user.slice/app.scope", "user.slice"])),
         (CONTAINER, "0::/docker/4f\n", (2, [""])),
         (CONTAINER, "0::/\n", (2, [""])),
         (CONTAINER, "0::/../elsewhere\n", (2, [""])),

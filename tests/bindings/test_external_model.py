@@ -4,7 +4,6 @@ import threading
 import time
 
 import numpy as np
-import priority_oracle
 import pytest
 
 from tieralloc._bindings import ExternalModel, Simulator
@@ -18,59 +17,6 @@ def rows(*numbers):
 
 def keep_none(accesses):
     return np.zeros(len(accesses), bool), NONE
-
-
-def model_of(keep, prefetches, *, chunk, eviction_speed):
-    """Return a model with fixed decisions, chunk after chunk."""
-    decisions = iter(zip(np.reshape(keep, (-1, chunk)), prefetches, strict=True))
-    return ExternalModel(lambda _: next(decisions), chunk=chunk, eviction_speed=eviction_speed)
-
-
-def test_simulator_keeps_rows_and_prefetched_rows_hit():
-    model = model_of([1, 0, 0, 0], [NONE, rows(5, 7)], chunk=2, eviction_speed=0)
-    simulator = Simulator(model, 2, 10)
-    simulator.run(rows(1, 2, 3, 1, 7))
-    assert simulator.counts == {
-        **{"lookups": 5, "hits": 2, "on_demand_fetches": 3, "evictions": 3},
-        **{"prefetches_issued": 2, "prefetches_useful": 1, "prefetches_late": 0},
-        "prefetches_useless": 0,
-    }
-
-
-@pytest.mark.parametrize("chunk", [1, 4, 15])
-@pytest.mark.parametrize("capacity", [1, 3, 30, 99, 200])
-@pytest.mark.parametrize("eviction_speed", [0, 1, 4])
-def test_simulator_counts_equal_a_naive_buffer(chunk, capacity, eviction_speed):
-    rng = np.random.default_rng([chunk, capacity, eviction_speed])
-    accesses = (rng.zipf(1.2, 1507) % 100).astype(np.uint64)
-    chunks = len(accesses) // chunk
-    keep = rng.random(chunks * chunk) < 0.5
-    prefetches = [rng.integers(0, 100, rng.integers(0, 6)).astype(np.uint64) for _ in range(chunks)]
-    model = model_of(keep, prefetches, chunk=chunk, eviction_speed=eviction_speed)
-    count_from = 0 if capacity == 30 else int(rng.integers(500, 700))
-    simulator = Simulator(model, capacity, 100, count_from=count_from)
-    for part in np.split(accesses, [1, 100, 104, 900]):
-        simulator.run(part)
-    assert simulator.counts == priority_oracle.replay(
-        accesses.tolist(),
-        keep.tolist(),
-        [rows.tolist() for rows in prefetches],
-        chunk=chunk,
-        capacity=capacity,
-        eviction_speed=eviction_speed,
-        count_from=count_from,
-    )
-
-
-def test_decide_gets_each_complete_chunk_once():
-    chunks = []
-
-    def decide(chunk):
-        chunks.append(chunk.tolist())
-        return keep_none(chunk)
-
-    Simulator(ExternalModel(decide, chunk=3, eviction_speed=1), 4, 10).run(rows(*range(8)))
-    assert chunks == [[0, 1, 2], [3, 4, 5]]
 
 
 @pytest.mark.parametrize(
@@ -169,20 +115,6 @@ def test_store_rows_are_numbered_across_tiers(make_store):
     assert store.stats().prefetches_issued == 1
     store.table("c").lookup(np.array([6]))
     assert store.stats().prefetches_useful == 1
-
-
-def test_store_decide_fails_switches_to_simple_policy(make_store):
-    store = make_store(fast_rows=4)
-    store.create_table("only", 100, 4)
-    model = ExternalModel(lambda chunk: 1 / 0, chunk=1, eviction_speed=1)
-    use(store, model, in_background=True)
-    store.embedding_bag(np.arange(50), np.array([0, 50]))
-    wait_until(lambda: store._core.policy_stats()["state"] != "running")
-    stats = store._core.policy_stats()
-    assert stats["state"] == "failed"
-    assert "ZeroDivisionError" in stats["reason"]
-    store.embedding_bag(np.arange(50), np.array([0, 50]))
-    assert store.stats().evictions > 0
 
 
 def wait_until(condition):

@@ -1,5 +1,4 @@
-// check.hpp: what a test is written with. TEST(name) { CHECK(...); } registers itself; main.cpp
-// runs them.
+// check.hpp: macros of tests. TEST(name) { CHECK(...); } registers itself; main.cpp runs all tests.
 #pragma once
 
 #include <concepts>
@@ -27,12 +26,12 @@ struct Register {
   Register(const char* name, void (*body)()) { tests().push_back({name, body}); }
 };
 
-/// Thrown where a check does not hold. No std::exception, so that no handler under test takes it.
+/// Thrown by a failed check. No std::exception, so that no handler under test catches it.
 struct Failed {
   std::string message;
 };
 
-/// Thrown where this machine cannot run a test.
+/// Thrown if this machine cannot run a test.
 struct Skipped {
   std::string reason;
 };

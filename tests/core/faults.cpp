@@ -57,7 +57,7 @@ State& state_of(Call call) {
   return (by_thread ? own : shared)[static_cast<int>(call)];
 }
 
-/// Throws where the allocation is to fail.
+/// Throws if the allocation must fail.
 void allocate(std::size_t size) {
   if (own[static_cast<int>(Call::allocate)].strike() != 0) throw std::bad_alloc();
   if (!here && shared[static_cast<int>(Call::allocate_elsewhere)].strike() != 0) {
@@ -168,7 +168,7 @@ void __wrap__ZdlPvm(void* memory, std::size_t size) {
   __real__ZdlPvm(memory, size);
 }
 
-/// Counted, but never made to fail.
+/// Counted; never fails.
 void* __wrap__ZnwmSt11align_val_t(std::size_t size, std::align_val_t alignment) {
   faults::allocated += size;
   return __real__ZnwmSt11align_val_t(size, alignment);

@@ -1,8 +1,8 @@
 // faults.hpp: system calls and allocations that fail when a test says so.
 //
-// The linker turns every call of these functions in the core and in the tests into one of
-// faults.cpp (--wrap), which lets it through unless a Fault is set. What libraries call inside
-// themselves is not touched.
+// The linker replaces every call of these functions in the core and in the tests by one of
+// faults.cpp (--wrap), which makes the original call unless a Fault is set. Calls inside libraries
+// are unchanged.
 #pragma once
 
 #include <cstddef>
@@ -23,9 +23,8 @@ enum class Call {
   read,     ///< pread
 };
 
-/// From the `after`-th call on (0: the next), `times` of them fail with `error`. Of `allocate` and
-/// `map` only those of the thread that made the fault, of `allocate_elsewhere` those of the others.
-/// One fault at a time a call.
+/// From the `after`-th call on (0: the next), `times` calls fail with `error`. `allocate` and `map`
+/// fail in the thread that made the fault, `allocate_elsewhere` in all others. One fault per call.
 class Fault {
  public:
   Fault(Call call, int error, std::size_t after = 0, std::size_t times = ~std::size_t{0});
@@ -39,7 +38,7 @@ class Fault {
   Call call_;
 };
 
-/// For as long as it lives: what is called with the path before a file is opened by fopen.
+/// While it exists, `hook` is called with the path before fopen opens a file.
 class BeforeFopen {
  public:
   explicit BeforeFopen(std::function<void(const std::string& path)> hook);
@@ -47,8 +46,8 @@ class BeforeFopen {
   BeforeFopen(const BeforeFopen&) = delete;
 };
 
-/// For as long as it lives: called with the path before a file is opened. An errno that it returns
-/// fails the open.
+/// While it exists, `hook` is called with the path before a file is opened. An errno that it
+/// returns fails the open.
 class BeforeOpen {
  public:
   explicit BeforeOpen(std::function<int(const std::string& path)> hook);
@@ -56,7 +55,7 @@ class BeforeOpen {
   BeforeOpen(const BeforeOpen&) = delete;
 };
 
-/// For as long as it lives, statx states this alignment of direct I/O.
+/// While it exists, statx returns this alignment of direct I/O.
 class DirectAlignment {
  public:
   explicit DirectAlignment(std::uint32_t bytes);
@@ -64,8 +63,8 @@ class DirectAlignment {
   DirectAlignment(const DirectAlignment&) = delete;
 };
 
-/// For as long as it lives: each pwrite writes half of its bytes, calls `between` with its offset,
-/// and writes the other half. Not a pwrite that `between` makes.
+/// While it exists, each pwrite writes half of its bytes, calls `between` with its offset, and
+/// writes the other half. A pwrite of `between` is unchanged.
 class SplitWrites {
  public:
   explicit SplitWrites(std::function<void(std::uint64_t offset)> between);
@@ -76,7 +75,7 @@ class SplitWrites {
 /// Bytes that this thread has asked of operator new so far, and of the kernel as anonymous memory.
 std::size_t allocated_bytes();
 
-/// Bytes that this thread has given back to operator delete, where their number was said.
+/// Bytes that this thread has passed to sized operator delete.
 std::size_t freed_bytes();
 
 }  // namespace faults

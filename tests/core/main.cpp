@@ -1,4 +1,4 @@
-// main.cpp: runs all tests, or those whose name contains an argument; -v names each one.
+// main.cpp: runs all tests, or the tests with an argument in their name; -v names each one.
 #include <signal.h>
 #include <unistd.h>
 
@@ -13,7 +13,7 @@
 
 namespace {
 
-// A test that hangs is a failure with a name. Far above what any takes, sanitizers included.
+// A test that hangs fails with its name. Far above the time of any test, sanitizers included.
 constexpr unsigned kHangSeconds = 240;
 const char* running = "";
 

@@ -1,5 +1,5 @@
-// support.hpp: what many tests need: a directory of their own, threads whose failures reach the
-// test, and how long a stress test goes on.
+// support.hpp: helpers of many tests: temporary directories, threads whose failures the test
+// throws, and the length of stress tests.
 #pragma once
 
 #include <atomic>
@@ -15,7 +15,7 @@
 
 #include "check.hpp"
 
-/// `count` times what TIERALLOC_STRESS says, 1 by default.
+/// `count` times the factor TIERALLOC_STRESS, 1 by default.
 inline std::size_t stressed(std::size_t count) {
   static const char* const factor = std::getenv("TIERALLOC_STRESS");
   static const double times = factor == nullptr ? 1.0 : std::atof(factor);
@@ -41,8 +41,8 @@ class TempDir {
   std::string path_;
 };
 
-/// Threads that end with the object at the latest. The first failure in any of them asks the others
-/// to stop, and `join` throws it on.
+/// Threads, joined by the destructor at the latest. The first failure stops the others, and `join`
+/// throws it.
 class Threads {
  public:
   Threads() = default;
@@ -61,7 +61,7 @@ class Threads {
     });
   }
 
-  /// What a thread that goes on for as long as the others looks at.
+  /// Whether threads without an end must stop.
   bool stopped() const { return stop_; }
   void stop() { stop_ = true; }
 
@@ -82,7 +82,7 @@ class Threads {
   std::atomic<bool> stop_{false};
 };
 
-/// Waits for what another thread brings about; a test that waits in vain is ended by the watchdog.
+/// Waits until a condition holds that another thread establishes; the watchdog ends a hanging test.
 template <typename Condition>
 void wait_until(Condition condition) {
   while (!condition()) std::this_thread::sleep_for(std::chrono::microseconds(100));

@@ -274,30 +274,14 @@ TABLE = {"num_embeddings": 20, "embedding_dim": 5}
         ({"dtype": torch.float8_e4m3fn}, ValueError, "torch.float8_e4m3fn"),
         ({"padding_idx": 20}, ValueError, "padding_idx: .* got 20"),
         ({"padding_idx": -21}, ValueError, "padding_idx: .* got -21"),
-        (
-            {"_weight": torch.zeros(20, 4)},
-            ValueError,
-            r"\(20, 5\), got \(20, 4\)",
-        ),
+        ({"_weight": torch.zeros(20, 4)}, ValueError, r"\(20, 5\), got \(20, 4\)"),
         ({"_weight": torch.zeros(20, 5, device="meta")}, ValueError, "on meta"),
         ({"_weight": torch.zeros(20, 5).to_sparse()}, ValueError, "sparse"),
         ({"num_embeddings": 0}, ValueError, "num_embeddings"),
         ({"store": "s.tier"}, TypeError, "store: .* str"),
-        (
-            {"name": "taken", "_weight": torch.zeros(20, 5)},
-            ValueError,
-            "already has",
-        ),
-        (
-            {"name": "taken", "num_embeddings": 21},
-            ValueError,
-            r"\(21, 5\), got \(20, 5\)",
-        ),
-        (
-            {"name": "taken", "dtype": torch.float64},
-            ValueError,
-            "got float32",
-        ),
+        ({"name": "taken", "_weight": torch.zeros(20, 5)}, ValueError, "already has"),
+        ({"name": "taken", "num_embeddings": 21}, ValueError, r"\(21, 5\), got \(20, 5\)"),
+        ({"name": "taken", "dtype": torch.float64}, ValueError, "got float32"),
     ],
 )
 @pytest.mark.parametrize("kind", [TieredEmbedding, TieredEmbeddingBag])

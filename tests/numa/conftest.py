@@ -9,7 +9,7 @@ from tieralloc import _bindings
 
 @pytest.fixture(scope="session")
 def nodes():
-    """The nodes with memory. On fewer than two a test skips; in CI's guests that is a failure."""
+    """The nodes with memory. With fewer than two a test skips; in CI's guests it fails."""
     found = [node for node in _bindings.numa_nodes() if node["bytes"] and node["allowed"]]
     if len(found) < 2:
         reason = f"needs two NUMA nodes with memory, this machine has {len(found)}"
@@ -35,6 +35,6 @@ def far(nodes):
 
 @pytest.fixture(scope="session")
 def guest():
-    """What fills nodes to the brim, and makes control groups, is not done to a real machine."""
+    """Tests that fill nodes or make control groups run in guests only."""
     if os.environ.get("NUMA_GUEST") != "1":
         pytest.skip("needs a guest that may be filled to the brim (NUMA_GUEST=1)")

@@ -1,4 +1,4 @@
-"""Where the kernel says that this process's memory lies, independent of the store's own calls."""
+"""The nodes of this process's memory as the kernel reports them, independent of the store."""
 
 import re
 from collections import Counter
@@ -8,7 +8,7 @@ PAGE = 4096
 
 
 def pages_by_node(least_pages):
-    """Pages of each node in mappings of at least so many pages that are bound or preferred."""
+    """Pages per node of bound or preferred mappings that have at least this many pages."""
     found = Counter()
     for line in Path("/proc/self/numa_maps").read_text().splitlines():
         policy = line.split()[1]

@@ -1,4 +1,4 @@
-"""Commands that tell of nodes. Latencies of a guest mean nothing and are not looked at."""
+"""Commands that report nodes. Latencies of a guest are meaningless and are not checked."""
 
 import json
 
@@ -9,7 +9,7 @@ from tieralloc.tools.cli.main import main
 from tieralloc.trace import generate, write
 
 
-def test_the_doctor_tells_of_each_node(nodes):
+def test_doctor_lists_each_node(nodes):
     found = {finding.topic: finding.found for finding in doctor._node_details()}
     there = doctor._nodes().found
     for node in nodes:
@@ -19,7 +19,7 @@ def test_the_doctor_tells_of_each_node(nodes):
     assert there.count("memory only") == sum(not node["cpus"] for node in nodes)
 
 
-def test_the_doctor_tells_what_the_firmware_does(guest, nodes, far):
+def test_doctor_shows_attributes_of_firmware(guest, nodes, far):
     found = {finding.topic: finding.found for finding in doctor._node_details()}
     distance = found["node distances"].split("; ")[0].split(": ")[1].split()
     assert distance[0] == "10"
@@ -42,7 +42,7 @@ def test_latency_measures_every_pair(nodes, capsys):
         assert record["lookup_ns"]["median"] > 0
 
 
-def test_replay_serves_from_a_node_beside_no_fast_tier(far, tmp_path, capsys):
+def test_replay_compares_node_with_no_fast_tier(far, tmp_path, capsys):
     path = tmp_path / "small.npz"
     write(generate(num_samples=150, num_tables=2), path)
     slow = f"numa:{far['id']}"
@@ -64,10 +64,10 @@ def test_replay_serves_from_a_node_beside_no_fast_tier(far, tmp_path, capsys):
         assert each["emulated"] is False
 
 
-def test_a_node_that_is_not_is_bad_input(nodes, tmp_path, capsys):
+def test_missing_node_is_bad_input(nodes, tmp_path, capsys):
     path = tmp_path / "small.npz"
     write(generate(num_samples=100, num_tables=1), path)
     assert main(["replay", str(path), "--slow", "numa:55"]) == 2
-    assert "node 55 does not exist; nodes with memory" in capsys.readouterr().err
-    with pytest.raises(ValueError, match="node 55 does not exist"):
+    assert "node 55: does not exist; expected one with memory" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="node 55: does not exist"):
         doctor._bindings.usable_node(55)

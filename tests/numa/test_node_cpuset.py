@@ -1,4 +1,4 @@
-"""Nodes that a control group keeps a process away from."""
+"""Nodes outside the cpuset of a control group."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 @pytest.fixture
 def confined(guest, nodes):
-    """A control group whose memory is that of the first node alone."""
+    """A control group with the memory of the first node only."""
     controllers = CGROUPS / "cgroup.controllers"
     if os.geteuid() != 0 or "cpuset" not in (
         controllers.read_text() if controllers.exists() else ""
@@ -25,7 +25,7 @@ def confined(guest, nodes):
     group.rmdir()
 
 
-def test_a_node_outside_the_cpuset_is_refused_and_the_doctor_warns(confined, nodes, far):
+def test_node_outside_cpuset_raises_and_doctor_warns(confined, nodes, far):
     code = """
         import os
         import sys

@@ -1,4 +1,4 @@
-"""Pools on nodes: every page where it was asked for, counted where it is not, refused in time."""
+"""Pools on nodes: pages lie on the requested node, are counted elsewhere, or are refused."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def loaded(store, name="item", rows=ROWS):
     return table
 
 
-def test_rows_of_a_slow_tier_lie_on_its_node(nodes):
+def test_slow_tier_rows_lie_on_its_node(nodes):
     for node in nodes:
         before = pages_by_node(1000)
         with ta.TieredStore(slow=ta.NumaMemory(node["id"]), fast_rows=100) as store:
@@ -35,7 +35,7 @@ def test_rows_of_a_slow_tier_lie_on_its_node(nodes):
             assert f"bind:{node['id']}" in policies()
 
 
-def test_a_fast_tier_lies_on_its_node(nodes):
+def test_fast_tier_lies_on_its_node(nodes):
     for node in nodes:
         with ta.TieredStore(
             slow=ta.NumaMemory(nodes[0]["id"]), fast_rows=10_000, fast_node=node["id"]
@@ -48,7 +48,7 @@ def test_a_fast_tier_lies_on_its_node(nodes):
             assert placement.pages * 4096 >= 10_000 * DIM * 4
 
 
-def test_a_fast_tier_before_a_file_lies_on_its_node(far, tmp_path):
+def test_fast_tier_of_a_file_lies_on_its_node(far, tmp_path):
     with ta.TieredStore(tmp_path / "slow.tier", fast_rows=5000, fast_node=far["id"]) as store:
         table = loaded(store, rows=6000)
         rows = table.lookup(np.arange(6000))
@@ -57,7 +57,7 @@ def test_a_fast_tier_before_a_file_lies_on_its_node(far, tmp_path):
         assert store.stats().fast_tier.resident_rows == 5000
 
 
-def test_every_row_is_served_from_each_node(nodes):
+def test_each_node_serves_every_row(nodes):
     expected = numbered_rows(ROWS, DIM)
     for node in nodes:
         for fast_rows in (0, 500):
@@ -67,7 +67,7 @@ def test_every_row_is_served_from_each_node(nodes):
                 np.testing.assert_array_equal(table.lookup(np.arange(ROWS)), expected)
 
 
-def test_rows_migrate_from_the_slow_node_to_the_fast_one(nodes, far):
+def test_rows_migrate_from_slow_to_fast_node(nodes, far):
     near = nodes[0]["id"]
     with ta.TieredStore(
         slow=ta.NumaMemory(far["id"], promotion="always"), fast_rows=2000, fast_node=near
@@ -82,7 +82,7 @@ def test_rows_migrate_from_the_slow_node_to_the_fast_one(nodes, far):
         assert stats.fast_tier.placement.pages_elsewhere == 0
 
 
-def test_updates_go_home_to_the_slow_node(far):
+def test_updates_are_written_back_to_slow_node(far):
     with ta.TieredStore(slow=ta.NumaMemory(far["id"]), fast_rows=10) as store:
         table = loaded(store, rows=1000)
         values = numbered_rows(1000, DIM, first=5000)
@@ -92,18 +92,18 @@ def test_updates_go_home_to_the_slow_node(far):
         np.testing.assert_array_equal(table.lookup(np.arange(1000)), values)
 
 
-def test_a_node_that_is_not_is_refused_naming_those_there_are(nodes):
+def test_missing_node_raises_with_usable_nodes(nodes):
     names = [f"{node['id']} ({node['bytes'] >> 20} MiB" for node in nodes]
     for make in (
         lambda: ta.TieredStore(slow=ta.NumaMemory(77), fast_rows=1),
         lambda: ta.TieredStore(slow=ta.NumaMemory(0), fast_rows=1, fast_node=77),
     ):
-        with pytest.raises(ValueError, match="node 77 does not exist") as caught:
+        with pytest.raises(ValueError, match="node 77: does not exist") as caught:
             make()
         assert all(name in str(caught.value) for name in names)
 
 
-def test_more_than_the_node_has_is_refused_before_it_is_taken(far):
+def test_table_beyond_node_memory_raises_before_use(far):
     with ta.TieredStore(slow=ta.NumaMemory(far["id"]), fast_rows=10) as store:
         table = loaded(store, rows=100)
         too_many = far["bytes"] // (DIM * 4) + 1
@@ -111,14 +111,14 @@ def test_more_than_the_node_has_is_refused_before_it_is_taken(far):
             store.create_table("large", too_many, DIM)
         assert list(store.tables) == ["item"]
         np.testing.assert_array_equal(table.lookup([7]), numbered_rows(100, DIM)[[7]])
-    with pytest.raises(MemoryError, match=f"of node {far['id']}"):  # noqa: SIM117
+    with pytest.raises(MemoryError, match=f"node {far['id']}: not enough memory"):  # noqa: SIM117
         with ta.TieredStore(
             slow=ta.NumaMemory(far["id"]), fast_bytes=far["bytes"], fast_node=far["id"]
         ) as store:
             store.create_table("item", far["bytes"] // 256, DIM)
 
 
-def test_what_finds_no_room_on_a_preferred_node_is_counted(guest, nodes, far):
+def test_pages_beyond_preferred_node_are_counted(guest, nodes, far):
     rows = far["bytes"] // (DIM * 4) * 5 // 4
     others = sum(node["available"] for node in nodes if node is not far)
     assert others > rows * DIM * 4 // 2, "the guest's other nodes are too small for this test"

@@ -1,4 +1,4 @@
-"""Background threads: on the processors of the slow tier's node, or those that they are told."""
+"""Background threads run on the processors of the slow tier's node, or on given ones."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ def cpus_of_threads_since(before):
     return found
 
 
-def test_they_run_on_the_slow_nodes_processors(nodes):
+def test_threads_run_on_processors_of_slow_node(nodes):
     for node in nodes:
         if not node["cpus"]:
             continue
@@ -44,7 +44,7 @@ def test_they_run_on_the_slow_nodes_processors(nodes):
             assert all(cpus == node["cpus"] for cpus in found)
 
 
-def test_they_run_where_they_are_told(nodes, far):
+def test_threads_run_on_given_processors(nodes, far):
     chosen = nodes[0]["cpus"][-1:]
     before = threads()
     with ta.TieredStore(slow=ta.NumaMemory(far["id"]), fast_rows=4, cpus=chosen) as store:
@@ -52,7 +52,7 @@ def test_they_run_where_they_are_told(nodes, far):
         assert all(cpus == chosen for cpus in cpus_of_threads_since(before))
 
 
-def test_for_a_node_without_processors_they_keep_away_from_who_serves(nodes, memory_only):
+def test_threads_of_memory_only_node_avoid_serving_processors(nodes, memory_only):
     code = """
         import os
         import sys
@@ -82,6 +82,6 @@ def test_pinned_threads_serve_and_migrate(far):
         assert table.lookup([1900])[0, 0] == 1900
 
 
-def test_processors_that_are_not_there_are_refused(nodes):
-    with pytest.raises(ValueError, match="cpus has 4000, expected processors"):
+def test_missing_processors_raise(nodes):
+    with pytest.raises(ValueError, match=r"cpus: expected processors .* got 4000"):
         ta.TieredStore(slow=ta.NumaMemory(nodes[0]["id"]), fast_rows=4, cpus=[4000])

@@ -3,7 +3,6 @@
 import json
 import shutil
 from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,40 +139,6 @@ def test_train_policy_same_seed_gives_same_models(trace, trained, tmp_path):
     assert read_policy(tmp_path / "same").manifest == read_policy(trained).manifest
 
 
-def test_train_policy_ignores_accesses_after_until(trace, trained, tmp_path):
-    indices = trace.indices.copy()
-    later = slice(400, 800)  # of the hot table
-    indices[later] = hot_and_cold(800, seed=5).indices[later]
-    train_policy(replace(trace, indices=indices), tmp_path, **SMALL)
-    one, other = read_policy(trained).manifest, read_policy(tmp_path).manifest
-    assert one.trace.fingerprint != other.trace.fingerprint
-    assert (one.metrics, one.settings) == (other.metrics, other.settings)
-    assert same_models(trained, tmp_path)
-
-
-@pytest.mark.parametrize("steps", [1, 250, 400])
-def test_interrupted_training_resumes_to_the_same_models(trace, trained, tmp_path, steps):
-    seen = 0
-
-    @contextmanager
-    def interrupting(what, total, unit):
-        def report(done, state):
-            nonlocal seen
-            seen += 1
-            if seen == steps:
-                raise KeyboardInterrupt
-
-        yield report
-
-    with pytest.raises(KeyboardInterrupt):
-        train_policy(trace, tmp_path, progress=interrupting, **SMALL)
-    with pytest.raises(ValueError, match="expected a policy directory after its training"):
-        read_policy(tmp_path)
-    train_policy(trace, tmp_path, **SMALL)
-    assert read_policy(tmp_path).manifest == read_policy(trained).manifest
-    assert same_models(tmp_path, trained)
-
-
 def test_progress_bar_of_each_run_is_completed(trace, tmp_path):
     bars = []
 
@@ -189,19 +154,6 @@ def test_progress_bar_of_each_run_is_completed(trace, tmp_path):
         "training: caching, all accesses",
     ]
     assert all(sum(bar[2:]) == bar[1] for bar in bars)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"until": 0}, "until: expected above 0"),
-        ({"until": 0.01}, "expected at least 200 training accesses, got 40"),
-        ({"fast_fractions": [2]}, "fast_fraction: .* got 2"),
-    ],
-)
-def test_train_policy_invalid_argument_raises(trace, tmp_path, change, message):
-    with pytest.raises(ValueError, match=message):
-        train_policy(trace, tmp_path, **{**SMALL, **change})
 
 
 def test_train_caching_misses_less_than_lru(trace):
@@ -248,12 +200,6 @@ def test_policy_bytes_stay_below_max_bytes_or_raise(trace, trained):
     assert 0 < kept.policy_bytes < nbytes
     with pytest.raises(ValueError, match="memory: expected at least"):
         run_simulator(stream, model, 100, max_bytes=1000)
-
-
-def test_simulate_trace_of_other_tables_raises(trained):
-    policy = RecmgPolicy.load(trained)
-    with pytest.raises(ValueError, match="'cold' of 3200 rows as table 1, got 'cold' of 400"):
-        simulate(hot_and_cold(num_samples=100), ["lru", policy], [0.1])
 
 
 @pytest.mark.parametrize(

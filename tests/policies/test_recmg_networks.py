@@ -143,10 +143,7 @@ def with_nan(module, parameter, value):
             lambda: with_nan(hazard_model(), "layers.4.bias", float("inf")),
             "layers.4.bias must be finite",
         ),
-        (
-            lambda: with_nan(Shallow(), "layer.weight", float("nan")),
-            "layer.weight must be finite",
-        ),
+        (lambda: with_nan(Shallow(), "layer.weight", float("nan")), "layer.weight must be finite"),
         (lambda: Shallow(width=WIDTH - 1), "model 'caching': forward failed: "),
         (lambda: hazard_model(width=WIDTH + 1), "model 'caching': forward failed: "),
         (lambda: hazard_model(outputs=3), r"expected float32 of shape \(296, 4\), got .*3\)"),

@@ -2,11 +2,8 @@
 
 import json
 import shutil
-from contextlib import contextmanager
-from dataclasses import replace
 
 import numpy as np
-import priority_oracle
 import pytest
 from paper_support import hot_and_cold
 
@@ -19,18 +16,14 @@ from tieralloc.policies.recmg_paper.decisions import (  # noqa: E402
     decide_keep,
     decide_prefetches,
 )
-from tieralloc.policies.recmg_paper.models import CHUNK, CachingModel, PrefetchModel  # noqa: E402
+from tieralloc.policies.recmg_paper.models import CachingModel, PrefetchModel  # noqa: E402
 from tieralloc.policies.recmg_paper.policy import PaperPolicy  # noqa: E402
 from tieralloc.policies.recmg_paper.training import train_policy  # noqa: E402
 
-from tieralloc._bindings import Simulator  # noqa: E402
 from tieralloc.policy.directory import read_policy, write_policy  # noqa: E402
-from tieralloc.policy.simulator import run_simulator  # noqa: E402
 from tieralloc.tools.simulate import simulate  # noqa: E402
-from tieralloc.trace.stream import Stream  # noqa: E402
 
 FRACTION = 0.003  # 48 rows; the hot table has 40
-SMALL = {"fast_fractions": [0.1], "epochs": 3, "seed": 1}
 
 
 @pytest.fixture(scope="module")
@@ -43,19 +36,6 @@ def trained(trace, tmp_path_factory):
     directory = tmp_path_factory.mktemp("policies") / "paper"
     train_policy(trace, directory, [FRACTION, 0.02], epochs=5, seed=1)
     return directory
-
-
-@pytest.fixture(scope="module")
-def small_trace():
-    return hot_and_cold(800)
-
-
-@pytest.fixture(scope="module")
-def small(small_trace, tmp_path_factory):
-    """The policy directory of an uninterrupted training."""
-    directory = tmp_path_factory.mktemp("policies") / "small"
-    train_policy(small_trace, directory, **SMALL)
-    return read_policy(directory)
 
 
 def test_inputs_hold_whole_chunks_in_order():
@@ -78,45 +58,6 @@ def test_decisions_do_not_depend_on_batch_size(monkeypatch):
     monkeypatch.setattr(decisions, "_BATCH_CHUNKS", 7)
     assert (decide_keep(models[0], inputs) == keep).mean() > 0.99
     assert (decide_prefetches(models[1], inputs, space) == prefetches).mean() > 0.99
-
-
-@pytest.mark.parametrize("piece", [40, 1000])
-def test_precomputed_decisions_count_as_oracle(piece):
-    rng = np.random.default_rng(2)
-    accesses = rng.integers(0, 100, 1000).astype(np.uint64)
-    keep, prefetches = rng.random(990) < 0.5, rng.integers(0, 100, (66, 3)).astype(np.uint64)
-    model = decisions.external_model(decisions.precomputed(keep, prefetches), 1)
-    simulator = Simulator(model, 20, 100, count_from=400)
-    for begin in range(0, 1000, piece):
-        simulator.run(accesses[begin : begin + piece])
-    assert simulator.counts == priority_oracle.replay(
-        accesses.tolist(),
-        keep.tolist(),
-        prefetches.tolist(),
-        chunk=CHUNK,
-        capacity=20,
-        eviction_speed=1,
-        count_from=400,
-    )
-
-
-def test_simulator_trained_models_count_as_oracle(small_trace, small):
-    policy = PaperPolicy.load(small.path)
-    capacity = small.manifest.capacities[0].fast_rows
-    accesses, models = small_trace.accesses(), policy.models(capacity)
-    keep, prefetches = policy.decide(models, accesses)
-    model = policy.model_for(capacity, accesses)
-    counts = run_simulator(Stream.of(small_trace), model, capacity, count_from=2003).counts
-    assert counts == priority_oracle.replay(
-        accesses.tolist(),
-        keep.tolist(),
-        prefetches.tolist(),
-        chunk=CHUNK,
-        capacity=capacity,
-        eviction_speed=models.eviction_speed,
-        count_from=2003,
-    )
-    assert counts["prefetches_issued"] > 0
 
 
 def test_paper_policy_learns_returning_rows(trace, trained):
@@ -143,53 +84,12 @@ def test_manifest_describes_the_training(trace, trained):
     assert not (trained / ".checkpoints").exists()
 
 
-def test_train_policy_ignores_accesses_after_until(small_trace, small, tmp_path):
-    indices = small_trace.indices.copy()
-    indices[400:800] = hot_and_cold(800, seed=5).indices[
-        400:800
-    ]  # of the hot table, the later half
-    changed = replace(small_trace, indices=indices)
-    train_policy(changed, tmp_path, **SMALL)
-    other = read_policy(tmp_path)
-    assert other.manifest.trace.fingerprint != small.manifest.trace.fingerprint
-    assert other.manifest.metrics == small.manifest.metrics
-    assert (other.arrays["order"] == small.arrays["order"]).all()
-
-
-@pytest.mark.parametrize("steps", [2, 4, 8])
-def test_interrupted_training_resumes_to_the_same_metrics(small_trace, small, tmp_path, steps):
-    seen = 0
-
-    @contextmanager
-    def interrupting(what, total, unit):
-        def report(done, state):
-            nonlocal seen
-            seen += 1
-            if seen == steps:
-                raise KeyboardInterrupt
-
-        yield report
-
-    with pytest.raises(KeyboardInterrupt):
-        train_policy(small_trace, tmp_path, progress=interrupting, **SMALL)
-    with pytest.raises(ValueError, match="expected a policy directory after its training"):
-        read_policy(tmp_path)
-    manifest = train_policy(small_trace, tmp_path, **SMALL)
-    assert manifest.metrics == small.manifest.metrics
-
-
 def test_model_for_untrained_capacity_is_the_nearest(trace, trained):
     policy = PaperPolicy.load(trained)
     for fraction, nearest in ((0.004, 48), (0.2, 320)):  # 64 and 3208 rows
         models = {nearest: policy._models[nearest]}
         alone = PaperPolicy("recmg-paper", policy.directory, policy._space, models)
         assert simulate(trace, [policy], [fraction]) == simulate(trace, [alone], [fraction])
-
-
-def test_simulate_trace_of_other_tables_raises(trained):
-    policy = PaperPolicy.load(trained)
-    with pytest.raises(ValueError, match="'cold' of 16000 rows as table 1, got 'cold' of 400"):
-        simulate(hot_and_cold(num_samples=100), ["lru", policy], [0.1])
 
 
 def test_has_seen_training_accesses_only(trace, trained):
@@ -227,16 +127,3 @@ def test_load_invalid_order_or_model_raises(trained, tmp_path):
     write_policy(tmp_path / "model", directory.manifest, models, directory.arrays)
     with pytest.raises(ValueError, match="model 'caching-48': torch cannot load"):
         PaperPolicy.load(tmp_path / "model")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"until": 0}, "until: expected above 0"),
-        ({"until": 0.01}, "expected at least 150 training accesses, got 40"),
-        ({"fast_fractions": [2]}, "fast_fraction: .* got 2"),
-    ],
-)
-def test_train_policy_invalid_argument_raises(small_trace, tmp_path, change, message):
-    with pytest.raises(ValueError, match=message):
-        train_policy(small_trace, tmp_path, **{"fast_fractions": [0.1], **change})

@@ -52,11 +52,6 @@ def use(store, policy, fast_rows, in_background):
     )
 
 
-def test_load_policy_returns_name_and_directory(policy):
-    assert policy.name == "recmg-paper"
-    assert policy.directory.manifest.policy == "recmg-paper"
-
-
 def test_model_for_known_accesses_counts_as_chunk_by_chunk(trace, policy):
     simulator = Simulator(
         policy.model_for(FAST_ROWS), FAST_ROWS, policy.rows, table_starts=policy.table_starts
@@ -72,11 +67,6 @@ def test_model_for_known_accesses_counts_as_chunk_by_chunk(trace, policy):
     assert counts["prefetches_issued"] > 0
     # Batches of another size round differently.
     assert counts["hits"] == pytest.approx(counted["hits"], rel=0.01)
-
-
-def test_simulator_model_of_other_tables_raises(policy):
-    with pytest.raises(ValueError, match="table 0: expected 40 rows, got 6040"):
-        Simulator(policy.model_for(FAST_ROWS), FAST_ROWS, 6040)
 
 
 def test_stepped_store_fetches_as_the_simulator(trace, policy, make_store):

@@ -286,7 +286,7 @@ def test_weighted_bags_of_float64_tables_take_float64_weights(make_store):
     result = table.embedding_bag([1, 2, 3], [0, 2], per_sample_weights=weights)
     expected = pooled(values, [[1, 2], [3]], "sum", [weights[:2], weights[2:]])
     np.testing.assert_allclose(result, expected, rtol=1e-14)
-    with pytest.raises(TypeError, match="per_sample_weights are float32, expected float64"):
+    with pytest.raises(TypeError, match="per_sample_weights: expected float64, got float32"):
         table.embedding_bag([1], [0], per_sample_weights=np.ones(1, np.float32))
 
 

@@ -5,12 +5,7 @@ import time
 import numpy as np
 import pytest
 
-from tieralloc._bindings import (
-    ExternalModel,
-    LearnedModel,
-    Network,
-    row_feature_names,
-)
+from tieralloc._bindings import ExternalModel, LearnedModel, Network, row_feature_names
 
 ROWS = 5000
 

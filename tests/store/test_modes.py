@@ -291,8 +291,7 @@ def test_mode_w_killed_process_leaves_a_valid_file(folder):
     """
     for n in range(10):
         child = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(code), str(path)],
-            stdout=subprocess.PIPE,
+            [sys.executable, "-c", textwrap.dedent(code), str(path)], stdout=subprocess.PIPE
         )
         child.stdout.readline()
         time.sleep(0.003 * n)

@@ -47,17 +47,6 @@ def test_prefetched_row_is_a_hit_and_useful_once(small):
     assert (stats.hits, stats.on_demand_fetches) == (6, 0)
 
 
-def test_prefetched_row_evicted_unused_is_useless(small):
-    store, table = small
-    table.prefetch([1, 2, 3, 4])
-    wait_for(store, resident_rows=4)
-    table.lookup([3])
-    for _ in range(2):
-        table.lookup(np.arange(100, 116))
-    stats = store.stats()
-    assert (stats.prefetches_useful, stats.prefetches_useless) == (1, 3)
-
-
 def test_prefetch_of_resident_row_is_not_queued(small):
     store, table = small
     table.lookup([1, 2])
@@ -97,39 +86,6 @@ def test_batched_prefetch_makes_batched_bags_hit(make_store):
     assert store.prefetch([9, 9], [0, 1], tables=["t2", "t0"], include_last_offset=False) == 2
 
 
-def test_prefetched_row_looked_up_in_flight_is_late(make_store):
-    """Every row is prefetched and looked up once: the prefetch is useful, late or dropped."""
-    rows = 50_000
-    store = make_store(fast_rows=rows)
-    table = store.create_table("item", rows, 4)
-    table.load(numbered_rows(rows, 4))
-    for first in range(0, rows, 50):
-        batch = np.arange(first, first + 50)
-        table.prefetch(batch)
-        if first % 5000 == 0:
-            wait_for(store, resident_rows=first + 50)
-        elif first % 100:
-            table.lookup([0] * (first % 1000))  # delays of several lengths
-        assert (table.lookup(batch)[:, 0] == batch).all()
-    stats = store.stats()
-    useful, late = stats.prefetches_useful, stats.prefetches_late
-    assert useful >= rows / 100
-    assert useful + late == stats.prefetches_issued
-    assert useful + stats.on_demand_fetches == rows
-    assert late == stats.lookup.shared_fetches
-
-
-def test_prefetch_never_overwrites_updates(small):
-    store, table = small
-    for value in range(300):
-        row = 100 + value
-        table.prefetch([row])
-        table.update([row], [[-value] * 4])
-        assert table.lookup([row])[0, 0] == -value
-    store.flush()
-    np.testing.assert_array_equal(table.lookup(np.arange(100, 400))[:, 0], -np.arange(300.0))
-
-
 # Pins
 
 
@@ -167,42 +123,6 @@ def test_pin_too_many_rows_raises_and_pins_none(small):
     np.testing.assert_array_equal(table.lookup(np.arange(ROWS))[:, 0], np.arange(ROWS))
     table.unpin(np.arange(ROWS))
     table.pin(np.arange(100, 114))
-
-
-def test_pin_repeated_counts_once(small):
-    store, table = small
-    table.pin([3, 3, 3])
-    table.pin([3])
-    assert store.stats().fast_tier.pinned_rows == 1
-    table.unpin([3, 4])
-    assert store.stats().fast_tier.pinned_rows == 0
-    table.unpin([3])
-    assert store.stats().fast_tier.pinned_rows == 0
-
-
-def test_pin_whole_table_that_fits_makes_it_resident(make_store):
-    store = make_store(fast_rows=100)
-    table = store.create_table("item", 100, 4)
-    table.load(numbered_rows(100, 4))
-    table.pin(np.arange(100))
-    store.reset_stats()
-    table.update([5], [[-1.0] * 4])
-    assert table.lookup(np.arange(100))[5, 0] == -1
-    assert store.stats().on_demand_fetches == 0
-
-
-def test_update_of_pinned_row_stays_after_unpin(small):
-    store, table = small
-    table.pin([3])
-    for value in range(100):
-        table.update([3], [[value] * 4])
-        assert table.lookup([3])[0, 0] == value
-        if value % 10 == 0:
-            store.flush()
-    assert store.stats().fast_tier.pinned_rows == 1
-    table.unpin([3])
-    table.lookup(np.arange(50, 100))
-    assert table.lookup([3])[0, 0] == 99
 
 
 def test_load_replaces_pinned_rows_which_stay_pinned(make_store):

@@ -209,7 +209,7 @@ def test_load_and_update_take_any_floats(make_store, dtype, source):
 
 @pytest.mark.parametrize("dtype", BITS)
 def test_load_of_float16_in_parts_fills_the_table(make_store, dtype, monkeypatch):
-    monkeypatch.setattr("tieralloc.table._PART_BYTES", 1000)
+    monkeypatch.setattr("tieralloc._common.values._PART_BYTES", 1000)
     values = np.random.default_rng(1).standard_normal((500, 20)).astype(np.float16)
     table = make_store().create_table("t", 500, 20, dtype)
     table.load(values)

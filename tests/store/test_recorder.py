@@ -138,18 +138,6 @@ def test_recorder_ignores_drops_before_its_start(store):
     assert (recorder.dropped_lookups, recorder.num_lookups) == (0, 1)
 
 
-def test_recorder_ignores_accesses_before_and_after(store):
-    table = store.table("a")
-    table.lookup([1, 2])
-    with store.record() as recorder:
-        table.lookup([3])
-    table.lookup([4])
-    assert recorder.drain()[0].tolist() == [3]
-    with store.record() as recorder:
-        pass
-    assert recorder.to_trace().num_lookups == 0
-
-
 def test_recorder_empties_small_ring_while_serving(store):
     """More accesses than the ring holds, and none dropped."""
     table = store.table("b")

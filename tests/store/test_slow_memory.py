@@ -78,10 +78,10 @@ def test_stats_of_file_have_no_promotion_or_placement(make_store):
     [
         ({}, "path, slow: expected one of them, got path=None and slow=None"),
         ({"path": "file", "slow": ta.NumaMemory(NODE)}, "path, slow: expected one of them, got pa"),
-        ({"slow": ta.NumaMemory(4000)}, r"node 4000 does not exist; nodes .*: \d+ \("),
-        ({"slow": ta.NumaMemory(NODE), "fast_node": 4000}, "node 4000 does not exist"),
+        ({"slow": ta.NumaMemory(4000)}, r"node 4000: does not exist; .*: \d+ \("),
+        ({"slow": ta.NumaMemory(NODE), "fast_node": 4000}, "node 4000: does not exist"),
         ({"slow": ta.NumaMemory(NODE), "fast_node": -1}, "fast_node: expected 0 to 2.*, got -1"),
-        ({"slow": ta.NumaMemory(NODE), "cpus": [4000]}, "cpus has 4000, expected processors"),
+        ({"slow": ta.NumaMemory(NODE), "cpus": [4000]}, "cpus: expected processors .* got 4000"),
         ({"slow": ta.NumaMemory(NODE), "cpus": "1-"}, "cpus: expected processors such as .* '1-'"),
         ({"slow": ta.NumaMemory(NODE), "cpus": []}, r"cpus: expected one or more .* got \[\]"),
         ({"slow": ta.NumaMemory(NODE), "fast_rows": -1}, "fast_rows: expected 0 to "),
@@ -141,7 +141,7 @@ def test_create_table_beyond_memory_leaves_store_unchanged(slow):
     with ta.TieredStore(slow=replace(slow, promotion="always"), fast_rows=4) as store:
         table = filled(store)
         table.update([5], np.full((1, 8), 9, np.float32))
-        with pytest.raises(MemoryError, match="rows of table 'large' would take 64000000000000"):
+        with pytest.raises(MemoryError, match=r"rows of table 'large'; .* got 64000000000000"):
             store.create_table("large", 10**12, 16)
         assert list(store.tables) == ["item"]
         assert table.lookup([5])[0, 0] == 9

@@ -28,7 +28,6 @@ from support import (
     POLICIES,
     ends_of,
     flat,
-    new_store,
     pooled,
     real_folder,
     store_of,
@@ -140,7 +139,7 @@ class StoreMachine(RuleBasedStateMachine):
         try:
             table = self.store.create_table(name, rows, dim, dtype, resident=resident)
         except ValueError as error:
-            assert re.search("which leaves|resident: table", str(error))  # noqa: PT017
+            assert re.search("too small|resident: table", str(error))  # noqa: PT017
             assert name not in self.store.tables
             return
         self.rows[name] = stored(np.zeros((rows, dim)), dtype)
@@ -246,7 +245,7 @@ class StoreMachine(RuleBasedStateMachine):
             lambda: table.update([0, outside], out),
             lambda: table.pin([0, outside]),
         ):
-            with pytest.raises(IndexError, match=f"index {outside} "):
+            with pytest.raises(IndexError, match=f"got {outside}$"):
                 call()
         assert (widened(out, table.dtype) == 7).all()
 
@@ -264,7 +263,7 @@ class StoreMachine(RuleBasedStateMachine):
         try:
             self.store = type(self).reopen(self.folder, **options, **budget)
         except ValueError as error:
-            assert "which leaves" in str(error)  # noqa: PT017
+            assert "too small for the tables" in str(error)  # noqa: PT017
             self.store = type(self).reopen(self.folder, fast_rows=8)
         assert list(self.store.tables) == list(self.rows)
 
@@ -274,7 +273,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.store = self.make_store(options, budget)
             self.fill(former)
         except ValueError as error:
-            assert "which leaves" in str(error)  # noqa: PT017
+            assert "too small for the tables" in str(error)  # noqa: PT017
             self.store.close()
             self.store = self.make_store(options, {"fast_rows": 8})
             self.fill(former)
@@ -450,32 +449,3 @@ def test_threads_read_only_current_values(
         with store_of(path, "r", **options) as store:
             kept = store.table("item").lookup(np.arange(rows))
             np.testing.assert_array_equal(kept[:, 0], [read.value for read in last.reads])
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-def test_threads_read_updates_of_their_own_rows(policy):
-    """Rows of different threads share blocks of the file."""
-    with new_store(fast_rows=20, policy=policy) as store:
-        table = store.create_table("item", 200, 16)
-        failures = []
-
-        def own(first):
-            random = np.random.default_rng(first)
-            mine = np.arange(first, 200, 4)
-            expected = np.zeros(len(mine), np.float32)
-            try:
-                for value in range(1, 150):
-                    chosen = random.permutation(len(mine))[:8]
-                    table.update(mine[chosen], np.full((8, 16), value, np.float32))
-                    expected[chosen] = value
-                    seen = table.lookup(mine)
-                    np.testing.assert_array_equal(seen, np.repeat(expected[:, None], 16, axis=1))
-            except BaseException as failure:
-                failures.append(failure)
-
-        threads = [threading.Thread(target=own, args=(first,)) for first in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert not failures, failures[0]

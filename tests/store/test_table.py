@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support import DTYPES, POLICIES, new_store, numbered_rows, stored, widened
+from support import DTYPES, new_store, numbered_rows, stored, widened
 
 
 def parts_of(values, cuts):
@@ -79,30 +79,6 @@ def test_load_of_iterable_is_streamed(make_store):
     tracemalloc.stop()
     assert peak < 8 << 20
     np.testing.assert_array_equal(table.lookup([rows - 1]), numbered_rows(1, dim, first=rows - 1))
-
-
-@given(
-    policy=st.sampled_from(POLICIES),
-    dtype=st.sampled_from(DTYPES),
-    capacity=st.integers(1, 30),
-    calls=st.lists(st.lists(st.integers(0, 29), max_size=40), max_size=12),
-    flush=st.booleans(),
-)
-def test_lookup_after_updates_returns_the_last(policy, dtype, capacity, calls, flush):
-    """Updates of many times the fast tier's size, with repeated rows in a call."""
-    with new_store(fast_rows=capacity, policy=policy) as store:
-        table = store.create_table("item", 30, 5, dtype)
-        expected = stored(np.zeros((30, 5)), dtype)
-        for n, rows in enumerate(calls):
-            values = numbered_rows(len(rows), 5, dtype, first=100 * n)
-            table.update(rows, values)
-            for row, value in zip(rows, values, strict=True):
-                expected[row] = value
-            np.testing.assert_array_equal(table.lookup(rows[::-1]), expected[rows[::-1]])
-        if flush:
-            store.flush()
-        np.testing.assert_array_equal(table.lookup(np.arange(30)), expected)
-        assert store.stats().updates.updated_rows == sum(map(len, calls))
 
 
 def test_bfloat16_table_rounds_float32_to_even(make_store):

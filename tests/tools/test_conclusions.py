@@ -33,16 +33,10 @@ def served(policy, speed, spread=1.0, fetches=300, **fields):
             "lru misses 30% of the lookups, as many as clock",
         ),
         (
-            [
-                counted("lru", 300),
-                counted("recmg", 270, device_reads=330, prefetches_issued=60),
-            ],
+            [counted("lru", 300), counted("recmg", 270, device_reads=330, prefetches_issued=60)],
             "recmg misses 27% of the lookups, 10% fewer than lru (device reads: +10%)",
         ),
-        (
-            [served("lru", 500), served("s3fifo", 520)],
-            "s3fifo serves 520 rows/s",
-        ),
+        ([served("lru", 500), served("s3fifo", 520)], "s3fifo serves 520 rows/s"),
         (
             [served("lru", 500, 30), served("s3fifo", 520, 30)],
             "s3fifo serves 520 rows/s, lru as many within the quartiles",
@@ -56,10 +50,7 @@ def served(policy, speed, spread=1.0, fetches=300, **fields):
             "lru serves 500 rows/s: 5% of all in DRAM, 10 times Python LRU",
         ),
         (
-            [
-                {**served("none", 1000), "fast_rows": 0, "fast_fraction": 0.0},
-                served("lru", 1500),
-            ],
+            [{**served("none", 1000), "fast_rows": 0, "fast_fraction": 0.0}, served("lru", 1500)],
             "lru serves 1.50k rows/s: 1.5 times no fast tier",
         ),
     ],

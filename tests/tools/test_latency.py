@@ -47,9 +47,9 @@ def test_pairs_and_measure_check_nodes_and_cpus():
     node = next(n["id"] for n in _bindings.numa_nodes() if n["bytes"] and n["allowed"])
     (pair,) = latency.pairs([node], [cpu])
     assert pair == (None, [cpu], node)
-    with pytest.raises(ValueError, match="node 4000 does not exist"):
+    with pytest.raises(ValueError, match="node 4000: does not exist"):
         latency.pairs([4000])
-    with pytest.raises(ValueError, match="cpus has 4000"):
+    with pytest.raises(ValueError, match=r"cpus: .* got 4000"):
         latency.measure([node], [4000], bytes_of_node=lambda _: SMALL, repeats=1)
     with pytest.raises(ValueError, match="repeats: expected at least 1, got 0"):
         latency.measure(repeats=0)
@@ -123,7 +123,7 @@ def test_latency_command_writes_json_and_heat_maps(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--node", "4000"], "node 4000 does not exist"),
+        (["--node", "4000"], "node 4000: does not exist"),
         (["--from-cpus", "x"], "cpus: expected processors such as '0-3,8', got 'x'"),
         (["--bytes", "much"], "bytes: expected bytes, or a size"),
     ],

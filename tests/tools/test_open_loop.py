@@ -237,10 +237,7 @@ def test_serve_stall_leaves_a_backlog(trace, store):
         ({"rates": [float("nan")]}, "rates: .* got nan"),
         ({"rates": [float("inf")]}, "rates: .* got inf"),
         ({"rates": []}, r"rates: expected at least one or 'auto', got \[\]"),
-        (
-            {"rates": [0.5], "seconds": 1},
-            "expected at least 1 calls/s, got 0.5",
-        ),
+        ({"rates": [0.5], "seconds": 1}, "expected at least 1 calls/s, got 0.5"),
         ({"rates": "auto", "seconds": 0}, "seconds: expected above 0, got 0"),
         ({"rates": [100], "verify": True}, "verify: delays the callers"),
         ({"rates": [100], "repeats": 0}, "repeats: expected at least 1, got 0"),

@@ -146,7 +146,7 @@ def make_call(store, call):
 
 
 def make_calls(path, calls, progress, clock=lambda: 0, seed=0):
-    """Make the calls one after the other; calls to tables that are not there are left out."""
+    """Make the calls one after the other; calls to missing tables are omitted."""
     rng = np.random.default_rng(seed)
     store = open_store(path, rng)
     for call in calls:

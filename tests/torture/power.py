@@ -182,7 +182,7 @@ def _read_image(image, files, kind, path):
 
 
 class Images:
-    """Builds images for ascending cuts: durable writes, and some of those since the last flush."""
+    """Builds images for ascending cuts: durable writes, and some of the later ones."""
 
     def __init__(self, formatted, records):
         self._records = records

@@ -21,16 +21,7 @@ MINUTES = "0.2"
 @pytest.mark.parametrize("name", CAMPAIGNS)
 def test_campaign_finds_no_broken_promise(name):
     run = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "tests.torture",
-            name,
-            "--minutes",
-            MINUTES,
-            "--seed",
-            "1",
-        ],
+        [sys.executable, "-m", "tests.torture", name, "--minutes", MINUTES, "--seed", "1"],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,

@@ -196,7 +196,7 @@ def test_read_npz_with_changed_byte_raises_or_is_unaffected(tmp_path, data):
     position = data.draw(st.integers(0, len(content) - 1))
     content[position] ^= data.draw(st.integers(1, 255))
     path.write_bytes(content)
-    try:  # Some bytes, such as those of a date, do not matter.
+    try:  # Some bytes, such as a date, have no effect.
         result = bags_of_trace(read(path))
     except ValueError as error:
         result = str(error)
@@ -216,16 +216,6 @@ def test_read_invalid_zip_raises_with_path(tmp_path, signature, offset, value):
     content[position : position + len(value)] = value
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"t\.npz"):
-        read(path)
-
-
-@in_one_directory
-@given(content=st.binary(min_size=1), suffix=st.sampled_from([".npz", ".pt", ".pt.gz"]))
-def test_read_random_bytes_raises_with_path(tmp_path, content, suffix):
-    needs_torch(suffix)
-    path = tmp_path / f"t{suffix}"
-    path.write_bytes(content)
-    with pytest.raises(ValueError, match=rf"t{suffix}"):
         read(path)
 
 

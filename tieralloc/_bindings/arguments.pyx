@@ -58,7 +58,7 @@ cdef int _choice(dict choices, object name, str what) except -1:
         return choices[name]
     except (KeyError, TypeError):
         known = ", ".join(repr(choice) for choice in choices)
-        raise ValueError(f"{what} is {name!r}, expected one of {known}") from None
+        raise ValueError(f"{what}: expected one of {known}, got {name!r}") from None
 
 
 cdef DType dtype_of(object name) except *:

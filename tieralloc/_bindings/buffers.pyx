@@ -42,9 +42,9 @@ cdef class IntegerBuffer(Buffer):
             if source.size == 0 and source.dtype.kind == "f":
                 source = source.astype(np.int64)  # NumPy's type of an empty list is float64
         if source.dtype.kind != "i" or source.dtype.itemsize < 4:
-            raise TypeError(f"{what} are {source.dtype}, expected int32 or int64")
+            raise TypeError(f"{what}: expected int32 or int64, got {source.dtype}")
         if source.ndim != 1:
-            raise ValueError(f"{what} have shape {source.shape}, expected one dimension")
+            raise ValueError(f"{what}: expected one dimension, got shape {source.shape}")
         flags = source.flags
         if not (flags.c_contiguous and flags.aligned and source.dtype.isnative):
             source = np.require(source, source.dtype.newbyteorder("="), ("C", "A"))
@@ -80,14 +80,14 @@ cdef Buffer rows_buffer(object values, const c_Table* table, Py_ssize_t expected
     floats[0] = is_quantised(layout.dtype) and array.dtype == np.float32
     if not floats[0] and not _holds(array.dtype, layout.dtype):
         wanted = "float32 or uint8" if is_quantised(layout.dtype) else _numpy_name(layout.dtype)
-        raise TypeError(f"values are {_dtype_text(array.dtype)}, expected {wanted} "
-                        f"as table {name!r} has it")
+        raise TypeError(f"values: expected {wanted} as table {name!r} has it, got "
+                        f"{_dtype_text(array.dtype)}")
     columns = layout.dim if floats[0] or size_of(layout.dtype) > 1 else layout.row_bytes()
     if array.ndim != 2 or array.shape[1] != columns or (
             expected >= 0 and array.shape[0] != expected):
         rows = "n" if expected < 0 else expected
-        raise ValueError(f"values have shape {array.shape}, expected ({rows}, {columns}) "
-                         f"for table {name!r}")
+        raise ValueError(f"values: expected shape ({rows}, {columns}) for table {name!r}, got "
+                         f"{array.shape}")
     lent = Buffer()
     # As bytes: NumPy exports buffers of its own types only.
     lent.borrow(np.require(array, requirements=("C", "A")).view(np.uint8), False)
@@ -115,33 +115,33 @@ cdef class OutputBuffer:
     cdef object as_lines(self, object out, Py_ssize_t lines, Py_ssize_t columns, DType other):
         array = _array_over(out)
         if not array.flags.writeable:
-            raise ValueError("out is read-only, expected a writable buffer")
+            raise ValueError("out: expected a writable buffer, got a read-only one")
         own = _numpy_dtype(self.dtype)
         flat = array.ndim == 1 and array.flags.c_contiguous
         if flat and array.dtype == np.uint8:
             if array.size != lines * columns * own.itemsize:
-                raise ValueError(f"out has {array.size} bytes, expected {lines} x {columns} of "
-                                 f"{own.itemsize}")
+                raise ValueError(f"out: expected {lines} x {columns} of {own.itemsize} bytes, got "
+                                 f"{array.size} bytes")
             array = array.view(own)
         if other != self.dtype and array.dtype == _numpy_dtype(other):
             self.dtype = other
         elif not _holds(array.dtype, self.dtype):
             alternative = "" if other == self.dtype else f" or {_numpy_name(other)}"
-            raise TypeError(f"out is of {_dtype_text(array.dtype)}, expected "
-                            f"{_numpy_name(self.dtype)}{alternative}")
+            raise TypeError(f"out: expected {_numpy_name(self.dtype)}{alternative}, got "
+                            f"{_dtype_text(array.dtype)}")
         if flat and array.size == lines * columns:
             array = array.reshape(lines, columns)
         if array.shape != (lines, columns):
-            raise ValueError(f"out has shape {array.shape}, expected {(lines, columns)}")
+            raise ValueError(f"out: expected shape {(lines, columns)}, got {array.shape}")
         if not array.flags.aligned:
-            raise ValueError(f"out begins between two multiples of {array.itemsize} bytes, "
-                             "expected aligned elements")
+            raise ValueError(f"out: expected elements at multiples of {array.itemsize} bytes, got "
+                             "a misaligned buffer")
         # Strides of an array without elements are arbitrary.
         if array.size > 0 and (
                 columns > 1 and array.strides[1] != array.itemsize
                 or lines > 1 and array.strides[0] < columns * array.itemsize):
-            raise ValueError(f"out has strides {array.strides}, expected dense rows of "
-                             f"{array.itemsize} bytes an element, one behind the other")
+            raise ValueError(f"out: expected dense rows of {array.itemsize} bytes an element, one "
+                             f"behind the other, got strides {array.strides}")
         return array
 
 
@@ -151,8 +151,8 @@ cdef object _array_over(object out):
     try:
         return np.asarray(memoryview(out))
     except TypeError:
-        raise TypeError(f"out is of type {type(out).__name__}, expected an array or another "
-                        "writable buffer") from None
+        raise TypeError("out: expected an array or another writable buffer, got "
+                        f"{type(out).__name__}") from None
 
 
 cdef object _numpy_name(DType dtype):
@@ -167,15 +167,15 @@ cdef Buffer weights_buffer(weights, size_t expected, DType dtype, str mode):
     if weights is None:
         return None
     if mode != "sum":
-        raise ValueError(f"per_sample_weights go with mode 'sum' only, got mode {mode!r}")
+        raise ValueError(f"per_sample_weights: expected mode 'sum' with them, got {mode!r}")
     wanted = np.dtype(np.float64 if dtype == DType.float64 else np.float32)
     # Numbers of a list have no type.
     array = np.asarray(weights, dtype=wanted if isinstance(weights, (list, tuple)) else None)
     if array.dtype != wanted:
-        raise TypeError(f"per_sample_weights are {_dtype_text(array.dtype)}, expected {wanted}")
+        raise TypeError(f"per_sample_weights: expected {wanted}, got {_dtype_text(array.dtype)}")
     if array.shape != (expected,):
-        raise ValueError(f"per_sample_weights have shape {array.shape}, expected ({expected},): "
-                         "one an index")
+        raise ValueError(f"per_sample_weights: expected shape ({expected},), one per index, got "
+                         f"{array.shape}")
     lent = Buffer()
     lent.borrow(np.require(array, requirements=("C", "A")), False)
     return lent
@@ -185,9 +185,9 @@ cdef size_t bags_of(size_t offsets, size_t tables, bint include_last_offset) exc
     cdef size_t bags = offsets
     if include_last_offset:
         if offsets == 0:
-            raise ValueError("expected at least one offset, the end of the last bag, got none")
+            raise ValueError("offsets: expected at least one, the end of the last bag, got none")
         bags -= 1
     if bags % tables != 0:
-        raise ValueError(f"{bags} bags do not share out among {tables} tables; expected tables x "
-                         f"bags{' + 1' if include_last_offset else ''} offsets, got {offsets}")
+        raise ValueError(f"offsets: expected a multiple of {tables} tables"
+                         f"{' + 1' if include_last_offset else ''}, got {offsets}")
     return bags // tables

@@ -72,27 +72,14 @@ cdef void _decide_in_python(PyObject* call, const uint64_t* rows, size_t n,
 cdef class ExternalModel(PlannedModel):
     """Decisions of a Python function, chunk by chunk; each takes effect when it returns.
 
-    Parameters
-    ----------
-    decide : callable
-        ``decide(rows) -> keep, prefetches``: rows are whole chunks of accesses, (n,) uint64, valid
-        during the call; keep: whether each row gets the highest priority, (n,) bool; prefetches:
-        rows to prefetch, (any,) uint64.
-    chunk : int
-        Accesses.
-    eviction_speed : int
-        Rounds that a row of the ordinary priority survives, max 254.
-    table_starts : (T + 1,) array of int, optional
-        `decide` numbers the rows of table ``t`` from ``table_starts[t]`` to
-        ``table_starts[t + 1] - 1``. Without it, as the tier does: all tables must share one.
-    nbytes : int
-        Bytes of memory of `decide`.
+    ``decide(rows) -> keep, prefetches``: rows are whole chunks of `chunk` accesses, (n,) uint64,
+    valid during the call; keep: whether each row gets the highest priority, (n,) bool; prefetches:
+    rows to prefetch, (any,) uint64. A row of the ordinary priority survives `eviction_speed`
+    decrements of all priorities, at most 254. `nbytes` is the memory of `decide`.
 
-    Raises
-    ------
-    ValueError
-        For starts that do not ascend from 0. A simulator or a store raises it for a chunk of 0, an
-        eviction speed out of range, tables of other sizes, or too few `max_bytes`.
+    `decide` numbers the rows of table ``t`` from ``table_starts[t]`` to ``table_starts[t + 1] -
+    1``; without starts as the tier does: all tables must share one. A simulator or a store raises
+    ValueError for a model that does not fit.
     """
 
     def __cinit__(self, decide, *, uint32_t chunk, uint32_t eviction_speed, table_starts=(),

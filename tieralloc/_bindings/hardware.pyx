@@ -6,13 +6,7 @@ from tieralloc._bindings.core.slow_tier cimport c_fetch_engine_names, c_fetch_en
 
 
 def fetch_engines():
-    """Engines that read a file's rows, the best first, each with the reason if it cannot run here.
-
-    Returns
-    -------
-    dict of str to str
-        An empty string for an engine that works here.
-    """
+    """Engines that read a file's rows, the best first, each with why it cannot run here, or ''."""
     return {name.decode(): c_fetch_engine_refusal(name).decode() for name in c_fetch_engine_names()}
 
 

@@ -18,26 +18,10 @@ from tieralloc._bindings.statistics cimport statistics_dict
 
 def belady(const uint64_t[::1] accesses not None, uint64_t rows, uint32_t capacity, *,
            uint64_t count_from=0):
-    """Count accesses under Belady's optimal replacement, which inserts every missed row.
+    """Count accesses, (n,) uint64, under Belady's optimal replacement, which inserts every miss.
 
-    Parameters
-    ----------
-    accesses : (n,) contiguous buffer of uint64
-        Row numbers, 0 to ``rows - 1``; the whole stream.
-    rows, capacity, count_from : int
-        As for `Simulator`.
-
-    Returns
-    -------
-    dict
-        As the counts of `Simulator`; those of prefetches are 0.
-
-    Raises
-    ------
-    IndexError
-        For a row not below `rows`.
-    ValueError
-        For a capacity of 0.
+    The counts are those of `Simulator`; those of prefetches are 0. IndexError for a row not below
+    `rows`, ValueError for a capacity of 0.
     """
     cdef Counts counts
     with nogil:
@@ -46,26 +30,10 @@ def belady(const uint64_t[::1] accesses not None, uint64_t rows, uint32_t capaci
 
 
 def opt_labels(const uint64_t[::1] accesses not None, uint64_t rows, uint32_t capacity):
-    """Label each access under Belady's optimal replacement, which inserts every missed row.
+    """Label each access under Belady's optimal replacement; arguments and errors as of `belady`.
 
-    Parameters
-    ----------
-    accesses, rows, capacity
-        As for `belady`; the labels add up to its counts.
-
-    Returns
-    -------
-    missed : (n,) bool
-        Whether the access is a miss.
-    kept : (n,) bool
-        Whether the row stays until its next use; False if it has none.
-
-    Raises
-    ------
-    IndexError
-        For a row not below `rows`.
-    ValueError
-        For a capacity of 0.
+    Returns whether the access is a miss, and whether its row stays until its next use, (n,) bool
+    each.
     """
     missed = np.empty(accesses.shape[0], dtype=np.uint8)
     kept = np.empty(accesses.shape[0], dtype=np.uint8)
@@ -78,22 +46,7 @@ def opt_labels(const uint64_t[::1] accesses not None, uint64_t rows, uint32_t ca
 
 
 def next_uses(const uint64_t[::1] accesses not None, uint64_t rows):
-    """Find the next access to the same row.
-
-    Parameters
-    ----------
-    accesses, rows
-        As for `belady`.
-
-    Returns
-    -------
-    (n,) uint32
-        Positions in `accesses`; ``n`` if none follows.
-
-    Raises
-    ------
-    IndexError
-        For a row not below `rows`.
+    """Return the position of the next access to the same row, (n,) uint32; ``n`` if none follows.
     """
     positions = np.empty(accesses.shape[0], dtype=np.uint32)
     cdef uint32_t[::1] view = positions

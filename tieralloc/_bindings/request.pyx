@@ -28,8 +28,8 @@ cdef class Request:
             is_shared = is_shared and dtype == first
             may_narrow = may_narrow and (is_quantised(dtype) or dtype == DType.float16)
             if dtype != first and DType.float64 in (dtype, first):
-                raise TypeError("tables of float64 and of narrower types have no common "
-                                "result; expected one kind in a call")
+                raise TypeError("tables: float64 and narrower types have no common result; "
+                                "expected one kind in a call, got both")
         self.dtype = first if is_shared and not is_quantised(first) else DType.float32
         self.other = self.dtype
         if size_of(self.dtype) == 2:
@@ -57,7 +57,7 @@ cdef class Request:
             segment.padding = -1 if paddings is None else paddings[i]
             self.segments.push_back(segment)
         if self.segments.empty():
-            raise ValueError("expected at least one table, got none")
+            raise ValueError("tables: expected at least one, got none")
         self.call.segments = SegmentSpan(self.segments.data(), self.segments.size())
         return 0
 
@@ -65,7 +65,7 @@ cdef class Request:
 cdef const c_Table* table_at(const vector[const c_Table*]& tables,
                              Py_ssize_t position) except NULL:
     if not 0 <= position < <Py_ssize_t>tables.size():
-        raise IndexError(f"table {position} of {tables.size()}")
+        raise IndexError(f"position: expected a table below {tables.size()}, got {position}")
     return tables[position]
 
 

@@ -49,44 +49,15 @@ def draw_row_samples(const uint64_t[::1] rows not None, sample_lengths, table_st
                      uint64_t seed=0):
     """Observe accesses and draw training samples of a caching network. The GIL is released.
 
-    Each sample is of a moment and of a row that was accessed before it. Moments are spread evenly;
-    the logarithm of the accesses since the row's own is uniform.
+    Each sample is of a moment and of a row that was accessed before it. Moments are spread evenly
+    from access `first` on; the logarithm of the accesses since the row's own is uniform. The
+    history holds at most `remembered` rows. `rows`, `sample_lengths` and `table_starts` are the
+    fields of a `Stream`, `contexts` up to `MAX_CONTEXTS` tables.
 
-    Parameters
-    ----------
-    rows : (n,) contiguous buffer of uint64
-        Rows in the order of access, numbered across the tables; fewer than 2**32 - 1.
-    sample_lengths : (B,) array of uint32
-        Accesses of each sample; they add up to ``n``.
-    table_starts : (T + 1,) array of int
-        Table ``t`` has rows ``table_starts[t]`` to ``table_starts[t + 1] - 1``.
-    contexts : sequence of int
-        Numbers of up to `MAX_CONTEXTS` context tables.
-    remembered : int
-        Max rows in the history.
-    first : int
-        No samples are drawn before this access.
-    count : int
-        Samples to draw.
-    seed : int
-        Random seed.
-
-    Returns
-    -------
-    features : (count, F) float32
-        Named by `row_feature_names`.
-    times : (count,) uint32
-        Number of observed accesses.
-    distances : (count,) uint32
-        Accesses from then to the row's next one, at least 1; ``2**32 - 1`` if it has none.
-
-    Raises
-    ------
-    IndexError
-        For a row of no table.
-    ValueError
-        For lengths that do not add up, starts that do not ascend, contexts that are no tables, or a
-        `first` that is not below the accesses.
+    Returns features, (count, F) float32, named by `row_feature_names`; times, (count,) uint32, the
+    number of observed accesses; and distances, (count,) uint32: accesses from then to the row's
+    next one, at least 1, or 2**32 - 1 if it has none. IndexError for a row of no table, ValueError
+    for other invalid arguments.
     """
     return _draw(rows, sample_lengths, table_starts, contexts, remembered, 0, first, count, seed)
 
@@ -94,31 +65,11 @@ def draw_row_samples(const uint64_t[::1] rows not None, sample_lengths, table_st
 def draw_candidate_samples(const uint64_t[::1] rows not None, sample_lengths, table_starts, *,
                            contexts=(), uint32_t remembered, uint32_t partners, size_t first,
                            size_t count, uint64_t seed=0):
-    """Observe accesses and draw training samples of a prefetch network.
+    """Observe accesses and draw at most `count` training samples of a prefetch network.
 
-    As `draw_row_samples`, but of prefetch candidates of the accesses. Candidates accessed longer
-    ago are drawn more often: they are not resident.
-
-    Parameters
-    ----------
-    rows, sample_lengths, table_starts, contexts, remembered, first, seed
-        As for `draw_row_samples`.
-    partners : int
-        Max rows whose partners are remembered, at least 1.
-    count : int
-        Max samples.
-
-    Returns
-    -------
-    features : (n, F) float32
-        Those of `row_feature_names`, then those of `candidate_feature_names`.
-    times, distances : (n,) uint32
-        As of `draw_row_samples`.
-
-    Raises
-    ------
-    IndexError, ValueError
-        As `draw_row_samples`.
+    As `draw_row_samples`, but of prefetch candidates of the accesses: `partners` is the max number
+    of rows whose partners are remembered. Candidates accessed longer ago are drawn more often: they
+    are not resident. The features of `candidate_feature_names` follow those of the row.
     """
     return _draw(rows, sample_lengths, table_starts, contexts, remembered, max(partners, 1), first,
                  count, seed)

@@ -38,13 +38,7 @@ def eviction_policy_names():
 
 
 def eviction_policy_bytes(str policy, uint32_t capacity):
-    """Bytes of memory of an eviction policy for a fast tier of `capacity` rows.
-
-    Raises
-    ------
-    ValueError
-        For an unknown policy.
-    """
+    """Bytes of memory of an eviction policy for a fast tier of `capacity` rows."""
     cdef EvictionConfig config
     config.capacity = capacity
     config.slots = capacity

@@ -7,12 +7,10 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from tieralloc._common.numbers import check_range
-
 if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["QUANTISED", "as_arrays", "as_parts", "as_values", "row_format"]
+__all__ = ["QUANTISED", "as_arrays", "as_parts", "as_values"]
 
 #: The dtypes of rows that are quantised.
 QUANTISED = ("int8", "int4")
@@ -20,24 +18,6 @@ QUANTISED = ("int8", "int4")
 #: The types of plain numbers, where it is not the dtype.
 _PLAIN = {"bfloat16": "float32", "int8": "float32", "int4": "float32", "bytes": "uint8"}
 _PART_BYTES = 16 << 20
-
-
-def row_format(
-    dtype: DTypeLike | str, embedding_dim: int | None, row_bytes: int | None
-) -> tuple[str, int]:
-    """Return the core's name of a type of NumPy or torch, and the elements or bytes of a row."""
-    kind = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
-    kind = kind.removeprefix("torch.")
-    (name, size), (other, unused) = ("embedding_dim", embedding_dim), ("row_bytes", row_bytes)
-    if kind == "bytes":
-        name, size, other, unused = other, unused, name, size
-    if size is None or unused is not None:
-        raise ValueError(
-            f"{name}, {other}: rows of {kind} have the first and not the second, got {size} and "
-            f"{unused}"
-        )
-    check_range(name, size, 1, 1 << 20)
-    return kind, size
 
 
 def as_values(dtype: str, values: ArrayLike) -> ArrayLike:

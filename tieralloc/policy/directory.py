@@ -51,40 +51,20 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 @dataclass(frozen=True)
 class FeatureSpec:
-    """The input features of a model.
+    """The input features of a model."""
 
-    Parameters
-    ----------
-    name : str
-        Identifies the code that computes the features.
-    version : int
-        Increases whenever the same accesses give other values.
-    width : int
-        Number of features of a row.
-    """
-
-    name: str
-    version: int
-    width: int
+    name: str  # identifies the code that computes the features
+    version: int  # increases whenever the same accesses give other values
+    width: int  # number of features of a row
 
 
 @dataclass(frozen=True)
 class TrainingTrace:
-    """The training trace of a policy.
-
-    Parameters
-    ----------
-    name : str
-        Name of the trace.
-    fingerprint : str
-        `fingerprint` of all its accesses.
-    accesses : int
-        Number of accesses used for training, from the first.
-    """
+    """The training trace of a policy."""
 
     name: str
-    fingerprint: str
-    accesses: int
+    fingerprint: str  # `fingerprint` of all its accesses
+    accesses: int  # number of accesses used for training, from the first
 
 
 @dataclass(frozen=True)
@@ -97,64 +77,32 @@ class Capacity:
 
 @dataclass(frozen=True)
 class Manifest:
-    """The description of a policy in its directory.
+    """The description of a policy in its directory."""
 
-    Parameters
-    ----------
-    policy : str
-        Name of the policy on the command line.
-    features : FeatureSpec
-        Input features of the models.
-    tables : sequence of (str, int)
-        Names and num_embeddings of the tables, in the order of the row numbers.
-    trace : TrainingTrace
-    capacities : sequence of Capacity
-        The fast tiers in training.
-    seed : int
-        Random seed of the training.
-    settings : mapping
-        Other settings of the policy, in JSON types.
-    metrics : mapping
-        Metrics of the training, in JSON types.
-    """
-
-    policy: str
-    features: FeatureSpec
+    policy: str  # name of the policy on the command line
+    features: FeatureSpec  # input features of the models
+    #: Names and num_embeddings of the tables, in the order of the row numbers.
     tables: Sequence[tuple[str, int]]
     trace: TrainingTrace
-    capacities: Sequence[Capacity]
-    seed: int
+    capacities: Sequence[Capacity]  # the fast tiers in training
+    seed: int  # random seed of the training
+    #: Other settings of the policy, in JSON types.
     settings: Mapping[str, Any] = field(default_factory=dict)
+    #: Metrics of the training, in JSON types.
     metrics: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
 class PolicyDirectory:
-    """The content of a policy directory.
-
-    Parameters
-    ----------
-    path : path
-    manifest : Manifest
-    models : mapping of str to bytes
-        Compiled models by name, not loaded yet.
-    arrays : mapping of str to array
-        Other results of the training.
-    """
+    """The content of a policy directory."""
 
     path: Path
     manifest: Manifest
-    models: Mapping[str, bytes]
-    arrays: Mapping[str, NDArray[Any]]
+    models: Mapping[str, bytes]  # compiled models by name, not loaded yet
+    arrays: Mapping[str, NDArray[Any]]  # other results of the training
 
     def check_fits(self, policy: str, features: FeatureSpec) -> None:
-        """Check that the directory contains this policy with these features.
-
-        Raises
-        ------
-        ValueError
-            If the policy or the features differ.
-        """
+        """Raise ValueError unless the directory contains this policy with these features."""
         actual = self.manifest.features
         if self.manifest.policy != policy:
             raise ValueError(
@@ -172,12 +120,9 @@ class PolicyDirectory:
             )
 
     def check_tables(self, tables: Sequence[tuple[str, int]], *, complete: bool = True) -> None:
-        """Check that these are the tables of the policy; unless `complete`, the first of them.
+        """Raise ValueError unless these are the policy's tables, or the first if not `complete`.
 
-        Raises
-        ------
-        ValueError
-            If a table differs; the message names the first one.
+        The message names the first table that differs.
         """
         expected = list(self.manifest.tables)
         if len(tables) > len(expected) or (complete and len(tables) < len(expected)):
@@ -208,17 +153,7 @@ def write_policy(
     models: Mapping[str, bytes],
     arrays: Mapping[str, NDArray[Any]],
 ) -> None:
-    """Write a policy directory, or replace the policy in it.
-
-    Parameters
-    ----------
-    path : str or path
-        The directory is created if it does not exist. Files of other origin stay.
-    manifest : Manifest
-    models : mapping of str to bytes
-        Compiled models by name.
-    arrays : mapping of str to array
-        Arrays of numbers or strings.
+    """Write a policy directory, or replace the policy in it; files of other origin stay.
 
     Raises
     ------
@@ -274,10 +209,7 @@ def read_policy(path: str | os.PathLike[str]) -> PolicyDirectory:
         file, digest = _parse_entry(document["arrays"])
     models = {name: _read_file(path, *entry) for name, entry in entries.items()}
     packed = _read_file(path, file, digest)
-    with (
-        decoding(path / file, "arrays"),
-        np.load(io.BytesIO(packed), allow_pickle=False) as loaded,
-    ):
+    with decoding(path / file, "arrays"), np.load(io.BytesIO(packed), allow_pickle=False) as loaded:
         arrays = {name: np.asarray(loaded[name]) for name in loaded}
     return PolicyDirectory(path, manifest, models, arrays)
 

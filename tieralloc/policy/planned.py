@@ -39,33 +39,17 @@ PREFETCH_COST = 0.02
 
 @dataclass(frozen=True)
 class PlannedPolicy:
-    """A loaded learned policy and its settings in a store.
+    """A loaded learned policy and its settings in a store."""
 
-    Parameters
-    ----------
-    name : str
-        ``NAME:DIR``.
-    trained : TrainedPolicy
-        The policy.
-    fallback : str
-        The simple policy that is active while this one is not.
-    max_bytes : int or None
-        Max memory. None: 128 bytes per row of the fast tier, at least 2 MiB, and another 384 bytes,
-        at least 64 MiB, if it prefetches.
-    auto_pause : bool
-        Whether the policy pauses while it costs more than it saves.
-    prefetch_cost : float
-        Cost of a prefetched row, as a share of an on-demand fetch.
-    in_background : bool
-        Whether a background thread runs its steps; otherwise `_bindings.Store.step_policy` does.
-    """
-
-    name: str
-    trained: TrainedPolicy
-    fallback: str
+    name: str  # ``NAME:DIR``
+    trained: TrainedPolicy  # the policy
+    fallback: str  # the simple policy that is active while this one is not
+    #: Max memory. None: 128 bytes per row of the fast tier, at least 2 MiB, and another 384 bytes,
+    #: at least 64 MiB, if it prefetches.
     max_bytes: int | None
-    auto_pause: bool
-    prefetch_cost: float
+    auto_pause: bool  # whether the policy pauses while it costs more than it saves
+    prefetch_cost: float  # cost of a prefetched row, as a share of an on-demand fetch
+    #: Whether a background thread runs its steps; otherwise `_bindings.Store.step_policy` does.
     in_background: bool = True
 
     def start(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> None:
@@ -90,12 +74,7 @@ class PlannedPolicy:
 
 
 class ActivePolicy:
-    """The policy of a store; thread-safe.
-
-    Parameters
-    ----------
-    policy : str or LearnedPolicy
-        As for `tieralloc.TieredStore`.
+    """The policy of a store; thread-safe. Errors as for `load_planned`.
 
     Attributes
     ----------
@@ -103,11 +82,6 @@ class ActivePolicy:
         Name of the policy, ``NAME:DIR`` if it is learned.
     planned : PlannedPolicy or None
         The learned policy, if any; it may be waiting for its tables.
-
-    Raises
-    ------
-    ValueError, OSError, ImportError
-        As for `load_planned`.
     """
 
     def __init__(self, policy: str | LearnedPolicy) -> None:
@@ -121,10 +95,7 @@ class ActivePolicy:
         return self.name if self.planned is None else self.planned.fallback
 
     def use(
-        self,
-        core: _bindings.Store,
-        policy: str | LearnedPolicy,
-        tables: Sequence[tuple[str, int]],
+        self, core: _bindings.Store, policy: str | LearnedPolicy, tables: Sequence[tuple[str, int]]
     ) -> None:
         """Replace the policy of a store; the former policy stays on an error."""
         with self._lock:
@@ -192,21 +163,10 @@ def _check_simple(argument: str, name: str) -> None:
 
 
 def load_planned(policy: str | LearnedPolicy) -> PlannedPolicy:
-    """Return the policy in a directory; its setting "fallback" is a simple policy.
+    """Return the policy in a directory.
 
-    Parameters
-    ----------
-    policy : str or LearnedPolicy
-        ``NAME:DIR`` is short for ``LearnedPolicy(DIR, name=NAME)``.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown, or the directory does not contain the policy.
-    OSError
-        If the directory cannot be read.
-    ImportError
-        If torch is missing.
+    ``NAME:DIR`` is short for ``LearnedPolicy(DIR, name=NAME)``. Its setting "fallback" is a simple
+    policy. Errors as for `load_policy`.
     """
     if isinstance(policy, str):
         name, _, directory = policy.partition(":")

@@ -30,16 +30,7 @@ def served_names() -> list[str]:
 
 
 def load_policy(name: str, path: str, label: str | None = None) -> TrainedPolicy:
-    """Load a trained policy.
-
-    Parameters
-    ----------
-    name : str
-        Name of the policy.
-    path : str
-        Its directory.
-    label : str, optional
-        Its name in records. Default: `name`.
+    """Load a trained policy; `label` is its name in records, by default `name`.
 
     Raises
     ------
@@ -60,22 +51,9 @@ def load_policy(name: str, path: str, label: str | None = None) -> TrainedPolicy
 
 
 def with_learned(policies: Sequence[str]) -> list[str | TrainedPolicy]:
-    """Return policies with every learned one loaded; simple ones stay names.
+    """Return policies with every learned one, ``NAME:DIR``, loaded; simple ones stay names.
 
-    Parameters
-    ----------
-    policies : sequence of str
-        ``NAME`` of a simple policy, or ``NAME:DIR`` of a learned one. `label_of` gives its name in
-        records.
-
-    Raises
-    ------
-    ValueError
-        For a learned policy without a directory, or a directory without the policy.
-    OSError
-        If a directory cannot be read.
-    ImportError
-        If torch is missing.
+    `label_of` gives the name in records. Errors as for `load_policy`.
     """
     return [
         _load(policy, label_of(policy, policies))

@@ -27,13 +27,8 @@ def run_simulator(
 ) -> Simulator:
     """Simulate a policy on a stream; return the simulator with its counts.
 
-    Parameters
-    ----------
-    stream : Stream
-    policy, capacity, samples_per_call, options
-        Arguments of `Simulator`.
-    report : callable
-        Called after each batch with its number of accesses.
+    `report` is called after each batch with its number of accesses; other arguments as for
+    `Simulator`.
     """
     simulator = Simulator(
         policy,

@@ -25,15 +25,9 @@ def rows_within(
 ) -> int:
     """Return the rows of the fast tier of a store with this budget: the fewest of the policies.
 
-    The store itself computes them, on a sparse file that is removed. No table is resident: a
-    policy decides about all rows.
-
-    Raises
-    ------
-    ValueError
-        If the budget does not contain one row.
-    MemoryError
-        If the machine has less memory available.
+    The store itself computes them, on a sparse file that is removed. No table is resident: a policy
+    decides about all rows. ValueError if the budget does not contain one row, MemoryError if the
+    machine has less memory available.
     """
     names = {FALLBACK if ":" in name else "lru" if name == _OPT else name for name in policies}
     rows = []

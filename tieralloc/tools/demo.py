@@ -44,24 +44,12 @@ _PLOT = "tieralloc-demo.png"
 def run(
     directory: Path, plot: str | None, num_samples: int = _SAMPLES, *, force: bool = False
 ) -> list[dict[str, Any]]:
-    """Generate a trace, train on its first half, serve the second, print and plot the results.
+    """Generate a trace, train on its first half, serve the second; print, plot, return records.
 
-    Parameters
-    ----------
-    directory : path
-        Directory of the slow tier's file and the trained policy, both removed at the end.
-    plot : str or None
-        Path of the plot; None: a new file in the working directory, or in the temporary directory
-        if that is not writable, and no plot without matplotlib.
-    num_samples : int
-        Number of samples of the trace.
-    force : bool
-        Whether the default plot replaces that of another demo.
-
-    Returns
-    -------
-    list of dict
-        The records of the simulation, then those of the replay.
+    `directory` is that of the slow tier's file and the trained policy, both removed at the end.
+    Without `plot`, the plot is a new file in the working directory, or in the temporary directory
+    if that is not writable; `force` replaces that of another demo. Without matplotlib there is no
+    plot.
     """
     print("A recommendation model's lookups, served from a file and a small pool of DRAM.")
     _step(1, "generate a trace")

@@ -67,10 +67,7 @@ def default_directory() -> Path:
 def can_reserve(descriptor: int, size: int) -> bool:
     """Reserve disk blocks for a file, as a store does; return whether its file system can.
 
-    Raises
-    ------
-    OSError
-        If the disk is full or fails.
+    OSError if the disk is full or fails.
     """
     # os.posix_fallocate writes the whole file if the file system cannot reserve.
     fallocate = ctypes.CDLL(None, use_errno=True).fallocate
@@ -86,15 +83,8 @@ def can_reserve(descriptor: int, size: int) -> bool:
 def direct_read_us(descriptor: int) -> float:
     """Return the median time of a random read that bypasses the page cache, in microseconds.
 
-    Parameters
-    ----------
-    descriptor : int
-        A file open for reading and writing; its first `PROBE_BYTES` are overwritten.
-
-    Raises
-    ------
-    OSError
-        If the file system has no direct reads.
+    The first `PROBE_BYTES` of the file are overwritten. OSError if the file system has no direct
+    reads.
     """
     for offset in range(0, PROBE_BYTES, 1 << 20):
         os.pwrite(descriptor, os.urandom(1 << 20), offset)

@@ -45,19 +45,10 @@ class Check(NamedTuple):
 
 
 def examine(directory: Path, rows: int | None = None, embedding_dim: int = 64) -> list[Check]:
-    """Check the machine, and the disk of a directory; propose a budget for a table.
+    """Check the machine, and the disk of a directory; propose a budget for a table of these sizes.
 
-    Parameters
-    ----------
-    directory : path
-        Directory of a future slow tier's file. Probe files are created there and removed.
-    rows, embedding_dim : int
-        A float32 table; None: no proposal.
-
-    Raises
-    ------
-    OSError
-        If the directory does not exist or is not writable.
+    Probe files are created in the directory and removed. OSError if it does not exist or is not
+    writable.
     """
     check_writable(directory / "slow.tier")
     speed = _read_speed(directory)

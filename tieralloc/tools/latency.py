@@ -35,10 +35,7 @@ _CACHE_MULTIPLE = 4
 def memory_bytes(node: int) -> int:
     """Return the bytes of a node to measure: more than the CPU caches, a quarter of the free ones.
 
-    Raises
-    ------
-    ValueError
-        If the node is not usable; names the usable nodes.
+    ValueError for a node that is not usable names the usable ones.
     """
     target = max(_MIN_BYTES, _CACHE_MULTIPLE * last_level_cache())
     available = _bindings.usable_node(node)["available"]
@@ -59,12 +56,8 @@ def pairs(
 ) -> list[tuple[int | None, list[int], int]]:
     """Return the pairs to measure as (node of the CPUs, CPUs, node of the memory).
 
-    Parameters
-    ----------
-    nodes : sequence of int, optional
-        Nodes of the memory; by default all that this process may use.
-    from_cpus : sequence of int, optional
-        CPUs to measure from; by default the CPUs of each node.
+    `nodes` are the nodes of the memory, by default all that this process may use; `from_cpus` the
+    CPUs to measure from, by default those of each node.
     """
     all_nodes = _bindings.numa_nodes()
     if nodes is None:
@@ -90,34 +83,16 @@ def measure(
     repeats: int = REPEATS,
     progress: Progress = silent,
 ) -> list[dict[str, Any]]:
-    """Measure each pair of a node with CPUs and a node with memory.
+    """Measure each pair of `pairs`, with `repeats` samples per metric; return a record per pair.
 
-    Parameters
-    ----------
-    nodes, from_cpus
-        As for `pairs`.
-    bytes_of_node : callable
-        Returns the bytes to measure of a node.
-    repeats : int
-        Samples per metric.
-    progress : callable
-        Opens a progress bar, as ``tieralloc._common.progress.bar`` does.
+    A record has from_node (None with `from_cpus`), from_cpus, node, memory_bytes, huge_page_bytes,
+    pages_elsewhere; load_ns (a dependent load, from the first CPU), bytes_per_second (read by all
+    CPUs), gather_ns (per row, by row bytes), lookup_ns (per 256-byte row, read in place by a store
+    with this slow tier), each {median, q1, q3, samples}; cpu_mhz {min, max, governor}, machine,
+    emulated (False).
 
-    Returns
-    -------
-    list of dict
-        A record per pair: from_node (None with `from_cpus`), from_cpus, node, memory_bytes,
-        huge_page_bytes, pages_elsewhere; load_ns (a dependent load, from the first CPU),
-        bytes_per_second (read by all CPUs), gather_ns (per row, by row bytes), lookup_ns (per
-        256-byte row, read in place by a store with this slow tier), each
-        {median, q1, q3, samples}; cpu_mhz {min, max, governor}, machine, emulated (False).
-
-    Raises
-    ------
-    ValueError
-        If a node or a CPU is not usable.
-    MemoryError, OSError
-        If memory cannot be allocated or bound.
+    ValueError if a node or a CPU is not usable; MemoryError or OSError if memory cannot be
+    allocated or bound.
     """
     if repeats < 1:
         raise ValueError(f"repeats: expected at least 1, got {repeats}")
@@ -156,14 +131,11 @@ def measure(
 def check_emulation(
     extra_ns: Sequence[float], size: int | None = None, repeats: int = REPEATS
 ) -> list[dict[str, Any]]:
-    """Compare emulated extra latencies with measurements of a chase of dependent loads.
+    """Compare emulated extra latencies with a chase of dependent loads; return a record for each.
 
-    Returns
-    -------
-    list of dict
-        Per latency: extra_ns, load_ns and load_with_extra_ns as {median, q1, q3, samples},
-        measured_ns (median difference), deviation (relative to extra_ns), within (whether the
-        deviation is at most 10%), emulated (True).
+    A record has extra_ns, load_ns and load_with_extra_ns as {median, q1, q3, samples}, measured_ns
+    (median difference), deviation (relative to extra_ns), within (whether the deviation is at most
+    10%), emulated (True).
     """
     size = memory_bytes(_bindings.numa_nodes()[0]["id"]) if size is None else size
     records = []

@@ -71,13 +71,7 @@ def emulation_table(records: Sequence[Record]) -> str:
 
 
 def draw_heat_maps(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
-    """Draw heat maps of the metrics into a file, in the format of its suffix.
-
-    Raises
-    ------
-    ImportError, ValueError
-        As for ``tieralloc.tools.plots.records.check_plot``.
-    """
+    """Draw heat maps of the metrics into a file, in the format of its suffix; see `check_plot`."""
     from tieralloc.tools.plots.parts import add_title
     from tieralloc.tools.plots.records import check_plot
 

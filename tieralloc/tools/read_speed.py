@@ -30,10 +30,7 @@ class ReadSpeed(NamedTuple):
 def measure_reads(directory: Path) -> ReadSpeed:
     """Look rows up that are not in DRAM, `queue_depth` of them per call, for half a second.
 
-    Raises
-    ------
-    OSError
-        If the file cannot be written or read.
+    OSError if the file cannot be written or read.
     """
     rows = PROBE_BYTES // 4096
     slow = File(directory, mode="w")

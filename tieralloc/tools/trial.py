@@ -30,13 +30,8 @@ def serve_next(
     """Serve the samples after the training accesses, with each simple policy and the trained one.
 
     The trained policy runs as a store runs it by default: it may pause. The capacity is the middle
-    one of the training.
-
-    Returns
-    -------
-    list of dict, bool
-        Records of `replay`, and whether training has seen the counted samples: those at the end of
-        the trace, if nothing follows the training accesses.
+    one of the training. Also returns whether training has seen the counted samples: those at the
+    end of the trace, if nothing follows the training accesses.
     """
     counted = max(1, int(_SHARE * trace.num_samples))
     end = trace.sample_of_access(manifest.trace.accesses)

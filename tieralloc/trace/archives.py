@@ -60,12 +60,7 @@ _OPERATIONS = (
 def check_expansion(file: IO[bytes]) -> None:
     """Check that the members of a zip file do not declare more bytes than it can hold.
 
-    Raises
-    ------
-    ValueError
-        If they do, or a member is compressed by another method than deflate.
-    zipfile.BadZipFile
-        If it is no zip file.
+    ValueError if they do, or a member is compressed by another method than deflate.
     """
     size = file.seek(0, os.SEEK_END)
     with zipfile.ZipFile(file) as archive:
@@ -85,13 +80,7 @@ def check_expansion(file: IO[bytes]) -> None:
 
 
 def check_arrays(file: IO[bytes], names: Sequence[str]) -> None:
-    """Check that arrays of an ``.npz`` file are no larger than their members.
-
-    Raises
-    ------
-    Exception
-        Almost any, for invalid bytes.
-    """
+    """Check that arrays of an ``.npz`` file are no larger than their members; any error if not."""
     check_expansion(file)
     with zipfile.ZipFile(file) as archive:
         members = {f"{name}.npy" for name in names}
@@ -117,10 +106,7 @@ def _check_array(member: IO[bytes], info: zipfile.ZipInfo) -> None:
 def read_tensors(file: IO[bytes]) -> Any:
     """Return the content of a ``torch.save`` archive, its tensors as read-only arrays.
 
-    Raises
-    ------
-    Exception
-        Almost any, for invalid bytes.
+    Invalid bytes raise almost any exception.
     """
     check_expansion(file)
     with zipfile.ZipFile(file) as archive:
@@ -168,14 +154,7 @@ class _Unpickler(pickle._Unpickler):
             )
         return np.frombuffer(record, dtype)
 
-    def _tensor(
-        self,
-        storage: Any,
-        offset: Any,
-        shape: Any,
-        strides: Any,
-        *_: Any,
-    ) -> NDArray[Any]:
+    def _tensor(self, storage: Any, offset: Any, shape: Any, strides: Any, *_: Any) -> NDArray[Any]:
         """As `torch._utils._rebuild_tensor_v2`; the arguments may be anything."""
         if not isinstance(storage, np.ndarray) or storage.ndim != 1:
             raise ValueError(f"expected a storage, got a {type(storage).__name__}")

@@ -46,13 +46,7 @@ class Recorder:
     if not TYPE_CHECKING:
         trace = RenamedAttribute("Recorder.trace")
 
-    def __init__(
-        self,
-        core: _bindings.Store,
-        *,
-        max_lookups: int | None,
-        ring_bytes: int,
-    ) -> None:
+    def __init__(self, core: _bindings.Store, *, max_lookups: int | None, ring_bytes: int) -> None:
         if max_lookups is not None and max_lookups < 1:
             raise ValueError(f"max_lookups: expected at least 1, got {max_lookups}")
         self._core = core

@@ -16,30 +16,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Stream:
-    """Accesses of a trace in time order, sample by sample.
+    """Accesses of a trace in time order, sample by sample."""
 
-    Parameters
-    ----------
-    accesses : (n,) uint64
-        Rows, numbered across the tables.
-    lengths : (B,) uint32
-        Number of accesses of each sample.
-    table_starts : (T + 1,) uint64
-        Table ``t`` has rows ``table_starts[t]`` to ``table_starts[t + 1] - 1``.
-    """
-
-    accesses: NDArray[np.uint64]
-    lengths: NDArray[np.uint32]
+    accesses: NDArray[np.uint64]  # (n,): rows, numbered across the tables
+    lengths: NDArray[np.uint32]  # (B,): number of accesses of each sample
+    #: (T + 1,): table ``t`` has rows ``table_starts[t]`` to ``table_starts[t + 1] - 1``.
     table_starts: NDArray[np.uint64]
 
     @classmethod
     def of(cls, trace: Trace, until: float = 1.0) -> Stream:
         """Return the first share `until` of a trace's accesses; the last sample may be truncated.
 
-        Raises
-        ------
-        ValueError
-            If `until` is not in (0, 1].
+        ValueError unless `until` is in (0, 1].
         """
         if not 0 < until <= 1:
             raise ValueError(f"until: expected above 0 and at most 1, got {until}")
@@ -61,13 +49,7 @@ class Stream:
 
 
 def first_counted(num_accesses: int, count_from: float) -> int:
-    """Return the number of the first counted access.
-
-    Raises
-    ------
-    ValueError
-        If `count_from` is not in [0, 1).
-    """
+    """Return the first counted access; ValueError unless `count_from` is in [0, 1)."""
     if not 0 <= count_from < 1:
         raise ValueError(f"count_from: expected at least 0 and below 1, got {count_from}")
     return math.floor(count_from * num_accesses)
@@ -83,10 +65,7 @@ def first_lengths(lengths: NDArray[np.int64], accesses: int) -> NDArray[np.uint3
 def fast_rows(fast_fraction: float, distinct_rows: int) -> int:
     """Return the fast rows for a fraction of the distinct rows of a trace, rounded down.
 
-    Raises
-    ------
-    ValueError
-        If the fraction is not in (0, 1], or results in less than one row.
+    ValueError if the fraction is not in (0, 1], or results in less than one row.
     """
     if not 0 < fast_fraction <= 1:
         raise ValueError(f"fast_fraction: expected above 0 and at most 1, got {fast_fraction}")

@@ -1,4 +1,4 @@
-// The checksum beside its published values, and the instruction beside the table.
+// The checksum equals published values, and the instruction equals the table.
 #include "base/crc32c.hpp"
 
 #include <cstring>

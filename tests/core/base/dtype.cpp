@@ -66,15 +66,15 @@ void check_rounding(float wide, std::uint16_t expected) {
   CHECK_EQ(from_float<Narrow>(-wide).bits, expected | 0x8000);
 }
 
-/// Between each value and the next one up: the middle goes to the even one, what lies beside the
-/// middle to the nearer one. That is every place where rounding turns.
+/// Between each two neighbouring values: the middle rounds to the even one, numbers next to the
+/// middle to the nearer one. Rounding changes direction nowhere else.
 template <typename Narrow>
 void check_every_gap_rounds_to_nearest_even() {
   constexpr float kMost = std::numeric_limits<float>::infinity();
   for (std::uint16_t low = 0; low < Format<Narrow>::kInfinity; ++low) {
     const auto high = static_cast<std::uint16_t>(low + 1);
     const double below = Format<Narrow>::value(low);
-    // Infinity stands where the next power of two would be.
+    // Infinity is in the place of the next power of two.
     const double above =
         high == Format<Narrow>::kInfinity
             ? 2 * below - Format<Narrow>::value(static_cast<std::uint16_t>(low - 1))

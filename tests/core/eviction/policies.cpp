@@ -221,7 +221,7 @@ TEST(policies_allocate_their_stated_bytes) {
 TEST(policies_with_invalid_name_or_size_throw) {
   const EvictionConfig one{.capacity = 1, .slots = 1};
   CHECK_THROWS(std::invalid_argument, make_eviction_policy("fifo", one),
-               "'fifo' is unknown; known are lru, lfu, clock, sieve, s3fifo, random");
+               "expected one of lru, lfu, clock, sieve, s3fifo, random, got 'fifo'");
   CHECK_THROWS(std::invalid_argument, eviction_policy_bytes("", one), "''");
   CHECK_THROWS(std::invalid_argument, make_eviction_policy("lru", {.capacity = 0, .slots = 1}),
                "capacity: too small; expected at least 1 row, got 0");

@@ -133,7 +133,8 @@ TEST(slot_is_not_reused_under_a_reader) {
     RowId row = 4;
     while (bench.admit(row)) ++row;
     CHECK_EQ(row, 12);  // eight spares, all given out
-    // A new value needs a slot of its own. Without one the copy goes, if the slow tier has it.
+    // A new value needs a free slot. Without one the copy is removed, if the slow tier has the
+    // value.
     CHECK_EQ(bench.update(row - 1, 1), !in_place);
     CHECK_EQ(bench.find(row - 1).has_value(), in_place);
     CHECK_EQ(bench.update(100, 1), !in_place);

@@ -41,7 +41,7 @@ TEST(allocator_reuses_retired_slots_after_their_readers) {
   CHECK_EQ(bench.allocator.take(), kNoSlot);
 }
 
-/// Rows, states and successors of slots are kept apart in words of either width.
+/// Words of either width keep rows, states and next slots apart.
 TEST(slot_table_keeps_the_widest_rows_and_states) {
   for (const RowId rows : {RowId{1} << 29, (RowId{1} << 29) + 1, RowId{1} << 60}) {
     SlotTable slots(4, rows);

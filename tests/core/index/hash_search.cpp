@@ -45,13 +45,13 @@ std::vector<Search> searches() {
 
 /// Puts a row where hash_table.hpp says it belongs: into its bucket or the next with a free cell.
 void put(HashTable& table, RowId row, Entry entry) {
-  for (std::size_t home = table.bucket_of(row);; home = table.next(home)) {
-    for (auto& cell : table.bucket(home).cells) {
+  for (std::size_t bucket = table.bucket_of(row);; bucket = table.next(bucket)) {
+    for (auto& cell : table.bucket(bucket).cells) {
       if (cell != 0) continue;
       cell = table.word_of(row, entry);
       return;
     }
-    ++table.bucket(home).overflows;
+    ++table.bucket(bucket).overflows;
   }
 }
 

@@ -70,7 +70,7 @@ TEST(direct_index_is_a_map) {
 TEST(hash_index_is_a_map) {
   for (Slot slots : {1u, 4u, 5u, 8u, 9u, 60u, 1000u}) {
     HashIndex index(RowId{1} << 32, slots);
-    // Rows from a small range, so that they recur, spread over all the numbers there are.
+    // Rows of a small range, which recur, spread over all numbers.
     compare_with_map(index, slots, slots, 30000, [slots](auto& random) {
       return random() % (3 * slots) * 0x1234567u % (RowId{1} << 32);
     });
@@ -151,8 +151,8 @@ TEST(compact_index_overflows_little) {
   for (const auto& [row, slot] : map) CHECK_EQ(index.find(row), make_entry(slot, false));
 }
 
-/// Rows are driven out of their bucket, and what drove them out goes: in the end every bucket may
-/// have passed some row on. A search for a row that is not there ends all the same.
+/// Rows overflow from their bucket, and the rows in it are erased: every bucket may have
+/// overflowed. A search for an absent row ends nevertheless.
 TEST(hash_index_search_ends_if_all_buckets_overflowed) {
   constexpr Slot kSlots = 8;  // two buckets, which random rows fill like this once in 2^14 trials
   HashIndex index(RowId{1} << 32, kSlots);
@@ -296,12 +296,12 @@ TEST(compact_index_is_read_beside_a_writer) {
   read_beside_a_writer(index, rows_of_a_bucket(kAll, kRows));
 }
 
-/// A row that comes back may get another cell of its bucket. Whoever reads the cells meanwhile, one
-/// by one, may see it twice; it must make out one of the two.
+/// A row that is put again may get another cell of its bucket. A concurrent reader of the cells may
+/// see both entries; it must return one of them.
 void check_never_mixes(RowIndex& index) {
   constexpr Slot kFirst = 1;
   constexpr Slot kSecond = 2;  // together they make 3
-  // Others between the first cell and the last, so that a reader has some way to go.
+  // Rows between the first cell and the last: a reader takes some time.
   for (RowId row = 7; row < 13; ++row) index.put(row, make_entry(0, false));
   index.erase(7);
   Threads threads;

@@ -261,7 +261,7 @@ TEST(learned_policy_avoided_refers_to_the_best_simple_policy) {
   CHECK(std::abs(stats.avoided().second + 0.2) < 1e-9);
 }
 
-/// Bytes of the largest simple policy beyond those that the ranking releases for it.
+/// Bytes of the largest simple policy beyond the bytes that the ranking releases for it.
 std::size_t largest_simple_policy(const EvictionConfig& config) {
   std::size_t largest = ValueRanking::slot_bytes(config);
   for (const std::string& name : simple_policies()) {

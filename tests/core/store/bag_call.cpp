@@ -33,20 +33,21 @@ TEST(valid_call_passes) {
   CHECK_EQ(validate(Bench(2, {1, 9, 0, 99}, {0, 2, 2, 3}).call), 0);
   CHECK_EQ(validate(Bench(2, {1, 9, 0, 99}, {0, 2, 2, 3, 4}).call), 0);
   CHECK_EQ(validate(Bench(2, {}, {0, 0, 0, 0}).call), 0);
-  // What lies behind the last bag's end belongs to nobody.
+  // Indices after the end of the last bag belong to no bag.
   CHECK_EQ(validate(Bench(2, {1, 9, 0, 99, 1000}, {0, 2, 2, 3, 4}).call), 0);
 }
 
 TEST(first_index_out_of_range_is_reported) {
   CHECK_THROWS(std::out_of_range, validate(Bench(2, {1, 10, 12, 99}, {0, 1, 3, 3}).call),
-               "index 10 (at position 1) is out of range for table 'items' of 10 rows");
+               "indices[1]: out of range of table 'items'; expected 0 to 9, got 10");
   CHECK_THROWS(std::out_of_range, validate(Bench(2, {1, 2, 100, 99}, {0, 1, 2, 3}).call),
-               "index 100 (at position 2) is out of range for table 'users' of 100 rows");
-  CHECK_THROWS(std::out_of_range, validate(Bench(1, {-1, 0}, {0, 1}).call), "index -1 ");
+               "indices[2]: out of range of table 'users'; expected 0 to 99, got 100");
+  CHECK_THROWS(std::out_of_range, validate(Bench(1, {-1, 0}, {0, 1}).call),
+               "expected 0 to 9, got -1");
   Bench narrow(1, {}, {0, 2});
   const std::int32_t indices[] = {3, 4, -7};
   narrow.call.indices = {indices, 3, false};
-  CHECK_THROWS(std::out_of_range, validate(narrow.call), "index -7 (at position 2)");
+  CHECK_THROWS(std::out_of_range, validate(narrow.call), "indices[2]: out of range");
 }
 
 TEST(warning_counts_indices_out_of_range) {
@@ -57,17 +58,17 @@ TEST(warning_counts_indices_out_of_range) {
 
 TEST(offsets_must_ascend_from_zero_within_the_indices) {
   CHECK_THROWS(std::invalid_argument, validate(Bench(2, {1, 2, 3}, {1, 2, 2, 3}).call),
-               "offsets[0] must be 0, got 1");
+               "offsets[0]: expected 0, got 1");
   CHECK_THROWS(std::invalid_argument, validate(Bench(2, {1, 2, 3}, {0, 2, 1, 3}).call),
-               "offsets[2] is 1 after 2");
+               "offsets[2]: below the one before");
   CHECK_THROWS(std::invalid_argument, validate(Bench(2, {1, 2, 3}, {0, 2, 3, 4}).call),
-               "offsets[3] is 4, beyond the 3 indices");
+               "offsets[3]: beyond the indices; expected at most 3, got 4");
   CHECK_THROWS(std::invalid_argument, validate(Bench(2, {1, 2, 3}, {0, -1, 2, 3}).call),
-               "offsets must ascend");
+               "offsets[1]: below the one before");
   for (std::size_t wrong : {0, 3, 6}) {
     CHECK_THROWS(std::invalid_argument,
                  validate(Bench(2, {}, std::vector<std::int64_t>(wrong, 0)).call),
-                 wrong == 0 ? "expected 4 indices" : "expected 4 or 5 offsets, got");
+                 wrong == 0 ? "indices: expected 4, got 0" : "offsets: expected 4 or 5, got");
   }
 }
 
@@ -76,17 +77,17 @@ TEST(without_offsets_every_index_is_a_bag) {
   bench.call.offsets = {};
   CHECK_EQ(validate(bench.call), 0);
   bench.call.bags = 3;
-  CHECK_THROWS(std::invalid_argument, validate(bench.call), "expected 6 indices, got 4");
+  CHECK_THROWS(std::invalid_argument, validate(bench.call), "indices: expected 6, got 4");
 }
 
 TEST(copied_rows_take_no_offsets_or_padding) {
   Bench bench(2, {1, 2, 3, 4}, {0, 1, 2, 3});
   bench.call.mode = Mode::copy;
-  CHECK_THROWS(std::invalid_argument, validate(bench.call), "copied rows take no offsets");
+  CHECK_THROWS(std::invalid_argument, validate(bench.call), "offsets: no effect on copied rows");
   bench.call.offsets = {};
   CHECK_EQ(validate(bench.call), 0);
   bench.parts[1].padding = 3;
-  CHECK_THROWS(std::invalid_argument, validate(bench.call), "copied rows take no padding");
+  CHECK_THROWS(std::invalid_argument, validate(bench.call), "padding: no effect on copied rows");
 }
 
 TEST(indices_of_one_table_are_validated) {
@@ -95,7 +96,7 @@ TEST(indices_of_one_table_are_validated) {
   CHECK_EQ(validate_rows(bench.items, {indices, 2}, BoundsCheck::fatal), 0);
   CHECK_EQ(validate_rows(bench.items, {indices, 3}, BoundsCheck::warning), 1);
   CHECK_THROWS(std::out_of_range, validate_rows(bench.items, {indices, 3}, BoundsCheck::fatal),
-               "index 10 (at position 2) is out of range for table 'items'");
+               "indices[2]: out of range of table 'items'");
 }
 
 }  // namespace

@@ -152,7 +152,7 @@ void call_with_changing_arrays(StoreBench& bench, std::size_t rounds) {
   });
   threads.join();
 
-  // The second table was only read: each row has its value still.
+  // The second table was only read: its rows are unchanged.
   const Rows all = rows_from(0, kRows);
   for (std::uint64_t version : bench.lookup(*parts[1].table, all)) CHECK_EQ(version, 0);
   bench.store().close();
@@ -202,7 +202,7 @@ TEST(offsets_changed_during_a_fetch_are_refused) {
   CHECK_EQ(bench.lookup(table, {1, kMany - 1})[1], 0);
 }
 
-/// An index is checked where it is used: outside the table it is row 0.
+/// An index is checked when it is used: out of range it is row 0.
 TEST(index_changed_during_a_fetch_is_row_zero) {
   constexpr std::int64_t kMany = 3 * Fetcher::kMaxBatchRows;
   StoreBench bench(of_rows(16));

@@ -19,7 +19,7 @@ namespace {
 
 using namespace tieralloc;
 
-/// The errno that an expression fails with, 0 where it succeeds.
+/// The errno of an expression that fails; 0 if it succeeds.
 template <typename Body>
 int code_of(Body body) {
   try {
@@ -123,7 +123,7 @@ TEST(background_write_back_resumes_after_failures) {
   CHECK(bench.lookup(table, rows) == std::vector<std::uint64_t>(2000, version - 1));
 }
 
-/// Reads of rows that are there, again and again beside what else is tried.
+/// Looks up rows that are stored, until stopped, while other calls run.
 void look_up_until_stopped(StoreBench& bench, const Table& table, std::int64_t rows,
                            Threads& threads) {
   std::mt19937_64 random(1);

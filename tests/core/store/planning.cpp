@@ -81,7 +81,7 @@ Counts serve(StoreBench& bench, const MakePolicy& make, std::span<const RowId> s
 Slot slots_of_file() {
   return kCapacity + spare_slots(kCapacity);
 }
-/// Spare slots also hold new values on their way home.
+/// Spare slots also hold new values until they are written back.
 Slot slots_of_memory() {
   return kCapacity + 64;
 }
@@ -109,7 +109,7 @@ void check_equal(const Counts& got, const Counts& expected) {
   CHECK_EQ(got.prefetches_useless, expected.prefetches_useless);
 }
 
-/// Serves a stream from a file and from memory; what both do is simulated.
+/// Serves a stream from a file and from memory, and compares both with a simulation.
 Counts check_simulated(const MakePolicy& make, std::span<const RowId> stream) {
   const Counts simulated = simulate(make, stream, slots_of_file());
   check_equal(serve_file(make, stream), simulated);
@@ -148,7 +148,7 @@ TEST(planning_learned_switches_as_simulated) {
   CHECK(stats.switches >= 1);
 }
 
-/// Rows that are looked up by some threads, each checked, until they are told to stop.
+/// Threads look up rows and check them until they are stopped.
 class Readers {
  public:
   explicit Readers(StoreBench& bench, std::vector<const Table*> tables, int threads = 3)
@@ -237,7 +237,7 @@ TEST(planning_learned_serves_beside_lookups) {
   bench.store().use_policy(PlannedPolicy{.make = make_learned(fake_model(fickle_hazard), {})});
   Readers readers(bench, {&table});
   readers.wait_for(stressed(60000));
-  // Rows change and are pinned meanwhile.
+  // Rows are updated and pinned concurrently.
   for (std::int64_t row = 0; row < 100; ++row) {
     bench.update(table, {row, 7 * row}, 1);
     bench.store().pin(table, integers({row}));
@@ -254,7 +254,7 @@ TEST(planning_learned_serves_beside_lookups) {
   for (const std::uint64_t version : versions) CHECK_EQ(version, 1);
 }
 
-/// Looks rows up until the policy fails, and some more.
+/// Looks up rows until the policy fails, and some more.
 std::string failure_of(const MakePolicy& make) {
   StoreBench bench(of_rows(100));
   const Table& table = bench.add_table("t", 1000, kDim);
@@ -407,7 +407,7 @@ void look_up_often(StoreBench& bench, const Table& table, const Rows& rows, std:
   for (std::size_t at = 0; at < lookups; at += rows.size()) bench.store().embedding_bag(call);
 }
 
-/// Has a policy that saves nothing pause.
+/// Makes a policy that saves nothing pause.
 void let_pause(StoreBench& bench, const Table& table, const Rows& rows) {
   bench.store().use_policy(PlannedPolicy{.make = external(1000, false), .pauses = true});
   while (state_of(bench) != "paused") {

@@ -1,4 +1,4 @@
-// store.cpp: each call of a store but embedding_bag, one thread at a time.
+// store.cpp: the calls of a store except embedding_bag, one thread at a time.
 #include "store/store.hpp"
 
 #include <algorithm>
@@ -250,7 +250,7 @@ TEST(invalid_tables_are_refused) {
   const auto create = [&](const std::string& name, std::uint64_t rows, std::uint32_t dim) {
     store.create_table(name, rows, dim, DType::float32);
   };
-  CHECK_THROWS(std::invalid_argument, create("t", 10, 4), "table 't' exists already");
+  CHECK_THROWS(std::invalid_argument, create("t", 10, 4), "name: table 't' exists already");
   CHECK_THROWS(std::invalid_argument, create("", 10, 4), "1 to 191 bytes");
   CHECK_THROWS(std::invalid_argument, create(std::string(192, 'x'), 10, 4), "1 to 191 bytes");
   CHECK_THROWS(std::invalid_argument, create(std::string("a\0b", 3), 10, 4), "without NUL");
@@ -298,8 +298,8 @@ TEST(closed_store_refuses_calls_and_frees_its_file) {
 }
 
 TEST(invalid_options_are_refused) {
-  CHECK_THROWS(std::invalid_argument, Store::check(of_rows(10, "fifo")), "'fifo' is unknown");
-  CHECK_THROWS(std::invalid_argument, Store::check(of_rows(0)), "fast_rows=0");
+  CHECK_THROWS(std::invalid_argument, Store::check(of_rows(10, "fifo")), "policy: unknown");
+  CHECK_THROWS(std::invalid_argument, Store::check(of_rows(0)), "got 0 and 0");
   Store::check(of_rows(1));
 }
 

@@ -26,7 +26,7 @@ inline double element(std::int64_t row, std::uint64_t version, std::size_t j) {
          std::ldexp(static_cast<double>(j % 1024), -10);
 }
 
-/// The row and the version of a row read, every element of which must agree.
+/// The number and the version of a row; all its elements must agree.
 struct Seen {
   std::int64_t row;
   std::uint64_t version;
@@ -87,7 +87,7 @@ class StoreBench {
     store_->update(table, integers(rows), reinterpret_cast<const std::byte*>(values.data()));
   }
 
-  /// The rows asked for, each checked to be whole and the right one; their versions.
+  /// Looks up rows, checks that each is whole and has its number, and returns their versions.
   std::vector<std::uint64_t> lookup(const tieralloc::Table& table, const Rows& rows) {
     const std::size_t dim = table.layout.dim;
     std::vector<double> out(rows.size() * dim);

@@ -78,7 +78,7 @@ TEST(store_without_a_fast_tier_reads_in_place) {
     CHECK_EQ(stats.on_demand_fetches, 15'000);
     CHECK_EQ(stats.resident_rows, 0);
     CHECK_EQ(stats.tiers.evictions, 0);
-    CHECK_EQ(bench.prefetch(table, {1, 2}), 0);  // nobody would look for them
+    CHECK_EQ(bench.prefetch(table, {1, 2}), 0);  // no call would read the copies
   }
 }
 
@@ -98,9 +98,9 @@ TEST(store_without_a_fast_tier_updates_rows) {
 
 TEST(store_on_a_file_needs_a_fast_tier) {
   CHECK_THROWS(std::invalid_argument, StoreBench(copying(0, PromotionRule::automatic)),
-               "fast_rows is 0, expected at least 1");
+               "fast_rows: too small for a slow tier in a file");
   CHECK_THROWS(std::invalid_argument, StoreBench(copying(5, PromotionRule::never)),
-               "admission goes with a slow tier in memory");
+               "promotion: no effect");
 }
 
 TEST(staged_update_evicts_no_row) {
@@ -124,9 +124,9 @@ TEST(update_of_a_resident_row_is_written_back) {
   CHECK_EQ(bench.lookup(table, {1})[0], 5);
   CHECK_EQ(bench.store().stats().resident_rows, 2);
   bench.store().flush();
-  double home = 0;
-  std::memcpy(&home, table.slow_rows + table.layout.stride, sizeof home);
-  CHECK_EQ(home, element(1, 5, 0));
+  double stored = 0;
+  std::memcpy(&stored, table.slow_rows + table.layout.stride, sizeof stored);
+  CHECK_EQ(stored, element(1, 5, 0));
   bench.lookup(table, rows_from(10, 30));  // evicts it
   CHECK_EQ(bench.lookup(table, {1})[0], 5);
 }
@@ -194,8 +194,8 @@ TEST(create_table_keeps_staged_updates) {
 }
 
 TEST(cheap_row_is_promoted_after_many_accesses) {
-  // Each copy is paid for by the time that its row's reads took: with the costs of this machine the
-  // count differs, but rows read once must stay where they are once copies are known to be dear.
+  // The number of reads before a copy depends on the costs of this machine. Rows read once must not
+  // be copied while copies are expensive.
   StoreBench bench(copying(50, PromotionRule::automatic),
                    MemoryPoolOptions{.request = {}, .extra_ns = 5000});
   const Table& table = bench.add_table("t", 20'000, 8);
@@ -211,7 +211,7 @@ TEST(background_threads_run_on_their_cpus) {
   StoreBench bench(options, kMemory);
   CHECK(bench.store().stats().background_cpus == options.cpus);
   options.cpus = {8000};
-  CHECK_THROWS(std::invalid_argument, StoreBench(options, kMemory), "cpus has 8000");
+  CHECK_THROWS(std::invalid_argument, StoreBench(options, kMemory), ", got 8000");
 }
 
 TEST(fast_tier_is_placed_on_its_node) {
@@ -227,11 +227,10 @@ TEST(fast_tier_is_placed_on_its_node) {
     CHECK_EQ(stats.fast_placement.elsewhere, 0);
   }
   options.fast_node.node = 1000;
-  CHECK_THROWS(std::invalid_argument, StoreBench(options, kMemory), "node 1000 does not exist");
+  CHECK_THROWS(std::invalid_argument, StoreBench(options, kMemory), "node 1000: does not exist");
 }
 
-/// Rows that threads update and look up at once: every row is whole, and no thread sees one go
-/// back.
+/// Threads update and look up rows: every row is whole, and no thread reads an older version later.
 void stress(std::uint64_t capacity, PromotionRule rule, const std::string& policy,
             std::uint32_t dim) {
   StoreBench bench(copying(capacity, rule, policy), kMemory);

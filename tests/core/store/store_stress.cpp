@@ -19,7 +19,7 @@ constexpr std::int64_t kRows = 300;
 constexpr std::uint32_t kDim = 9;
 constexpr std::size_t kUpdaters = 2;
 
-/// A table and what has become of its rows. Row r of the first two tables is updated by updater
+/// A table and the versions of its rows. Row r of the first two tables is updated by updater
 /// r % kUpdaters alone, rows of the third are only loaded.
 struct Watched {
   const Table* table = nullptr;
@@ -38,8 +38,7 @@ class Stress {
     }
   }
 
-  /// Runs all of them beside each other; those without an end of their own go on until the updaters
-  /// have made their steps.
+  /// Runs all threads concurrently; threads without an end stop after the updaters' last step.
   void run() {
     for (std::size_t id = 0; id < kUpdaters; ++id) {
       threads_.start([this, id] {
@@ -231,8 +230,8 @@ class Stress {
     bench_.store().use_policy(policy);
   }
 
-  /// A few more tables, of the same row size and, where there are slots for two, of another: each
-  /// has the fast tiers laid out anew.
+  /// Creates a table, of the same row size or, if there are two slots, of another: the layout of
+  /// the fast tiers changes.
   void make_table() {
     if (made_ == 6) return;
     const std::uint32_t dim = made_ % 2 == 1 && capacity_ > 1 ? 3 : 2 * kDim;
@@ -283,7 +282,7 @@ void stress(const std::string& policy, std::uint64_t capacity, const FilePoolOpt
   stress(of_rows(capacity, policy), file, steps);
 }
 
-/// Two of the three tables, and those made meanwhile.
+/// Two of the three tables are resident, and the tables made during the run.
 TEST(nothing_is_torn_or_lost_in_resident_tables) {
   StoreOptions options;
   options.budget.bytes = 3 << 20;

@@ -121,22 +121,24 @@ TEST(plans_of_resident_tables_and_tiers_fit_the_budget) {
       }
       CHECK_EQ(rows, 0);
     } catch (const std::invalid_argument& error) {
-      CHECK(std::string(error.what()).find("fast_bytes is " + std::to_string(budget)) == 0);
+      CHECK(std::string(error.what()).find("fast_bytes: too small") == 0);
     }
   }
 }
 
 TEST(unsuitable_budget_is_refused) {
   CHECK_THROWS(std::invalid_argument, check_budget({0, 0}, "lru"),
-               "either fast_bytes or fast_rows");
+               "fast_bytes, fast_rows: expected one");
   CHECK_THROWS(std::invalid_argument, check_budget({1, 1}, "lru"),
-               "either fast_bytes or fast_rows");
-  CHECK_THROWS(std::invalid_argument, check_budget({100, 0}, "lru"), "fast_bytes is 100");
-  CHECK_THROWS(MemoryShortage, check_budget({std::uint64_t{1} << 60, 0}, "lru"), "bytes available");
+               "fast_bytes, fast_rows: expected one");
+  CHECK_THROWS(std::invalid_argument, check_budget({100, 0}, "lru"),
+               "fast_bytes: too small for a row");
+  CHECK_THROWS(MemoryShortage, check_budget({std::uint64_t{1} << 60, 0}, "lru"),
+               "bytes that the machine has available");
   CHECK_THROWS(std::invalid_argument, plan_tiers({table(100, 64), table(100, 128)}, {0, 1}, "lru"),
-               "fast_rows is 1, which leaves 0 rows for the tables with rows of");
+               "fast_rows: too small for the tables with rows of");
   CHECK_THROWS(std::invalid_argument, plan_tiers({table(1u << 30, 1u << 20)}, {1 << 20, 0}, "lru"),
-               "one row of them, with its index and spares, takes");
+               "too small for the tables with rows of 1048576 bytes");
 }
 
 }  // namespace

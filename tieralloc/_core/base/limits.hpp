@@ -35,6 +35,8 @@ inline constexpr std::uint64_t kLogSegmentBytes = std::uint64_t{64} << 20;
 // Threads.
 inline constexpr std::uint32_t kMaxReaders = 64;  ///< calls inside a store; further calls wait
 inline constexpr int kMaxCpus = 8192;
+/// More threads make no device faster.
+inline constexpr unsigned kMaxPrefetchThreads = 32;
 inline constexpr std::size_t kMaxNodes = 1024;  ///< NUMA nodes that a Linux kernel can have
 
 // Accesses.

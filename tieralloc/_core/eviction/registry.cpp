@@ -20,7 +20,8 @@ const PolicyKind& find_kind(std::string_view name) {
   for (const PolicyKind* kind : kKinds) {
     known += (known.empty() ? "" : ", ") + std::string(kind->name);
   }
-  throw std::invalid_argument("policy '" + std::string(name) + "' is unknown; known are " + known);
+  throw std::invalid_argument("policy: unknown; expected one of " + known + ", got '" +
+                              std::string(name) + "'");
 }
 
 void check(const EvictionConfig& config) {

@@ -27,8 +27,9 @@ AccessRing* make_ring(std::size_t capacity) {
 AccessSamples Store::record_accesses(std::size_t capacity) {
   check_fork();
   if (capacity > kMaxRingWords) {
-    throw std::invalid_argument("capacity is " + std::to_string(capacity) + ", expected at most " +
-                                std::to_string(kMaxRingWords));
+    throw std::invalid_argument("capacity: too large; expected at most " +
+                                std::to_string(kMaxRingWords) + ", got " +
+                                std::to_string(capacity));
   }
   ExclusiveGuard exclusive(epochs_);
   if (capacity > 0) epochs_.check_open();

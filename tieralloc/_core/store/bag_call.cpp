@@ -11,8 +11,8 @@ namespace tieralloc {
 namespace {
 
 [[noreturn]] void refuse_changed_index(const Table& table) {
-  throw std::out_of_range("an index of table '" + table.layout.name +
-                          "' changed while the call was served");
+  throw std::out_of_range("indices: changed during the call; expected constant rows of table '" +
+                          table.layout.name + "'");
 }
 
 std::uint64_t check_range(const Table& table, Integers indices, std::size_t begin, std::size_t end,
@@ -27,9 +27,9 @@ std::uint64_t check_range(const Table& table, Integers indices, std::size_t begi
   for (std::size_t i = begin; i < end; ++i) {
     const std::int64_t index = indices[i];
     if (static_cast<std::uint64_t>(index) < rows) continue;
-    throw std::out_of_range("index " + std::to_string(index) + " (at position " +
-                            std::to_string(i) + ") is out of range for table '" +
-                            table.layout.name + "' of " + std::to_string(rows) + " rows");
+    throw std::out_of_range("indices[" + std::to_string(i) + "]: out of range of table '" +
+                            table.layout.name + "'; expected 0 to " + std::to_string(rows - 1) +
+                            ", got " + std::to_string(index));
   }
   refuse_changed_index(table);
 }
@@ -39,32 +39,31 @@ void check_offsets(const BagCall& call) {
   const Integers& offsets = call.offsets;
   if (offsets.data == nullptr) {
     if (call.indices.size != bags) {
-      throw std::invalid_argument("expected " + std::to_string(bags) + " indices, got " +
+      throw std::invalid_argument("indices: expected " + std::to_string(bags) + ", got " +
                                   std::to_string(call.indices.size));
     }
     return;
   }
   if (offsets.size != bags && offsets.size != bags + 1) {
-    throw std::invalid_argument("expected " + std::to_string(bags) + " or " +
-                                std::to_string(bags + 1) + " offsets, got " +
-                                std::to_string(offsets.size));
+    throw std::invalid_argument("offsets: expected " + std::to_string(bags) + " or " +
+                                std::to_string(bags + 1) + ", got " + std::to_string(offsets.size));
   }
   std::int64_t previous = 0;
   const auto max_offset = static_cast<std::int64_t>(call.indices.size);
   for (std::size_t i = 0; i < offsets.size; ++i) {
     const std::int64_t offset = offsets[i];
     if (i == 0 && offset != 0) {
-      throw std::invalid_argument("offsets[0] must be 0, got " + std::to_string(offset));
+      throw std::invalid_argument("offsets[0]: expected 0, got " + std::to_string(offset));
     }
     if (offset < previous) {
-      throw std::invalid_argument("offsets must ascend, but offsets[" + std::to_string(i) +
-                                  "] is " + std::to_string(offset) + " after " +
-                                  std::to_string(previous));
+      throw std::invalid_argument("offsets[" + std::to_string(i) + "]: below the one before; " +
+                                  "expected at least " + std::to_string(previous) + ", got " +
+                                  std::to_string(offset));
     }
     if (offset > max_offset) {
-      throw std::invalid_argument("offsets[" + std::to_string(i) + "] is " +
-                                  std::to_string(offset) + ", beyond the " +
-                                  std::to_string(max_offset) + " indices");
+      throw std::invalid_argument("offsets[" + std::to_string(i) + "]: beyond the indices; " +
+                                  "expected at most " + std::to_string(max_offset) + ", got " +
+                                  std::to_string(offset));
     }
     previous = offset;
   }
@@ -84,12 +83,12 @@ void check_pooling(const BagCall& call) {
 void check_copy(const BagCall& call) {
   if (call.mode != Mode::copy) return;
   if (call.offsets.data != nullptr) {
-    throw std::invalid_argument("copied rows take no offsets, got " +
+    throw std::invalid_argument("offsets: no effect on copied rows; expected none, got " +
                                 std::to_string(call.offsets.size));
   }
   for (const TableSegment& segment : call.segments) {
     if (segment.padding < 0) continue;
-    throw std::invalid_argument("copied rows take no padding, got row " +
+    throw std::invalid_argument("padding: no effect on copied rows; expected none, got row " +
                                 std::to_string(segment.padding));
   }
 }

@@ -48,8 +48,9 @@ StoreOptions complete(StoreOptions options, const SlowPool& pool) {
   Store::check(options);
   if (!pool.in_place() && options.promotion != PromotionRule::automatic) {
     throw std::invalid_argument(
-        "admission goes with a slow tier in memory, whose rows can be read in place; rows of a " +
-        pool.kind() + " are copied always");
+        "promotion: no effect with a slow tier whose rows are always copied; expected a slow tier "
+        "in memory, got a " +
+        pool.kind());
   }
   const int node = pool.memory().placement.node;
   if (options.cpus.empty() && node >= 0) options.cpus = cpus_for_node(node);
@@ -141,9 +142,9 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   check_fork();
   const std::string seen = name.substr(0, name.find('\0'));
   if (name.empty() || name.size() > kMaxTableNameBytes || seen.size() < name.size()) {
-    throw std::invalid_argument(
-        "name is '" + seen + "'" + (seen.size() < name.size() ? " and a NUL byte" : "") +
-        ", expected 1 to " + std::to_string(kMaxTableNameBytes) + " bytes without NUL");
+    throw std::invalid_argument("name: expected 1 to " + std::to_string(kMaxTableNameBytes) +
+                                " bytes without NUL, got '" + seen + "'" +
+                                (seen.size() < name.size() ? " and a NUL byte" : ""));
   }
   if (rows == 0 || dim == 0) {
     throw std::invalid_argument("table '" + name + "': expected at least one row and dim, got " +
@@ -166,7 +167,8 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   epochs_.check_open();
   std::vector<TableLayout> layouts = this->layouts();
   for (const TableLayout& layout : layouts) {
-    if (layout.name == name) throw std::invalid_argument("table '" + name + "' exists already");
+    if (layout.name != name) continue;
+    throw std::invalid_argument("name: table '" + name + "' exists already; expected a new name");
   }
   TableLayout layout{.name = name,
                      .rows = rows,

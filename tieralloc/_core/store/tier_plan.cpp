@@ -66,10 +66,10 @@ std::vector<Group> group_by_stride(const std::vector<TableLayout>& tables) {
   const bool by_bytes = budget.bytes > 0;
   const char* unit = by_bytes ? " bytes" : " rows";
   throw std::invalid_argument(
-      std::string(by_bytes ? "fast_bytes" : "fast_rows") + " is " +
-      std::to_string(by_bytes ? budget.bytes : budget.rows) + ", which leaves " +
-      std::to_string(left) + unit + " for the tables with rows of " + std::to_string(group.stride) +
-      " bytes; one row of them, with its index and spares, takes " + std::to_string(need) + unit);
+      std::string(by_bytes ? "fast_bytes" : "fast_rows") +
+      ": too small for the tables with rows of " + std::to_string(group.stride) +
+      " bytes; expected at least " + std::to_string(need) + unit + " for one of them, got " +
+      std::to_string(left) + " of " + std::to_string(by_bytes ? budget.bytes : budget.rows));
 }
 
 [[noreturn]] void refuse_orders(const FastBudget& budget, std::uint64_t bytes) {
@@ -82,9 +82,9 @@ std::vector<Group> group_by_stride(const std::vector<TableLayout>& tables) {
 void check_available(std::uint64_t bytes, std::uint64_t held = 0) {
   const std::uint64_t available = available_memory();
   if (available == 0 || bytes - held <= available) return;
-  throw MemoryShortage("the fast tier would take " + std::to_string(bytes) +
-                       " bytes of DRAM; the machine has " + std::to_string(available) +
-                       " bytes available");
+  throw MemoryShortage("fast tier: not enough memory; expected at most the " +
+                       std::to_string(available) + " bytes that the machine has available, got " +
+                       std::to_string(bytes));
 }
 
 }  // namespace
@@ -158,24 +158,25 @@ void check_budget(const FastBudget& budget, const std::string& policy) {
   if (budget.none && budget.in_place) return;
   if (budget.none) {
     throw std::invalid_argument(
-        "fast_rows is 0, expected at least 1: only rows of a slow tier in memory can be read in "
-        "place");
+        "fast_rows: too small for a slow tier in a file, whose rows cannot be read in place; "
+        "expected at least 1, got 0");
   }
   if ((budget.bytes == 0) == (budget.rows == 0)) {
-    throw std::invalid_argument(
-        "expected either fast_bytes or fast_rows to be above zero, got fast_bytes=" +
-        std::to_string(budget.bytes) + " and fast_rows=" + std::to_string(budget.rows));
+    throw std::invalid_argument("fast_bytes, fast_rows: expected one of them above 0, got " +
+                                std::to_string(budget.bytes) + " and " +
+                                std::to_string(budget.rows));
   }
   const Group smallest{kCacheLine, 1};
   const std::uint64_t need = bytes_for(smallest, 1, budget, policy);
   if (budget.bytes > 0 && budget.bytes < need) {
-    throw std::invalid_argument("fast_bytes is " + std::to_string(budget.bytes) +
-                                ", expected at least " + std::to_string(need) +
-                                ": one row with its index, spares and metadata, in whole pages");
+    throw std::invalid_argument(
+        "fast_bytes: too small for a row with index, spares and metadata "
+        "in whole pages; expected at least " +
+        std::to_string(need) + ", got " + std::to_string(budget.bytes));
   }
   if (budget.rows > kMaxSlots) {
-    throw std::invalid_argument("fast_rows is " + std::to_string(budget.rows) +
-                                ", expected at most " + std::to_string(kMaxSlots));
+    throw std::invalid_argument("fast_rows: too large; expected at most " +
+                                std::to_string(kMaxSlots) + ", got " + std::to_string(budget.rows));
   }
   check_available(budget.bytes > 0 ? budget.bytes : budget.rows * kCacheLine);
 }

@@ -84,16 +84,7 @@ def write_outputs(
 ) -> None:
     """Print the text, or the records with ``--json -``; write the requested files.
 
-    Parameters
-    ----------
-    records : sequence of dict
-        Records of the JSON file and the plot.
-    text : str
-        Text to print.
-    arguments : argparse.Namespace
-        Namespace with json and plot.
-    draw : callable, optional
-        Draws the plot; by default `tieralloc.tools.plots.records.plot`.
+    `draw` draws the plot; by default `tieralloc.tools.plots.records.plot`.
     """
     if arguments.json == "-":
         sys.stdout.write(report.to_json(records))

@@ -87,18 +87,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        Arguments without the program's name; by default the arguments of the process.
-
-    Returns
-    -------
-    int
-        Exit status: 0 done, 1 failed, 2 bad input, 130 interrupted.
-    """
+    """Run the command; return its status: 0 done, 1 failed, 2 bad input, 130 interrupted."""
     command = ""
     try:
         with ending_on_signals():

@@ -90,7 +90,7 @@ TEST(region_beyond_a_node_is_refused_before_touching) {
     if (info.id == node) bytes = info.bytes;
   }
   const std::uint64_t before = usable_node(node).available;
-  // The check of each step would end it too, after having touched all that there is.
+  // Without this check, touching would fail only after it has used all memory.
   CHECK_THROWS(MemoryShortage, check_node_memory(node, bytes * 2, "rows"), "bytes available of");
   const std::uint64_t after = usable_node(node).available;
   CHECK(after + (std::uint64_t{1} << 30) > before);

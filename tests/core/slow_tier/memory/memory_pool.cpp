@@ -68,7 +68,7 @@ TEST(memory_pool_refuses_a_table_beyond_memory) {
     pool->add_table(layout_of("one", 10));
     const std::uint64_t bytes = pool->bytes();
     CHECK_THROWS(MemoryShortage, pool->add_table(layout_of("two", std::uint64_t{1} << 40)),
-                 "the rows of table 'two' would take 70368744177664 bytes of ");
+                 ", got 70368744177664");
     CHECK_EQ(pool->tables().size(), 1);
     CHECK_EQ(pool->bytes(), bytes);
   }
@@ -76,7 +76,7 @@ TEST(memory_pool_refuses_a_table_beyond_memory) {
 
 TEST(memory_pool_on_a_missing_node_is_refused) {
   CHECK_THROWS(std::invalid_argument, MemoryPool({.request = {.node = 1000}}),
-               "node 1000 does not exist");
+               "node 1000: does not exist");
 }
 
 }  // namespace

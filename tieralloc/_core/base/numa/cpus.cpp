@@ -83,9 +83,9 @@ void check_cpus(const std::vector<int>& cpus) {
   const std::vector<int> possible = possible_among(cpus);
   for (const int cpu : cpus) {
     if (std::find(possible.begin(), possible.end(), cpu) != possible.end()) continue;
-    throw std::invalid_argument("cpus has " + std::to_string(cpu) +
-                                ", expected processors that this process may run on: " +
-                                to_list(possible_among(online_cpus())));
+    throw std::invalid_argument("cpus: expected processors that this process may run on, " +
+                                to_list(possible_among(online_cpus())) + ", got " +
+                                std::to_string(cpu));
   }
 }
 

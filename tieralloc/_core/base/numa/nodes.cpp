@@ -123,17 +123,17 @@ NumaNodeInfo usable_node(int node, const std::string& directory) {
   } else {
     return *found;
   }
-  throw std::invalid_argument("node " + std::to_string(node) + " " + problem +
-                              "; nodes with memory for this process: " + describe(nodes));
+  throw std::invalid_argument("node " + std::to_string(node) + ": " + problem +
+                              "; expected one with memory for this process: " + describe(nodes));
 }
 
 void check_node_memory(int node, std::uint64_t bytes, const std::string& purpose) {
   const NumaNodeInfo info = usable_node(node);
   if (bytes <= info.available) return;
-  throw MemoryShortage("the " + purpose + " would take " + std::to_string(bytes) +
-                       " bytes of node " + std::to_string(node) + ", which has " +
-                       std::to_string(info.available) + " bytes available of " +
-                       std::to_string(info.bytes));
+  throw MemoryShortage("node " + std::to_string(node) + ": not enough memory for the " + purpose +
+                       "; expected at most the " + std::to_string(info.available) +
+                       " bytes available of " + std::to_string(info.bytes) + ", got " +
+                       std::to_string(bytes));
 }
 
 }  // namespace tieralloc

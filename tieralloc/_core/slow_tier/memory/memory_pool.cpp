@@ -46,9 +46,9 @@ TableLayout MemoryPool::add_table(TableLayout layout) {
   }
   const std::uint64_t available = available_memory();
   if (available != 0 && size > available) {
-    throw MemoryShortage("the " + purpose + " would take " + std::to_string(size) +
-                         " bytes of memory; the machine has " + std::to_string(available) +
-                         " bytes available");
+    throw MemoryShortage("slow tier: not enough memory for the " + purpose +
+                         "; expected at most the " + std::to_string(available) +
+                         " bytes that the machine has available, got " + std::to_string(size));
   }
   NodeScope scope(options_.request);
   Region region(size, kPurpose);

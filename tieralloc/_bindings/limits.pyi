@@ -1,0 +1,8 @@
+"""Types of `limits`."""
+
+MAX_TABLE_ROWS: int
+MAX_DIM: int
+MAX_QUEUE_DEPTH: int
+MAX_PREFETCH_THREADS: int
+MAX_EVICTION_SPEED: int
+MAX_RING_BYTES: int
