@@ -44,10 +44,11 @@ class Study:
     policies: tuple[str, ...] = ("recmg",)  # trained first
     processes: int = 2
     summary: Callable[[Sequence[Record]], str] = lambda records: ""  # below the table
+    command: str = ""  # the module below bench, unless it is policies.NAME
 
     @property
     def module(self) -> str:
-        return f"policies.{self.name}"
+        return self.command or f"policies.{self.name}"
 
 
 def main(study: Study, words: str | None, arguments: Sequence[str] | None = None) -> int:
