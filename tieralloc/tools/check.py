@@ -11,13 +11,12 @@ import numpy as np
 
 import tieralloc as ta
 from tieralloc._common.progress import Progress, silent
+from tieralloc.tiers import Mode
 
 __all__ = ["Damage", "checkpoint_rows", "find_damage", "repair", "upgrade"]
 
-#: Rows of the fast tier of a store that only copies rows; `fast_bytes` would have to hold orders.
-FAST_ROWS = 1 << 12
-
 _PAGES = 1 << 13  # checked per call
+_FAST_ROWS = 1 << 12
 _BYTES = 4 << 20  # converted per call
 
 #: Returns rows of a table, as an array.
@@ -94,7 +93,7 @@ def checkpoint_rows(path: str) -> Rows:
 
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return _from_arrays(path, {name: value.detach() for name, value in state.items()})
-    source = ta.TieredStore(path, mode="r", fast_rows=FAST_ROWS)
+    source = open_cold(path)
 
     def read(table: ta.Table, rows: np.ndarray) -> np.ndarray:
         _check_shape(path, table, *_shape(source.table(table.name)))
@@ -105,6 +104,12 @@ def checkpoint_rows(path: str) -> Rows:
 
 def _shape(table: ta.Table) -> tuple[int, int]:
     return table.num_embeddings, table.embedding_dim
+
+
+def open_cold(path: str | os.PathLike[str], mode: Mode = "r") -> ta.TieredStore:
+    """Open a file with a small fast tier that starts empty."""
+    file = ta.File(path, mode=mode, warm_restart_interval=None)
+    return ta.TieredStore(slow=file, fast_rows=_FAST_ROWS)  # fast_bytes must hold orders, too
 
 
 def _from_arrays(path: str, arrays: dict[str, np.ndarray]) -> Rows:
@@ -142,7 +147,7 @@ def upgrade(path: str, progress: Progress = silent) -> bool:
     """
     target = os.path.realpath(path)
     temporary = f"{target}.upgrade"
-    with ta.TieredStore(path, mode="r", fast_bytes="16MiB") as old:
+    with open_cold(path) as old:
         tables = old.tables.values()
         if all(old._core.pages(table.position)[2] for table in tables):
             return False

@@ -13,7 +13,7 @@ import tieralloc as ta
 from tieralloc._common.files import sync_directory
 from tieralloc._common.progress import Progress, silent
 from tieralloc.order import order_of
-from tieralloc.tools.check import FAST_ROWS
+from tieralloc.tools.check import open_cold
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,10 +48,10 @@ def apply(path: str, order: Order, progress: Progress = silent) -> list[str]:
     """
     target = os.path.realpath(path)
     temporary = f"{target}.tmp"
-    with ta.TieredStore(path, mode="r", fast_rows=FAST_ROWS) as old:
+    with open_cold(path) as old:
         orders = _orders(old, path, order)
         try:
-            slow = ta.File(temporary, mode="w")
+            slow = ta.File(temporary, mode="w", warm_restart_interval=None)
             with ta.TieredStore(slow=slow, fast_bytes=_budget(old, orders)) as new:
                 for table in old.tables.values():
                     _copy(table, new, orders.get(table.name), progress)

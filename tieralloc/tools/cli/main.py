@@ -37,6 +37,7 @@ _COMMANDS = {
     "train": "train a learned policy on a trace",
     "arrange": "learn which rows share pages of a table file, and write the file so",
     "replay": "serve a trace from a real store and measure it",
+    "warm-up": "write the rows of a trace that a store begins with",
     "latency": "measure the memory of each NUMA node",
     "check": "check the pages of a table file, and repair them from a checkpoint",
     "upgrade": "convert a table file of an older format",
@@ -71,7 +72,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if name != selected:
             commands.add_parser(name, help=summary)
             continue
-        module = importlib.import_module(f"tieralloc.tools.cli.{name}")
+        module = importlib.import_module(f"tieralloc.tools.cli.{name.replace('-', '_')}")
         examples = "\n".join(f"  {line}" for line in module.EXAMPLES.splitlines())
         command = commands.add_parser(
             name,
