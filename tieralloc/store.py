@@ -14,6 +14,7 @@ from tieralloc import _bindings
 from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
 from tieralloc.errors import RenamedAttribute, refuse_renamed
+from tieralloc.order import Order, order_of
 from tieralloc.policy.planned import ActivePolicy
 from tieralloc.restart.resident_set import rows_of
 from tieralloc.restart.warm_restart import WarmRestart
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import ArrayLike, DTypeLike
 
-    from tieralloc.order import Order
     from tieralloc.policy.learned import LearnedPolicy
     from tieralloc.table import Out
     from tieralloc.trace.recorder import Recorder
@@ -187,8 +187,8 @@ class TieredStore:
             which counts slots, no table is resident. `Table.resident` has the outcome.
         order : path or Order, optional
             Which rows share pages of the file: the output of ``tieralloc arrange``. Rows that are
-            looked up together then take fewer device reads. Indices stay the same. The map from
-            rows to places takes DRAM, as part of `fast_bytes`: `DramStats.order_bytes`.
+            Which rows share pages of the file, by ``tieralloc arrange``. Indices stay the same. The
+            map from rows to places is part of `fast_bytes` (`DramStats.order_bytes`).
 
         Returns
         -------
@@ -199,11 +199,10 @@ class TieredStore:
         ValueError
             If a table has this name already (`table` returns it), a size is out of range, the dtype
             is unknown, the budget has less than one row for a table, a table is to be resident and
-            does not fit, an order is of another table, of another number of rows or rows per page,
-            or has a row twice, the slow tier of a table with an order is memory, or the store's
-            learned policy was trained for another table in this place.
-            Also if a learned policy that would start now has too little memory: the table exists
-            then, and the policy's fallback is active.
+            does not fit, an order is invalid, of another table or for a slow tier in memory, or the
+            store's learned policy was trained for another table in this place. Also if a learned
+            policy that would start now has too little memory: the table exists then, and the
+            policy's fallback is active.
         io.UnsupportedOperation
             If the file was opened with mode "r".
         MemoryError
@@ -219,13 +218,8 @@ class TieredStore:
         check_range("num_embeddings", num_embeddings, 1, 1 << 48)
         check_range("embedding_dim", embedding_dim, 1, 1 << 20)
         self._policy.check_next(self._table_sizes(), (name, num_embeddings))
-        element = dtype_name(dtype)
-        rows_order = None
-        if order is not None:
-            from tieralloc.order import order_of
-
-            rows_order = order_of(order, name, num_embeddings, embedding_dim, element)
-        self._core.create_table(name, num_embeddings, embedding_dim, element, resident, rows_order)
+        shape = (name, num_embeddings, embedding_dim, dtype_name(dtype))
+        self._core.create_table(*shape, resident, order_of(order, *shape))
         self._add_tables()
         self._policy.fit(self._core, self._table_sizes())
         return self._tables[name]

@@ -150,9 +150,13 @@ class Order:
 
 
 def order_of(
-    order: Order | str | os.PathLike[str], table: str, num_embeddings: int, dim: int, dtype: str
-) -> RowOrder:
-    """Return the map for a table of a store.
+    order: Order | str | os.PathLike[str] | None,
+    table: str,
+    num_embeddings: int,
+    dim: int,
+    dtype: str,
+) -> RowOrder | None:
+    """Return the map for a table of a store; None without an order.
 
     Raises
     ------
@@ -162,6 +166,8 @@ def order_of(
     OSError
         As `Order.read`.
     """
+    if order is None:
+        return None
     if not isinstance(order, Order):
         order = Order.read(order)
     if table not in order.tables:

@@ -67,4 +67,6 @@ def _check(table: TableOrder, name: str, rows: int, rows_per_page: int) -> None:
         ("rows per page", rows_per_page, table.rows_per_page),
     ):
         if expected != got:
-            raise ValueError(f"order: table {name!r}: is one of {got} {unit}; expected one of {expected}")
+            raise ValueError(
+                f"order: table {name!r}: is one of {got} {unit}; expected one of {expected}"
+            )

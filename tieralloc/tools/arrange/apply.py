@@ -72,11 +72,11 @@ def _orders(store: ta.TieredStore, path: str, order: Order) -> dict[str, RowOrde
     if unknown:
         known = ", ".join(map(repr, store.tables)) or "no table"
         raise ValueError(f"{order.name}: is an order of table {unknown[0]!r}; {path} has {known}")
-    orders = {}
+    orders: dict[str, RowOrder] = {}
     for name, table in store.tables.items():
         if name in order.tables and len(order.tables[name].rows):
             shape = (table.num_embeddings, table.embedding_dim, table.dtype)
-            orders[name] = order_of(order, name, *shape)
+            orders[name] = order_of(order, name, *shape)  # type: ignore[assignment]
         elif (present := store._core.order(table.position)) is not None:
             orders[name] = present
     return orders

@@ -53,7 +53,7 @@ def _fitting(pages: NDArray[np.int64], rows_per_page: int) -> NDArray[np.int64]:
     counts = np.bincount(pages)
     place = np.arange(len(pages)) - np.repeat(np.cumsum(counts) - counts, counts)
     moved = order[place >= rows_per_page]
-    fitting = pages.copy()
+    fitting: NDArray[np.int64] = pages.copy()
     fitting[moved] = len(counts) + np.arange(len(moved)) // rows_per_page
     return fitting
 
