@@ -167,7 +167,7 @@ class TieredStore:
         resident: bool | Literal["auto"] = "auto",
         order: str | os.PathLike[str] | Order | None = None,
     ) -> Table:
-        """Create a table whose rows are all zero.
+        """Create and return a table whose rows are all zero.
 
         The file grows. Tables share the DRAM budget in proportion to their bytes. The fast tier is
         rebuilt without its copies and pins; therefore create all tables before serving.
@@ -186,13 +186,8 @@ class TieredStore:
             and the resident tables so far at most 1/4. The file keeps the choice. With `fast_rows`,
             which counts slots, no table is resident. `Table.resident` has the outcome.
         order : path or Order, optional
-            Which rows share pages of the file: the output of ``tieralloc arrange``. Rows that are
             Which rows share pages of the file, by ``tieralloc arrange``. Indices stay the same. The
             map from rows to places is part of `fast_bytes` (`DramStats.order_bytes`).
-
-        Returns
-        -------
-        Table
 
         Raises
         ------
