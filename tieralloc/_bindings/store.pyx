@@ -3,8 +3,11 @@
 
 import os
 
+import numpy as np
+
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
 from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
 from libcpp.utility cimport move
@@ -12,27 +15,17 @@ from libcpp.vector cimport vector
 
 from tieralloc._bindings.arguments cimport (
     accesses_of,
-    bounds_of,
     dtype_name,
     dtype_of,
     durability_of,
     file_mode_of,
-    mode_of,
     promotion_of,
     residency_of,
     row_array,
     word_array,
 )
-from tieralloc._bindings.buffers cimport (
-    Buffer,
-    IntegerBuffer,
-    OutputBuffer,
-    bags_of,
-    rows_buffer,
-    weights_buffer,
-)
-from tieralloc._bindings.core.base cimport DType, Statistics, byte, is_quantised, size_of
-from tieralloc._bindings.core.kernels cimport Mode
+from tieralloc._bindings.buffers cimport Buffer, IntegerBuffer, rows_buffer
+from tieralloc._bindings.core.base cimport DType, Statistics, byte
 from tieralloc._bindings.core.policy cimport LearnedOptions
 from tieralloc._bindings.core.slow_tier cimport (
     FileMode,
@@ -50,58 +43,17 @@ from tieralloc._bindings.core.store cimport (
     AccessSamples,
     BagCall,
     CallSpan,
-    SegmentSpan,
     PlannedPolicy,
     StoreOptions,
+    StoreRow,
+    StoreRowSpan,
     c_Store,
     c_Table,
-    c_TableSegment,
     statistics_of,
 )
 from tieralloc._bindings.planned_model cimport PlannedModel
+from tieralloc._bindings.request cimport Request, make_request, table_at
 from tieralloc._bindings.statistics cimport statistics_dict
-
-
-cdef class Request:
-    """A call, with the arrays that it borrows."""
-
-    def __cinit__(self):
-        self.indices = IntegerBuffer()
-        self.offsets = IntegerBuffer()
-        self.place = OutputBuffer()
-
-    cdef int set_dtype(self) except -1:
-        """Set the types that hold the rows of all tables: their own if they share one."""
-        cdef c_TableSegment segment
-        cdef DType first = self.segments[0].table.layout.dtype
-        cdef DType dtype
-        cdef bint is_shared = True
-        cdef bint may_narrow = True
-        for segment in self.segments:
-            dtype = segment.table.layout.dtype
-            is_shared = is_shared and dtype == first
-            may_narrow = may_narrow and (is_quantised(dtype) or dtype == DType.float16)
-            if dtype != first and DType.float64 in (dtype, first):
-                raise TypeError("tables of float64 and of narrower types have no common "
-                                "result; expected one kind in a call")
-        self.dtype = first if is_shared and not is_quantised(first) else DType.float32
-        self.other = self.dtype
-        if size_of(self.dtype) == 2:
-            self.other = DType.float32
-        elif may_narrow:
-            self.other = DType.float16
-        return 0
-
-    cdef int take_output(self, out) except -1:
-        cdef Py_ssize_t columns = 0
-        cdef c_TableSegment segment
-        for segment in self.segments:
-            columns += segment.table.layout.columns(self.dtype)
-        self.place.take(out, <Py_ssize_t>self.call.bags, columns, self.dtype, self.other)
-        self.call.out = <byte*>self.place.lent.view.buf
-        self.call.out_stride = self.place.stride
-        self.call.out_dtype = self.place.dtype
-        return 0
 
 
 cdef class Store:
@@ -200,9 +152,7 @@ cdef class Store:
                 del store
 
     cdef const c_Table* _table(self, Py_ssize_t position) except NULL:
-        if not 0 <= position < <Py_ssize_t>self._tables.size():
-            raise IndexError(f"table {position} of {self._tables.size()}")
-        return self._tables[position]
+        return table_at(self._tables, position)
 
     def create_table(self, str name not None, uint64_t rows, uint32_t dim, str dtype,
                      resident):
@@ -266,8 +216,8 @@ cdef class Store:
 
     def lookup(self, Py_ssize_t position, indices, out, bint raw, str bounds):
         """Copy rows; return the array and the number of indices out of range."""
-        cdef Request request = self._request((position,), None, indices, None, False, "copy", None,
-                                             bounds)
+        cdef Request request = make_request(self._tables, (position,), None, indices, None, False,
+                                            "copy", None, bounds)
         if raw:
             request.dtype = request.other = DType.bytes
         return self._serve(request, out)
@@ -275,8 +225,8 @@ cdef class Store:
     def embedding_bag(self, positions, paddings, indices, offsets, bint include_last_offset,
                       str mode, per_sample_weights, out, str bounds):
         """Pool bags of rows of one table or several; return as `lookup` does."""
-        cdef Request request = self._request(positions, paddings, indices, offsets,
-                                             include_last_offset, mode, per_sample_weights, bounds)
+        cdef Request request = make_request(self._tables, positions, paddings, indices, offsets,
+                                            include_last_offset, mode, per_sample_weights, bounds)
         return self._serve(request, out)
 
     def embedding_bags(self, requests, str bounds, str accesses):
@@ -292,8 +242,8 @@ cdef class Store:
         cdef Request request
         kept = []
         for positions, paddings, indices, offsets, last, mode, weights, out in requests:
-            request = self._request(positions, paddings, indices, offsets, last, mode, weights,
-                                    bounds)
+            request = make_request(self._tables, positions, paddings, indices, offsets, last, mode,
+                                   weights, bounds)
             if c_accesses != Accesses.only_recorded:
                 request.take_output(out)
             kept.append(request)
@@ -303,41 +253,6 @@ cdef class Store:
         with nogil:
             outside = self._store.get().embedding_bags(span, c_accesses)
         return outside
-
-    cdef Request _request(self, positions, paddings, indices, offsets, bint include_last_offset,
-                          str mode, per_sample_weights, str bounds):
-        cdef Request request = Request()
-        cdef BagCall* call = &request.call
-        self._segments(positions, paddings, request.segments)
-        request.set_dtype()
-        call.segments = SegmentSpan(request.segments.data(), request.segments.size())
-        request.indices.take(indices, "indices")
-        call.indices = request.indices.integers
-        if offsets is None:
-            call.mode = Mode.copy
-            call.bags = call.indices.size
-        else:
-            request.offsets.take(offsets, "offsets")
-            call.offsets = request.offsets.integers
-            call.bags = bags_of(call.offsets.size, request.segments.size(), include_last_offset)
-            call.mode = mode_of(mode)
-            request.weights = weights_buffer(per_sample_weights, call.indices.size, request.dtype,
-                                             mode)
-            if request.weights is not None:
-                call.weights = request.weights.view.buf
-        call.bounds = bounds_of(bounds)
-        return request
-
-    cdef int _segments(self, positions, paddings, vector[c_TableSegment]& segments) except -1:
-        """Append the tables to `segments`."""
-        cdef c_TableSegment segment
-        for i, position in enumerate(positions):
-            segment.table = self._table(position)
-            segment.padding = -1 if paddings is None else paddings[i]
-            segments.push_back(segment)
-        if segments.empty():
-            raise ValueError("expected at least one table, got none")
-        return 0
 
     cdef _serve(self, Request request, out):
         request.take_output(out)
@@ -362,23 +277,11 @@ cdef class Store:
 
     def prefetch(self, positions, indices, offsets, bint include_last_offset, str bounds):
         """Queue rows to be prefetched; return the number of queued rows."""
-        cdef vector[c_TableSegment] segments
-        self._segments(positions, None, segments)
-        cdef BagCall call
-        cdef IntegerBuffer ints = IntegerBuffer()
-        cdef IntegerBuffer ends = IntegerBuffer()
-        ints.take(indices, "indices")
-        call.indices = ints.integers
-        call.bags = ints.integers.size
-        if offsets is not None:
-            ends.take(offsets, "offsets")
-            call.offsets = ends.integers
-            call.bags = bags_of(ends.integers.size, segments.size(), include_last_offset)
-        call.segments = SegmentSpan(segments.data(), segments.size())
-        call.bounds = bounds_of(bounds)
+        cdef Request request = make_request(self._tables, positions, None, indices, offsets,
+                                            include_last_offset, None, None, bounds)
         cdef uint64_t queued
         with nogil:
-            queued = self._store.get().prefetch(call)
+            queued = self._store.get().prefetch(request.call)
         return queued
 
     def pin(self, Py_ssize_t position, indices):
@@ -471,10 +374,37 @@ cdef class Store:
         with nogil:
             self._store.get().flush()
 
-    def close(self):
-        """Flush and close; closing twice does nothing."""
+    def close(self, bint lists_resident=False):
+        """Flush and close; closing twice does nothing.
+
+        Returns None, or the resident rows as `resident_rows` does, the next victim first.
+        """
+        cdef vector[StoreRow] rows
         with nogil:
-            self._store.get().close()
+            self._store.get().close(&rows if lists_resident else NULL)
+        return _array_of(rows) if lists_resident else None
+
+    def warm_up(self, const uint64_t[::1] rows not None):
+        """Bring store rows into free slots, in this eviction order; return the rows read."""
+        cdef StoreRowSpan span
+        cdef uint64_t read
+        if rows.shape[0] > 0:
+            span = StoreRowSpan(<const StoreRow*>&rows[0], <size_t>rows.shape[0])
+        with nogil:
+            read = self._store.get().warm_up(span)
+        return read
+
+    def resident_rows(self):
+        """Store rows with a copy in the fast tier, uint64, in no order."""
+        cdef vector[StoreRow] rows
+        with nogil:
+            rows = self._store.get().resident_rows()
+        return _array_of(rows)
+
+    @property
+    def store_id(self):
+        """The random id of the file; 0 if it has none."""
+        return self._store.get().store_id()
 
     @property
     def closed(self):
@@ -497,3 +427,11 @@ cdef class Store:
         with nogil:
             statistics = statistics_of(self._store.get().stats())
         return statistics_dict(statistics)
+
+
+cdef object _array_of(const vector[StoreRow]& rows):
+    array = np.empty(rows.size(), dtype=np.uint64)
+    cdef uint64_t[::1] view = array
+    if rows.size() > 0:
+        memcpy(&view[0], rows.data(), rows.size() * sizeof(StoreRow))
+    return array

@@ -1,0 +1,3 @@
+"""Types of `request`."""
+
+class Request: ...
