@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Iterator
 from functools import partial
 
+import numpy as np
+
+import tieralloc as ta
 from bench.peers.experiment import Experiment
 from bench.peers.in_dram import Tieralloc
 from bench.peers.quantised import FbgemmInt8, FbgemmInt8HugePages, TierallocInt8, TorchInt8
@@ -14,10 +19,11 @@ from bench.scenery.turns import Spread, alternate, ratios
 _KINDS = (TierallocInt8, Tieralloc, FbgemmInt8, FbgemmInt8HugePages, TorchInt8)
 _MIN_OF_FBGEMM = 1.3
 _MIN_OF_FLOATS = 1.5
+_MIN_LOAD = 0.8  # of the disk's speed
 
 
 def run(experiment: Experiment) -> Iterator[Result]:
-    """Measure one thread on Zipf and on uniform ids."""
+    """Measure one thread on Zipf and on uniform ids, and the load of floats."""
     settings = experiment.settings
     for workload in experiment.workloads("a", "b"):
         with experiment.adapters(_KINDS, workload) as adapters:
@@ -43,3 +49,37 @@ def run(experiment: Experiment) -> Iterator[Result]:
                 min=target,
                 figures=figures if is_own else {},
             )
+    yield _load(experiment)
+
+
+def _load(experiment: Experiment) -> Result:
+    """Compare the quantisation of floats into a file with plain writes of as many bytes."""
+    settings, directory = experiment.settings, experiment.directory
+    part = np.random.default_rng(0).standard_normal((1 << 16, settings.dim), dtype=np.float32)
+    count = -(-settings.rows // len(part))
+    written = []
+
+    def quantise(turn: int) -> float:
+        with ta.TieredStore(directory / "load.tier", mode="w", fast_rows=1) as store:
+            table = store.create_table("t", count * len(part), settings.dim, "int8")
+            began = time.monotonic()
+            table.load(part for _ in range(count))
+            seconds = time.monotonic() - began
+            written.append(store._core.pages(table.position)[0] * 4096)
+        return seconds
+
+    def write(turn: int) -> float:
+        block = bytes(4 << 20)
+        began = time.monotonic()
+        with open(directory / "plain", "wb", buffering=0) as file:
+            for _ in range(written[-1] // len(block)):
+                file.write(block)
+            os.fdatasync(file.fileno())
+        return time.monotonic() - began
+
+    quantise(-1)
+    turns = alternate("load of int8", settings.turns, {"load": quantise, "write": write})
+    speed = {f"{name}, s": Spread.of(seconds).median for name, seconds in turns.items()}
+    rows = f"{count * len(part):,} rows"
+    value = ratios(turns["write"], turns["load"])
+    return Result(f"load of {rows} of floats ÷ plain writes", value, min=_MIN_LOAD, figures=speed)

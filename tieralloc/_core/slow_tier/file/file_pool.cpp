@@ -106,6 +106,8 @@ FilePool::FilePool(std::string path, int fd, const FilePoolOptions& options, boo
       read_only_(read_only),
       superblocks_(fd, path_, [this] { sync_pages(); }) {
   close_in_child(fd_);
+  // No read-ahead: it would cache other rows, and make data of holes.
+  posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
 }
 
 FilePool::~FilePool() {

@@ -255,11 +255,14 @@ bool PageWriter::is_fresh(std::uint64_t begin, std::uint64_t end) {
   // Reserved blocks that were never written are a hole, as are absent ones.
   const off_t data = lseek(fd_, static_cast<off_t>(begin), SEEK_DATA);
   if (data < 0 ? errno == ENXIO : static_cast<std::uint64_t>(data) >= end) return true;
-  std::vector<std::byte> bytes(std::min<std::uint64_t>(end - begin, kFreshReadBytes));
+  // A little first: what is read counts as data the next time, though it is a hole.
+  std::vector<std::byte> bytes;
+  std::uint64_t size = kPage;
   for (std::uint64_t at = begin; at < end; at += bytes.size()) {
-    bytes.resize(std::min<std::uint64_t>(bytes.size(), end - at));
+    bytes.resize(std::min<std::uint64_t>(size, end - at));
     if (read_up_to(fd_, bytes, at, path_) < bytes.size()) return false;
     if (!is_zero(bytes)) return false;
+    size = std::min<std::uint64_t>(2 * size, kFreshReadBytes);
   }
   return true;
 }

@@ -27,8 +27,6 @@ std::string describe_end(const file_format::Directory& directory) {
 
 void Superblocks::read() {
   std::vector<std::byte> both(file_format::kDataOffset);
-  // Prevents read-ahead of rows into the page cache.
-  posix_fadvise(fd_, 0, 0, POSIX_FADV_RANDOM);
   const std::size_t got = read_up_to(fd_, both, 0, path_);
   posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
   const std::uint64_t size = size_of_file(fd_, path_);
