@@ -20,9 +20,12 @@ from bench.dlrm.settings import FULL, QUICK, Settings, placements
 from bench.scenery import arguments
 from bench.scenery.about import about
 from bench.scenery.results import rounded, write_json
-from bench.scenery.traces import FAST_FRACTIONS, choose_traces
+from bench.scenery.traces import COUNT_FROM, FAST_FRACTIONS, choose_traces
 from bench.scenery.trained import train
 from tieralloc import trace
+from tieralloc._bindings import rows_per_page
+from tieralloc._common.progress import bar
+from tieralloc.tools.arrange import arrange
 
 
 def main(given: Sequence[str] | None = None) -> int:
@@ -58,6 +61,7 @@ def _measure(
         "settings": asdict(settings),
         "refused": {},
         "others_busy_cores": 0.0,
+        "score_differences_of_int8": {},
         "records": records,
     }
     labels = [label for label in options.only if label in FEW or not options.quick]
@@ -74,16 +78,29 @@ def _measure(
             for policy in dict.fromkeys(BASELINES[label].trained for label in labels)
             if policy
         }
+        dtypes = {BASELINES[label].dtype for label in labels if BASELINES[label].is_arranged}
+        orders = {dtype: learn_order(requests, dtype, directory) for dtype in sorted(dtypes)}
         places = placements(sorted(os.sched_getaffinity(0)))
         for cores in places[:1] if options.quick else places:
             for fraction in settings.fast_fractions:
-                scene = Scene(requests, fraction, cores, policies, directory)
+                scene = Scene(requests, fraction, cores, policies, orders, directory)
                 _measure_scene(scene, labels, settings, records)
+                if scene.score_difference:
+                    differences = content["score_differences_of_int8"]
+                    differences[requests.trace.name] = scene.score_difference
                 for label, why in scene.failed.items():
                     content["refused"][f"{label}, {scene.name}"] = why
                 busy = max(content["others_busy_cores"], scene.others_busy_cores)
                 content["others_busy_cores"] = busy
     return content
+
+
+def learn_order(requests: Requests, dtype: str, directory: Path) -> Path:
+    """Learn an order of rows of a dtype on the first half of a trace; return its file."""
+    path = directory / f"{requests.trace.name}-{dtype}.order.npz"
+    rows_in_page = rows_per_page(requests.settings.embedding_dim, dtype)
+    arrange(requests.trace, rows_in_page, COUNT_FROM, progress=bar).write(path)
+    return path
 
 
 def _measure_scene(

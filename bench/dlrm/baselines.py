@@ -14,6 +14,13 @@ class Baseline:
     auto_pause: bool = True  # whether a learned policy pauses while it costs more than it saves
     queued: int = 0  # requests in the queue whose rows are prefetched
     memory: Literal["file", "store in DRAM", "torch in DRAM"] = "file"
+    dtype: Literal["float32", "int8"] = "float32"
+    is_arranged: bool = False  # whether the file has the rows in a learned order
+
+    @property
+    def is_budgeted(self) -> bool:
+        """Whether all of its DRAM is what LRU takes for rows of float32, whatever it is for."""
+        return self.dtype != "float32" or self.is_arranged
 
     @property
     def trained(self) -> str:
@@ -28,7 +35,9 @@ class Baseline:
         if self.memory != "file":
             return f"all in DRAM, {self.memory.partition(' ')[0]}"
         unpaused = "" if self.auto_pause else " (never paused)"
-        return f"{self.policy}{unpaused}{f' + {self.queued} ahead' if self.queued else ''}"
+        ahead = f" + {self.queued} ahead" if self.queued else ""
+        dtype = "" if self.dtype == "float32" else f", {self.dtype}"
+        return f"{self.policy}{unpaused}{ahead}{dtype}{', arranged' if self.is_arranged else ''}"
 
 
 LRU = "lru"
@@ -50,10 +59,22 @@ BASELINES = {
         *(Baseline(LRU, queued=queued) for queued in (1, 2, 4)),
         *(Baseline(policy, queued=2) for policy in ("s3fifo", "recmg")),
         Baseline("recmg", auto_pause=False, queued=2),
+        *(
+            Baseline(policy, dtype=dtype, is_arranged=is_arranged)
+            for dtype, is_arranged in (("int8", False), ("float32", True), ("int8", True))
+            for policy in (LRU, "s3fifo", "recmg")
+        ),
+        *(
+            Baseline(policy, queued=2, dtype="int8", is_arranged=True)
+            for policy in (LRU, "s3fifo", "recmg")
+        ),
     )
 }
 
 #: Baselines that also run at other capacities and in open loops.
 SHORT = (IN_STORE, LRU, "s3fifo", "recmg (never paused)", "recmg", "lru + 2 ahead")
 #: Baselines of a quick run.
-FEW = (IN_TORCH, IN_STORE, LRU, "recmg (never paused)", "recmg", "lru + 2 ahead")
+FEW = (
+    *(IN_TORCH, IN_STORE, LRU, "recmg (never paused)", "recmg", "lru + 2 ahead"),
+    *("lru, int8", "lru, arranged", "recmg + 2 ahead, int8, arranged"),
+)

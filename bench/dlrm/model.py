@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.dlrm.settings import BOTTOM_LAYERS, DENSE_FEATURES, TOP_LAYERS
@@ -64,9 +65,25 @@ def build(
     return model.eval()
 
 
-def put_into(model: Any, store: ta.TieredStore, names: Sequence[str], *, load: bool) -> Any:
-    """Convert a model; tables keep their names in the store, which a policy checks."""
+def write_tables(
+    model: Any, path: Path, names: Sequence[str], dtype: str, order: Path | None
+) -> None:
+    """Write the rows of a model's tables to a new file."""
+    import tieralloc as ta
+
+    bags = model.get_submodule(COLLECTION).embedding_bags
+    file = ta.File(path, mode="w", warm_restart_interval=None)
+    with ta.TieredStore(slow=file, fast_rows=1) as store:
+        for name in names:
+            rows = bags[name].weight.detach().numpy()
+            store.create_table(name, *rows.shape, dtype, order=order).load(rows)
+
+
+def put_into(model: Any, store: ta.TieredStore, names: Sequence[str]) -> Any:
+    """Convert a model whose rows are in the store, in tables of these names."""
     import tieralloc as ta
 
     paths = {f"{COLLECTION}.embedding_bags.{name}": name for name in names}
-    return ta.nn.convert(model, store, names=paths, load=load, verbose=False).model
+    dtype: Any = {table.dtype for table in store.tables.values()}.pop()
+    options = {} if dtype == "float32" else {"dtype": dtype}
+    return ta.nn.convert(model, store, names=paths, load=False, verbose=False, **options).model

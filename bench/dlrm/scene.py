@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
 
+import tieralloc as ta
 from bench.dlrm.baselines import BASELINES, LRU
 from bench.dlrm.requests import Requests
 from bench.dlrm.settings import Cores
@@ -38,9 +40,11 @@ class Scene:
     fraction: float  # capacity as a share of the trace's distinct rows
     cores: Cores
     policies: Mapping[str, Path]  # directories of trained policies, by name
+    orders: Mapping[str, Path]  # learned orders of rows, by dtype
     directory: Path  # of slow tiers
     failed: dict[str, str] = field(default_factory=dict)  # baselines, and why
     others_busy_cores: float = 0.0
+    score_difference: dict[str, float] = field(default_factory=dict)  # of int8 rows
 
     @property
     def name(self) -> str:
@@ -50,6 +54,20 @@ class Scene:
     def fast_rows(self) -> int:
         """Rows of the fast tier."""
         return fast_rows(self.fraction, self.requests.distinct_rows)
+
+    @cached_property
+    def budget(self) -> int:
+        """DRAM that LRU takes for `fast_rows` rows of float32, with index and metadata."""
+        trace = self.requests.trace
+        with tempfile.TemporaryDirectory(dir=self.directory) as folder:
+            file = ta.File(Path(folder, "sparse.tier"), mode="w", reserve=False)
+            with ta.TieredStore(slow=file, fast_rows=self.fast_rows, policy=LRU) as store:
+                for name, rows in zip(
+                    trace.table_names, trace.num_embeddings.tolist(), strict=True
+                ):
+                    store.create_table(name, rows, self.requests.settings.embedding_dim)
+                dram = store.stats().dram
+        return dram.vector_bytes + dram.index_bytes + dram.metadata_bytes
 
     def measure(self, labels: Sequence[str], rate: float | None) -> list[Record]:
         """Serve all counted requests with each baseline in turn; a closed loop without a rate."""
@@ -86,7 +104,8 @@ class Scene:
             for label in labels:
                 baseline = BASELINES[label]
                 policy = self.policies.get(baseline.trained)
-                place = (self.directory, self.fast_rows, policy, self.cores)
+                order = self.orders[baseline.dtype] if baseline.is_arranged else None
+                place = (self.directory, self.fast_rows, self.budget, policy, order, self.cores)
                 arguments = (self.requests, baseline, *place)
                 try:
                     child = Child(
@@ -97,11 +116,22 @@ class Scene:
                     children[label] = child
                 except ChildFailedError as error:
                     self.failed[label] = str(error)
-            first = next(iter(scores), "")
-            for label, own in scores.items():
-                if not np.array_equal(own, scores[first]):
-                    raise RuntimeError(f"{label} and {first} return different scores")
+            self._compare_scores(scores)
             yield children
+
+    def _compare_scores(self, scores: Mapping[str, Any]) -> None:
+        """Check that scores of a dtype are equal; keep the differences of int8 and float32."""
+        firsts: dict[str, str] = {}
+        for label, own in scores.items():
+            first = firsts.setdefault(BASELINES[label].dtype, label)
+            if not np.array_equal(own, scores[first]):
+                raise RuntimeError(f"{label} and {first} return different scores")
+        if {"float32", "int8"} <= firsts.keys():
+            difference = np.abs(scores[firsts["int8"]] - scores[firsts["float32"]])
+            self.score_difference = {
+                "max": float(difference.max()),
+                "mean": float(difference.mean()),
+            }
 
     @contextmanager
     def _counting_others(self) -> Iterator[None]:

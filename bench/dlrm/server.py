@@ -22,7 +22,7 @@ from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 import tieralloc as ta
 from bench.dlrm.baselines import LRU, Baseline
 from bench.dlrm.lookahead import Lookahead
-from bench.dlrm.model import COLLECTION, build, put_into
+from bench.dlrm.model import COLLECTION, build, put_into, write_tables
 from bench.dlrm.requests import Requests
 from bench.dlrm.settings import Cores
 from tieralloc.tools.replay.arrivals import poisson_arrivals, wait_until
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 
 _LEAD_NS = 10_000_000  # from the start of the receiving thread to time zero of arrivals
 _POLICY_THREAD = "tieralloc-plan"  # prefix of the names of the policy's threads
+# Of a row within a budget: of recmg, a little more than it needs; of index and metadata.
+_POLICY_BYTES = 224
+_INDEX_BYTES = 24
 _POLICY_START_S = 10.0  # max, until its thread has its name
 _COUNTS = (
     *("lookups", "hits", "on_demand_fetches", "evictions"),
@@ -57,7 +60,9 @@ def start_server(
     baseline: Baseline,
     directory: Path,
     fast_rows: int,
+    budget: int,
     policy: Path | None,
+    order: Path | None,
     cores: Cores,
 ) -> Server:
     """Create a server in this child process, pinned to cores."""
@@ -66,7 +71,7 @@ def start_server(
     # torchrec warns of its own code at the first call of each model.
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     path = directory / f"{os.getpid()}.tier"
-    server = Server(requests, baseline, path, fast_rows, policy)
+    server = Server(requests, baseline, path, fast_rows, budget, policy, order)
     os.sched_setaffinity(0, cores.serving)
     server.pin_policy(cores.policy)
     return server
@@ -75,7 +80,8 @@ def start_server(
 class Server:
     """Serves the requests of a trace from a slow tier in a new file.
 
-    `policy` is the directory of a learned policy, if the baseline has one.
+    The fast tier has `fast_rows`, or `budget` bytes. `policy` is the directory of a learned policy,
+    and `order` an order of rows, if the baseline has one.
     """
 
     def __init__(
@@ -84,7 +90,9 @@ class Server:
         baseline: Baseline,
         path: Path,
         fast_rows: int,
+        budget: int,
         policy: Path | None,
+        order: Path | None,
     ) -> None:
         self._requests = requests
         self._baseline = baseline
@@ -96,17 +104,21 @@ class Server:
         self._model = build(*sizes)
         self.store: ta.TieredStore | None = None
         if baseline.memory != "torch in DRAM":
-            with ta.TieredStore(path, fast_rows=1) as store:
-                put_into(self._model, store, self._names, load=True)
+            write_tables(self._model, path, self._names, baseline.dtype, order)
             is_in_dram = baseline.memory == "store in DRAM"
+            memory = None
+            if baseline.trained and baseline.is_budgeted:
+                row_bytes = settings.embedding_dim * (4 if baseline.dtype == "float32" else 1)
+                memory = budget * _POLICY_BYTES // (_POLICY_BYTES + row_bytes + _INDEX_BYTES)
+            size = {"fast_rows": sum(rows) if is_in_dram else fast_rows}
+            if baseline.is_budgeted:
+                size = {"fast_bytes": budget - (memory or 0)}
             self.store = ta.TieredStore(
-                path,
-                mode="r+",
-                fast_rows=sum(rows) if is_in_dram else fast_rows,
+                slow=ta.File(path, mode="r+", warm_restart_interval=None),
                 policy=LRU if is_in_dram or baseline.trained else baseline.policy,
+                **size,
             )
-            empty = build(*sizes, empty=True)
-            self._model = put_into(empty, self.store, self._names, load=False)
+            self._model = put_into(build(*sizes, empty=True), self.store, self._names)
             if is_in_dram:
                 for table in self.store.tables.values():
                     table.prefetch(np.arange(table.num_embeddings))
@@ -114,7 +126,12 @@ class Server:
             elif baseline.trained:
                 assert policy is not None
                 self.store.use_policy(
-                    ta.LearnedPolicy(policy, name=baseline.policy, auto_pause=baseline.auto_pause)
+                    ta.LearnedPolicy(
+                        policy,
+                        name=baseline.policy,
+                        auto_pause=baseline.auto_pause,
+                        **({} if memory is None else {"memory": memory}),
+                    )
                 )
         self._dense = torch.from_numpy(requests.dense)
         self._embedding_ns = self._began_ns = self._warm_up_lookups = 0

@@ -23,8 +23,9 @@ def markdown(content: Mapping[str, Any]) -> str:
         " half of each trace; the first half warms the fast tier, and trained the learned policies."
         " Baselines take turns; ratios are of mean latencies, turn by turn: median and quartiles."
         " CPU times are means of a request: of the thread that serves, of the policy's, of others."
-        " The last column has the active policy at the end, the share of accesses that the learned"
-        " one observed, and the number of accesses that it lags.",
+        " Rows of int8 and arranged ones have as much DRAM as lru has for rows of float32, with"
+        " index, map of the order and policy. The last column has the active policy at the end, the"
+        " share of accesses that the learned one observed, and the number of those that it lags.",
         _conditions(content),
     ]
     scenes: dict[tuple[str, float, str], list[Record]] = {}
@@ -70,6 +71,11 @@ def _conditions(content: Mapping[str, Any]) -> str:
         f"Requests of {settings['batch_size']} samples, rows of {settings['embedding_dim']} x "
         f"float32, {settings['turns']} turns",
         f"Other processes took up to {content['others_busy_cores']:.2f} cores",
+    ]
+    lines += [
+        f"Scores with rows of int8, {trace}: {difference['max']:.2g} at most from those with"
+        f" float32, {difference['mean']:.2g} on average"
+        for trace, difference in content.get("score_differences_of_int8", {}).items()
     ]
     lines += [f"Not measured: {what}: {why}" for what, why in content["refused"].items()]
     return "\n".join(f"- {line}" for line in lines)
