@@ -54,13 +54,13 @@ def test_code_of_page_runs_as_printed(page, tmp_path):
 
 @pytest.mark.parametrize("page", [README, ROOT / "docs" / "cli.md"], ids=lambda page: page.stem)
 def test_commands_of_page_exist(page):
-    commands = set(re.findall(r"`tieralloc (\w+)", page.read_text()))
+    commands = set(re.findall(r"`tieralloc ([\w-]+)", page.read_text()))
     text = subprocess.run(
         [sys.executable, "-m", "tieralloc", "--help"], capture_output=True, text=True, check=True
     ).stdout
     assert all(re.search(rf"^\s+{name}\b", text, re.MULTILINE) for name in commands)
     if page != README:
-        assert commands == set(re.findall(r"^    (\w+) ", text, re.MULTILINE))
+        assert commands == set(re.findall(r"^    ([\w-]+) ", text, re.MULTILINE))
 
 
 def test_readme_is_short():
