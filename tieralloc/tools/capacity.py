@@ -21,6 +21,7 @@ def rows_within(
     table_rows: Sequence[int],
     embedding_dim: int,
     policies: Sequence[str] = (FALLBACK,),
+    dtype: str = "float32",
 ) -> int:
     """Return the rows of the fast tier of a store with this budget: the fewest of the policies.
 
@@ -41,16 +42,20 @@ def rows_within(
             slow = File(Path(directory, f"{name}.tier"), mode="w", reserve=False)
             with TieredStore(slow=slow, fast_bytes=fast_bytes, policy=name) as store:
                 for number, count in enumerate(table_rows):
-                    store.create_table(str(number), count, embedding_dim, resident=False)
+                    store.create_table(str(number), count, embedding_dim, dtype, resident=False)
                 rows.append(store.stats().fast_rows)
     return min(rows)
 
 
 def fractions_within(
-    sizes: Sequence[int], trace: Trace, embedding_dim: int, policies: Sequence[str]
+    sizes: Sequence[int],
+    trace: Trace,
+    embedding_dim: int,
+    policies: Sequence[str],
+    dtype: str = "float32",
 ) -> list[float]:
     """Return the fast fractions of budgets: rows within ÷ distinct rows of the trace, at most 1."""
     table_rows = trace.num_embeddings.tolist()
     distinct = count_distinct(trace.accesses(), sum(table_rows))
-    rows = (rows_within(size, table_rows, embedding_dim, policies) for size in sizes)
+    rows = (rows_within(size, table_rows, embedding_dim, policies, dtype) for size in sizes)
     return [min(1.0, count / distinct) for count in rows]

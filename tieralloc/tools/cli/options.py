@@ -68,7 +68,14 @@ def add_fractions(parser: argparse.ArgumentParser, fractions: str) -> None:
 
 def add_dim(parser: argparse.ArgumentParser) -> None:
     """Add ``--embedding-dim``."""
-    add(parser, "--embedding-dim", arguments.count, "N", "float32 elements per row", 64)
+    add(parser, "--embedding-dim", arguments.count, "N", "elements per row", 64)
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dtype``."""
+    choices = ("float32", "int8", "int4")
+    text = "dtype of rows; int8 and int4 are quantised (default: float32)"
+    parser.add_argument("--dtype", choices=choices, default=choices[0], help=text)
 
 
 def fast_fractions(given: argparse.Namespace, trace: Trace, policies: Sequence[str]) -> list[float]:
@@ -79,7 +86,8 @@ def fast_fractions(given: argparse.Namespace, trace: Trace, policies: Sequence[s
     from tieralloc.tools.capacity import fractions_within
 
     with waiting("computing the capacities"):
-        return fractions_within(given.fast_bytes, trace, given.embedding_dim, policies)
+        dtype = getattr(given, "dtype", "float32")
+        return fractions_within(given.fast_bytes, trace, given.embedding_dim, policies, dtype)
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:
