@@ -123,6 +123,17 @@ def test_serve_error_of_one_thread_stops_all(trace, store, threads):
     assert sum(served) < trace.num_lookups
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int4"])
+def test_replay_of_quantised_rows_is_verified(trace, tmp_path, dtype):
+    settings = {"batch_size": 8, "embedding_dim": 32, "directory": tmp_path}
+    (floats,) = replay(trace, ["lru"], [0.1], **settings)
+    (record,) = replay(trace, ["lru"], [0.1], dtype=dtype, verify=True, **settings)
+    assert record["dtype"] == dtype
+    assert record["verified"] >= record["calls"]
+    assert record["on_demand_fetches"] == floats["on_demand_fetches"]
+    assert record["dram"]["vector_bytes"] < floats["dram"]["vector_bytes"]
+
+
 def test_replay_records_have_contract_fields(trace, tmp_path):
     (simulated,) = simulate(trace, ["lru"], [0.1])
     (record,) = replay(trace, ["lru"], [0.1], batch_size=8, embedding_dim=DIM, directory=tmp_path)

@@ -345,11 +345,11 @@ def _collection_replacements(
     """Return the replacements of torchrec's collections, given those of their bags."""
     collections: dict[nn.Module, nn.Module] = {}
     for module in model.modules():
-        if is_quantised_collection(module):
-            collections[module] = _quantised_replacement(module, replacements)
+        old: Any = module
+        if is_quantised_collection(module) and reason_to_keep(module, True) is None:
+            collections[module] = _quantised_replacement(old, replacements)
         if not is_collection(module):
             continue
-        old: Any = module
         bags = {name: replacements.get(bag) for name, bag in old.embedding_bags.items()}
         tiered = {name: bag for name, bag in bags.items() if isinstance(bag, TieredEmbeddingBag)}
         if len(tiered) == len(bags) and is_one_call(old):

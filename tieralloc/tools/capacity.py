@@ -22,6 +22,7 @@ def rows_within(
     table_rows: Sequence[int],
     embedding_dim: int,
     policies: Sequence[str] = (FALLBACK,),
+    dtype: str = "float32",
 ) -> int:
     """Return the rows of the fast tier of a store with this budget: the fewest of the policies.
 
@@ -36,7 +37,7 @@ def rows_within(
             slow = File(Path(directory, f"{name}.tier"), mode="w", reserve=False)
             with TieredStore(slow=slow, fast_bytes=fast_bytes, policy=name) as store:
                 for number, count in enumerate(table_rows):
-                    store.create_table(str(number), count, embedding_dim, resident=False)
+                    store.create_table(str(number), count, embedding_dim, dtype, resident=False)
                 rows.append(store.stats().fast_rows)
     return min(rows)
 
@@ -47,6 +48,7 @@ def fractions_within(
     embedding_dim: int,
     policies: Sequence[str],
     order: Order | None = None,
+    dtype: str = "float32",
 ) -> list[float]:
     """Return the fast fractions of budgets: rows within ÷ distinct rows of the trace, at most 1.
 
@@ -55,5 +57,7 @@ def fractions_within(
     map_bytes = 0 if order is None else sum(order.row_order(name).bytes for name in order.tables)
     table_rows = trace.num_embeddings.tolist()
     distinct = count_distinct(trace.accesses(), sum(table_rows))
-    rows = (rows_within(size - map_bytes, table_rows, embedding_dim, policies) for size in sizes)
+    rows = (
+        rows_within(size - map_bytes, table_rows, embedding_dim, policies, dtype) for size in sizes
+    )
     return [min(1.0, count / distinct) for count in rows]

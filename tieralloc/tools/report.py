@@ -205,7 +205,7 @@ def replay_conditions(record: Record) -> str:
         load += f", in {record['turns']} turns of all contenders"
     lines = [
         ["calls", load],
-        ["rows", f"{record['embedding_dim']} x float32"],
+        ["rows", f"{record['embedding_dim']} x {record.get('dtype', 'float32')}"],
         ["slow tier", record["slow_tier"]],
         ["machine", record["machine"]],
     ]

@@ -69,7 +69,14 @@ def add_fractions(parser: argparse.ArgumentParser, fractions: str) -> None:
 
 def add_dim(parser: argparse.ArgumentParser) -> None:
     """Add ``--embedding-dim``."""
-    add(parser, "--embedding-dim", arguments.count, "N", "float32 elements per row", 64)
+    add(parser, "--embedding-dim", arguments.count, "N", "elements per row", 64)
+
+
+def add_dtype(parser: argparse.ArgumentParser) -> None:
+    """Add ``--dtype``."""
+    choices = ("float32", "int8", "int4")
+    text = "dtype of rows; int8 and int4 are quantised (default: float32)"
+    parser.add_argument("--dtype", choices=choices, default=choices[0], help=text)
 
 
 def add_order(parser: argparse.ArgumentParser) -> None:
@@ -88,7 +95,10 @@ def fast_fractions(
     from tieralloc.tools.capacity import fractions_within
 
     with waiting("computing the capacities"):
-        return fractions_within(given.fast_bytes, trace, given.embedding_dim, policies, order)
+        dtype = getattr(given, "dtype", "float32")
+        return fractions_within(
+            given.fast_bytes, trace, given.embedding_dim, policies, order, dtype
+        )
 
 
 def add_force(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ from tieralloc.tools.replay.replay import SECONDS, replay
 REPEATS = 3
 
 DESCRIPTION = """\
-Serve a trace from a store with real bytes: tables of float32 rows in a file, a pool of DRAM in
+Serve a trace from a store with real bytes: tables in a file, a pool of DRAM in
 front of it. The first half warms the fast tier; the rest is measured. In a closed loop (the
 default) each thread starts its next call when the previous one is answered; policies and baselines
 take turns on segments of the trace, and the table shows median and quartiles of the turns. The
@@ -59,6 +59,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _add_load(parser: argparse.ArgumentParser) -> None:
     options.add_dim(parser)
+    options.add_dtype(parser)
     text = "samples per call, or 'row': one access per call, with the counts of simulate"
     options.add(parser, "--batch-size", types.batch_size, "N|row", text, 256)
     options.add(parser, "--threads", types.count, "N", "concurrent callers", 1)
@@ -123,6 +124,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.policy,
         options.fast_fractions(arguments, trace, arguments.policy, order),
         embedding_dim=arguments.embedding_dim,
+        dtype=arguments.dtype,
         batch_size=arguments.batch_size,
         count_from=arguments.count_from,
         threads=arguments.threads,

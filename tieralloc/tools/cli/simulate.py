@@ -31,6 +31,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "samples per call, as in a store (default: one access per call)"
     options.add(parser, "--batch-size", types.count, "N", text)
     options.add_dim(parser)
+    options.add_dtype(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -40,6 +40,7 @@ class Load:
 
     trace: str
     embedding_dim: int
+    dtype: str
     batch_size: int | Literal["row"]
     threads: int
     warm_up_rows: int
@@ -49,6 +50,7 @@ class Load:
         """Return the parameters of the load."""
         return {
             "embedding_dim": self.embedding_dim,
+            "dtype": self.dtype,
             "batch_size": self.batch_size,
             "threads": self.threads,
             "warm_up_lookups": self.warm_up_rows,

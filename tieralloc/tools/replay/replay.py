@@ -53,6 +53,7 @@ def replay(
     fast_fractions: Sequence[float],
     *,
     embedding_dim: int = 64,
+    dtype: str = "float32",
     batch_size: int | Literal["row"] = 256,
     count_from: float = 0.5,
     threads: int = 1,
@@ -71,7 +72,7 @@ def replay(
 ) -> list[dict[str, Any]]:
     """Serve a trace from a store with real bytes, for each policy and capacity.
 
-    The trace's tables of float32 rows are created in a file, which is removed at the end, or in
+    The trace's tables are created in a file, which is removed at the end, or in
     memory. Accesses before `count_from` warm the fast tier; the records count the rest.
 
     With a slow tier in memory the first record is a baseline without a fast tier, which reads all
@@ -102,6 +103,8 @@ def replay(
         Capacities as fractions of the distinct rows of the whole trace, rounded down.
     embedding_dim : int
         Elements per row.
+    dtype : {"float32", "int8", "int4"}
+        Of the tables. Those of `baselines` have float32.
     batch_size : int or "row"
         Samples per call; the misses of a call are fetched as one batch. The first miss of a row in
         a call is an on-demand fetch, its repetitions are hits. "row" serves each access as a call,
@@ -155,8 +158,8 @@ def replay(
         arrival), backlog_max, saturated (less than 0.95 of the rate was served, or the backlog
         grew); latency_us_by_outcome (in the store, without the wait for a thread: hit for calls
         without an on-demand fetch, on_demand for the others), latency_curve_us [[fraction, µs], …],
-        dram (its parts), embedding_dim, batch_size, threads, calls, verified (compared calls),
-        emulated (whether the slow tier is); with `slow` also promotion and placement, as in
+        dram (its parts), embedding_dim, dtype, batch_size, threads, calls, verified (compared
+        calls), emulated (whether the slow tier is); with `slow` also promotion and placement, as in
         `stats`, and extra_ns and overlap of an emulated slow tier. Records of `baselines` have
         ``baseline: True``, and no dram; on-demand fetches of numpy.memmap are page faults that
         read.
@@ -191,7 +194,7 @@ def replay(
             f"count_from: no sample of trace {trace.name!r} begins at or after access {counted} of "
             f"{len(accesses)}; expected a lower share, got {count_from}"
         )
-    source = SourceRows(trace.num_embeddings.tolist(), embedding_dim)
+    source = SourceRows(trace.num_embeddings.tolist(), embedding_dim, dtype)
     labels = {policy: label_of(policy, policies) for policy in policies}
     warm_up_rows = len(accesses) - sum(len(call.indices) for call in calls)
     tables = _Tables(trace, source, order, progress)
@@ -211,7 +214,7 @@ def replay(
             open_store,
             openers,
             all_rows,
-            Load(trace.name, embedding_dim, batch_size, threads, warm_up_rows, slow_tier),
+            Load(trace.name, embedding_dim, dtype, batch_size, threads, warm_up_rows, slow_tier),
             source,
             warm_up,
             calls,
@@ -322,7 +325,7 @@ class _Tables(NamedTuple):
         source = self.source
         for name, rows in zip(self.trace.table_names, source.num_embeddings, strict=True):
             order = self.order if self.order is not None and name in self.order.tables else None
-            store.create_table(name, rows, source.embedding_dim, order=order)
+            store.create_table(name, rows, source.embedding_dim, source.dtype, order=order)
         with self.progress("loading the tables", sum(source.num_embeddings), "rows") as done:
             for position, name in enumerate(self.trace.table_names):
                 store.table(name).load(_reported(source.parts(position), done))
