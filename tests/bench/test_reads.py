@@ -19,6 +19,7 @@ def test_quick_run_prints_each_line(capsys):
 def test_learned_order_reads_less_of_a_real_trace(name, bound, monkeypatch):
     monkeypatch.setattr(reads, "FRACTIONS", (0.05,))
     monkeypatch.setattr(reads, "REPRESENTATIONS", {})
+    monkeypatch.setattr(reads, "ROW_BYTES", {"float32": 4 * reads.DIM})
     monkeypatch.setattr(reads, "LINES", reads.LINES[:2])
     trace = reference(name)
     found = [record["device_reads_per_request"] for record in reads.measure(trace)]

@@ -83,3 +83,13 @@ def test_without_terminal_or_tqdm_lines_appear(monkeypatch, capsys, absent):
     assert first == "training: 50%, 0 s, epoch 1 of 2, loss 0.5"
     assert second == "training: done, 0 s, epoch 1 of 2, loss 0.5"
     assert set(rest) == {"drawing: 0 s"}
+
+
+def test_ticking_prints_lines_of_one_long_step(monkeypatch, capsys):
+    monkeypatch.setattr(_progress, "_DELAY", 0.01)
+    monkeypatch.setattr(_progress, "_INTERVAL", 0.02)
+    with _progress.bar("arranging", 10, "lookups") as report, _progress.ticking(report):
+        printed = ""
+        while printed.count("arranging: 0%") < 2:
+            time.sleep(0.01)
+            printed += capsys.readouterr().err

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, Protocol
 
-__all__ = ["Progress", "Report", "bar", "ignore", "silent", "waiting"]
+__all__ = ["Progress", "Report", "bar", "ignore", "silent", "ticking", "waiting"]
 
 _DELAY = 1.0  # seconds before a bar appears, and between updates of its time
 _INTERVAL = 3.0  # seconds between lines
@@ -70,6 +70,24 @@ def bar(what: str, total: int, unit: str) -> Iterator[Report]:
 
     with progress:
         yield report
+
+
+@contextmanager
+def ticking(report: Report) -> Iterator[None]:
+    """Report nothing every second, so that the time of a bar goes on during one long step."""
+    stop = threading.Event()
+
+    def tick() -> None:
+        while not stop.wait(_DELAY):
+            report(0)
+
+    ticker = threading.Thread(target=tick, daemon=True)
+    ticker.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        ticker.join()
 
 
 @contextmanager

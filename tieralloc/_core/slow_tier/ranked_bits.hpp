@@ -45,12 +45,10 @@ class RankedBits {
   std::uint64_t rank(std::uint64_t bit) const {
     const Line& line = lines_[bit / kBits];
     const std::uint64_t in_line = bit % kBits;
+    const std::uint64_t full = in_line / 64;
     std::uint64_t ones = line.ones_before;
-    for (std::uint64_t word = 0; word < in_line / 32; ++word) {
-      ones += std::popcount(line.words[word]);
-    }
-    const std::uint32_t mask = (std::uint32_t{1} << in_line % 32) - 1;
-    return ones + std::popcount(line.words[in_line / 32] & mask);
+    for (std::uint64_t pair = 0; pair < full; ++pair) ones += count_ones(line.pair(pair));
+    return ones + count_ones(line.pair(full) & ((std::uint64_t{1} << in_line % 64) - 1));
   }
 
  private:
@@ -58,8 +56,20 @@ class RankedBits {
   struct alignas(64) Line {
     std::uint32_t ones_before = 0;
     std::uint32_t words[15] = {};
+
+    std::uint64_t pair(std::uint64_t i) const {
+      return words[2 * i] | (i == 7 ? 0 : std::uint64_t{words[2 * i + 1]} << 32);
+    }
   };
   static_assert(sizeof(Line) == 64);
+
+  /// std::popcount is a call where the compiler may not assume the instruction.
+  static constexpr std::uint64_t count_ones(std::uint64_t bits) {
+    bits -= bits >> 1 & 0x5555555555555555u;
+    bits = (bits & 0x3333333333333333u) + (bits >> 2 & 0x3333333333333333u);
+    bits = (bits + (bits >> 4)) & 0x0F0F0F0F0F0F0F0Fu;
+    return bits * 0x0101010101010101u >> 56;
+  }
 
   static constexpr std::uint64_t num_lines(std::uint64_t bits) {
     return (bits + kBits - 1) / kBits;

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tieralloc._common.progress import Progress, silent
+from tieralloc._common.progress import Progress, silent, ticking
 from tieralloc.order import Order, TableOrder
 from tieralloc.tools.arrange import greedy, mtkahypar
 from tieralloc.tools.arrange.hypergraph import Hypergraph, hypergraph_of
@@ -80,7 +80,8 @@ def arrange(
             zip(trace.table_names, trace.num_embeddings.tolist(), strict=True)
         ):
             samples, looked_up = _lookups_of(stream, table)
-            arranged, lengths = _pages(samples, looked_up, rows_per_page, partition, seed)
+            with ticking(report):
+                arranged, lengths = _pages(samples, looked_up, rows_per_page, partition, seed)
             tables[name] = TableOrder(rows, rows_per_page, arranged, lengths)
             report(len(looked_up), name)
     return Order(tables, f"order of {trace.name}")

@@ -30,12 +30,14 @@ constexpr std::uint64_t kMaxSpanBytes = std::uint64_t{8} << 20;
 
 /// Whether rows are in the order of their addresses, and few pages from the first to the last.
 bool is_dense(const TableLayout& table, std::span<const TableRow> rows) {
-  if (rows.empty()) return true;
-  const auto is_unordered = [&](const TableRow& a, const TableRow& b) {
-    return table.address(a).offset() >= table.address(b).offset();
-  };
-  return std::adjacent_find(rows.begin(), rows.end(), is_unordered) == rows.end() &&
-         table.address(rows.back()).page - table.address(rows.front()).page <= kMaxSpanBytes;
+  std::uint64_t first_page = 0, last = 0;
+  for (const TableRow row : rows) {
+    const RowAddress address = table.address(row);
+    if (last == 0) first_page = address.page;
+    if (address.offset() <= last || address.page - first_page > kMaxSpanBytes) return false;
+    last = address.offset();
+  }
+  return true;
 }
 
 /// Rows of the first page, if it has others too; `rows` are in the order of their addresses.
