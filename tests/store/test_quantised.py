@@ -254,7 +254,7 @@ def test_result_of_several_tables_is_float32_or_float16(make_store):
     half = np.empty((1, 12), np.float16)
     assert (store.embedding_bag(rows, offsets, tables[:3], out=half) == 2).all()
     mixed = tables[1:]
-    with pytest.raises(TypeError, match="out is of float16, expected float32"):
+    with pytest.raises(TypeError, match="out: expected float32, got float16"):
         store.embedding_bag(rows, offsets, mixed, out=half)
 
 
@@ -283,11 +283,11 @@ def test_row_beyond_float16_is_refused(make_store):
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
-        (np.zeros((10, 8), np.int32), TypeError, "values are int32, expected float32 or uint8"),
-        (np.zeros((10, 8), np.uint8), ValueError, r"shape \(10, 8\), expected \(n, 12\)"),
-        (np.zeros((10, 12), np.float32), ValueError, r"shape \(10, 12\), expected \(n, 8\)"),
-        (np.zeros((10, 12), np.float64), ValueError, r"shape \(10, 12\), expected \(n, 8\)"),
-        (np.zeros(8, np.float64), ValueError, r"shape \(8,\), expected \(n, 8\)"),
+        (np.zeros((10, 8), np.int32), TypeError, "expected float32 or uint8 as table .item. has it, got int32"),
+        (np.zeros((10, 8), np.uint8), ValueError, r"expected shape \(n, 12\) for table .item., got \(10, 8\)"),
+        (np.zeros((10, 12), np.float32), ValueError, r"expected shape \(n, 8\) for table .item., got \(10, 12\)"),
+        (np.zeros((10, 12), np.float64), ValueError, r"expected shape \(n, 8\) for table .item., got \(10, 12\)"),
+        (np.zeros(8, np.float64), ValueError, r"expected shape \(n, 8\) for table .item., got \(8,\)"),
     ],
 )
 def test_load_of_other_rows_is_refused(make_store, values, error, message):

@@ -25,4 +25,4 @@ cdef const c_Table* table_at(const vector[const c_Table*]& tables,
 
 cdef Request make_request(const vector[const c_Table*]& tables, positions, paddings, indices,
                           offsets, bint include_last_offset, str mode, per_sample_weights,
-                          str bounds)
+                          str bounds, bint has_result=*)

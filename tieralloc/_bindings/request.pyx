@@ -71,12 +71,12 @@ cdef const c_Table* table_at(const vector[const c_Table*]& tables,
 
 cdef Request make_request(const vector[const c_Table*]& tables, positions, paddings, indices,
                           offsets, bint include_last_offset, str mode, per_sample_weights,
-                          str bounds):
-    """Return a call; rows are copied where offsets are None. "prefetch" is a mode without result."""
+                          str bounds, bint has_result=True):
+    """Return a call; rows are copied where offsets are None."""
     cdef Request request = Request()
     cdef BagCall* call = &request.call
     request.set_tables(tables, positions, paddings)
-    if mode != "prefetch":
+    if has_result:
         request.set_dtype()
     request.indices.take(indices, "indices")
     call.indices = request.indices.integers
@@ -87,7 +87,7 @@ cdef Request make_request(const vector[const c_Table*]& tables, positions, paddi
         request.offsets.take(offsets, "offsets")
         call.offsets = request.offsets.integers
         call.bags = bags_of(call.offsets.size, request.segments.size(), include_last_offset)
-        if mode != "prefetch":
+        if has_result:
             call.mode = mode_of(mode)
             request.weights = weights_buffer(per_sample_weights, call.indices.size, request.dtype,
                                              mode)

@@ -312,7 +312,8 @@ cdef class Store:
     def prefetch(self, positions, indices, offsets, bint include_last_offset, str bounds):
         """Queue rows to be prefetched; return the number of queued rows."""
         cdef Request request = make_request(self._tables, positions, None, indices, offsets,
-                                            include_last_offset, "prefetch", None, bounds)
+                                            include_last_offset, None, None, bounds,
+                                            has_result=False)
         cdef uint64_t queued
         with nogil:
             queued = self._store.get().prefetch(request.call)

@@ -36,7 +36,7 @@ TEST(closed_store_lists_resident_rows_in_eviction_order) {
   StoreBench bench(with_slots(kSlots));
   bench.add_table("a", kRows, 4);
   const Table& table = bench.add_table("b", kRows, 4);
-  bench.lookup(table, {5, 3, 9, 3, 7});
+  for (const std::int64_t row : {5, 3, 9, 3, 7}) bench.lookup(table, {row});
   bench.store().pin(table, integers({8}));
   std::vector<StoreRow> rows;
   bench.store().close(&rows);
