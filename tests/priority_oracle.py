@@ -34,13 +34,14 @@ class PriorityBuffer:
 
 
 COUNTS = (
-    *("lookups", "hits", "on_demand_fetches", "evictions"),
+    *("calls", "lookups", "hits", "on_demand_fetches", "evictions"),
     *("prefetches_issued", "prefetches_useful", "prefetches_late", "prefetches_useless"),
+    *("on_demand_device_reads", "prefetch_device_reads"),
 )
 
 
 def replay(accesses, keep, prefetches, *, chunk, capacity, eviction_speed, count_from=0):
-    """Return the counts of `tieralloc._bindings.Simulator`.
+    """Return the counts of `tieralloc._bindings.Simulator`; each access is a call, each row a page.
 
     `keep` has one flag per access of the complete chunks, `prefetches` the rows per chunk. A
     decision takes effect after the last access of its chunk.
@@ -58,6 +59,7 @@ def replay(accesses, keep, prefetches, *, chunk, capacity, eviction_speed, count
 
     for i, row in enumerate(accesses):
         counts = warm_up if i < count_from else counted
+        counts["calls"] += 1
         counts["lookups"] += 1
         if row in buffer:
             counts["hits"] += 1
@@ -66,6 +68,7 @@ def replay(accesses, keep, prefetches, *, chunk, capacity, eviction_speed, count
             buffer.touch(row)
         else:
             counts["on_demand_fetches"] += 1
+            counts["on_demand_device_reads"] += 1
             admit(row, counts)
         if (i + 1) % chunk != 0:
             continue
@@ -75,6 +78,7 @@ def replay(accesses, keep, prefetches, *, chunk, capacity, eviction_speed, count
         counts = warm_up if i + 1 < count_from else counted
         for prefetched in [r for r in dict.fromkeys(prefetches[i // chunk]) if r not in buffer]:
             counts["prefetches_issued"] += 1
+            counts["prefetch_device_reads"] += 1
             admit(prefetched, counts)
             unused.add(prefetched)
     return counted

@@ -34,8 +34,9 @@ _LEAD_NS = 10_000_000  # from the start of the receiving thread to time zero of 
 _POLICY_THREAD = "tieralloc-plan"  # prefix of the names of the policy's threads
 _POLICY_START_S = 10.0  # max, until its thread has its name
 _COUNTS = (
-    *("lookups", "hits", "on_demand_fetches", "evictions"),
+    *("calls", "lookups", "hits", "on_demand_fetches", "evictions"),
     *("prefetches_issued", "prefetches_useful", "prefetches_late"),
+    *("on_demand_device_reads", "prefetch_device_reads"),
 )
 
 

@@ -31,7 +31,8 @@ def test_simulator_keeps_rows_and_prefetched_rows_hit():
     simulator = Simulator(model, 2, 10)
     simulator.run(rows(1, 2, 3, 1, 7))
     assert simulator.counts == {
-        **{"lookups": 5, "hits": 2, "on_demand_fetches": 3, "evictions": 3},
+        **{"calls": 5, "lookups": 5, "hits": 2, "on_demand_fetches": 3, "evictions": 3},
+        **{"on_demand_device_reads": 3, "prefetch_device_reads": 2},
         **{"prefetches_issued": 2, "prefetches_useful": 1, "prefetches_late": 0},
         "prefetches_useless": 0,
     }

@@ -20,6 +20,8 @@ from tieralloc._bindings.simulator import (
     Simulator,
     eviction_policy_bytes,
     eviction_policy_names,
+    pages_in_id_order,
+    rows_per_page,
 )
 from tieralloc._bindings.statistics import all_statistics
 from tieralloc._bindings.store import Store
@@ -46,7 +48,9 @@ __all__ = [
     "next_uses",
     "numa_nodes",
     "opt_labels",
+    "pages_in_id_order",
     "row_feature_names",
+    "rows_per_page",
     "sample_emulation",
     "sample_memory",
     "usable_node",

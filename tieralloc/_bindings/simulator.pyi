@@ -9,6 +9,8 @@ from tieralloc._bindings.planned_model import PlannedModel
 
 def eviction_policy_names() -> list[str]: ...
 def eviction_policy_bytes(policy: str, capacity: int) -> int: ...
+def rows_per_page(row_bytes: int) -> int: ...
+def pages_in_id_order(table_starts: ArrayLike, rows_per_page: int) -> NDArray[np.uint32]: ...
 
 class Simulator:
     def __init__(
@@ -22,6 +24,7 @@ class Simulator:
         prefetch_lag: int = 0,
         table_starts: ArrayLike | None = None,
         samples_per_call: int = 0,
+        pages: ArrayLike | None = None,
         max_bytes: int = 0,
         prefetch_cost: float = 0.0,
         selects: bool = True,

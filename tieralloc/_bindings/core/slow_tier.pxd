@@ -16,6 +16,8 @@ cdef extern from "slow_tier/slow_pool.hpp" namespace "tieralloc" nogil:
         c_bool has_footer
         uint64_t num_pages(uint64_t rows)
 
+    uint32_t c_rows_per_page "tieralloc::rows_per_page"(uint64_t row_bytes)
+
     cdef enum class Residency "tieralloc::Residency":
         automatic
         always

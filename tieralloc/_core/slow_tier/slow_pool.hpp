@@ -86,8 +86,17 @@ struct TableLayout {
   RowAddress address(TableRow row) const { return pages.address(offset, row.value); }
 };
 
+/// Bytes from one row of a pool to the next.
+constexpr std::uint32_t stride_of(std::uint64_t row_bytes) {
+  return static_cast<std::uint32_t>(round_up(row_bytes, kCacheLine));
+}
 constexpr std::uint32_t stride_of(std::uint32_t dim, DType dtype) {
-  return static_cast<std::uint32_t>(round_up(dim * size_of(dtype), kCacheLine));
+  return stride_of(dim * size_of(dtype));
+}
+
+/// Rows that a page of a file holds.
+constexpr std::uint32_t rows_per_page(std::uint64_t row_bytes) {
+  return PageLayout::paged(stride_of(row_bytes)).rows_per_page;
 }
 
 /// Properties of a pool in memory.

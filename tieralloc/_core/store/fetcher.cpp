@@ -182,6 +182,7 @@ void Fetcher::finish(std::span<Miss* const> misses, const FetchBatch* own, FastT
           outcome.failed = miss;
           outcome.error = error;
         }
+        if (own != nullptr && own->is_leader(miss->item)) counters.on_demand_device_reads.add(1);
         const std::uint64_t began = miss->batch->started_ns();
         const std::uint64_t ended = miss->batch->ended_ns(miss->item);
         if (began != 0) counters.row_on_demand.record(ended > began ? ended - began : 0);
@@ -249,6 +250,7 @@ void Fetcher::prefetch_once(std::span<const RowPlace> rows, std::shared_ptr<Fetc
         [&](Miss& miss) {
           // A call that joined the read has used the row: the prefetch counts as late.
           const bool is_shared = batch->item(miss.item).is_shared;
+          if (batch->is_leader(miss.item)) miss.tier->count_prefetch_read();
           std::int32_t error = 0;
           finish(miss, batch.get(),
                  is_shared ? FastTier::Admit::on_demand : FastTier::Admit::prefetch, error);

@@ -250,6 +250,7 @@ class LookupExecutor {
       scratch_.pointers[i] = table.slow_rows + row.value * stride;
     }
     state_.counters.on_demand_fetches.add(absent);
+    state_.counters.on_demand_device_reads.add(absent);
     waited_ = true;
     store_.pool_->emulate_latency(absent * table.tier->lines());
   }

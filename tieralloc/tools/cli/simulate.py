@@ -15,11 +15,13 @@ from tieralloc.tools.simulate import policy_names, simulate
 
 DESCRIPTION = """\
 Simulate the store's own policies on a trace, one access at a time, and print their miss ratios at
-each capacity. The first half warms the fast tier. Simulation shows neither the CPU time of a
-policy nor its lag: replay does."""
+each capacity. The first half warms the fast tier. With --batch-size also print the device reads
+per request: a request reads each page of the slow tier's file once. Simulation shows neither the
+CPU time of a policy nor its lag: replay does."""
 EXAMPLES = """\
 tieralloc simulate day.npz
 tieralloc simulate day.npz --policy lru,s3fifo,opt --fast-fraction 1%,5%,20%
+tieralloc simulate day.npz --batch-size 32 --row-bytes 256
 tieralloc simulate day.npz --fast-bytes 1MiB,16MiB --embedding-dim 32
 tieralloc simulate day.npz --json counts.json --plot curve.png"""
 
@@ -28,9 +30,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
     learned = [f"{name}:DIR" for name in learned_names()]
     options.add_trace(parser, [*policy_names(), *learned], "lru,s3fifo,opt", options.FRACTIONS)
-    text = "samples per call, as in a store (default: one access per call)"
+    text = "samples per request, as in a store (default: one access per request)"
     options.add(parser, "--batch-size", types.count, "N", text)
     options.add_dim(parser)
+    text = "bytes per row, which set the rows of a page (default: 4 x --embedding-dim)"
+    options.add(parser, "--row-bytes", types.count, "N", text)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -49,6 +53,7 @@ def run(arguments: argparse.Namespace) -> None:
             fractions,
             arguments.count_from,
             batch_size=arguments.batch_size,
+            row_bytes=arguments.row_bytes or 4 * arguments.embedding_dim,
             progress=progress,
             seed=arguments.seed,
         )
@@ -57,4 +62,6 @@ def run(arguments: argparse.Namespace) -> None:
         report.counted_heading(trace, records[0]),
         report.miss_ratio_table(records),
     ]
+    if arguments.batch_size is not None:
+        parts.append(report.device_reads_table(records))
     common.write_outputs(records, "\n\n".join(parts), arguments)
