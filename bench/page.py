@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment
 
+from bench.dlrm.tables import conclusions as conclude_dlrm
 from tieralloc._common.files import replacing
 from tieralloc.tools.conclusions import conclude
 from tieralloc.tools.plots.records import draw
@@ -71,7 +72,7 @@ class Table(NamedTuple):
     rows: list[list[str]]
     same: list[tuple[str, str]]  # columns whose cells are all equal
     plot: str  # SVG, or empty
-    conclusion: str  # one sentence, or empty
+    conclusions: list[str]
 
 
 def write_page(results: Path, directory: Path) -> Path:
@@ -91,7 +92,7 @@ def write_page(results: Path, directory: Path) -> Path:
         raise ValueError(f"{results}: expected a list of records, got none")
     template = Environment(autoescape=True).from_string(_PAGE)
     about = list(_about(content)) if isinstance(content, Mapping) else []
-    conclusions = [table.conclusion for table in tables if table.conclusion]
+    conclusions = [sentence for table in tables for sentence in table.conclusions]
     text = template.render(
         title=results.stem, about=about, tables=tables, conclusions=conclusions, zip=zip
     )
@@ -128,22 +129,26 @@ def _about(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
 def _tables(name: str, records: Sequence[dict[str, Any]]) -> Iterator[Table]:
     has_plot = all(record.keys() >= _POLICY_FIELDS for record in records)
     if not has_plot or any("loop" in r and "calls" not in r for r in records):
-        yield _table(name, records, "", _targets(name, records))
+        yield _table(name, records, "", _conclude(name, records))
         return
     for trace in dict.fromkeys(record["trace"] for record in records):
         of_trace = [record for record in records if record["trace"] == trace]
         conclusion = f"{trace}: {conclude(of_trace)}"
         shown = [{**record, "device_reads": device_reads(record)} for record in of_trace]
-        yield _table(f"{name}: {trace}", shown, _plot(of_trace), conclusion)
+        yield _table(f"{name}: {trace}", shown, _plot(of_trace), [conclusion])
 
 
-def _targets(name: str, records: Sequence[dict[str, Any]]) -> str:
-    """Return the share of the targets that are reached, for results with targets."""
+def _conclude(name: str, records: Sequence[dict[str, Any]]) -> list[str]:
+    """Return DLRM's conclusions, or the share of the targets that are reached."""
+    if all("time_to_lru" in record for record in records):
+        return conclude_dlrm(records)
     reached = [record["reached"] for record in records if isinstance(record.get("reached"), bool)]
-    return f"{name}: {sum(reached)} of {len(reached)} targets are reached." if reached else ""
+    return [f"{name}: {sum(reached)} of {len(reached)} targets are reached."] if reached else []
 
 
-def _table(name: str, records: Sequence[dict[str, Any]], plot: str, conclusion: str) -> Table:
+def _table(
+    name: str, records: Sequence[dict[str, Any]], plot: str, conclusions: list[str]
+) -> Table:
     scalars = (str, int, float, bool, type(None))
     keys = dict.fromkeys(key for record in records for key in record)
     columns = [key for key in keys if all(isinstance(r.get(key), scalars) for r in records)]
@@ -152,7 +157,7 @@ def _table(name: str, records: Sequence[dict[str, Any]], plot: str, conclusion: 
     columns = [key for key in columns if key not in same]
     texts = {key for key in columns if any(isinstance(r.get(key), str) for r in records)}
     rows = [list(row) for row in zip(*(cells[key] for key in columns), strict=True)]
-    return Table(name, columns, texts, rows, list(same.items()), plot, conclusion)
+    return Table(name, columns, texts, rows, list(same.items()), plot, conclusions)
 
 
 def _plot(records: Sequence[dict[str, Any]]) -> str:

@@ -38,11 +38,14 @@ def real_folder():
         yield Path(path)
 
 
-FILE_OPTIONS = {"engine", "queue_depth", "direct", "reserve", "prefetch_threads"}
+FILE_OPTIONS = {
+    *("engine", "queue_depth", "direct", "reserve", "prefetch_threads", "warm_restart_interval")
+}
 
 
 def store_of(path, mode="w", **options):
-    """A store of a file, whose options may be among the others."""
+    """A store of a file, whose options may be among the others; it starts cold."""
+    options = {"warm_restart_interval": None, **options}
     file = {name: options.pop(name) for name in FILE_OPTIONS & options.keys()}
     return ta.TieredStore(slow=ta.File(path, mode=mode, **file), **options)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 import os
 import threading
@@ -13,12 +12,14 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from tieralloc import _bindings
 from tieralloc._common.exit_status import close_at_exit
-from tieralloc._common.numbers import check_range, parse_memory, parse_size
+from tieralloc._common.numbers import check_range, parse_size
 from tieralloc.errors import RenamedAttribute, refuse_renamed
 from tieralloc.policy.planned import ActivePolicy
+from tieralloc.restart.resident_set import rows_of
+from tieralloc.restart.warm_restart import WarmRestart
 from tieralloc.stats import StoreStats
-from tieralloc.table import Table, dtype_name, paddings_of, positions_of
-from tieralloc.tiers import Mode, NumaMemory, SlowTier, node_of, parse_cpus, slow_tier
+from tieralloc.table import Table, check_writable, dtype_name, paddings_of, positions_of
+from tieralloc.tiers import File, Mode, NumaMemory, SlowTier, fast_tier, parse_cpus, slow_tier
 
 if TYPE_CHECKING:
     import numpy as np
@@ -111,38 +112,31 @@ class TieredStore:
         bounds_check_mode: Literal["fatal", "warning"] = "fatal",
         cpus: Sequence[int] | str | None = None,
     ) -> None:
-        options = slow_tier(path, slow, mode)._core_options()
-        if (fast_bytes is None) == (fast_rows is None):
-            raise ValueError(
-                f"fast_bytes, fast_rows: expected one of them, got {fast_bytes!r} and {fast_rows!r}"
-            )
+        slow = slow_tier(path, slow, mode)
         if bounds_check_mode not in ("fatal", "warning"):
             raise ValueError(
                 f"bounds_check_mode: expected 'fatal' or 'warning', got {bounds_check_mode!r}"
             )
-        if fast_rows is not None:
-            check_range("fast_rows", fast_rows, int(options["memory"] is None), (1 << 63) - 1)
+        fast = fast_tier(fast_bytes, fast_rows, fast_node, in_memory=not isinstance(slow, File))
         self._policy = ActivePolicy(policy)
         self._core = _bindings.Store(
-            **options,
-            fast_bytes=0 if fast_bytes is None else parse_memory(fast_bytes, "fast_bytes"),
-            fast_rows=0 if fast_rows is None else fast_rows,
-            fast_node=node_of(fast_node),
-            cpus=parse_cpus(cpus),
-            policy=self._policy.simple,
+            **slow._core_options(), **fast, cpus=parse_cpus(cpus), policy=self._policy.simple
         )
-        self._path = None if options["path"] is None else os.fsdecode(options["path"])
-        self._read_only = options["mode"] == "r"
+        self._path = os.fsdecode(slow.path) if isinstance(slow, File) else None
+        self._read_only = isinstance(slow, File) and slow.mode == "r"
         self._bounds = bounds_check_mode
         self._first_out_of_range = threading.Lock()  # held since the first warning
         self._recorder: Recorder | None = None
         self._tables: dict[str, Table] = {}
         self._add_tables()
+        interval = slow.warm_restart_interval if isinstance(slow, File) else None
+        self._restart = WarmRestart(self._core, self._path, interval, saves=not self._read_only)
         # Writes updates back when the store is garbage-collected or the interpreter exits.
-        self._finalizer = weakref.finalize(self, close_at_exit, self._core, self._path)
+        self._finalizer = weakref.finalize(self, close_at_exit, self._restart, self._path)
         try:
             self._policy.check(self._table_sizes())
             self._policy.fit(self._core, self._table_sizes())
+            self._restart.start()
         except BaseException:
             self.close()  # the traceback references the store, which would keep its file locked
             raise
@@ -180,10 +174,8 @@ class TieredStore:
         ----------
         name : str
             Unique in the store, 1 to 191 bytes of UTF-8.
-        num_embeddings : int
-            Rows.
-        embedding_dim : int
-            Elements per row.
+        num_embeddings, embedding_dim : int
+            Rows, and elements per row.
         dtype : str or dtype
             "float32", "float16", "bfloat16" or "float64", or that type of NumPy or torch.
         resident : {"auto", True, False}
@@ -211,7 +203,7 @@ class TieredStore:
         OSError
             If the file cannot grow (ENOSPC). The file is unchanged.
         """
-        self._check_writable("create_table")
+        check_writable(self, "create_table")
         if name in self._tables and not self.closed:
             raise ValueError(
                 f"name: table {name!r} exists already; expected a new name (`table` returns it)"
@@ -223,12 +215,6 @@ class TieredStore:
         self._add_tables()
         self._policy.fit(self._core, self._table_sizes())
         return self._tables[name]
-
-    def _check_writable(self, call: str) -> None:
-        if self._read_only and not self.closed:
-            raise io.UnsupportedOperation(
-                f"{self._path}: {call} writes; expected a store of mode 'r+' or 'a', got mode 'r'"
-            )
 
     def table(self, name: str) -> Table:
         """Return the table of this name; KeyError lists the names if it is unknown."""
@@ -340,20 +326,38 @@ class TieredStore:
     ) -> int:
         """Prefetch the rows of a later `embedding_bag` call in the background.
 
-        A hint that returns at once. Rows that do not fit into the queue are dropped and counted.
+        The arguments are those of `embedding_bag`. A hint that returns at once, with the number of
+        rows queued: not those that are resident, nor those that do not fit into the queue, which
+        are dropped and counted.
+        """
+        positions = positions_of(self, tables)
+        return self._core.prefetch(positions, indices, offsets, include_last_offset, self._bounds)
+
+    def warm_up(self, rows: Mapping[str, ArrayLike] | str | os.PathLike[str]) -> int:
+        """Bring rows into free slots of the fast tier, in file order; lookups go on meanwhile.
+
+        Evicts no row. Of more rows than slots, the last ones count.
 
         Parameters
         ----------
-        indices, offsets, tables, include_last_offset
-            As for `embedding_bag`.
+        rows : path, or mapping of table names to (n,) integers
+            A file that `tieralloc warm-up` made, or rows of tables; the next victim first.
 
         Returns
         -------
         int
-            Rows queued. Resident rows are not queued.
+            Rows read. A row that cannot be read is skipped.
+
+        Raises
+        ------
+        KeyError, IndexError
+            If a table or a row does not exist. Nothing is done.
+        ValueError
+            If the file is damaged or of other tables, or the store is closed.
+        OSError
+            If the file cannot be read.
         """
-        positions = positions_of(self, tables)
-        return self._core.prefetch(positions, indices, offsets, include_last_offset, self._bounds)
+        return self._core.warm_up(rows_of(rows, self._table_sizes()))
 
     def _warn_out_of_range(self, outside: int) -> None:
         """Log the first call that has indices out of range; `stats` counts all of them."""
@@ -432,10 +436,8 @@ class TieredStore:
         ValueError
             If the policy is unknown, is not in its directory, was trained for other tables or has
             too little memory, or if the store is closed. The former policy stays active.
-        OSError
-            If a directory cannot be read.
-        ImportError
-            If the policy is learned and torch is missing.
+        OSError, ImportError
+            If a directory cannot be read, or torch is missing.
         """
         self._policy.use(self._core, policy, self._table_sizes())
 
@@ -482,7 +484,7 @@ class TieredStore:
             or replaced as of `flush`; the store is closed then.
         """
         try:
-            self._core.close()
+            self._restart.close()
         finally:
             if self.closed:
                 self._finalizer.detach()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TypeVar, cast, overload
 
@@ -14,7 +15,15 @@ if TYPE_CHECKING:
 
     from tieralloc.store import TieredStore
 
-__all__ = ["Out", "Table", "dtype_name", "of_store", "paddings_of", "positions_of"]
+__all__ = [
+    "Out",
+    "Table",
+    "check_writable",
+    "dtype_name",
+    "of_store",
+    "paddings_of",
+    "positions_of",
+]
 
 #: A writable buffer, such as an array or a tensor.
 Out = TypeVar("Out")
@@ -97,7 +106,7 @@ class Table:
             If the slow tier cannot be written. Each row of the call then has its old or its new
             value.
         """
-        self._store._check_writable("load")
+        check_writable(self._store, "load")
         row = 0 if start is None else as_integer("start", start)
         if not 0 <= row <= self.num_embeddings:
             raise ValueError(
@@ -264,7 +273,7 @@ class Table:
             done. With ``durability="commit"`` also if the log cannot be synced: lookups see the
             values then, and `TieredStore.flush` raises until they are durable.
         """
-        self._store._check_writable("update")
+        check_writable(self._store, "update")
         self._core.update(self.position, indices, self._as_values(values))
 
     def prefetch(self, indices: ArrayLike) -> int:
@@ -316,6 +325,14 @@ class Table:
 
     def __repr__(self) -> str:
         return f"<Table {self.name!r} of {self.num_embeddings} x {self.embedding_dim} {self.dtype}>"
+
+
+def check_writable(store: TieredStore, call: str) -> None:
+    """Raise io.UnsupportedOperation if the store is open and only reads its file."""
+    if store._read_only and not store.closed:
+        raise io.UnsupportedOperation(
+            f"{store._path}: {call} writes; expected a store of mode 'r+' or 'a', got mode 'r'"
+        )
 
 
 def dtype_name(dtype: DTypeLike | str) -> str:

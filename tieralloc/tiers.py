@@ -8,17 +8,19 @@ from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from typing import Literal, Protocol, TypeAlias, TypedDict, get_args, runtime_checkable
 
-from tieralloc._common.numbers import as_integer, check_range
+from tieralloc._common.numbers import as_integer, check_range, parse_memory
 
 __all__ = [
     "CoreOptions",
     "Durability",
     "Engine",
+    "FastOptions",
     "File",
     "Mode",
     "NumaMemory",
     "Promotion",
     "SlowTier",
+    "fast_tier",
     "memory_options",
     "node_of",
     "parse_cpus",
@@ -95,6 +97,10 @@ class File:
         Seconds until an update is durable without a flush, above 0.
     prefetch_threads : int
         Background threads for prefetches, 1 to 32.
+    warm_restart_interval : float, optional
+        Seconds between saves of the resident rows to ``path.warm``, above 0. They are also saved
+        when the store closes, and are brought back in the background when it opens the file again.
+        None: no such file, and the fast tier starts empty.
 
     Raises
     ------
@@ -112,6 +118,7 @@ class File:
     durability: Durability = "flush"
     write_back_interval: float = 5.0
     prefetch_threads: int = 1
+    warm_restart_interval: float | None = 300.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.path, (str, bytes, os.PathLike)):
@@ -131,6 +138,11 @@ class File:
             )
         if self.durability == "none" and self.write_back_interval != 5.0:
             raise ValueError("write_back_interval: no effect with durability='none'")
+        if self.warm_restart_interval is not None and not 0 < self.warm_restart_interval <= 1e6:
+            raise ValueError(
+                "warm_restart_interval: expected None, or seconds above 0 and up to 1e6, got "
+                f"{self.warm_restart_interval}"
+            )
         if self.mode == "r" and not self.reserve:
             raise ValueError("reserve: no effect with mode='r'; expected True, got False")
 
@@ -243,6 +255,35 @@ def slow_tier(
     if mode is not None:
         raise ValueError(f"mode: no effect with slow=; expected slow=File(path, mode={mode!r})")
     return slow
+
+
+class FastOptions(TypedDict):
+    """Arguments of `tieralloc._bindings.Store` that depend on the fast tier."""
+
+    fast_bytes: int
+    fast_rows: int
+    fast_node: tuple[int, bool, bool]
+
+
+def fast_tier(
+    fast_bytes: int | str | None,
+    fast_rows: int | None,
+    fast_node: int | NumaMemory | None,
+    *,
+    in_memory: bool,
+) -> FastOptions:
+    """Return the core's options of a fast tier, in front of a slow tier in memory or in a file."""
+    if (fast_bytes is None) == (fast_rows is None):
+        raise ValueError(
+            f"fast_bytes, fast_rows: expected one of them, got {fast_bytes!r} and {fast_rows!r}"
+        )
+    if fast_rows is not None:
+        check_range("fast_rows", fast_rows, int(not in_memory), (1 << 63) - 1)
+    return {
+        "fast_bytes": 0 if fast_bytes is None else parse_memory(fast_bytes, "fast_bytes"),
+        "fast_rows": 0 if fast_rows is None else fast_rows,
+        "fast_node": node_of(fast_node),
+    }
 
 
 def node_of(fast_node: int | NumaMemory | None) -> tuple[int, bool, bool]:

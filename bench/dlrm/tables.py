@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from bench.dlrm.baselines import IN_STORE, IN_TORCH, LRU
 from bench.scenery import tables
 from bench.scenery.turns import Spread
 from tieralloc._common.numbers import format_size
@@ -17,6 +18,7 @@ def markdown(content: Mapping[str, Any]) -> str:
     """Lay out the content of a result file."""
     parts = [
         f"# {content['title']}",
+        *conclusions(content["records"]),
         "torchrec's DLRM, its embeddings in a store with a file as slow tier, served on the second"
         " half of each trace; the first half warms the fast tier, and trained the learned policies."
         " Baselines take turns; ratios are of mean latencies, turn by turn: median and quartiles."
@@ -38,6 +40,24 @@ def markdown(content: Mapping[str, Any]) -> str:
         if opened:
             parts += [f"{title}: open loop", _table(_OPEN, opened)]
     return "\n\n".join(part for part in parts if part)
+
+
+def conclusions(records: Sequence[Record]) -> list[str]:
+    """Return a sentence for each trace and placement: the shortest time of a closed loop."""
+    closed = [record for record in records if record["loop"] == "closed" and record["time_to_lru"]]
+    scenes: dict[tuple[str, str, float], list[Record]] = {}
+    for record in closed:
+        scene = record["trace"], record["placement"], record["fast_fraction"]
+        scenes.setdefault(scene, []).append(record)
+    return [_conclusion(*scene, records) for scene, records in scenes.items()]
+
+
+def _conclusion(trace: str, placement: str, fraction: float, records: Sequence[Record]) -> str:
+    times = {record["policy"]: record["time_to_lru"]["median"] for record in records}
+    best = min((p for p in times if p not in (IN_TORCH, IN_STORE)), key=times.__getitem__)
+    text = f"{trace}, {percent(fraction)} in DRAM, {placement}: {best} takes {times[best]:.2f}"
+    floor = f"; {IN_STORE}, {times[IN_STORE]:.2f}" if IN_STORE in times else ""
+    return f"{text} of the time of {LRU}{floor}."
 
 
 def _conditions(content: Mapping[str, Any]) -> str:

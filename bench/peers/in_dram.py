@@ -40,10 +40,11 @@ class Tieralloc(Adapter):
                 table.load(self.dataset.table_parts(number))
 
     def open(self) -> None:
+        file = ta.File(self.path, mode="r+", warm_restart_interval=None)
         if self.budget is not None:
-            self.store = ta.TieredStore(self.path, mode="r+", fast_bytes=self.budget)
+            self.store = ta.TieredStore(slow=file, fast_bytes=self.budget)
             return
-        self.store = ta.TieredStore(self.path, mode="r+", fast_rows=self.fast_rows)
+        self.store = ta.TieredStore(slow=file, fast_rows=self.fast_rows)
         left = self.fast_rows
         for table in self.store.tables.values():
             count = min(left, len(table))

@@ -277,7 +277,7 @@ class _Writer:
     """A store in a process that is killed."""
 
     def __init__(self, path: Path, budget: int) -> None:
-        self._store = ta.TieredStore(path, mode="r+", fast_bytes=budget)
+        self._store = _open(path, budget)
 
     def update(self, rows: NDArray[np.int64], values: NDArray[np.float32]) -> None:
         self._store.table("table0").update(rows, values)
@@ -286,10 +286,15 @@ class _Writer:
         self._store.close()
 
 
+def _open(path: Path, budget: int) -> ta.TieredStore:
+    file = ta.File(path, mode="r+", warm_restart_interval=None)
+    return ta.TieredStore(slow=file, fast_bytes=budget)
+
+
 def _open_seconds(path: Path, budget: int, rows: NDArray[np.int64]) -> tuple[float, Any]:
     """Return the seconds until the store is open, and the values of rows."""
     began = time.perf_counter()
-    with ta.TieredStore(path, mode="r+", fast_bytes=budget) as store:
+    with _open(path, budget) as store:
         seconds = time.perf_counter() - began
         return seconds, store.table("table0").lookup(rows)
 

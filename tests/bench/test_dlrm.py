@@ -56,6 +56,12 @@ def test_quick_run_has_all_baselines_and_contract_fields(quick, closed):
             assert record["time_to_lru"]["median"] == 1
 
 
+def test_page_begins_with_the_shortest_time(quick, closed):
+    times = {policy: record["time_to_lru"]["median"] for policy, record in closed.items()}
+    best = min({*times} - {IN_TORCH, IN_STORE}, key=times.__getitem__)
+    assert f": {best} takes {times[best]:.2f} of the time of lru" in quick[1].split("\n\n")[1]
+
+
 def test_baselines_look_up_the_same_rows(closed):
     assert {record["lookups"] for record in closed.values()} == {closed[LRU]["lookups"]}
     fetches = [closed[label]["on_demand_fetches"] for label in (IN_TORCH, IN_STORE)]

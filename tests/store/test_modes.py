@@ -99,7 +99,7 @@ def test_mode_of_each_file_opens_creates_or_refuses(folder, kind, mode):
             if outcome == "opened":
                 np.testing.assert_array_equal(store.table("item").lookup(np.arange(100)), ROWS)
         assert (content(path) == before) == (outcome == "opened")
-    assert set(folder.iterdir()) <= {path}  # no temporary file is left
+    assert set(folder.iterdir()) <= {path, path.with_name(f"{path.name}.warm")}  # none for a while
 
 
 def test_mode_a_is_the_default(folder):

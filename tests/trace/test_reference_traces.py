@@ -39,8 +39,9 @@ def test_read_reference_trace_has_known_size(name):
 def test_simulate_reference_trace_misses_as_libcachesim(name):
     records = simulate(reference(name), POLICIES, FAST_FRACTIONS)
     miss_ratios = {(r["policy"], r["fast_fraction"]): round(r["miss_ratio"], 4) for r in records}
-    for fraction, row in zip(FAST_FRACTIONS, LIBCACHESIM[name], strict=True):
-        for policy, miss_ratio in zip(POLICIES, row, strict=True):
-            # s3fifo remembers evicted keys by their fingerprints, so it differs a little.
-            tolerance = 0.001 if policy == "s3fifo" else 0
-            assert abs(miss_ratios[policy, fraction] - miss_ratio) <= tolerance, (policy, fraction)
+    expected = {
+        (policy, fraction): miss_ratio
+        for fraction, row in zip(FAST_FRACTIONS, LIBCACHESIM[name], strict=True)
+        for policy, miss_ratio in zip(POLICIES, row, strict=True)
+    }
+    assert miss_ratios == expected

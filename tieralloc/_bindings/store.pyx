@@ -3,8 +3,11 @@
 
 import os
 
+import numpy as np
+
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
 from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
 from libcpp.utility cimport move
@@ -52,6 +55,8 @@ from tieralloc._bindings.core.store cimport (
     SegmentSpan,
     PlannedPolicy,
     StoreOptions,
+    StoreRow,
+    StoreRowSpan,
     c_Store,
     c_Table,
     c_TableSegment,
@@ -445,10 +450,37 @@ cdef class Store:
         with nogil:
             self._store.get().flush()
 
-    def close(self):
-        """Flush and close; closing twice does nothing."""
+    def close(self, bint lists_resident=False):
+        """Flush and close; closing twice does nothing.
+
+        Returns None, or the resident rows as `resident_rows` does, the next victim first.
+        """
+        cdef vector[StoreRow] rows
         with nogil:
-            self._store.get().close()
+            self._store.get().close(&rows if lists_resident else NULL)
+        return _array_of(rows) if lists_resident else None
+
+    def warm_up(self, const uint64_t[::1] rows not None):
+        """Bring store rows into free slots, in this eviction order; return the rows read."""
+        cdef StoreRowSpan span
+        cdef uint64_t read
+        if rows.shape[0] > 0:
+            span = StoreRowSpan(<const StoreRow*>&rows[0], <size_t>rows.shape[0])
+        with nogil:
+            read = self._store.get().warm_up(span)
+        return read
+
+    def resident_rows(self):
+        """Store rows with a copy in the fast tier, uint64, in no order."""
+        cdef vector[StoreRow] rows
+        with nogil:
+            rows = self._store.get().resident_rows()
+        return _array_of(rows)
+
+    @property
+    def store_id(self):
+        """The random id of the file; 0 if it has none."""
+        return self._store.get().store_id()
 
     @property
     def closed(self):
@@ -471,6 +503,14 @@ cdef class Store:
         with nogil:
             statistics = statistics_of(self._store.get().stats())
         return statistics_dict(statistics)
+
+
+cdef object _array_of(const vector[StoreRow]& rows):
+    array = np.empty(rows.size(), dtype=np.uint64)
+    cdef uint64_t[::1] view = array
+    if rows.size() > 0:
+        memcpy(&view[0], rows.data(), rows.size() * sizeof(StoreRow))
+    return array
 
 
 cdef size_t _bags_of(size_t offsets, size_t tables, bint include_last_offset) except? 0:

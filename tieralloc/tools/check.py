@@ -11,6 +11,7 @@ import numpy as np
 
 import tieralloc as ta
 from tieralloc._common.progress import Progress, silent
+from tieralloc.tiers import Mode
 
 __all__ = ["Damage", "checkpoint_rows", "find_damage", "repair", "upgrade"]
 
@@ -88,7 +89,7 @@ def checkpoint_rows(path: str) -> Rows:
 
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return _from_arrays(path, {name: value.detach() for name, value in state.items()})
-    source = ta.TieredStore(path, mode="r", fast_bytes="16MiB")
+    source = open_cold(path)
 
     def read(table: ta.Table, first: int, last: int) -> np.ndarray:
         _check_shape(path, table, *_shape(source.table(table.name)))
@@ -99,6 +100,12 @@ def checkpoint_rows(path: str) -> Rows:
 
 def _shape(table: ta.Table) -> tuple[int, int]:
     return table.num_embeddings, table.embedding_dim
+
+
+def open_cold(path: str | os.PathLike[str], mode: Mode = "r") -> ta.TieredStore:
+    """Open a file with a small fast tier that starts empty."""
+    file = ta.File(path, mode=mode, warm_restart_interval=None)
+    return ta.TieredStore(slow=file, fast_bytes="16MiB")
 
 
 def _from_arrays(path: str, arrays: dict[str, np.ndarray]) -> Rows:
@@ -136,7 +143,7 @@ def upgrade(path: str, progress: Progress = silent) -> bool:
     """
     target = os.path.realpath(path)
     temporary = f"{target}.upgrade"
-    with ta.TieredStore(path, mode="r", fast_bytes="16MiB") as old:
+    with open_cold(path) as old:
         tables = old.tables.values()
         if all(old._core.pages(table.position)[2] for table in tables):
             return False

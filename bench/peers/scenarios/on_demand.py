@@ -61,7 +61,7 @@ def run(experiment: Experiment) -> Iterator[Result]:
         """Measure rows per second of a newly opened store, whose lookups all miss."""
 
         def measure(_: int) -> float:
-            slow = ta.File(path, mode="r+", engine=engine)
+            slow = ta.File(path, mode="r", engine=engine, warm_restart_interval=None)
             with ta.TieredStore(slow=slow, fast_bytes=budget) as store:
                 (table,) = store.tables.values()
                 out = np.empty((rows, dataset.dim), dtype=np.float32)

@@ -5,10 +5,7 @@
 #include <deque>
 #include <iterator>
 #include <list>
-#include <map>
 #include <vector>
-
-#include "eviction/ghost_queue.hpp"
 
 namespace {
 
@@ -125,21 +122,20 @@ struct NaiveSieve final : NaivePolicy {
 struct NaiveS3Fifo final : NaivePolicy {
   std::size_t small_size, main_size;
   std::deque<Counted> small, main;  // the oldest first
-  tieralloc::GhostQueue buckets;    // for the numbers and lengths of its buckets
-  std::map<std::size_t, std::deque<RowId>> ghosts;
+  std::deque<RowId> ghosts;
+  std::size_t max_ghosts;
   bool has_evicted = false;
 
   explicit NaiveS3Fifo(std::uint32_t capacity)
       : small_size(std::max<std::size_t>(1, capacity / 10)),
         main_size(capacity - small_size),
-        buckets(std::max(1u, capacity * 9 / 10)) {}
+        max_ghosts(std::max(1u, capacity * 9 / 10)) {}
 
   void insert(RowId row) override {
-    std::deque<RowId>& bucket = ghosts[buckets.bucket_of(row)];
-    const auto ghost = std::find(bucket.begin(), bucket.end(), row);
-    const bool is_ghost = ghost != bucket.end();
-    if (is_ghost) bucket.erase(ghost);
-    shorten(bucket);
+    const auto ghost = std::find(ghosts.begin(), ghosts.end(), row);
+    const bool is_ghost = ghost != ghosts.end();
+    if (is_ghost) ghosts.erase(ghost);
+    shorten();
     const bool is_small_full = !has_evicted && small.size() >= small_size;
     (is_ghost || is_small_full ? main : small).push_back({row, 0});
   }
@@ -156,9 +152,8 @@ struct NaiveS3Fifo final : NaivePolicy {
           main.push_back({oldest.row, 0});
           continue;
         }
-        std::deque<RowId>& bucket = ghosts[buckets.bucket_of(oldest.row)];
-        shorten(bucket);
-        bucket.push_back(oldest.row);
+        shorten();
+        ghosts.push_back(oldest.row);
         return oldest.row;
       }
     }
@@ -175,8 +170,8 @@ struct NaiveS3Fifo final : NaivePolicy {
     erase_row(main, row);
   }
 
-  void shorten(std::deque<RowId>& bucket) const {
-    while (bucket.size() > buckets.ways()) bucket.pop_front();
+  void shorten() {
+    while (ghosts.size() > max_ghosts) ghosts.pop_front();
   }
 };
 

@@ -180,7 +180,7 @@ class Stress {
 
   void keep_house(std::mt19937_64& random) {
     Store& store = bench_.store();
-    switch (random() % 12) {
+    switch (random() % 13) {
       case 0:
         store.flush();
         break;
@@ -204,6 +204,9 @@ class Stress {
         break;
       case 7:
         use_planned_policy(random);
+        break;
+      case 8:
+        store.warm_up(store.resident_rows());
         break;
       default: {
         const StoreStats stats = store.stats();

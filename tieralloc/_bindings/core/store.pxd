@@ -54,6 +54,15 @@ cdef extern from "store/bag_call.hpp" namespace "tieralloc" nogil:
         CallSpan(const BagCall* first, size_t count)
 
 
+cdef extern from "base/types.hpp" namespace "tieralloc" nogil:
+    cdef cppclass StoreRow:
+        uint64_t value
+
+    cdef cppclass StoreRowSpan "std::span<const tieralloc::StoreRow>":
+        StoreRowSpan()
+        StoreRowSpan(const StoreRow* first, size_t count)
+
+
 cdef extern from "store/access_samples.hpp" namespace "tieralloc" nogil:
     cdef cppclass AccessSamples:
         vector[uint64_t] rows
@@ -118,7 +127,10 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         void pin(const c_Table& table, Integers indices) except +raise_core_error
         void unpin(const c_Table& table, Integers indices) except +raise_core_error
         void flush() except +raise_core_error
-        void close() except +raise_core_error
+        void close(vector[StoreRow]* resident) except +raise_core_error
+        uint64_t warm_up(StoreRowSpan rows) except +raise_core_error
+        vector[StoreRow] resident_rows() except +raise_core_error
+        uint64_t store_id() except +raise_core_error
         c_bool closed()
         c_bool belongs_here()
         StoreStats stats() except +raise_core_error

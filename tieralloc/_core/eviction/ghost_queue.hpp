@@ -1,86 +1,64 @@
-// ghost_queue.hpp: a set-associative first-in first-out queue of the most recently evicted rows.
+// ghost_queue.hpp: a first-in first-out queue of the most recently evicted rows.
 //
-// A row's hash names its bucket, which holds fingerprints of 16 bits, the newest first. So a ghost
-// takes two bytes. A bucket is as long as its share of the queue: where many rows of a bucket are
-// evicted, they leave sooner. Rows below 65,535 have different fingerprints; of other rows two in a
-// bucket have the same one once in 2,000 times. Every call is O(1). Not for concurrent use.
+// A short queue is exact: a row takes 20 bytes, of which a small tier has few. A long one is
+// set-associative, 2 bytes a row (ghost_buckets.hpp). Every call is expected O(1). Not for
+// concurrent use.
 #pragma once
 
-#include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
-#include <vector>
+#include <optional>
 
 #include "base/types.hpp"
+#include "eviction/ghost_buckets.hpp"
+#include "eviction/key_queue.hpp"
 
 namespace tieralloc {
 
 class GhostQueue {
  public:
-  /// Holds about `length` rows: the buckets have one length.
-  explicit GhostQueue(std::uint32_t length)
-      : buckets_(num_buckets(length)),
-        ways_((length + buckets_ - 1) / buckets_),
-        lanes_(buckets_ * (ways_ + 1)) {}
+  static constexpr std::uint32_t kMaxExactLength = 1u << 15;
 
-  static std::size_t bytes(std::uint32_t length) {
-    const std::size_t buckets = num_buckets(length);
-    return buckets * ((length + buckets - 1) / buckets + 1) * sizeof(Fingerprint);
+  explicit GhostQueue(std::uint32_t length) {
+    if (length <= kMaxExactLength) {
+      exact_.emplace(length + 1);  // one more between a push and the next take
+    } else {
+      buckets_.emplace(length);
+    }
   }
 
-  std::size_t ways() const { return ways_; }
-  std::size_t bucket_of(RowId row) const {
-    const std::uint64_t hash = (row ^ row >> 32) * 0x9E3779B97F4A7C15u >> 32;
-    return hash * buckets_ >> 32;
+  static std::size_t bytes(std::uint32_t length) {
+    return length <= kMaxExactLength ? KeyQueue<Key>::bytes(length + 1)
+                                     : GhostBuckets::bytes(length);
   }
 
   void push(RowId row) {
-    Fingerprint* bucket = trimmed(row);
-    std::memmove(bucket + 1, bucket, ways_ * sizeof(Fingerprint));
-    bucket[0] = fingerprint_of(row);
+    if (buckets_) return buckets_->push(row);
+    trim();
+    exact_->push(key_of(row));
   }
 
   /// Removes a row; false if the queue does not hold it. An insertion evicts before it takes its
-  /// row: the row pushed by that eviction does not push this one out, but one lane more has room.
+  /// row: the row pushed by that eviction does not push this one out.
   bool take(RowId row) {
-    Fingerprint* bucket = lanes_.data() + bucket_of(row) * (ways_ + 1);
-    Fingerprint* end = bucket + ways_ + 1;
-    Fingerprint* found = std::find(bucket, end, fingerprint_of(row));
-    const bool is_ghost = found != end;
-    if (is_ghost) {
-      std::memmove(found, found + 1, static_cast<std::size_t>(end - found - 1) * sizeof *found);
-      end[-1] = 0;
-    }
-    trimmed(row);
+    if (buckets_) return buckets_->take(row);
+    const bool is_ghost = exact_->take(key_of(row));
+    trim();
     return is_ghost;
   }
 
  private:
-  using Fingerprint = std::uint16_t;  ///< 0: a free lane
+  using Key = std::uint32_t;
 
-  // With the lane that is free between a push and the next take, a bucket is a cache line.
-  static constexpr std::size_t kMaxWays = kCacheLine / sizeof(Fingerprint) - 1;
+  /// The row's number if that is below 2^32, else a fold of it, which two rows rarely share.
+  static Key key_of(RowId row) { return static_cast<Key>(row ^ row >> 32); }
 
-  static std::size_t num_buckets(std::uint32_t length) {
-    return (length + kMaxWays - 1) / kMaxWays;
+  void trim() {
+    if (exact_->full()) exact_->pop();
   }
 
-  static Fingerprint fingerprint_of(RowId row) {
-    const auto folded = static_cast<Fingerprint>(row ^ row >> 16 ^ row >> 32 ^ row >> 48);
-    return folded == 0 ? 0xFFFF : folded;
-  }
-
-  /// The bucket of a row, its last lane free.
-  Fingerprint* trimmed(RowId row) {
-    Fingerprint* bucket = lanes_.data() + bucket_of(row) * (ways_ + 1);
-    bucket[ways_] = 0;
-    return bucket;
-  }
-
-  std::size_t buckets_;
-  std::size_t ways_;
-  std::vector<Fingerprint> lanes_;
+  std::optional<KeyQueue<Key>> exact_;
+  std::optional<GhostBuckets> buckets_;
 };
 
 }  // namespace tieralloc

@@ -40,7 +40,9 @@ FastTier::FastTier(const TierPlan& plan, SlowOffsets slow_offsets, const std::st
 // Admission and updates.
 
 bool FastTier::admit(TierRow row, const std::byte* bytes, Admit reason) {
-  const bool is_wanted = reason == Admit::pin || policy_->admits(row.value);
+  if (reason == Admit::warm_up && is_full()) return false;
+  const bool is_wanted =
+      reason == Admit::pin || reason == Admit::warm_up || policy_->admits(row.value);
   const Slot slot = is_wanted ? take_slot_for_resident() : kNoSlot;
   if (slot == kNoSlot) {
     if (reason != Admit::pin) ++counts_.bypassed;  // the caller tries a pin again
@@ -109,6 +111,37 @@ void FastTier::discard(TierRow row) {
   }
   --resident_;
   drop(slot);
+}
+
+// Warm-up.
+
+void FastTier::reinsert(TierRow row) {
+  const Slot slot = find_slot(row.value);
+  if (slot == kNoSlot || is_prefetched(find(row))) return;
+  policy_->remove(slot);
+  index_->clear_flag(row.value, kSaturatedFlag);
+  policy_->insert(slot, row.value);
+}
+
+void FastTier::list_resident(Slot first, Slot last, std::vector<TierRow>& rows) const {
+  for (Slot slot = first; slot < std::min(last, plan_.slots); ++slot) {
+    const TierRow row = slots_.row(slot);  // of a free slot: no row that is in this slot
+    if (row.value >= plan_.rows) continue;
+    const Entry entry = find(row);
+    if (entry != kAbsent && slot_of(entry) == slot && !slots_.has_any(slot, kStaged)) {
+      rows.push_back(row);
+    }
+  }
+}
+
+void FastTier::take_resident(std::vector<TierRow>& rows) {
+  std::vector<TierRow> pinned;
+  list_resident(0, plan_.slots, pinned);
+  std::erase_if(pinned, [&](TierRow row) { return !is_pinned(row); });
+  for (Slot slot = policy_->evict(); slot != kNoSlot; slot = policy_->evict()) {
+    rows.push_back(slots_.row(slot));
+  }
+  rows.insert(rows.end(), pinned.begin(), pinned.end());
 }
 
 // Slots.

@@ -96,8 +96,8 @@ class FastTier final : private SaturationObserver, private TierView {
 
   // Locked: admission and updates.
   InFlightReads& reads() { return reads_; }
-  enum class Admit { on_demand, prefetch, pin };
-  /// Makes a row resident if the policy admits it and a slot is free.
+  enum class Admit { on_demand, prefetch, pin, warm_up };
+  /// Makes a row resident if the policy admits it and a slot is free. A warm-up evicts no row.
   bool admit(TierRow row, const std::byte* bytes, Admit reason);
   /// Gives a copy its new value, and invalidates reads of the row in flight. A row without a copy
   /// gets a staged one if rows are read in place. False if no slot is free now.
@@ -114,6 +114,16 @@ class FastTier final : private SaturationObserver, private TierView {
   void unpin(TierRow row);
   bool is_pinned(TierRow row) const { return has_state(row, kPinned); }
   bool is_staged(TierRow row) const { return has_state(row, kStaged); }
+
+  // Locked: a warm-up, and the resident rows that a later one restores.
+  bool is_full() const { return resident_ >= plan_.capacity; }
+  /// Gives a row the place of a new one in the eviction order.
+  void reinsert(TierRow row);
+  /// Appends the resident rows in slots [first, last).
+  void list_resident(Slot first, Slot last, std::vector<TierRow>& rows) const;
+  Slot slots() const { return plan_.slots; }
+  /// Appends all resident rows, the next victim first. The policy is empty then. Without readers.
+  void take_resident(std::vector<TierRow>& rows);
 
   // Locked, without readers: a change of policy.
   EvictionConfig eviction_config();

@@ -18,9 +18,11 @@ constexpr std::uint32_t kUnplaced = 0xFFFFFFFFu;
 
 }  // namespace
 
-FetchBatch::FetchBatch(SlowPool& pool, BufferPool& buffers, std::size_t max_items)
+FetchBatch::FetchBatch(SlowPool& pool, BufferPool& buffers, std::size_t max_items,
+                       std::uint64_t max_gap)
     : pool_(pool),
       buffers_(buffers),
+      max_gap_(max_gap),
       items_(std::make_unique<FetchItem[]>(max_items)),
       ops_(std::make_unique<ReadOp[]>(max_items)) {}
 
@@ -64,7 +66,7 @@ void FetchBatch::plan() {
     item.leader = leader = i;
     const std::uint64_t begin = item.row.page / block * block;
     const std::uint64_t end = round_up(item.row.page + item.page_bytes, block);
-    if (!extents.empty() && begin <= extents.back().end &&
+    if (!extents.empty() && begin <= extents.back().end + max_gap_ &&
         end - extents.back().begin <= kMaxReadBytes) {
       extents.back().end = std::max(extents.back().end, end);
     } else {

@@ -47,7 +47,8 @@ struct FetchItem {
 
 class FetchBatch final : public ReadListener {
  public:
-  FetchBatch(SlowPool& pool, BufferPool& buffers, std::size_t max_items);
+  /// A read goes on over `max_gap` bytes that no row needs.
+  FetchBatch(SlowPool& pool, BufferPool& buffers, std::size_t max_items, std::uint64_t max_gap = 0);
   ~FetchBatch() override;
 
   /// Returns the item's number.
@@ -89,6 +90,7 @@ class FetchBatch final : public ReadListener {
 
   SlowPool& pool_;
   BufferPool& buffers_;
+  const std::uint64_t max_gap_;
   Region memory_;
   std::unique_ptr<FetchItem[]> items_;
   std::uint32_t size_ = 0;

@@ -196,6 +196,8 @@ class SlowPool {
   /// there then.
   virtual void check_present() const {}
 
+  /// The random id of the pool's file; 0 if it has none.
+  virtual std::uint64_t store_id() const { return 0; }
   virtual std::size_t block() const = 0;    ///< minimum of bytes per read
   virtual std::string kind() const = 0;     ///< "file", …
   virtual std::string path() const = 0;     ///< for messages and stats()

@@ -13,6 +13,10 @@
 namespace tieralloc {
 namespace {
 
+// Pages that a warm-up reads and does not need: about what the device transfers in the time of one
+// more read.
+constexpr std::uint64_t kWarmUpGapBytes = 16 << 10;
+
 RowPlace place_of(const Miss* miss) {
   return {miss->tier, miss->row};
 }
@@ -214,17 +218,20 @@ void Fetcher::take_pin(Miss& miss) {
   miss.pin = miss.tier->pin(miss.row) ? Miss::Pin::taken : Miss::Pin::released;
 }
 
-void Fetcher::prefetch(std::span<const RowPlace> rows) {
-  auto batch = std::make_shared<FetchBatch>(pool_, buffers_, rows.size());
+void Fetcher::prefetch(std::span<const RowPlace> rows, FastTier::Admit reason) {
+  const std::uint64_t max_gap = reason == FastTier::Admit::warm_up ? kWarmUpGapBytes : 0;
+  auto batch = std::make_shared<FetchBatch>(pool_, buffers_, rows.size(), max_gap);
   try {
-    prefetch_once(rows, batch);
+    prefetch_once(rows, reason, batch);
   } catch (...) {
     abandon(rows, *batch);
     throw;
   }
 }
 
-void Fetcher::prefetch_once(std::span<const RowPlace> rows, std::shared_ptr<FetchBatch> batch) {
+void Fetcher::prefetch_once(std::span<const RowPlace> rows, FastTier::Admit reason,
+                            std::shared_ptr<FetchBatch> batch) {
+  const bool is_prefetch = reason == FastTier::Admit::prefetch;
   std::vector<Miss> misses;
   RowArena copies;
   each_locked(
@@ -233,14 +240,14 @@ void Fetcher::prefetch_once(std::span<const RowPlace> rows, std::shared_ptr<Fetc
         FastTier& tier = *place.tier;
         if (tier.find(place.row) != kAbsent || tier.reads().find(place.row) != nullptr) return;
         if (const std::byte* updated = copy_updated(tier, place.row, copies)) {
-          tier.count_prefetch();
-          tier.admit(place.row, updated, FastTier::Admit::prefetch);
+          if (is_prefetch) tier.count_prefetch();
+          tier.admit(place.row, updated, reason);
           return;
         }
         const std::uint32_t item =
-            batch->add(tier.slow_offsets().of(place.row), tier.slow_offsets().pages(), true);
+            batch->add(tier.slow_offsets().of(place.row), tier.slow_offsets().pages(), is_prefetch);
         tier.reads().start(place.row, {batch, item});
-        tier.count_prefetch();
+        if (is_prefetch) tier.count_prefetch();
         misses.push_back({.tier = &tier, .row = place.row, .batch = batch, .item = item});
       });
   batch->read([&](std::uint32_t first, std::uint32_t last) {
@@ -252,8 +259,7 @@ void Fetcher::prefetch_once(std::span<const RowPlace> rows, std::shared_ptr<Fetc
           const bool is_shared = batch->item(miss.item).is_shared;
           if (batch->is_leader(miss.item)) miss.tier->count_prefetch_read();
           std::int32_t error = 0;
-          finish(miss, batch.get(),
-                 is_shared ? FastTier::Admit::on_demand : FastTier::Admit::prefetch, error);
+          finish(miss, batch.get(), is_shared ? FastTier::Admit::on_demand : reason, error);
         });
   });
 }

@@ -42,8 +42,9 @@ class Fetcher {
   /// SystemFailure; each row's `pin` then holds the state of its pin.
   void pin(std::span<Miss> rows, RowArena& copies);
 
-  /// Makes rows resident, marked as prefetched. Ignores reads that fail: a lookup will report them.
-  void prefetch(std::span<const RowPlace> rows);
+  /// Makes rows resident, marked as prefetched, or for a warm-up. Ignores reads that fail: a lookup
+  /// will report them.
+  void prefetch(std::span<const RowPlace> rows, FastTier::Admit reason = FastTier::Admit::prefetch);
 
  private:
   enum class State { fetched, retry, failed };
@@ -59,7 +60,8 @@ class Fetcher {
   void fetch_once(std::span<Miss*> misses, FastTier::Admit reason,
                   std::shared_ptr<FetchBatch> batch, RowArena& copies, CallCounters& counters,
                   Outcome& outcome);
-  void prefetch_once(std::span<const RowPlace> rows, std::shared_ptr<FetchBatch> batch);
+  void prefetch_once(std::span<const RowPlace> rows, FastTier::Admit reason,
+                     std::shared_ptr<FetchBatch> batch);
   template <typename Rows>
   static void abandon(const Rows& rows, FetchBatch& batch) noexcept;
   static void take_pin(Miss& miss);

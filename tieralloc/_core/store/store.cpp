@@ -326,7 +326,7 @@ std::vector<std::uint64_t> Store::damaged_pages(const Table& table, std::uint64_
   return pool_->damaged_pages(table.layout, first, n);
 }
 
-void Store::close() {
+void Store::close(std::vector<StoreRow>* resident) {
   check_fork();
   std::lock_guard changing(use_policy_);
   std::lock_guard updating(update_mutex_);
@@ -342,6 +342,7 @@ void Store::close() {
     throw;
   }
   stop_threads();
+  if (resident != nullptr && layout_ready_) take_resident(*resident);
   tiers_.clear();
   for (Table& table : tables_) table.resident.reset();
   const std::unique_ptr<SlowPool> pool = std::move(pool_);  // unlocks the file at the end

@@ -123,14 +123,25 @@ class Store {
   void pin(const Table& table, Integers indices);
   void unpin(const Table& table, Integers indices);
 
+  // warm_up.cpp
+  /// Brings rows into free slots, in file order, and then sets their eviction order to that of
+  /// `rows`, the next victim first. Evicts no row; of too many rows the last ones count. Returns
+  /// the number of rows read. Rows that cannot be read are skipped. Lookups go on meanwhile.
+  std::uint64_t warm_up(std::span<const StoreRow> rows);
+  /// The resident rows of the tiers, in no order. Lookups go on meanwhile.
+  std::vector<StoreRow> resident_rows();
+
   /// Returns once every earlier update and load is durable. Throws SystemFailure, also if the
   /// pool's file does not have its path any more.
   void flush();
 
   /// Writes all updates to their pages and closes. Throws SystemFailure if that fails; the store
   /// stays open then. Throws SystemFailure too if the pool's file does not have its path any more;
-  /// the store is closed then. A second call has no effect.
-  void close();
+  /// the store is closed then. A second call has no effect. `resident` receives the resident rows
+  /// of the tiers, the next victim first.
+  void close(std::vector<StoreRow>* resident = nullptr);
+  /// As SlowPool::store_id. Not of a closed store.
+  std::uint64_t store_id() const;
   bool closed() const { return epochs_.is_closed(); }
 
   /// False in a forked child, which can neither use nor destroy the store.
@@ -221,6 +232,14 @@ class Store {
     return access_queues_[static_cast<std::size_t>(reader)];
   }
 
+  // warm_up.cpp
+  std::vector<RowPlace> absent_rows(std::span<const StoreRow> rows);
+  void reorder(std::span<const StoreRow> rows);
+  RowPlace known_place(StoreRow row) const;
+  void append_store_rows(const FastTier& tier, std::span<const TierRow> rows,
+                         std::vector<StoreRow>& found) const;
+  void take_resident(std::vector<StoreRow>& rows);
+
   // prefetch.cpp
   bool uses_copies() const;
   static std::vector<Miss> rows_to_pin(const Table& table, Integers indices);
@@ -250,8 +269,8 @@ class Store {
   std::atomic<std::uint64_t> dropped_at_reset_{0};
   std::atomic<std::uint64_t> updates_{0};
   UpdateStats updates_at_reset_;
-  std::mutex update_mutex_;  ///< one writer at a time
-  std::shared_mutex open_;   ///< held by flush, and alone by close
+  std::mutex update_mutex_;         ///< one writer at a time
+  mutable std::shared_mutex open_;  ///< held by flush, and alone by close
 
   PrefetchQueue prefetch_queue_;
   std::vector<std::thread> threads_;

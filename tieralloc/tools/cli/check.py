@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import errno
 
-import tieralloc as ta
 from tieralloc._common.progress import bar
-from tieralloc.tools.check import checkpoint_rows, find_damage, repair
+from tieralloc.tools.check import checkpoint_rows, find_damage, open_cold, repair
 
 DESCRIPTION = """\
 Read all pages of a table file at the speed of the disk and check their checksums. Lists the rows
@@ -32,9 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     source = None if arguments.repair_from is None else checkpoint_rows(arguments.repair_from)
     damaged = 0
-    with ta.TieredStore(
-        arguments.file, mode="r" if source is None else "r+", fast_bytes="16MiB"
-    ) as store:
+    with open_cold(arguments.file, "r" if source is None else "r+") as store:
         for damage in find_damage(store, bar):
             print(f"{arguments.file}: damaged: {damage}{'' if source is None else ' (repaired)'}")
             if source is None:

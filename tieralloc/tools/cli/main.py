@@ -36,6 +36,7 @@ _COMMANDS = {
     "simulate": "count the misses of a trace, without bytes",
     "train": "train a learned policy on a trace",
     "replay": "serve a trace from a real store and measure it",
+    "warm-up": "write the rows of a trace that a store begins with",
     "latency": "measure the memory of each NUMA node",
     "check": "check the pages of a table file, and repair them from a checkpoint",
     "upgrade": "convert a table file of an older format",
@@ -70,7 +71,7 @@ def make_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         if name != selected:
             commands.add_parser(name, help=summary)
             continue
-        module = importlib.import_module(f"tieralloc.tools.cli.{name}")
+        module = importlib.import_module(f"tieralloc.tools.cli.{name.replace('-', '_')}")
         examples = "\n".join(f"  {line}" for line in module.EXAMPLES.splitlines())
         command = commands.add_parser(
             name,

@@ -281,6 +281,11 @@ std::vector<TableLayout> FilePool::tables() const {
   return superblocks_.directory().tables;
 }
 
+std::uint64_t FilePool::store_id() const {
+  std::lock_guard lock(directory_mutex_);
+  return superblocks_.directory().store_id;
+}
+
 std::string FilePool::describe(std::uint64_t page) const {
   return describe_page(tables(), page);
 }

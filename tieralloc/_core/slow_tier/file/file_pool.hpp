@@ -96,6 +96,7 @@ class FilePool final : public SlowPool {
   void drop_caches() override;
   /// A pool that only reads has nothing to lose, and passes.
   void check_present() const override;
+  std::uint64_t store_id() const override;
   std::size_t block() const override { return kBlock; }
   std::string kind() const override { return "file"; }
   std::string path() const override { return path_; }
