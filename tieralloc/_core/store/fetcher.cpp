@@ -257,7 +257,7 @@ void Fetcher::prefetch_once(std::span<const RowPlace> rows, FastTier::Admit reas
         [&](Miss& miss) {
           // A call that joined the read has used the row: the prefetch counts as late.
           const bool is_shared = batch->item(miss.item).is_shared;
-          if (batch->is_leader(miss.item)) miss.tier->count_prefetch_read();
+          if (is_prefetch && batch->is_leader(miss.item)) miss.tier->count_prefetch_read();
           std::int32_t error = 0;
           finish(miss, batch.get(), is_shared ? FastTier::Admit::on_demand : reason, error);
         });
