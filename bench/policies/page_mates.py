@@ -22,7 +22,7 @@ from bench.policies import study
 from bench.policies.study import Models, Record, Study
 from bench.scenery.traces import COUNT_FROM
 from tieralloc import trace as traces
-from tieralloc._bindings import pages_in_id_order, rows_per_page
+from tieralloc._bindings import pages_in_id_order, rows_in_page
 from tieralloc.trace import Trace
 from tieralloc.trace.stream import Stream, count_distinct, fast_rows, first_counted
 
@@ -208,7 +208,7 @@ class _NextUses:
 
 def orders(trace: Trace) -> dict[str, NDArray[np.uint32]]:
     """Return the page of each row, by the order of the rows in the file."""
-    in_page = rows_per_page(ROW_BYTES)
+    in_page = rows_in_page(ROW_BYTES)
     return {"ids": pages_in_id_order(Stream.of(trace).table_starts, in_page)}
 
 

@@ -21,7 +21,7 @@ from tieralloc._bindings.simulator import (
     eviction_policy_bytes,
     eviction_policy_names,
     pages_in_id_order,
-    rows_per_page,
+    rows_in_page,
 )
 from tieralloc._bindings.statistics import all_statistics
 from tieralloc._bindings.store import Store
@@ -50,7 +50,7 @@ __all__ = [
     "opt_labels",
     "pages_in_id_order",
     "row_feature_names",
-    "rows_per_page",
+    "rows_in_page",
     "sample_emulation",
     "sample_memory",
     "usable_node",

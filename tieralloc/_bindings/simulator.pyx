@@ -58,7 +58,7 @@ def eviction_policy_bytes(str policy, uint32_t capacity):
     return c_eviction_policy_bytes(policy.encode(), config)
 
 
-def rows_per_page(uint64_t row_bytes):
+def rows_in_page(uint64_t row_bytes):
     """Number of rows of `row_bytes` bytes that a page of a file holds."""
     if row_bytes < 1:
         raise ValueError("row_bytes: expected at least 1, got 0")
@@ -73,7 +73,7 @@ def pages_in_id_order(table_starts, uint32_t rows_per_page):
     table_starts : (T + 1,) array of int
         As for `Simulator`; a table begins with a page of its own.
     rows_per_page : int
-        As from `rows_per_page`.
+        As from `rows_in_page`.
 
     Returns
     -------

@@ -9,7 +9,7 @@ from tieralloc._bindings import (
     belady,
     eviction_policy_names,
     pages_in_id_order,
-    rows_per_page,
+    rows_in_page,
 )
 from tieralloc.policy.planned import PREFETCH_COST
 from tieralloc.policy.simulator import run_simulator
@@ -104,7 +104,7 @@ def simulate(
     capacities = [fast_rows(fraction, distinct) for fraction in fast_fractions]
     report = progress if progress is not None else lambda _: None
 
-    in_page = rows_per_page(row_bytes)
+    in_page = rows_in_page(row_bytes)
     calls: dict[str, Any] = {
         "samples_per_call": batch_size or 0,
         "pages": pages_in_id_order(stream.table_starts, in_page) if pages is None else pages,
