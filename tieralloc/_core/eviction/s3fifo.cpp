@@ -11,8 +11,8 @@
 //             a row with hits moves to the back, with one hit less
 //             else: evict the row
 // As in the authors' simulator libCacheSim, the ghost queue is as long as the main queue, and a row
-// that finds the small queue full before the first eviction enters the main queue. A long ghost queue
-// is set-associative (ghost_queue.hpp).
+// that finds the small queue full before the first eviction enters the main queue. A long ghost
+// queue is set-associative (ghost_queue.hpp).
 #include <algorithm>
 #include <array>
 
