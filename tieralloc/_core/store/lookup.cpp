@@ -265,8 +265,7 @@ class LookupExecutor {
       if (needed > 1 && tier.count_access(row) < needed) continue;
       scratch_.rows[count++] = row;  // the batch is complete and needs its rows no more
     }
-    if (count == 0) return;
-    store_.promoter_.promote(tier, {scratch_.rows.data(), count});
+    if (count > 0) store_.promoter_.promote(tier, {scratch_.rows.data(), count});
   }
 
   Group group_after(const Group& last) const {
