@@ -1,9 +1,10 @@
 """Device reads of requests: rows of float32 and int8, in random and in learned order, simulated.
 
-`python -m bench.reads` learns an order of the rows of each trace on its first half, and counts the
-pages that LRU reads in the second, by requests of 32 samples. All lines of a capacity have the same
-DRAM, a share of the bytes of the rows in float32; the map of an order is part of it. The second
-table compares representations of the map.
+`python -m bench.reads` learns an order of the rows of each trace, and recmg, on its first half, and
+counts the pages that a policy reads in the second, on demand and ahead, by requests of 32 samples.
+All lines of a capacity have the same DRAM, a share of the bytes of the rows in float32; the map of
+an order is part of it, index and policy are not. The second table compares representations of the
+map under lru.
 """
 
 from __future__ import annotations
@@ -21,21 +22,23 @@ from bench.scenery.about import about
 from bench.scenery.results import write_json
 from bench.scenery.tables import markdown
 from bench.scenery.traces import COUNT_FROM, choose_traces
+from bench.scenery.trained import train
 from tieralloc import trace as traces
 from tieralloc._bindings import rows_per_page
 from tieralloc._common.progress import bar
 from tieralloc.order import Order, pages_of_rows
+from tieralloc.policy.planned import PREFETCH_COST
+from tieralloc.policy.registry import load_policy
+from tieralloc.policy.simulator import run_simulator
 from tieralloc.tools.arrange import arrange, partitioners
-from tieralloc.tools.arrange.reads import device_reads
 from tieralloc.trace import Trace
-from tieralloc.trace.stream import count_distinct, first_counted
+from tieralloc.trace.stream import Stream, count_distinct, first_counted
 
 DIM = 64
 FRACTIONS = (0.01, 0.05, 0.1, 0.2)
 BATCH_SIZE = 32
 #: Bytes of a row in the file and in a slot, by its type; int8 has a scale and a bias of 16 bits.
 ROW_BYTES = {"float32": 4 * DIM, "int8": DIM + 4}
-_PAGE = 4096 - 16  # without its footer
 _MAP_FRACTION = 0.05
 
 
@@ -43,22 +46,31 @@ _MAP_FRACTION = 0.05
 class Line:
     """A line of the table of device reads."""
 
+    policy: str
     rows: str
     order: str
 
 
-LINES = [Line(rows, order) for rows in ROW_BYTES for order in ("random", "learned")]
+POLICIES = ("lru", "s3fifo", "recmg-caching", "recmg")
+LINES = [
+    Line(policy, rows, order)
+    for policy in POLICIES
+    for rows in ROW_BYTES
+    for order in ("random", "learned")
+]
 
 
 def main(given: Sequence[str] | None = None) -> int:
     given = sys.argv[1:] if given is None else list(given)
-    options = arguments.make_parser("reads", __doc__, models=False, show=False).parse_args(given)
+    options = arguments.make_parser("reads", __doc__, show=False).parse_args(given)
     with tempfile.TemporaryDirectory() as directory:
         paths = choose_traces(
             options.traces, Path(directory), quick=options.quick, num_samples=1 << 14
         )
         studied = [traces.read(path) for path in paths]
-    records = [record for trace in studied for record in measure(trace)]
+        models = Path(directory) / "models" if options.quick else options.models
+        epochs = 1 if options.quick else None
+        records = [record for trace in studied for record in measure(trace, models, epochs)]
     for trace in studied:
         mine = [record for record in records if record["trace"] == trace.name]
         print(f"\n{trace.name}, learned by {next(iter(partitioners()))}\n\n{table(mine)}")
@@ -70,9 +82,12 @@ def main(given: Sequence[str] | None = None) -> int:
     return 0
 
 
-def measure(trace: Trace) -> list[dict[str, Any]]:
+def measure(trace: Trace, models: Path, epochs: int | None) -> list[dict[str, Any]]:
     """Return a record for each line and capacity, and each representation of the map."""
-    accesses = trace.accesses()
+    directory, _ = train(trace, "recmg", models, epochs=epochs)
+    loaded = {name: load_policy(name, str(directory)) for name in ("recmg-caching", "recmg")}
+    stream = Stream.of(trace)
+    accesses = stream.accesses
     distinct = count_distinct(accesses, int(trace.num_embeddings.sum()))
     first = first_counted(len(accesses), COUNT_FROM)
     orders = {
@@ -91,7 +106,7 @@ def measure(trace: Trace) -> list[dict[str, Any]]:
             order = orders["float32"]
             for name, size in REPRESENTATIONS.items():
                 taken = size(order)
-                about_map = {"line": Line("float32", name), "fraction": fraction}
+                about_map = {"line": Line("lru", "float32", name), "fraction": fraction}
                 jobs.append(({**about_map, "map_bytes": taken}, taken, order, dram))
     records = []
     with bar(f"counting {trace.name}", len(jobs) * len(accesses), "accesses") as report:
@@ -99,16 +114,30 @@ def measure(trace: Trace) -> list[dict[str, Any]]:
             line = fields.pop("line")
             pages = pages_of_rows(trace, rows_in_page(line.rows), order)
             capacity = max(1, int((dram - taken) / ROW_BYTES[line.rows]))
-            reads, requests = device_reads(trace, pages, capacity, first, BATCH_SIZE, report)
+            model = loaded.get(line.policy)
+            counts = run_simulator(
+                stream,
+                line.policy if model is None else model.model_for(capacity),
+                capacity,
+                count_from=first,
+                prefetch_cost=PREFETCH_COST,
+                samples_per_call=BATCH_SIZE,
+                pages=pages,
+                report=report,
+            ).counts
+            reads = counts["on_demand_device_reads"] + counts["prefetch_device_reads"]
             records.append(
                 {
                     "trace": trace.name,
+                    "policy": line.policy,
                     "rows": line.rows,
                     "order": line.order,
                     **fields,
                     "arranged_rows": 0 if order is None else arranged_rows(order),
                     "fast_rows": capacity,
-                    "device_reads_per_request": reads / max(1, requests),
+                    "on_demand_device_reads": counts["on_demand_device_reads"],
+                    "prefetch_device_reads": counts["prefetch_device_reads"],
+                    "device_reads_per_request": reads / max(1, counts["calls"]),
                 }
             )
     return records
@@ -116,7 +145,7 @@ def measure(trace: Trace) -> list[dict[str, Any]]:
 
 def rows_in_page(rows: str) -> int:
     """Return the rows of a page."""
-    return rows_per_page(DIM, rows) if rows == "float32" else _PAGE // ROW_BYTES[rows]
+    return rows_per_page(DIM, rows)
 
 
 def arranged_rows(order: Order) -> int:
@@ -154,13 +183,13 @@ def table(records: Sequence[dict[str, Any]]) -> str:
     """Return device reads per request, and their ratio to the first line of the capacity."""
     cells = []
     for line in LINES:
-        cells.append([f"{line.rows}, {line.order} order"])
+        cells.append([f"{line.policy}, {line.rows}, {line.order} order"])
         for fraction in FRACTIONS:
             reads = [
                 record["device_reads_per_request"]
                 for of in (line, LINES[0])
                 for record in records
-                if (record["rows"], record["order"]) == (of.rows, of.order)
+                if Line(record["policy"], record["rows"], record["order"]) == of
                 and record["fraction"] == fraction
             ]
             ratio = reads[0] / reads[1] if reads[1] else 1.0
@@ -173,8 +202,8 @@ def map_table(records: Sequence[dict[str, Any]]) -> str:
     base = next(
         record
         for record in records
-        if (record["rows"], record["order"], record["fraction"])
-        == ("float32", "random", _MAP_FRACTION)
+        if Line(record["policy"], record["rows"], record["order"]) == LINES[0]
+        and record["fraction"] == _MAP_FRACTION
     )
     cells = []
     for record in records:

@@ -383,6 +383,10 @@ class StoreStats(Group):
     """Prefetched rows looked up while in flight; also counted as on-demand fetches."""
     prefetches_useless: int
     """Prefetched rows evicted unused."""
+    on_demand_device_reads: int
+    """Pages read for on-demand fetches: a call reads each page once. Rows in memory are pages."""
+    prefetch_device_reads: int
+    """Pages read for prefetches."""
     prefetches_dropped: int
     """Rows not prefetched because the queue was full."""
     fast_rows: int

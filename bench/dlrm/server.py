@@ -37,8 +37,9 @@ _POLICY_BYTES = 224
 _INDEX_BYTES = 24
 _POLICY_START_S = 10.0  # max, until its thread has its name
 _COUNTS = (
-    *("lookups", "hits", "on_demand_fetches", "evictions"),
+    *("calls", "lookups", "hits", "on_demand_fetches", "evictions"),
     *("prefetches_issued", "prefetches_useful", "prefetches_late"),
+    *("on_demand_device_reads", "prefetch_device_reads"),
 )
 
 

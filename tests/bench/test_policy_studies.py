@@ -16,11 +16,14 @@ from bench.policies import (
     cost,
     hindsight,
     libcachesim_caches,
+    page_mates,
     served,
     study,
 )
 from bench.scenery.results import from_columns
 from tieralloc import trace as traces
+from tieralloc.tools.simulate import simulate
+from tieralloc.trace.stream import Stream
 
 
 @pytest.fixture
@@ -133,3 +136,27 @@ def test_choice_is_one_line_of_the_source(file, before, after):
     text = (choices.ROOT / file).read_text()
     assert text.count(before) == 1
     assert before not in text.replace(before, after)
+
+
+def test_page_mates_are_compared_with_none(run):
+    cases = (page_mates.NONE, "used soon (knows the future)")
+    records = run(page_mates.STUDY, cases)
+    assert len(records) == 16
+    assert all((record["ratio"] == 1) == (record["case"] == cases[0]) for record in records)
+    assert all(record["ratio"] < 1 for record in records if record["case"] == cases[1])
+
+
+@pytest.mark.parametrize("policy", ["lru", "s3fifo"])
+def test_page_mates_without_admission_counts_as_simulate(policy):
+    rng = np.random.default_rng(3)
+    rows = rng.zipf(1.3, 30000) % 2000
+    lengths = np.full(10000, 3)
+    trace = traces.Trace.from_accesses(rows, lengths, ["t"], [2000])
+    (record,) = simulate(
+        *(trace, [policy], [0.1], 0),
+        **{"batch_size": page_mates.BATCH_SIZE, "embedding_dim": page_mates.DIM},
+    )
+    tier = page_mates._tier(policy, record["fast_rows"], page_mates.NONE)
+    stream, pages = Stream.of(trace), page_mates.orders(trace)["ids"]
+    reads = page_mates.device_reads(stream, pages, tier, page_mates.NONE, 0)
+    assert reads == record["on_demand_device_reads"]

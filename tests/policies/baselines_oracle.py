@@ -3,6 +3,9 @@
 from collections import OrderedDict
 
 COUNTS = (
+    "calls",
+    "on_demand_device_reads",
+    "prefetch_device_reads",
     "lookups",
     "hits",
     "on_demand_fetches",
@@ -231,6 +234,7 @@ class Tier:
         counted = self.now >= self.count_from
         self.land(counted)
         self.now += 1
+        self.count("calls", counted)
         self.count("lookups", counted)
         if row in self.resident:
             found = "prefetched" if self.resident[row] else "resident"
@@ -244,6 +248,8 @@ class Tier:
             self.count("on_demand_fetches", counted)
             if self.flights.pop(row, None) is not None:
                 self.count("prefetches_late", counted)
+            else:
+                self.count("on_demand_device_reads", counted)
             self.admit(row, False, counted)
         counted = self.now >= self.count_from
         prefetches = self.prefetcher.observe(row, found)
@@ -251,6 +257,7 @@ class Tier:
             if other in self.resident or other in self.flights:
                 continue
             self.count("prefetches_issued", counted)
+            self.count("prefetch_device_reads", counted)
             self.flights[other] = self.now + self.lag
         if prefetches:
             self.land(counted)

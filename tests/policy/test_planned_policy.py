@@ -24,8 +24,9 @@ DIM = 4
 FRACTION = 0.1
 POLICIES = ("recmg-caching", "recmg", "recmg-paper")
 COUNTS = (
-    *("lookups", "hits", "on_demand_fetches", "evictions"),
+    *("calls", "lookups", "hits", "on_demand_fetches", "evictions"),
     *("prefetches_issued", "prefetches_useful", "prefetches_late"),
+    *("on_demand_device_reads", "prefetch_device_reads"),
 )
 
 
@@ -366,7 +367,8 @@ def test_stepped_store_counts_equal_simulate(make_store, directories, name, frac
     trace = trace_of(phrases(12000, seed=2), "phrases")
     policy = f"{name}:{directories[name]}" if name in directories else name
     (simulated,) = simulate(
-        trace, with_learned([policy]), [fraction], count_from=0, batch_size=batch_size
+        *(trace, with_learned([policy]), [fraction]),
+        **{"count_from": 0, "batch_size": batch_size, "embedding_dim": DIM},
     )
     store = make_store(fast_rows=simulated["fast_rows"])
     counts = stepped_counts(store, policy, trace.batches(batch_size))
@@ -380,7 +382,9 @@ def test_store_stepped_per_access_counts_equal_simulate(make_store, directories,
     trace = trace_of(accesses.reshape(-1, 1), "one access a sample")
     assert np.array_equal(trace.accesses(), accesses)
     policy = f"{name}:{directories[name]}" if name in directories else name
-    (simulated,) = simulate(trace, with_learned([policy]), [FRACTION], count_from=0)
+    (simulated,) = simulate(
+        trace, with_learned([policy]), [FRACTION], count_from=0, embedding_dim=DIM
+    )
     store = make_store(fast_rows=simulated["fast_rows"])
     counts = stepped_counts(store, policy, trace.batches(1))
     assert counts == {name: simulated[name] for name in COUNTS}

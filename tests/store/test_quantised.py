@@ -283,11 +283,31 @@ def test_row_beyond_float16_is_refused(make_store):
 @pytest.mark.parametrize(
     ("values", "error", "message"),
     [
-        (np.zeros((10, 8), np.int32), TypeError, "expected float32 or uint8 as table .item. has it, got int32"),
-        (np.zeros((10, 8), np.uint8), ValueError, r"expected shape \(n, 12\) for table .item., got \(10, 8\)"),
-        (np.zeros((10, 12), np.float32), ValueError, r"expected shape \(n, 8\) for table .item., got \(10, 12\)"),
-        (np.zeros((10, 12), np.float64), ValueError, r"expected shape \(n, 8\) for table .item., got \(10, 12\)"),
-        (np.zeros(8, np.float64), ValueError, r"expected shape \(n, 8\) for table .item., got \(8,\)"),
+        (
+            np.zeros((10, 8), np.int32),
+            TypeError,
+            "expected float32 or uint8 .*, got int32",
+        ),
+        (
+            np.zeros((10, 8), np.uint8),
+            ValueError,
+            r"\(n, 12\) for .*, got \(10, 8\)",
+        ),
+        (
+            np.zeros((10, 12), np.float32),
+            ValueError,
+            r"\(n, 8\) for .*, got \(10, 12\)",
+        ),
+        (
+            np.zeros((10, 12), np.float64),
+            ValueError,
+            r"\(n, 8\) for .*, got \(10, 12\)",
+        ),
+        (
+            np.zeros(8, np.float64),
+            ValueError,
+            r"\(n, 8\) for .*, got \(8,\)",
+        ),
     ],
 )
 def test_load_of_other_rows_is_refused(make_store, values, error, message):

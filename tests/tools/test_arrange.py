@@ -9,8 +9,6 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from order_support import order_for
 from replay_cases import run
 from support import numbered_rows
@@ -18,13 +16,20 @@ from support import numbered_rows
 import tieralloc as ta
 from tieralloc.order import Order, pages_of_rows
 from tieralloc.tools.arrange import apply, arrange, mtkahypar
-from tieralloc.tools.arrange.reads import device_reads
+from tieralloc.tools.simulate import simulate
 from tieralloc.trace import Trace, write
 
 needs_mtkahypar = pytest.mark.skipif(
     not mtkahypar.is_installed(), reason="needs the package mtkahypar"
 )
 METHODS = ["greedy", pytest.param("mtkahypar", marks=needs_mtkahypar)]
+
+
+def reads_of(trace, order=None):
+    """Return the device reads of requests of 32 samples with a small fast tier."""
+    pages = pages_of_rows(trace, 15, order)
+    (record,) = simulate(trace, ["lru"], [0.02], batch_size=32, pages=pages)
+    return record["device_reads"]
 
 
 def grouped_trace(samples=2000, groups=100, group_rows=15, seed=0):
@@ -90,25 +95,6 @@ def test_unknown_method_is_refused():
         arrange(grouped_trace(10)[0], 10, method="best")
 
 
-@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 7))
-def test_device_reads_equal_a_naive_count(seed, capacity, batch_size):
-    rng = np.random.default_rng(seed)
-    trace = Trace.from_lengths(rng.integers(20, size=60), [[3] * 20], ["item"], [20])
-    pages = rng.integers(5, size=20).astype(np.uint32)
-    resident, reads, requests = [], 0, 0
-    for number, begin in enumerate(range(0, 60, 3 * batch_size)):
-        missed = set()
-        for row in trace.accesses()[begin : begin + 3 * batch_size].tolist():
-            if row in resident:
-                resident.remove(row)
-            else:
-                missed.add(int(pages[row]))
-            resident = [*resident, row][-capacity:]
-        if 3 * batch_size * number >= 30:
-            reads, requests = reads + len(missed), requests + 1
-    assert device_reads(trace, pages, capacity, 30, batch_size) == (reads, requests)
-
-
 @pytest.mark.parametrize("method", METHODS)
 def test_command_learns_an_order_that_reads_less(trace_path, tmp_path, capsys, method):
     out = tmp_path / "order.npz"
@@ -118,11 +104,7 @@ def test_command_learns_an_order_that_reads_less(trace_path, tmp_path, capsys, m
     assert after < 0.6 * before
     order = Order.read(out)
     trace, _ = grouped_trace()
-    counts = [
-        device_reads(trace, pages_of_rows(trace, 15, choice), 20, 6000)[0]
-        for choice in (None, order)
-    ]
-    assert counts[1] < 0.6 * counts[0]
+    assert reads_of(trace, order) < 0.6 * reads_of(trace)
     assert run("arrange", trace_path, "--out", out) == 1
     assert "exists already" in capsys.readouterr().err
 
@@ -158,8 +140,7 @@ def test_exported_permutation_renumbers_rows(trace_path, tmp_path):
         np.concatenate([new["item"][trace.indices[:10_000]], trace.indices[10_000:]]),
         trace.lengths, trace.table_names, trace.num_embeddings,
     )  # fmt: skip
-    plain = device_reads(trace, pages_of_rows(trace, 15), 20, 6000)[0]
-    assert device_reads(renumbered, pages_of_rows(trace, 15), 20, 6000)[0] < 0.6 * plain
+    assert reads_of(renumbered) < 0.6 * reads_of(trace)
 
 
 # Files

@@ -69,6 +69,24 @@ def test_miss_ratio_table_places_each_ratio(simulated):
         assert cell == f"{record['miss_ratio']:.4f}"
 
 
+def test_device_reads_table_places_each_figure(trace):
+    records = simulate(trace, ["lru", "opt"], FRACTIONS, batch_size=4, embedding_dim=150)
+    first = records[0]
+    records[2] |= {"prefetches_issued": 9, "prefetch_device_reads": 5}
+    conditions, header, rule, *lines = report.device_reads_table(records).splitlines()
+    calls = f"requests: {first['calls']:,} of 4 samples"
+    assert conditions == f"{calls}; pages: 6 rows of 150 x float32"
+    assert re.split("  +", header) == ["device reads per request", "1%", "5%", "20%"]
+    assert set(rule) == {"-"}
+    cells = {cells[0]: cells[1:] for cells in (re.split("  +", line) for line in lines)}
+    assert list(cells) == ["lru", "lru: prefetches", "opt"]
+    assert cells["lru: prefetches"] == ["0.000", "0.000", f"{5 / first['calls']:.3f}"]
+    for record in records:
+        reads = record["on_demand_device_reads"] / record["calls"]
+        column = FRACTIONS.index(record["fast_fraction"])
+        assert cells[record["policy"]][column] == f"{reads:.3f}"
+
+
 def test_miss_ratio_table_missing_capacity_is_a_dash(simulated):
     last = report.miss_ratio_table(simulated[:4]).splitlines()[-1]
     assert last.split()[2:] == ["-", "-"]
@@ -90,6 +108,7 @@ def test_replay_table_has_a_line_per_record(replayed, simulated):
             assert cells["quartiles"].count("-") == 1
             assert cells["miss ratio"] == f"{record['miss_ratio']:.4f}"
             assert cells["device reads"] == f"{record['device_reads'] / record['lookups']:.4f}"
+            assert cells["per request"] == f"{record['device_reads_per_request']:.3g}"
         assert "p50 µs" in columns  # of 50 calls
         assert not {"p99 µs", "p99.9 µs"} & set(columns)
     assert text.splitlines()[-1].split()[:4] == ["opt", "-", "-", "-"]
@@ -237,6 +256,17 @@ def test_plot_shows_device_reads_of_prefetching_policies(simulated):
     assert titles == ["On-demand fetches", "Device reads: on-demand fetches and prefetches"]
     drawn = {tuple(line.get_ydata()) for line in figure.axes[1].lines}
     assert tuple(r["device_reads"] / r["lookups"] for r in prefetching) in drawn
+
+
+def test_draw_shows_device_reads_of_requests(trace):
+    pytest.importorskip("matplotlib")
+    records = simulate(trace, ["lru", "opt"], [0.05, 0.2], batch_size=8)
+    axes = draw(records).axes[1]
+    assert axes.get_ylabel() == "device reads per request"
+    drawn = {tuple(line.get_ydata()) for line in axes.lines}
+    for policy in ("lru", "opt"):
+        own = (r["device_reads_per_request"] for r in records if r["policy"] == policy)
+        assert tuple(own) in drawn
 
 
 def test_draw_line_passes_through_miss_ratios(simulated):

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
@@ -14,7 +15,8 @@ from tieralloc.trace.stream import fast_rows
 FIELDS = [
     *("policy", "trace", "fast_fraction", "fast_rows", "lookups", "hits", "on_demand_fetches"),
     *("miss_ratio", "prefetches_issued", "prefetches_useful", "prefetches_late", "evictions"),
-    "device_reads",
+    *("calls", "device_reads", "on_demand_device_reads", "prefetch_device_reads"),
+    *("device_reads_per_request", "batch_size", "embedding_dim", "dtype", "rows_per_page"),
 ]
 
 
@@ -77,6 +79,60 @@ def test_simulate_opt_matches_model(drawn):
     assert record["hits"] == opt_model(
         accesses, record["fast_rows"], int(count_from * len(accesses))
     )
+
+
+def device_reads_of_lru(trace, capacity, batch_size, rows_per_page):
+    """Return the pages that the misses of each call read: hits first, then the missed rows."""
+    resident, reads = OrderedDict(), 0
+    for indices, offsets in trace.batches(batch_size):
+        samples = (len(offsets) - 1) // trace.num_tables
+        missed = {}
+        for bag in range(len(offsets) - 1):
+            for row in indices[offsets[bag] : offsets[bag + 1]].tolist():
+                key = (bag // samples, row)
+                if key in resident:
+                    resident.move_to_end(key)
+                else:
+                    missed[key] = None
+        reads += len({(table, row // rows_per_page) for table, row in missed})
+        for key in missed:
+            if len(resident) == capacity:
+                resident.popitem(last=False)
+            resident[key] = None
+    return reads
+
+
+@given(settings_of_traces(), st.integers(1, 5), st.sampled_from([(1, 63), (150, 6), (500, 1)]))
+def test_simulate_device_reads_match_model(drawn, batch_size, row):
+    trace, fraction, _ = drawn
+    dim, in_page = row
+    (record,) = simulate(
+        *(trace, ["lru"], [fraction]),
+        **{"count_from": 0, "batch_size": batch_size, "embedding_dim": dim},
+    )
+    assert record["rows_per_page"] == in_page
+    expected = device_reads_of_lru(trace, record["fast_rows"], batch_size, in_page)
+    assert record["on_demand_device_reads"] == record["device_reads"] == expected
+    samples = np.flatnonzero(trace.lengths.sum(axis=0))[-1] + 1  # without empty ones at the end
+    assert record["calls"] == -(-samples // batch_size)
+    assert record["device_reads_per_request"] == expected / record["calls"]
+
+
+def test_simulate_pages_change_device_reads_alone(trace):
+    rows = int(trace.num_embeddings.sum())
+    settings = {"batch_size": 8, "embedding_dim": 64}
+    policies = ["lru", OPT]
+    by_id = simulate(trace, policies, [0.1], **settings)
+    alone = simulate(trace, policies, [0.1], **settings, pages=np.arange(rows, dtype=np.uint32))
+    together = simulate(trace, policies, [0.1], **settings, pages=np.zeros(rows, dtype=np.uint32))
+    for one, other, same in zip(by_id, alone, together, strict=True):
+        changed = {name for name in one if one[name] != other[name]}
+        assert changed <= {"device_reads", "on_demand_device_reads", "device_reads_per_request"}
+        assert same["device_reads"] <= same["calls"] <= one["device_reads"] < other["device_reads"]
+        # OPT misses a row again within a call, which reads its page once.
+        assert other["device_reads"] <= other["on_demand_fetches"]
+    with pytest.raises(ValueError, match=rf"pages: expected one per row, {rows}, got 2"):
+        simulate(trace, policies, [0.1], pages=np.zeros(2, dtype=np.uint32))
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +198,8 @@ def test_fast_rows_rounds_down_and_tolerates_binary_fractions(distinct, data):
         ({"fast_fractions": [1e-9]}, "expected at least one of"),
         ({"count_from": 1}, "count_from: expected .* got 1"),
         ({"count_from": -0.1}, "count_from: .* got -0.1"),
+        ({"batch_size": 0}, "batch_size: expected at least 1, got 0"),
+        ({"embedding_dim": 0}, "embedding_dim: expected at least 1, got 0"),
     ],
 )
 def test_simulate_bad_argument_raises(trace, change, message):

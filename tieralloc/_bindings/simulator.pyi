@@ -22,6 +22,7 @@ class Simulator:
         prefetch_lag: int = 0,
         table_starts: ArrayLike | None = None,
         samples_per_call: int = 0,
+        pages: ArrayLike | None = None,
         max_bytes: int = 0,
         prefetch_cost: float = 0.0,
         selects: bool = True,

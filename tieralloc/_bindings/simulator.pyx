@@ -8,7 +8,7 @@ from libcpp.utility cimport move
 
 import numpy as np
 
-from tieralloc._bindings.arguments cimport row_vector, word_vector
+from tieralloc._bindings.arguments cimport row_vector, word_array, word_vector
 from tieralloc._bindings.core.eviction cimport (
     EvictionConfig,
     EvictionPolicy,
@@ -26,7 +26,11 @@ from tieralloc._bindings.core.policy cimport (
     as_learned,
 )
 from tieralloc._bindings.core.policy cimport statistics_of as learned_statistics
-from tieralloc._bindings.core.sim cimport Calls, c_Simulator, statistics_of
+from tieralloc._bindings.core.sim cimport (
+    Calls,
+    c_Simulator,
+    statistics_of,
+)
 from tieralloc._bindings.planned_model cimport PlannedModel
 from tieralloc._bindings.spans cimport row_span, word_span
 from tieralloc._bindings.statistics cimport statistics_dict
@@ -67,6 +71,9 @@ cdef class Simulator:
         Table ``t`` has rows ``table_starts[t]`` to ``table_starts[t + 1] - 1``; None: one table.
     samples_per_call : int
         Samples per lookup call; 0: each access is a call.
+    pages : (rows,) array of uint32, optional
+        Page of each row in the slow tier, below `rows`, as `order.pages_of_rows` returns; a call reads
+        each page once. None: each row is a page.
     max_bytes, prefetch_cost, selects
         Of a `LearnedModel`: max bytes beside the tier, 0 for a store's default; cost of a
         prefetched row, as a share of an on-demand fetch; whether simple policies may become
@@ -75,12 +82,13 @@ cdef class Simulator:
     Raises
     ------
     ValueError
-        For an unknown policy, a capacity of 0, or a model that does not fit.
+        For an unknown policy, a capacity of 0, a model that does not fit, or pages that are not
+        one per row or not below `rows`.
     """
 
     def __cinit__(self, policy, uint32_t capacity, uint64_t rows, *, uint64_t count_from=0,
                   uint64_t seed=0, uint64_t prefetch_lag=0, table_starts=None,
-                  size_t samples_per_call=0, size_t max_bytes=0, double prefetch_cost=0.0,
+                  size_t samples_per_call=0, pages=None, size_t max_bytes=0, double prefetch_cost=0.0,
                   bint selects=True):
         cdef EvictionConfig config
         cdef TierTables tables
@@ -107,8 +115,9 @@ cdef class Simulator:
         else:
             made = make_eviction_policy(policy.encode(), config)
         self._policy = made.get()
-        self._simulator.reset(new c_Simulator(move(made), config, rows, count_from,
-                                             prefetch_lag, calls))
+        self._simulator.reset(new c_Simulator(
+            move(made), config, rows, count_from, prefetch_lag, calls,
+            word_vector([] if pages is None else pages)))
 
     def run(self, const uint64_t[::1] accesses not None, sample_lengths=None):
         """Replay the next piece of the access stream.
@@ -166,8 +175,9 @@ cdef class Simulator:
     def counts(self):
         """Counts so far.
 
-        lookups, hits, on_demand_fetches, evictions, and prefetches_issued, _useful (used before
-        they were evicted), _late (asked for while in flight), _useless (evicted unused).
+        calls, lookups, hits, on_demand_fetches, evictions; prefetches_issued, _useful (used before
+        they were evicted), _late (asked for while in flight), _useless (evicted unused);
+        on_demand_device_reads and prefetch_device_reads (pages read).
         """
         return statistics_dict(statistics_of(self._simulator.get().counts()))
 

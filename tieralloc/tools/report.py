@@ -78,6 +78,36 @@ def miss_ratio_table(records: Sequence[Record]) -> str:
     return align(lines, rule_after=2)
 
 
+def device_reads_table(records: Sequence[Record]) -> str:
+    """Return a table of device reads per request: a line per policy, a column per capacity.
+
+    Policies that prefetch have another line for the pages that prefetches read.
+    """
+    first = records[0]
+    capacities = sorted({record["fast_fraction"] for record in records})
+    found = {(record["policy"], record["fast_fraction"]): record for record in records}
+    lines = [["device reads per request", *map(percent, capacities)]]
+    for policy in _policies(records):
+        own = [found.get((policy, fraction)) for fraction in capacities]
+        kinds = {policy: "on_demand_device_reads"}
+        if any(record and record.get("prefetches_issued") for record in own):
+            kinds[f"{policy}: prefetches"] = "prefetch_device_reads"
+        for heading, kind in kinds.items():
+            values = (_or_dash(r, lambda r, kind=kind: f"{_per_request(r, kind):.3f}") for r in own)  # type: ignore[misc]
+            lines.append([heading, *values])
+    dim, dtype = first["embedding_dim"], first["dtype"]
+    heading = (
+        f"requests: {first['calls']:,} of {first['batch_size']:,} "
+        f"sample{'s' if first['batch_size'] > 1 else ''}; pages: {first['rows_per_page']:,} "
+        f"row{'s' if first['rows_per_page'] > 1 else ''} of {dim:,} x {dtype}"
+    )
+    return f"{wrap(heading)}\n{align(lines, rule_after=1)}"
+
+
+def _per_request(record: Record, kind: str) -> float:
+    return record[kind] / record["calls"] if record["calls"] else 0.0
+
+
 def validation_table(metrics: Sequence[Mapping[str, float]]) -> str:
     """Return a table of the validation miss ratios of training, a column per capacity."""
     lines = [
@@ -129,6 +159,9 @@ def _count_columns() -> dict[str, Callable[[Record], str]]:
     return {
         "miss ratio": lambda r: f"{r['miss_ratio']:.4f}",
         "device reads": lambda r: f"{reads_ratio(r):.4f}",
+        "per request": lambda r: _or_dash(
+            r.get("device_reads_per_request"), lambda reads: f"{reads:.3g}"
+        ),
     }
 
 
@@ -293,7 +326,10 @@ def wrap(text: str) -> str:
 
 
 def device_reads(record: Record) -> int:
-    """Return the rows read from the slow tier: on-demand fetches and prefetches, each read once."""
+    """Return the pages read from the slow tier, on demand or by prefetches.
+
+    Records of earlier versions count rows instead.
+    """
     counted = record.get("device_reads")
     if counted is not None:
         return int(counted)

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "check.hpp"
+#include "sim/row_pages.hpp"
 
 namespace {
 
@@ -106,6 +107,33 @@ TEST(belady_counts_match_linear_scan) {
       CHECK_EQ(counts.evictions, expected.evictions);
     }
   }
+}
+
+TEST(belady_device_reads_match_the_labels) {
+  std::mt19937_64 random(5);
+  const std::vector<RowId> trace = random_trace(random, 1500, 60);
+  std::vector<std::uint32_t> lengths;
+  for (std::size_t left = trace.size(); left > 0; left -= lengths.back()) {
+    lengths.push_back(static_cast<std::uint32_t>(std::min<std::size_t>(left, random() % 6)));
+  }
+  const RowPages pages = pages_in_id_order(std::vector<RowId>{0, 60}, 4);
+  for (const std::size_t samples : {1u, 7u}) {
+    std::vector<std::uint8_t> missed(trace.size()), kept(trace.size());
+    opt_labels(trace, 60, 20, missed, kept);
+    std::set<std::pair<std::size_t, std::uint32_t>> reads;
+    std::size_t at = 0;
+    for (std::size_t sample = 0; sample < lengths.size(); ++sample) {
+      for (const std::size_t end = at + lengths[sample]; at < end; ++at) {
+        if (missed[at] == 1) reads.emplace(sample / samples, pages[trace[at]]);
+      }
+    }
+    const Counts counts = belady(trace, 60, 20, 0, {samples, lengths, pages});
+    CHECK_EQ(counts.on_demand_device_reads, reads.size());
+    CHECK_EQ(counts.calls, (lengths.size() + samples - 1) / samples);
+    CHECK_EQ(counts.hits, belady(trace, 60, 20).hits);
+  }
+  CHECK_THROWS(std::invalid_argument, belady(trace, 60, 20, 0, {.samples = 1}),
+               "sample_lengths: wrong sum; expected 1500, got 0");
 }
 
 TEST(opt_labels_add_up_to_counts) {

@@ -9,6 +9,8 @@
 
 #include "check.hpp"
 #include "eviction/naive.hpp"
+#include "sim/belady.hpp"
+#include "sim/row_pages.hpp"
 
 namespace {
 
@@ -129,6 +131,19 @@ TEST(simulator_prefetched_rows_hit_until_evicted) {
   CHECK_EQ(simulator.counts().prefetches_issued, 3);
 }
 
+TEST(simulator_prefetches_of_a_step_share_pages) {
+  Simulator simulator(policy_for("lru", 9), {.capacity = 9, .slots = 9}, 10, 0, 0, {},
+                      pages_in_id_order(std::vector<RowId>{0, 10}, 4));
+  const std::vector<RowId> first{0, 3, 4, 0}, second{1}, used{0, 2, 9};
+  simulator.prefetch(first);   // pages 0 and 1
+  simulator.prefetch(second);  // page 0 again
+  simulator.run(used);
+  CHECK_EQ(simulator.counts().prefetches_issued, 4);
+  CHECK_EQ(simulator.counts().prefetch_device_reads, 3);
+  CHECK_EQ(simulator.counts().on_demand_device_reads, 2);
+  CHECK_EQ(simulator.counts().calls, 3);
+}
+
 TEST(simulator_late_prefetch_is_an_on_demand_fetch) {
   Simulator simulator(policy_for("lru", 9), {.capacity = 9, .slots = 9}, 10, 0, 2);
   const std::vector<RowId> prefetched{1, 2}, again{1}, used{5, 1, 2, 1};
@@ -139,6 +154,8 @@ TEST(simulator_late_prefetch_is_an_on_demand_fetch) {
   CHECK_EQ(simulator.counts().prefetches_late, 1);
   CHECK_EQ(simulator.counts().prefetches_useful, 1);
   CHECK_EQ(simulator.counts().on_demand_fetches, 2);
+  CHECK_EQ(simulator.counts().on_demand_device_reads, 1);  // the other read was the prefetch
+  CHECK_EQ(simulator.counts().prefetch_device_reads, 2);
   CHECK_EQ(simulator.counts().hits, 2);
 }
 
@@ -176,9 +193,11 @@ TEST(simulator_bypassed_prefetched_rows_take_no_slot) {
   CHECK(simulator.is_resident(2));
 }
 
-/// Counts of a naive cache by calls: it notifies of all hits, then inserts the missed rows.
+/// Counts of a naive cache by calls: it notifies of all hits, then inserts the missed rows, and
+/// reads their pages.
 Counts replay_calls(const std::string& policy, std::span<const RowId> trace,
-                    const std::vector<std::vector<std::uint32_t>>& calls, std::uint32_t capacity) {
+                    const std::vector<std::vector<std::uint32_t>>& calls, std::uint32_t capacity,
+                    const RowPages& pages) {
   const auto naive = make_naive_policy(policy, capacity);
   std::set<RowId> resident;
   Counts counts;
@@ -198,6 +217,10 @@ Counts replay_calls(const std::string& policy, std::span<const RowId> trace,
     }
     trace = trace.subspan(size);
     counts.on_demand_fetches += missed.size();
+    std::set<std::uint32_t> read;
+    for (const RowId row : missed) read.insert(pages[row]);
+    counts.on_demand_device_reads += read.size();
+    ++counts.calls;
     for (const RowId row : missed) {
       if (resident.size() == capacity) {
         resident.erase(naive->evict());
@@ -223,10 +246,39 @@ TEST(simulator_counts_of_calls_match_naive_cache) {
       }
       const auto size = std::accumulate(all.begin(), all.end(), std::size_t{0});
       const std::vector<RowId> trace = random_trace(samples, size, 100);
+      const RowPages pages = pages_in_id_order(std::vector<RowId>{0, 30, 100}, 4);
       Simulator simulator(policy_for(name, 20), {.capacity = 20, .slots = 20}, 100, 0, 0,
-                          {.samples = samples, .table_starts = {0, 30, 100}});
+                          {.samples = samples, .table_starts = {0, 30, 100}}, pages);
       simulator.run(trace, all);
-      check_equal(simulator.counts(), replay_calls(name, trace, calls, 20));
+      const Counts expected = replay_calls(name, trace, calls, 20, pages);
+      check_equal(simulator.counts(), expected);
+      CHECK_EQ(simulator.counts().calls, expected.calls);
+      CHECK_EQ(simulator.counts().on_demand_device_reads, expected.on_demand_device_reads);
+      CHECK_EQ(simulator.counts().prefetch_device_reads, 0);
+    }
+  }
+}
+
+/// A call is counted if its last access is; a device read, if the miss that causes it is.
+TEST(simulator_call_across_the_first_counted_access_counts) {
+  const std::vector<RowId> rows{0, 1, 2, 3, 4, 8};
+  const std::vector<std::uint32_t> lengths{0, 3, 0, 2, 1};
+  struct Case {
+    std::uint64_t count_from, calls, reads;
+  };
+  for (const auto& [count_from, calls, reads] :
+       {Case{0, 3, 4}, Case{2, 3, 3}, Case{4, 2, 2}, Case{5, 1, 1}}) {
+    Simulator simulator(policy_for("lru", 9), {.capacity = 9, .slots = 9}, 10, count_from, 0,
+                        {.samples = 2, .table_starts = {0, 10}},
+                        pages_in_id_order(std::vector<RowId>{0, 10}, 4));
+    simulator.run(rows, lengths);  // {0, 1, 2}, {3, 4}, {8}
+    const Counts opt = belady(rows, 10, 9, count_from,
+                              {.samples = 2,
+                               .sample_lengths = lengths,
+                               .pages = pages_in_id_order(std::vector<RowId>{0, 10}, 4)});
+    for (const Counts& counts : {simulator.counts(), opt}) {
+      CHECK_EQ(counts.calls, calls);
+      CHECK_EQ(counts.on_demand_device_reads, reads);
     }
   }
 }

@@ -100,6 +100,12 @@ TEST(row_across_a_block_boundary_is_complete) {
   CHECK_EQ(bench.reads[0].second, 2 * kBlock);
 }
 
+TEST(repeated_page_longer_than_64_kib_is_read_once) {
+  Bench bench;
+  read_rows(bench, {{kBlock, 200 << 10}, {kBlock, 200 << 10}});
+  CHECK_EQ(bench.reads.size(), 1);
+}
+
 TEST(read_is_at_most_64_kib_unless_its_row_is_longer) {
   Bench bench;
   std::vector<Wanted> rows;
@@ -256,6 +262,25 @@ TEST(damaged_page_fails_its_rows_alone) {
   CHECK(bench.file->updates().page_errors > 0);
 }
 
+TEST(rows_of_a_page_have_one_leader) {
+  PagedBench bench;
+  std::mt19937_64 random(2);
+  FetchBatch batch(*bench.file, bench.buffers, 90);
+  std::vector<RowAddress> rows;
+  for (int i = 0; i < 90; ++i) {
+    rows.push_back(bench.table.address({random() % 200}));
+    batch.add(rows.back(), bench.table.pages, false);
+  }
+  batch.read(ignore);
+  std::set<std::uint64_t> pages;
+  for (std::uint32_t i = 0; i < 90; ++i) {
+    CHECK_EQ(batch.wait(i), 0);
+    CHECK_EQ(batch.is_leader(i), pages.insert(rows[i].page).second);
+    CHECK(is_pattern(batch.bytes(i),
+                     (rows[i].page - bench.table.offset) / 4096 * 63 * 64 + rows[i].at, 64));
+  }
+}
+
 /// A page that was being written when it was read: the second read of it counts.
 TEST(page_that_fails_once_is_read_again) {
   PagedBench bench;
@@ -263,9 +288,10 @@ TEST(page_that_fails_once_is_read_again) {
   const TableLayout table =
       pool.add_table({.name = "t", .rows = 200, .dim = 16, .dtype = DType::float32, .stride = 64});
   pool.load(table, {0}, 200, bench.values.data());
-  FetchBatch batch(pool, bench.buffers, 2);
+  FetchBatch batch(pool, bench.buffers, 3);
   batch.add(table.address({70}), table.pages, false);
   batch.add(table.address({3}), table.pages, false);
+  batch.add(table.address({71}), table.pages, false);
   pool.after_read = [](std::span<ReadOp> ops) {
     for (ReadOp& op : ops) op.buffer[200] ^= std::byte{1};
   };
@@ -274,6 +300,8 @@ TEST(page_that_fails_once_is_read_again) {
   CHECK_EQ(batch.wait(1), 0);
   CHECK(is_pattern(batch.bytes(0), 70 * 64, 64));
   CHECK(is_pattern(batch.bytes(1), 3 * 64, 64));
+  CHECK_EQ(batch.wait(2), 0);
+  CHECK(is_pattern(batch.bytes(2), 71 * 64, 64));
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 
 #include "check.hpp"
 #include "kernels/kernels.hpp"
+#include "sim/row_pages.hpp"
 #include "sim/simulator.hpp"
 #include "store/store.hpp"
 #include "store/store_bench.hpp"
@@ -291,6 +292,37 @@ TEST(lookup_counts_as_the_simulator) {
       CHECK_EQ(stats.on_demand_fetches, simulator.counts().on_demand_fetches);
       CHECK_EQ(stats.tiers.evictions, simulator.counts().evictions);
     }
+  }
+}
+
+TEST(lookup_reads_the_pages_that_the_simulator_reads) {
+  constexpr std::uint64_t kRows = 2000;
+  std::mt19937_64 random(7);
+  for (const std::uint32_t dim : {4u, 20u, 600u}) {  // 63, 21 and 1 rows per page
+    StoreBench bench(of_rows(100, "s3fifo"));
+    const Table& table = bench.add_table("t", kRows, dim);
+    const EvictionConfig config{.capacity = 100, .slots = 100};
+    Simulator simulator(
+        make_eviction_policy("s3fifo", config), config, kRows, 0, 0,
+        {.samples = 1, .table_starts = {0, kRows}},
+        pages_in_id_order(std::vector<RowId>{0, kRows},
+                          PageLayout::paged(stride_of(dim, DType::float64)).rows_per_page));
+    for (int call = 0; call < 300; ++call) {
+      Rows rows;
+      std::vector<RowId> accesses;
+      for (std::uint64_t i = random() % 40; i > 0; --i) {
+        rows.push_back(static_cast<std::int64_t>(random() % (random() % 2 == 0 ? kRows : 60)));
+        accesses.push_back(static_cast<RowId>(rows.back()));
+      }
+      bench.lookup(table, rows);
+      const std::vector<std::uint32_t> lengths{static_cast<std::uint32_t>(rows.size())};
+      simulator.run(accesses, lengths);
+    }
+    const StoreStats stats = bench.store().stats();
+    CHECK_EQ(stats.calls, simulator.counts().calls);
+    CHECK_EQ(stats.on_demand_fetches, simulator.counts().on_demand_fetches);
+    CHECK_EQ(stats.on_demand_device_reads, simulator.counts().on_demand_device_reads);
+    CHECK(dim == 600 || stats.on_demand_device_reads < stats.on_demand_fetches);
   }
 }
 

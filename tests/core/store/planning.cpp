@@ -11,6 +11,7 @@
 #include "check.hpp"
 #include "policy/external_policy.hpp"
 #include "policy/fake_model.hpp"
+#include "sim/row_pages.hpp"
 #include "sim/simulator.hpp"
 #include "store/store_bench.hpp"
 
@@ -48,9 +49,10 @@ MakePolicy external(std::uint32_t chunk, bool prefetches) {
   return make_external({.eviction_speed = 4, .chunk = chunk, .decide = decide});
 }
 
-Counts simulate(const MakePolicy& make, std::span<const RowId> stream, Slot slots) {
+Counts simulate(const MakePolicy& make, std::span<const RowId> stream, Slot slots,
+                const RowPages& pages = {}) {
   const EvictionConfig config{.capacity = kCapacity, .slots = slots};
-  Simulator simulator(make(config, one_table(kRows)), config, kRows);
+  Simulator simulator(make(config, one_table(kRows)), config, kRows, 0, 0, {}, pages);
   const std::vector<std::uint32_t> lengths(stream.size(), 1);
   simulator.run(stream, lengths);
   return simulator.counts();
@@ -68,14 +70,17 @@ Counts serve(StoreBench& bench, const MakePolicy& make, std::span<const RowId> s
   CHECK_EQ(stats.tiers.bypassed, 0);
   CHECK_EQ(bench.store().policy_stats().accesses_observed, stream.size());
   CHECK_EQ(bench.store().policy_stats().steps, stream.size());
-  return {.lookups = stats.lookups,
+  return {.calls = stats.calls,
+          .lookups = stats.lookups,
           .hits = stats.hits,
           .on_demand_fetches = stats.on_demand_fetches,
           .evictions = stats.tiers.evictions,
           .prefetches_issued = stats.tiers.prefetches_issued,
           .prefetches_useful = stats.prefetches_useful,
           .prefetches_late = stats.prefetches_late,
-          .prefetches_useless = stats.tiers.prefetches_useless};
+          .prefetches_useless = stats.tiers.prefetches_useless,
+          .on_demand_device_reads = stats.on_demand_device_reads,
+          .prefetch_device_reads = stats.tiers.prefetch_device_reads};
 }
 
 Slot slots_of_file() {
@@ -107,11 +112,17 @@ void check_equal(const Counts& got, const Counts& expected) {
   CHECK_EQ(got.prefetches_useful, expected.prefetches_useful);
   CHECK_EQ(got.prefetches_late, expected.prefetches_late);
   CHECK_EQ(got.prefetches_useless, expected.prefetches_useless);
+  CHECK_EQ(got.calls, expected.calls);
+  CHECK_EQ(got.on_demand_device_reads, expected.on_demand_device_reads);
+  CHECK_EQ(got.prefetch_device_reads, expected.prefetch_device_reads);
 }
 
 /// Serves a stream from a file and from memory, and compares both with a simulation.
 Counts check_simulated(const MakePolicy& make, std::span<const RowId> stream) {
-  const Counts simulated = simulate(make, stream, slots_of_file());
+  const RowPages pages =
+      pages_in_id_order(std::vector<RowId>{0, kRows},
+                        PageLayout::paged(stride_of(kDim, DType::float64)).rows_per_page);
+  const Counts simulated = simulate(make, stream, slots_of_file(), pages);
   check_equal(serve_file(make, stream), simulated);
   check_equal(serve_memory(make, stream), simulate(make, stream, slots_of_memory()));
   return simulated;
@@ -127,6 +138,7 @@ TEST(planning_external_prefetches_as_simulated) {
   for (const std::uint32_t chunk : {1u, 8u}) {
     const Counts simulated = check_simulated(external(chunk, true), stream);
     CHECK(simulated.prefetches_useful > 0 && simulated.prefetches_useless > 0);
+    CHECK(simulated.prefetch_device_reads < simulated.prefetches_issued);
   }
 }
 

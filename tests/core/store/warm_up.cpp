@@ -86,6 +86,7 @@ TEST(warm_up_evicts_no_row_and_takes_the_last_ones) {
   CHECK_EQ(stats.resident_rows, kSlots);
   CHECK_EQ(stats.tiers.evictions, 0);
   CHECK_EQ(stats.tiers.prefetches_issued, 0);
+  CHECK_EQ(stats.tiers.prefetch_device_reads, 0);
   std::vector<RowId> rows = numbers_of(bench.store().resident_rows());
   std::sort(rows.begin(), rows.end());
   CHECK_EQ(rows.front(), 200);

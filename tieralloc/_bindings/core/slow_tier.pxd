@@ -46,6 +46,7 @@ cdef extern from "slow_tier/slow_pool.hpp" namespace "tieralloc" nogil:
 
     uint32_t stride_of(uint32_t dim, DType dtype)
 
+
     cdef enum class Residency "tieralloc::Residency":
         automatic
         always

@@ -18,6 +18,7 @@
   X("", on_demand_fetches)         \
   X("", prefetches_useful)         \
   X("", prefetches_late)           \
+  X("", on_demand_device_reads)    \
   X("lookup", shared_fetches)      \
   X("lookup", out_of_range)        \
   X("lookup", waited_ns)
@@ -34,6 +35,7 @@
   X("", evictions)                 \
   X("", prefetches_issued)         \
   X("", prefetches_useless)        \
+  X("", prefetch_device_reads)     \
   X("fast_tier", bypassed)
 
 namespace tieralloc {

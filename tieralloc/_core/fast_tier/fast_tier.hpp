@@ -145,6 +145,7 @@ class FastTier final : private SaturationObserver, private TierView {
   const TierCounts& counts() const { return counts_; }
   void clear_counts() { counts_ = {}; }
   void count_prefetch() { ++counts_.prefetches_issued; }
+  void count_prefetch_read() { ++counts_.prefetch_device_reads; }
   Slot resident_rows() const { return resident_; }
   /// False only if no row has a copy or is being read.
   bool has_copies() const { return resident_ > 0 || reads_.any(); }

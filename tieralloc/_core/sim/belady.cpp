@@ -1,9 +1,12 @@
 // belady.cpp: OPT on the positions of next uses.
 #include "sim/belady.hpp"
 
+#include <algorithm>
 #include <limits>
+#include <numeric>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sim/bit_tree.hpp"
@@ -97,18 +100,67 @@ std::vector<Position> checked_next_uses(std::span<const RowId> accesses, std::ui
   return next;
 }
 
+/// The requests whose last access is counted.
+std::uint64_t count_calls(const Requests& requests, std::uint64_t accesses,
+                          std::uint64_t count_from) {
+  if (requests.samples == 0) return accesses - std::min(accesses, count_from);
+  std::uint64_t calls = 0;
+  std::uint64_t begin = 0;
+  for (std::size_t at = 0; at < requests.sample_lengths.size(); at += requests.samples) {
+    const auto left = requests.sample_lengths.subspan(at);
+    const auto request = left.first(std::min(requests.samples, left.size()));
+    const std::uint64_t end = std::accumulate(request.begin(), request.end(), begin);
+    calls += std::max(begin + 1, end) > count_from ? 1 : 0;
+    begin = end;
+  }
+  return calls;
+}
+
+/// Finds the last access of each request, in one pass.
+class RequestEnds {
+ public:
+  explicit RequestEnds(const Requests& requests)
+      : samples_(requests.samples), lengths_(requests.sample_lengths) {}
+
+  /// For accesses in order.
+  bool is_last(std::size_t access) {
+    if (samples_ == 0) return true;
+    while (access >= end_) {
+      const auto request = lengths_.first(std::min(samples_, lengths_.size()));
+      end_ = std::accumulate(request.begin(), request.end(), end_);
+      lengths_ = lengths_.subspan(request.size());
+    }
+    return access + 1 == end_;
+  }
+
+ private:
+  std::size_t samples_;
+  std::span<const std::uint32_t> lengths_;
+  std::size_t end_ = 0;  ///< of the request
+};
+
 }  // namespace
 
 Counts belady(std::span<const RowId> accesses, std::uint64_t rows, std::uint32_t capacity,
-              std::uint64_t count_from) {
+              std::uint64_t count_from, Requests requests) {
+  if (requests.samples > 0) check_lengths(accesses, requests.sample_lengths);
+  const std::uint64_t num_calls = count_calls(requests, accesses.size(), count_from);
+  RequestEnds ends(requests);
+  DeviceReads reads(std::move(requests.pages), rows);
   Counts counts;
   run_opt(checked_next_uses(accesses, rows, capacity), capacity,
           [&](std::size_t i, bool hit, bool evicted) {
-            if (i < count_from) return;
-            ++counts.lookups;
-            ++(hit ? counts.hits : counts.on_demand_fetches);
-            counts.evictions += evicted ? 1 : 0;
+            const bool is_last = ends.is_last(i);
+            const bool is_read = !hit && reads.add(accesses[i]);
+            if (i >= count_from) {
+              ++counts.lookups;
+              ++(hit ? counts.hits : counts.on_demand_fetches);
+              counts.evictions += evicted ? 1 : 0;
+              counts.on_demand_device_reads += is_read ? 1 : 0;
+            }
+            if (is_last) reads.begin_request();
           });
+  counts.calls = num_calls;
   return counts;
 }
 

@@ -15,11 +15,19 @@
 
 namespace tieralloc {
 
-/// Returns the counts from access `count_from` on. Takes O(n log64 n) time, and 4.2 bytes of memory
-/// per access and 4 per row. Throws as check_rows does, and std::invalid_argument for a capacity of
-/// 0 or for 2^32-1 accesses or more.
+/// The requests of a stream, for their device reads.
+struct Requests {
+  std::size_t samples = 0;                          ///< of each request; 0: each access is one
+  std::span<const std::uint32_t> sample_lengths{};  ///< accesses of each sample
+  RowPages pages{};                                 ///< as for DeviceReads
+};
+
+/// Returns the counts from access `count_from` on. A request that contains a row several times may
+/// miss it again, but reads its page once. Takes O(n log64 n) time, and 4.2 bytes of memory per
+/// access and 4 per row. Throws as check_rows, check_lengths and DeviceReads do, and
+/// std::invalid_argument for a capacity of 0 or for 2^32-1 accesses or more.
 Counts belady(std::span<const RowId> accesses, std::uint64_t rows, std::uint32_t capacity,
-              std::uint64_t count_from = 0);
+              std::uint64_t count_from = 0, Requests requests = {});
 
 /// Labels each access by OPT's decisions: `missed` is 1 for a miss and 0 for a hit; `kept` is 1 if
 /// the row stays resident until its next use, 0 if it does not or has no next use. The spans are as

@@ -41,7 +41,7 @@ void drop_repeated(std::vector<RowId>& rows) {
 
 Simulator::Simulator(std::unique_ptr<EvictionPolicy> policy, const EvictionConfig& config,
                      std::uint64_t rows, std::uint64_t count_from, std::uint64_t prefetch_lag,
-                     Calls calls)
+                     Calls calls, RowPages pages)
     : policy_(std::move(policy)),
       planner_(policy_->planner()),
       index_(make_row_index(rows, config.slots)),
@@ -50,7 +50,8 @@ Simulator::Simulator(std::unique_ptr<EvictionPolicy> policy, const EvictionConfi
       row_in_(config.slots, kNoRow),
       count_from_(count_from),
       prefetch_lag_(prefetch_lag),
-      calls_(std::move(calls)) {
+      calls_(std::move(calls)),
+      device_reads_(std::move(pages), rows) {
   for (Slot slot = 0; slot < config.slots; ++slot) free_.push_back(slot);
 }
 
@@ -90,6 +91,7 @@ void Simulator::run_call(std::span<const RowId> rows,
   std::stable_sort(call_rows_.begin(), call_rows_.end(),
                    [&](RowId a, RowId b) { return table_of(a) < table_of(b); });
   if (!arrivals_.empty()) complete_prefetches();
+  begin_call(rows.size());
   missed_.clear();
   missed_set_.clear();
   for (const RowId row : call_rows_) {
@@ -119,11 +121,19 @@ void Simulator::run(std::span<const RowId> accesses) {
 
 bool Simulator::access(RowId row) {
   if (!arrivals_.empty()) complete_prefetches();
+  begin_call(1);
   const bool hit = look_up(row);
   if (!hit) admit(row, false);
   ++now_;
   if (planner_ != nullptr) step([&] { planner_->observe({&row, 1}); });
   return hit;
+}
+
+/// Counts a call if its last access is counted.
+void Simulator::begin_call(std::size_t accesses) {
+  device_reads_.begin_request();
+  const std::uint64_t last = now_ + (accesses == 0 ? 0 : accesses - 1);
+  if (last >= count_from_) ++counts_.calls;
 }
 
 /// False if the row must be fetched on demand.
@@ -145,7 +155,11 @@ bool Simulator::look_up(RowId row) {
     return true;
   }
   ++counts.on_demand_fetches;
-  if (!in_flight_.empty() && in_flight_.erase(row) > 0) ++counts.prefetches_late;
+  if (!in_flight_.empty() && in_flight_.erase(row) > 0) {
+    ++counts.prefetches_late;
+  } else {
+    counts.on_demand_device_reads += device_reads_.add(row) ? 1 : 0;
+  }
   return false;
 }
 
@@ -172,8 +186,11 @@ void Simulator::prefetch(std::span<const RowId> rows) {
     if (!is_resident(row) && !in_flight_.contains(row)) issued_.push_back(row);
   }
   drop_repeated(issued_);
-  active_counts().prefetches_issued += issued_.size();
+  Counts& counts = active_counts();
+  counts.prefetches_issued += issued_.size();
+  device_reads_.begin_request();
   for (const RowId row : issued_) {
+    counts.prefetch_device_reads += device_reads_.add(row) ? 1 : 0;
     if (prefetch_lag_ == 0) {
       admit(row, true);
       continue;

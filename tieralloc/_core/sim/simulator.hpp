@@ -9,6 +9,10 @@
 // runs a step. A prefetched row takes a slot when it arrives. The simulated policy is the object
 // that a store runs.
 //
+// The rows that a call fetches on demand are read as one request, those that a step prefetches as
+// another one (device_reads.hpp). A store splits requests of over 4,096 rows; the simulator does
+// not. A late prefetch and the on-demand fetch of its row are one read.
+//
 // Concurrency: not for concurrent use. An access takes the time of the index and the policy.
 #pragma once
 
@@ -26,17 +30,21 @@
 #include "eviction/planner.hpp"
 #include "eviction/policy.hpp"
 #include "index/row_index.hpp"
+#include "sim/device_reads.hpp"
 
 // X(type, name): the counts of a store (tieralloc/stats.py) that do not depend on bytes.
-#define TIERALLOC_SIMULATED_COUNTS(X) \
-  X(std::uint64_t, lookups)           \
-  X(std::uint64_t, hits)              \
-  X(std::uint64_t, on_demand_fetches) \
-  X(std::uint64_t, evictions)         \
-  X(std::uint64_t, prefetches_issued) \
-  X(std::uint64_t, prefetches_useful) \
-  X(std::uint64_t, prefetches_late)   \
-  X(std::uint64_t, prefetches_useless)
+#define TIERALLOC_SIMULATED_COUNTS(X)      \
+  X(std::uint64_t, calls)                  \
+  X(std::uint64_t, lookups)                \
+  X(std::uint64_t, hits)                   \
+  X(std::uint64_t, on_demand_fetches)      \
+  X(std::uint64_t, evictions)              \
+  X(std::uint64_t, prefetches_issued)      \
+  X(std::uint64_t, prefetches_useful)      \
+  X(std::uint64_t, prefetches_late)        \
+  X(std::uint64_t, prefetches_useless)     \
+  X(std::uint64_t, on_demand_device_reads) \
+  X(std::uint64_t, prefetch_device_reads)
 
 namespace tieralloc {
 
@@ -67,10 +75,11 @@ class Simulator final : private TierView {
  public:
   /// `policy` is empty and made for `config`; rows are numbered 0 … rows-1. Accesses before number
   /// `count_from` of the stream warm the tier and are not counted. A prefetched row is in flight
-  /// for `prefetch_lag` accesses. Slots are used in the order of a store with as many slots.
+  /// for `prefetch_lag` accesses. Slots are used in the order of a store with as many slots. Throws
+  /// as DeviceReads does.
   Simulator(std::unique_ptr<EvictionPolicy> policy, const EvictionConfig& config,
             std::uint64_t rows, std::uint64_t count_from = 0, std::uint64_t prefetch_lag = 0,
-            Calls calls = {});
+            Calls calls = {}, RowPages pages = {});
 
   /// Replays the next samples of the stream; the last call may have fewer samples. Throws as
   /// check_lengths and check_rows do; nothing is replayed then.
@@ -100,6 +109,7 @@ class Simulator final : private TierView {
 
   Counts& active_counts() { return now_ >= count_from_ ? counts_ : uncounted_; }
   void run_call(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
+  void begin_call(std::size_t accesses);
   bool look_up(RowId row);
   template <typename Observe>
   void step(Observe observe);
@@ -123,6 +133,7 @@ class Simulator final : private TierView {
   std::vector<RowId> prefetches_;                         ///< of the planner's step
   std::vector<RowId> issued_;
   Calls calls_;
+  DeviceReads device_reads_;
   std::vector<RowId> call_rows_;  ///< of the call, table by table
   std::vector<RowId> missed_;     ///< of the call, in order
   std::unordered_set<RowId> missed_set_;

@@ -45,15 +45,25 @@ void FetchBatch::plan() {
   const std::uint64_t block = pool_.block();
   std::vector<std::uint32_t> by_page(size_);
   std::iota(by_page.begin(), by_page.end(), 0u);
-  std::sort(by_page.begin(), by_page.end(),
-            [&](auto a, auto b) { return items_[a].row.page < items_[b].row.page; });
+  std::sort(by_page.begin(), by_page.end(), [&](auto a, auto b) {
+    return items_[a].row.page != items_[b].row.page ? items_[a].row.page < items_[b].row.page
+                                                    : a < b;
+  });
 
   struct Extent {
     std::uint64_t begin, end;
   };
   std::vector<Extent> extents;
+  std::uint32_t leader = kUnplaced;
   for (std::uint32_t i : by_page) {
     FetchItem& item = items_[i];
+    if (leader != kUnplaced && items_[leader].row.page == item.row.page) {
+      item.leader = leader;
+      item.op = items_[leader].op;
+      item.at = items_[leader].at;
+      continue;
+    }
+    item.leader = leader = i;
     const std::uint64_t begin = item.row.page / block * block;
     const std::uint64_t end = round_up(item.row.page + item.page_bytes, block);
     if (!extents.empty() && begin <= extents.back().end + max_gap_ &&
@@ -113,7 +123,10 @@ void FetchBatch::fail(int code) noexcept {
   if (size_ == 0) return;
   if (num_ops_ == 0) {  // not planned: one read stands for all
     num_ops_ = 1;
-    for (std::uint32_t i = 0; i < size_; ++i) items_[i].op = items_[i].at = 0;
+    for (std::uint32_t i = 0; i < size_; ++i) {
+      items_[i].op = items_[i].at = 0;
+      items_[i].leader = i;
+    }
   }
   for (std::uint32_t i = 0; i < num_ops_; ++i) {
     if (ops_[i].result.load() == ReadOp::kPending) ops_[i].finish(-code, now_ns());
@@ -140,11 +153,11 @@ void FetchBatch::on_completions() noexcept {
 
 std::int32_t FetchBatch::wait(std::uint32_t i) {
   is_planned_.wait(false, std::memory_order_acquire);
-  FetchItem& item = items_[i];
-  const std::int32_t outcome = item.outcome.load(std::memory_order_acquire);
+  FetchItem& leader = items_[items_[i].leader];
+  const std::int32_t outcome = leader.outcome.load(std::memory_order_acquire);
   if (outcome != FetchItem::kUnchecked) return outcome;
-  const std::int32_t error = ops_[item.op].wait();
-  return error != 0 ? error : check(item);
+  const std::int32_t error = ops_[leader.op].wait();
+  return error != 0 ? error : check(leader);
 }
 
 /// Any number of threads at once: they read the same bytes and come to the same outcome. Only a

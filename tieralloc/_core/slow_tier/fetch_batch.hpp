@@ -4,10 +4,11 @@
 // makes it visible to other calls: they share the batch and wait for single rows of it. An update
 // of a row sets `stale` under the same lock; then the bytes read must not be used.
 //
-//   plan:  sort rows by page; grow a read while the next page touches its last block
+//   plan:  sort rows by page; grow a read while the next page touches its last block. A page is
+//          read once, and checked once, for all of its rows.
 //   read:  all reads of the plan at once; report rows in the order in which they were added
-//   check: the page of each row, in the first thread that needs the row; a page that fails is read
-//          again by the pool, into memory of its own
+//   check: each page, in the first thread that needs a row of it; a page that fails is read again
+//          by the pool, into memory of its own
 //
 // Concurrency: one owner; `wait`, `item`, `bytes` and times may be called by any thread that found
 // its row under the tier's lock. `bytes` needs a `wait` before it.
@@ -33,8 +34,9 @@ struct FetchItem {
   RowAddress row;
   std::uint32_t page_bytes = 0;
   bool has_footer = false;
-  std::uint32_t op = 0;  ///< the read that contains the page
-  std::uint32_t at = 0;  ///< place of the page in that read's buffer
+  std::uint32_t op = 0;      ///< the read that contains the page
+  std::uint32_t at = 0;      ///< place of the page in that read's buffer
+  std::uint32_t leader = 0;  ///< the first item with the same page, which has the page's state:
   /// kUnchecked, then 0, or minus an errno.
   std::atomic<std::int32_t> outcome{kUnchecked};
   std::vector<std::byte> recovered;  ///< the page, if it was read again
@@ -69,8 +71,11 @@ class FetchBatch final : public ReadListener {
   std::uint32_t size() const { return size_; }
   const std::byte* bytes(std::uint32_t i) const {
     const FetchItem& item = items_[i];
-    return (item.recovered.empty() ? page(item) : item.recovered.data()) + item.row.at;
+    const FetchItem& leader = items_[item.leader];
+    return (leader.recovered.empty() ? page(item) : leader.recovered.data()) + item.row.at;
   }
+  /// Whether the item is the first of its page: the others cost no device read.
+  bool is_leader(std::uint32_t i) const { return items_[i].leader == i; }
   std::uint64_t started_ns() const { return started_ns_; }
   std::uint64_t ended_ns(std::uint32_t i) const { return ops_[items_[i].op].done_ns; }
 

@@ -186,6 +186,7 @@ void Fetcher::finish(std::span<Miss* const> misses, const FetchBatch* own, FastT
           outcome.failed = miss;
           outcome.error = error;
         }
+        if (own != nullptr && own->is_leader(miss->item)) counters.on_demand_device_reads.add(1);
         const std::uint64_t began = miss->batch->started_ns();
         const std::uint64_t ended = miss->batch->ended_ns(miss->item);
         if (began != 0) counters.row_on_demand.record(ended > began ? ended - began : 0);
@@ -256,6 +257,7 @@ void Fetcher::prefetch_once(std::span<const RowPlace> rows, FastTier::Admit reas
         [&](Miss& miss) {
           // A call that joined the read has used the row: the prefetch counts as late.
           const bool is_shared = batch->item(miss.item).is_shared;
+          if (is_prefetch && batch->is_leader(miss.item)) miss.tier->count_prefetch_read();
           std::int32_t error = 0;
           finish(miss, batch.get(), is_shared ? FastTier::Admit::on_demand : reason, error);
         });

@@ -250,6 +250,7 @@ class LookupExecutor {
       scratch_.pointers[i] = table.slow_rows + row.value * stride;
     }
     state_.counters.on_demand_fetches.add(absent);
+    state_.counters.on_demand_device_reads.add(absent);
     waited_ = true;
     store_.pool_->emulate_latency(absent * table.tier->lines());
   }
@@ -264,8 +265,7 @@ class LookupExecutor {
       if (needed > 1 && tier.count_access(row) < needed) continue;
       scratch_.rows[count++] = row;  // the batch is complete and needs its rows no more
     }
-    if (count == 0) return;
-    store_.promoter_.promote(tier, {scratch_.rows.data(), count});
+    if (count > 0) store_.promoter_.promote(tier, {scratch_.rows.data(), count});
   }
 
   Group group_after(const Group& last) const {

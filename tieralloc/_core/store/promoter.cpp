@@ -26,7 +26,10 @@ std::uint64_t Promoter::copy(FastTier& tier, std::span<const TierRow> rows,
     std::lock_guard lock(tier.mutex());
     for (const TierRow row : rows.subspan(at, std::min(kRowsPerLock, rows.size() - at))) {
       if (tier.find(row) != kAbsent) continue;
-      if (reason == FastTier::Admit::prefetch) tier.count_prefetch();
+      if (reason == FastTier::Admit::prefetch) {
+        tier.count_prefetch();
+        tier.count_prefetch_read();
+      }
       copied += tier.admit(row, slow_row(tier, row), reason);
     }
   }

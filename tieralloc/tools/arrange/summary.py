@@ -7,8 +7,8 @@ from typing import Any
 
 from tieralloc._common.progress import Progress, silent
 from tieralloc.order import Order, pages_of_rows
+from tieralloc.policy.simulator import run_simulator
 from tieralloc.tools.arrange.learn import arrange
-from tieralloc.tools.arrange.reads import device_reads
 from tieralloc.trace import Trace
 from tieralloc.trace.stream import Stream, count_distinct, fast_rows
 
@@ -51,8 +51,16 @@ def summarise(
     with progress("counting device reads", 2 * held_back.num_lookups, "accesses") as report:
         for order in (None, learned):
             pages = pages_of_rows(trace, rows_per_page, order)
-            total, requests = device_reads(held_back, pages, capacity, first, batch_size, report)
-            reads.append(total / max(1, requests))
+            counts = run_simulator(
+                Stream.of(held_back),
+                "lru",
+                capacity,
+                count_from=first,
+                samples_per_call=batch_size,
+                pages=pages,
+                report=report,
+            ).counts
+            reads.append(counts["on_demand_device_reads"] / max(1, counts["calls"]))
     return Summary(reads[0], reads[1], batch_size)
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from tieralloc._common.files import replacing
 from tieralloc.tools.conclusions import conclude, middle_fraction
@@ -79,8 +79,9 @@ def plot(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
 def draw(records: Sequence[Record]) -> Figure:
     """Return a matplotlib figure of records of `simulate` or `replay`; its title is the conclusion.
 
-    A panel shows on-demand fetches ÷ lookups against the fast fraction, a line per policy; another
-    one device reads ÷ lookups, if a policy prefetches. Records of replay add rows per second, with
+    A panel shows on-demand fetches ÷ lookups against the fast fraction, a line per policy. Another
+    one shows device reads: per request of several lookups, or ÷ lookups if a policy prefetches.
+    Records of replay add rows per second, with
     quartiles, and the latency percentiles at the fraction of the conclusion. Records of an open
     loop are drawn as latency against the offered rate instead.
     """
@@ -111,11 +112,13 @@ def _panels(records: Sequence[Record], shown: float) -> list[Callable[..., None]
     measured = [record for record in records if "latency_curve_us" in record]
     policies = [record for record in records if not record.get("baseline")]
     panels: list[Callable[..., None]] = [
-        partial(draw_shares, records=policies, value=miss_ratio, title="On-demand fetches")
+        partial(draw_values, records=policies, measure=_share("On-demand fetches", miss_ratio))
     ]
-    if any(record.get("prefetches_issued") for record in policies):
+    if _has_requests(policies):
+        panels.append(partial(draw_values, records=policies, measure=_READS_PER_REQUEST))
+    elif any(record.get("prefetches_issued") for record in policies):
         title = "Device reads: on-demand fetches and prefetches"
-        panels.append(partial(draw_shares, records=policies, value=reads_ratio, title=title))
+        panels.append(partial(draw_values, records=policies, measure=_share(title, reads_ratio)))
     if measured:
         at_shown = [record for record in measured if record["fast_fraction"] == shown]
         panels.insert(0, partial(draw_speeds, records=measured))
@@ -126,6 +129,34 @@ def _panels(records: Sequence[Record], shown: float) -> list[Callable[..., None]
 def miss_ratio(record: Record) -> float:
     """Return on-demand fetches ÷ lookups."""
     return float(record["miss_ratio"])
+
+
+class Measure(NamedTuple):
+    """A figure of each record, for a panel."""
+
+    title: str
+    label: str
+    value: Callable[[Record], float]
+    text: Callable[[float], str]
+
+
+def _share(title: str, value: Callable[[Record], float]) -> Measure:
+    return Measure(title, "share of the lookups", value, lambda share: percent(share, 3))
+
+
+_READS_PER_REQUEST = Measure(
+    "Device reads: pages read on demand and by prefetches",
+    "device reads per request",
+    lambda record: float(record["device_reads_per_request"]),
+    short,
+)
+
+
+def _has_requests(records: Sequence[Record]) -> bool:
+    """Return whether all records have device reads per request, and requests of several lookups."""
+    return all("device_reads_per_request" in record for record in records) and any(
+        record["calls"] < record["lookups"] for record in records
+    )
 
 
 def _repeat_baseline(records: Sequence[Record]) -> list[Record]:
@@ -140,18 +171,13 @@ def _repeat_baseline(records: Sequence[Record]) -> list[Record]:
     return repeated
 
 
-def draw_shares(
-    axes: Axes,
-    records: Sequence[Record],
-    styles: Styles,
-    value: Callable[[Record], float],
-    title: str,
-) -> None:
-    """Draw a share of the lookups against the fast fraction; bars if there is only one."""
+def draw_values(axes: Axes, records: Sequence[Record], styles: Styles, measure: Measure) -> None:
+    """Draw a figure of the records against the fast fraction; bars if there is only one."""
+    value = measure.value
     fractions = sorted({record["fast_fraction"] for record in records})
-    axes.set_title(title, loc="left", fontsize=10)
+    axes.set_title(measure.title, loc="left", fontsize=10)
     if len(fractions) == 1:
-        _draw_bars(axes, records, styles, value)
+        _draw_bars(axes, records, styles, measure)
         return
     for policy, style in styles.items():
         points = sorted(
@@ -163,22 +189,20 @@ def draw_shares(
             axes.plot(*zip(*points, strict=True), **style, linewidth=1.8, markersize=5.5)
     _fraction_axis(axes, fractions)
     axes.set_ylim(0, 1.08 * max(map(value, records)) or 1)
-    axes.yaxis.set_major_formatter(lambda share, _: percent(share))
-    axes.set_ylabel("share of the lookups")
+    axes.yaxis.set_major_formatter(lambda figure, _: measure.text(figure))
+    axes.set_ylabel(measure.label)
 
 
-def _draw_bars(
-    axes: Axes, records: Sequence[Record], styles: Styles, value: Callable[[Record], float]
-) -> None:
+def _draw_bars(axes: Axes, records: Sequence[Record], styles: Styles, measure: Measure) -> None:
     policies = [record["policy"] for record in records]
-    shares = [value(record) for record in records]
+    values = [measure.value(record) for record in records]
     colours = [styles[policy]["color"] for policy in policies]
-    bars = axes.barh(policies, shares, color=colours, height=0.6)
-    axes.bar_label(bars, [percent(share, 3) for share in shares], padding=4, fontsize=9)
+    bars = axes.barh(policies, values, color=colours, height=0.6)
+    axes.bar_label(bars, [measure.text(value) for value in values], padding=4, fontsize=9)
     axes.set_ylim(max(len(policies), 4) - 0.5, -0.5)  # downwards; max bar width
-    axes.set_xlim(0, 1.2 * max(shares) or 1)
-    axes.xaxis.set_major_formatter(lambda share, _: percent(share))
-    axes.set_xlabel(f"share of the lookups, fast fraction {percent(records[0]['fast_fraction'])}")
+    axes.set_xlim(0, 1.2 * max(values) or 1)
+    axes.xaxis.set_major_formatter(lambda figure, _: measure.text(figure))
+    axes.set_xlabel(f"{measure.label}, fast fraction {percent(records[0]['fast_fraction'])}")
     axes.grid(False, axis="y")
 
 

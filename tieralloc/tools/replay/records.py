@@ -89,7 +89,6 @@ def store_record(
         },
         "dram": dram,
         **load.fields(),
-        "calls": stats.calls,
         "verified": verified,
         "emulated": stats.slow_tier.is_emulated,
         **_in_place_fields(stats),
@@ -100,11 +99,13 @@ def baseline_record(
     run: Run, baseline: Baseline, turns: Sequence[Times], load: Load, *, verified: int = 0
 ) -> dict[str, Any]:
     """Return the record of a baseline, with the counts of its own cache."""
+    calls = sum(len(times.due) for times in turns)
     counts = {
         "lookups": baseline.lookups,
         "hits": baseline.lookups - baseline.misses,
         "on_demand_fetches": baseline.misses,
         "evictions": baseline.evictions,
+        "calls": calls,
     }
     return {
         **count_record(run.label, load.trace, run.fraction, run.capacity, counts),
@@ -113,7 +114,6 @@ def baseline_record(
         "slow_tier": load.slow_tier(None),
         "machine": _machine.describe(),
         **load.fields(),
-        "calls": sum(len(times.due) for times in turns),
         "verified": verified,
         "emulated": False,
         "baseline": True,
