@@ -84,8 +84,11 @@ def main(given: Sequence[str] | None = None) -> int:
 
 def measure(trace: Trace, models: Path, epochs: int | None) -> list[dict[str, Any]]:
     """Return a record for each line and capacity, and each representation of the map."""
-    directory, _ = train(trace, "recmg", models, epochs=epochs)
-    loaded = {name: load_policy(name, str(directory)) for name in ("recmg-caching", "recmg")}
+    loaded = {}
+    learned = {line.policy for line in LINES} & {"recmg-caching", "recmg"}
+    if learned:
+        directory, _ = train(trace, "recmg", models, epochs=epochs)
+        loaded = {name: load_policy(name, str(directory)) for name in sorted(learned)}
     stream = Stream.of(trace)
     accesses = stream.accesses
     distinct = count_distinct(accesses, int(trace.num_embeddings.sum()))
