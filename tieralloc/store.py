@@ -15,7 +15,7 @@ from tieralloc._bindings import limits
 from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
 from tieralloc.errors import RenamedAttribute, refuse_renamed
-from tieralloc.order import order_of
+from tieralloc.order.order import order_of
 from tieralloc.policy.planned import ActivePolicy
 from tieralloc.restart.resident_set import rows_of
 from tieralloc.restart.warm_restart import WarmRestart

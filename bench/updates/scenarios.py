@@ -259,7 +259,7 @@ def reopen(setting: Setting) -> Iterator[Record]:
                 os.kill(writer.pid, signal.SIGKILL)
                 writer.close()
             killed, found = _open_seconds(path, setting.budget, rows)
-            rate = _sequential_bytes_per_second(path)
+            rate = sequential_bytes_per_second(path)
             kept = np.mean((found == values).all(axis=1))
             samples.append((closed, killed, kept, rate / 1e6, values.nbytes / rate))
         names = (
@@ -299,7 +299,7 @@ def _open_seconds(path: Path, budget: int, rows: NDArray[np.int64]) -> tuple[flo
         return seconds, store.table("table0").lookup(rows)
 
 
-def _sequential_bytes_per_second(path: Path) -> float:
+def sequential_bytes_per_second(path: Path) -> float:
     """Read a file once, in order, past the page cache."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECT)
     try:

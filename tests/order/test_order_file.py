@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from order_support import random_order, seeds
 from support import store_of
 
-from tieralloc.order import Order, order_of, pages_of_rows
+from tieralloc.order import Order, pages_of_rows
+from tieralloc.order.order import order_of
 from tieralloc.trace import generate
 
 

@@ -7,7 +7,7 @@ from support import numbered_rows
 
 import tieralloc as ta
 from tieralloc import trace
-from tieralloc.restart import from_trace, resident_set
+from tieralloc.restart import ResidentSet, from_trace
 from tieralloc.tools.cli.main import main
 
 
@@ -34,7 +34,7 @@ def test_command_writes_a_file_that_warms_a_store(tmp_path, capsys):
         for name, rows in zip(recorded.table_names, recorded.num_embeddings.tolist(), strict=True):
             store.create_table(name, rows, 16).load(numbered_rows(rows, 16))
         assert store.warm_up(out) == 50
-        rows = resident_set.read(out).rows[-50:].astype(np.int64)
+        rows = ResidentSet.read(out).rows[-50:].astype(np.int64)
         for table, first in zip(store.tables.values(), recorded.first_rows.tolist(), strict=True):
             own = rows[(rows >= first) & (rows < first + len(table))] - first
             np.testing.assert_array_equal(table.lookup(own), numbered_rows(len(table), 16)[own])

@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as st_numpy
 
-from tieralloc.restart import resident_set
 from tieralloc.restart.resident_set import ResidentSet, rows_of
 
 TABLES = [("user", 100), ("item", 50)]
@@ -23,8 +22,8 @@ TABLES = [("user", 100), ("item", 50)]
 )
 def test_written_set_is_read_back(tmp_path, rows, store_id, names):
     written = ResidentSet([(name, 5) for name in names], rows, store_id)
-    resident_set.write(written, tmp_path / "a.warm")
-    read = resident_set.read(tmp_path / "a.warm")
+    written.write(tmp_path / "a.warm")
+    read = ResidentSet.read(tmp_path / "a.warm")
     assert (read.tables, read.store_id) == (written.tables, store_id)
     np.testing.assert_array_equal(read.rows, rows)
 
@@ -32,13 +31,13 @@ def test_written_set_is_read_back(tmp_path, rows, store_id, names):
 def test_any_flipped_byte_is_refused_or_harmless(tmp_path):
     path = tmp_path / "a.warm"
     written = ResidentSet(TABLES, np.arange(20, dtype=np.uint64), 7)
-    resident_set.write(written, path)
+    written.write(path)
     whole = path.read_bytes()
     refused = 0
     for at in range(len(whole)):
         path.write_bytes(whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :])
         try:
-            read = resident_set.read(path)
+            read = ResidentSet.read(path)
         except ValueError as error:
             refused += str(path) in str(error)
         else:
@@ -49,10 +48,10 @@ def test_any_flipped_byte_is_refused_or_harmless(tmp_path):
 @pytest.mark.parametrize("size", [0, 1, 50, 200])
 def test_truncated_file_is_refused(tmp_path, size):
     path = tmp_path / "a.warm"
-    resident_set.write(ResidentSet(TABLES, np.arange(20, dtype=np.uint64)), path)
+    ResidentSet(TABLES, np.arange(20, dtype=np.uint64)).write(path)
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(ValueError, match=r"a\.warm: invalid file of resident rows"):
-        resident_set.read(path)
+        ResidentSet.read(path)
 
 
 def test_newer_version_and_inflated_member_are_refused(tmp_path):
@@ -61,12 +60,12 @@ def test_newer_version_and_inflated_member_are_refused(tmp_path):
         archive.writestr("about.json", json.dumps({"version": 2, "store_id": 0, "tables": []}))
         archive.writestr("rows", b"")
     with pytest.raises(ValueError, match="version: expected 1, got 2"):
-        resident_set.read(path)
+        ResidentSet.read(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("about.json", json.dumps({"version": 1, "store_id": 0, "tables": []}))
         archive.writestr("rows", bytes(1 << 20))
     with pytest.raises(ValueError, match="rows: expected at most"):
-        resident_set.read(path)
+        ResidentSet.read(path)
 
 
 def test_check_names_the_first_difference():

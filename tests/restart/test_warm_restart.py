@@ -9,7 +9,7 @@ import pytest
 from support import numbered_rows, run_python
 
 import tieralloc as ta
-from tieralloc.restart import resident_set
+from tieralloc.restart import ResidentSet
 
 ROWS = numbered_rows(1000, 16)
 
@@ -109,7 +109,7 @@ def test_exit_without_close_saves_the_rows(tmp_path):
         tmp_path / "a.tier",
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert resident_set.read(tmp_path / "a.tier.warm").rows.size == 40
+    assert ResidentSet.read(tmp_path / "a.tier.warm").rows.size == 40
 
 
 @pytest.mark.parametrize("damage", ["other file", "other tables", "no archive", "directory"])
@@ -117,11 +117,11 @@ def test_file_that_does_not_fit_is_ignored_and_named(tmp_path, caplog, damage):
     path, warm = tmp_path / "a.tier", tmp_path / "a.tier.warm"
     with make(path) as store:
         store.table("item").lookup([1, 2])
-    saved = resident_set.read(warm)
+    saved = ResidentSet.read(warm)
     if damage == "other file":
-        resident_set.write(resident_set.ResidentSet(saved.tables, saved.rows, 5), warm)
+        ResidentSet(saved.tables, saved.rows, 5).write(warm)
     elif damage == "other tables":
-        resident_set.write(resident_set.ResidentSet([("item", 999)], saved.rows), warm)
+        ResidentSet([("item", 999)], saved.rows).write(warm)
     else:
         warm.unlink()
         warm.mkdir() if damage == "directory" else warm.write_bytes(b"no archive")
@@ -147,14 +147,14 @@ def test_warm_up_brings_rows_of_a_mapping_and_of_a_file(tmp_path):
     with make(tmp_path / "a.tier", warm_restart_interval=None) as store:
         assert store.warm_up({"item": [7, 8]}) == 2
         assert misses(store, [7, 8]) == 0
-        rows = resident_set.ResidentSet([("item", 1000)], np.array([9], np.uint64))
-        resident_set.write(rows, tmp_path / "rows.warm")
+        rows = ResidentSet([("item", 1000)], np.array([9], np.uint64))
+        rows.write(tmp_path / "rows.warm")
         assert store.warm_up(tmp_path / "rows.warm") == 1
         assert misses(store, [9]) == 0
         with pytest.raises(IndexError, match="expected 0 to 999, got 1000"):
             store.warm_up({"item": [1, 1000]})
-        rows = resident_set.ResidentSet([("user", 1000)], np.array([9], np.uint64))
-        resident_set.write(rows, tmp_path / "rows.warm")
+        rows = ResidentSet([("user", 1000)], np.array([9], np.uint64))
+        rows.write(tmp_path / "rows.warm")
         with pytest.raises(ValueError, match=r"rows\.warm: table 0: expected .*item"):
             store.warm_up(tmp_path / "rows.warm")
 

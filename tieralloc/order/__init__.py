@@ -4,7 +4,7 @@
 `TieredStore.create_table` takes either.
 """
 
-from tieralloc.order.order import Order, TableOrder, order_of
+from tieralloc.order.order import Order, TableOrder
 from tieralloc.order.pages import pages_of_rows
 
-__all__ = ["Order", "TableOrder", "order_of", "pages_of_rows"]
+__all__ = ["Order", "TableOrder", "pages_of_rows"]

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from tieralloc.trace import Trace
 
-__all__ = ["ResidentSet", "from_trace", "read", "rows_of", "write"]
+__all__ = ["ResidentSet", "from_trace", "rows_of"]
 
 _VERSION = 1
 _MAX_ABOUT_BYTES = 16 << 20
@@ -49,6 +49,35 @@ class ResidentSet:
     rows: NDArray[np.uint64]
     store_id: int = 0
 
+    def write(self, path: str | os.PathLike[str]) -> None:
+        """Write the file, completely or not at all."""
+        about = {"version": _VERSION, "store_id": self.store_id, "tables": list(self.tables)}
+        with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("about.json", json.dumps(about))
+            with archive.open("rows", "w", force_zip64=True) as member:
+                member.write(self.rows.astype(_WORD, copy=False).data)
+
+    @classmethod
+    def read(cls, path: str | os.PathLike[str]) -> ResidentSet:
+        """Read a file that `write` wrote.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is not such a file, is damaged, or of a newer version.
+        """
+        with naming(path), open(path, "rb") as file, decoding(path, "file of resident rows"):
+            size = os.fstat(file.fileno()).st_size
+            with zipfile.ZipFile(file) as archive:
+                about = json.loads(_member(archive, "about.json", _MAX_ABOUT_BYTES))
+                rows = np.frombuffer(_member(archive, "rows", size), dtype=_WORD)
+            if about["version"] != _VERSION:
+                raise ValueError(f"version: expected {_VERSION}, got {about['version']!r}")
+            tables = [(str(name), int(rows)) for name, rows in about["tables"]]
+            return cls(tables, rows.astype(np.uint64, copy=False), int(about["store_id"]))
+
     def check(self, tables: Sequence[tuple[str, int]], store_id: int) -> None:
         """Raise ValueError unless the rows are of these tables, and of this store if of any."""
         if self.store_id not in (0, store_id):
@@ -58,36 +87,6 @@ class ResidentSet:
                 raise ValueError(f"table {position}: expected {other}, got {own}")
         if len(self.tables) != len(tables):
             raise ValueError(f"expected {len(tables)} tables, got {len(self.tables)}")
-
-
-def write(resident: ResidentSet, path: str | os.PathLike[str]) -> None:
-    """Write a file of resident rows, completely or not at all."""
-    about = {"version": _VERSION, "store_id": resident.store_id, "tables": list(resident.tables)}
-    with replacing(path) as file, zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("about.json", json.dumps(about))
-        with archive.open("rows", "w", force_zip64=True) as member:
-            member.write(resident.rows.astype(_WORD, copy=False).data)
-
-
-def read(path: str | os.PathLike[str]) -> ResidentSet:
-    """Read a file that `write` wrote.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be read.
-    ValueError
-        If it is not such a file, is damaged, or of a newer version.
-    """
-    with naming(path), open(path, "rb") as file, decoding(path, "file of resident rows"):
-        size = os.fstat(file.fileno()).st_size
-        with zipfile.ZipFile(file) as archive:
-            about = json.loads(_member(archive, "about.json", _MAX_ABOUT_BYTES))
-            rows = np.frombuffer(_member(archive, "rows", size), dtype=_WORD)
-        if about["version"] != _VERSION:
-            raise ValueError(f"version: expected {_VERSION}, got {about['version']!r}")
-        tables = [(str(name), int(rows)) for name, rows in about["tables"]]
-        return ResidentSet(tables, rows.astype(np.uint64, copy=False), int(about["store_id"]))
 
 
 def from_trace(trace: Trace, until: float = 1.0) -> ResidentSet:
@@ -115,7 +114,7 @@ def rows_of(
         As `read`; also if the file is of other tables.
     """
     if not isinstance(source, Mapping):
-        resident = read(source)
+        resident = ResidentSet.read(source)
         try:
             resident.check(tables, resident.store_id)
         except ValueError as error:

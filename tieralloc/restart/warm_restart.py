@@ -12,7 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from tieralloc.restart.resident_set import ResidentSet, read, write
+from tieralloc.restart.resident_set import ResidentSet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,7 +88,7 @@ class WarmRestart:
 
     def _restore(self) -> None:
         try:
-            saved = read(self._path)
+            saved = ResidentSet.read(self._path)
             saved.check(self._tables(), self._store_id)
         except FileNotFoundError:
             return
@@ -106,6 +106,6 @@ class WarmRestart:
 
     def _save(self, rows: NDArray[np.uint64]) -> None:
         try:
-            write(ResidentSet(self._tables(), rows, self._store_id), self._path)
+            ResidentSet(self._tables(), rows, self._store_id).write(self._path)
         except OSError as error:
             _LOG.warning("%s: not written, the next start is cold: %s", self._path, error)

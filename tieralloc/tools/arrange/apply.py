@@ -13,7 +13,7 @@ import tieralloc as ta
 from tieralloc._common.files import sync_directory
 from tieralloc._common.progress import Progress, silent
 from tieralloc._common.values import QUANTISED
-from tieralloc.order import order_of
+from tieralloc.order.order import order_of
 from tieralloc.tools.check import open_cold
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from tieralloc.restart import resident_set
+from tieralloc.restart import from_trace
 from tieralloc.tools.cli import arguments as types
 from tieralloc.tools.cli import common, options
 
@@ -28,6 +28,6 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     common.check_new(arguments.out, arguments.force)
     trace = common.read_trace(arguments.trace)
-    resident = resident_set.from_trace(trace, arguments.until)
-    resident_set.write(resident, arguments.out)
+    resident = from_trace(trace, arguments.until)
+    resident.write(arguments.out)
     print(f"{arguments.out}: {len(resident.rows):,} rows of {len(resident.tables)} tables")
