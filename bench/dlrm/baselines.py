@@ -76,5 +76,5 @@ SHORT = (IN_STORE, LRU, "s3fifo", "recmg (never paused)", "recmg", "lru + 2 ahea
 #: Baselines of a quick run.
 FEW = (
     *(IN_TORCH, IN_STORE, LRU, "recmg (never paused)", "recmg", "lru + 2 ahead"),
-    *("lru, int8", "lru, arranged", "recmg + 2 ahead, int8, arranged"),
+    *("lru, int8", "lru, arranged", "lru + 2 ahead, int8, arranged"),
 )

@@ -130,7 +130,7 @@ def test_policy_thread_is_pinned_and_observes_all_accesses(requests, tmp_path):
     directory, _ = train(requests.trace, "recmg-paper", tmp_path, fast_fractions=[0.2], epochs=1)
     before = _policy_threads()
     baseline = BASELINES["recmg-paper (never paused)"]
-    server = Server(requests, baseline, tmp_path / "slow.tier", 500, directory)
+    server = Server(requests, baseline, tmp_path / "slow.tier", 500, 1 << 20, directory, None)
     try:
         server.pin_policy(tuple(sorted(os.sched_getaffinity(0))[:1]))
         (thread,) = {*_policy_threads()} - {*before}
