@@ -29,7 +29,7 @@ CPU time of a policy nor its lag: replay does."""
 EXAMPLES = """\
 tieralloc simulate day.npz
 tieralloc simulate day.npz --policy lru,s3fifo,opt --fast-fraction 1%,5%,20%
-tieralloc simulate day.npz --batch-size 32 --row-bytes 256
+tieralloc simulate day.npz --batch-size 32 --embedding-dim 64
 tieralloc simulate day.npz --fast-bytes 1MiB,16MiB --embedding-dim 32
 tieralloc simulate day.npz --json counts.json --plot curve.png"""
 
