@@ -1,8 +1,10 @@
 """The compiled modules share one copy of the core, in the source tree and installed."""
 
+import re
 import shutil
 from pathlib import Path
 
+import pytest
 from support import run_python
 
 import tieralloc
@@ -54,3 +56,18 @@ def test_core_installed_is_mapped_once(folder, tmp_path):
         Path(policies.__file__).parent, package / "policies", ignore=sources, dirs_exist_ok=True
     )
     assert mapped_libraries(tmp_path, folder) == [package / LIBRARY]
+
+
+def test_every_package_is_installed():
+    root = Path(__file__).parents[1]
+    if not (root / "pyproject.toml").exists():
+        pytest.skip("the tests do not lie in a checkout")
+    listed = set(
+        re.findall(r'^  "(tieralloc[\w.]*)",$', (root / "pyproject.toml").read_text(), re.M)
+    )
+    there = {
+        ".".join((name, *path.parent.relative_to(root / folder).parts))
+        for name, folder in (("tieralloc", "tieralloc"), ("tieralloc.policies", "policies"))
+        for path in (root / folder).rglob("__init__.py")
+    }
+    assert there <= listed

@@ -253,7 +253,7 @@ def test_killed_apply_leaves_the_old_file_or_the_new_one(tmp_path):
 @pytest.mark.parametrize("method", METHODS)
 def test_interrupted_learning_ends_at_once(tmp_path, method):
     path, out = tmp_path / "long.npz", tmp_path / "order.npz"
-    write(grouped_trace(samples=120_000, groups=4000)[0], path)
+    write(grouped_trace(samples=600_000, groups=20_000)[0], path)
     running = process(path, "--out", out, "--method", method)
     time.sleep(2)
     assert running.poll() is None
