@@ -40,8 +40,8 @@ def test_node_outside_cpuset_raises_and_doctor_warns(confined, nodes, far):
             ta.TieredStore(slow=ta.NumaMemory(outside), fast_rows=1)
         except ValueError as error:
             text = str(error)
-            assert f"node {outside} is outside this process's cpuset" in text, text
-            assert f": {inside} (" in text, text
+            assert f"node {outside}: is outside this process's cpuset" in text, text
+            assert f"this process: {inside} (" in text, text
             assert f"{outside} (" not in text, text
         else:
             raise AssertionError("not refused")

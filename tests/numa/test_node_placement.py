@@ -107,7 +107,7 @@ def test_table_beyond_node_memory_raises_before_use(far):
     with ta.TieredStore(slow=ta.NumaMemory(far["id"]), fast_rows=10) as store:
         table = loaded(store, rows=100)
         too_many = far["bytes"] // (DIM * 4) + 1
-        with pytest.raises(MemoryError, match=f"of node {far['id']}, which has"):
+        with pytest.raises(MemoryError, match=f"node {far['id']}: not enough memory"):
             store.create_table("large", too_many, DIM)
         assert list(store.tables) == ["item"]
         np.testing.assert_array_equal(table.lookup([7]), numbered_rows(100, DIM)[[7]])
