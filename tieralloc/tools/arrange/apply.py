@@ -1,4 +1,4 @@
-"""Writes the tables of a file anew, in an order."""
+"""Rewrites the tables of a file in an order."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     options.add(parser, "--out", str, "ORDER", "write the learned order to this file")
     options.add(parser, "--order", str, "ORDER", "an order learned before, instead of a trace")
-    text = "write the tables of this file anew, in the order; needs disk space for both files"
+    text = "rewrite the tables of this file in the order; needs disk space for both files"
     options.add(parser, "--apply", str, "FILE", text)
     text = "write the new number of each row of each table, for a caller that renumbers its rows"
     options.add(parser, "--export-permutation", str, "F.npz", text)
