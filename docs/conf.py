@@ -20,7 +20,10 @@ default_role = "code"
 numpydoc_show_class_members = False
 autodoc_typehints = "none"
 autodoc_member_order = "bysource"
-autodoc_default_options = {"members": True}
+autodoc_default_options = {
+    "members": True,
+    "inherited-members": "object, Exception, tuple, dict, Module",
+}
 
 html_theme = "furo"
 html_title = "tieralloc"

@@ -15,9 +15,9 @@ from tieralloc._bindings import limits
 from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
 from tieralloc.errors import RenamedAttribute, refuse_renamed
+from tieralloc.operate.operations import Operations
 from tieralloc.order.order import order_of
 from tieralloc.policy.planned import ActivePolicy
-from tieralloc.restart.resident_set import rows_of
 from tieralloc.restart.warm_restart import WarmRestart
 from tieralloc.stats import StoreStats
 from tieralloc.table import Table, check_writable, paddings_of, positions_of, row_format
@@ -37,7 +37,7 @@ __all__ = ["TieredStore"]
 _LOG = logging.getLogger("tieralloc")
 
 
-class TieredStore:
+class TieredStore(Operations):
     """Tables of embedding vectors in a slow tier, served from a fast tier.
 
     The slow tier holds every row. The fast tier, a pool of DRAM, holds copies of the rows that the
@@ -340,29 +340,6 @@ class TieredStore:
         positions = positions_of(self, tables)
         return self._core.prefetch(positions, indices, offsets, include_last_offset, self._bounds)
 
-    def warm_up(self, rows: Mapping[str, ArrayLike] | str | os.PathLike[str]) -> int:
-        """Bring rows into free slots of the fast tier, in file order; lookups go on meanwhile.
-
-        Evicts no row. Of more rows than slots, the last ones count.
-
-        Parameters
-        ----------
-        rows : path, or mapping of table names to (n,) integers
-            A file that `tieralloc warm-up` made, or rows of tables; the next victim first.
-
-        Returns
-        -------
-        int
-            Rows read. A row that cannot be read is skipped.
-
-        Raises
-        ------
-        KeyError, IndexError, ValueError, OSError
-            If a table or a row does not exist, or the file is damaged, of other tables, or cannot
-            be read. Nothing is done.
-        """
-        return self._core.warm_up(rows_of(rows, self._table_sizes()))
-
     def _warn_out_of_range(self, outside: int) -> None:
         """Log the first call that has indices out of range; `stats` counts all of them."""
         if self._first_out_of_range.acquire(blocking=False):
@@ -442,9 +419,6 @@ class TieredStore:
             If a directory cannot be read, or torch is missing.
         """
         self._policy.use(self._core, policy, self._table_sizes())
-
-    def _table_sizes(self) -> list[tuple[str, int]]:
-        return [(table.name, table.num_embeddings) for table in self._tables.values()]
 
     def stats(self) -> StoreStats:
         """Return statistics since the store was opened or `reset_stats` was called.

@@ -1,13 +1,6 @@
-from libcpp.memory cimport unique_ptr
-from libcpp.vector cimport vector
-
-from tieralloc._bindings.core.store cimport c_Store, c_Table
 from tieralloc._bindings.request cimport Request
+from tieralloc._bindings.store_base cimport StoreBase
 
 
-cdef class Store:
-    cdef unique_ptr[c_Store] _store
-    cdef vector[const c_Table*] _tables  # addresses stay valid; the GIL guards the vector
-
-    cdef const c_Table* _table(self, Py_ssize_t position) except NULL
+cdef class Store(StoreBase):
     cdef _serve(self, Request request, out)

@@ -1,13 +1,10 @@
 # distutils: language = c++
-"""The store: argument checks, buffers borrowed, the GIL released, errors translated."""
+"""The calls of a store that serve: argument checks, buffers borrowed, the GIL released, errors translated."""
 
 import os
 
-import numpy as np
-
 from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcpy
 from libcpp.memory cimport shared_ptr, unique_ptr
 from libcpp.string cimport string
 from libcpp.utility cimport move
@@ -15,12 +12,10 @@ from libcpp.vector cimport vector
 
 from tieralloc._bindings.arguments cimport (
     accesses_of,
-    dtype_name,
     dtype_of,
     durability_of,
     file_mode_of,
     promotion_of,
-    residency_choice,
     residency_of,
     row_array,
     word_array,
@@ -37,10 +32,8 @@ from tieralloc._bindings.core.slow_tier cimport (
     Residency,
     SlowPool,
     c_RowOrder,
-    c_TableRow,
     milliseconds,
     open_file_pool,
-    rows_of_page,
 )
 from tieralloc._bindings.core.store cimport (
     Accesses,
@@ -50,18 +43,18 @@ from tieralloc._bindings.core.store cimport (
     PlannedPolicy,
     StoreOptions,
     StoreRow,
-    StoreRowSpan,
     c_Store,
     c_Table,
     statistics_of,
 )
 from tieralloc._bindings.planned_model cimport PlannedModel
-from tieralloc._bindings.request cimport Request, make_request, table_at
+from tieralloc._bindings.request cimport Request, make_request
 from tieralloc._bindings.row_order cimport RowOrder
 from tieralloc._bindings.statistics cimport statistics_dict
+from tieralloc._bindings.store_base cimport StoreBase, store_row_array
 
 
-cdef class Store:
+cdef class Store(StoreBase):
     """The C++ store of a `tieralloc.TieredStore`.
 
     Parameters
@@ -149,16 +142,6 @@ cdef class Store:
             raise
         self._tables = self._store.get().tables()
 
-    def __dealloc__(self):
-        cdef c_Store* store = self._store.release()
-        # A forked child lacks the store's threads: there the store cannot be destroyed.
-        if store != NULL and store.belongs_here():
-            with nogil:
-                del store
-
-    cdef const c_Table* _table(self, Py_ssize_t position) except NULL:
-        return table_at(self._tables, position)
-
     def create_table(self, str name not None, uint64_t rows, uint32_t dim, str dtype,
                      resident, RowOrder order):
         """Create a table of zeros; return its position among the store's tables."""
@@ -172,80 +155,6 @@ cdef class Store:
             self._store.get().create_table(c_name, rows, dim, c_dtype, residency, c_order)
         self._tables = self._store.get().tables()
         return <Py_ssize_t>self._tables.size() - 1
-
-    def tables(self):
-        """Name, rows, dim, dtype and bytes per row of each table, in order of creation."""
-        cdef const c_Table* table
-        found = []
-        for table in self._tables:
-            found.append((table.layout.name.decode(), table.layout.rows, table.layout.dim,
-                          dtype_name(table.layout.dtype), table.layout.row_bytes()))
-        return found
-
-    def load(self, Py_ssize_t position, uint64_t first, values):
-        """Write rows from `first` on to the slow tier only; return their number."""
-        cdef const c_Table* table = self._table(position)
-        cdef bint floats
-        cdef Buffer lent = rows_buffer(values, table, -1, &floats)
-        cdef uint64_t rows = <uint64_t>lent.view.shape[0]
-        with nogil:
-            if floats:
-                self._store.get().load_floats(table[0], first, rows, <const float*>lent.view.buf)
-            else:
-                self._store.get().load(table[0], first, rows, <const byte*>lent.view.buf)
-        return rows
-
-    def is_resident(self, Py_ssize_t position):
-        """Whether a table lies in DRAM as a whole."""
-        cdef const c_Table* table = self._table(position)
-        cdef bint resident
-        with nogil:
-            resident = self._store.get().is_resident(table[0])
-        return bool(resident)
-
-    def pages(self, Py_ssize_t position):
-        """Number of pages of a table, rows per page, and whether the pages have checksums."""
-        cdef const c_Table* table = self._table(position)
-        return (table.layout.num_pages(), table.layout.pages.rows_per_page,
-                bool(table.layout.pages.has_footer))
-
-    def residency(self, Py_ssize_t position):
-        """Whether a table is to lie in DRAM as a whole: "auto", True or False."""
-        cdef const c_Table* table = self._table(position)
-        return residency_choice(table.layout.residency)
-
-    def rows_of_page(self, Py_ssize_t position, uint64_t page):
-        """The rows in a page of a table, (n,) uint64, ascending."""
-        cdef const c_Table* table = self._table(position)
-        cdef vector[uint64_t] rows
-        cdef c_TableRow row
-        for row in rows_of_page(table.layout, table.layout.offset
-                                + page * table.layout.pages.page_bytes):
-            rows.push_back(row.value)
-        return row_array(rows)
-
-    def order(self, Py_ssize_t position):
-        """The order of a table; None if it has none."""
-        cdef const c_Table* table = self._table(position)
-        cdef RowOrder order
-        if not table.layout.order:
-            return None
-        order = RowOrder.__new__(RowOrder)
-        order._order = table.layout.order
-        return order
-
-    def damaged_pages(self, Py_ssize_t position, uint64_t first, uint64_t n):
-        """Read and check `n` pages of a table; return the numbers of damaged ones."""
-        cdef const c_Table* table = self._table(position)
-        cdef vector[uint64_t] pages
-        with nogil:
-            pages = self._store.get().damaged_pages(table[0], first, n)
-        return list(pages)
-
-    def settle(self):
-        """Return when the loads are durable."""
-        with nogil:
-            self._store.get().settle()
 
     def lookup(self, Py_ssize_t position, indices, out, bint raw, str bounds):
         """Copy rows; return the array and the number of indices out of range."""
@@ -361,13 +270,6 @@ cdef class Store:
             samples = self._store.get().drain_accesses()
         return row_array(samples.rows), word_array(samples.lengths), samples.dropped
 
-    def capacities(self):
-        """Rows of each fast tier."""
-        cdef vector[uint64_t] capacities
-        with nogil:
-            capacities = self._store.get().capacities()
-        return list(capacities)
-
     def use_policy(self, str name not None):
         """Evict rows by a simple policy."""
         cdef string c_name = name.encode()
@@ -404,11 +306,6 @@ cdef class Store:
             statistics = statistics_of(self._store.get().policy_stats())
         return statistics_dict(statistics)
 
-    def flush(self):
-        """Write back all earlier updates; return when they are durable."""
-        with nogil:
-            self._store.get().flush()
-
     def close(self, bint lists_resident=False):
         """Flush and close; closing twice does nothing.
 
@@ -417,56 +314,4 @@ cdef class Store:
         cdef vector[StoreRow] rows
         with nogil:
             self._store.get().close(&rows if lists_resident else NULL)
-        return _array_of(rows) if lists_resident else None
-
-    def warm_up(self, const uint64_t[::1] rows not None):
-        """Bring store rows into free slots, in this eviction order; return the rows read."""
-        cdef StoreRowSpan span
-        cdef uint64_t read
-        if rows.shape[0] > 0:
-            span = StoreRowSpan(<const StoreRow*>&rows[0], <size_t>rows.shape[0])
-        with nogil:
-            read = self._store.get().warm_up(span)
-        return read
-
-    def resident_rows(self):
-        """Store rows with a copy in the fast tier, uint64, in no order."""
-        cdef vector[StoreRow] rows
-        with nogil:
-            rows = self._store.get().resident_rows()
-        return _array_of(rows)
-
-    @property
-    def store_id(self):
-        """The random id of the file; 0 if it has none."""
-        return self._store.get().store_id()
-
-    @property
-    def closed(self):
-        """Whether `close` has ended the store."""
-        return self._store.get().closed()
-
-    @property
-    def belongs_here(self):
-        """False in a forked child of the process that made the store."""
-        return self._store.get().belongs_here()
-
-    def reset_stats(self):
-        """Reset all counters and histograms."""
-        with nogil:
-            self._store.get().reset_stats()
-
-    def stats(self):
-        """Statistics as `tieralloc.stats.StoreStats` documents them, without the policy."""
-        cdef Statistics statistics
-        with nogil:
-            statistics = statistics_of(self._store.get().stats())
-        return statistics_dict(statistics)
-
-
-cdef object _array_of(const vector[StoreRow]& rows):
-    array = np.empty(rows.size(), dtype=np.uint64)
-    cdef uint64_t[::1] view = array
-    if rows.size() > 0:
-        memcpy(&view[0], rows.data(), rows.size() * sizeof(StoreRow))
-    return array
+        return store_row_array(rows) if lists_resident else None

@@ -1,0 +1,170 @@
+# distutils: language = c++
+"""A store but for the calls that serve: its tables, loads, checks, warm-up, statistics."""
+
+import numpy as np
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint64_t
+from libc.string cimport memcpy
+from libcpp.vector cimport vector
+
+from tieralloc._bindings.arguments cimport dtype_name, residency_choice, row_array
+from tieralloc._bindings.buffers cimport Buffer, rows_buffer
+from tieralloc._bindings.core.base cimport Statistics, byte
+from tieralloc._bindings.core.slow_tier cimport c_TableRow, rows_of_page
+from tieralloc._bindings.core.store cimport StoreRow, StoreRowSpan, c_Store, c_Table, statistics_of
+from tieralloc._bindings.request cimport table_at
+from tieralloc._bindings.row_order cimport RowOrder
+from tieralloc._bindings.statistics cimport statistics_dict
+
+
+cdef class StoreBase:
+    """The C++ store of a `Store`, which opens it and serves from it."""
+
+    def __dealloc__(self):
+        cdef c_Store* store = self._store.release()
+        # A forked child lacks the store's threads: there the store cannot be destroyed.
+        if store != NULL and store.belongs_here():
+            with nogil:
+                del store
+
+    cdef const c_Table* _table(self, Py_ssize_t position) except NULL:
+        return table_at(self._tables, position)
+
+    def tables(self):
+        """Name, rows, dim, dtype and bytes per row of each table, in order of creation."""
+        cdef const c_Table* table
+        found = []
+        for table in self._tables:
+            found.append((table.layout.name.decode(), table.layout.rows, table.layout.dim,
+                          dtype_name(table.layout.dtype), table.layout.row_bytes()))
+        return found
+
+    def load(self, Py_ssize_t position, uint64_t first, values):
+        """Write rows from `first` on to the slow tier only; return their number."""
+        cdef const c_Table* table = self._table(position)
+        cdef bint floats
+        cdef Buffer lent = rows_buffer(values, table, -1, &floats)
+        cdef uint64_t rows = <uint64_t>lent.view.shape[0]
+        with nogil:
+            if floats:
+                self._store.get().load_floats(table[0], first, rows, <const float*>lent.view.buf)
+            else:
+                self._store.get().load(table[0], first, rows, <const byte*>lent.view.buf)
+        return rows
+
+    def is_resident(self, Py_ssize_t position):
+        """Whether a table lies in DRAM as a whole."""
+        cdef const c_Table* table = self._table(position)
+        cdef bint resident
+        with nogil:
+            resident = self._store.get().is_resident(table[0])
+        return bool(resident)
+
+    def pages(self, Py_ssize_t position):
+        """Number of pages of a table, rows per page, and whether the pages have checksums."""
+        cdef const c_Table* table = self._table(position)
+        return (table.layout.num_pages(), table.layout.pages.rows_per_page,
+                bool(table.layout.pages.has_footer))
+
+    def residency(self, Py_ssize_t position):
+        """Whether a table is to lie in DRAM as a whole: "auto", True or False."""
+        cdef const c_Table* table = self._table(position)
+        return residency_choice(table.layout.residency)
+
+    def rows_of_page(self, Py_ssize_t position, uint64_t page):
+        """The rows in a page of a table, (n,) uint64, ascending."""
+        cdef const c_Table* table = self._table(position)
+        cdef vector[uint64_t] rows
+        cdef c_TableRow row
+        for row in rows_of_page(table.layout, table.layout.offset
+                                + page * table.layout.pages.page_bytes):
+            rows.push_back(row.value)
+        return row_array(rows)
+
+    def order(self, Py_ssize_t position):
+        """The order of a table; None if it has none."""
+        cdef const c_Table* table = self._table(position)
+        cdef RowOrder order
+        if not table.layout.order:
+            return None
+        order = RowOrder.__new__(RowOrder)
+        order._order = table.layout.order
+        return order
+
+    def damaged_pages(self, Py_ssize_t position, uint64_t first, uint64_t n):
+        """Read and check `n` pages of a table; return the numbers of damaged ones."""
+        cdef const c_Table* table = self._table(position)
+        cdef vector[uint64_t] pages
+        with nogil:
+            pages = self._store.get().damaged_pages(table[0], first, n)
+        return list(pages)
+
+    def settle(self):
+        """Return when the loads are durable."""
+        with nogil:
+            self._store.get().settle()
+
+    def capacities(self):
+        """Rows of each fast tier."""
+        cdef vector[uint64_t] capacities
+        with nogil:
+            capacities = self._store.get().capacities()
+        return list(capacities)
+
+    def flush(self):
+        """Write back all earlier updates; return when they are durable."""
+        with nogil:
+            self._store.get().flush()
+
+    def warm_up(self, const uint64_t[::1] rows not None):
+        """Bring store rows into free slots, in this eviction order; return the rows read."""
+        cdef StoreRowSpan span
+        cdef uint64_t read
+        if rows.shape[0] > 0:
+            span = StoreRowSpan(<const StoreRow*>&rows[0], <size_t>rows.shape[0])
+        with nogil:
+            read = self._store.get().warm_up(span)
+        return read
+
+    def resident_rows(self):
+        """Store rows with a copy in the fast tier, uint64, in no order."""
+        cdef vector[StoreRow] rows
+        with nogil:
+            rows = self._store.get().resident_rows()
+        return store_row_array(rows)
+
+    @property
+    def store_id(self):
+        """The random id of the file; 0 if it has none."""
+        return self._store.get().store_id()
+
+    @property
+    def closed(self):
+        """Whether `close` has ended the store."""
+        return self._store.get().closed()
+
+    @property
+    def belongs_here(self):
+        """False in a forked child of the process that made the store."""
+        return self._store.get().belongs_here()
+
+    def reset_stats(self):
+        """Reset all counters and histograms."""
+        with nogil:
+            self._store.get().reset_stats()
+
+    def stats(self):
+        """Statistics as `tieralloc.stats.StoreStats` documents them, without the policy."""
+        cdef Statistics statistics
+        with nogil:
+            statistics = statistics_of(self._store.get().stats())
+        return statistics_dict(statistics)
+
+
+cdef object store_row_array(const vector[StoreRow]& rows):
+    array = np.empty(rows.size(), dtype=np.uint64)
+    cdef uint64_t[::1] view = array
+    if rows.size() > 0:
+        memcpy(&view[0], rows.data(), rows.size() * sizeof(StoreRow))
+    return array

@@ -1,0 +1,1 @@
+"""Operation of a serving store."""
