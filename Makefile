@@ -107,7 +107,7 @@ $(VENV)/demo: pyproject.toml | $(VENV)/built
 
 $(VENV)/all: pyproject.toml | $(VENV)/built
 	@echo "[make] install the package with all that development needs"
-	$(PACKAGE) '.[torch,plot,arrange,test,bench,docs,dev]'
+	$(PACKAGE) '.[torch,plot,arrange,metrics,test,bench,docs,dev]'
 	touch $@ $(VENV)/demo
 
 # torchrec names FBGEMM's CUDA build, which would bring another torch: both come without what they name.

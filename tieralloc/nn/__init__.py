@@ -2,7 +2,8 @@
 
 The modules read indices, offsets and weights in the memory of torch's tensors and write results
 into tensors, without copies. Any number of threads may call a module, in any gradient mode.
-Modules have no parameters: results require no gradient, and `state_dict` contains no rows.
+Modules have no parameters: results require no gradient, and `Module.state_dict` has references to
+tables instead of rows. Copies share the store; pickles refer to its file.
 ``torch.compile`` breaks its graph around them. TorchScript and torch.export raise an error.
 """
 
@@ -11,7 +12,7 @@ try:
 except ImportError as error:
     raise ImportError("tieralloc.nn needs torch: pip install tieralloc[torch]") from error
 
-from tieralloc.nn._checkpoints import state_dict
+from tieralloc.nn._checkpoints import references, state_dict
 from tieralloc.nn._collection import TieredEmbeddingBagCollection
 from tieralloc.nn._convert import convert
 from tieralloc.nn._embeddings import TieredEmbedding, TieredEmbeddingBag
@@ -28,6 +29,7 @@ __all__ = [
     "batch_lookups",
     "convert",
     "prefetch",
+    "references",
     "restore",
     "state_dict",
 ]

@@ -78,8 +78,8 @@ def convert(
     the rows keep their dtype. TorchScript and torch.export raise RuntimeError. The rows do not
     train: in training mode, the backward pass of a result raises RuntimeError, unless the weight
     was frozen (``requires_grad=False``) or ``requires_grad_(False)`` was called on the new module.
-    The state dict has no rows; `state_dict` returns whole checkpoints, and ``load_state_dict``
-    loads both.
+    The state dict has references to tables instead of rows (`references`); `state_dict` returns
+    whole checkpoints, and ``load_state_dict`` loads both. ``copy.deepcopy`` shares the store.
 
     `TieredStore.record` records each forward pass of `model` as one call: sample b has bag b of
     every module. `batch_lookups` also serves it as one call.

@@ -32,6 +32,9 @@ class Requests:
             model.register_forward_hook(self._end, always_call=True),
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_inputs": {}}  # functions of this model's modules
+
     def remove(self) -> None:
         """Remove the hooks."""
         for handle in self._handles:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from tieralloc.nn._checkpoints import load_rows, save_rows
+from tieralloc.nn._checkpoints import load_table, save_table
 from tieralloc.nn._lookups import Lookup
 from tieralloc.nn._request import serve_in_request
 from tieralloc.nn._tables import dtype_name, open_or_create_table, torch_dtype
@@ -87,12 +87,6 @@ class TieredModule(nn.Module):
 
     def __prepare_scriptable__(self) -> NoReturn:
         refuse_graph("torch.jit.script")
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(
-            f"a {type(self).__name__} cannot be copied or pickled: its rows are in a store that "
-            "only this process has open; open the store's file and create a module on it instead"
-        )
 
 
 def callers(model: nn.Module) -> dict[str, TieredModule]:
@@ -172,7 +166,7 @@ class TableModule(TieredModule):
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        save_rows(self.table, destination, f"{prefix}weight")
+        save_table(self.table, destination, prefix)
 
     def _load_from_state_dict(
         self,
@@ -184,10 +178,11 @@ class TableModule(TieredModule):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Load the rows into the table if the checkpoint has them."""
-        key = f"{prefix}weight"
-        load_rows(self.table, state_dict, key, error_msgs)
-        unexpected_keys += [each for each in state_dict if each.startswith(prefix) and each != key]
+        """Load the rows if the checkpoint has them, or check its reference to the table."""
+        known = load_table(self.table, state_dict, prefix, error_msgs)
+        unexpected_keys += [
+            key for key in state_dict if key.startswith(prefix) and key not in known
+        ]
 
     def __getattr__(self, name: str) -> Any:
         if name == "weight":
