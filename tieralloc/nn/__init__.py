@@ -11,6 +11,7 @@ try:
 except ImportError as error:
     raise ImportError("tieralloc.nn needs torch: pip install tieralloc[torch]") from error
 
+from tieralloc.nn._attached import attach
 from tieralloc.nn._checkpoints import state_dict
 from tieralloc.nn._collection import TieredEmbeddingBagCollection
 from tieralloc.nn._convert import convert
@@ -25,6 +26,7 @@ __all__ = [
     "TieredEmbedding",
     "TieredEmbeddingBag",
     "TieredEmbeddingBagCollection",
+    "attach",
     "batch_lookups",
     "convert",
     "prefetch",
