@@ -287,7 +287,7 @@ class TieredEmbeddingBagCollection(TieredModule):
                 store=self._store_name(),
                 tables=[table.name for table in self._tables],
                 dims=self.embedding_dims,
-                paddings=self._paddings or [],
+                paddings=self._paddings or [-1] * len(self._positions),
                 mode=self.mode,
                 include_last_offset=include_last_offset,
                 dtype=self._result_dtype(),

@@ -418,7 +418,7 @@ class TieredEmbeddingBag(TableModule):
                 store=self._store_name(),
                 tables=[self.table.name],
                 dims=[self.embedding_dim],
-                paddings=self._paddings or [],
+                paddings=self._paddings or [-1] * len(self._positions),
                 mode=self.mode,
                 include_last_offset=bags.include_last_offset,
                 dtype=self._result_dtype(),

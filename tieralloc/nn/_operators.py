@@ -1,9 +1,9 @@
 """The operators of torch that look up rows: what graphs call instead of modules.
 
 `embedding` copies rows; `embedding_bag` pools the bags of tables, whose results lie beside each
-other. The indices are one tensor, table-major, or one per table. The store is found by its name
-(`_attached.py`) in each call, and its tables by theirs. native/operators.cpp has the same operators
-for programs without Python.
+other; a padding of -1 is none. The indices are one tensor, table-major, or one per table. The store
+is found by its name (`_attached.py`) in each call, and its tables by theirs. native/operators.cpp
+has the same operators for programs without Python.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _embedding_bag(
             positions=positions,
             bags=bags,
             mode=mode,
-            paddings=paddings or None,
+            paddings=paddings,
             shape=(bags.num_bags // len(tables), sum(dims)),
             dtype=dtype,
             sources=(),
