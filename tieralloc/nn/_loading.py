@@ -181,7 +181,5 @@ class Loading:
 def set_tensors(tensors: Mapping[tuple[nn.Module, str], torch.Tensor]) -> None:
     """Put parameters and buffers in place of those on the meta device."""
     for (module, name), tensor in tensors.items():
-        owner: dict[str, Any] = (
-            module._parameters if name in module._parameters else module._buffers
-        )
-        owner[name] = tensor
+        owners: tuple[dict[str, Any], ...] = (module._parameters, module._buffers)
+        next(owner for owner in owners if name in owner)[name] = tensor
