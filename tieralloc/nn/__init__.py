@@ -3,7 +3,7 @@
 The modules read indices, offsets and weights in the memory of torch's tensors and write results
 into tensors, without copies. Any number of threads may call a module, in any gradient mode.
 Modules have no parameters: results require no gradient, and `state_dict` contains no rows.
-``torch.compile`` breaks its graph around them. TorchScript and torch.export raise an error.
+In graphs of ``torch.compile`` and ``torch.export`` they are operators. TorchScript raises an error.
 """
 
 try:

@@ -79,7 +79,8 @@ def convert(
     torchrec's others.
 
     The model stays one for inference. Its results follow ``.to(dtype)``, ``.half()`` and so on;
-    the rows keep their dtype. TorchScript and torch.export raise RuntimeError. The rows do not
+    the rows keep their dtype. ``torch.compile`` and ``torch.export`` see an operator in each new
+    module (`attach`); TorchScript raises RuntimeError. The rows do not
     train: in training mode, the backward pass of a result raises RuntimeError, unless the weight
     was frozen (``requires_grad=False``) or ``requires_grad_(False)`` was called on the new module.
     The state dict has no rows; `state_dict` returns whole checkpoints, and ``load_state_dict``
