@@ -21,7 +21,6 @@ from tieralloc._common import progress
 from tieralloc._common.files import replacing, sync_directory
 from tieralloc._common.values import QUANTISED
 from tieralloc.nn._streams import Checkpoint, StoredTensor
-from tieralloc.nn._tables import existing_table
 from tieralloc.nn._tensors import DTYPES, row_array
 from tieralloc.store import TieredStore
 
@@ -102,8 +101,6 @@ class Loading:
         for weight in weights:
             if weight.table not in self._store.tables:
                 self._store.create_table(weight.table, *weight.shape, weight.dtype)
-                continue
-            existing_table(self._store, weight.table, weight.shape, weight.dtype)
         missing = sum(weight.shape[0] - self._rows[weight.table] for weight in weights)
         show = progress.bar if shows_progress else progress.silent
         with show("load tables", missing, "rows") as report:

@@ -26,6 +26,7 @@ from tieralloc.nn._lookups import Lookup, by_store, record, serve
 if TYPE_CHECKING:
     from tieralloc.nn._modules import TieredModule
 
+_MAX_WAITING = 1024  # lookups of a compiled forward pass: one without tensors as results has no end
 _thread = threading.local()  # .request: the request in progress; .compiled: lookups to record
 
 
@@ -155,6 +156,8 @@ def serve_in_graph(lookup: Lookup, shares_request: bool) -> Tensor:
         return request.serve_lookup(lookup)
     if not (shares_request and lookup.store._core.records):
         return serve([lookup])[0]
+    if len(vars(_thread).get("compiled", ())) == _MAX_WAITING:
+        end_compiled_request()
     waiting = vars(_thread).setdefault("compiled", [])
     try:
         (result,) = serve([lookup], "unrecorded")

@@ -14,6 +14,7 @@ import io
 import json
 import math
 import os
+import pickle
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -178,7 +179,7 @@ def _read_torch(path: Path) -> Iterator[tuple[str, StoredTensor]]:
         raise ValueError(f"{path}: expected a state dict, got a {type(loaded).__name__}")
     for key, tensor in loaded.items():
         if isinstance(tensor, Tensor) and _is_dense(tensor):
-            yield key, _whole(tuple(tensor.shape), tensor.dtype, path, _offset_of(tensor))
+            yield key, _whole(tuple(tensor.shape), tensor.dtype, path, _offset_of(path, tensor))
 
 
 def _load_fake(path: Path, source: Any) -> Any:
@@ -187,7 +188,7 @@ def _load_fake(path: Path, source: Any) -> Any:
     try:
         with FakeTensorMode():
             return torch.load(source, weights_only=True)
-    except RuntimeError as error:
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise ValueError(f"{path}: expected a file of torch.save (zip format): {error}") from error
 
 
@@ -195,9 +196,14 @@ def _is_dense(tensor: Tensor) -> bool:
     return tensor.layout is torch.strided and tensor.is_contiguous()
 
 
-def _offset_of(tensor: Tensor) -> int:
-    storage: Any = tensor.untyped_storage()
-    return int(storage._checkpoint_offset) + tensor.storage_offset() * tensor.dtype.itemsize
+def _offset_of(path: Path, tensor: Tensor) -> int:
+    """Return the place of a tensor, which torch leaves in the storage of a fake one."""
+    offset = getattr(tensor.untyped_storage(), "_checkpoint_offset", None)
+    if offset is None:
+        raise ValueError(
+            f"{path}: expected a file of torch.save in zip format, and torch 2.7 or up"
+        )
+    return int(offset) + tensor.storage_offset() * tensor.dtype.itemsize
 
 
 def _read_distributed(folder: Path) -> tuple[dict[str, StoredTensor], list[Path]]:
@@ -216,7 +222,7 @@ def _read_distributed(folder: Path) -> tuple[dict[str, StoredTensor], list[Path]
         if whole_rows and _is_dense(tensor) and tensor.shape[1:] == entry.size[1:]:
             first = index.offset[0] if index.offset else 0
             rows = len(tensor) if tensor.dim() else 1
-            part = _Part(first, rows, path, place.offset + _offset_of(tensor))
+            part = _Part(first, rows, path, place.offset + _offset_of(path, tensor))
             parts.setdefault(index.fqn, []).append((part, tensor.dtype))
     tensors = {}
     for key, found in parts.items():
