@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
@@ -57,7 +58,7 @@ class Requests:
             request.serve_early(self.plan(model, arguments, options))
 
     def _end(self, model: nn.Module, arguments: Any, result: Any) -> Any:
-        if not in_graph():
+        if not torch.compiler.is_compiling():
             self._end_request(model)
         elif self.serves_early and not is_exporting():
             run_eagerly(self._end_request, model)

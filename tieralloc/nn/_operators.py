@@ -8,7 +8,8 @@ has the same operators for programs without Python.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +29,7 @@ SCHEMAS = (
     "without_gradient(Tensor result, Tensor anchor, str kind) -> Tensor",
     "refuse_backward(Tensor gradient, str kind) -> Tensor",
 )
-_library = torch.library.Library("tieralloc", "DEF")
+_library: Any = torch.library.Library("tieralloc", "DEF")  # type: ignore[no-untyped-call]
 for schema in SCHEMAS:
     _library.define(schema)
 embedding = torch.ops.tieralloc.embedding.default
@@ -179,7 +180,7 @@ _library.impl("embedding_bag", _embedding_bag, "CPU")
 _library.impl("end_request", _end_request, "CPU")
 _library.impl("without_gradient", _without_gradient, "CPU")
 _library.impl("refuse_backward", _refuse_backward, "CPU")
-_fakes = {
+_fakes: dict[str, Callable[..., Any]] = {
     "embedding": _shape_of_embedding,
     "embedding_bag": _shape_of_embedding_bag,
     "end_request": lambda results: torch.empty_like(results[0]),

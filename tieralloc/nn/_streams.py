@@ -79,7 +79,8 @@ class StoredTensor:
     def _read(self, file: BinaryIO, part: _Part, row: int, rows: int) -> Tensor:
         num_bytes = rows * self.row_bytes
         raw = torch.empty(num_bytes, dtype=torch.uint8, device="cpu")
-        view = memoryview(raw.numpy())
+        values: Any = raw.numpy()
+        view = memoryview(values)
         begin = part.offset + (row - part.first) * self.row_bytes
         done = 0
         while done < num_bytes:
@@ -203,16 +204,16 @@ def _offset_of(path: Path, tensor: Tensor) -> int:
         raise ValueError(
             f"{path}: expected a file of torch.save in zip format, and torch 2.7 or up"
         )
-    return int(offset) + tensor.storage_offset() * tensor.dtype.itemsize
+    return int(offset) + int(tensor.storage_offset()) * tensor.dtype.itemsize
 
 
 def _read_distributed(folder: Path) -> tuple[dict[str, StoredTensor], list[Path]]:
-    from torch.distributed.checkpoint import FileSystemReader
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
 
-    metadata = FileSystemReader(folder).read_metadata()
+    metadata: Any = FileSystemReader(folder).read_metadata()
     parts: dict[str, list[tuple[_Part, torch.dtype]]] = {}
     for index, place in metadata.storage_data.items():
-        entry: Any = metadata.state_dict_metadata[index.fqn]
+        entry = metadata.state_dict_metadata[index.fqn]
         is_plain = not getattr(place, "transform_descriptors", None)  # not compressed
         if index.offset is None or not hasattr(entry, "chunks") or not is_plain:
             continue
