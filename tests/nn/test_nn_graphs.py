@@ -158,7 +158,7 @@ def test_compiled_request_is_recorded_as_one(store):
         recorder.drain()
         for samples in (4, 6):
             compiled(*call(samples))
-            rows, lengths, _ = recorder.drain()
+            rows, lengths = recorder.drain()
             model(*call(samples))
             expected = recorder.drain()
             assert lengths.tolist() == expected[1].tolist()
