@@ -18,7 +18,7 @@ PACKAGE := $(PIP) --no-build-isolation --editable
 CORE := $(shell find tieralloc/_core policies/baselines/_core -name '*.cpp' -o -name '*.hpp' -o -name '*.inc')
 BUILD_FROM := setup.py $(CORE) \
               $(wildcard tieralloc/_bindings/*.p?? tieralloc/_bindings/core/*.pxd policies/baselines/*.pyx)
-CPP := $(CORE) $(shell find tests/core -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
+CPP := $(CORE) $(shell find tests/core tieralloc/nn/native examples -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
 # The package as it is installed, for tools that read it from one folder.
 TREE := build/tree
