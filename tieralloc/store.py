@@ -474,10 +474,10 @@ class TieredStore(Operations, Reopenable):
             or replaced as of `flush`; the store is closed then.
         """
         try:
-            self._restart.close()
+            with self._watch.closing():
+                self._restart.close()
         finally:
             if self.closed:
-                self._watch.close()
                 self._finalizer.detach()
 
     def __enter__(self) -> TieredStore:

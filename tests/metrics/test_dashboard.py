@@ -5,8 +5,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
-
 from tieralloc.metrics.families import families
 
 PAGE = Path(__file__).parents[2] / "docs" / "grafana-dashboard.json"
@@ -43,11 +41,3 @@ def test_dashboard_queries_are_promql(promtool, tmp_path):
     )
     assert run.returncode == 0, run.stderr
     assert f"{len(rules)} rules found" in run.stdout
-
-
-@pytest.mark.parametrize("unit", ["ns", "ms", "us", "nanoseconds"])
-def test_metrics_have_base_units(unit):
-    names = [family.name.split("_") for family in families()]
-    assert not [name for name in names if unit in name]
-    helps = " ".join(family.help for family in families())
-    assert "anosecond" not in helps

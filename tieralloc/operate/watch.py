@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from tieralloc._common.events import log_event
@@ -49,6 +51,7 @@ class StateWatch:
         self._store = store
         self._seen = _State()
         self._lock = threading.Lock()
+        self._is_closing = False
         self._is_closed = threading.Event()
         # A daemon: the store is closed after the interpreter has waited for other threads.
         self._thread = threading.Thread(target=self._run, name="tieralloc-watch", daemon=True)
@@ -57,12 +60,21 @@ class StateWatch:
         """Start the thread, which ends once the store is closed."""
         self._thread.start()
 
-    def close(self) -> None:
-        """Poll no more."""
-        self._is_closed.set()
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Poll nothing in the context, which closes the store; a poll would wait for its end."""
+        self._is_closing = True
+        try:
+            yield
+        finally:
+            self._is_closing = False
+            if self._core.closed:
+                self._is_closed.set()
 
     def poll(self) -> None:
         """Log the changes since the last poll; of a closed store there are none."""
+        if self._is_closing:
+            return
         with self._lock:
             try:
                 seen = self._read()
