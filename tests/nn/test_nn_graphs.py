@@ -1,5 +1,7 @@
 """Converted models as graphs: torch.compile and torch.export call operators, without breaks."""
 
+import copy
+import pickle
 import re
 from pathlib import Path
 
@@ -128,6 +130,24 @@ def test_compiled_models_serve_from_their_own_stores(make_store, tmp_path):
         )[0, 0]
         == 6
     )
+
+
+def test_copies_serve_from_the_stores_that_they_have(make_store):
+    store = make_store(fast_rows=16)
+    convert(nn.Sequential(nn.Embedding.from_pretrained(random_rows(9, 4))), store)
+    path = path_of(store)
+    store.close()
+    with ta.TieredStore(path, mode="r", fast_rows=16) as own:
+        model = convert(nn.Sequential(nn.Embedding(9, 4)), own, load=False)
+        copied, unpickled = copy.deepcopy(model), pickle.loads(pickle.dumps(model))
+        assert copied[0]._names is model[0]._names
+        assert unpickled[0]._names.handle != model[0]._names.handle
+        own.reset_stats()
+        rows = torch.tensor([1, 2])
+        compiled = torch.compile(unpickled, fullgraph=True, backend="aot_eager")
+        assert same_bits(compiled(rows), random_rows(9, 4)[1:3])
+        assert own.stats().lookups == 0
+        unpickled[0].table.store.close()
 
 
 def test_compiled_model_sees_updates(store):

@@ -33,6 +33,11 @@ class StoreNames:
 
     handle: str
     public: str | None
+    store: weakref.ref[TieredStore]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle and copy as the names of the store, which may be another one there."""
+        return names_of, (self.store(),)
 
 
 def names_of(store: TieredStore) -> StoreNames:
@@ -41,7 +46,7 @@ def names_of(store: TieredStore) -> StoreNames:
         names = _names.get(store)
         if names is None:
             public = os.path.basename(store._path) if store._path else "memory"
-            names = StoreNames(f"{public}#{next(_numbers)}", public)
+            names = StoreNames(f"{public}#{next(_numbers)}", public, weakref.ref(store))
             if _other_store(public, store) is not None:
                 names.public = None
             else:

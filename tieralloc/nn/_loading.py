@@ -57,7 +57,7 @@ class Loading:
             store_id, fingerprint, tables = state["store"], state["checkpoint"], state["tables"]
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{self._path}: damaged; delete it and the store's file") from error
-        if not is_known or store_id != self._store._core.store_id:
+        if not is_known or store_id != self._store.store_id:
             return {}  # of a store that this file replaced
         if fingerprint != self.checkpoint.fingerprint:
             raise ValueError(
@@ -125,7 +125,7 @@ class Loading:
             return
         state = {
             "format": _FORMAT,
-            "store": self._store._core.store_id,
+            "store": self._store.store_id,
             "checkpoint": self.checkpoint.fingerprint,
             "tables": {
                 name: {"key": key, "rows": self._rows[name]} for name, key in self._keys.items()

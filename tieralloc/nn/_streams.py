@@ -23,7 +23,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import Tensor
 
-_CHUNK_BYTES = 16 << 20
+_CHUNK_BYTES = 4 << 20
 _HASHED_BYTES = 64 << 10  # at both ends of a file
 _DTYPES = {
     "F64": torch.float64,
