@@ -140,6 +140,11 @@ cdef class StoreBase:
         return self._store.get().store_id()
 
     @property
+    def version(self):
+        """The version of the last delta; 0: there was none."""
+        return self._store.get().version()
+
+    @property
     def closed(self):
         """Whether `close` has ended the store."""
         return self._store.get().closed()

@@ -18,6 +18,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <span>
 #include <vector>
 
@@ -76,6 +77,11 @@ class ResidentTable {
 
   /// Sets rows to the values of a patch. Cannot fail.
   void write(const RowPatch& patch);
+
+  /// Sets a row in place. Cannot fail. Needs an ExclusiveGuard.
+  void overwrite(TableRow written, const std::byte* bytes) {
+    std::memcpy(row(written.value), bytes, row_bytes_);
+  }
 
   /// Reads all rows from the slow tier. Returns 0, or minus an errno: then the content is
   /// undefined.

@@ -47,25 +47,27 @@ Bytes dense_values(const TableLayout& table, std::size_t rows, std::uint64_t see
 struct Bench {
   TempDir dir;
   std::vector<TableLayout> tables = some_tables();
-  std::uint64_t first = 0, last = 0;  ///< as announced
+  std::uint64_t first = 0, last = 0, version = 0;  ///< as announced
   int announcements = 0;
   bool refuses = false;
   std::unique_ptr<RedoLog> log = make();
   std::map<std::uint64_t, Bytes> model;  ///< by offset
 
   std::unique_ptr<RedoLog> make() {
-    return std::make_unique<RedoLog>(RedoLog::Options{dir / "file.log-", 77, 0600},
-                                     [this](std::uint64_t new_first, std::uint64_t new_last) {
-                                       if (refuses) throw SystemFailure(EIO, "refused", "file");
-                                       first = new_first;
-                                       last = new_last;
-                                       ++announcements;
-                                     });
+    return std::make_unique<RedoLog>(
+        RedoLog::Options{dir / "file.log-", 77, 0600},
+        [this](std::uint64_t new_first, std::uint64_t new_last, std::uint64_t new_version) {
+          if (refuses) throw SystemFailure(EIO, "refused", "file");
+          first = new_first;
+          last = new_last;
+          if (new_version != 0) version = new_version;
+          ++announcements;
+        });
   }
   void reopen(bool writable = true) {
     log.reset();
     log = make();
-    log->replay(first, last, tables, writable);
+    log->replay(first, last, tables, writable, version);
   }
   void update(std::uint32_t table, const std::vector<TableRow>& rows, std::uint64_t seed) {
     const TableLayout& layout = tables[table];
