@@ -226,7 +226,7 @@ def test_long_iterator_waits_in_a_file_and_may_reuse_its_array(tmp_path):
 
 def test_versions_of_a_delta_ascend():
     for version, follows in ((0, 0), (3, 3), (2, 3), (1, -1), (1 << 63, 0)):
-        with pytest.raises(ValueError, match="version|follows"):
+        with pytest.raises(ValueError, match=r"version|follows"):
             ta.Delta(version, follows, [])
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -156,14 +156,16 @@ def _differences(
         step = max(1, _BYTES // max(1, new.read(0, 1).nbytes))
         for first in range(0, new.rows, step):
             end = min(first + step, new.rows)
-            before, after = (_bytes_of(table.read(first, end)) for table in (old, new))
+            values = new.read(first, end)
+            before, after = _bytes_of(old.read(first, end)), _bytes_of(values)
             is_changed = (before != after).any(axis=1)
             is_zero = ~after.any(axis=1)
-            for chosen in (is_changed & ~is_zero, is_changed & is_zero):
-                rows = np.flatnonzero(chosen)
-                if len(rows):
-                    values = None if is_zero[rows[0]] else new.read(first, end)[rows]
-                    yield rows + first, values
+            changed = np.flatnonzero(is_changed & ~is_zero)
+            if len(changed):
+                yield changed + first, values[changed]
+            deleted = np.flatnonzero(is_changed & is_zero)
+            if len(deleted):
+                yield deleted + first, None
             report(end - first)
 
 
@@ -177,7 +179,8 @@ def _opened(path: str) -> Iterator[_Checkpoint]:
     if suffix == ".npz":
         with open(path, "rb") as file, decoding(path, ".npz file"), np.load(file) as archive:
             arrays = {name: archive[name] for name in archive.files}
-        yield _Checkpoint(path, {_name(name): _of_array(value) for name, value in arrays.items()})
+        tables = {_name(name): _of_array(path, name, rows) for name, rows in arrays.items()}
+        yield _Checkpoint(path, tables)
     elif suffix == ".safetensors":
         with _safetensors(path) as tables:
             yield _Checkpoint(path, tables)
@@ -191,9 +194,8 @@ def _name(array: str) -> str:
     return re.sub(r"\.weight$", "", array)
 
 
-def _of_array(array: NDArray[np.generic]) -> _Array:
-    if array.ndim != 2:
-        raise ValueError(f"expected arrays of rows of one table each, got shape {array.shape}")
+def _of_array(path: str, name: str, array: NDArray[np.generic]) -> _Array:
+    _check_shape(path, name, array.shape)
     return _Array(*array.shape, array.dtype.name, lambda first, end: array[first:end])
 
 
@@ -210,13 +212,19 @@ def _of_table(table: ta.Table) -> _Array:
 def _safetensors(path: str) -> Iterator[dict[str, _Array]]:
     from safetensors import safe_open
 
-    with decoding(path, "safetensors file"), safe_open(path, framework="np") as file:
-        tables = {}
-        for name in file.keys():  # noqa: SIM118 (no mapping)
-            rows = file.get_slice(name)
-            shape = rows.get_shape()
-            if len(shape) != 2:
-                raise ValueError(f"{name}: expected rows of a table, got shape {tuple(shape)}")
-            kind = rows[0:1].dtype.name if shape[0] else "float32"
-            tables[_name(name)] = _Array(*shape, kind, lambda a, b, rows=rows: rows[a:b])
-        yield tables
+    with decoding(path, "safetensors file"):
+        opened = safe_open(path, framework="np")
+    with opened as file:
+        names = list(file.keys())
+        yield {_name(name): _of_slice(path, name, file.get_slice(name)) for name in names}
+
+
+def _of_slice(path: str, name: str, rows: Any) -> _Array:
+    shape = tuple(rows.get_shape())
+    _check_shape(path, name, shape)
+    return _Array(*shape, rows[0:1].dtype.name, lambda first, end: np.asarray(rows[first:end]))
+
+
+def _check_shape(path: str, name: str, shape: tuple[int, ...]) -> None:
+    if len(shape) != 2 or 0 in shape:
+        raise ValueError(f"{path}: array {name!r}: expected rows of a table, got shape {shape}")
