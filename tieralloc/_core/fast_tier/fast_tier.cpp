@@ -2,17 +2,13 @@
 #include "fast_tier/fast_tier.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <utility>
-
-#include "kernels/kernels.hpp"
 
 namespace tieralloc {
 namespace {
 
 constexpr Slot kEvictionsPerLock = 16;
-constexpr std::size_t kOverwrittenAtOnce = 16;
 
 /// One slot stays for rows that are not pinned, if there are such rows.
 Slot max_pins(const TierPlan& plan) {
@@ -115,42 +111,6 @@ void FastTier::discard(TierRow row) {
   }
   --resident_;
   drop(slot);
-}
-
-/// Each row is found and its slot loaded while earlier rows are written.
-void FastTier::overwrite(TierRow first, std::span<const TableRow> rows, const std::byte* values,
-                         std::size_t value_stride, std::size_t row_bytes) {
-  struct Group {
-    std::array<TierRow, kOverwrittenAtOnce> rows;
-    std::array<Entry, kOverwrittenAtOnce> entries;
-    std::size_t count = 0;
-  };
-  if (!has_copies()) return;
-  std::array<Group, 3> groups;  // to be found, to be loaded, to be written
-  const std::size_t last = (rows.size() + kOverwrittenAtOnce - 1) / kOverwrittenAtOnce;
-  for (std::size_t step = 0; step < last + 2; ++step) {
-    if (step < last) {
-      Group& group = groups[step % 3];
-      const auto part = rows.subspan(step * kOverwrittenAtOnce);
-      group.count = std::min(kOverwrittenAtOnce, part.size());
-      for (std::size_t i = 0; i < group.count; ++i) group.rows[i] = first + part[i];
-      prefetch_entries({group.rows.data(), group.count});
-    }
-    if (step >= 1 && step - 1 < last) {
-      Group& group = groups[(step - 1) % 3];
-      find({group.rows.data(), group.count}, group.entries.data());
-      for (std::size_t i = 0; i < group.count; ++i) {
-        if (group.entries[i] != kAbsent) prefetch_row(row(slot_of(group.entries[i])), row_bytes);
-      }
-    }
-    if (step < 2) continue;
-    const Group& group = groups[(step - 2) % 3];
-    const std::byte* value = values + (step - 2) * kOverwrittenAtOnce * value_stride;
-    for (std::size_t i = 0; i < group.count; ++i, value += value_stride) {
-      if (group.entries[i] == kAbsent) continue;
-      std::memcpy(bytes_of(slot_of(group.entries[i])), value, row_bytes);
-    }
-  }
 }
 
 // Warm-up.

@@ -125,18 +125,13 @@ class FastTier final : private SaturationObserver, private TierView {
   /// Appends all resident rows, the next victim first. The policy is empty then. Without readers.
   void take_resident(std::vector<TierRow>& rows);
 
-  // Locked, without readers: a change of policy, or a delta.
+  // Locked, without readers: a change of policy.
   EvictionConfig eviction_config();
   /// Replaces the policy by an empty one made for `eviction_config()`, which receives the rows in
   /// the order in which the former policy evicts them. Returns the former policy, empty. `metadata`
   /// is the simple policy whose bytes `bytes` counts.
   std::unique_ptr<EvictionPolicy> use_policy(std::unique_ptr<EvictionPolicy> policy,
                                              const std::string& metadata);
-
-  /// Sets the copies of rows of a table, whose row 0 is `first`, in their slots: `value_stride`
-  /// bytes from one value to the next, of which `row_bytes` count. Cannot fail.
-  void overwrite(TierRow first, std::span<const TableRow> rows, const std::byte* values,
-                 std::size_t value_stride, std::size_t row_bytes);
 
   // A step of the policy's planner: one thread at a time, with a ReadGuard. Each function takes the
   // lock itself for the part that needs it.

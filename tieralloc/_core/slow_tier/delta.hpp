@@ -4,7 +4,8 @@
 //   commit    they are durable: from now on the pool has the version, also after a crash
 //   publish   readers find them
 //
-// Concurrency: one thread; lookups go on but for `publish`, which excludes them (store/delta.hpp).
+// Concurrency: one thread, except `find`. Lookups go on but for `publish`, which excludes them
+// (store/delta.hpp).
 #pragma once
 
 #include <cstdint>
@@ -38,6 +39,10 @@ class StagedDelta {
 
   /// Once, after `commit`. Cannot fail.
   virtual void publish() noexcept = 0;
+
+  /// After `publish`: the value of a row by its offset in the pool, at least of the delta's rows;
+  /// null for others. Valid as long as the delta lives. Any number of threads.
+  virtual const std::byte* find(std::uint64_t offset) const = 0;
 
   /// Rows and values of a staged part, as the pool has them: `stride` bytes from one value to the
   /// next.

@@ -1,6 +1,10 @@
 // delta.cpp: a delta staged and applied.
 #include "store/delta.hpp"
 
+#include <algorithm>
+#include <thread>
+#include <utility>
+
 #include "store/quantise.hpp"
 
 namespace tieralloc {
@@ -41,35 +45,81 @@ void Delta::stage_floats(const Table& table, Integers indices, const float* valu
 }
 
 std::uint64_t Delta::commit(std::uint64_t version) {
+  const auto patches = this->patches();  // may fail, which the rest may not
   staged_->commit(version);
-  const std::uint64_t began = now_ns();
-  publish();
-  const std::uint64_t paused = now_ns() - began;
+  const std::uint64_t held_ns = publish(patches);
+  replace_copies(patches);
   std::uint64_t rows = 0;
   for (const StagedDelta::Part& part : staged_->parts()) rows += part.rows.size();
   store_.updates_.fetch_add(rows, std::memory_order_relaxed);
-  return paused;
+  return held_ns;
 }
 
-void Delta::publish() noexcept {
+/// By table; of resident tables with rows of the delta.
+std::vector<std::optional<RowPatch>> Delta::patches() const {
+  const std::span<const StagedDelta::Part> parts = staged_->parts();
+  std::vector<std::vector<RowPatch::Place>> places(store_.tables().size());
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    if (!tables_[i]->resident) continue;
+    auto at = static_cast<std::size_t>(parts[i].values - parts.front().values);
+    for (const TableRow row : parts[i].rows) {
+      places[tables_[i]->position].push_back({row, at});
+      at += parts[i].stride;
+    }
+  }
+  std::vector<std::optional<RowPatch>> patches(places.size());
+  for (std::size_t i = 0; i < places.size(); ++i) {
+    if (!places[i].empty()) patches[i].emplace(std::move(places[i]), parts.front().values);
+  }
+  return patches;
+}
+
+/// Returns the nanoseconds that calls were held off.
+std::uint64_t Delta::publish(const std::vector<std::optional<RowPatch>>& patches) noexcept {
+  const std::uint64_t began = now_ns();
   ExclusiveGuard exclusive(store_.epochs_);
   staged_->publish();
-  if (!store_.layout_ready_.load(std::memory_order_acquire)) return;  // there are no copies
+  store_.overlay_.store(staged_.get(), std::memory_order_seq_cst);
+  for (Table& table : store_.tables_) {
+    const std::optional<RowPatch>& patch = patches[table.position];
+    if (patch && table.resident) table.resident->publish(*patch);
+  }
+  return now_ns() - began;
+}
+
+/// As the replacement of copies by an update. Cannot fail: the log has the values.
+void Delta::replace_copies(const std::vector<std::optional<RowPatch>>& patches) noexcept {
+  const ReadGuard guard(store_.epochs_);  // keeps the tiers
   const std::span<const StagedDelta::Part> parts = staged_->parts();
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    const StagedDelta::Part& part = parts[i];
-    const Table& table = *tables_[i];
-    const std::size_t row_bytes = table.row_bytes();
-    if (table.resident) {
-      const std::byte* value = part.values;
-      for (const TableRow row : part.rows) {
-        table.resident->overwrite(row, value);
-        value += part.stride;
+  for (Table& table : store_.tables_) {
+    const std::optional<RowPatch>& patch = patches[table.position];
+    if (patch && table.resident) table.resident->write(*patch);
+  }
+  for (std::size_t part = 0; part < parts.size(); ++part) {
+    const auto& [layout, rows, values, stride] = parts[part];
+    const Table& table = *tables_[part];
+    if (table.tier == nullptr) continue;
+    FastTier& tier = *table.tier;
+    for (std::size_t i = 0; i < rows.size();) {
+      const std::size_t end = std::min(rows.size(), i + kRowsPerLock);
+      {
+        std::lock_guard lock(tier.mutex());
+        while (i < end && tier.update(table.first_tier_row + rows[i], values + i * stride)) ++i;
       }
-      continue;
+      if (i < end) std::this_thread::yield();  // readers hold the spare slots
     }
-    std::lock_guard lock(table.tier->mutex());
-    table.tier->overwrite(table.first_tier_row, part.rows, part.values, part.stride, row_bytes);
+  }
+  store_.overlay_.store(nullptr, std::memory_order_seq_cst);
+  store_.epochs_.wait_for_readers();
+}
+
+/// Replaces the addresses of copies by those of the delta's values.
+void Store::overlay(const StagedDelta& delta, const FastTier& tier, std::span<const TierRow> rows,
+                    const std::byte** copies) {
+  for (std::size_t i = 0; i < rows.size(); ++i) {
+    if (copies[i] == nullptr) continue;
+    const std::byte* value = delta.find(tier.slow_offsets().of(rows[i]).offset());
+    if (value != nullptr) copies[i] = value;
   }
 }
 

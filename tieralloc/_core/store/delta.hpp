@@ -1,19 +1,25 @@
 // delta.hpp: new values of rows of several tables, applied as one, with a version.
 //
 //   stage     rows go to the redo log, where no reader finds them
-//   commit    the log has all of them, durably; then, while no call is under way: publish them in
-//             the log, replace their copies in the fast tiers, set the rows of resident tables
+//   commit    the log has all of them, durably; then
+//             1. while no call is under way: publish the rows in the log, as an overlay of copies
+//                in the fast tiers, and as patches of resident tables
+//             2. replace the copies one by one, while lookups prefer the overlay; end the overlay
 //
 // So a call sees none of the rows or all of them. A crash leaves none or all of them, with the
 // version.
 //
-// Concurrency: one thread, the same for all calls. Lookups go on; they pause for the end of
-// `commit`, a few microseconds per 100 rows that have copies. Other writers wait as long as the
+// A lookup loads the overlay before it searches the index: if the overlay has ended, all copies are
+// new. A row that it misses is read from the log, which is published.
+//
+// Concurrency: one thread, the same for all calls. Lookups go on, but step 1, which takes no time
+// per row, waits for calls under way and holds new ones off. Other writers wait as long as the
 // delta lives.
 #pragma once
 
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -39,7 +45,9 @@ class Delta {
   std::uint64_t commit(std::uint64_t version);
 
  private:
-  void publish() noexcept;
+  std::vector<std::optional<RowPatch>> patches() const;
+  std::uint64_t publish(const std::vector<std::optional<RowPatch>>& patches) noexcept;
+  void replace_copies(const std::vector<std::optional<RowPatch>>& patches) noexcept;
 
   Store& store_;
   std::unique_lock<std::mutex> updating_;

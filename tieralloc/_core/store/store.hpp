@@ -215,6 +215,10 @@ class Store {
   void check_fast_memory(const FastPlan& plan, std::uint64_t held) const;
   void stop_threads();
 
+  // delta.cpp
+  static void overlay(const StagedDelta& delta, const FastTier& tier, std::span<const TierRow> rows,
+                      const std::byte** copies);
+
   // update.cpp
   class PaddedRow;
   void replace_copies(const Table& table, std::span<const TableRow> rows, const std::byte* values,
@@ -284,7 +288,8 @@ class Store {
   std::deque<Table> tables_;
   std::vector<std::unique_ptr<FastTier>> tiers_;
   std::atomic<bool> layout_ready_{false};
-  TierCounts former_counts_;  ///< of tiers that a new layout replaced
+  std::atomic<const StagedDelta*> overlay_{nullptr};  ///< a delta whose copies are not all replaced
+  TierCounts former_counts_;                          ///< of tiers that a new layout replaced
   Placement fast_placement_;
 
   std::atomic<std::size_t> access_capacity_{0};

@@ -31,7 +31,7 @@ class LogDelta final : public StagedDelta {
   static std::uint64_t bytes_of(std::span<const DeltaPart> parts);
 
   /// Requires a log that is not full of `bytes_of`. `appending` keeps other updates out of the log
-  /// as long as the delta lives. Throws SystemFailure or MemoryShortage.
+  /// as long as the delta lives: `find` needs no lock. Throws SystemFailure or MemoryShortage.
   LogDelta(RedoLog& log, std::unique_lock<std::mutex> appending, std::span<const DeltaPart> parts,
            PositionOf position_of);
 
@@ -39,6 +39,7 @@ class LogDelta final : public StagedDelta {
              const std::byte* values) override;
   void commit(std::uint64_t version) override;
   void publish() noexcept override;
+  const std::byte* find(std::uint64_t offset) const override { return generation_.find(offset); }
   std::span<const Part> parts() const override { return parts_; }
 
  private:
