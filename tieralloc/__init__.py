@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from tieralloc.delta import Delta, DeltaError
+from tieralloc.delta.delta import Delta
+from tieralloc.delta.errors import DeltaError
 from tieralloc.errors import raise_renamed
 from tieralloc.policy.learned import LearnedPolicy
 from tieralloc.store import TieredStore

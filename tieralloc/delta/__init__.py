@@ -1,12 +1,12 @@
 """Deltas: changed rows of several tables with a version, as arrays or as a file.
 
-`TieredStore.apply` applies them.
+`TieredStore.apply` applies them; `tieralloc.Delta` makes one. The errors are kinds of
+`tieralloc.DeltaError`.
 """
 
-from tieralloc.delta.delta import AppliedDelta, Delta
+from tieralloc.delta.delta import AppliedDelta
 from tieralloc.delta.errors import (
     DamagedDeltaError,
-    DeltaError,
     DuplicateDeltaError,
     MissingDeltaError,
     OutOfOrderDeltaError,
@@ -16,8 +16,6 @@ from tieralloc.delta.errors import (
 __all__ = [
     "AppliedDelta",
     "DamagedDeltaError",
-    "Delta",
-    "DeltaError",
     "DuplicateDeltaError",
     "MissingDeltaError",
     "OutOfOrderDeltaError",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from tieralloc import _bindings
 from tieralloc._common.values import as_values
-from tieralloc.delta import AppliedDelta, Delta
+from tieralloc.delta.delta import AppliedDelta, Delta
 from tieralloc.delta.errors import check_order
 from tieralloc.delta.source import Source, opened
 from tieralloc.table import check_writable

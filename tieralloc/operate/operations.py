@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from tieralloc import _bindings
-    from tieralloc.delta import AppliedDelta, Delta
+    from tieralloc.delta.delta import AppliedDelta, Delta
     from tieralloc.store import TieredStore
     from tieralloc.table import Table
 

@@ -15,7 +15,7 @@ import numpy as np
 from tieralloc._common.files import decoding, naming, replacing
 from tieralloc._common.progress import Progress, silent
 from tieralloc._common.values import QUANTISED
-from tieralloc.delta import Delta
+from tieralloc.delta.delta import Delta
 from tieralloc.delta.file import DeltaWriter
 from tieralloc.delta.parts import split
 from tieralloc.tools.check import open_cold
