@@ -2,8 +2,8 @@
 
 A library (fault_shim.c) makes calls of libc on the store's files fail; a small tmpfs gets full.
 Promises: only OSError; a flush during which a write or sync fails raises; a later flush raises or
-makes everything durable; a failed update or delta leaves all rows as they were, a failed load each row
-old or new; live lookups are correct at any time.
+makes everything durable; a failed update or delta leaves all rows as they were, a failed load each
+row old or new; live lookups are correct at any time.
 """
 
 import contextlib
