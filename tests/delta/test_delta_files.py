@@ -281,5 +281,5 @@ def test_file_without_deltas_keeps_its_format(tmp_path):
     assert path.read_bytes()[8] == 2
     with store_of(path, "r+", fast_rows=20) as store:
         store.apply(ta.Delta(1, 0, []))
-        assert path.read_bytes()[8] == 4
-    assert path.read_bytes()[8] == 4
+        assert path.read_bytes()[8] == 5
+    assert path.read_bytes()[8] == 5

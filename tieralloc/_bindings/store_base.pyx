@@ -6,6 +6,7 @@ import numpy as np
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
+from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from tieralloc._bindings.arguments cimport dtype_name, residency_choice, row_array
@@ -143,6 +144,14 @@ cdef class StoreBase:
     def version(self):
         """The version of the last delta; 0: there was none."""
         return self._store.get().version()
+
+    @property
+    def write_back_error(self):
+        """Text of the last failed write-back or sync; empty after a later one succeeded."""
+        cdef string text
+        with nogil:
+            text = self._store.get().write_back_error()
+        return text.decode("utf-8", "surrogateescape")
 
     @property
     def closed(self):

@@ -41,7 +41,7 @@ struct Header {
   std::uint64_t fresh_end;
   std::uint32_t checksum;  ///< CRC-32C of header and directory, this field being 0
   std::uint32_t alignment;
-  std::uint64_t delta_version;  ///< 0 before version 4
+  std::uint64_t delta_version;  ///< 0 before version 5
   std::uint32_t reserved[8];
 };
 static_assert(sizeof(Header) == 112);

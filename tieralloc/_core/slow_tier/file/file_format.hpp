@@ -1,4 +1,4 @@
-// file_format.hpp: the format of a store's file, versions 2 to 4.
+// file_format.hpp: the format of a store's file, versions 2, 3 and 5.
 //
 //   0      superblock: header, directory of tables, checksum over both
 //   1 MiB  superblock, a second copy
@@ -12,7 +12,7 @@
 // The header names the live segments of the redo log (redo_log.hpp), numbers 1 and up, and the
 // pages that a load is writing. All numbers are little-endian.
 //
-// A file has the least version with all of its properties, which earlier releases read: 4 from its
+// A file has the least version with all of its properties, which earlier releases read: 5 from its
 // first delta on (log_delta.hpp), else 3 with a table that has an order, else 2.
 //
 // Version 1, which is only read: no store id and no log; rows lie densely, without checksums.
@@ -26,7 +26,7 @@
 
 namespace tieralloc::file_format {
 
-inline constexpr std::uint32_t kVersion = 4;
+inline constexpr std::uint32_t kVersion = 5;
 inline constexpr std::uint32_t kOrderVersion = 3;
 inline constexpr std::uint32_t kSecondVersion = 2;
 inline constexpr std::uint32_t kFirstVersion = 1;
