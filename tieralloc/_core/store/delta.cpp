@@ -49,9 +49,10 @@ std::uint64_t Delta::commit(std::uint64_t version) {
   staged_->commit(version);
   const std::uint64_t held_ns = publish(patches);
   replace_copies(patches);
-  std::uint64_t rows = 0;
-  for (const StagedDelta::Part& part : staged_->parts()) rows += part.rows.size();
-  store_.updates_.fetch_add(rows, std::memory_order_relaxed);
+  const std::span<const StagedDelta::Part> parts = staged_->parts();
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    store_.update_counters_.at(tables_[i]->position).updated_rows.add(parts[i].rows.size());
+  }
   return held_ns;
 }
 
