@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from tieralloc.delta.delta import Delta
+from tieralloc.delta.errors import DeltaError
 from tieralloc.errors import raise_renamed
 from tieralloc.policy.learned import LearnedPolicy
 from tieralloc.store import TieredStore
@@ -13,6 +15,8 @@ from tieralloc.tiers import File, NumaMemory
 
 __version__ = "0.1.0"
 __all__ = [
+    "Delta",
+    "DeltaError",
     "File",
     "LearnedPolicy",
     "NumaMemory",

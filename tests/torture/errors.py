@@ -2,7 +2,7 @@
 
 A library (fault_shim.c) makes calls of libc on the store's files fail; a small tmpfs gets full.
 Promises: only OSError; a flush during which a write or sync fails raises; a later flush raises or
-makes everything durable; a failed update leaves all rows as they were, a failed load leaves each
+makes everything durable; a failed update or delta leaves all rows as they were, a failed load each
 row old or new; live lookups are correct at any time.
 """
 
@@ -31,7 +31,7 @@ CALLS = 24
 WRITE, SYNC, READ, GROW = 1, 2, 4, 8  # as in fault_shim.c
 SHORT, SLOW = -1, -2
 FOREVER = 1 << 40
-WEIGHTS = {"create": 0.1, "load": 0.1, "update": 0.4, "lookup": 0.1, "flush": 0.3}
+WEIGHTS = {"create": 0.1, "load": 0.1, "update": 0.3, "delta": 0.1, "lookup": 0.1, "flush": 0.3}
 _CONTROL = struct.Struct("<5q232s")
 
 
@@ -160,7 +160,8 @@ def _test(campaign, case, rng, path, fault):
             broken = [("store does not open", last_line(after))]
         else:
             campaign.counts["rows"] += sum(map(len, after.value[0].values()))
-            promised = done & (np.arange(CALLS) <= synced)
+            is_delta = np.array([call.kind == "delta" for call in calls])
+            promised = done & (is_delta | (np.arange(CALLS) <= synced))
             broken = judge(calls, started, promised, after.value[0])
     for kind, text in broken:
         campaign.fail(kind, case, f"{fault.text}: {text}")
@@ -174,6 +175,7 @@ def _faulted_calls(path, rng, calls, fault):
     """
     first, last = np.sort(rng.choice(np.arange(4, CALLS), 2, replace=False))
     started, done = np.zeros(CALLS, dtype=bool), np.zeros(CALLS, dtype=bool)
+    failed_deltas = np.zeros(CALLS, dtype=bool)
     synced, broken = -1, []
     engine = "pread" if fault.reads_fail else str(rng.choice(["pread", "auto"]))
     file = ta.File(path, mode="w", engine=engine, reserve=fault.reserve)
@@ -201,6 +203,7 @@ def _faulted_calls(path, rng, calls, fault):
             continue
         done[call.number] = succeeds(call.kind, lambda: make_call(store, call))  # noqa: B023
         started[call.number] = done[call.number] or call.kind == "load"
+        failed_deltas[call.number] = call.kind == "delta" and not done[call.number]
         if call.kind == "flush" and done[call.number]:
             synced = call.number
         if rng.random() < 0.3 and not broken:
@@ -214,6 +217,8 @@ def _faulted_calls(path, rng, calls, fault):
             synced = CALLS
         else:
             broken.append(("close fails", "the store neither closes nor flushes without faults"))
+    else:  # the withdrawal of a delta whose sync failed may not be written
+        started |= failed_deltas
     return broken, started, done, synced
 
 

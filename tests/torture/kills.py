@@ -1,7 +1,7 @@
 """Kills: SIGKILL or SIGTERM at a random moment, then every row against the model.
 
 Promises: the store opens; an acknowledged call is there; the call in progress left each row old or
-new, and an update all of its rows or none.
+new, and an update all of its rows or none, as a delta those of all tables with its version.
 """
 
 import os

@@ -2,7 +2,8 @@
 
 Version v of row r of table t has one valid value, so a mixture of two versions is no version at
 all. Version 0 is the row of a new table: zeros. Call number n writes version n + 1. Calls are made
-one after the other, so that versions of a row ascend.
+one after the other, so that versions of a row ascend. The store's own version is a table of one row
+here, which deltas write: call number n leads to version n + 1.
 """
 
 import mmap
@@ -17,6 +18,7 @@ from tieralloc.order import Order, TableOrder
 
 DIMS = (16, 80, 333, 768, 1100, 2500)  # rows within a page, across pages, larger than a page
 MIXTURE, UNREADABLE = -1, -2  # in the place of a version
+STORE_VERSION = "version of the store"
 NO_ROWS = np.zeros(0, dtype=np.int64)
 
 
@@ -50,10 +52,11 @@ class Call:
     """A call of a workload. `rows` are ascending and distinct; `size` is (rows, dim) of a table."""
 
     number: int
-    kind: str  # create, load, update, lookup, flush, reopen, pause
+    kind: str  # create, load, update, delta, lookup, flush, reopen, pause
     table: int = -1
     rows: np.ndarray = field(default_factory=lambda: NO_ROWS)
     size: tuple[int, int] = (0, 0)
+    parts: tuple["Call", ...] = ()  # of a delta: updates of tables
 
     @property
     def version(self):
@@ -61,7 +64,13 @@ class Call:
 
     @property
     def name(self):
-        return table_name(self.table)
+        return STORE_VERSION if self.table < 0 else table_name(self.table)
+
+    def writes(self):
+        """Return the tables and rows that the call writes, as calls."""
+        if self.kind == "delta":
+            return (*self.parts, Call(self.number, "delta", -1, np.zeros(1, dtype=np.int64)))
+        return (self,) if self.kind in ("load", "update") else ()
 
     def values(self):
         return make_rows(self.table, self.rows, self.version, self.size[1])
@@ -72,8 +81,8 @@ def table_name(table):
 
 
 WEIGHTS = {
-    "create": 0.05, "load": 0.1, "update": 0.5, "lookup": 0.1, "flush": 0.17, "reopen": 0.03,
-    "pause": 0.05,
+    "create": 0.05, "load": 0.1, "update": 0.4, "delta": 0.1, "lookup": 0.1, "flush": 0.17,
+    "reopen": 0.03, "pause": 0.05,
 }  # fmt: skip
 
 
@@ -86,6 +95,14 @@ def random_calls(rng, count, weights=WEIGHTS, *, max_tables=5, max_rows=400):
             sizes.append((int(rng.integers(1, max_rows + 1)), int(rng.choice(DIMS))))
             calls.append(Call(number, "create", len(sizes) - 1, size=sizes[-1]))
             continue
+        if kind == "delta":
+            parts = tuple(
+                Call(number, "delta", table, _some_rows(rng, size[0]), size)
+                for table, size in enumerate(sizes)
+                if rng.random() < 0.7
+            )
+            calls.append(Call(number, "delta", parts=parts))
+            continue
         table = int(rng.integers(len(sizes)))
         num_rows = sizes[table][0]
         rows = NO_ROWS
@@ -94,11 +111,14 @@ def random_calls(rng, count, weights=WEIGHTS, *, max_tables=5, max_rows=400):
             rows = np.arange(start, num_rows)
         elif kind in ("create", "update", "lookup"):
             kind = "update" if kind == "create" else kind
-            rows = np.sort(rng.choice(num_rows, int(rng.integers(1, num_rows + 1)), replace=False))
-            if rng.random() < 0.5:
-                rows = rows[:3]
+            rows = _some_rows(rng, num_rows)
         calls.append(Call(number, str(kind), table, rows, sizes[table]))
     return calls
+
+
+def _some_rows(rng, num_rows):
+    rows = np.sort(rng.choice(num_rows, int(rng.integers(1, num_rows + 1)), replace=False))
+    return rows[:3] if rng.random() < 0.5 else rows
 
 
 class Progress:
@@ -137,6 +157,13 @@ def make_call(store, call):
         store.table(call.name).load([values[:cut], values[cut:]], start=int(call.rows[0]))
     elif call.kind == "update":
         store.table(call.name).update(call.rows, call.values())
+    elif call.kind == "delta":
+        parts = [
+            (part.name, part.rows, part.values())
+            for part in call.parts
+            if part.name in store.tables
+        ]
+        store.apply(ta.Delta(call.version, store.version, parts))
     elif call.kind == "lookup":
         store.table(call.name).lookup(call.rows)
     elif call.kind == "flush":
@@ -171,7 +198,7 @@ def read_store(path, mode="a"):
 
 def read_tables(store):
     """Return the version of every row, by table, and the errors of reads."""
-    versions, errors = {}, []
+    versions, errors = {STORE_VERSION: np.array([store.version])}, []
     for name, table in store.tables.items():
         number, rows = int(name.split()[-1]), np.arange(len(table))
         try:
@@ -204,6 +231,8 @@ def judge(calls, started, promised, found, floor=None):
         Versions before the calls.
     """
     least = {name: versions.copy() for name, versions in (floor or {}).items()}
+    if STORE_VERSION in found:
+        least.setdefault(STORE_VERSION, np.zeros(1, dtype=np.int64))
     writes = {}
     for call in calls:
         if not started[call.number]:
@@ -212,16 +241,30 @@ def judge(calls, started, promised, found, floor=None):
             if promised[call.number] and call.name not in found:
                 yield "table lost", f"{call.name} of call {call.number}"
             least.setdefault(call.name, np.zeros(call.size[0], dtype=np.int64))
-        elif call.kind in ("load", "update"):
-            writes.setdefault(call.name, []).append(call)
+        for write in call.writes():
+            if write.name not in least:
+                continue
+            writes.setdefault(write.name, []).append(write)
             if promised[call.number]:
-                least[call.name][call.rows] = call.version
+                least[write.name][write.rows] = call.version
+        if call.kind == "delta" and not promised[call.number]:
+            yield from _judge_delta(call, found)
     for name in sorted(least.keys() & found.keys()):
         yield from _judge_rows(name, writes.get(name, []), promised, least[name], found[name])
     for name in (floor or {}).keys() - found.keys():
         yield "table lost", name
     for name in found.keys() - least.keys():
         yield "wrong table", f"{name}: no call made it"
+
+
+def _judge_delta(call, found):
+    """Yield whether some rows of a delta, of any tables, are there and some are not."""
+    present = [found[part.name][part.rows] for part in call.writes() if part.name in found]
+    versions = np.concatenate(present)
+    new = (versions == call.version).sum()
+    old = ((versions >= 0) & (versions < call.version)).sum()
+    if new and old:
+        yield "delta not atomic", f"call {call.number}: {new} rows new, {old} old"
 
 
 def _judge_rows(name, writes, promised, least, versions):
@@ -236,7 +279,7 @@ def _judge_rows(name, writes, promised, least, versions):
         if call.kind == "load":
             loading[call.rows] |= not promised[call.number]
             loaded[call.rows] |= least[call.rows] == call.version
-        elif not promised[call.number] and atomic:
+        elif call.kind == "update" and not promised[call.number] and atomic:
             new = (present == call.version).sum()
             old = ((present >= 0) & (present < call.version)).sum()
             if new and old:

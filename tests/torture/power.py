@@ -3,8 +3,8 @@
 A workload runs on a file system (ext4, xfs) on a disk that records writes and flushes. An image is
 the disk after a random record, without some of the writes since its last flush: none, all, a random
 half, or single pieces of 512 or 4096 bytes. Promises: the file system mounts, the store opens, rows
-are at least as new as at the last acknowledged flush (or close), no row is a mixture, and an update
-is there with all of its rows or none.
+are at least as new as at the last acknowledged flush (or close), those of acknowledged deltas are
+there, no row is a mixture, and an update or a delta is there with all of its rows or none.
 """
 
 import contextlib
@@ -160,7 +160,8 @@ def _life_of_a_disk(campaign, case, rng, folder, kind, content):
             started = (progress.started >= 0) & (progress.started <= cut)
             done = (progress.done >= 0) & (progress.done <= cut)
             synced = [c.number for c in rest if c.kind in ("flush", "reopen") and done[c.number]]
-            promised = done & (np.arange(len(calls)) <= max(synced, default=-1))
+            is_delta = np.array([call.kind == "delta" for call in calls])
+            promised = done & (is_delta | (np.arange(len(calls)) <= max(synced, default=-1)))
             broken = list(judge(rest, started, promised, found, floor))
             for failure, text in broken:
                 campaign.fail(failure, case, f"{what}: {text} {' '.join(errors[:1])}")

@@ -12,7 +12,7 @@ import pytest
 from .__main__ import CAMPAIGNS
 from .campaign import MissingError, end_child, enter_private_mounts, in_child, mounted, start_child
 from .fuse_disk import RecordingDisk, loop_device
-from .model import MIXTURE, Call, judge, make_rows, versions_of
+from .model import MIXTURE, STORE_VERSION, Call, judge, make_rows, versions_of
 from .power import Images, file_system, format_disks, has_file_system
 
 MINUTES = "0.2"
@@ -46,6 +46,7 @@ def test_versions_of_mixed_rows_are_mixtures():
 CREATE = Call(0, "create", 0, size=(4, 16))
 LOAD = Call(1, "load", 0, np.arange(4), (4, 16))
 UPDATE = Call(2, "update", 0, np.array([1, 2]), (4, 16))
+DELTA = Call(1, "delta", parts=(Call(1, "delta", 0, np.array([1, 2]), (4, 16)),))
 JUDGED = {
     "all there": (3, [2, 3, 3, 2], []),
     "promised update lost": (3, [2, 2, 2, 2], ["row lost"]),
@@ -64,6 +65,25 @@ def test_judge_names_broken_promises(promised, versions, kinds):
     found = {} if versions is None else {"table 0": np.array(versions)}
     promises = np.arange(3) < promised
     broken = judge([CREATE, LOAD, UPDATE], np.ones(3, dtype=bool), promises, found)
+    assert [kind for kind, _ in broken] == kinds
+
+
+@pytest.mark.parametrize(
+    ("promised", "rows", "version", "kinds"),
+    [
+        (2, [0, 2, 2, 0], 2, []),
+        (1, [0, 2, 2, 0], 2, []),
+        (1, [0, 0, 0, 0], 0, []),
+        (1, [0, 2, 2, 0], 0, ["delta not atomic"]),
+        (1, [0, 2, 0, 0], 2, ["delta not atomic"]),
+        (1, [0, 0, 0, 0], 2, ["delta not atomic"]),
+        (2, [0, 0, 0, 0], 0, ["row lost", "row lost"]),
+    ],
+)
+def test_judge_names_broken_deltas(promised, rows, version, kinds):
+    found = {"table 0": np.array(rows), STORE_VERSION: np.array([version])}
+    promises = np.arange(2) < promised
+    broken = judge([CREATE, DELTA], np.ones(2, dtype=bool), promises, found)
     assert [kind for kind, _ in broken] == kinds
 
 

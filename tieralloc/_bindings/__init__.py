@@ -1,5 +1,6 @@
 """Cython over the C++ core: arguments, buffers, errors; no logic."""
 
+from tieralloc._bindings.delta import Delta
 from tieralloc._bindings.external_model import ExternalModel
 from tieralloc._bindings.hardware import fetch_engines, kernel_isa
 from tieralloc._bindings.labels import belady, next_uses, opt_labels
@@ -29,6 +30,7 @@ __all__ = [
     "MAX_CONTEXTS",
     "PREFETCH_HORIZON",
     "ROW_FEATURES_VERSION",
+    "Delta",
     "ExternalModel",
     "LearnedModel",
     "Network",

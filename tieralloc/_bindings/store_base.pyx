@@ -141,6 +141,11 @@ cdef class StoreBase:
         return self._store.get().store_id()
 
     @property
+    def version(self):
+        """The version of the last delta; 0: there was none."""
+        return self._store.get().version()
+
+    @property
     def write_back_error(self):
         """Text of the last failed write-back or sync; empty after a later one succeeded."""
         cdef string text

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
+from tieralloc.operate.deltas import apply
 from tieralloc.restart.resident_set import rows_of
 
 if TYPE_CHECKING:
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from tieralloc import _bindings
+    from tieralloc.delta.delta import AppliedDelta, Delta
+    from tieralloc.store import TieredStore
     from tieralloc.table import Table
 
 
@@ -44,6 +47,53 @@ class Operations:
             be read. Nothing is done.
         """
         return self._core.warm_up(rows_of(rows, self._table_sizes()))
+
+    @property
+    def version(self) -> int:
+        """The version of the last delta that the store has; 0: there was none."""
+        return self._core.version
+
+    def apply(self, delta: Delta | str | os.PathLike[str]) -> AppliedDelta:
+        """Apply a delta: set and delete rows of several tables as one, durably.
+
+        A lookup call sees none of its rows or all of them, over all tables. When `apply` returns,
+        the rows and the version survive power loss; a crash before leaves the old rows with the
+        old version, or the new ones with the new. Lookups of other threads go on, and are held off
+        for some microseconds at the end; other writers wait. The rows are in the redo log, in
+        memory, until they are written to their pages.
+
+        Parameters
+        ----------
+        delta : Delta, or path
+            Arrays, or a file that ``tieralloc delta`` or `Delta.write` wrote.
+
+        Returns
+        -------
+        AppliedDelta
+
+        Raises
+        ------
+        DeltaError
+            A ValueError. `DuplicateDeltaError`, `MissingDeltaError` or `OutOfOrderDeltaError` if
+            the delta does not follow the store's `version`; `TruncatedDeltaError` or
+            `DamagedDeltaError` if it is not complete. Nothing is done.
+        KeyError, IndexError, TypeError, ValueError
+            If a table or a row does not exist, values have another shape or type, or the slow tier
+            is in memory, which keeps no version. Nothing is done.
+        io.UnsupportedOperation
+            If the file was opened with mode "r".
+        OSError
+            If the redo log cannot be written or synced. The store is as it was, but power loss
+            right after a failed sync may leave it with the delta, as a whole.
+
+        Examples
+        --------
+        >>> store.apply(ta.Delta(version=1, follows=0, parts=[("item", [3, 14], values)]))
+        >>> store.apply("2-from-1.delta")
+        >>> store.version
+        2
+        """
+        return apply(cast("TieredStore", self), delta)
 
     def _table_sizes(self) -> list[tuple[str, int]]:
         return [(table.name, table.num_embeddings) for table in self._tables.values()]

@@ -54,6 +54,11 @@ class ControlledPool final : public tieralloc::SlowPool {
     if (after_update) after_update();
   }
   void commit() override { pool_->commit(); }
+  std::uint64_t version() const override { return pool_->version(); }
+  std::unique_ptr<tieralloc::StagedDelta> begin_delta(
+      std::span<const tieralloc::DeltaPart> parts) override {
+    return pool_->begin_delta(parts);
+  }
   void load(const tieralloc::TableLayout& table, tieralloc::TableRow first, std::uint64_t rows,
             const std::byte* values) override {
     if (before_write) before_write();

@@ -88,6 +88,25 @@ cdef extern from "store/store_stats.hpp" namespace "tieralloc" nogil:
     Statistics c_all_statistics "tieralloc::all_statistics"() except +
 
 
+cdef extern from "slow_tier/delta.hpp" namespace "tieralloc" nogil:
+    cdef cppclass DeltaPart:
+        const TableLayout* table
+        uint64_t rows
+
+    cdef cppclass DeltaPartSpan "std::span<const tieralloc::DeltaPart>":
+        DeltaPartSpan()
+        DeltaPartSpan(const DeltaPart* first, size_t count)
+
+
+cdef extern from "store/delta.hpp" namespace "tieralloc" nogil:
+    cdef cppclass c_Delta "tieralloc::Delta":
+        void stage(const c_Table& table, Integers indices,
+                   const byte* values) except +raise_core_error
+        void stage_floats(const c_Table& table, Integers indices,
+                          const float* values) except +raise_core_error
+        uint64_t commit(uint64_t version) except +raise_core_error
+
+
 cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
     cdef cppclass PlannedPolicy:
         MakePolicy make
@@ -142,6 +161,8 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         uint64_t warm_up(StoreRowSpan rows) except +raise_core_error
         vector[StoreRow] resident_rows() except +raise_core_error
         uint64_t store_id() except +raise_core_error
+        uint64_t version() except +raise_core_error
+        unique_ptr[c_Delta] begin_delta(DeltaPartSpan parts) except +raise_core_error
         c_bool closed()
         c_bool belongs_here()
         StoreStats stats() except +raise_core_error

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "fast_tier/tier_layout.hpp"
 #include "kernels/kernels.hpp"
@@ -18,6 +19,15 @@ constexpr std::uint64_t kFillPages = 1024;  // pages read at a time
 RowPatch::RowPatch(std::span<const TableRow> rows, const std::byte* values) : values_(values) {
   places_.reserve(rows.size());
   for (std::size_t i = 0; i < rows.size(); ++i) places_.push_back({rows[i], i});
+  sort();
+}
+
+RowPatch::RowPatch(std::vector<Place> places, const std::byte* base)
+    : values_(base), is_dense_(false), places_(std::move(places)) {
+  sort();
+}
+
+void RowPatch::sort() {
   // The last of equal rows comes first, and `unique` keeps it.
   std::sort(places_.begin(), places_.end(), [](const Place& a, const Place& b) {
     return a.row != b.row ? a.row < b.row : a.at > b.at;
@@ -32,7 +42,7 @@ const std::byte* RowPatch::find(TableRow row, std::size_t row_bytes) const {
   const auto at =
       std::lower_bound(places_.begin(), places_.end(), row,
                        [](const Place& place, TableRow row) { return place.row < row; });
-  return at != places_.end() && at->row == row ? values_ + at->at * row_bytes : nullptr;
+  return at != places_.end() && at->row == row ? value_at(*at, row_bytes) : nullptr;
 }
 
 std::uint64_t ResidentTable::bytes_for(const TableLayout& layout) {

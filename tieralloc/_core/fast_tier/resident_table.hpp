@@ -29,11 +29,17 @@
 
 namespace tieralloc {
 
-/// New values of rows, dense, in the caller's memory.
+/// New values of rows, in the caller's memory.
 class RowPatch {
  public:
   /// Of a repeated row the last value counts.
   RowPatch(std::span<const TableRow> rows, const std::byte* values);
+  struct Place {
+    TableRow row;
+    std::size_t at;
+  };
+  /// Of rows whose values are `at` bytes behind `base`; of a repeated row the highest one counts.
+  RowPatch(std::vector<Place> places, const std::byte* base);
   /// Of `count` rows from `first` on. Allocates nothing.
   RowPatch(TableRow first, std::size_t count, const std::byte* values)
       : values_(values), first_(first), count_(count) {}
@@ -45,15 +51,17 @@ class RowPatch {
   void each(std::size_t row_bytes, Visit visit) const {
     for (std::size_t i = 0; i < count_; ++i)
       visit(TableRow{first_.value + i}, values_ + i * row_bytes);
-    for (const Place& place : places_) visit(place.row, values_ + place.at * row_bytes);
+    for (const Place& place : places_) visit(place.row, value_at(place, row_bytes));
   }
 
  private:
-  struct Place {
-    TableRow row;
-    std::size_t at;
-  };
+  void sort();
+  const std::byte* value_at(const Place& place, std::size_t row_bytes) const {
+    return values_ + place.at * (is_dense_ ? row_bytes : 1);
+  }
+
   const std::byte* const values_;
+  const bool is_dense_ = true;
   const TableRow first_{};
   const std::size_t count_ = 0;
   std::vector<Place> places_;  ///< in ascending order, each row once
@@ -76,6 +84,10 @@ class ResidentTable {
 
   /// Sets rows to the values of a patch. Cannot fail.
   void write(const RowPatch& patch);
+
+  /// Lets readers use a patch from now on, before `write` of the same patch. Needs an
+  /// ExclusiveGuard.
+  void publish(const RowPatch& patch) { patch_.store(&patch, std::memory_order_seq_cst); }
 
   /// Reads all rows from the slow tier. Returns 0, or minus an errno: then the content is
   /// undefined.

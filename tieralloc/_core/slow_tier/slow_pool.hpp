@@ -18,6 +18,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
@@ -26,6 +27,7 @@
 #include "base/memory.hpp"
 #include "base/numa/placement.hpp"
 #include "base/types.hpp"
+#include "slow_tier/delta.hpp"
 #include "slow_tier/page.hpp"
 #include "slow_tier/row_order.hpp"
 
@@ -155,6 +157,17 @@ class SlowPool {
 
   /// Returns when earlier updates are durable, if each update is to be. Throws SystemFailure.
   virtual void commit() {}
+
+  /// Of the last delta; 0: there was none.
+  virtual std::uint64_t version() const { return 0; }
+
+  /// Begins a delta of these parts. Other writers wait until it ends. Throws std::invalid_argument
+  /// for a pool without versions, SystemFailure and MemoryShortage.
+  virtual std::unique_ptr<StagedDelta> begin_delta(std::span<const DeltaPart> parts) {
+    (void)parts;
+    throw std::invalid_argument("apply: a slow tier of kind '" + kind() +
+                                "' keeps no version; expected one in a file");
+  }
 
   /// Sets the rows from `first` on, in bulk, durably once `settle` returns. A failure of either
   /// may leave some of the rows new, none of them torn. Throws SystemFailure.

@@ -3,8 +3,7 @@
 //   for each table segment of each call:
 //     for each batch of whole bags (kBatchRows rows or one large bag):
 //       for each group of bags (kGroupRows rows or more), in a pipeline:
-//         pool the group, while the rows of the next group are loaded, and the index entries of the
-//         group after that
+//         pool the group, while rows of the next and index entries of the one after are loaded
 //         pool bags that have all of their rows; defer the others with copies of the rows found
 //   fetch the misses of all batches as one device batch; pool the deferred bags
 //
@@ -167,8 +166,7 @@ class LookupExecutor {
         table.first_tier_row + TableRow{static_cast<RowId>(call_->segments[segment].padding)};
     const std::size_t width = weight_bytes(table);
     scratch_.weights.clear();
-    std::size_t from = 0;
-    std::size_t to = 0;
+    std::size_t from = 0, to = 0;
     for (std::uint32_t& length : scratch_.lengths) {
       const std::size_t end = from + length;
       const std::size_t begin = to;
@@ -311,9 +309,12 @@ class LookupExecutor {
   std::size_t find_rows(const Table& table, const Group& group) {
     FastTier& tier = *table.tier;
     Entry* entries = scratch_.entries.data() + group.row;
-    tier.find(std::span(scratch_.rows).subspan(group.row, group.rows), entries);
+    const std::span<const TierRow> rows(scratch_.rows.data() + group.row, group.rows);
+    const StagedDelta* overlay = store_.overlay_.load(std::memory_order_seq_cst);  // before `find`
+    tier.find(rows, entries);
     const auto [flags, found] = row_loops().locate(entries, group.rows, tier.row(0), tier.stride(),
-                                                   scratch_.pointers.data() + group.row);
+                                                   &scratch_.pointers[group.row]);
+    if (overlay != nullptr) Store::overlay(*overlay, tier, rows, &scratch_.pointers[group.row]);
     if (is_prefetched(flags)) count_first_uses(tier, group);
     if (found < group.rows && table.slow_rows != nullptr) {
       const std::size_t absent = group.rows - found;

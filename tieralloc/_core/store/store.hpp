@@ -13,7 +13,9 @@
 //    (fast_tier/resident_table.hpp).
 //  - Of a slow pool in memory, non-resident rows are read in place. A row's new value is in the
 //    index before the row is written; the writer waits for readers that may have missed it there.
-//  - record_accesses, use_policy, reset_stats, close, load into memory and the last step of
+//  - A delta's rows, of any tables, are seen by a call all or none (delta.hpp).
+//  - record_accesses, use_policy, reset_stats, the end of a delta, close, load into memory and the
+//  last step of
 //    create_table exclude all other calls while they work (ExclusiveGuard).
 // A forked child cannot use the store: every call throws std::invalid_argument there. The parent
 // continues.
@@ -77,6 +79,8 @@ struct Table {
   std::uint64_t store_shift() const { return first_store_row.value - first_tier_row.value; }
 };
 
+class Delta;
+
 class Store {
  public:
   /// Throws std::invalid_argument for options that no table could satisfy, and MemoryShortage if
@@ -126,6 +130,13 @@ class Store {
   /// cannot be quantised, naming it.
   void update_floats(const Table& table, Integers indices, const float* values,
                      bool in_bulk = false);
+
+  // delta.cpp
+  /// Of the last delta; 0: there was none.
+  std::uint64_t version() const;
+  /// Begins a delta of these parts (table and rows). Other writers wait until it ends, lookups go
+  /// on. Throws std::invalid_argument for a pool without versions, SystemFailure.
+  std::unique_ptr<Delta> begin_delta(std::span<const DeltaPart> parts);
 
   /// Queues rows to be fetched in the background. Returns the number of rows queued.
   std::uint64_t prefetch(const BagCall& call);
@@ -190,6 +201,7 @@ class Store {
 
  private:
   friend class LookupExecutor;
+  friend class Delta;
 
   void check_fork() const;
   TableStats stats_of(const Table& table) const;
@@ -205,6 +217,10 @@ class Store {
   void install(Layout& layout);
   void check_fast_memory(const FastPlan& plan, std::uint64_t held) const;
   void stop_threads();
+
+  // delta.cpp
+  static void overlay(const StagedDelta& delta, const FastTier& tier, std::span<const TierRow> rows,
+                      const std::byte** copies);
 
   // update.cpp
   class PaddedRow;
@@ -275,7 +291,8 @@ class Store {
   std::deque<Table> tables_;
   std::vector<std::unique_ptr<FastTier>> tiers_;
   std::atomic<bool> layout_ready_{false};
-  TierCounts former_counts_;  ///< of tiers that a new layout replaced
+  std::atomic<const StagedDelta*> overlay_{nullptr};  ///< a delta whose copies are not all replaced
+  TierCounts former_counts_;                          ///< of tiers that a new layout replaced
   Placement fast_placement_;
 
   std::atomic<std::size_t> access_capacity_{0};

@@ -5,13 +5,12 @@
 //   memory  stage copies; wait for readers that may have missed them; write the slow tier; release
 //           the copies
 #include <algorithm>
-#include <cmath>
 #include <cstring>
 #include <stdexcept>
 #include <string>
 #include <thread>
 
-#include "kernels/kernels.hpp"
+#include "store/quantise.hpp"
 #include "store/store.hpp"
 
 namespace tieralloc {
@@ -27,32 +26,6 @@ void each_locked(FastTier& tier, std::size_t n, Visit visit) {
     std::lock_guard lock(tier.mutex());
     for (const std::size_t end = std::min(n, i + kRowsPerLock); i < end; ++i) visit(i);
   }
-}
-
-/// Throws std::invalid_argument for a row that cannot be quantised.
-[[noreturn]] void refuse_values(const TableLayout& table, TableRow row, const float* values) {
-  const std::string place = "table '" + table.name + "', row " + std::to_string(row.value) + ": ";
-  for (std::uint32_t j = 0; j < table.dim; ++j) {
-    if (std::isfinite(values[j])) continue;
-    throw std::invalid_argument(place + "expected finite values to quantise, got " +
-                                std::to_string(values[j]) + " in column " + std::to_string(j));
-  }
-  const auto [min, max] = std::minmax_element(values, values + table.dim);
-  throw std::invalid_argument(place +
-                              "expected values whose scale and bias float16 can hold, got " +
-                              std::to_string(*min) + " to " + std::to_string(*max));
-}
-
-/// Quantises `n` rows, `row_of(0)` and on, into `quantised`.
-template <typename RowOf>
-void quantise(const TableLayout& table, const float* values, std::size_t n, RowOf row_of,
-              std::vector<std::byte>& quantised) {
-  if (!is_quantised(table.dtype)) {
-    throw std::invalid_argument("table '" + table.name + "' has no quantised rows");
-  }
-  quantised.resize(n * table.row_bytes());
-  const std::size_t done = choose_quantise(table.dtype)(values, n, table.dim, quantised.data());
-  if (done < n) refuse_values(table, row_of(done), values + done * table.dim);
 }
 
 }  // namespace

@@ -56,6 +56,8 @@ def apply(path: str, order: Order, progress: Progress = silent) -> list[str]:
             with ta.TieredStore(slow=slow, fast_bytes=_budget(old, orders)) as new:
                 for table in old.tables.values():
                     _copy(table, new, orders.get(table.name), progress)
+                if old.version:
+                    new.apply(ta.Delta(old.version, 0, []))
             os.chmod(temporary, os.stat(target).st_mode & 0o777)
             os.replace(temporary, target)
             sync_directory(target)

@@ -39,6 +39,7 @@ _COMMANDS = {
     "arrange": "learn which rows share pages of a table file, and write the file so",
     "replay": "serve a trace from a real store and measure it",
     "warm-up": "write the rows of a trace that a store begins with",
+    "delta": "write the rows that differ between two checkpoints",
     "latency": "measure the memory of each NUMA node",
     "check": "check the pages of a table file, and repair them from a checkpoint",
     "upgrade": "convert a table file of an older format",

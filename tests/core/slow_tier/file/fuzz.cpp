@@ -117,7 +117,7 @@ TEST(fuzzed_page_is_damaged) {
 /// A log file: updates of numbered rows, then intents if it is sealed.
 struct LogFile {
   explicit LogFile(Random& random) : tables(some_tables(random)) {
-    RedoLog log({dir / "log-", 77, 0600}, [](std::uint64_t, std::uint64_t) {});
+    RedoLog log({dir / "log-", 77, 0600}, [](std::uint64_t, std::uint64_t, std::uint64_t) {});
     for (std::size_t call = 0; call < 1 + random() % 6; ++call) {
       const auto number = static_cast<std::uint32_t>(random() % tables.size());
       std::vector<TableRow> rows(1 + random() % 20);
@@ -166,7 +166,8 @@ TEST(fuzzed_log_is_refused_or_has_rows_of_its_tables) {
       std::ofstream(file.dir / "log-1", std::ios::binary)
           .write(reinterpret_cast<const char*>(bytes.data()),
                  static_cast<std::streamsize>(bytes.size()));
-      RedoLog log({file.dir / "log-", 77, 0600}, [](std::uint64_t, std::uint64_t) {});
+      RedoLog log({file.dir / "log-", 77, 0600},
+                  [](std::uint64_t, std::uint64_t, std::uint64_t) {});
       try {
         log.replay(1, 1, file.tables, random() % 2 == 0);
       } catch (const std::invalid_argument&) {

@@ -63,11 +63,12 @@ class Bench {
 
   /// As another process would find the log.
   void reopen_log() {
-    log_ = std::make_unique<RedoLog>(RedoLog::Options{dir_ / "log-", 5, 0600},
-                                     [this](std::uint64_t first, std::uint64_t last) {
-                                       first_ = first;
-                                       last_ = last;
-                                     });
+    log_ =
+        std::make_unique<RedoLog>(RedoLog::Options{dir_ / "log-", 5, 0600},
+                                  [this](std::uint64_t first, std::uint64_t last, std::uint64_t) {
+                                    first_ = first;
+                                    last_ = last;
+                                  });
     log_->replay(first_, last_, tables_, true);
   }
 

@@ -11,98 +11,17 @@
 #include "base/limits.hpp"
 #include "check.hpp"
 #include "faults.hpp"
-#include "slow_tier/file/raw_file.hpp"
-#include "slow_tier/random_order.hpp"
+#include "slow_tier/file/log_bench.hpp"
 #include "support.hpp"
 
 namespace {
 
 using namespace tieralloc;
-
-using Bytes = std::vector<std::byte>;
-
-std::vector<TableLayout> some_tables() {
-  std::vector<TableLayout> tables;
-  std::mt19937_64 random(4);
-  std::uint64_t offset = 2 << 20;
-  for (const std::uint32_t dim : {5u, 48u, 600u, 1500u}) {
-    TableLayout table{.name = "t" + std::to_string(dim), .rows = 500, .dim = dim};
-    table.stride = stride_of(dim, table.dtype);
-    table.offset = offset;
-    table.pages = PageLayout::paged(table.stride);
-    if (dim == 48 || dim == 1500) arrange_randomly(table, random);
-    offset = table.pages_end();
-    tables.push_back(table);
-  }
-  return tables;
-}
-
-Bytes dense_values(const TableLayout& table, std::size_t rows, std::uint64_t seed) {
-  std::mt19937_64 random(seed);
-  Bytes values(rows * table.row_bytes());
-  for (std::byte& byte : values) byte = static_cast<std::byte>(random());
-  return values;
-}
-
-struct Bench {
-  TempDir dir;
-  std::vector<TableLayout> tables = some_tables();
-  std::uint64_t first = 0, last = 0;  ///< as announced
-  int announcements = 0;
-  bool refuses = false;
-  std::unique_ptr<RedoLog> log = make();
-  std::map<std::uint64_t, Bytes> model;  ///< by offset
-
-  std::unique_ptr<RedoLog> make() {
-    return std::make_unique<RedoLog>(RedoLog::Options{dir / "file.log-", 77, 0600},
-                                     [this](std::uint64_t new_first, std::uint64_t new_last) {
-                                       if (refuses) throw SystemFailure(EIO, "refused", "file");
-                                       first = new_first;
-                                       last = new_last;
-                                       ++announcements;
-                                     });
-  }
-  void reopen(bool writable = true) {
-    log.reset();
-    log = make();
-    log->replay(first, last, tables, writable);
-  }
-  void update(std::uint32_t table, const std::vector<TableRow>& rows, std::uint64_t seed) {
-    const TableLayout& layout = tables[table];
-    const Bytes values = dense_values(layout, rows.size(), seed);
-    log->update(table, layout, rows, values.data());
-    for (std::size_t i = 0; i < rows.size(); ++i) {
-      Bytes padded(layout.stride);
-      std::memcpy(padded.data(), values.data() + i * layout.row_bytes(), layout.row_bytes());
-      model[layout.address(rows[i]).offset()] = padded;
-    }
-  }
-  void update_random(std::mt19937_64& random) {
-    std::vector<TableRow> rows(1 + random() % 40);
-    for (TableRow& row : rows) row.value = random() % 500;
-    update(static_cast<std::uint32_t>(random() % 4), rows, random());
-  }
-  void check() {
-    for (const TableLayout& table : tables) {
-      Bytes value(table.stride);
-      for (std::uint64_t row = 0; row < table.rows; ++row) {
-        const std::uint64_t offset = table.address({row}).offset();
-        const auto expected = model.find(offset);
-        CHECK_EQ(log->find(offset, value), expected != model.end());
-        if (expected != model.end()) CHECK(value == expected->second);
-      }
-    }
-    CHECK_EQ(log->any(), !model.empty());
-  }
-  std::size_t num_files() const {
-    const std::filesystem::directory_iterator files(dir / "");
-    return static_cast<std::size_t>(std::distance(begin(files), end(files)));
-  }
-};
+using Bytes = LogBench::Bytes;
 
 TEST(updates_are_found_and_replayed) {
   for (std::uint64_t seed = 0; seed < 6; ++seed) {
-    Bench bench;
+    LogBench bench;
     std::mt19937_64 random(seed);
     for (int step = 0; step < 60; ++step) {
       bench.update_random(random);
@@ -120,7 +39,7 @@ TEST(updates_are_found_and_replayed) {
 }
 
 TEST(sealed_and_active_rows_are_found_until_cut) {
-  Bench bench;
+  LogBench bench;
   std::mt19937_64 random(1);
   CHECK(!bench.log->seal());
   for (int i = 0; i < 10; ++i) bench.update_random(random);
@@ -159,7 +78,7 @@ TEST(sealed_and_active_rows_are_found_until_cut) {
 }
 
 TEST(missing_segment_is_an_error_with_its_name) {
-  Bench bench;
+  LogBench bench;
   std::mt19937_64 random(1);
   bench.update_random(random);
   bench.log->seal();
@@ -182,7 +101,7 @@ TEST(missing_segment_is_an_error_with_its_name) {
 
 /// A segment is durable before the next one exists: it cannot end early.
 TEST(sealed_segment_that_ends_early_is_an_error) {
-  Bench bench;
+  LogBench bench;
   std::mt19937_64 random(1);
   for (int i = 0; i < 3; ++i) bench.update_random(random);
   bench.log->seal();
@@ -193,7 +112,7 @@ TEST(sealed_segment_that_ends_early_is_an_error) {
 }
 
 TEST(rows_of_no_table_are_an_error) {
-  Bench bench;
+  LogBench bench;
   bench.update(3, {{499}}, 1);
   bench.tables[3].rows = 400;
   CHECK_THROWS(std::invalid_argument, bench.reopen(), "has no rows of this table file");
@@ -204,14 +123,14 @@ TEST(rows_of_no_table_are_an_error) {
 TEST(failed_update_leaves_the_log_unchanged) {
   for (const faults::Call call : {faults::Call::write, faults::Call::sync, faults::Call::allocate,
                                   faults::Call::map, faults::Call::reserve}) {
-    Bench bench;
+    LogBench bench;
     std::mt19937_64 random(1);
     for (std::size_t after = 0; after < 300; ++after) {
       if (after % 10 == 0 && bench.log->sealed() == nullptr) bench.log->seal();
       std::size_t struck = 0;
       const std::vector<TableRow> rows{{after % 500}, {3}, {after % 500}};
       const TableLayout& table = bench.tables[1];
-      const Bytes values = dense_values(table, rows.size(), after);
+      const Bytes values = LogBench::dense_values(table, rows.size(), after);
       bool is_done = false;
       {
         faults::Fault fault(call, ENOSPC, after % 40, 1);
@@ -241,12 +160,12 @@ TEST(failed_update_leaves_the_log_unchanged) {
 }
 
 TEST(refused_announcement_leaves_no_segment) {
-  Bench bench;
+  LogBench bench;
   std::mt19937_64 random(1);
   bench.refuses = true;
   CHECK_THROWS(SystemFailure,
                bench.log->update(0, bench.tables[0], std::vector<TableRow>{{1}},
-                                 dense_values(bench.tables[0], 1, 1).data()),
+                                 LogBench::dense_values(bench.tables[0], 1, 1).data()),
                "refused");
   CHECK_EQ(bench.num_files(), 0);
   CHECK(!bench.log->any());
@@ -262,7 +181,7 @@ TEST(refused_announcement_leaves_no_segment) {
 }
 
 TEST(failed_sync_of_the_log_is_reported_until_it_works) {
-  Bench bench;
+  LogBench bench;
   std::mt19937_64 random(1);
   bench.update_random(random);
   bench.log->seal();
@@ -281,7 +200,7 @@ PageFooter some_intent(std::uint64_t page, std::uint32_t generation) {
 }
 
 TEST(intents_are_replayed_and_later_ones_count) {
-  Bench bench;
+  LogBench bench;
   std::mt19937_64 random(1);
   bench.update_random(random);
   bench.log->seal();
@@ -304,7 +223,7 @@ TEST(intents_are_replayed_and_later_ones_count) {
 
 /// Intents are added beside updates, of which one starts the next segment.
 TEST(torn_intents_are_no_lost_updates) {
-  Bench bench;
+  LogBench bench;
   std::mt19937_64 random(1);
   for (int i = 0; i < 3; ++i) bench.update_random(random);
   bench.log->seal();
@@ -321,7 +240,7 @@ TEST(torn_intents_are_no_lost_updates) {
 }
 
 TEST(log_is_found_in_beside_updates) {
-  Bench bench;
+  LogBench bench;
   Threads threads;
   std::array<std::atomic<std::uint64_t>, 100> newest{};
   const TableLayout& table = bench.tables[1];

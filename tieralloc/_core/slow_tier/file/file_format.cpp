@@ -40,7 +40,9 @@ struct Header {
   std::uint64_t fresh_begin;
   std::uint64_t fresh_end;
   std::uint32_t checksum;  ///< CRC-32C of header and directory, this field being 0
-  std::uint32_t reserved[11];
+  std::uint32_t alignment;
+  std::uint64_t delta_version;  ///< 0 before version 5
+  std::uint32_t reserved[8];
 };
 static_assert(sizeof(Header) == 112);
 
@@ -111,19 +113,20 @@ std::uint64_t max_rows(const PageLayout& pages) {
   return kMaxTableBytes / pages.page_bytes * pages.rows_per_page;
 }
 
-/// The least version that has all properties of the tables.
-std::uint32_t version_for(const std::vector<TableLayout>& tables) {
-  const bool has_order = std::any_of(tables.begin(), tables.end(), [](const TableLayout& table) {
-    return table.arranged_pages > 0;
-  });
-  return has_order ? kVersion : kSecondVersion;
+/// The least version that has all properties of the file.
+std::uint32_t version_for(const Directory& directory) {
+  if (directory.has_deltas) return kVersion;
+  const bool has_order =
+      std::any_of(directory.tables.begin(), directory.tables.end(),
+                  [](const TableLayout& table) { return table.arranged_pages > 0; });
+  return has_order ? kOrderVersion : kSecondVersion;
 }
 
 bool is_possible_order(const TableLayout& table, std::uint32_t version) {
   const std::uint64_t rows = table.arranged_rows;
   const std::uint64_t pages = table.arranged_pages;
   if (rows == 0 && pages == 0) return true;
-  return version >= kVersion && pages <= rows && rows <= table.rows &&
+  return version >= kOrderVersion && pages <= rows && rows <= table.rows &&
          rows <= std::numeric_limits<std::uint32_t>::max() && table.pages.num_pages(rows) <= pages;
 }
 
@@ -165,7 +168,7 @@ std::vector<std::byte> encode(const Directory& directory) {
   std::vector<std::byte> bytes(sizeof(Header) + directory.tables.size() * sizeof(Record));
   Header header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
-  header.version = version_for(directory.tables);
+  header.version = version_for(directory);
   header.table_count = static_cast<std::uint32_t>(directory.tables.size());
   header.generation = directory.generation;
   header.store_id = directory.store_id;
@@ -173,6 +176,7 @@ std::vector<std::byte> encode(const Directory& directory) {
   header.last_log = directory.last_log;
   header.fresh_begin = directory.fresh_begin;
   header.fresh_end = directory.fresh_end;
+  header.delta_version = directory.delta_version;
   std::memcpy(bytes.data(), &header, sizeof header);
   std::byte* place = bytes.data() + sizeof header;
   for (const TableLayout& table : directory.tables) {
@@ -218,6 +222,7 @@ bool decode_records(const std::byte* superblock, std::size_t size, Directory& de
       decoded.generation = first.generation;
       break;
     case kSecondVersion:
+    case kOrderVersion:
     case kVersion:
       records = checked_records({superblock, size}, checksum_v2, header);
       decoded.generation = header.generation;
@@ -226,6 +231,8 @@ bool decode_records(const std::byte* superblock, std::size_t size, Directory& de
       decoded.last_log = header.last_log;
       decoded.fresh_begin = header.fresh_begin;
       decoded.fresh_end = header.fresh_end;
+      decoded.has_deltas = decoded.version == kVersion;
+      decoded.delta_version = header.delta_version;
       break;
     default:
       return false;

@@ -1,4 +1,4 @@
-// file_format.hpp: the format of a store's file, versions 2 and 3.
+// file_format.hpp: the format of a store's file, versions 2, 3 and 5.
 //
 //   0      superblock: header, directory of tables, checksum over both
 //   1 MiB  superblock, a second copy
@@ -12,8 +12,8 @@
 // The header names the live segments of the redo log (redo_log.hpp), numbers 1 and up, and the
 // pages that a load is writing. All numbers are little-endian.
 //
-// A file is of version 3 if it has a table with an order, else of version 2, which earlier releases
-// read.
+// A file has the least version with all of its properties, which earlier releases read: 5 from its
+// first delta on (log_delta.hpp), else 3 with a table that has an order, else 2.
 //
 // Version 1, which is only read: no store id and no log; rows lie densely, without checksums.
 #pragma once
@@ -26,7 +26,8 @@
 
 namespace tieralloc::file_format {
 
-inline constexpr std::uint32_t kVersion = 3;
+inline constexpr std::uint32_t kVersion = 5;
+inline constexpr std::uint32_t kOrderVersion = 3;
 inline constexpr std::uint32_t kSecondVersion = 2;
 inline constexpr std::uint32_t kFirstVersion = 1;
 inline constexpr std::uint64_t kSuperblockBytes = std::uint64_t{1} << 20;
@@ -41,6 +42,8 @@ struct Directory {
   /// Pages [begin, end) that are being written for the first time: an invalid one of them is zero.
   std::uint64_t fresh_begin = 0;
   std::uint64_t fresh_end = 0;
+  bool has_deltas = false;          ///< the log may have frames of deltas
+  std::uint64_t delta_version = 0;  ///< of the last delta in the pages; the log may have later ones
   std::vector<TableLayout> tables;
 
   /// The end of the last table.

@@ -264,14 +264,16 @@ void FilePool::start_log(const std::string& path) {
   log_ = std::make_unique<RedoLog>(
       RedoLog::Options{std::filesystem::canonical(path).string() + ".log-", directory.store_id,
                        status.st_mode & 0777u},
-      [this](std::uint64_t first, std::uint64_t last) {
+      [this](std::uint64_t first, std::uint64_t last, std::uint64_t version) {
         std::lock_guard lock(directory_mutex_);
         file_format::Directory next = superblocks_.directory();
         next.first_log = first;
         next.last_log = last;
+        if (version != 0) next.delta_version = version;
         superblocks_.write(std::move(next));
       });
-  log_->replay(directory.first_log, directory.last_log, directory.tables, !read_only_);
+  log_->replay(directory.first_log, directory.last_log, directory.tables, !read_only_,
+               directory.delta_version);
   has_work_ = log_->sealed() != nullptr;
   if (directory.fresh_end == 0 || read_only_) return;
   pages_->clear_torn(directory.fresh_begin, directory.fresh_end, directory.tables,

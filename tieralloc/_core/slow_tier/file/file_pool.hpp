@@ -79,6 +79,8 @@ class FilePool final : public SlowPool {
   void update(const TableLayout& table, std::span<const TableRow> rows,
               const std::byte* values) override;
   void commit() override;
+  std::uint64_t version() const override { return log_ == nullptr ? 0 : log_->version(); }
+  std::unique_ptr<StagedDelta> begin_delta(std::span<const DeltaPart> parts) override;
   void load(const TableLayout& table, TableRow first, std::uint64_t rows,
             const std::byte* values) override;
   void load_rows(const TableLayout& table, std::span<const TableRow> rows,
@@ -125,10 +127,12 @@ class FilePool final : public SlowPool {
   void start_engine(const std::string& name);
   void start_log(const std::string& path);
   std::uint32_t position_of(const TableLayout& table) const;
+  void permit_deltas();
 
   // write_back.cpp
   void sync_pages();
   std::uint64_t write_back_sealed(std::size_t reads_at_once = 32);
+  void wake_if_sealed();
   void keep_rows(const LogGeneration& sealed, std::span<const std::uint64_t> rows);
   std::vector<std::size_t> logged_places(const TableLayout& table,
                                          std::span<const TableRow> rows) const;

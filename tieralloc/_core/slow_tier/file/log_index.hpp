@@ -32,15 +32,22 @@ class LogIndex {
   /// Throws MemoryShortage.
   void reserve(std::size_t n, std::mutex& mutex) {
     if (2 * (size_ + n) <= places_.size()) return;
-    const std::size_t size = std::bit_ceil(std::max(kMinPlaces, 2 * (size_ + n)));
-    Region memory(size * sizeof(Entry), "redo log");
-    const std::span<Entry> larger(memory.as<Entry>(), size);
-    for (const Entry& entry : places_) {
-      if (entry.row != 0) larger[place_of(larger, entry.row)] = entry;
-    }
+    LogIndex larger = copy(n);
     std::lock_guard lock(mutex);
-    memory_ = std::move(memory);
-    places_ = larger;
+    std::swap(*this, larger);
+  }
+
+  /// A copy with room for `n` further rows. Throws MemoryShortage.
+  LogIndex copy(std::size_t n) const {
+    const std::size_t size = std::bit_ceil(std::max(kMinPlaces, 2 * (size_ + n)));
+    LogIndex copy;
+    copy.memory_ = Region(size * sizeof(Entry), "redo log");
+    copy.places_ = {copy.memory_.as<Entry>(), size};
+    copy.size_ = size_;
+    for (const Entry& entry : places_) {
+      if (entry.row != 0) copy.places_[place_of(copy.places_, entry.row)] = entry;
+    }
+    return copy;
   }
 
   /// Before `put`.

@@ -136,31 +136,54 @@ void LogSegment::reserve(std::uint64_t end) {
 }
 
 std::uint64_t LogSegment::append(FrameKind kind, std::uint32_t count, std::uint64_t payload_bytes,
-                                 std::uint64_t detail,
-                                 const std::function<void(std::byte*)>& fill) {
+                                 std::uint64_t detail, const std::function<void(std::byte*)>& fill,
+                                 std::uint64_t delta) {
   const std::uint64_t at = end();
   FrameHeader header{.kind = kind, .count = count};
   header.bytes = round_up(sizeof header + payload_bytes, kCacheLine);
-  header.segment = id_;
-  header.number = frames_;
-  header.synced = synced_frames_;
   header.detail = detail;
+  header.delta = delta;
   if (at + header.bytes > memory_.size()) {
     throw MemoryShortage("the redo log has no room for a frame of " + std::to_string(header.bytes) +
                          " bytes");
   }
   reserve(at + header.bytes);
-  std::byte* frame = memory_.data() + at;
+  const std::uint64_t bytes = compose(header, fill);
+  write_fully(fd_, {this->at(at), bytes}, at, path_);
+  count_frame(bytes);
+  start_writing();
+  return at;
+}
+
+void LogSegment::append_surely(FrameKind kind, std::uint64_t delta) {
+  const std::uint64_t at = end();
+  FrameHeader header{.kind = kind, .bytes = sizeof header, .delta = delta};
+  const std::uint64_t bytes = compose(header, [](std::byte*) {});
+  try {
+    write_fully(fd_, {this->at(at), bytes}, at, path_);
+  } catch (const SystemFailure&) {
+    is_suspect_ = true;
+  }
+  count_frame(bytes);
+}
+
+/// Makes a frame in memory, at the end; returns its bytes.
+std::uint64_t LogSegment::compose(FrameHeader header, const std::function<void(std::byte*)>& fill) {
+  header.segment = id_;
+  header.number = frames_;
+  header.synced = synced_frames_;
+  std::byte* frame = memory_.data() + end();
   std::memset(frame, 0, header.bytes);
   fill(frame + sizeof header);
   std::memcpy(frame, &header, sizeof header);
   header.checksum = frame_checksum(frame, header.bytes);
   std::memcpy(frame, &header, sizeof header);
-  write_fully(fd_, {frame, header.bytes}, at, path_);
-  end_.store(at + header.bytes, std::memory_order_release);
-  start_writing();
+  return header.bytes;
+}
+
+void LogSegment::count_frame(std::uint64_t bytes) {
+  end_.store(end() + bytes, std::memory_order_release);
   ++frames_;
-  return at;
 }
 
 /// Lets the kernel write bytes to the disk in small parts: a sync of many at once would hold up the

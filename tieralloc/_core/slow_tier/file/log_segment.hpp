@@ -1,13 +1,14 @@
 // log_segment.hpp: one file of the redo log, and its image in memory.
 //
-//   segment  header frame, then row frames; once sealed, intent frames
+//   segment  header frame, then row frames and deltas; once sealed, intent frames
 //   frame    FrameHeader; payload; zeros up to a multiple of 64 bytes
 //   rows     row numbers (8 bytes each), zeros up to a multiple of 64; values, `value_stride`
 //            bytes each
+//   delta    frames of rows, then a commit; perhaps its withdrawal (log_delta.hpp)
 //   intents  the footers of pages that are about to be written
 //
-// A frame is one update call: it counts as a whole or not at all. Frames are numbered from 0. The
-// memory has the bytes of the file: a write or sync that failed is repeated from it.
+// A frame of rows is one update call: it counts as a whole or not at all. Frames are numbered from
+// 0. The memory has the bytes of the file: a write or sync that failed is repeated from it.
 //
 // Replay reads what is on the disk, not what the kernel holds for it. It stops at the first frame
 // that is invalid. That is the end of the log if the frame was never synced; a later frame that
@@ -30,7 +31,14 @@
 
 namespace tieralloc {
 
-enum class FrameKind : std::uint32_t { header = 1, rows = 2, intents = 3 };
+enum class FrameKind : std::uint32_t {
+  header = 1,
+  rows = 2,
+  intents = 3,
+  delta_rows = 4,
+  delta_commit = 5,
+  delta_withdrawal = 6,
+};
 
 struct FrameHeader {
   static constexpr std::uint32_t kMagic = 0x474F4C54;  // "TLOG"
@@ -38,14 +46,15 @@ struct FrameHeader {
   std::uint32_t magic = kMagic;
   std::uint32_t checksum = 0;  ///< CRC-32C of the frame without these two fields
   FrameKind kind = FrameKind::header;
-  std::uint32_t count = 0;    ///< rows or footers
+  std::uint32_t count = 0;    ///< rows or footers; of a commit: frames of the delta
   std::uint64_t bytes = 0;    ///< of the frame, with this header
   std::uint64_t segment = 0;  ///< store id ^ number of the segment
   std::uint64_t number = 0;   ///< of the frame, from 0
   std::uint64_t synced = 0;   ///< frames before this one known to be durable
   /// Rows: the table's position. Header: frames of the segment before this one, without intents.
+  /// Commit: the version.
   std::uint64_t detail = 0;
-  std::uint64_t reserved = 0;
+  std::uint64_t delta = 0;  ///< number of the delta's first frame
 };
 static_assert(sizeof(FrameHeader) == 64);
 
@@ -88,7 +97,13 @@ class LogSegment {
   /// Appends a frame whose payload `fill` writes; it starts as zeros. Returns its offset. Throws
   /// SystemFailure, changing nothing.
   std::uint64_t append(FrameKind kind, std::uint32_t count, std::uint64_t payload_bytes,
-                       std::uint64_t detail, const std::function<void(std::byte*)>& fill);
+                       std::uint64_t detail, const std::function<void(std::byte*)>& fill,
+                       std::uint64_t delta = 0);
+  /// Appends a frame without payload, not concurrently with `sync`. If the frame cannot be written,
+  /// the next sync writes it.
+  void append_surely(FrameKind kind, std::uint64_t delta);
+  /// Reserves disk blocks for so many bytes of further frames. Throws SystemFailure.
+  void reserve_room(std::uint64_t bytes) { reserve(end() + bytes); }
 
   /// No rows follow; intents do.
   void seal() { sealed_frames_ = frames_.load(); }
@@ -108,6 +123,8 @@ class LogSegment {
  private:
   LogSegment(std::string path, int fd, std::uint64_t id, std::uint64_t capacity);
 
+  std::uint64_t compose(FrameHeader header, const std::function<void(std::byte*)>& fill);
+  void count_frame(std::uint64_t bytes);
   void reserve(std::uint64_t end);
   void start_writing();
   bool is_valid_frame(std::uint64_t at, std::uint64_t size, FrameHeader& header,

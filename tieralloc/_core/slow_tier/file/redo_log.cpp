@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/limits.hpp"
+#include "slow_tier/file/log_delta.hpp"
 
 namespace tieralloc {
 namespace {
@@ -70,8 +71,9 @@ void RedoLog::remove_others(std::uint64_t first, std::uint64_t last) const {
 }
 
 void RedoLog::replay(std::uint64_t first, std::uint64_t last,
-                     const std::vector<TableLayout>& tables, bool writable) {
+                     const std::vector<TableLayout>& tables, bool writable, std::uint64_t version) {
   last_number_ = last;
+  version_ = version;
   if (writable) remove_others(first, last);
   if (first == 0) return;
   active_ = read_segment(last, tables, writable);
@@ -84,6 +86,8 @@ void RedoLog::replay(std::uint64_t first, std::uint64_t last,
   } else if (active_->has_intents()) {
     sealed_ = std::move(active_);
   }
+  for (const auto& generation : generations())
+    version_ = std::max(version_.load(), generation->version);
   count_rows();
 }
 
@@ -93,33 +97,45 @@ std::shared_ptr<LogGeneration> RedoLog::read_segment(std::uint64_t number,
   auto generation = std::make_shared<LogGeneration>();
   generation->number = number;
   const std::string path = path_of(number);
-  generation->segment = LogSegment::replay(
-      path, options_.store_id ^ number, kLogSegmentBytes, writable,
-      [&](const FrameHeader& header, std::uint64_t at, const std::byte* frame) {
-        if (header.kind == FrameKind::intents) read_intents(*generation, header, frame);
-        if (header.kind != FrameKind::rows) return;
-        if (is_frame_of(header, tables)) {
-          generation->rows.reserve(header.count, mutex_);
-          if (add_rows(*generation, header, at, frame, tables[header.detail])) return;
-        }
-        throw std::invalid_argument(path + ": frame at offset " + std::to_string(at) +
-                                    " has no rows of this table file");
-      });
+  const auto add = [&](const FrameHeader& header, std::uint64_t at, const std::byte* frame) {
+    if (is_frame_of(header, tables)) {
+      generation->rows.reserve(header.count, mutex_);
+      if (add_rows(*generation, header, at, frame, tables[header.detail])) return;
+    }
+    throw std::invalid_argument(path + ": frame at offset " + std::to_string(at) +
+                                " has no rows of this table file");
+  };
+  DeltaReplay deltas(add);
+  generation->segment =
+      LogSegment::replay(path, options_.store_id ^ number, kLogSegmentBytes, writable,
+                         [&](const FrameHeader& header, std::uint64_t at, const std::byte* frame) {
+                           deltas.visit(header, at, frame);
+                           if (header.kind == FrameKind::intents)
+                             read_intents(*generation, header, frame);
+                           if (header.kind == FrameKind::rows) add(header, at, frame);
+                         });
+  generation->version = deltas.end();
   return generation;
 }
 
-bool RedoLog::is_full(std::size_t rows, std::uint32_t stride) const {
+bool RedoLog::is_full(std::uint64_t bytes) const {
   std::lock_guard lock(mutex_);
   if (sealed_ == nullptr || active_ == nullptr) return false;
-  return active_->segment->room() < LogSegment::frame_bytes(rows, stride);
+  return active_->segment->room() < bytes;
+}
+
+/// The active segment, with room for so many bytes.
+LogGeneration& RedoLog::active_for(std::uint64_t bytes) {
+  if (active_ != nullptr && active_->segment->room() < bytes) seal();
+  if (active_ == nullptr) start_segment(bytes);
+  return *active_;
 }
 
 void RedoLog::update(std::uint32_t table, const TableLayout& layout, std::span<const TableRow> rows,
                      const std::byte* values) {
   const std::uint64_t bytes = LogSegment::frame_bytes(rows.size(), layout.stride);
-  if (active_ != nullptr && active_->segment->room() < bytes) seal();
-  if (active_ == nullptr) start_segment(bytes);
-  active_->rows.reserve(rows.size(), mutex_);  // not once the frame is in the log: it may fail
+  active_for(bytes).rows.reserve(rows.size(),
+                                 mutex_);  // not once the frame is in the log: it may fail
   const std::uint64_t numbers_bytes = round_up(rows.size() * sizeof(RowId), kCacheLine);
   const std::size_t row_bytes = layout.row_bytes();
   const std::uint32_t stride = LogSegment::value_stride(layout.stride);
@@ -156,7 +172,7 @@ void RedoLog::start_segment(std::uint64_t min_bytes) {
                          std::max<std::uint64_t>(kLogSegmentBytes, min_bytes), options_.permissions,
                          former == nullptr ? 0 : former->segment->sealed_frames());
   try {
-    announce_(former == nullptr ? generation->number : former->number, generation->number);
+    announce_(former == nullptr ? generation->number : former->number, generation->number, 0);
   } catch (...) {
     generation->segment->remove();
     throw;
@@ -254,7 +270,7 @@ void RedoLog::cut() {
     std::lock_guard lock(mutex_);
     if (active_ != nullptr) active = active_->number;
   }
-  announce_(active, last_number_);
+  announce_(active, last_number_, sealed_->version);
   std::shared_ptr<LogGeneration> ended;
   {
     std::lock_guard lock(mutex_);

@@ -1,6 +1,7 @@
 // redo_log.hpp: the updates of rows that are not in their pages yet.
 //
 //   update      append a frame to the active segment; then its rows are found here
+//   delta       append frames, their rows unseen; commit; then all rows are found (log_delta.hpp)
 //   seal        the active segment is full: it becomes the sealed one; a new one becomes active
 //   write back  the file pool writes the rows of the sealed segment to their pages, in file order
 //   cut         the pages are durable: the sealed segment ends
@@ -41,6 +42,7 @@ struct LogGeneration {
   std::uint64_t number = 0;
   std::unique_ptr<LogSegment> segment;
   LogIndex rows;
+  std::uint64_t version = 0;  ///< of its last delta; 0: it has none
 
   bool has_intents() const {
     std::lock_guard lock(intents_mutex_);
@@ -74,23 +76,28 @@ class RedoLog {
     std::uint64_t store_id = 0;
     unsigned permissions = 0600;
   };
-  /// Makes the numbers of the live segments durable; 0, 0: there are none.
-  using Announce = std::function<void(std::uint64_t first, std::uint64_t last)>;
+  /// Makes the numbers of the live segments durable; 0, 0: there are none. `version`: of the last
+  /// delta that the pages have now, 0 if that is as before.
+  using Announce =
+      std::function<void(std::uint64_t first, std::uint64_t last, std::uint64_t version)>;
 
   RedoLog(Options options, Announce announce)
       : options_(std::move(options)), announce_(std::move(announce)) {}
 
-  /// Reads the live segments. A writer removes files of others, which a crash or a former store of
-  /// this name left. Throws as LogSegment::replay.
+  /// Reads the live segments; `version` is of the last delta before them. A writer removes files of
+  /// others, which a crash or a former store of this name left. Throws as LogSegment::replay.
   void replay(std::uint64_t first, std::uint64_t last, const std::vector<TableLayout>& tables,
-              bool writable);
+              bool writable, std::uint64_t version = 0);
 
-  /// Whether a sealed segment must be written back before this update.
-  bool is_full(std::size_t rows, std::uint32_t stride) const;
+  /// Whether a sealed segment must be written back before an update of so many bytes.
+  bool is_full(std::uint64_t bytes) const;
   /// Appends an update. `table` is the position of its table. Requires a log that is not full, or
   /// few rows. Throws SystemFailure, changing nothing.
   void update(std::uint32_t table, const TableLayout& layout, std::span<const TableRow> rows,
               const std::byte* values);
+
+  /// Of the last delta that readers find.
+  std::uint64_t version() const { return version_.load(std::memory_order_acquire); }
 
   bool any() const { return num_rows_.load(std::memory_order_acquire) > 0; }
   std::uint64_t num_rows() const { return num_rows_.load(std::memory_order_relaxed); }
@@ -114,8 +121,11 @@ class RedoLog {
   void cut();
 
  private:
+  friend class LogDelta;
+
   std::string path_of(std::uint64_t number) const;
   void remove_others(std::uint64_t first, std::uint64_t last) const;
+  LogGeneration& active_for(std::uint64_t bytes);
   void start_segment(std::uint64_t min_bytes);
   std::shared_ptr<LogGeneration> read_segment(std::uint64_t number,
                                               const std::vector<TableLayout>& tables,
@@ -132,6 +142,7 @@ class RedoLog {
   std::uint64_t last_number_ = 0;
   std::mutex sync_mutex_;  ///< one sync at a time: later ones find their frames durable
   std::atomic<std::uint64_t> num_rows_{0};
+  std::atomic<std::uint64_t> version_{0};
 };
 
 }  // namespace tieralloc

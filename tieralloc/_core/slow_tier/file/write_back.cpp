@@ -68,13 +68,17 @@ void FilePool::update(const TableLayout& table, std::span<const TableRow> rows,
   while (true) {
     {
       std::lock_guard appending(append_mutex_);
-      if (!log_->is_full(rows.size(), table.stride)) {
+      if (!log_->is_full(LogSegment::frame_bytes(rows.size(), table.stride))) {
         log_->update(position, table, rows, values);
         break;
       }
     }
     write_back_sealed();  // the background thread is late: the caller does its work
   }
+  wake_if_sealed();
+}
+
+void FilePool::wake_if_sealed() {
   if (log_->sealed() == nullptr) return;
   {
     std::lock_guard lock(work_mutex_);
