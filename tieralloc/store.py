@@ -115,7 +115,7 @@ class TieredStore(Operations):
         bounds_check_mode: Literal["fatal", "warning"] = "fatal",
         cpus: Sequence[int] | str | None = None,
     ) -> None:
-        slow = slow_tier(path, slow, mode)
+        self._slow = slow = slow_tier(path, slow, mode)
         if bounds_check_mode not in ("fatal", "warning"):
             raise ValueError(
                 f"bounds_check_mode: expected 'fatal' or 'warning', got {bounds_check_mode!r}"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import numpy as np
 
 from tieralloc._bindings import limits
-from tieralloc._common.numbers import as_integer, check_range
+from tieralloc._common.numbers import as_integer, check_range, parse_size
 from tieralloc._common.values import as_arrays, as_parts, as_values
 
 if TYPE_CHECKING:
@@ -390,6 +390,29 @@ class Table:
     def unpin(self, indices: ArrayLike) -> None:
         """Allow the eviction of rows again; rows that are not pinned are ignored."""
         self._core.unpin(self.position, indices)
+
+    def reserve(self, *, fast_bytes: int | str | None) -> None:
+        """Give the table at least `fast_bytes` of the fast tier, while the store is open.
+
+        Its rows get a fast tier of their own, of `fast_bytes` or the table's share of the budget,
+        whichever is more; only accesses of this table evict them. Resident rows and pins stay, as
+        of `TieredStore.resize`. No effect while the table lies in DRAM as a whole.
+
+        Parameters
+        ----------
+        fast_bytes : int, str or None
+            DRAM for vectors, index and metadata. None: the table shares a fast tier again.
+
+        Raises
+        ------
+        ValueError
+            If the budget does not hold all reserved bytes and a row of each other fast tier, or is
+            `fast_rows`. Nothing changes.
+        MemoryError
+            As for `TieredStore.resize`.
+        """
+        size = 0 if fast_bytes is None else parse_size(fast_bytes, "fast_bytes")
+        self._core.reserve(self.position, size)
 
     def __len__(self) -> int:
         return self.num_embeddings

@@ -249,6 +249,36 @@ class StoreMachine(RuleBasedStateMachine):
                 call()
         assert (widened(out, table.dtype) == 7).all()
 
+    @rule(budget=budgets)
+    def resize(self, budget):
+        resident = {name for name in self.rows if self.store.table(name).resident}
+        before = self.store.stats()
+        try:
+            self.store.resize(**budget)
+        except ValueError as error:
+            assert re.search("too small|reserved", str(error))  # noqa: PT017
+            assert self.store.stats().fast_rows == before.fast_rows
+        self.check_moved(before, resident)
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data(), size=st.none() | st.integers(1, 30_000))
+    def reserve(self, data, size):
+        table, _ = self.random_table(data)
+        resident = {name for name in self.rows if self.store.table(name).resident}
+        before = self.store.stats()
+        try:
+            table.reserve(fast_bytes=size)
+        except ValueError as error:
+            assert re.search("too small|reserved", str(error))  # noqa: PT017
+        self.check_moved(before, resident)
+
+    def check_moved(self, before, resident):
+        after = self.store.stats()
+        now = {name for name in self.rows if self.store.table(name).resident}
+        self.pinned = {(name, row) for name, row in self.pinned if name not in now}
+        if now == resident and after.fast_rows >= before.fast_rows and len(self.rows) == 1:
+            assert after.fast_tier.resident_rows >= before.fast_tier.resident_rows
+
     @rule()
     def flush(self):
         self.store.flush()

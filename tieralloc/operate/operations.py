@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tieralloc.restart.resident_set import rows_of
+from tieralloc.tiers import File, fast_tier
 
 if TYPE_CHECKING:
     import os
@@ -14,12 +15,14 @@ if TYPE_CHECKING:
 
     from tieralloc import _bindings
     from tieralloc.table import Table
+    from tieralloc.tiers import SlowTier
 
 
 class Operations:
     """Base class of `TieredStore`."""
 
     _core: _bindings.Store
+    _slow: SlowTier
     _tables: dict[str, Table]
 
     def warm_up(self, rows: Mapping[str, ArrayLike] | str | os.PathLike[str]) -> int:
@@ -44,6 +47,37 @@ class Operations:
             be read. Nothing is done.
         """
         return self._core.warm_up(rows_of(rows, self._table_sizes()))
+
+    def resize(
+        self, *, fast_bytes: int | str | None = None, fast_rows: int | None = None
+    ) -> None:
+        """Change the budget of the fast tier while the store serves.
+
+        The fast tier is then that of a store opened with this budget, small tables in DRAM as a
+        whole included. Resident rows move to it without a read of the slow tier; of more than fit,
+        the next victims stay behind. Pins stay. A learned policy continues; the history of rows
+        starts again.
+
+        Parameters
+        ----------
+        fast_bytes, fast_rows : int or str
+            One of them, as for `TieredStore`.
+
+        Raises
+        ------
+        ValueError
+            If the budget is too small for the tables, their reserved bytes or the pinned rows, or
+            if the memory of a learned policy is too small for it. Nothing changes.
+        MemoryError
+            If the machine, or `fast_node`, has too little DRAM available. Nothing changes.
+
+        Examples
+        --------
+        >>> store.resize(fast_bytes="8MiB")
+        """
+        in_memory = not isinstance(self._slow, File)
+        fast = fast_tier(fast_bytes, fast_rows, None, in_memory=in_memory)
+        self._core.resize(fast["fast_bytes"], fast["fast_rows"])
 
     def _table_sizes(self) -> list[tuple[str, int]]:
         return [(table.name, table.num_embeddings) for table in self._tables.values()]

@@ -139,6 +139,8 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         void unpin(const c_Table& table, Integers indices) except +raise_core_error
         void flush() except +raise_core_error
         void close(vector[StoreRow]* resident) except +raise_core_error
+        void resize(const FastBudget& budget) except +raise_core_error
+        void reserve(const c_Table& table, uint64_t bytes) except +raise_core_error
         uint64_t warm_up(StoreRowSpan rows) except +raise_core_error
         vector[StoreRow] resident_rows() except +raise_core_error
         uint64_t store_id() except +raise_core_error

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/types.hpp"
 #include "slow_tier/slow_pool.hpp"
@@ -23,6 +24,7 @@ struct TierPlan {
   Slot capacity = 0;         ///< maximum of resident rows
   Slot slots = 0;            ///< capacity and spare slots, which take new values of rows
   bool in_place = false;     ///< non-resident rows are read in the slow tier's memory
+  std::vector<std::uint32_t> tables{};  ///< that share the tier, by position
 };
 
 struct TierBytes {

@@ -87,6 +87,8 @@ struct TableLayout {
   // As of `order`, which a file reads after its directory.
   std::uint64_t arranged_rows = 0;
   std::uint64_t arranged_pages = 0;
+  /// DRAM of a fast tier of its own, at least; 0: it shares one. A file does not keep it.
+  std::uint64_t reserved_bytes = 0;
 
   std::uint32_t row_bytes() const { return row_bytes_of(dim, dtype); }
   /// Elements of a row in a result of type `out`; DType::bytes: the row as it is.

@@ -14,11 +14,12 @@
 //  - Of a slow pool in memory, non-resident rows are read in place. A row's new value is in the
 //    index before the row is written; the writer waits for readers that may have missed it there.
 //  - record_accesses, use_policy, reset_stats, close, load into memory and the last step of
-//    create_table exclude all other calls while they work (ExclusiveGuard).
+//    create_table, resize and reserve exclude all other calls while they work (ExclusiveGuard).
 // A forked child cannot use the store: every call throws std::invalid_argument there. The parent
 // continues.
 //
-// Lock order: use_policy_, update_mutex_, open_, guards of `epochs_`, FastTier::mutex().
+// Lock order: change_layout_, use_policy_, update_mutex_, open_, guards of `epochs_`,
+// FastTier::mutex(), that of a former tier.
 #pragma once
 
 #include <array>
@@ -44,9 +45,11 @@
 #include "store/bag_call.hpp"
 #include "store/call_state.hpp"
 #include "store/fetcher.hpp"
+#include "store/layout.hpp"
 #include "store/planning.hpp"
 #include "store/prefetch_queue.hpp"
 #include "store/promoter.hpp"
+#include "store/relocation.hpp"
 #include "store/store_stats.hpp"
 #include "store/tier_plan.hpp"
 
@@ -127,6 +130,16 @@ class Store {
   void update_floats(const Table& table, Integers indices, const float* values,
                      bool in_bulk = false);
 
+  // resize.cpp
+  /// Changes the budget of the fast tiers, which then are as those of a store opened with it. The
+  /// resident rows move to the new tiers while calls go on; of more than fit, the next victims stay
+  /// behind. Returns once they are there. Pins stay. Throws std::invalid_argument, and MemoryShortage,
+  /// changing nothing.
+  void resize(const FastBudget& budget);
+  /// Gives a table at least `bytes` of the budget, in a fast tier of its own, while the store is
+  /// open; 0: as before. As `resize` otherwise.
+  void reserve(const Table& table, std::uint64_t bytes);
+
   /// Queues rows to be fetched in the background. Returns the number of rows queued.
   std::uint64_t prefetch(const BagCall& call);
 
@@ -195,12 +208,21 @@ class Store {
   void enter(std::optional<ReadGuard>& guard);
   void ensure_layout();
   void build_tiers();
-  struct Layout;
   std::vector<TableLayout> layouts() const;
-  Layout make_layout(const std::vector<TableLayout>& layouts);
-  void fill_resident(Table& table);
+  Layout make_layout(const std::vector<TableLayout>& layouts, const FastBudget& budget);
+  bool fill_resident(Layout& layout, std::vector<TableLayout>& layouts);
   void install(Layout& layout);
   void check_fast_memory(const FastPlan& plan, std::uint64_t held) const;
+
+  // resize.cpp
+  std::uint64_t held_bytes() const;
+  Relocation replace_layout(const FastBudget& budget, std::vector<TableLayout> layouts);
+  Relocation install_keeping_rows(Layout& next, const FastBudget& budget,
+                                  const std::vector<TableLayout>& layouts);
+  void move_rows(Relocation& relocation);
+  void move_slots(const Relocation& relocation, FastTier& from, const std::vector<bool>& is_kept);
+  void reorder_moved(const Relocation& relocation, FastTier& from, std::span<const Slot> order,
+                     const std::vector<bool>& is_kept);
   void stop_threads();
 
   // update.cpp
@@ -218,6 +240,9 @@ class Store {
   // planning.cpp
   std::uint64_t lookups() const;
   TierTables tables_of(const FastTier& tier) const;
+  static TierTables tables_in(const Layout& layout, const FastTier& tier);
+  std::vector<std::unique_ptr<EvictionPolicy>> make_planned(const Layout& layout) const;
+  void adopt_planned(std::vector<std::unique_ptr<EvictionPolicy>> planned, bool is_paused);
   std::vector<std::unique_ptr<EvictionPolicy>> make_simple(const std::string& name);
   std::vector<std::unique_ptr<EvictionPolicy>> swap_policies(
       std::vector<std::unique_ptr<EvictionPolicy>> policies, const std::string& simple);
@@ -260,6 +285,7 @@ class Store {
 
   std::unique_ptr<SlowPool> pool_;
   const StoreOptions options_;
+  FastBudget budget_;   ///< changed under an ExclusiveGuard
   std::string policy_;  ///< changed under an ExclusiveGuard
   PromotionPolicy promotion_;
   Promoter promoter_;
@@ -273,6 +299,7 @@ class Store {
   std::vector<std::unique_ptr<FastTier>> tiers_;
   std::atomic<bool> layout_ready_{false};
   TierCounts former_counts_;  ///< of tiers that a new layout replaced
+  std::atomic<std::uint64_t> former_bytes_{0};  ///< of tiers whose rows are moving
   Placement fast_placement_;
 
   std::atomic<std::size_t> access_capacity_{0};
@@ -289,6 +316,7 @@ class Store {
   std::vector<std::thread> threads_;
   std::uint64_t forks_at_birth_;
 
+  std::mutex change_layout_;            ///< one change of the layout at a time
   std::mutex use_policy_;               ///< one change of policy at a time
   std::unique_ptr<Planning> planning_;  ///< null: the policy is a simple one
   std::thread planner_;                 ///< joinable while a policy plans in the background

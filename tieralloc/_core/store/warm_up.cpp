@@ -82,6 +82,7 @@ void Store::reorder(std::span<const StoreRow> rows) {
 
 std::vector<StoreRow> Store::resident_rows() {
   check_fork();
+  std::lock_guard changing_layout(change_layout_);  // no rows are moving
   std::optional<ReadGuard> guard;
   enter(guard);
   std::vector<StoreRow> rows;
