@@ -64,7 +64,7 @@ class Table:
     row_bytes : int
         Bytes per row. Both tiers add up to 63 bytes to a row, up to 3 for int8, int4 and bytes.
     position : int
-        Position in the store, from 0, in order of creation.
+        Position in the store, in order of creation; another one does not get that of a dropped table.
     """
 
     __slots__ = (
@@ -109,6 +109,14 @@ class Table:
         False if it was to, and the slow tier has damaged rows of it.
         """
         return self._core.is_resident(self.position)
+
+    @property
+    def default_rows(self) -> int:
+        """Indices outside of the table that got a row of zeros, since `TieredStore.reset_stats`.
+
+        0 unless the store has ``on_missing="default"``.
+        """
+        return self._core.default_rows(self.position)
 
     def load(self, rows: ArrayLike | Iterable[ArrayLike], start: int | None = None) -> None:
         """Write rows to the slow tier, in row order; they are durable when the call returns.
@@ -458,7 +466,7 @@ def of_store(store: TieredStore, table: Table) -> Table:
 def positions_of(store: TieredStore, tables: Sequence[str | Table] | None) -> Sequence[int]:
     """Return the positions of tables in a store; None means all tables."""
     if tables is None:
-        return range(len(store._tables))
+        return [table.position for table in store._tables.values()]
     if isinstance(tables, (str, Table)):  # a string would be a sequence of one-letter names
         raise TypeError(f"tables: expected a sequence of names or tables, got {tables!r}")
     return [_position(store, table) for table in tables]

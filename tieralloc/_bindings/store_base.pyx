@@ -43,9 +43,27 @@ cdef class StoreBase:
         cdef const c_Table* table
         found = []
         for table in self._tables:
+            if table.is_dropped.load():
+                continue
             found.append((table.layout.name.decode(), table.layout.rows, table.layout.dim,
                           dtype_name(table.layout.dtype), table.layout.row_bytes()))
         return found
+
+    def positions(self):
+        """The positions of `tables`. That of a dropped table is not used again."""
+        cdef Py_ssize_t position
+        return [position for position in range(<Py_ssize_t>self._tables.size())
+                if not self._tables[position].is_dropped.load()]
+
+    def drop_table(self, Py_ssize_t position):
+        """Remove a table; its space and name are free then."""
+        cdef const c_Table* table = self._table(position)
+        with nogil:
+            self._store.get().drop_table(table[0])
+
+    def default_rows(self, Py_ssize_t position):
+        """Indices outside of a table that were served as its default row."""
+        return self._table(position).default_rows.load()
 
     def load(self, Py_ssize_t position, uint64_t first, values):
         """Write rows from `first` on to the slow tier only; return their number."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tieralloc.restart.resident_set import rows_of
+from tieralloc.table import check_writable
 from tieralloc.tiers import File, fast_tier
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
     from tieralloc import _bindings
+    from tieralloc.policy.planned import ActivePolicy
     from tieralloc.table import Table
     from tieralloc.tiers import SlowTier
 
@@ -21,7 +23,15 @@ if TYPE_CHECKING:
 class Operations:
     """Base class of `TieredStore`."""
 
+    if TYPE_CHECKING:
+
+        @property
+        def closed(self) -> bool: ...
+        def table(self, name: str) -> Table: ...
+
     _core: _bindings.Store
+    _policy: ActivePolicy
+    _read_only: bool
     _slow: SlowTier
     _tables: dict[str, Table]
 
@@ -78,6 +88,34 @@ class Operations:
         in_memory = not isinstance(self._slow, File)
         fast = fast_tier(fast_bytes, fast_rows, None, in_memory=in_memory)
         self._core.resize(fast["fast_bytes"], fast["fast_rows"])
+
+    def drop_table(self, name: str) -> None:
+        """Remove a table while the store serves; its name and its space are free then.
+
+        The file gives the space back where its file system can, and later tables take it. Resident
+        rows and pins of other tables stay, except pinned rows that do not fit any more: they are
+        resident only as long as others are. A learned policy stops. Calls of the table, also those
+        that wait for the end of this one, raise ValueError; positions of other tables stay.
+
+        Raises
+        ------
+        KeyError
+            If there is no table of this name.
+        ValueError
+            If the store is being recorded.
+        io.UnsupportedOperation
+            If the file was opened with mode "r".
+        OSError
+            If the file cannot be written. The table stays.
+
+        Examples
+        --------
+        >>> store.drop_table("item")
+        """
+        check_writable(self, "drop_table")
+        self._core.drop_table(self.table(name).position)
+        del self._tables[name]
+        self._policy.fit(self._core, self._table_sizes())
 
     def _table_sizes(self) -> list[tuple[str, int]]:
         return [(table.name, table.num_embeddings) for table in self._tables.values()]

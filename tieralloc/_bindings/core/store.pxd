@@ -37,6 +37,7 @@ cdef extern from "store/bag_call.hpp" namespace "tieralloc" nogil:
     cdef enum class BoundsCheck "tieralloc::BoundsCheck":
         fatal
         warning
+        default_row
 
     cdef enum class Accesses "tieralloc::Accesses":
         recorded
@@ -88,6 +89,14 @@ cdef extern from "store/store_stats.hpp" namespace "tieralloc" nogil:
     Statistics c_all_statistics "tieralloc::all_statistics"() except +
 
 
+cdef extern from "<atomic>" namespace "std" nogil:
+    cdef cppclass c_atomic_flag "std::atomic<bool>":
+        c_bool load()
+
+    cdef cppclass c_atomic_count "std::atomic<std::uint64_t>":
+        uint64_t load()
+
+
 cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
     cdef cppclass PlannedPolicy:
         MakePolicy make
@@ -113,6 +122,8 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
 
     cdef cppclass c_Table "tieralloc::Table":
         TableLayout layout
+        c_atomic_flag is_dropped
+        c_atomic_count default_rows
 
     cdef cppclass c_Store "tieralloc::Store":
         c_Store(unique_ptr[SlowPool] pool, StoreOptions options) except +raise_core_error
@@ -141,6 +152,7 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         void close(vector[StoreRow]* resident) except +raise_core_error
         void resize(const FastBudget& budget) except +raise_core_error
         void reserve(const c_Table& table, uint64_t bytes) except +raise_core_error
+        void drop_table(const c_Table& table) except +raise_core_error
         uint64_t warm_up(StoreRowSpan rows) except +raise_core_error
         vector[StoreRow] resident_rows() except +raise_core_error
         uint64_t store_id() except +raise_core_error

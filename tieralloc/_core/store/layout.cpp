@@ -21,9 +21,13 @@ void Store::ensure_layout() {
   if (!layout_ready_.load(std::memory_order_acquire) && !epochs_.is_closed()) build_tiers();
 }
 
+/// By position. A dropped table has no rows.
 std::vector<TableLayout> Store::layouts() const {
   std::vector<TableLayout> layouts;
-  for (const Table& table : tables_) layouts.push_back(table.layout);
+  for (const Table& table : tables_) {
+    layouts.push_back(table.layout);
+    if (table.is_dropped) mark_dropped(layouts.back());
+  }
   return layouts;
 }
 

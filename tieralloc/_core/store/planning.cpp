@@ -279,8 +279,7 @@ void Store::observe(const AccessSamples& samples) {
   const std::span<const RowId> rows(samples.rows);
   std::size_t at = 0;
   std::vector<RowId> own;
-  const Table& last = tables_.back();
-  const RowId num_rows = (last.first_store_row + TableRow{last.layout.rows}).value;
+  const RowId num_rows = rows_end().value;
   for (const std::uint32_t length : samples.lengths) {
     const auto sample = rows.subspan(at, length);
     at += length;

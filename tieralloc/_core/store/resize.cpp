@@ -33,26 +33,29 @@ void each_pinned(FastTier& tier, Visit visit) {
   }
 }
 
-/// The new places of the pinned rows. Throws std::invalid_argument if they are too many.
+/// The new places of the pinned rows.
 std::vector<Relocation::Place> pinned_rows(const Relocation& relocation,
                                            std::span<const std::unique_ptr<FastTier>> tiers) {
   std::vector<Relocation::Place> pinned;
-  std::unordered_map<FastTier*, Slot> count;
   for (auto& from : tiers) {
     each_pinned(*from, [&](TierRow row) {
       const Relocation::Place place = relocation.find(from.get(), row);
-      if (place.tier == nullptr) return;
-      pinned.push_back(place);
-      ++count[place.tier];
+      if (place.tier != nullptr) pinned.push_back(place);
     });
   }
+  return pinned;
+}
+
+/// Throws std::invalid_argument if the pinned rows are too many for their new tiers.
+void check_pins(std::span<const Relocation::Place> pinned) {
+  std::unordered_map<FastTier*, Slot> count;
+  for (const Relocation::Place& place : pinned) ++count[place.tier];
   for (const auto& [tier, rows] : count) {
     if (rows <= tier->pins().max()) continue;
     throw std::invalid_argument("fast tier: too small for the pinned rows; expected at most " +
                                 std::to_string(tier->pins().max()) + " of them in " +
                                 tier->pins().tier() + ", got " + std::to_string(rows));
   }
-  return pinned;
 }
 
 /// The rows of a former tier that stay, by slot: as many as fit, the next victims excluded.
@@ -68,8 +71,9 @@ std::vector<bool> choose_kept(const Relocation& relocation, FastTier& from,
       std::lock_guard lock(to->mutex());
       left->second = to->capacity() - to->resident_rows();
     }
-    if (left->second == 0) continue;
-    --left->second;
+    const bool has_moved = from.resident_row(*slot).value == kNoRow;
+    if (!has_moved && left->second == 0) continue;
+    if (!has_moved) --left->second;
     is_kept[*slot] = true;
   }
   return is_kept;
@@ -127,6 +131,7 @@ void Store::reserve(const Table& table, std::uint64_t bytes) {
     std::lock_guard changing(use_policy_);
     std::lock_guard updating(update_mutex_);
     epochs_.check_open();
+    check_live(table);
     std::vector<TableLayout> layouts = this->layouts();
     layouts[table.position].reserved_bytes = bytes;
     relocation = replace_layout(budget_, std::move(layouts));
@@ -140,20 +145,23 @@ std::uint64_t Store::held_bytes() const {
   std::uint64_t held = 0;
   for (auto& tier : tiers_) held += tier->bytes().vectors;
   for (const Table& table : tables_) {
+    if (table.is_dropped) continue;
     held += table.layout.order_bytes() + (table.resident ? table.resident->bytes() : 0);
   }
   return held;
 }
 
-/// With `change_layout_`, `use_policy_` and `update_mutex_`. A failure changes nothing.
-Relocation Store::replace_layout(const FastBudget& budget, std::vector<TableLayout> layouts) {
+/// With `change_layout_`, `use_policy_` and `update_mutex_`. Removes `dropped` from the slow tier, if
+/// it is not null. A failure changes nothing.
+Relocation Store::replace_layout(const FastBudget& budget, std::vector<TableLayout> layouts,
+                                 Table* dropped) {
   stop_planning();
   try {
     ensure_layout();
     check_fast_memory(plan_fast(layouts, budget, policy_), held_bytes());
     Layout next = make_layout(layouts, budget);
     while (!fill_resident(next, layouts)) next = make_layout(layouts, budget);
-    Relocation relocation = install_keeping_rows(next, budget, layouts);
+    Relocation relocation = install_keeping_rows(next, budget, layouts, dropped);
     start_planning();
     return relocation;
   } catch (...) {
@@ -163,7 +171,8 @@ Relocation Store::replace_layout(const FastBudget& budget, std::vector<TableLayo
 }
 
 Relocation Store::install_keeping_rows(Layout& next, const FastBudget& budget,
-                                       const std::vector<TableLayout>& layouts) {
+                                       const std::vector<TableLayout>& layouts,
+                                       Table* dropped) {
   auto planned = make_planned(next);
   Relocation relocation;
   for (const Table& table : tables_) {
@@ -174,15 +183,17 @@ Relocation Store::install_keeping_rows(Layout& next, const FastBudget& budget,
   }
   relocation.sort();
   for (auto& tier : next.tiers) tier->set_former(relocation.former_of(tier.get()));
+  if (dropped != nullptr) pool_->remove_table(dropped->layout);
   ExclusiveGuard exclusive(epochs_);
-  epochs_.check_open();
   const std::vector<Relocation::Place> pinned = pinned_rows(relocation, tiers_);
+  if (dropped == nullptr) check_pins(pinned);
   const bool is_paused = planning_ != nullptr && !planning_->parked.empty();
   budget_ = budget;
   for (Table& table : tables_) {
     table.layout.residency = layouts[table.position].residency;
     table.layout.reserved_bytes = layouts[table.position].reserved_bytes;
   }
+  if (dropped != nullptr) forget_table(*dropped);
   install(next);
   adopt_planned(std::move(planned), is_paused);
   relocation.tiers = std::move(next.tiers);
@@ -190,6 +201,7 @@ Relocation Store::install_keeping_rows(Layout& next, const FastBudget& budget,
   for (const Relocation::Place& place : pinned) {
     std::lock_guard lock(place.tier->mutex());
     place.tier->find_or_adopt(place.row);
+    if (place.tier->pins().count() == place.tier->pins().max()) continue;
     place.tier->pins().reserve(1);
     place.tier->pin(place.row);
   }

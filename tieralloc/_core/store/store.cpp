@@ -161,7 +161,7 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   epochs_.check_open();
   std::vector<TableLayout> layouts = this->layouts();
   for (const TableLayout& layout : layouts) {
-    if (layout.name != name) continue;
+    if (layout.rows == 0 || layout.name != name) continue;
     throw std::invalid_argument("name: table '" + name + "' exists already; expected a new name");
   }
   TableLayout layout{.name = name,
@@ -202,15 +202,18 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
 
 const Table& Store::append_table(const TableLayout& layout) {
   const auto position = static_cast<std::uint32_t>(tables_.size());
-  const StoreRow first_store_row =
-      tables_.empty() ? StoreRow{}
-                      : tables_.back().first_store_row + TableRow{tables_.back().layout.rows};
-  tables_.push_back({.layout = layout, .position = position, .first_store_row = first_store_row});
+  const StoreRow first_store_row = rows_end();
+  std::vector<std::byte> default_row(round_up(slot_stride(layout), kCacheLine));
+  Table& table = tables_.emplace_back();
+  table.layout = layout;
+  table.position = position;
+  table.first_store_row = first_store_row;
+  table.default_row = std::move(default_row);
   if (pool_->in_place()) {
-    tables_.back().slow_rows =
+    table.slow_rows =
         reinterpret_cast<const std::byte*>(static_cast<std::uintptr_t>(layout.offset));
   }
-  return tables_.back();
+  return table;
 }
 
 std::vector<const Table*> Store::tables() const {
@@ -233,6 +236,7 @@ std::vector<std::uint64_t> Store::damaged_pages(const Table& table, std::uint64_
   check_fork();
   std::shared_lock open(open_);
   epochs_.check_open();
+  check_live(table);
   const std::uint64_t pages = table.layout.num_pages();
   if (first > pages || n > pages - first) {
     throw std::invalid_argument("pages: expected at most " + std::to_string(pages) + ", got " +
@@ -276,6 +280,7 @@ bool Store::is_resident(const Table& table) {
   check_fork();
   std::optional<ReadGuard> guard;
   enter(guard);
+  check_live(table);
   return table.resident != nullptr;
 }
 
@@ -336,7 +341,7 @@ StoreStats Store::stats() {
   stats.vector_bytes += former_bytes_.load(std::memory_order_relaxed);
   for (auto& tier : tiers_) add_tier(*tier, stats);
   for (const Table& table : tables_) {
-    stats.order_bytes += table.layout.order_bytes();
+    if (!table.is_dropped) stats.order_bytes += table.layout.order_bytes();
     if (table.resident) add_resident(*table.resident, stats);
   }
   const UpdateStats updates = pool_->updates();
@@ -371,6 +376,7 @@ void Store::reset_stats() {
   states_.each([](CallState& state) { state.counters.clear(); });
   for (auto& tier : tiers_) tier->clear_counts();
   former_counts_ = {};
+  for (const Table& table : tables_) table.default_rows = 0;
   updates_at_reset_ = pool_->updates();
   dropped_at_reset_ = dropped_accesses();
   prefetch_queue_.clear_dropped();

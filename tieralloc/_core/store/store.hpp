@@ -14,7 +14,7 @@
 //  - Of a slow pool in memory, non-resident rows are read in place. A row's new value is in the
 //    index before the row is written; the writer waits for readers that may have missed it there.
 //  - record_accesses, use_policy, reset_stats, close, load into memory and the last step of
-//    create_table, resize and reserve exclude all other calls while they work (ExclusiveGuard).
+//    create_table, resize, reserve and drop_table exclude all other calls while they work (ExclusiveGuard).
 // A forked child cannot use the store: every call throws std::invalid_argument there. The parent
 // continues.
 //
@@ -74,6 +74,9 @@ struct Table {
   TierRow first_tier_row{};
   std::unique_ptr<ResidentTable> resident{};  ///< null: rows have copies in `tier`
   const std::byte* slow_rows = nullptr;       ///< row 0, if rows are read in place; else null
+  std::vector<std::byte> default_row{};       ///< of zeros, for indices outside of the table
+  mutable std::atomic<std::uint64_t> default_rows{0};  ///< served since `reset_stats`
+  std::atomic<bool> is_dropped{false};                 ///< changed under an ExclusiveGuard
 
   std::uint32_t row_bytes() const { return layout.row_bytes(); }
   /// StoreRow minus TierRow of each row, in wrapping arithmetic.
@@ -97,7 +100,12 @@ class Store {
   /// Whether a table lies in DRAM as a whole.
   bool is_resident(const Table& table);
 
-  /// In order of creation; addresses stay valid.
+  /// Removes a table, durably; its space and its name are free for later tables. Later calls of it
+  /// throw std::invalid_argument; positions of tables stay, StoreRow numbers close up. Pinned rows of
+  /// other tables that do not fit any more are unpinned. Throws SystemFailure, changing nothing.
+  void drop_table(const Table& table);
+
+  /// In order of creation, dropped ones included; addresses stay valid.
   std::vector<const Table*> tables() const;
 
   /// Writes rows first ... first + n - 1 to the slow pool and drops their copies. `values` are
@@ -112,7 +120,9 @@ class Store {
   void settle();
 
   /// Serves a call. Returns the number of indices out of range, which are served as row 0.
-  std::uint64_t embedding_bag(const BagCall& call);
+  std::uint64_t embedding_bag(const BagCall& call) {
+    return embedding_bags({&call, 1}, Accesses::recorded);
+  }
 
   /// Serves calls as one: their misses are fetched together. Under Accesses::only_recorded no row
   /// is read.
@@ -216,13 +226,20 @@ class Store {
 
   // resize.cpp
   std::uint64_t held_bytes() const;
-  Relocation replace_layout(const FastBudget& budget, std::vector<TableLayout> layouts);
+  Relocation replace_layout(const FastBudget& budget, std::vector<TableLayout> layouts,
+                            Table* dropped = nullptr);
   Relocation install_keeping_rows(Layout& next, const FastBudget& budget,
-                                  const std::vector<TableLayout>& layouts);
+                                  const std::vector<TableLayout>& layouts, Table* dropped);
   void move_rows(Relocation& relocation);
   void move_slots(const Relocation& relocation, FastTier& from, const std::vector<bool>& is_kept);
   void reorder_moved(const Relocation& relocation, FastTier& from, std::span<const Slot> order,
                      const std::vector<bool>& is_kept);
+
+  // drop.cpp
+  static void mark_dropped(TableLayout& layout);
+  void check_not_recorded();
+  void forget_table(Table& table);
+  StoreRow rows_end() const;
   void stop_threads();
 
   // update.cpp

@@ -62,6 +62,7 @@ std::vector<Group> group_tables(const std::vector<TableLayout>& tables) {
   std::vector<Group> groups;
   for (std::uint32_t i = 0; i < tables.size(); ++i) {
     const TableLayout& table = tables[i];
+    if (table.rows == 0) continue;
     const std::uint32_t stride = slot_stride(table);
     if (table.reserved_bytes > 0) {
       groups.push_back({stride, table.rows, table.reserved_bytes, {i}});
@@ -181,7 +182,7 @@ FastPlan plan_fast(const std::vector<TableLayout>& tables, const FastBudget& bud
     const bool is_small =
         bytes <= budget.bytes / kTableShare && total <= budget.bytes / kTablesShare;
     const bool fits = table.residency == Residency::always ? total <= budget.bytes : is_small;
-    plan.is_resident.push_back(fits && table.residency != Residency::never);
+    plan.is_resident.push_back(fits && table.residency != Residency::never && table.rows > 0);
     if (plan.is_resident.back()) {
       plan.bytes = total;
     } else {

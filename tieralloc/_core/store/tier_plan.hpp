@@ -10,6 +10,8 @@
 // proportional to the bytes of its rows (of `fast_rows`: to its rows), at least one row and at most
 // all rows. The larger sizes divide the rest of the smaller ones.
 //
+// A table without rows has been dropped: it has no tier.
+//
 // A table with `reserved_bytes` has a fast tier of its own, of these bytes or of its share, whichever
 // is more; the rows of its tier may not fill them.
 #pragma once

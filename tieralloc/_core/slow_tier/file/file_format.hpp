@@ -1,4 +1,4 @@
-// file_format.hpp: the format of a store's file, versions 2 and 3.
+// file_format.hpp: the format of a store's file, versions 2 to 4.
 //
 //   0      superblock: header, directory of tables, checksum over both
 //   1 MiB  superblock, a second copy
@@ -12,8 +12,11 @@
 // The header names the live segments of the redo log (redo_log.hpp), numbers 1 and up, and the
 // pages that a load is writing. All numbers are little-endian.
 //
-// A file is of version 3 if it has a table with an order, else of version 2, which earlier releases
-// read.
+// Tables are in order of creation. Space between them belonged to tables that were dropped; a later
+// table may take it.
+//
+// A file is of version 4 if a table has taken such space, so that offsets do not ascend; of version 3
+// if it has a table with an order; else of version 2. Earlier releases read lower versions.
 //
 // Version 1, which is only read: no store id and no log; rows lie densely, without checksums.
 #pragma once
@@ -26,7 +29,8 @@
 
 namespace tieralloc::file_format {
 
-inline constexpr std::uint32_t kVersion = 3;
+inline constexpr std::uint32_t kVersion = 4;
+inline constexpr std::uint32_t kThirdVersion = 3;
 inline constexpr std::uint32_t kSecondVersion = 2;
 inline constexpr std::uint32_t kFirstVersion = 1;
 inline constexpr std::uint64_t kSuperblockBytes = std::uint64_t{1} << 20;
@@ -43,8 +47,10 @@ struct Directory {
   std::uint64_t fresh_end = 0;
   std::vector<TableLayout> tables;
 
-  /// The end of the last table.
+  /// The end of the table with the highest offset.
   std::uint64_t end() const;
+  /// The tables in order of offsets.
+  std::vector<TableLayout> by_offset() const;
 };
 
 /// The bytes of a superblock. Throws std::invalid_argument for more than kMaxFileTables tables.
