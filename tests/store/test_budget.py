@@ -141,7 +141,5 @@ def test_resize_memory_slow_tier_to_none_and_back():
         for budget in (0, 50, 100):
             store.resize(fast_rows=budget)
             for _ in range(3):
-                np.testing.assert_array_equal(
-                    table.lookup(np.arange(100)), numbered_rows(100, DIM)
-                )
+                np.testing.assert_array_equal(table.lookup(np.arange(100)), numbered_rows(100, DIM))
             assert store.stats().fast_tier.resident_rows <= budget

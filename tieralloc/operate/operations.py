@@ -58,9 +58,7 @@ class Operations:
         """
         return self._core.warm_up(rows_of(rows, self._table_sizes()))
 
-    def resize(
-        self, *, fast_bytes: int | str | None = None, fast_rows: int | None = None
-    ) -> None:
+    def resize(self, *, fast_bytes: int | str | None = None, fast_rows: int | None = None) -> None:
         """Change the budget of the fast tier while the store serves.
 
         The fast tier is then that of a store opened with this budget, small tables in DRAM as a

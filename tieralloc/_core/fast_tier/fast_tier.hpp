@@ -218,7 +218,7 @@ class FastTier final : private SaturationObserver, private TierView {
   Slot resident_ = 0;  ///< without staged rows
   std::atomic<Slot> num_dirty_{0};
   TierCounts counts_;
-  FormerRows former_;          ///< not empty only while rows move here
+  FormerRows former_;         ///< not empty only while rows move here
   std::size_t released_ = 0;  ///< bytes of a former tier
 };
 

@@ -77,8 +77,8 @@ TierRow FastTier::resident_row(Slot slot) const {
 }
 
 void FastTier::release_below(Slot slot) {
-  const std::size_t end = slot >= plan_.slots ? vectors_.size()
-                                              : offset_of(slot) / kReleaseBytes * kReleaseBytes;
+  const std::size_t end =
+      slot >= plan_.slots ? vectors_.size() : offset_of(slot) / kReleaseBytes * kReleaseBytes;
   if (end <= released_) return;
   madvise(vectors_.data() + released_, end - released_, MADV_DONTNEED);
   released_ = end;

@@ -2,7 +2,8 @@
 //
 // A new budget or a new table makes new tiers, which begin empty. The rows of the former tiers move
 // to them while calls go on: in the background, and those that a call needs at once. Only the owner
-// of the new tier's lock uses the former tiers, whose locks it takes second. A row is in one of both.
+// of the new tier's lock uses the former tiers, whose locks it takes second. A row is in one of
+// both.
 //
 // Immutable. Cost: O(log ranges).
 #pragma once

@@ -5,8 +5,8 @@
 // asks `find_updated` first, then reads the page.
 //
 // Concurrency: any number of threads read. One thread at a time calls `update`, `load`, `add_table`
-// or `remove_table` (store.hpp). A page that is written while it is read fails its check; `recover_page`
-// reads it again.
+// or `remove_table` (store.hpp). A page that is written while it is read fails its check;
+// `recover_page` reads it again.
 //
 // A pool in memory is read in place: lookups load its rows from their addresses instead of calling
 // `read`. The caller ensures that no reader needs a row that is being written.
@@ -147,8 +147,8 @@ class SlowPool {
   /// pages.
   virtual TableLayout add_table(TableLayout layout) = 0;
 
-  /// Removes a table, durably; its name is free then. Its pages stay as they are until `free_space`.
-  /// A failure changes nothing. Throws SystemFailure.
+  /// Removes a table, durably; its name is free then. Its pages stay as they are until
+  /// `free_space`. A failure changes nothing. Throws SystemFailure.
   virtual void remove_table(const TableLayout& table) = 0;
   /// Returns the space of a removed table, which no thread reads any more: later tables take it.
   virtual void free_space(const TableLayout& table) noexcept = 0;

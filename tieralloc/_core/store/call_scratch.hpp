@@ -79,8 +79,8 @@ struct CallScratch {
   std::vector<std::byte> deferred_weights;
   RowArena copies;
 
-  /// Removes a row from the batch's bags. `row_weights`, of `width` bytes each, are those of the rows,
-  /// or null. Returns those of the rows that are left.
+  /// Removes a row from the batch's bags. `row_weights`, of `width` bytes each, are those of the
+  /// rows, or null. Returns those of the rows that are left.
   const std::byte* drop_row(TierRow row, const std::byte* row_weights, std::size_t width);
 
   void trim();

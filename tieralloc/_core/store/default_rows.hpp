@@ -1,5 +1,5 @@
-// default_rows.hpp: the rows of a batch whose indices are outside of their table, and which are served
-// as its default row.
+// default_rows.hpp: the rows of a batch whose indices are outside of their table, and which are
+// served as its default row.
 //
 // They have row 0's number, so that every step of a lookup works on rows of the table; then their
 // addresses are replaced.

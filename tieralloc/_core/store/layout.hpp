@@ -1,4 +1,5 @@
-// layout.hpp: the fast tiers for a set of tables and a budget, made while calls use the present ones.
+// layout.hpp: the fast tiers for a set of tables and a budget, made while calls use the present
+// ones.
 #pragma once
 
 #include <cstdint>

@@ -41,9 +41,8 @@ struct Relocation {
     for (const RowRange& range : ranges) {
       if (range.to == to) own.push_back(range);
     }
-    std::sort(own.begin(), own.end(), [](const RowRange& a, const RowRange& b) {
-      return a.first_to < b.first_to;
-    });
+    std::sort(own.begin(), own.end(),
+              [](const RowRange& a, const RowRange& b) { return a.first_to < b.first_to; });
     return FormerRows(std::move(own));
   }
 
@@ -53,11 +52,10 @@ struct Relocation {
   };
   /// The new place of a row of a former tier.
   Place find(FastTier* from, TierRow row) const {
-    const auto after =
-        std::upper_bound(ranges.begin(), ranges.end(), std::pair(from, row),
-                         [](const auto& wanted, const RowRange& range) {
-                           return wanted < std::pair(range.from, range.first_from);
-                         });
+    const auto after = std::upper_bound(ranges.begin(), ranges.end(), std::pair(from, row),
+                                        [](const auto& wanted, const RowRange& range) {
+                                          return wanted < std::pair(range.from, range.first_from);
+                                        });
     if (after == ranges.begin()) return {};
     const RowRange& range = *(after - 1);
     if (range.from != from) return {};

@@ -151,8 +151,8 @@ std::uint64_t Store::held_bytes() const {
   return held;
 }
 
-/// With `change_layout_`, `use_policy_` and `update_mutex_`. Removes `dropped` from the slow tier, if
-/// it is not null. A failure changes nothing.
+/// With `change_layout_`, `use_policy_` and `update_mutex_`. Removes `dropped` from the slow tier,
+/// if it is not null. A failure changes nothing.
 Relocation Store::replace_layout(const FastBudget& budget, std::vector<TableLayout> layouts,
                                  Table* dropped) {
   stop_planning();
@@ -171,8 +171,7 @@ Relocation Store::replace_layout(const FastBudget& budget, std::vector<TableLayo
 }
 
 Relocation Store::install_keeping_rows(Layout& next, const FastBudget& budget,
-                                       const std::vector<TableLayout>& layouts,
-                                       Table* dropped) {
+                                       const std::vector<TableLayout>& layouts, Table* dropped) {
   auto planned = make_planned(next);
   Relocation relocation;
   for (const Table& table : tables_) {
@@ -238,7 +237,9 @@ void Store::move_slots(const Relocation& relocation, FastTier& from,
       each_relocated(
           relocation, from, end - first,
           [&](std::size_t at) { return from.resident_row(first + static_cast<Slot>(at)); },
-          [&](FastTier& to, TierRow row, std::size_t at) { to.take_over(row, is_kept[first + at]); });
+          [&](FastTier& to, TierRow row, std::size_t at) {
+            to.take_over(row, is_kept[first + at]);
+          });
     }
     from.release_below(end);
   }

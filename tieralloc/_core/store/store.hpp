@@ -14,7 +14,8 @@
 //  - Of a slow pool in memory, non-resident rows are read in place. A row's new value is in the
 //    index before the row is written; the writer waits for readers that may have missed it there.
 //  - record_accesses, use_policy, reset_stats, close, load into memory and the last step of
-//    create_table, resize, reserve and drop_table exclude all other calls while they work (ExclusiveGuard).
+//    create_table, resize, reserve and drop_table exclude all other calls while they work
+//    (ExclusiveGuard).
 // A forked child cannot use the store: every call throws std::invalid_argument there. The parent
 // continues.
 //
@@ -101,8 +102,8 @@ class Store {
   bool is_resident(const Table& table);
 
   /// Removes a table, durably; its space and its name are free for later tables. Later calls of it
-  /// throw std::invalid_argument; positions of tables stay, StoreRow numbers close up. Pinned rows of
-  /// other tables that do not fit any more are unpinned. Throws SystemFailure, changing nothing.
+  /// throw std::invalid_argument; positions of tables stay, StoreRow numbers close up. Pinned rows
+  /// of other tables that do not fit any more are unpinned. Throws SystemFailure, changing nothing.
   void drop_table(const Table& table);
 
   /// In order of creation, dropped ones included; addresses stay valid.
@@ -143,8 +144,8 @@ class Store {
   // resize.cpp
   /// Changes the budget of the fast tiers, which then are as those of a store opened with it. The
   /// resident rows move to the new tiers while calls go on; of more than fit, the next victims stay
-  /// behind. Returns once they are there. Pins stay. Throws std::invalid_argument, and MemoryShortage,
-  /// changing nothing.
+  /// behind. Returns once they are there. Pins stay. Throws std::invalid_argument, and
+  /// MemoryShortage, changing nothing.
   void resize(const FastBudget& budget);
   /// Gives a table at least `bytes` of the budget, in a fast tier of its own, while the store is
   /// open; 0: as before. As `resize` otherwise.
@@ -315,7 +316,7 @@ class Store {
   std::deque<Table> tables_;
   std::vector<std::unique_ptr<FastTier>> tiers_;
   std::atomic<bool> layout_ready_{false};
-  TierCounts former_counts_;  ///< of tiers that a new layout replaced
+  TierCounts former_counts_;                    ///< of tiers that a new layout replaced
   std::atomic<std::uint64_t> former_bytes_{0};  ///< of tiers whose rows are moving
   Placement fast_placement_;
 

@@ -79,8 +79,8 @@ std::vector<Group> group_tables(const std::vector<TableLayout>& tables) {
 
 [[noreturn]] void refuse_reserved(const FastBudget& budget, const Group& group, std::uint64_t left,
                                   const std::vector<TableLayout>& tables) {
-  throw std::invalid_argument("fast_bytes: table '" + tables[group.tables.front()].name +
-                              "' has " + std::to_string(group.reserved_bytes) +
+  throw std::invalid_argument("fast_bytes: table '" + tables[group.tables.front()].name + "' has " +
+                              std::to_string(group.reserved_bytes) +
                               " bytes reserved; expected at most " + std::to_string(left) +
                               " that the " + std::to_string(budget.bytes) +
                               " bytes of the store have left for it");
@@ -159,10 +159,9 @@ std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const F
     weight_left -= weight(group);
     plans.push_back(plan_for_capacity(group, capacity, budget.in_place));
   }
-  std::sort(plans.begin(), plans.end(),
-            [](const TierPlan& a, const TierPlan& b) {
-              return std::pair(a.stride, a.tables) < std::pair(b.stride, b.tables);
-            });
+  std::sort(plans.begin(), plans.end(), [](const TierPlan& a, const TierPlan& b) {
+    return std::pair(a.stride, a.tables) < std::pair(b.stride, b.tables);
+  });
   return plans;
 }
 

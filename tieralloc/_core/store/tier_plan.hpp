@@ -12,8 +12,8 @@
 //
 // A table without rows has been dropped: it has no tier.
 //
-// A table with `reserved_bytes` has a fast tier of its own, of these bytes or of its share, whichever
-// is more; the rows of its tier may not fill them.
+// A table with `reserved_bytes` has a fast tier of its own, of these bytes or of its share,
+// whichever is more; the rows of its tier may not fill them.
 #pragma once
 
 #include <cstdint>

@@ -15,8 +15,8 @@
 // Tables are in order of creation. Space between them belonged to tables that were dropped; a later
 // table may take it.
 //
-// A file is of version 4 if a table has taken such space, so that offsets do not ascend; of version 3
-// if it has a table with an order; else of version 2. Earlier releases read lower versions.
+// A file is of version 4 if a table has taken such space, so that offsets do not ascend; of version
+// 3 if it has a table with an order; else of version 2. Earlier releases read lower versions.
 //
 // Version 1, which is only read: no store id and no log; rows lie densely, without checksums.
 #pragma once
