@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from tieralloc._bindings import RowOrder
+    from tieralloc.operate.operations import Operations
     from tieralloc.store import TieredStore
 
 __all__ = [
@@ -64,7 +65,7 @@ class Table:
     row_bytes : int
         Bytes per row. Both tiers add up to 63 bytes to a row, up to 3 for int8, int4 and bytes.
     position : int
-        Position in the store, in order of creation; another one does not get that of a dropped table.
+        Position in the store, in order of creation; that of a dropped table is not used again.
     """
 
     __slots__ = (
@@ -402,9 +403,8 @@ class Table:
     def reserve(self, *, fast_bytes: int | str | None) -> None:
         """Give the table at least `fast_bytes` of the fast tier, while the store is open.
 
-        Its rows get a fast tier of their own, of `fast_bytes` or the table's share of the budget,
-        whichever is more; only accesses of this table evict them. Resident rows and pins stay, as
-        of `TieredStore.resize`. No effect while the table lies in DRAM as a whole.
+        Its rows get a fast tier of their own, of `fast_bytes` or their share of the budget if that
+        is more. Resident rows and pins stay. No effect while the table lies in DRAM as a whole.
 
         Parameters
         ----------
@@ -429,7 +429,7 @@ class Table:
         return f"<Table {self.name!r} of {self.num_embeddings} x {self.embedding_dim} {self.dtype}>"
 
 
-def check_writable(store: TieredStore, call: str) -> None:
+def check_writable(store: Operations, call: str) -> None:
     """Raise io.UnsupportedOperation if the store is open and only reads its file."""
     if store._read_only and not store.closed:
         raise io.UnsupportedOperation(

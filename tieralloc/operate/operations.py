@@ -26,10 +26,14 @@ class Operations:
     if TYPE_CHECKING:
 
         @property
-        def closed(self) -> bool: ...
-        def table(self, name: str) -> Table: ...
+        def closed(self) -> bool:
+            """As of `TieredStore`."""
+
+        def table(self, name: str) -> Table:
+            """As of `TieredStore`."""
 
     _core: _bindings.Store
+    _path: str | None
     _policy: ActivePolicy
     _read_only: bool
     _slow: SlowTier
