@@ -1,7 +1,8 @@
 """A budget changed while threads look rows up: the longest pause, the memory, the rows that stay.
 
 Rows of 256 bytes, twice as many as the larger budget holds, in a file of holes. The fast tier is
-full. Threads look up 256 resident rows a call, while the budget falls to a half and rises again.
+full. A thread looks up 256 resident rows a call, while the budget falls to a half and rises again;
+another one looks up rows of a table that lies in DRAM as a whole, which only the pause holds up.
 
     python -m bench.resize --fast-bytes 1GiB --seconds 3
 """
@@ -21,7 +22,7 @@ import psutil
 import tieralloc as ta
 from tieralloc._common.numbers import parse_size
 
-ROW_BYTES, ROWS_PER_CALL, THREADS = 256, 256, 2
+ROW_BYTES, ROWS_PER_CALL, SMALL_ROWS = 256, 256, 1000
 
 
 class Caller(threading.Thread):
@@ -45,13 +46,18 @@ class Caller(threading.Thread):
             self.seconds.append(ended - began)
 
 
-def latency_ms(callers: list[Caller], began: float, ended: float) -> dict[str, float]:
+def latency_ms(caller: Caller, began: float, ended: float) -> dict[str, float]:
     """p50, p99 and max of the calls that ended in a span of time."""
-    ends = np.concatenate([caller.ends for caller in callers])
-    seconds = np.concatenate([caller.seconds for caller in callers])
+    ends, seconds = np.array(caller.ends), np.array(caller.seconds)
     part = seconds[(ends >= began) & (ends < ended)] * 1e3
     p50, p99 = np.percentile(part, [50, 99])
     return {"p50": round(p50, 3), "p99": round(p99, 3), "max": round(float(part.max()), 2)}
+
+
+def latencies(callers: list[Caller], began: float, ended: float) -> dict[str, object]:
+    """Latencies of both threads."""
+    moved, small = (latency_ms(caller, began, ended) for caller in callers)
+    return {"latency_ms": moved, "resident_table_latency_ms": small}
 
 
 class MemorySampler(threading.Thread):
@@ -82,7 +88,7 @@ def measure(store: ta.TieredStore, callers: list[Caller], size: int) -> dict[str
     return {
         "fast_bytes": size,
         "seconds": round(ended - began, 2),
-        "latency_ms": latency_ms(callers, began, ended),
+        **latencies(callers, began, ended),
         "resident_rows": stats.fast_tier.resident_rows,
         "on_demand_fetches": stats.on_demand_fetches,
         "rss_mib": [x >> 20 for x in (before, sampler.peak, psutil.Process().memory_info().rss)],
@@ -105,14 +111,15 @@ def main() -> None:
         )
         with ta.TieredStore(slow=slow, fast_bytes=size, policy=arguments.policy) as store:
             table = store.create_table("item", rows, ROW_BYTES // 4, resident=False)
+            small = store.create_table("small", SMALL_ROWS, ROW_BYTES // 4, resident=True)
             store.warm_up({"item": np.arange(rows)})
             kept = np.arange(rows - store.stats().fast_rows // 3, rows)
-            callers = [Caller(table, kept, seed) for seed in range(THREADS)]
+            callers = [Caller(table, kept, 0), Caller(small, np.arange(SMALL_ROWS), 1)]
             for caller in callers:
                 caller.start()
             began = time.perf_counter()
             time.sleep(arguments.seconds)
-            print(json.dumps({"latency_ms": latency_ms(callers, began, time.perf_counter())}))
+            print(json.dumps(latencies(callers, began, time.perf_counter())))
             for next_size in (size // 2, size):
                 print(json.dumps(measure(store, callers, next_size)), flush=True)
                 time.sleep(arguments.seconds)

@@ -58,22 +58,33 @@ void check_pins(std::span<const Relocation::Place> pinned) {
   }
 }
 
+/// The places in each new tier for the rows of a former one that its policy held, those that have
+/// moved by now included.
+std::unordered_map<FastTier*, Slot> room_for(const Relocation& relocation, FastTier& from,
+                                             std::span<const Slot> order) {
+  std::unordered_map<FastTier*, Slot> room;
+  for (const RowRange& range : relocation.ranges) {
+    if (range.from != &from || room.contains(range.to)) continue;
+    std::lock_guard lock(range.to->mutex());
+    room[range.to] = range.to->capacity() - range.to->resident_rows();
+  }
+  for (const Slot slot : order) {
+    if (from.resident_row(slot).value != kNoRow) continue;
+    FastTier* to = relocation.find(&from, from.drained_row(slot)).tier;
+    if (to != nullptr) ++room[to];
+  }
+  return room;
+}
+
 /// The rows of a former tier that stay, by slot: as many as fit, the next victims excluded.
 std::vector<bool> choose_kept(const Relocation& relocation, FastTier& from,
                               std::span<const Slot> order) {
   std::vector<bool> is_kept(from.slots());
-  std::unordered_map<FastTier*, Slot> room;
+  std::unordered_map<FastTier*, Slot> room = room_for(relocation, from, order);
   for (auto slot = order.rbegin(); slot != order.rend(); ++slot) {
     FastTier* to = relocation.find(&from, from.drained_row(*slot)).tier;
-    if (to == nullptr) continue;
-    auto [left, is_new] = room.try_emplace(to, 0);
-    if (is_new) {
-      std::lock_guard lock(to->mutex());
-      left->second = to->capacity() - to->resident_rows();
-    }
-    const bool has_moved = from.resident_row(*slot).value == kNoRow;
-    if (!has_moved && left->second == 0) continue;
-    if (!has_moved) --left->second;
+    if (to == nullptr || room[to] == 0) continue;
+    --room[to];
     is_kept[*slot] = true;
   }
   return is_kept;
