@@ -17,6 +17,8 @@ from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
 from tieralloc.errors import RenamedAttribute, refuse_renamed
 from tieralloc.operate.operations import Operations
+from tieralloc.operate.reopen import Reopenable
+from tieralloc.operate.watch import StateWatch
 from tieralloc.order.order import order_of
 from tieralloc.policy.planned import ActivePolicy
 from tieralloc.restart.warm_restart import WarmRestart
@@ -38,12 +40,13 @@ __all__ = ["TieredStore"]
 _LOG = logging.getLogger("tieralloc")
 
 
-class TieredStore(Operations):
+class TieredStore(Operations, Reopenable):
     """Tables of embedding vectors in a slow tier, served from a fast tier.
 
     The slow tier holds every row. The fast tier, a pool of DRAM, holds copies of the rows that the
     policy keeps. All methods are thread-safe and release the GIL. A forked child cannot use the
-    store (ValueError); it must open a store of its own.
+    store (ValueError); it must open a store of its own. A copy is the store itself; unpickling a
+    store opens its file to read.
 
     Garbage collection or the end of the interpreter closes an open store. If that fails, an error
     is logged, and the program exits with status 120.
@@ -122,6 +125,15 @@ class TieredStore(Operations):
     ) -> None:
         self._slow = slow = slow_tier(path, slow, mode)
         fast = fast_tier(fast_bytes, fast_rows, fast_node, in_memory=not isinstance(slow, File))
+        self._slow = slow
+        self._options: dict[str, object] = {
+            "fast_bytes": fast_bytes,
+            "fast_rows": fast_rows,
+            "fast_node": fast_node,
+            "policy": policy,
+            "bounds_check_mode": bounds_check_mode,
+            "cpus": cpus,
+        }
         self._policy = ActivePolicy(policy)
         self._core = _bindings.Store(
             **slow._core_options(), **fast, cpus=parse_cpus(cpus), policy=self._policy.simple
@@ -135,12 +147,15 @@ class TieredStore(Operations):
         self._add_tables()
         interval = slow.warm_restart_interval if isinstance(slow, File) else None
         self._restart = WarmRestart(self._core, self._path, interval, saves=not self._read_only)
+        self._watch = StateWatch(self._core, self._policy, self._path or str(slow))
         # Writes updates back when the store is garbage-collected or the interpreter exits.
         self._finalizer = weakref.finalize(self, close_at_exit, self._restart, self._path)
         try:
             self._policy.check(self._table_sizes())
             self._policy.fit(self._core, self._table_sizes())
             self._restart.start()
+            self._watch.poll()
+            self._watch.start()
         except BaseException:
             self.close()  # the traceback references the store, which would keep its file locked
             raise
@@ -222,6 +237,7 @@ class TieredStore(Operations):
         self._core.create_table(name, num_embeddings, size, kind, resident, row_order)
         self._add_tables()
         self._policy.fit(self._core, self._table_sizes())
+        self._watch.poll()
         return self._tables[name]
 
     def table(self, name: str) -> Table:
@@ -420,14 +436,16 @@ class TieredStore(Operations):
             If a directory cannot be read, or torch is missing.
         """
         self._policy.use(self._core, policy, self._table_sizes())
+        self._options["policy"] = policy
+        self._watch.poll()
 
     def stats(self) -> StoreStats:
         """Return statistics since the store was opened or `reset_stats` was called.
 
         `StoreStats.policy_stats` covers the time since the policy started.
         """
-        planned = self._policy.planned
-        policy_stats = None if planned is None else planned.stats(self._core.policy_stats())
+        self._watch.poll()
+        policy_stats = self._policy.stats(self._core)
         return StoreStats.of(
             {**self._core.stats(), "policy": self._policy.name, "policy_stats": policy_stats}
         )
@@ -457,7 +475,8 @@ class TieredStore(Operations):
             or replaced as of `flush`; the store is closed then.
         """
         try:
-            self._restart.close()
+            with self._watch.closing():
+                self._restart.close()
         finally:
             if self.closed:
                 self._finalizer.detach()

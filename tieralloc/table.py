@@ -103,6 +103,15 @@ class Table:
         """The store of the table."""
         return self._store
 
+    def __copy__(self) -> Table:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Table:
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self._store).table, (self._store, self.name)
+
     @property
     def resident(self) -> bool:
         """Whether the table lies in DRAM as a whole (`TieredStore.create_table`).

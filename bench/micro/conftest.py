@@ -95,6 +95,7 @@ def serve(benchmark: Any, add_info: Callable[..., None]) -> Callable[..., None]:
         check_hit_ratio(stats, requests.hit_ratio)
         kind = "call_hit" if requests.hit_ratio == 1 else "call_on_demand"
         latency = stats.latency.to_dict()[kind]
+        del latency["counts_below"]
         add_info(stats, size, hit_ratio=requests.hit_ratio, store_latency_ns=latency)
 
     return run

@@ -146,6 +146,7 @@ def test_replay_records_have_contract_fields(trace, tmp_path):
     assert record["dram"]["vector_bytes"] >= record["fast_rows"] * DIM * 4
     assert record["slow_tier"].startswith("file: ")
     by_outcome = record["latency_us_by_outcome"]
+    assert set(by_outcome["hit"]) <= {"count", "p50", "p90", "p99", "p999", "max"}
     assert by_outcome["hit"]["count"] + by_outcome["on_demand"]["count"] == record["calls"]
     curve = record["latency_curve_us"]
     assert curve == sorted(curve)

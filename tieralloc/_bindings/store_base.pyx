@@ -6,6 +6,7 @@ import numpy as np
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
+from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from tieralloc._bindings.arguments cimport dtype_name, residency_choice, row_array
@@ -177,6 +178,14 @@ cdef class StoreBase:
     def store_id(self):
         """The random id of the file; 0 if it has none."""
         return self._store.get().store_id()
+
+    @property
+    def write_back_error(self):
+        """Text of the last failed write-back or sync; empty after a later one succeeded."""
+        cdef string text
+        with nogil:
+            text = self._store.get().write_back_error()
+        return text.decode("utf-8", "surrogateescape")
 
     @property
     def closed(self):

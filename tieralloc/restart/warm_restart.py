@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from tieralloc._common.events import log_event
 from tieralloc.restart.resident_set import ResidentSet
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from tieralloc._bindings import Store
 
 __all__ = ["WarmRestart"]
-
-_LOG = logging.getLogger("tieralloc")
 
 
 class WarmRestart:
@@ -35,7 +34,8 @@ class WarmRestart:
         self, core: Store, path: str | None, interval: float | None, *, saves: bool
     ) -> None:
         self._core = core
-        self._store_id = core.store_id
+        self.store_id = core.store_id
+        self._store = path
         self._path = f"{os.path.abspath(path or '')}.warm"
         self._interval = interval
         self._saves = saves and interval is not None
@@ -89,23 +89,26 @@ class WarmRestart:
     def _restore(self) -> None:
         try:
             saved = ResidentSet.read(self._path)
-            saved.check(self._tables(), self._store_id)
+            saved.check(self._tables(), self.store_id)
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
             if not self._core.closed:
-                _LOG.warning("%s: ignored, the fast tier starts empty: %s", self._path, error)
+                self._log(logging.WARNING, "warm_restart_ignored", reason=str(error))
             return
         began = time.monotonic()
         rows = self._core.warm_up(saved.rows)
         seconds = time.monotonic() - began
-        _LOG.info("%s: %d rows are back in the fast tier after %.1f s", self._path, rows, seconds)
+        self._log(logging.INFO, "warm_restart_used", rows=rows, seconds=seconds)
 
     def _tables(self) -> list[tuple[str, int]]:
         return [(name, rows) for name, rows, *_ in self._core.tables()]
 
     def _save(self, rows: NDArray[np.uint64]) -> None:
         try:
-            ResidentSet(self._tables(), rows, self._store_id).write(self._path)
+            ResidentSet(self._tables(), rows, self.store_id).write(self._path)
         except OSError as error:
-            _LOG.warning("%s: not written, the next start is cold: %s", self._path, error)
+            self._log(logging.WARNING, "warm_restart_not_saved", reason=str(error))
+
+    def _log(self, level: int, event: str, **fields: object) -> None:
+        log_event(level, event, store=self._store, file=self._path, **fields)

@@ -180,6 +180,7 @@ def _curve_us(latencies: NDArray[np.int64]) -> list[list[float]]:
 
 def _histogram_us(latency: Latency) -> dict[str, float]:
     values = latency.to_dict()
+    del values["sum_ns"], values["counts_below"]
     known: Mapping[str, Any] = {
         name: value
         for name, value in values.items()
