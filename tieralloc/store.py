@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from tieralloc import _bindings
 from tieralloc._bindings import limits
+from tieralloc._common.bounds import bounds_of
 from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
 from tieralloc.errors import RenamedAttribute, refuse_renamed
@@ -75,6 +76,9 @@ class TieredStore(Operations, Reopenable):
         Effect of an index out of range in a lookup. "fatal" raises IndexError. "warning" serves row
         0, counts the index in `stats` and logs the first call; a prefetch skips the index.
         `Table.update` and `Table.pin` always raise IndexError.
+    on_missing : {"error", "default"}
+        "default" serves a row of zeros for each index outside of its table instead, without a log,
+        and counts it as well: for ids that a table does not have yet.
     cpus : sequence of int or str, optional
         Processors of the background threads, such as ``"0-3,8"``; by default any. With a node's
         memory: those of the node, or, if it has none, those outside the caller's affinity mask.
@@ -116,13 +120,10 @@ class TieredStore(Operations, Reopenable):
         fast_node: int | NumaMemory | None = None,
         policy: str | LearnedPolicy = "s3fifo",
         bounds_check_mode: Literal["fatal", "warning"] = "fatal",
+        on_missing: Literal["error", "default"] = "error",
         cpus: Sequence[int] | str | None = None,
     ) -> None:
-        slow = slow_tier(path, slow, mode)
-        if bounds_check_mode not in ("fatal", "warning"):
-            raise ValueError(
-                f"bounds_check_mode: expected 'fatal' or 'warning', got {bounds_check_mode!r}"
-            )
+        self._slow = slow = slow_tier(path, slow, mode)
         fast = fast_tier(fast_bytes, fast_rows, fast_node, in_memory=not isinstance(slow, File))
         self._slow = slow
         self._options: dict[str, object] = {
@@ -139,7 +140,7 @@ class TieredStore(Operations, Reopenable):
         )
         self._path = os.fsdecode(slow.path) if isinstance(slow, File) else None
         self._read_only = isinstance(slow, File) and slow.mode == "r"
-        self._bounds = bounds_check_mode
+        self._bounds = bounds_of(bounds_check_mode, on_missing)
         self._first_out_of_range = threading.Lock()  # held since the first warning
         self._recorder: Recorder | None = None
         self._tables: dict[str, Table] = {}
@@ -160,7 +161,7 @@ class TieredStore(Operations, Reopenable):
             raise
 
     def _add_tables(self) -> None:
-        for position, layout in enumerate(self._core.tables()):
+        for position, layout in zip(self._core.positions(), self._core.tables(), strict=True):
             if layout[0] not in self._tables:
                 self._tables[layout[0]] = Table(self, position, *layout)
 
@@ -358,7 +359,7 @@ class TieredStore(Operations, Reopenable):
 
     def _warn_out_of_range(self, outside: int) -> None:
         """Log the first call that has indices out of range; `stats` counts all of them."""
-        if self._first_out_of_range.acquire(blocking=False):
+        if self._bounds == "warning" and self._first_out_of_range.acquire(blocking=False):
             _LOG.warning(
                 "%d indices of a call are out of range and were served as row 0; further ones are "
                 "only counted, in stats().lookup.out_of_range",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import numpy as np
 
 from tieralloc._bindings import limits
-from tieralloc._common.numbers import as_integer, check_range
+from tieralloc._common.numbers import as_integer, check_range, parse_size
 from tieralloc._common.values import as_arrays, as_parts, as_values
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
     from tieralloc._bindings import RowOrder
+    from tieralloc.operate.operations import Operations
     from tieralloc.store import TieredStore
 
 __all__ = [
@@ -64,7 +65,7 @@ class Table:
     row_bytes : int
         Bytes per row. Both tiers add up to 63 bytes to a row, up to 3 for int8, int4 and bytes.
     position : int
-        Position in the store, from 0, in order of creation.
+        Position in the store, in order of creation; that of a dropped table is not used again.
     """
 
     __slots__ = (
@@ -400,6 +401,28 @@ class Table:
         """Allow the eviction of rows again; rows that are not pinned are ignored."""
         self._core.unpin(self.position, indices)
 
+    def reserve(self, *, fast_bytes: int | str | None) -> None:
+        """Give the table at least `fast_bytes` of the fast tier, while the store is open.
+
+        Its rows get a fast tier of their own, of `fast_bytes` or their share of the budget if that
+        is more. Resident rows and pins stay. No effect while the table lies in DRAM as a whole.
+
+        Parameters
+        ----------
+        fast_bytes : int, str or None
+            DRAM for vectors, index and metadata. None: the table shares a fast tier again.
+
+        Raises
+        ------
+        ValueError
+            If the budget does not hold all reserved bytes and a row of each other fast tier, or is
+            `fast_rows`. Nothing changes.
+        MemoryError
+            As for `TieredStore.resize`.
+        """
+        size = 0 if fast_bytes is None else parse_size(fast_bytes, "fast_bytes")
+        self._core.reserve(self.position, size)
+
     def __len__(self) -> int:
         return self.num_embeddings
 
@@ -407,7 +430,7 @@ class Table:
         return f"<Table {self.name!r} of {self.num_embeddings} x {self.embedding_dim} {self.dtype}>"
 
 
-def check_writable(store: TieredStore, call: str) -> None:
+def check_writable(store: Operations, call: str) -> None:
     """Raise io.UnsupportedOperation if the store is open and only reads its file."""
     if store._read_only and not store.closed:
         raise io.UnsupportedOperation(
@@ -444,7 +467,7 @@ def of_store(store: TieredStore, table: Table) -> Table:
 def positions_of(store: TieredStore, tables: Sequence[str | Table] | None) -> Sequence[int]:
     """Return the positions of tables in a store; None means all tables."""
     if tables is None:
-        return range(len(store._tables))
+        return [table.position for table in store._tables.values()]
     if isinstance(tables, (str, Table)):  # a string would be a sequence of one-letter names
         raise TypeError(f"tables: expected a sequence of names or tables, got {tables!r}")
     return [_position(store, table) for table in tables]

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.lib.stride_tricks import as_strided
-from support import ends_of, flat, new_store, numbered_rows
+from support import ends_of, flat, new_store, numbered_rows, pooled
+
+import tieralloc as ta
 
 
 def counters(store):
@@ -272,6 +274,86 @@ def test_warning_mode_serves_row_0_and_counts(rows, bags, narrow):
         np.testing.assert_array_equal(result, expected)
         outside = sum(not 0 <= row < rows for row in indices)
         assert store.stats().lookup.out_of_range == outside
+
+
+@given(
+    rows=st.integers(1, 20),
+    bags=st.lists(st.lists(st.integers(-30, 30), max_size=6), max_size=5),
+    narrow=st.booleans(),
+    mode=st.sampled_from(["sum", "mean", "max"]),
+    padded=st.booleans(),
+    resident=st.booleans(),
+    dtype=st.sampled_from(["float32", "int8"]),
+)
+def test_on_missing_default_serves_zeros(rows, bags, narrow, mode, padded, resident, dtype):
+    budget = {"fast_bytes": "4MiB"} if resident else {"fast_rows": 4}
+    with new_store(on_missing="default", **budget) as store:
+        table = store.create_table("item", rows, 4, dtype)
+        table.load(1 + numbered_rows(rows, 4))
+        values = table.lookup(np.arange(rows))
+        table.lookup([rows, -1, 0])
+        store.reset_stats()
+        indices = flat(bags).astype(np.int32 if narrow else np.int64)
+        padding = 0 if padded else None
+        result = table.embedding_bag(indices, ends_of(bags)[:-1], mode, padding_idx=padding)
+        whole = np.concatenate([values, np.zeros((1, 4), np.float32)])
+        served = [[row if 0 <= row < rows else rows for row in bag] for bag in bags]
+        expected = pooled(whole, served, mode, padding_idx=padding)
+        np.testing.assert_allclose(result, expected, rtol=1e-6)
+        outside = sum(not 0 <= row < rows for row in indices)
+        assert (
+            store.stats().tables[table.name].out_of_range
+            == outside
+            == store.stats().lookup.out_of_range
+        )
+        copies = table.lookup(indices)
+        np.testing.assert_array_equal(copies, whole[flat(served)] if len(indices) else copies)
+        assert store.stats().tables[table.name].out_of_range == 2 * outside
+
+
+def test_on_missing_default_weights_and_memory():
+    slow = ta.NumaMemory(0, spill=True, promotion="always")
+    for slow_tier in (slow, ta.NumaMemory(0, spill=True, promotion="never")):
+        with ta.TieredStore(slow=slow_tier, fast_rows=4, on_missing="default") as store:
+            table = store.create_table("item", 10, 4)
+            table.load(numbered_rows(10, 4))
+            weights = np.array([2, 5, 1], np.float32)
+            for _ in range(3):
+                result = table.embedding_bag([3, 10, 4], [0], per_sample_weights=weights)
+                expected = 2 * numbered_rows(10, 4)[3] + numbered_rows(10, 4)[4]
+                np.testing.assert_allclose(result[0], expected, rtol=1e-6)
+            assert store.stats().tables[table.name].out_of_range == 3
+            table.load(1 + numbered_rows(10, 4))  # row 0 is not the default row
+            assert not table.lookup([-5]).any()
+
+
+def test_on_missing_default_update_and_pin_raise(make_store, caplog):
+    store = make_store(on_missing="default")
+    table = store.create_table("item", 10, 4)
+    with caplog.at_level(logging.WARNING, logger="tieralloc"):
+        table.lookup([10])
+    assert not caplog.records
+    for call in (lambda: table.update([10], ones[:1]), lambda: table.pin([10])):
+        with pytest.raises(IndexError, match="got 10"):
+            call()
+    assert table.prefetch([10, 3]) == 1
+    store.reset_stats()
+    assert store.stats().tables[table.name].out_of_range == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"on_missing": "zeros"}, "on_missing: expected 'error' or 'default', got 'zeros'"),
+        (
+            {"on_missing": "default", "bounds_check_mode": "warning"},
+            "on_missing: 'default' contradicts bounds_check_mode='warning'",
+        ),
+    ],
+)
+def test_on_missing_invalid_option_raises(make_store, options, message):
+    with pytest.raises(ValueError, match=message):
+        make_store(**options)
 
 
 def test_warning_mode_logs_once_per_store(make_store, caplog):

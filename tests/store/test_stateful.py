@@ -135,7 +135,7 @@ class StoreMachine(RuleBasedStateMachine):
         resident=st.sampled_from(["auto", True, False]),
     )
     def create_table(self, rows, dim, dtype, resident):
-        name = f"t{len(self.rows)}"
+        name = next(f"t{n}" for n in range(4) if f"t{n}" not in self.rows)
         try:
             table = self.store.create_table(name, rows, dim, dtype, resident=resident)
         except ValueError as error:
@@ -248,6 +248,59 @@ class StoreMachine(RuleBasedStateMachine):
             with pytest.raises(IndexError, match=f"got {outside}$"):
                 call()
         assert (widened(out, table.dtype) == 7).all()
+
+    @rule(budget=budgets)
+    def resize(self, budget):
+        resident = {name for name in self.rows if self.store.table(name).resident}
+        before = self.store.stats()
+        try:
+            self.store.resize(**budget)
+        except ValueError as error:
+            assert re.search("too small|reserved", str(error))  # noqa: PT017
+            assert self.store.stats().fast_rows == before.fast_rows
+        self.check_moved(before, resident)
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data(), size=st.none() | st.integers(1, 30_000))
+    def reserve(self, data, size):
+        table, _ = self.random_table(data)
+        resident = {name for name in self.rows if self.store.table(name).resident}
+        before = self.store.stats()
+        try:
+            table.reserve(fast_bytes=size)
+        except ValueError as error:
+            assert re.search("too small|reserved", str(error))  # noqa: PT017
+        self.check_moved(before, resident)
+
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data())
+    def drop_table(self, data):
+        table, _ = self.random_table(data)
+        try:
+            self.store.drop_table(table.name)
+        except ValueError as error:
+            assert re.search("too small|reserved", str(error))  # noqa: PT017
+            return
+        del self.rows[table.name]
+        self.pinned = {(name, row) for name, row in self.pinned if name != table.name}
+        for call in (table.lookup, table.prefetch, table.pin):
+            with pytest.raises(ValueError, match=f"table '{table.name}' was dropped"):
+                call([0])
+        now = {name for name in self.rows if self.store.table(name).resident}
+        self.pinned = {(name, row) for name, row in self.pinned if name not in now}
+        fits = self.store.stats().fast_tier.pinned_rows
+        assert fits <= len(self.pinned)
+        if fits < len(self.pinned):  # not which
+            for name in self.rows:
+                self.store.table(name).unpin(np.arange(len(self.rows[name])))
+            self.pinned.clear()
+
+    def check_moved(self, before, resident):
+        after = self.store.stats()
+        now = {name for name in self.rows if self.store.table(name).resident}
+        self.pinned = {(name, row) for name, row in self.pinned if name not in now}
+        if now == resident and after.fast_rows >= before.fast_rows and len(self.rows) == 1:
+            assert after.fast_tier.resident_rows >= before.fast_tier.resident_rows
 
     @rule()
     def flush(self):

@@ -20,6 +20,7 @@ DIMS = (16, 80, 333, 768, 1100, 2500)  # rows within a page, across pages, large
 MIXTURE, UNREADABLE = -1, -2  # in the place of a version
 STORE_VERSION = "version of the store"
 NO_ROWS = np.zeros(0, dtype=np.int64)
+SCRATCH = "scratch"  # a table that comes and goes, whose rows no call judges
 
 
 def make_rows(table, rows, versions, dim):
@@ -52,7 +53,8 @@ class Call:
     """A call of a workload. `rows` are ascending and distinct; `size` is (rows, dim) of a table."""
 
     number: int
-    kind: str  # create, load, update, delta, lookup, flush, reopen, pause
+    # create, load, update, delta, lookup, flush, reopen, pause, resize, scratch
+    kind: str
     table: int = -1
     rows: np.ndarray = field(default_factory=lambda: NO_ROWS)
     size: tuple[int, int] = (0, 0)
@@ -81,8 +83,8 @@ def table_name(table):
 
 
 WEIGHTS = {
-    "create": 0.05, "load": 0.1, "update": 0.4, "delta": 0.1, "lookup": 0.1, "flush": 0.17,
-    "reopen": 0.03, "pause": 0.05,
+    "create": 0.05, "load": 0.1, "update": 0.39, "delta": 0.1, "lookup": 0.08, "flush": 0.16,
+    "reopen": 0.03, "pause": 0.04, "resize": 0.02, "scratch": 0.03,
 }  # fmt: skip
 
 
@@ -170,6 +172,22 @@ def make_call(store, call):
         store.flush()
     elif call.kind == "pause":
         time.sleep(0.005)
+    elif call.kind == "resize":
+        fast = {"fast_bytes": "64MiB"} if call.number % 2 else {"fast_rows": 16 + call.number % 300}
+        store.resize(**fast)
+    elif call.kind == "scratch":
+        _change_scratch(store, call)
+
+
+def _change_scratch(store, call):
+    """Drop the table, or make it, with rows: later tables lie in the gaps that it leaves."""
+    if SCRATCH in store.tables:
+        store.drop_table(SCRATCH)
+        return
+    rows, dim = 1 + call.number % 200, DIMS[call.number % len(DIMS)]
+    table = store.create_table(SCRATCH, rows, dim)
+    table.load(make_rows(len(DIMS), np.arange(rows), call.version, dim))
+    table.update([0], make_rows(len(DIMS), [0], call.version + 1, dim))
 
 
 def make_calls(path, calls, progress, clock=lambda: 0, seed=0):
@@ -200,6 +218,8 @@ def read_tables(store):
     """Return the version of every row, by table, and the errors of reads."""
     versions, errors = {STORE_VERSION: np.array([store.version])}, []
     for name, table in store.tables.items():
+        if name == SCRATCH:
+            continue
         number, rows = int(name.split()[-1]), np.arange(len(table))
         try:
             versions[name] = versions_of(number, rows, table.lookup(rows))

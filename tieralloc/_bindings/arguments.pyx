@@ -24,7 +24,11 @@ cdef dict _DTYPES = {
 }
 cdef dict _DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
 cdef dict _MODES = {"sum": <int>Mode.sum, "mean": <int>Mode.mean, "max": <int>Mode.max}
-cdef dict _BOUNDS = {"fatal": <int>BoundsCheck.fatal, "warning": <int>BoundsCheck.warning}
+cdef dict _BOUNDS = {
+    "fatal": <int>BoundsCheck.fatal,
+    "warning": <int>BoundsCheck.warning,
+    "default_row": <int>BoundsCheck.default_row,
+}
 cdef dict _ACCESSES = {
     "recorded": <int>Accesses.recorded,
     "unrecorded": <int>Accesses.unrecorded,

@@ -13,7 +13,14 @@ from tieralloc._bindings.arguments cimport dtype_name, residency_choice, row_arr
 from tieralloc._bindings.buffers cimport Buffer, rows_buffer
 from tieralloc._bindings.core.base cimport Statistics, byte
 from tieralloc._bindings.core.slow_tier cimport c_TableRow, rows_of_page
-from tieralloc._bindings.core.store cimport StoreRow, StoreRowSpan, c_Store, c_Table, statistics_of
+from tieralloc._bindings.core.store cimport (
+    FastBudget,
+    StoreRow,
+    StoreRowSpan,
+    c_Store,
+    c_Table,
+    statistics_of,
+)
 from tieralloc._bindings.request cimport table_at
 from tieralloc._bindings.row_order cimport RowOrder
 from tieralloc._bindings.statistics cimport statistics_dict
@@ -37,9 +44,23 @@ cdef class StoreBase:
         cdef const c_Table* table
         found = []
         for table in self._tables:
+            if table.is_dropped.load():
+                continue
             found.append((table.layout.name.decode(), table.layout.rows, table.layout.dim,
                           dtype_name(table.layout.dtype), table.layout.row_bytes()))
         return found
+
+    def positions(self):
+        """The positions of `tables`. That of a dropped table is not used again."""
+        cdef Py_ssize_t position
+        return [position for position in range(<Py_ssize_t>self._tables.size())
+                if not self._tables[position].is_dropped.load()]
+
+    def drop_table(self, Py_ssize_t position):
+        """Remove a table; its space and name are free then."""
+        cdef const c_Table* table = self._table(position)
+        with nogil:
+            self._store.get().drop_table(table[0])
 
     def load(self, Py_ssize_t position, uint64_t first, values):
         """Write rows from `first` on to the slow tier only; return their number."""
@@ -117,6 +138,20 @@ cdef class StoreBase:
         """Write back all earlier updates; return when they are durable."""
         with nogil:
             self._store.get().flush()
+
+    def resize(self, uint64_t fast_bytes, uint64_t fast_rows):
+        """Change the budget of the fast tier; return when the resident rows have moved."""
+        cdef FastBudget budget
+        budget.bytes = fast_bytes
+        budget.rows = fast_rows
+        with nogil:
+            self._store.get().resize(budget)
+
+    def reserve(self, Py_ssize_t position, uint64_t fast_bytes):
+        """Give a table at least `fast_bytes` of the fast tier; 0: a share of it."""
+        cdef const c_Table* table = self._table(position)
+        with nogil:
+            self._store.get().reserve(table[0], fast_bytes)
 
     def warm_up(self, const uint64_t[::1] rows not None):
         """Bring store rows into free slots, in this eviction order; return the rows read."""

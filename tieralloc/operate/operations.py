@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, cast
 
 from tieralloc.operate.deltas import apply
 from tieralloc.restart.resident_set import rows_of
+from tieralloc.table import check_writable
+from tieralloc.tiers import File, fast_tier
 
 if TYPE_CHECKING:
     import os
@@ -16,13 +18,28 @@ if TYPE_CHECKING:
     from tieralloc import _bindings
     from tieralloc.delta.delta import AppliedDelta, Delta
     from tieralloc.store import TieredStore
+    from tieralloc.policy.planned import ActivePolicy
     from tieralloc.table import Table
+    from tieralloc.tiers import SlowTier
 
 
 class Operations:
     """Base class of `TieredStore`."""
 
+    if TYPE_CHECKING:
+
+        @property
+        def closed(self) -> bool:
+            """As of `TieredStore`."""
+
+        def table(self, name: str) -> Table:
+            """As of `TieredStore`."""
+
     _core: _bindings.Store
+    _path: str | None
+    _policy: ActivePolicy
+    _read_only: bool
+    _slow: SlowTier
     _tables: dict[str, Table]
 
     def warm_up(self, rows: Mapping[str, ArrayLike] | str | os.PathLike[str]) -> int:
@@ -94,6 +111,63 @@ class Operations:
         2
         """
         return apply(cast("TieredStore", self), delta)
+
+    def resize(self, *, fast_bytes: int | str | None = None, fast_rows: int | None = None) -> None:
+        """Change the budget of the fast tier while the store serves.
+
+        The fast tier is then that of a store opened with this budget, small tables in DRAM as a
+        whole included. Resident rows move to it without a read of the slow tier; of more than fit,
+        the next victims stay behind. Pins stay. A learned policy continues; the history of rows
+        starts again.
+
+        Parameters
+        ----------
+        fast_bytes, fast_rows : int or str
+            One of them, as for `TieredStore`.
+
+        Raises
+        ------
+        ValueError
+            If the budget is too small for the tables, their reserved bytes or the pinned rows, or
+            if the memory of a learned policy is too small for it. Nothing changes.
+        MemoryError
+            If the machine, or `fast_node`, has too little DRAM available. Nothing changes.
+
+        Examples
+        --------
+        >>> store.resize(fast_bytes="8MiB")
+        """
+        in_memory = not isinstance(self._slow, File)
+        fast = fast_tier(fast_bytes, fast_rows, None, in_memory=in_memory)
+        self._core.resize(fast["fast_bytes"], fast["fast_rows"])
+
+    def drop_table(self, name: str) -> None:
+        """Remove a table while the store serves; its name and its space are free then.
+
+        The file gives the space back where its file system can, and later tables take it. Resident
+        rows and pins of other tables stay, except pinned rows that do not fit any more: they are
+        resident only as long as others are. A learned policy stops. Calls of the table, also those
+        that wait for the end of this one, raise ValueError; positions of other tables stay.
+
+        Raises
+        ------
+        KeyError
+            If there is no table of this name.
+        ValueError
+            If the store is being recorded.
+        io.UnsupportedOperation
+            If the file was opened with mode "r".
+        OSError
+            If the file cannot be written. The table stays.
+
+        Examples
+        --------
+        >>> store.drop_table("item")
+        """
+        check_writable(self, "drop_table")
+        self._core.drop_table(self.table(name).position)
+        del self._tables[name]
+        self._policy.fit(self._core, self._table_sizes())
 
     def _table_sizes(self) -> list[tuple[str, int]]:
         return [(table.name, table.num_embeddings) for table in self._tables.values()]

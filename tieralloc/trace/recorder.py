@@ -64,6 +64,7 @@ class Recorder:
         self.dropped_lookups = 0
         self.skipped_lookups = 0
         self._is_full = False
+        self._tables: list[tuple[str, int, int, str, int]] = []
 
     def _begin(self) -> None:
         _, _, self._dropped_before = self._core.record_accesses(
@@ -81,6 +82,7 @@ class Recorder:
             self._thread.join()
         with self._lock:
             self._is_recording = False
+            self._tables = self._core.tables()  # one may be dropped later
             if self._core.belongs_here:
                 self._keep(*self._core.record_accesses(0))
 
@@ -182,6 +184,6 @@ class Recorder:
             if require_complete:
                 raise RuntimeError(problem)
             _LOG.warning(problem)
-        tables = self._core.tables()
+        tables = self._tables or self._core.tables()
         names, sizes = [table[0] for table in tables], [table[1] for table in tables]
         return Trace.from_accesses(rows, lengths, names, sizes, name)

@@ -35,6 +35,10 @@ class ControlledPool final : public tieralloc::SlowPool {
     if (before_add_table) before_add_table();
     return pool_->add_table(std::move(layout));
   }
+  void remove_table(const tieralloc::TableLayout& table) override { pool_->remove_table(table); }
+  void free_space(const tieralloc::TableLayout& table) noexcept override {
+    pool_->free_space(table);
+  }
   void read(std::span<tieralloc::ReadOp> ops, tieralloc::ReadListener& listener) override {
     read_ops += ops.size();
     if (before_read) before_read(ops);

@@ -179,7 +179,7 @@ class Stress {
 
   void keep_house(std::mt19937_64& random) {
     Store& store = bench_.store();
-    switch (random() % 13) {
+    switch (random() % 15) {
       case 0:
         store.flush();
         break;
@@ -206,6 +206,9 @@ class Stress {
         break;
       case 8:
         store.warm_up(store.resident_rows());
+        break;
+      case 9:
+        change_budget(random);
         break;
       default: {
         const StoreStats stats = store.stats();
@@ -236,6 +239,22 @@ class Stress {
     if (made_ == 6) return;
     const std::uint32_t dim = made_ % 2 == 1 && capacity_ > 1 ? 3 : 2 * kDim;
     bench_.store().create_table("more " + std::to_string(made_++), 50, dim, DType::float32);
+  }
+
+  /// Another size, or a reserved part. Refused if rows that are pinned now do not fit.
+  void change_budget(std::mt19937_64& random) {
+    try {
+      if (capacity_ > 0) {
+        const std::uint64_t least = capacity_ > 4 ? 4 : 1;
+        bench_.store().resize({.rows = least + random() % (2 * capacity_)});
+      } else if (random() % 2 == 0) {
+        bench_.store().resize({.bytes = (1 + random() % 4) << 20});
+      } else {
+        const Table& table = *some_table(random).table;
+        bench_.store().reserve(table, random() % 2 * (20'000 + random() % 200'000));
+      }
+    } catch (const std::invalid_argument&) {
+    }
   }
 
   void load(std::mt19937_64& random) {

@@ -37,6 +37,7 @@ cdef extern from "store/bag_call.hpp" namespace "tieralloc" nogil:
     cdef enum class BoundsCheck "tieralloc::BoundsCheck":
         fatal
         warning
+        default_row
 
     cdef enum class Accesses "tieralloc::Accesses":
         recorded
@@ -105,6 +106,9 @@ cdef extern from "store/delta.hpp" namespace "tieralloc" nogil:
         void stage_floats(const c_Table& table, Integers indices,
                           const float* values) except +raise_core_error
         uint64_t commit(uint64_t version) except +raise_core_error
+cdef extern from "<atomic>" namespace "std" nogil:
+    cdef cppclass c_atomic_flag "std::atomic<bool>":
+        c_bool load()
 
 
 cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
@@ -132,6 +136,7 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
 
     cdef cppclass c_Table "tieralloc::Table":
         TableLayout layout
+        c_atomic_flag is_dropped
 
     cdef cppclass c_Store "tieralloc::Store":
         c_Store(unique_ptr[SlowPool] pool, StoreOptions options) except +raise_core_error
@@ -158,6 +163,9 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         void unpin(const c_Table& table, Integers indices) except +raise_core_error
         void flush() except +raise_core_error
         void close(vector[StoreRow]* resident) except +raise_core_error
+        void resize(const FastBudget& budget) except +raise_core_error
+        void reserve(const c_Table& table, uint64_t bytes) except +raise_core_error
+        void drop_table(const c_Table& table) except +raise_core_error
         uint64_t warm_up(StoreRowSpan rows) except +raise_core_error
         vector[StoreRow] resident_rows() except +raise_core_error
         uint64_t store_id() except +raise_core_error

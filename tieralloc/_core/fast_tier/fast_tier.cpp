@@ -61,6 +61,7 @@ bool FastTier::admit(TierRow row, const std::byte* bytes, Admit reason) {
 
 bool FastTier::update(TierRow row, const std::byte* bytes) {
   reads_.invalidate(row);
+  if (!former_.empty()) replace_former(row, bytes);
   const Entry entry = find(row);
   if (entry == kAbsent && !plan_.in_place) return true;
   const Slot slot = allocator_.take();
@@ -101,6 +102,7 @@ void FastTier::clean(TierRow row) {
 
 void FastTier::discard(TierRow row) {
   reads_.invalidate(row);
+  if (!former_.empty()) forget_former(row);
   const Entry entry = find(row);
   if (entry == kAbsent) return;
   const Slot slot = slot_of(entry);
@@ -125,12 +127,8 @@ void FastTier::reinsert(TierRow row) {
 
 void FastTier::list_resident(Slot first, Slot last, std::vector<TierRow>& rows) const {
   for (Slot slot = first; slot < std::min(last, plan_.slots); ++slot) {
-    const TierRow row = slots_.row(slot);  // of a free slot: no row that is in this slot
-    if (row.value >= plan_.rows) continue;
-    const Entry entry = find(row);
-    if (entry != kAbsent && slot_of(entry) == slot && !slots_.has_any(slot, kStaged)) {
-      rows.push_back(row);
-    }
+    const TierRow row = resident_row(slot);
+    if (row.value != kNoRow && !slots_.has_any(slot, kStaged)) rows.push_back(row);
   }
 }
 

@@ -28,6 +28,7 @@
 #include "epoch/epoch_manager.hpp"
 #include "eviction/planner.hpp"
 #include "eviction/policy.hpp"
+#include "fast_tier/former_rows.hpp"
 #include "fast_tier/in_flight_reads.hpp"
 #include "fast_tier/pins.hpp"
 #include "fast_tier/slot_allocator.hpp"
@@ -125,6 +126,30 @@ class FastTier final : private SaturationObserver, private TierView {
   /// Appends all resident rows, the next victim first. The policy is empty then. Without readers.
   void take_resident(std::vector<TierRow>& rows);
 
+  // Locked: rows that a former tier still has, while they move here (former_rows.hpp).
+  void set_former(FormerRows former) { former_ = std::move(former); }
+  /// The entry of a row, which moves here if a former tier has it and a slot is free.
+  Entry find_or_adopt(TierRow row) {
+    const Entry entry = find(row);
+    return entry != kAbsent || former_.empty() || !adopt(row) ? entry : find(row);
+  }
+  /// The copy in a former tier, valid while locked; null if there is none.
+  const std::byte* former_copy(TierRow row) const;
+  /// Moves a row here, if it is `wanted` and a slot is free. The former tier has it no more.
+  void take_over(TierRow row, bool wanted);
+
+  // A former tier, which no reader uses; `mutex()` protects its index.
+  /// Appends the slots that the policy holds, the next victim first. The policy is empty then.
+  void drain(std::vector<Slot>& slots);
+  /// The row in a slot that the index refers to; kNoRow if there is none.
+  TierRow resident_row(Slot slot) const;
+  /// The row that was in a slot that `drain` listed.
+  TierRow drained_row(Slot slot) const { return slots_.row(slot); }
+  /// Returns the memory of the slots below `slot` to the system. Their rows have moved.
+  void release_below(Slot slot);
+  /// Bytes of its vectors that are not released.
+  std::size_t kept_bytes() const { return vectors_.size() - released_; }
+
   // Locked, without readers: a change of policy.
   EvictionConfig eviction_config();
   /// Replaces the policy by an empty one made for `eviction_config()`, which receives the rows in
@@ -148,7 +173,7 @@ class FastTier final : private SaturationObserver, private TierView {
   void count_prefetch_read() { ++counts_.prefetch_device_reads; }
   Slot resident_rows() const { return resident_; }
   /// False only if no row has a copy or is being read.
-  bool has_copies() const { return resident_ > 0 || reads_.any(); }
+  bool has_copies() const { return resident_ > 0 || reads_.any() || !former_.empty(); }
   TierBytes bytes() const { return bytes_; }
 
  private:
@@ -172,6 +197,9 @@ class FastTier final : private SaturationObserver, private TierView {
   void replace(Slot old, Slot slot, TierRow row, const std::byte* bytes);
   void drop(Slot slot);
   void retire(Slot slot);
+  bool adopt(TierRow row);
+  void forget_former(TierRow row);
+  void replace_former(TierRow row, const std::byte* bytes);
 
   const TierPlan plan_;
   const std::uint64_t seed_;
@@ -190,6 +218,8 @@ class FastTier final : private SaturationObserver, private TierView {
   Slot resident_ = 0;  ///< without staged rows
   std::atomic<Slot> num_dirty_{0};
   TierCounts counts_;
+  FormerRows former_;         ///< not empty only while rows move here
+  std::size_t released_ = 0;  ///< bytes of a former tier
 };
 
 }  // namespace tieralloc

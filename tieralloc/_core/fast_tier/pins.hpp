@@ -32,6 +32,8 @@ class Pins {
 
   void release(Slot pins = 1) { count_ -= pins; }
 
+  Slot max() const { return max_pins_; }
+  const std::string& tier() const { return tier_; }
   Slot count() const { return count_.load(std::memory_order_relaxed); }
 
  private:

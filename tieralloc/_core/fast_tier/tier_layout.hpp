@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "base/types.hpp"
 #include "slow_tier/slow_pool.hpp"
@@ -18,11 +19,12 @@ inline std::uint32_t slot_stride(const TableLayout& layout) {
 }
 
 struct TierPlan {
-  std::uint32_t stride = 0;  ///< bytes per slot
-  RowId rows = 0;            ///< rows of all tables of this stride that share the tier
-  Slot capacity = 0;         ///< maximum of resident rows
-  Slot slots = 0;            ///< capacity and spare slots, which take new values of rows
-  bool in_place = false;     ///< non-resident rows are read in the slow tier's memory
+  std::uint32_t stride = 0;             ///< bytes per slot
+  RowId rows = 0;                       ///< rows of all tables of this stride that share the tier
+  Slot capacity = 0;                    ///< maximum of resident rows
+  Slot slots = 0;                       ///< capacity and spare slots, which take new values of rows
+  bool in_place = false;                ///< non-resident rows are read in the slow tier's memory
+  std::vector<std::uint32_t> tables{};  ///< that share the tier, by position
 };
 
 struct TierBytes {

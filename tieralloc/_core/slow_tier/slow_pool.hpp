@@ -4,9 +4,9 @@
 // latest value of an updated row may be elsewhere for a while, in the redo log of a file: a reader
 // asks `find_updated` first, then reads the page.
 //
-// Concurrency: any number of threads read. One thread at a time calls `update`, `load` or
-// `add_table` (store.hpp). A page that is written while it is read fails its check; `recover_page`
-// reads it again.
+// Concurrency: any number of threads read. One thread at a time calls `update`, `load`, `add_table`
+// or `remove_table` (store.hpp). A page that is written while it is read fails its check;
+// `recover_page` reads it again.
 //
 // A pool in memory is read in place: lookups load its rows from their addresses instead of calling
 // `read`. The caller ensures that no reader needs a row that is being written.
@@ -89,6 +89,8 @@ struct TableLayout {
   // As of `order`, which a file reads after its directory.
   std::uint64_t arranged_rows = 0;
   std::uint64_t arranged_pages = 0;
+  /// DRAM of a fast tier of its own, at least; 0: it shares one. A file does not keep it.
+  std::uint64_t reserved_bytes = 0;
 
   std::uint32_t row_bytes() const { return row_bytes_of(dim, dtype); }
   /// Elements of a row in a result of type `out`; DType::bytes: the row as it is.
@@ -146,6 +148,12 @@ class SlowPool {
   /// Adds a table of zeros. A failure changes nothing. Returns the layout with its offset and
   /// pages.
   virtual TableLayout add_table(TableLayout layout) = 0;
+
+  /// Removes a table, durably; its name is free then. Its pages stay as they are until
+  /// `free_space`. A failure changes nothing. Throws SystemFailure.
+  virtual void remove_table(const TableLayout& table) = 0;
+  /// Returns the space of a removed table, which no thread reads any more: later tables take it.
+  virtual void free_space(const TableLayout& table) noexcept = 0;
 
   /// Reads a batch; returns when every operation is complete.
   virtual void read(std::span<ReadOp> ops, ReadListener& listener) = 0;

@@ -23,7 +23,7 @@ std::uint64_t check_range(const Table& table, Integers indices, std::size_t begi
                          static_cast<const std::int64_t*>(indices.data) + begin, end - begin, rows)
                    : row_loops().count_outside_32(
                          static_cast<const std::int32_t*>(indices.data) + begin, end - begin, rows);
-  if (outside == 0 || bounds == BoundsCheck::warning) return outside;
+  if (outside == 0 || bounds != BoundsCheck::fatal) return outside;
   for (std::size_t i = begin; i < end; ++i) {
     const std::int64_t index = indices[i];
     if (static_cast<std::uint64_t>(index) < rows) continue;
@@ -105,6 +105,12 @@ void each_segment(const BagCall& call, Visit visit) {
 }
 
 }  // namespace
+
+void check_live(const Table& table) {
+  if (!table.is_dropped.load(std::memory_order_relaxed)) return;
+  throw std::invalid_argument("table '" + table.layout.name +
+                              "' was dropped; expected a table of the store");
+}
 
 void BagCall::refuse_changed_offsets() {
   throw std::invalid_argument("offsets: changed during the call; expected constant memory");

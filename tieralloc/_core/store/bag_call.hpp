@@ -37,7 +37,8 @@ struct TableSegment {
   std::int64_t padding = -1;  ///< row that bags leave out; -1: none
 };
 
-enum class BoundsCheck { fatal, warning };
+/// Of an index outside of its table: an error; row 0; or the default row.
+enum class BoundsCheck { fatal, warning, default_row };
 
 /// The readers' share in a call (access_samples.hpp).
 enum class Accesses { recorded, unrecorded, only_recorded };
@@ -75,7 +76,10 @@ struct BagCall {
   [[noreturn]] static void refuse_changed_offsets();
 };
 
-/// Returns the number of indices outside their table, which only BoundsCheck::warning permits.
+/// Throws std::invalid_argument for a table that was dropped.
+void check_live(const Table& table);
+
+/// Returns the number of indices outside their table, which BoundsCheck::fatal does not permit.
 /// Throws std::out_of_range for such an index under BoundsCheck::fatal, and std::invalid_argument
 /// for offsets that do not ascend from 0 within the indices, for offsets or padding of rows to be
 /// copied, or for rows of bytes to be pooled.

@@ -61,6 +61,27 @@ void MissSet::trim() {
   release_if_large(table_);
 }
 
+const std::byte* CallScratch::drop_row(TierRow row, const std::byte* row_weights,
+                                       std::size_t width) {
+  weights.clear();
+  std::size_t from = 0;
+  std::size_t to = 0;
+  for (std::uint32_t& length : lengths) {
+    const std::size_t end = from + length;
+    const std::size_t begin = to;
+    for (; from < end; ++from) {
+      if (rows[from] == row) continue;
+      rows[to++] = rows[from];
+      if (row_weights == nullptr) continue;
+      const std::byte* weight = row_weights + from * width;
+      weights.insert(weights.end(), weight, weight + width);
+    }
+    length = static_cast<std::uint32_t>(to - begin);
+  }
+  rows.resize(to);
+  return row_weights == nullptr ? nullptr : weights.data();
+}
+
 void CallScratch::trim() {
   release_if_large(rows);
   release_if_large(entries);

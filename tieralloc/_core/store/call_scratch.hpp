@@ -13,6 +13,7 @@
 #include "base/types.hpp"
 #include "index/row_index.hpp"
 #include "slow_tier/fetch_batch.hpp"
+#include "store/default_rows.hpp"
 
 namespace tieralloc {
 
@@ -72,6 +73,7 @@ struct CallScratch {
   std::vector<std::uint32_t> saturated;   ///< places in `touched`
   std::vector<std::uint32_t> lengths;
   std::vector<std::byte> weights;  ///< if they are not the caller's own
+  DefaultRows defaults;            ///< none unless BoundsCheck::default_row
 
   // Until the next fetch.
   MissSet misses;
@@ -79,6 +81,10 @@ struct CallScratch {
   std::vector<std::uintptr_t> deferred_rows;  ///< address of a copy, or place in `misses` * 2 + 1
   std::vector<std::byte> deferred_weights;
   RowArena copies;
+
+  /// Removes a row from the batch's bags. `row_weights`, of `width` bytes each, are those of the
+  /// rows, or null. Returns those of the rows that are left.
+  const std::byte* drop_row(TierRow row, const std::byte* row_weights, std::size_t width);
 
   void trim();
 };

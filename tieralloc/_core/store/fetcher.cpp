@@ -135,7 +135,7 @@ void Fetcher::begin(std::span<Miss*> misses, FastTier::Admit reason,
         const bool is_first_try = !miss->is_counted;
         miss->is_counted = true;
         miss->batch.reset();
-        const Entry entry = tier.find(miss->row);
+        const Entry entry = tier.find_or_adopt(miss->row);
         if (entry != kAbsent) {
           miss->bytes = copies.push(tier.row(slot_of(entry)), tier.stride());
           if (reason == FastTier::Admit::pin) {
@@ -144,6 +144,12 @@ void Fetcher::begin(std::span<Miss*> misses, FastTier::Admit reason,
             counters.prefetches_useful.add(1);
           }
           return;
+        }
+        if (reason != FastTier::Admit::pin) {
+          if (const std::byte* former = tier.former_copy(miss->row)) {
+            miss->bytes = copies.push(former, tier.stride());
+            return;
+          }
         }
         if (is_first_try) {
           counters.on_demand_fetches.add(1);
@@ -245,7 +251,8 @@ void Fetcher::prefetch_once(std::span<const RowPlace> rows, FastTier::Admit reas
       rows, [](const RowPlace& place) -> FastTier& { return *place.tier; },
       [&](const RowPlace& place) {
         FastTier& tier = *place.tier;
-        if (tier.find(place.row) != kAbsent || tier.reads().find(place.row) != nullptr) return;
+        if (tier.find_or_adopt(place.row) != kAbsent) return;
+        if (tier.reads().find(place.row) != nullptr) return;
         if (const std::byte* updated = copy_updated(tier, place.row, copies)) {
           if (is_prefetch) tier.count_prefetch();
           tier.admit(place.row, updated, reason);

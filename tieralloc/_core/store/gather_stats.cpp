@@ -82,12 +82,15 @@ StoreStats Store::stats() {
   stats.kernels = kernel_isa();
   stats.prefetches_dropped = prefetch_queue_.dropped();
   stats.tiers = former_counts_;
+  stats.vector_bytes += former_bytes_.load(std::memory_order_relaxed);
   for (auto& tier : tiers_) add_tier(*tier, stats);
   for (const Table& table : tables_) {
+    TableStats counts = stats_of(table);
+    stats.updated_rows += counts.updated_rows;
+    if (table.is_dropped) continue;
     stats.order_bytes += table.layout.order_bytes();
     if (table.resident) add_resident(*table.resident, stats);
-    stats.tables.push_back(stats_of(table));
-    stats.updated_rows += stats.tables.back().updated_rows;
+    stats.tables.push_back(std::move(counts));
   }
   const UpdateStats updates = pool_->updates();
   stats.dirty_rows = updates.dirty_rows;

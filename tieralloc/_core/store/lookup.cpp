@@ -141,7 +141,14 @@ class LookupExecutor {
       weights_ =
           static_cast<const std::byte*>(call_->weights) + begin * weight_bytes(table_of(segment));
     }
+    scratch_.defaults.clear();
+    const bool has_defaults = call_->bounds == BoundsCheck::default_row;
+    const Table& table = table_of(segment);
+    if (has_defaults) {
+      DefaultRows::mark(call_->indices, begin, table.layout.rows, scratch_.rows);
+    }
     if (call_->segments[segment].padding >= 0) drop_padding(segment);
+    if (has_defaults) scratch_.defaults.place(scratch_.rows, table.first_tier_row);
   }
 
   /// An index outside the table is served as row 0: validate() passes it only for that.
@@ -162,25 +169,8 @@ class LookupExecutor {
   /// Removes the padding row and its weights from the batch's bags.
   void drop_padding(std::size_t segment) {
     const Table& table = table_of(segment);
-    const TierRow padding =
-        table.first_tier_row + TableRow{static_cast<RowId>(call_->segments[segment].padding)};
-    const std::size_t width = weight_bytes(table);
-    scratch_.weights.clear();
-    std::size_t from = 0, to = 0;
-    for (std::uint32_t& length : scratch_.lengths) {
-      const std::size_t end = from + length;
-      const std::size_t begin = to;
-      for (; from < end; ++from) {
-        if (scratch_.rows[from] == padding) continue;
-        scratch_.rows[to++] = scratch_.rows[from];
-        if (call_->weights == nullptr) continue;
-        const std::byte* weight = weights_ + from * width;
-        scratch_.weights.insert(scratch_.weights.end(), weight, weight + width);
-      }
-      length = static_cast<std::uint32_t>(to - begin);
-    }
-    scratch_.rows.resize(to);
-    if (call_->weights != nullptr) weights_ = scratch_.weights.data();
+    const TableRow padding{static_cast<RowId>(call_->segments[segment].padding)};
+    weights_ = scratch_.drop_row(table.first_tier_row + padding, weights_, weight_bytes(table));
   }
 
   /// Consecutive bags of the batch: the places of the first bag and of its first row.
@@ -222,6 +212,7 @@ class LookupExecutor {
     const Group all{.bags = scratch_.lengths.size(), .rows = scratch_.rows.size()};
     guard_.begin_read();
     table_of(segment).resident->locate(row_ids(std::span(scratch_.rows)), scratch_.pointers.data());
+    fill_defaults(table_of(segment), all);
     pool(segment, first_bag, all);
     guard_.end_read();
   }
@@ -235,11 +226,18 @@ class LookupExecutor {
     const bool is_possible = table.tier->is_skippable();
     if (is_possible) {
       std::fill_n(scratch_.pointers.begin(), all.rows, nullptr);
-      read_in_place(table, all, all.rows);
+      read_in_place(table, all, all.rows - fill_defaults(table, all));
       pool(segment, first_bag, all);
     }
     guard_.end_read();
     return is_possible;
+  }
+
+  /// Fills in the addresses of a group's default rows; returns how many had none.
+  std::size_t fill_defaults(const Table& table, const Group& group) {
+    if (scratch_.defaults.empty()) return 0;
+    return scratch_.defaults.fill(group.row, group.rows, table.default_row.data(),
+                                  scratch_.pointers);
   }
 
   /// Fills in the slow tier's addresses of a group's `absent` rows without an address.
@@ -312,9 +310,10 @@ class LookupExecutor {
     const std::span<const TierRow> rows(scratch_.rows.data() + group.row, group.rows);
     const StagedDelta* overlay = store_.overlay_.load(std::memory_order_seq_cst);  // before `find`
     tier.find(rows, entries);
-    const auto [flags, found] = row_loops().locate(entries, group.rows, tier.row(0), tier.stride(),
-                                                   &scratch_.pointers[group.row]);
+    const auto [flags, copies] = row_loops().locate(entries, group.rows, tier.row(0), tier.stride(),
+                                                    scratch_.pointers.data() + group.row);
     if (overlay != nullptr) Store::overlay(*overlay, tier, rows, &scratch_.pointers[group.row]);
+    const std::size_t found = copies + fill_defaults(table, group);
     if (is_prefetched(flags)) count_first_uses(tier, group);
     if (found < group.rows && table.slow_rows != nullptr) {
       const std::size_t absent = group.rows - found;
@@ -473,16 +472,15 @@ class LookupExecutor {
   CallMeter meter_{state_, store_.tables_.size()};
 };
 
-std::uint64_t Store::embedding_bag(const BagCall& call) {
-  return embedding_bags({&call, 1}, Accesses::recorded);
-}
-
 std::uint64_t Store::embedding_bags(std::span<const BagCall> calls, Accesses accesses) {
   check_fork();
   std::uint64_t outside = 0;
   for (const BagCall& call : calls) outside += validate(call);
   std::optional<ReadGuard> guard;
   enter(guard);
+  for (const BagCall& call : calls) {
+    for (const TableSegment& segment : call.segments) check_live(*segment.table);
+  }
   LookupExecutor(*this, *guard, calls, accesses).execute();
   if (outside > 0 && accesses != Accesses::only_recorded) {
     count_outside(calls, states_.of(*guard));

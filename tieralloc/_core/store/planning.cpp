@@ -70,6 +70,42 @@ TierTables Store::tables_of(const FastTier& tier) const {
   return tables;
 }
 
+/// The same for the tier of another layout.
+TierTables Store::tables_in(const Layout& layout, const FastTier& tier) {
+  TierTables tables;
+  for (std::size_t i = 0; i < layout.places.size(); ++i) {
+    if (layout.places[i].tier != &tier) continue;
+    tables.starts.push_back(layout.places[i].first_row.value);
+    tables.numbers.push_back(static_cast<std::uint32_t>(i));
+  }
+  tables.starts.push_back(tier.rows());
+  return tables;
+}
+
+/// The planned policies of a layout's tiers; none if no planned policy decides.
+std::vector<std::unique_ptr<EvictionPolicy>> Store::make_planned(const Layout& layout) const {
+  std::vector<std::unique_ptr<EvictionPolicy>> made;
+  if (planning_ == nullptr) return made;
+  const bool is_paused = !planning_->parked.empty();
+  const bool runs = std::any_of(tiers_.begin(), tiers_.end(),
+                                [](auto& tier) { return tier->planner() != nullptr; });
+  if (!is_paused && !runs) return made;
+  for (auto& tier : layout.tiers) {
+    made.push_back(planning_->policy.make(tier->eviction_config(), tables_in(layout, *tier)));
+  }
+  return made;
+}
+
+/// Under an ExclusiveGuard, of a new layout: its planned policies begin, or their pause goes on.
+void Store::adopt_planned(std::vector<std::unique_ptr<EvictionPolicy>> planned, bool is_paused) {
+  if (planned.empty()) return;
+  if (is_paused) {
+    planning_->parked = std::move(planned);
+  } else {
+    swap_policies(std::move(planned), planning_->policy.simple);
+  }
+}
+
 /// Under an ExclusiveGuard: gives each tier its policy. Returns the former policies, empty.
 std::vector<std::unique_ptr<EvictionPolicy>> Store::swap_policies(
     std::vector<std::unique_ptr<EvictionPolicy>> policies, const std::string& simple) {
@@ -133,6 +169,7 @@ void Store::use_policy(const PlannedPolicy& policy) {
 
 void Store::start_planning() {
   if (planning_ == nullptr || !planning_->policy.in_background) return;
+  if (planning_->stats.state == "failed") return;
   planning_->stopping = false;
   planner_ = std::thread([this] {
     pthread_setname_np(pthread_self(), "tieralloc-plan");
@@ -242,8 +279,7 @@ void Store::observe(const AccessSamples& samples) {
   const std::span<const RowId> rows(samples.rows);
   std::size_t at = 0;
   std::vector<RowId> own;
-  const Table& last = tables_.back();
-  const RowId num_rows = (last.first_store_row + TableRow{last.layout.rows}).value;
+  const RowId num_rows = rows_end().value;
   for (const std::uint32_t length : samples.lengths) {
     const auto sample = rows.subspan(at, length);
     at += length;

@@ -20,6 +20,7 @@ std::uint64_t Store::prefetch(const BagCall& request) {
   validate(request);
   std::optional<ReadGuard> guard;
   enter(guard);
+  for (const TableSegment& segment : request.segments) check_live(*segment.table);
   if (!uses_copies()) return 0;
   std::vector<RowPlace> places;
   std::size_t at = 0;
@@ -81,6 +82,7 @@ void Store::pin(const Table& table, Integers indices) {
   validate_rows(table, indices, BoundsCheck::fatal);
   std::optional<ReadGuard> guard;
   enter(guard);
+  check_live(table);
   if (table.resident) return;
   FastTier& tier = *table.tier;
   std::vector<Miss> misses = rows_to_pin(table, indices);
@@ -110,6 +112,7 @@ void Store::unpin(const Table& table, Integers indices) {
   validate_rows(table, indices, BoundsCheck::fatal);
   std::optional<ReadGuard> guard;
   enter(guard);
+  check_live(table);
   if (table.resident) return;
   std::lock_guard lock(table.tier->mutex());
   for (std::size_t i = 0; i < indices.size; ++i) {

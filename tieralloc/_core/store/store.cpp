@@ -58,14 +58,6 @@ StoreOptions complete(StoreOptions options, const SlowPool& pool) {
 
 }  // namespace
 
-/// The tiers for a set of tables, made while calls use the present ones.
-struct Store::Layout {
-  std::vector<std::unique_ptr<ResidentTable>> resident;  ///< by table; null: it is not resident
-  std::vector<std::unique_ptr<FastTier>> tiers;
-  std::uint64_t capacity = 0;
-  std::optional<Placement> placement;
-};
-
 void Store::check(const StoreOptions& options) {
   make_eviction_policy(options.policy, {.capacity = 1, .slots = 1});
   check_budget(options.budget, options.policy);
@@ -83,6 +75,7 @@ void Store::check_fast_memory(const FastPlan& plan, std::uint64_t held) const {
 Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
     : pool_(std::move(pool)),
       options_(complete(options, *pool_)),
+      budget_(options_.budget),
       policy_(options.policy),
       promotion_(options.promotion,
                  pool_->in_place() ? measure_line_costs(*pool_, options_.fast_node) : LineCosts{}),
@@ -92,7 +85,7 @@ Store::Store(std::unique_ptr<SlowPool> pool, const StoreOptions& options)
       prefetch_queue_(options.prefetch_queue),
       forks_at_birth_(fork_count()) {
   const std::vector<TableLayout> layouts = pool_->tables();
-  check_fast_memory(plan_fast(layouts, options_.budget, options_.policy), 0);
+  check_fast_memory(plan_fast(layouts, budget_, options_.policy), 0);
   for (const TableLayout& layout : layouts) {
     append_table(layout);
   }
@@ -161,12 +154,13 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                                 power_of_2(kMaxTableBytes) + " bytes, got " + std::to_string(rows) +
                                 " rows of " + std::to_string(stride));
   }
+  std::lock_guard changing_layout(change_layout_);
   std::lock_guard changing(use_policy_);
   std::lock_guard updating(update_mutex_);
   epochs_.check_open();
   std::vector<TableLayout> layouts = this->layouts();
   for (const TableLayout& layout : layouts) {
-    if (layout.name != name) continue;
+    if (layout.rows == 0 || layout.name != name) continue;
     throw std::invalid_argument("name: table '" + name + "' exists already; expected a new name");
   }
   TableLayout layout{.name = name,
@@ -181,12 +175,9 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   layouts.push_back(layout);
   {
     ReadGuard guard(epochs_);
-    std::uint64_t held = 0;
-    for (auto& tier : tiers_) held += tier->bytes().total();
-    for (const Table& table : tables_) {
-      held += table.layout.order_bytes() + (table.resident ? table.resident->bytes() : 0);
-    }
-    const FastPlan plan = plan_fast(layouts, options_.budget, policy_);
+    std::uint64_t held = held_bytes();
+    for (auto& tier : tiers_) held += tier->bytes().index + tier->bytes().metadata;
+    const FastPlan plan = plan_fast(layouts, budget_, policy_);
     if (residency == Residency::always && !plan.is_resident.back()) refuse_resident(layout);
     check_fast_memory(plan, held);
   }
@@ -196,7 +187,7 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   std::optional<Layout> next;
   if (layout_ready_.load(std::memory_order_acquire)) {
     ReadGuard guard(epochs_);  // no change of policy
-    next.emplace(make_layout(layouts));
+    next.emplace(make_layout(layouts, budget_));
   }
   ExclusiveGuard exclusive(epochs_);
   layout_ready_.store(false, std::memory_order_release);
@@ -210,15 +201,18 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
 
 const Table& Store::append_table(const TableLayout& layout) {
   const auto position = static_cast<std::uint32_t>(tables_.size());
-  const StoreRow first_store_row =
-      tables_.empty() ? StoreRow{}
-                      : tables_.back().first_store_row + TableRow{tables_.back().layout.rows};
-  tables_.push_back({.layout = layout, .position = position, .first_store_row = first_store_row});
+  const StoreRow first_store_row = rows_end();
+  std::vector<std::byte> default_row(round_up(slot_stride(layout), kCacheLine));
+  Table& table = tables_.emplace_back();
+  table.layout = layout;
+  table.position = position;
+  table.first_store_row = first_store_row;
+  table.default_row = std::move(default_row);
   if (pool_->in_place()) {
-    tables_.back().slow_rows =
+    table.slow_rows =
         reinterpret_cast<const std::byte*>(static_cast<std::uintptr_t>(layout.offset));
   }
-  return tables_.back();
+  return table;
 }
 
 std::vector<const Table*> Store::tables() const {
@@ -226,102 +220,6 @@ std::vector<const Table*> Store::tables() const {
   std::vector<const Table*> tables;
   for (const Table& table : tables_) tables.push_back(&table);
   return tables;
-}
-
-/// Starts a call on a complete layout of the tiers. Repeats if create_table invalidates the layout
-/// before the guard exists.
-void Store::enter(std::optional<ReadGuard>& guard) {
-  do {
-    guard.reset();
-    ensure_layout();
-    guard.emplace(epochs_);
-  } while (!layout_ready_.load(std::memory_order_acquire));
-}
-
-void Store::ensure_layout() {
-  if (layout_ready_.load(std::memory_order_acquire)) return;
-  ExclusiveGuard exclusive(epochs_);
-  if (!layout_ready_.load(std::memory_order_acquire) && !epochs_.is_closed()) build_tiers();
-}
-
-std::vector<TableLayout> Store::layouts() const {
-  std::vector<TableLayout> layouts;
-  for (const Table& table : tables_) layouts.push_back(table.layout);
-  return layouts;
-}
-
-/// For the store's tables and perhaps further ones, which are zero. Makes resident tables that the
-/// store does not have yet.
-Store::Layout Store::make_layout(const std::vector<TableLayout>& layouts) {
-  Layout made;
-  std::optional<NodeScope> scope;
-  if (options_.fast_node.node >= 0) scope.emplace(options_.fast_node);
-  const FastPlan fast = plan_fast(layouts, options_.budget, policy_);
-  for (std::size_t i = 0; i < layouts.size(); ++i) {
-    const bool has = i < tables_.size() && tables_[i].resident != nullptr;
-    made.resident.push_back(fast.is_resident[i] && !has
-                                ? std::make_unique<ResidentTable>(layouts[i], epochs_)
-                                : nullptr);
-  }
-  for (const TierPlan& plan : fast.tiers) {
-    std::vector<SlowExtent> extents;
-    PageLayout pages;
-    TierRow next;
-    for (std::size_t i = 0; i < layouts.size(); ++i) {
-      const TableLayout& layout = layouts[i];
-      if (fast.is_resident[i] || slot_stride(layout) != plan.stride) continue;
-      extents.push_back({next, layout.offset, layout.arranged_offset(), layout.order});
-      pages = layout.pages;
-      next = next + TableRow{layout.rows};
-    }
-    made.tiers.push_back(std::make_unique<FastTier>(plan, SlowOffsets(std::move(extents), pages),
-                                                    policy_, options_.seed, epochs_));
-    made.capacity += plan.capacity;
-  }
-  if (scope) made.placement = scope->placement();
-  return made;
-}
-
-/// Under an ExclusiveGuard. Repeats if a resident table cannot be read: then its rows have copies
-/// in a tier, and a lookup names the rows that cannot be read.
-void Store::build_tiers() {
-  for (bool is_complete = false; !is_complete;) {
-    Layout layout = make_layout(layouts());
-    is_complete = true;
-    for (Table& table : tables_) {
-      ResidentTable* resident = layout.resident[table.position].get();
-      if (resident == nullptr || resident->fill(table.layout, *pool_, buffers_) == 0) continue;
-      table.layout.residency = Residency::never;
-      is_complete = false;
-    }
-    if (is_complete) install(layout);
-  }
-}
-
-/// Under an ExclusiveGuard. `layout` receives the former tiers.
-void Store::install(Layout& layout) {
-  prefetch_queue_.clear();
-  for (auto& tier : tiers_) former_counts_.add(tier->counts());
-  if (planning_ != nullptr) planning_->parked.clear();  // made for the former tiers
-  std::swap(tiers_, layout.tiers);
-  if (layout.placement) fast_placement_ = *layout.placement;
-  promotion_.restart(layout.capacity);
-  for (Table& table : tables_) {
-    table.tier = nullptr;
-    table.first_tier_row = {};
-    auto& resident = layout.resident[table.position];
-    if (resident != nullptr) table.resident = std::move(resident);
-  }
-  for (auto& tier : tiers_) {
-    TierRow next;
-    for (Table& table : tables_) {
-      if (table.resident || slot_stride(table.layout) != tier->stride()) continue;
-      table.tier = tier.get();
-      table.first_tier_row = next;
-      next = next + TableRow{table.layout.rows};
-    }
-  }
-  layout_ready_.store(true, std::memory_order_release);
 }
 
 void Store::flush() {
@@ -337,6 +235,7 @@ std::vector<std::uint64_t> Store::damaged_pages(const Table& table, std::uint64_
   check_fork();
   std::shared_lock open(open_);
   epochs_.check_open();
+  check_live(table);
   const std::uint64_t pages = table.layout.num_pages();
   if (first > pages || n > pages - first) {
     throw std::invalid_argument("pages: expected at most " + std::to_string(pages) + ", got " +
@@ -347,6 +246,7 @@ std::vector<std::uint64_t> Store::damaged_pages(const Table& table, std::uint64_
 
 void Store::close(std::vector<StoreRow>* resident) {
   check_fork();
+  std::lock_guard changing_layout(change_layout_);
   std::lock_guard changing(use_policy_);
   std::lock_guard updating(update_mutex_);
   std::unique_lock open(open_);
@@ -379,6 +279,7 @@ bool Store::is_resident(const Table& table) {
   check_fork();
   std::optional<ReadGuard> guard;
   enter(guard);
+  check_live(table);
   return table.resident != nullptr;
 }
 

@@ -15,12 +15,13 @@
 //    index before the row is written; the writer waits for readers that may have missed it there.
 //  - A delta's rows, of any tables, are seen by a call all or none (delta.hpp).
 //  - record_accesses, use_policy, reset_stats, the end of a delta, close, load into memory and the
-//  last step of
-//    create_table exclude all other calls while they work (ExclusiveGuard).
+//    last step of create_table, resize, reserve and drop_table exclude all other calls while they
+//    work (ExclusiveGuard).
 // A forked child cannot use the store: every call throws std::invalid_argument there. The parent
 // continues.
 //
-// Lock order: use_policy_, update_mutex_, open_, guards of `epochs_`, FastTier::mutex().
+// Lock order: change_layout_, use_policy_, update_mutex_, open_, guards of `epochs_`,
+// FastTier::mutex(), that of a former tier.
 #pragma once
 
 #include <array>
@@ -46,9 +47,11 @@
 #include "store/bag_call.hpp"
 #include "store/call_state.hpp"
 #include "store/fetcher.hpp"
+#include "store/layout.hpp"
 #include "store/planning.hpp"
 #include "store/prefetch_queue.hpp"
 #include "store/promoter.hpp"
+#include "store/relocation.hpp"
 #include "store/store_stats.hpp"
 #include "store/tier_plan.hpp"
 
@@ -73,6 +76,8 @@ struct Table {
   TierRow first_tier_row{};
   std::unique_ptr<ResidentTable> resident{};  ///< null: rows have copies in `tier`
   const std::byte* slow_rows = nullptr;       ///< row 0, if rows are read in place; else null
+  std::vector<std::byte> default_row{};       ///< of zeros, for indices outside of the table
+  std::atomic<bool> is_dropped{false};                 ///< changed under an ExclusiveGuard
 
   std::uint32_t row_bytes() const { return layout.row_bytes(); }
   /// StoreRow minus TierRow of each row, in wrapping arithmetic.
@@ -98,7 +103,12 @@ class Store {
   /// Whether a table lies in DRAM as a whole.
   bool is_resident(const Table& table);
 
-  /// In order of creation; addresses stay valid.
+  /// Removes a table, durably; its space and its name are free for later tables. Later calls of it
+  /// throw std::invalid_argument; positions of tables stay, StoreRow numbers close up. Pinned rows
+  /// of other tables that do not fit any more are unpinned. Throws SystemFailure, changing nothing.
+  void drop_table(const Table& table);
+
+  /// In order of creation, dropped ones included; addresses stay valid.
   std::vector<const Table*> tables() const;
 
   /// Writes rows first ... first + n - 1 to the slow pool and drops their copies. `values` are
@@ -113,7 +123,9 @@ class Store {
   void settle();
 
   /// Serves a call. Returns the number of indices out of range, which are served as row 0.
-  std::uint64_t embedding_bag(const BagCall& call);
+  std::uint64_t embedding_bag(const BagCall& call) {
+    return embedding_bags({&call, 1}, Accesses::recorded);
+  }
 
   /// Serves calls as one: their misses are fetched together. Under Accesses::only_recorded no row
   /// is read.
@@ -137,6 +149,15 @@ class Store {
   /// Begins a delta of these parts (table and rows). Other writers wait until it ends, lookups go
   /// on. Throws std::invalid_argument for a pool without versions, SystemFailure.
   std::unique_ptr<Delta> begin_delta(std::span<const DeltaPart> parts);
+  // resize.cpp
+  /// Changes the budget of the fast tiers, which then are as those of a store opened with it. The
+  /// resident rows move to the new tiers while calls go on; of more than fit, the next victims stay
+  /// behind. Returns once they are there. Pins stay. Throws std::invalid_argument, and
+  /// MemoryShortage, changing nothing.
+  void resize(const FastBudget& budget);
+  /// Gives a table at least `bytes` of the budget, in a fast tier of its own, while the store is
+  /// open; 0: as before. As `resize` otherwise.
+  void reserve(const Table& table, std::uint64_t bytes);
 
   /// Queues rows to be fetched in the background. Returns the number of rows queued.
   std::uint64_t prefetch(const BagCall& call);
@@ -210,12 +231,28 @@ class Store {
   void enter(std::optional<ReadGuard>& guard);
   void ensure_layout();
   void build_tiers();
-  struct Layout;
   std::vector<TableLayout> layouts() const;
-  Layout make_layout(const std::vector<TableLayout>& layouts);
-  void fill_resident(Table& table);
+  Layout make_layout(const std::vector<TableLayout>& layouts, const FastBudget& budget);
+  bool fill_resident(Layout& layout, std::vector<TableLayout>& layouts);
   void install(Layout& layout);
   void check_fast_memory(const FastPlan& plan, std::uint64_t held) const;
+
+  // resize.cpp
+  std::uint64_t held_bytes() const;
+  Relocation replace_layout(const FastBudget& budget, std::vector<TableLayout> layouts,
+                            Table* dropped = nullptr);
+  Relocation install_keeping_rows(Layout& next, const FastBudget& budget,
+                                  const std::vector<TableLayout>& layouts, Table* dropped);
+  void move_rows(Relocation& relocation);
+  void move_slots(const Relocation& relocation, FastTier& from, const std::vector<bool>& is_kept);
+  void reorder_moved(const Relocation& relocation, FastTier& from, std::span<const Slot> order,
+                     const std::vector<bool>& is_kept);
+
+  // drop.cpp
+  static void mark_dropped(TableLayout& layout);
+  void check_not_recorded();
+  void forget_table(Table& table);
+  StoreRow rows_end() const;
   void stop_threads();
 
   // delta.cpp
@@ -237,6 +274,9 @@ class Store {
   // planning.cpp
   std::uint64_t lookups() const;
   TierTables tables_of(const FastTier& tier) const;
+  static TierTables tables_in(const Layout& layout, const FastTier& tier);
+  std::vector<std::unique_ptr<EvictionPolicy>> make_planned(const Layout& layout) const;
+  void adopt_planned(std::vector<std::unique_ptr<EvictionPolicy>> planned, bool is_paused);
   std::vector<std::unique_ptr<EvictionPolicy>> make_simple(const std::string& name);
   std::vector<std::unique_ptr<EvictionPolicy>> swap_policies(
       std::vector<std::unique_ptr<EvictionPolicy>> policies, const std::string& simple);
@@ -279,6 +319,7 @@ class Store {
 
   std::unique_ptr<SlowPool> pool_;
   const StoreOptions options_;
+  FastBudget budget_;   ///< changed under an ExclusiveGuard
   std::string policy_;  ///< changed under an ExclusiveGuard
   PromotionPolicy promotion_;
   Promoter promoter_;
@@ -293,6 +334,7 @@ class Store {
   std::atomic<bool> layout_ready_{false};
   std::atomic<const StagedDelta*> overlay_{nullptr};  ///< a delta whose copies are not all replaced
   TierCounts former_counts_;                          ///< of tiers that a new layout replaced
+  std::atomic<std::uint64_t> former_bytes_{0};        ///< of tiers whose rows are moving
   Placement fast_placement_;
 
   std::atomic<std::size_t> access_capacity_{0};
@@ -309,6 +351,7 @@ class Store {
   std::vector<std::thread> threads_;
   std::uint64_t forks_at_birth_;
 
+  std::mutex change_layout_;            ///< one change of the layout at a time
   std::mutex use_policy_;               ///< one change of policy at a time
   std::unique_ptr<Planning> planning_;  ///< null: the policy is a simple one
   std::thread planner_;                 ///< joinable while a policy plans in the background

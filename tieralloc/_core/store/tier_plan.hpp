@@ -9,6 +9,11 @@
 // Rows of one size share a fast tier, as objects of one size share a slab. The share of a size is
 // proportional to the bytes of its rows (of `fast_rows`: to its rows), at least one row and at most
 // all rows. The larger sizes divide the rest of the smaller ones.
+//
+// A table without rows has been dropped: it has no tier.
+//
+// A table with `reserved_bytes` has a fast tier of its own, of these bytes or of its share,
+// whichever is more; the rows of its tier may not fill them.
 #pragma once
 
 #include <cstdint>
@@ -27,8 +32,9 @@ struct FastBudget {
   bool in_place = false;    ///< whether rows are read in place
 };
 
-/// One plan per row size, in ascending order. `taken` bytes of the budget have another use. Throws
-/// std::invalid_argument if the rest does not contain one row of each size.
+/// One plan per row size, in ascending order, and one per reserved table. `taken` bytes of the
+/// budget have another use. Throws std::invalid_argument if the rest does not contain one row of
+/// each tier and all reserved bytes.
 std::vector<TierPlan> plan_tiers(const std::vector<TableLayout>& tables, const FastBudget& budget,
                                  const std::string& policy, std::uint64_t taken = 0);
 
@@ -43,10 +49,10 @@ FastPlan plan_fast(const std::vector<TableLayout>& tables, const FastBudget& bud
                    const std::string& policy);
 
 /// Throws MemoryShortage if a plan needs more memory than is available; `held` bytes are those of
-/// tiers that it replaces.
+/// tiers that it replaces, and become free while its tiers fill.
 void check_memory(const FastPlan& plan, std::uint64_t held);
 
 /// Throws as both for a budget that no table could satisfy.
-void check_budget(const FastBudget& budget, const std::string& policy);
+void check_budget(const FastBudget& budget, const std::string& policy, std::uint64_t held = 0);
 
 }  // namespace tieralloc

@@ -61,6 +61,7 @@ void Store::update(const Table& table, Integers indices, const std::byte* values
   {
     std::lock_guard updating(update_mutex_);
     epochs_.check_open();
+    check_live(table);
     PaddedRow padded(table);
     ensure_layout();  // may fail, which the update of copies may not
     update_counters_.reserve(table.position + std::size_t{1});
@@ -179,6 +180,7 @@ void Store::load_batch(const Table& table, TableRow first, std::size_t rows,
                        const std::byte* values) {
   std::lock_guard updating(update_mutex_);
   epochs_.check_open();
+  check_live(table);
   PaddedRow padded(table);
   if (pool_->in_place()) {
     ExclusiveGuard exclusive(epochs_);

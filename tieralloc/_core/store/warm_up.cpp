@@ -62,9 +62,7 @@ std::vector<RowPlace> Store::absent_rows(std::span<const StoreRow> rows) {
 
 /// As place_of; no tier for a row that the store does not have.
 RowPlace Store::known_place(StoreRow row) const {
-  if (tables_.empty()) return {};
-  const Table& last = tables_.back();
-  return row < last.first_store_row + TableRow{last.layout.rows} ? place_of(row) : RowPlace{};
+  return row < rows_end() ? place_of(row) : RowPlace{};
 }
 
 void Store::reorder(std::span<const StoreRow> rows) {
@@ -82,6 +80,7 @@ void Store::reorder(std::span<const StoreRow> rows) {
 
 std::vector<StoreRow> Store::resident_rows() {
   check_fork();
+  std::lock_guard changing_layout(change_layout_);  // no rows are moving
   std::optional<ReadGuard> guard;
   enter(guard);
   std::vector<StoreRow> rows;

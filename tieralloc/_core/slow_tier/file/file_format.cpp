@@ -9,6 +9,7 @@
 #include <stdexcept>
 #include <string>
 #include <unordered_set>
+#include <utility>
 
 #include "base/crc32c.hpp"
 #include "slow_tier/file/order_area.hpp"
@@ -115,10 +116,15 @@ std::uint64_t max_rows(const PageLayout& pages) {
 
 /// The least version that has all properties of the file.
 std::uint32_t version_for(const Directory& directory) {
+  const std::vector<TableLayout>& tables = directory.tables;
+  const bool has_order = std::any_of(tables.begin(), tables.end(), [](const TableLayout& table) {
+    return table.arranged_pages > 0;
+  });
+  const bool ascends = std::is_sorted(
+      tables.begin(), tables.end(),
+      [](const TableLayout& a, const TableLayout& b) { return a.offset < b.offset; });
   if (directory.has_deltas) return kVersion;
-  const bool has_order =
-      std::any_of(directory.tables.begin(), directory.tables.end(),
-                  [](const TableLayout& table) { return table.arranged_pages > 0; });
+  if (!ascends) return kReuseVersion;
   return has_order ? kOrderVersion : kSecondVersion;
 }
 
@@ -130,12 +136,24 @@ bool is_possible_order(const TableLayout& table, std::uint32_t version) {
          rows <= std::numeric_limits<std::uint32_t>::max() && table.pages.num_pages(rows) <= pages;
 }
 
+/// Whether no table overlaps another one. Before version 4 their offsets ascend.
+bool have_space(const std::vector<TableLayout>& tables, std::uint32_t version) {
+  std::vector<std::pair<std::uint64_t, std::uint64_t>> spans;
+  for (const TableLayout& table : tables) spans.emplace_back(table.offset, table_end(table));
+  if (version >= kReuseVersion) std::sort(spans.begin(), spans.end());
+  std::uint64_t end = kDataOffset;
+  for (const auto& [offset, table_end] : spans) {
+    if (offset < end) return false;
+    end = table_end;
+  }
+  return true;
+}
+
 /// Sets the pages of the tables. False if create_table could not have made the tables: the checksum
 /// proves integrity, not origin.
 bool complete(std::vector<TableLayout>& tables, std::uint32_t version) {
   std::unordered_set<std::string> names;
-  std::uint64_t end = kDataOffset;
-  for (TableLayout& table : tables) {  // in order of creation and of offsets
+  for (TableLayout& table : tables) {
     const auto dtype = static_cast<std::uint32_t>(table.dtype);
     if (table.name.empty() || table.name.size() > kMaxTableNameBytes) return false;
     if (!names.insert(table.name).second) return false;
@@ -145,18 +163,26 @@ bool complete(std::vector<TableLayout>& tables, std::uint32_t version) {
     table.pages = version == kFirstVersion ? PageLayout::dense(table.stride)
                                            : PageLayout::paged(table.stride);
     if (table.rows == 0 || table.rows > max_rows(table.pages)) return false;
-    if (table.offset < end || table.offset > kMaxTableBytes) return false;
+    if (table.offset > kMaxTableBytes) return false;
     if (table.offset % (table.pages.has_footer ? kPage : kCacheLine) != 0) return false;
     if (!is_possible_order(table, version)) return false;
-    end = table_end(table);
   }
-  return true;
+  return have_space(tables, version);
 }
 
 }  // namespace
 
 std::uint64_t Directory::end() const {
-  return tables.empty() ? kDataOffset : table_end(tables.back());
+  std::uint64_t end = kDataOffset;
+  for (const TableLayout& table : tables) end = std::max(end, table_end(table));
+  return end;
+}
+
+std::vector<TableLayout> Directory::by_offset() const {
+  std::vector<TableLayout> sorted = tables;
+  std::sort(sorted.begin(), sorted.end(),
+            [](const TableLayout& a, const TableLayout& b) { return a.offset < b.offset; });
+  return sorted;
 }
 
 std::vector<std::byte> encode(const Directory& directory) {
@@ -223,6 +249,7 @@ bool decode_records(const std::byte* superblock, std::size_t size, Directory& de
       break;
     case kSecondVersion:
     case kOrderVersion:
+    case kReuseVersion:
     case kVersion:
       records = checked_records({superblock, size}, checksum_v2, header);
       decoded.generation = header.generation;

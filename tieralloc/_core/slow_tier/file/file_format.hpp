@@ -1,4 +1,4 @@
-// file_format.hpp: the format of a store's file, versions 2, 3 and 5.
+// file_format.hpp: the format of a store's file, versions 2 to 5.
 //
 //   0      superblock: header, directory of tables, checksum over both
 //   1 MiB  superblock, a second copy
@@ -12,8 +12,12 @@
 // The header names the live segments of the redo log (redo_log.hpp), numbers 1 and up, and the
 // pages that a load is writing. All numbers are little-endian.
 //
+// Tables are in order of creation. Space between them belonged to tables that were dropped; a later
+// table may take it.
+//
 // A file has the least version with all of its properties, which earlier releases read: 5 from its
-// first delta on (log_delta.hpp), else 3 with a table that has an order, else 2.
+// first delta on (log_delta.hpp); else 4 if a table has taken space of a dropped one, so that
+// offsets do not ascend; else 3 with a table that has an order; else 2.
 //
 // Version 1, which is only read: no store id and no log; rows lie densely, without checksums.
 #pragma once
@@ -27,6 +31,7 @@
 namespace tieralloc::file_format {
 
 inline constexpr std::uint32_t kVersion = 5;
+inline constexpr std::uint32_t kReuseVersion = 4;
 inline constexpr std::uint32_t kOrderVersion = 3;
 inline constexpr std::uint32_t kSecondVersion = 2;
 inline constexpr std::uint32_t kFirstVersion = 1;
@@ -46,8 +51,10 @@ struct Directory {
   std::uint64_t delta_version = 0;  ///< of the last delta in the pages; the log may have later ones
   std::vector<TableLayout> tables;
 
-  /// The end of the last table.
+  /// The end of the table with the highest offset.
   std::uint64_t end() const;
+  /// The tables in order of offsets.
+  std::vector<TableLayout> by_offset() const;
 };
 
 /// The bytes of a superblock. Throws std::invalid_argument for more than kMaxFileTables tables.

@@ -25,7 +25,6 @@
 #include "slow_tier/file/direct_io.hpp"
 #include "slow_tier/file/file_identity.hpp"
 #include "slow_tier/file/file_io.hpp"
-#include "slow_tier/file/order_area.hpp"
 
 namespace tieralloc {
 namespace {
@@ -276,7 +275,7 @@ void FilePool::start_log(const std::string& path) {
                directory.delta_version);
   has_work_ = log_->sealed() != nullptr;
   if (directory.fresh_end == 0 || read_only_) return;
-  pages_->clear_torn(directory.fresh_begin, directory.fresh_end, directory.tables,
+  pages_->clear_torn(directory.fresh_begin, directory.fresh_end, directory.by_offset(),
                      log_->sealed().get());
   end_fresh();
 }
@@ -286,41 +285,18 @@ std::vector<TableLayout> FilePool::tables() const {
   return superblocks_.directory().tables;
 }
 
+std::vector<TableLayout> FilePool::tables_by_offset() const {
+  std::lock_guard lock(directory_mutex_);
+  return superblocks_.directory().by_offset();
+}
+
 std::uint64_t FilePool::store_id() const {
   std::lock_guard lock(directory_mutex_);
   return superblocks_.directory().store_id;
 }
 
 std::string FilePool::describe(std::uint64_t page) const {
-  return describe_page(tables(), page);
-}
-
-TableLayout FilePool::add_table(TableLayout layout) {
-  check_writable();
-  std::lock_guard lock(directory_mutex_);
-  const std::uint64_t size = checked_size();
-  layout.offset = round_up(size, kBlock);
-  layout.pages = PageLayout::paged(layout.stride);
-  const std::uint64_t end = file_format::table_end(layout);
-  if (end > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max())) {
-    fail_io(EFBIG, path_, "cannot grow the slow tier to " + std::to_string(end) + " bytes");
-  }
-  file_format::Directory next = superblocks_.directory();
-  next.tables.push_back(layout);
-  (void)file_format::encode(next);  // throws before the file changes
-  grow(size, end);
-  try {
-    if (layout.order != nullptr) file_format::write_order(fd_, path_, layout);
-    sync_pages();  // the size and the order, before a superblock names the table
-    superblocks_.write(std::move(next));
-  } catch (...) {
-    if (ftruncate(fd_, static_cast<off_t>(size)) != 0) {
-      // The old directory is valid; the space after it is unused.
-    }
-    throw;
-  }
-  end_ = end;
-  return layout;
+  return describe_page(tables_by_offset(), page);
 }
 
 void FilePool::read(std::span<ReadOp> ops, ReadListener& listener) {

@@ -75,6 +75,9 @@ class FilePool final : public SlowPool {
 
   std::vector<TableLayout> tables() const override;
   TableLayout add_table(TableLayout layout) override;
+  /// Writes all updates back first.
+  void remove_table(const TableLayout& table) override;
+  void free_space(const TableLayout& table) noexcept override;
   void read(std::span<ReadOp> ops, ReadListener& listener) override;
   void update(const TableLayout& table, std::span<const TableRow> rows,
               const std::byte* values) override;
@@ -124,6 +127,8 @@ class FilePool final : public SlowPool {
   std::uint64_t checked_size() const;
   void check_version() const;
   void grow(std::uint64_t from, std::uint64_t to);
+  bool take_gap(const file_format::Directory& directory, TableLayout& layout);
+  std::vector<TableLayout> tables_by_offset() const;
   void start_engine(const std::string& name);
   void start_log(const std::string& path);
   std::uint32_t position_of(const TableLayout& table) const;

@@ -20,7 +20,8 @@ namespace {
 constexpr std::uint64_t kPlaces[] = {0, file_format::kSuperblockBytes};
 
 std::string describe_end(const file_format::Directory& directory) {
-  return "table '" + directory.tables.back().name + "' ends at " + std::to_string(directory.end());
+  return "table '" + directory.by_offset().back().name + "' ends at " +
+         std::to_string(directory.end());
 }
 
 }  // namespace

@@ -56,7 +56,10 @@ std::size_t rows_before_full_page(const TableLayout& table, std::span<const Tabl
 std::uint32_t FilePool::position_of(const TableLayout& table) const {
   std::lock_guard lock(directory_mutex_);
   const std::vector<TableLayout>& tables = superblocks_.directory().tables;
-  return static_cast<std::uint32_t>(table_at(tables, table.offset) - tables.data());
+  const auto place = std::find_if(tables.begin(), tables.end(), [&](const TableLayout& other) {
+    return other.offset == table.offset;
+  });
+  return static_cast<std::uint32_t>(place - tables.begin());
 }
 
 void FilePool::update(const TableLayout& table, std::span<const TableRow> rows,
@@ -96,7 +99,7 @@ bool FilePool::find_updated(const RowAddress& row, std::span<std::byte> value) c
 }
 
 std::int32_t FilePool::recover_page(std::uint64_t page, std::span<std::byte> bytes) {
-  const std::vector<TableLayout> tables = this->tables();
+  const std::vector<TableLayout> tables = tables_by_offset();
   const TableLayout* table = table_at(tables, page);
   const auto sealed = log_ == nullptr ? nullptr : log_->sealed();
   std::int32_t error =
@@ -308,7 +311,7 @@ std::uint64_t FilePool::write_back_sealed(std::size_t reads_at_once) {
     log_->sync();  // no page has a row that the log could lose
     const std::uint64_t failed_syncs = failed_syncs_;
     const auto [rows, damaged] = pages_->write_back(
-        *sealed, tables(), reads_at_once,
+        *sealed, tables_by_offset(), reads_at_once,
         [&](std::span<const PageFooter> intents) { log_->add_intents(intents); });
     sync_pages();
     if (failed_syncs != failed_syncs_) fail_io(EIO, path_, "cannot sync the slow tier");
@@ -330,7 +333,7 @@ std::uint64_t FilePool::write_back_sealed(std::size_t reads_at_once) {
 
 /// Moves rows of a sealed segment to the active one.
 void FilePool::keep_rows(const LogGeneration& sealed, std::span<const std::uint64_t> rows) {
-  const std::vector<TableLayout> tables = this->tables();
+  const std::vector<TableLayout> tables = tables_by_offset();
   for (const std::uint64_t row : rows) {
     std::lock_guard appending(append_mutex_);
     if (log_->is_active(row)) continue;

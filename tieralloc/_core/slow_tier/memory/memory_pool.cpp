@@ -1,6 +1,7 @@
 // memory_pool.cpp: placement of tables, and emulation of latency.
 #include "slow_tier/memory/memory_pool.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/counters.hpp"
@@ -63,6 +64,19 @@ TableLayout MemoryPool::add_table(TableLayout layout) {
   }
   placement_.add(scope.placement());
   return layout;
+}
+
+void MemoryPool::remove_table(const TableLayout& table) {
+  std::lock_guard lock(mutex_);
+  std::erase_if(tables_, [&](const TableLayout& other) { return other.offset == table.offset; });
+}
+
+void MemoryPool::free_space(const TableLayout& table) noexcept {
+  std::lock_guard lock(mutex_);
+  const auto region = std::find_if(regions_.begin(), regions_.end(), [&](const Region& other) {
+    return other.data() == address_of(table.offset);
+  });
+  if (region != regions_.end()) regions_.erase(region);
 }
 
 void MemoryPool::read(std::span<ReadOp> ops, ReadListener& listener) {

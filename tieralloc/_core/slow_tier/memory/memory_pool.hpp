@@ -30,6 +30,8 @@ class MemoryPool final : public SlowPool {
   std::vector<TableLayout> tables() const override;
   /// Throws MemoryShortage if memory is short, SystemFailure if the kernel refuses to bind it.
   TableLayout add_table(TableLayout layout) override;
+  void remove_table(const TableLayout& table) override;
+  void free_space(const TableLayout& table) noexcept override;
   void read(std::span<ReadOp> ops, ReadListener& listener) override;
   void update(const TableLayout& table, std::span<const TableRow> rows,
               const std::byte* values) override;
@@ -52,7 +54,7 @@ class MemoryPool final : public SlowPool {
   const MemoryPoolOptions options_;
   mutable std::mutex mutex_;
   std::vector<TableLayout> tables_;
-  std::deque<Region> regions_;  ///< one per table
+  std::deque<Region> regions_;  ///< one per table, and of removed ones until `free_space`
   Placement placement_;
 };
 

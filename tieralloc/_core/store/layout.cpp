@@ -1,0 +1,108 @@
+// layout.cpp: the fast tiers for a set of tables and a budget, made and installed.
+#include "store/layout.hpp"
+
+#include "store/store.hpp"
+
+namespace tieralloc {
+
+/// Starts a call on a complete layout of the tiers. Repeats if create_table invalidates the layout
+/// before the guard exists.
+void Store::enter(std::optional<ReadGuard>& guard) {
+  do {
+    guard.reset();
+    ensure_layout();
+    guard.emplace(epochs_);
+  } while (!layout_ready_.load(std::memory_order_acquire));
+}
+
+void Store::ensure_layout() {
+  if (layout_ready_.load(std::memory_order_acquire)) return;
+  ExclusiveGuard exclusive(epochs_);
+  if (!layout_ready_.load(std::memory_order_acquire) && !epochs_.is_closed()) build_tiers();
+}
+
+/// By position. A dropped table has no rows.
+std::vector<TableLayout> Store::layouts() const {
+  std::vector<TableLayout> layouts;
+  for (const Table& table : tables_) {
+    layouts.push_back(table.layout);
+    if (table.is_dropped) mark_dropped(layouts.back());
+  }
+  return layouts;
+}
+
+/// For the store's tables and perhaps further ones, which are zero. Makes resident tables that the
+/// store does not have yet.
+Layout Store::make_layout(const std::vector<TableLayout>& layouts, const FastBudget& budget) {
+  Layout made;
+  std::optional<NodeScope> scope;
+  if (options_.fast_node.node >= 0) scope.emplace(options_.fast_node);
+  const FastPlan fast = plan_fast(layouts, budget, policy_);
+  for (std::size_t i = 0; i < layouts.size(); ++i) {
+    const bool has = i < tables_.size() && tables_[i].resident != nullptr;
+    Layout::Place& place = made.places.emplace_back();
+    place.is_resident = fast.is_resident[i];
+    if (place.is_resident && !has) {
+      place.resident = std::make_unique<ResidentTable>(layouts[i], epochs_);
+    }
+  }
+  for (const TierPlan& plan : fast.tiers) {
+    std::vector<SlowExtent> extents;
+    TierRow next;
+    for (const std::uint32_t i : plan.tables) {
+      const TableLayout& layout = layouts[i];
+      extents.push_back({next, layout.offset, layout.arranged_offset(), layout.order});
+      made.places[i].first_row = next;
+      next = next + TableRow{layout.rows};
+    }
+    const PageLayout& pages = layouts[plan.tables.front()].pages;
+    made.tiers.push_back(std::make_unique<FastTier>(plan, SlowOffsets(std::move(extents), pages),
+                                                    policy_, options_.seed, epochs_));
+    for (const std::uint32_t i : plan.tables) made.places[i].tier = made.tiers.back().get();
+    made.capacity += plan.capacity;
+  }
+  if (scope) made.placement = scope->placement();
+  return made;
+}
+
+/// Reads the new resident tables. Returns false after it has set tables that cannot be read to
+/// Residency::never: then their rows have copies in a tier, and a lookup names the rows that cannot
+/// be read. While no thread writes rows.
+bool Store::fill_resident(Layout& layout, std::vector<TableLayout>& layouts) {
+  bool is_complete = true;
+  for (std::size_t i = 0; i < layout.places.size(); ++i) {
+    ResidentTable* resident = layout.places[i].resident.get();
+    if (resident == nullptr || resident->fill(layouts[i], *pool_, buffers_) == 0) continue;
+    layouts[i].residency = Residency::never;
+    is_complete = false;
+  }
+  return is_complete;
+}
+
+/// Under an ExclusiveGuard.
+void Store::build_tiers() {
+  std::vector<TableLayout> layouts = this->layouts();
+  Layout layout = make_layout(layouts, budget_);
+  while (!fill_resident(layout, layouts)) layout = make_layout(layouts, budget_);
+  for (Table& table : tables_) table.layout.residency = layouts[table.position].residency;
+  install(layout);
+}
+
+/// Under an ExclusiveGuard. `layout` receives the former tiers and resident tables.
+void Store::install(Layout& layout) {
+  prefetch_queue_.clear();
+  for (auto& tier : tiers_) former_counts_.add(tier->counts());
+  if (planning_ != nullptr) planning_->parked.clear();  // made for the former tiers
+  std::swap(tiers_, layout.tiers);
+  if (layout.placement) fast_placement_ = *layout.placement;
+  promotion_.restart(layout.capacity);
+  for (Table& table : tables_) {
+    Layout::Place& place = layout.places[table.position];
+    std::swap(table.tier, place.tier);
+    std::swap(table.first_tier_row, place.first_row);
+    if (place.resident != nullptr || !place.is_resident) std::swap(table.resident, place.resident);
+  }
+  layout_ready_.store(true, std::memory_order_release);
+}
+
+}  // namespace tieralloc
