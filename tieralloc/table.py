@@ -402,21 +402,20 @@ class Table:
         self._core.unpin(self.position, indices)
 
     def reserve(self, *, fast_bytes: int | str | None) -> None:
-        """Give the table at least `fast_bytes` of the fast tier, while the store is open.
+        """Give the table a fast tier of its own, of at least `fast_bytes`, while the store is open.
 
-        Its rows get a fast tier of their own, of `fast_bytes` or their share of the budget if that
-        is more. Resident rows and pins stay. No effect while the table lies in DRAM as a whole.
+        It is larger if the table's share of the budget is. Resident rows and pins stay. No effect
+        while the table lies in DRAM as a whole.
 
         Parameters
         ----------
         fast_bytes : int, str or None
-            DRAM for vectors, index and metadata. None: the table shares a fast tier again.
+            Vectors, index and metadata. None: the table shares a fast tier again.
 
         Raises
         ------
         ValueError
-            If the budget does not hold all reserved bytes and a row of each other fast tier, or is
-            `fast_rows`. Nothing changes.
+            If the budget is `fast_rows`, or less than all reserved bytes and a row of each tier.
         MemoryError
             As for `TieredStore.resize`.
         """

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from tieralloc import _bindings
     from tieralloc.delta.delta import AppliedDelta, Delta
-    from tieralloc.store import TieredStore
     from tieralloc.policy.planned import ActivePolicy
+    from tieralloc.store import TieredStore
     from tieralloc.table import Table
     from tieralloc.tiers import SlowTier
 
