@@ -16,6 +16,7 @@ from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
 from tieralloc.errors import RenamedAttribute, refuse_renamed
 from tieralloc.operate.operations import Operations
+from tieralloc.operate.versions import Versions
 from tieralloc.order.order import order_of
 from tieralloc.policy.planned import ActivePolicy
 from tieralloc.restart.warm_restart import WarmRestart
@@ -122,27 +123,30 @@ class TieredStore(Operations):
             )
         fast = fast_tier(fast_bytes, fast_rows, fast_node, in_memory=not isinstance(slow, File))
         self._policy = ActivePolicy(policy)
-        self._core = _bindings.Store(
-            **slow._core_options(), **fast, cpus=parse_cpus(cpus), policy=self._policy.simple
-        )
-        self._path = os.fsdecode(slow.path) if isinstance(slow, File) else None
+        self._fast = fast
+        self._cpus = parse_cpus(cpus)
+        self._core = self._open_core(slow)
         self._read_only = isinstance(slow, File) and slow.mode == "r"
         self._bounds = bounds_check_mode
         self._first_out_of_range = threading.Lock()  # held since the first warning
         self._recorder: Recorder | None = None
         self._tables: dict[str, Table] = {}
         self._add_tables()
-        interval = slow.warm_restart_interval if isinstance(slow, File) else None
-        self._restart = WarmRestart(self._core, self._path, interval, saves=not self._read_only)
+        self._versions = Versions(WarmRestart.of(self._core, slow), slow)
         # Writes updates back when the store is garbage-collected or the interpreter exits.
-        self._finalizer = weakref.finalize(self, close_at_exit, self._restart, self._path)
+        self._finalizer = weakref.finalize(self, close_at_exit, self._versions)
         try:
             self._policy.check(self._table_sizes())
             self._policy.fit(self._core, self._table_sizes())
-            self._restart.start()
+            self._versions.current.start()
         except BaseException:
             self.close()  # the traceback references the store, which would keep its file locked
             raise
+
+    def _open_core(self, slow: SlowTier) -> _bindings.Store:
+        return _bindings.Store(
+            **slow._core_options(), **self._fast, cpus=self._cpus, policy=self._policy.simple
+        )
 
     def _add_tables(self) -> None:
         for position, layout in enumerate(self._core.tables()):
@@ -218,9 +222,10 @@ class TieredStore(Operations):
         kind, size = row_format(dtype, embedding_dim, row_bytes)
         self._policy.check_next(self._table_sizes(), (name, num_embeddings))
         row_order = order_of(order, name, num_embeddings, size, kind)
-        self._core.create_table(name, num_embeddings, size, kind, resident, row_order)
-        self._add_tables()
-        self._policy.fit(self._core, self._table_sizes())
+        with self._versions.changing:
+            self._core.create_table(name, num_embeddings, size, kind, resident, row_order)
+            self._add_tables()
+            self._policy.fit(self._core, self._table_sizes())
         return self._tables[name]
 
     def table(self, name: str) -> Table:
@@ -388,14 +393,17 @@ class TieredStore(Operations):
             raise RuntimeError("record: the store is being recorded already; end that first")
         from tieralloc.trace.recorder import Recorder
 
-        recorder = Recorder(self._core, max_lookups=max_lookups, ring_bytes=size)
-        recorder._begin()
-        self._recorder = recorder
+        with self._versions.changing:
+            core = self._versions.current.core
+            recorder = Recorder(core, max_lookups=max_lookups, ring_bytes=size)
+            recorder._begin()
+            self._recorder = recorder
         try:
             yield recorder
         finally:
-            self._recorder = None
-            recorder._end()
+            with self._versions.changing:
+                self._recorder = None
+                recorder._end()
 
     @refuse_renamed
     def use_policy(self, policy: str | LearnedPolicy) -> None:
@@ -418,18 +426,22 @@ class TieredStore(Operations):
         OSError, ImportError
             If a directory cannot be read, or torch is missing.
         """
-        self._policy.use(self._core, policy, self._table_sizes())
+        with self._versions.changing:
+            self._policy.use(self._core, policy, self._table_sizes())
 
     def stats(self) -> StoreStats:
-        """Return statistics since the store was opened or `reset_stats` was called.
+        """Return statistics since the file was opened or `reset_stats` was called.
 
         `StoreStats.policy_stats` covers the time since the policy started.
         """
         planned = self._policy.planned
         policy_stats = None if planned is None else planned.stats(self._core.policy_stats())
-        return StoreStats.of(
-            {**self._core.stats(), "policy": self._policy.name, "policy_stats": policy_stats}
-        )
+        of_python = {
+            "policy": self._policy.name,
+            "policy_stats": policy_stats,
+            "switches": self._versions.switches,
+        }
+        return StoreStats.of({**self._core.stats(), **of_python})
 
     def reset_stats(self) -> None:
         """Set all counters and histograms to 0; resident rows stay."""
@@ -445,6 +457,7 @@ class TieredStore(Operations):
             moved (ENOENT) or replaced (ESTALE) while it was open: updates are in the former file.
         """
         self._core.flush()
+        self._versions.flush()
 
     def close(self) -> None:
         """Write all updates to their pages and close the store; a second call does nothing.
@@ -456,7 +469,7 @@ class TieredStore(Operations):
             or replaced as of `flush`; the store is closed then.
         """
         try:
-            self._restart.close()
+            self._versions.close()
         finally:
             if self.closed:
                 self._finalizer.detach()

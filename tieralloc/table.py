@@ -11,13 +11,14 @@ import numpy as np
 from tieralloc._bindings import limits
 from tieralloc._common.numbers import as_integer, check_range
 from tieralloc._common.values import as_arrays, as_parts, as_values
+from tieralloc.operate.held_core import HeldCore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-    from tieralloc._bindings import RowOrder
+    from tieralloc._bindings import RowOrder, Store
     from tieralloc.store import TieredStore
 
 __all__ = [
@@ -68,7 +69,6 @@ class Table:
     """
 
     __slots__ = (
-        "_core",
         "_store",
         "dtype",
         "embedding_dim",
@@ -89,7 +89,6 @@ class Table:
         row_bytes: int,
     ) -> None:
         self._store = store
-        self._core = store._core
         self.position = position
         self.name = name
         self.num_embeddings = num_embeddings
@@ -101,6 +100,10 @@ class Table:
     def store(self) -> TieredStore:
         """The store of the table."""
         return self._store
+
+    @property
+    def _core(self) -> Store:
+        return self._store._core
 
     @property
     def resident(self) -> bool:
@@ -151,10 +154,11 @@ class Table:
         if order is not None and is_whole and len(np.asarray(rows)) == self.num_embeddings:
             self._load_in_file_order(order, np.asarray(rows).__getitem__)
             return
-        for array in as_arrays(rows):
-            for part in as_parts(self.dtype, self.embedding_dim, array):
-                row += self._core.load(self.position, row, part)
-        self._core.settle()
+        with HeldCore(self._store) as held:
+            for array in as_arrays(rows):
+                for part in as_parts(self.dtype, self.embedding_dim, array):
+                    row += held.core.load(self.position, row, part)
+            held.core.settle()
         if start is None and row < self.num_embeddings:
             raise ValueError(
                 f"rows: too few for table {self.name!r}; expected {self.num_embeddings}, got "
@@ -171,10 +175,11 @@ class Table:
 
         `read` returns the values of rows.
         """
-        for rows in self._rows_in_file_order(order):
-            self._load_rows(rows, read(rows))
-            report(len(rows))
-        self._core.settle()
+        with HeldCore(self._store) as held:
+            for rows in self._rows_in_file_order(order):
+                self._load_rows(rows, read(rows), held.core)
+                report(len(rows))
+            held.core.settle()
 
     def _rows_in_file_order(self, order: RowOrder | None) -> Iterator[NDArray[np.int64]]:
         """Yield all rows in the order of the file, in whole pages."""
@@ -193,9 +198,9 @@ class Table:
             begin = 0 if first == 0 else int(ends[first - 1])
             yield arranged[begin : int(ends[min(first + pages, len(ends)) - 1])]
 
-    def _load_rows(self, rows: NDArray[np.int64], values: ArrayLike) -> None:
+    def _load_rows(self, rows: NDArray[np.int64], values: ArrayLike, core: Store) -> None:
         """Write rows to the slow tier, durably once the core's `settle` returns."""
-        self._core.update(self.position, rows, as_values(self.dtype, values), True)
+        core.update(self.position, rows, as_values(self.dtype, values), True)
 
     @overload
     def lookup(self, indices: ArrayLike, out: None = None, *, raw: bool = False) -> np.ndarray: ...
@@ -231,7 +236,7 @@ class Table:
             If a row cannot be read.
         """
         store = self._store
-        result, outside = self._core.lookup(self.position, indices, out, raw, store._bounds)
+        result, outside = store._core.lookup(self.position, indices, out, raw, store._bounds)
         if outside:
             store._warn_out_of_range(outside)
         return result
@@ -301,7 +306,7 @@ class Table:
         """
         store = self._store
         paddings = None if padding_idx is None else (self._padding(padding_idx),)
-        result, outside = self._core.embedding_bag(
+        result, outside = store._core.embedding_bag(
             (self.position,),
             paddings,
             indices,
@@ -385,11 +390,13 @@ class Table:
         IndexError, OSError
             As for `lookup`.
         """
-        self._core.pin(self.position, indices)
+        with self._store._versions.changing:
+            self._core.pin(self.position, indices)
 
     def unpin(self, indices: ArrayLike) -> None:
         """Allow the eviction of rows again; rows that are not pinned are ignored."""
-        self._core.unpin(self.position, indices)
+        with self._store._versions.changing:
+            self._core.unpin(self.position, indices)
 
     def __len__(self) -> int:
         return self.num_embeddings
@@ -402,7 +409,8 @@ def check_writable(store: TieredStore, call: str) -> None:
     """Raise io.UnsupportedOperation if the store is open and only reads its file."""
     if store._read_only and not store.closed:
         raise io.UnsupportedOperation(
-            f"{store._path}: {call} writes; expected a store of mode 'r+' or 'a', got mode 'r'"
+            f"{store._versions.path}: {call} writes; expected a store of mode 'r+' or 'a', got "
+            "mode 'r'"
         )
 
 

@@ -12,9 +12,11 @@ from torch import Tensor, nn
 
 from tieralloc.nn._tables import torch_dtype
 from tieralloc.nn._tensors import chunk_rows, row_array, row_chunks
+from tieralloc.operate.held_core import HeldCore
 from tieralloc.table import Table
 
-_thread = threading.local()  # .tables: the tensors of tables, while a whole state dict is made
+# .tables, .held: the tensors of tables and the cores of stores, while a whole state dict is made
+_thread = threading.local()
 
 
 def state_dict(model: nn.Module) -> dict[str, Any]:
@@ -59,10 +61,11 @@ def state_dict(model: nn.Module) -> dict[str, Any]:
 @contextmanager
 def _whole_state_dicts() -> Iterator[None]:
     _thread.tables = {}
+    _thread.held = {}
     try:
         yield
     finally:
-        del _thread.tables
+        del _thread.tables, _thread.held
 
 
 def save_rows(table: Table, destination: dict[str, Any], key: str) -> None:
@@ -71,7 +74,8 @@ def save_rows(table: Table, destination: dict[str, Any], key: str) -> None:
     if tensors is None:
         return
     if table not in tensors:
-        tensors[table] = read_rows(table)
+        held = _thread.held.setdefault(table.store, HeldCore(table.store))
+        tensors[table] = read_rows(table, held)
     destination[key] = tensors[table]
 
 
@@ -92,15 +96,14 @@ def _cast_chunks(weight: Tensor, dtype: torch.dtype) -> Iterable[Any]:
         yield from row_chunks(rows.to("cpu", dtype))
 
 
-def read_rows(table: Table) -> Tensor:
+def read_rows(table: Table, held: HeldCore) -> Tensor:
     """Return all rows of a table, read some MiB at a time; the accesses are not recorded."""
     dtype = torch_dtype(table)
     weight = torch.empty((table.num_embeddings, table.embedding_dim), dtype=dtype, device="cpu")
     first = 0
     for rows in torch.split(weight, chunk_rows(weight)):
         indices = torch.arange(first, first + len(rows)).numpy()
-        store = table.store
         request = ((table.position,), None, indices, None, False, "copy", None, row_array(rows))
-        store._core.embedding_bags([request], store._bounds, "unrecorded")
+        held.core.embedding_bags([request], "fatal", "unrecorded")
         first += len(rows)
     return weight

@@ -14,6 +14,7 @@ from tieralloc.nn._hooks import remove_requests
 from tieralloc.nn._modules import TableModule, TieredModule
 from tieralloc.nn._replace import replace_modules, take_over
 from tieralloc.nn._torchrec import collection_type
+from tieralloc.operate.held_core import HeldCore
 from tieralloc.table import Table
 
 
@@ -85,7 +86,8 @@ def _torch_module(
 ) -> nn.Module:
     key = (module.table, module.dtype)
     if key not in weights:
-        rows = read_rows(module.table).to(module.dtype)
+        with HeldCore(module.table.store) as held:
+            rows = read_rows(module.table, held).to(module.dtype)
         weights[key] = nn.Parameter(rows, requires_grad=module._is_trainable)
     options: dict[str, Any] = {
         "padding_idx": module.padding_idx,

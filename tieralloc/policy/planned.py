@@ -52,6 +52,14 @@ class PlannedPolicy:
     #: Whether a background thread runs its steps; otherwise `_bindings.Store.step_policy` does.
     in_background: bool = True
 
+    def fits(self, tables: Sequence[tuple[str, int]]) -> bool:
+        """Whether the policy was trained for these tables."""
+        try:
+            self.trained.directory.check_tables(tables)
+        except ValueError:
+            return False
+        return True
+
     def start(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> None:
         """Start the policy in a store; ValueError if it was trained for other tables."""
         self.trained.directory.check_tables(tables)
@@ -93,6 +101,21 @@ class ActivePolicy:
     def simple(self) -> str:
         """The simple policy that is active while no learned policy is."""
         return self.name if self.planned is None else self.planned.fallback
+
+    @property
+    def state(self) -> tuple[str, PlannedPolicy | None]:
+        """What `start_in` has started, if nothing has changed since."""
+        return self.name, self.planned
+
+    def start_in(
+        self, core: _bindings.Store, tables: Sequence[tuple[str, int]]
+    ) -> tuple[str, PlannedPolicy | None]:
+        """Start the policy in another version of the store; return its `state`."""
+        with self._lock:
+            core.use_policy(self.simple)
+            if self.planned is not None and self.planned.fits(tables):
+                self.planned.start(core, tables)
+            return self.state
 
     def use(
         self, core: _bindings.Store, policy: str | LearnedPolicy, tables: Sequence[tuple[str, int]]
@@ -138,9 +161,7 @@ class ActivePolicy:
         with self._lock:
             if self.planned is None:
                 return
-            try:
-                self.planned.trained.directory.check_tables(tables)
-            except ValueError:
+            if not self.planned.fits(tables):
                 core.use_policy(self.planned.fallback)
                 return
             try:

@@ -141,6 +141,8 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         void close(vector[StoreRow]* resident) except +raise_core_error
         uint64_t warm_up(StoreRowSpan rows) except +raise_core_error
         vector[StoreRow] resident_rows() except +raise_core_error
+        uint64_t copy_residents(c_Store& source) except +raise_core_error
+        void copy_pins(c_Store& source) except +raise_core_error
         uint64_t store_id() except +raise_core_error
         c_bool closed()
         c_bool belongs_here()
