@@ -15,7 +15,7 @@ from tieralloc._bindings import all_statistics
 from tieralloc.stats import Group, PolicyStats, StoreStats
 
 #: Added in Python; the core has no names of policies.
-OF_PYTHON = {"policy", "policy_stats.fallback"}
+OF_PYTHON = {"policy", "policy_stats.fallback", "switches"}
 #: Its keys are names of policies.
 OPEN = "miss_ratios"
 
