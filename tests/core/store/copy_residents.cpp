@@ -5,6 +5,7 @@
 #include <random>
 #include <set>
 
+#include "base/error.hpp"
 #include "check.hpp"
 #include "store/store_bench.hpp"
 
@@ -140,7 +141,7 @@ TEST(copied_pins_are_those_of_the_other_store) {
 }
 
 TEST(copy_beside_lookups_and_updates_of_the_other_store_is_whole) {
-  for (const std::string& policy : {"s3fifo", "lru", "lfu"}) {
+  for (const char* policy : {"s3fifo", "lru", "lfu"}) {
     Pair pair(policy);
     Threads threads;
     for (unsigned seed = 0; seed < 2; ++seed) {
