@@ -6,6 +6,7 @@ import importlib
 from types import ModuleType
 
 from tieralloc.errors import raise_renamed
+from tieralloc.operate.switch import Switch
 from tieralloc.policy.learned import LearnedPolicy
 from tieralloc.store import TieredStore
 from tieralloc.table import Table
@@ -16,6 +17,7 @@ __all__ = [
     "File",
     "LearnedPolicy",
     "NumaMemory",
+    "Switch",
     "Table",
     "TieredStore",
     "nn",
