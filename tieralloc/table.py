@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar, overload
 import numpy as np
 
 from tieralloc._bindings import limits
+from tieralloc._common.held_core import HeldCore
 from tieralloc._common.numbers import as_integer, check_range
 from tieralloc._common.values import as_arrays, as_parts, as_values
-from tieralloc.operate.held_core import HeldCore
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tieralloc._common.held_core import HeldCore
 from tieralloc.nn._tables import torch_dtype
 from tieralloc.nn._tensors import chunk_rows, row_array, row_chunks
-from tieralloc.operate.held_core import HeldCore
 from tieralloc.table import Table
 
 # .tables, .held: the tensors of tables and the cores of stores, while a whole state dict is made

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tieralloc._common.held_core import HeldCore
 from tieralloc.nn._tensors import Bags, empty_rows
-from tieralloc.operate.held_core import HeldCore
 
 if TYPE_CHECKING:
     from tieralloc.store import TieredStore

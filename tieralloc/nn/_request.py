@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tieralloc._common.held_core import HeldCore
 from tieralloc.nn._lookups import Lookup, by_store, record, serve
-from tieralloc.operate.held_core import HeldCore
 
 if TYPE_CHECKING:
     from tieralloc.nn._modules import TieredModule

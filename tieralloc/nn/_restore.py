@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tieralloc._common.held_core import HeldCore
 from tieralloc.nn._checkpoints import read_rows
 from tieralloc.nn._collection import TieredEmbeddingBagCollection
 from tieralloc.nn._embeddings import TieredEmbedding, TieredEmbeddingBag
@@ -14,7 +15,6 @@ from tieralloc.nn._hooks import remove_requests
 from tieralloc.nn._modules import TableModule, TieredModule
 from tieralloc.nn._replace import replace_modules, take_over
 from tieralloc.nn._torchrec import collection_type
-from tieralloc.operate.held_core import HeldCore
 from tieralloc.table import Table
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tieralloc.restart.warm_restart import WarmRestart
-from tieralloc.tiers import File
+from tieralloc.tiers import File, Mode
 
 if TYPE_CHECKING:
     from tieralloc import _bindings
@@ -192,7 +192,7 @@ def begin_switch(store: TieredStore, path: str | os.PathLike[str]) -> Switch:
     slow = store._versions.slow
     if not isinstance(slow, File):
         raise ValueError(f"switch: expected a store of a file, got a slow tier of {slow}")
-    mode = "r" if slow.mode == "r" else "r+"
+    mode: Mode = "r" if slow.mode == "r" else "r+"
     if mode == "r+" and os.path.realpath(path) == os.path.realpath(slow.path):
         raise ValueError(f"path: {os.fsdecode(path)} is the file that serves; expected another one")
     store._versions.release_former()  # at most two fast tiers, and the file may be one of those
