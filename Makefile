@@ -18,7 +18,7 @@ PACKAGE := $(PIP) --no-build-isolation --editable
 CORE := $(shell find tieralloc/_core policies/baselines/_core -name '*.cpp' -o -name '*.hpp' -o -name '*.inc')
 BUILD_FROM := setup.py $(CORE) \
               $(wildcard tieralloc/_bindings/*.p?? tieralloc/_bindings/core/*.pxd policies/baselines/*.pyx)
-CPP := $(CORE) $(shell find tests/core -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
+CPP := $(CORE) $(shell find tests/core tieralloc/nn/native examples -name '*.cpp' -o -name '*.hpp' 2>/dev/null)
 
 # The package as it is installed, for tools that read it from one folder.
 TREE := build/tree
@@ -107,7 +107,7 @@ $(VENV)/demo: pyproject.toml | $(VENV)/built
 
 $(VENV)/all: pyproject.toml | $(VENV)/built
 	@echo "[make] install the package with all that development needs"
-	$(PACKAGE) '.[torch,plot,arrange,test,bench,docs,dev]'
+	$(PACKAGE) '.[torch,plot,arrange,metrics,test,bench,docs,dev]'
 	touch $@ $(VENV)/demo
 
 # torchrec names FBGEMM's CUDA build, which would bring another torch: both come without what they name.

@@ -20,13 +20,14 @@ __all__ = [
     "Switch",
     "Table",
     "TieredStore",
+    "metrics",
     "nn",
     "policies",
     "tools",
     "trace",
 ]
 
-_ON_DEMAND = ("nn", "policies", "tools", "trace")
+_ON_DEMAND = ("metrics", "nn", "policies", "tools", "trace")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -10,7 +10,16 @@ from __future__ import annotations
 import dataclasses
 import types
 from collections.abc import Mapping
-from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    NamedTuple,
+    NoReturn,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 __all__ = [
     "DramStats",
@@ -27,12 +36,22 @@ __all__ = [
     "PromotionStats",
     "SlowTierStats",
     "StoreStats",
+    "TableStats",
     "UpdateStats",
 ]
 
 _G = TypeVar("_G", bound="Group")
 
-_GROUPS: dict[type[Group], dict[str, type[Group] | None]] = {}
+_GROUPS: dict[type[Group], dict[str, _Nested | None]] = {}
+
+# How `tieralloc.metrics` exports a field; other numbers are gauges, other texts are labels.
+Counter = Annotated[int, "counter"]
+FloatCounter = Annotated[float, "counter"]
+State = Annotated[str, "state"]  # one of few words
+ErrorText = Annotated[str, "error"]  # empty: none
+
+#: Upper bounds of `Latency.counts_below`.
+LATENCY_BOUNDS_NS = tuple(2**bits for bits in range(4, 35))
 
 
 class Group:
@@ -51,7 +70,12 @@ class Group:
                 f"{cls.__name__}: the core and tieralloc/stats.py differ; missing: "
                 f"{sorted(missing)}, unknown: {sorted(unknown)}"
             )
-        return cls(**{name: _nested(groups[name], value) for name, value in values.items()})
+        return cls(
+            **{
+                name: value if (nested := groups[name]) is None else nested.of(value)
+                for name, value in values.items()
+            }
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Return nested dicts and lists of plain values, as for JSON."""
@@ -64,26 +88,36 @@ class Group:
         )
 
 
-def _groups_of(cls: type[Group]) -> dict[str, type[Group] | None]:
-    """Return the fields of a group in order, each with its nested group or None."""
+def _groups_of(cls: type[Group]) -> dict[str, _Nested | None]:
+    """Return the fields of a group in order, each with its nested groups or None."""
     if cls not in _GROUPS:
-        _GROUPS[cls] = {name: _group_in(hint) for name, hint in get_type_hints(cls).items()}
+        _GROUPS[cls] = {name: _nested_in(hint) for name, hint in get_type_hints(cls).items()}
     return _GROUPS[cls]
 
 
-def _group_in(hint: Any) -> type[Group] | None:
-    kinds = [hint, *(get_args(hint) if get_origin(hint) in (tuple, types.UnionType) else ())]
-    return next(
-        (kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Group)), None
-    )
+def _nested_in(hint: Any) -> _Nested | None:
+    container = get_origin(hint)
+    if container not in (tuple, types.UnionType, Mapping):
+        container = None
+    kinds = [hint] if container is None else get_args(hint)
+    groups = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Group)]
+    return _Nested(groups[0], container) if groups else None
 
 
-def _nested(group: type[Group] | None, value: Any) -> Any:
-    if group is None or value is None or isinstance(value, Group):
-        return value
-    if isinstance(value, tuple):
-        return tuple(group.of(item) for item in value)
-    return group.of(value)
+class _Nested(NamedTuple):
+    """A field with groups: one, a tuple of them, or a mapping of names to them."""
+
+    group: type[Group]
+    container: Any
+
+    def of(self, value: Any) -> Any:
+        if value is None or isinstance(value, Group):
+            return value
+        if self.container is tuple:
+            return tuple(self.group.of(item) for item in value)
+        if self.container is Mapping:
+            return {name: self.group.of(item) for name, item in value.items()}
+        return self.group.of(value)
 
 
 def _plain(value: Any) -> Any:
@@ -91,14 +125,16 @@ def _plain(value: Any) -> Any:
         return value.to_dict()
     if isinstance(value, tuple):
         return [_plain(item) for item in value]
-    return dict(value) if isinstance(value, Mapping) else value
+    if isinstance(value, Mapping):
+        return {name: _plain(item) for name, item in value.items()}
+    return value
 
 
 @dataclasses.dataclass(frozen=True)
 class Latency(Group):
     """A distribution of latencies, from a log-linear histogram; relative error at most 1/16."""
 
-    count: int
+    count: Counter
     """Latencies recorded."""
     p50_ns: int
     """Median, nanoseconds."""
@@ -110,6 +146,10 @@ class Latency(Group):
     """99.9th percentile, nanoseconds."""
     max_ns: int
     """Maximum, nanoseconds."""
+    sum_ns: Counter
+    """Sum, nanoseconds."""
+    counts_below: tuple[int, ...]
+    """Latencies below 2**4, 2**5, … 2**34 nanoseconds: 16 ns to 17 s."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,14 +170,14 @@ class LatencyStats(Group):
 class LookupStats(Group):
     """Lookups beyond hits and on-demand fetches."""
 
-    shared_fetches: int
+    shared_fetches: Counter
     """On-demand fetches that shared the in-flight read of another call, rows."""
-    out_of_range: int
+    out_of_range: Counter
     """Indices out of range, served as row 0 (``bounds_check_mode="warning"``)."""
-    waited_ns: int
+    waited_ns: Counter
     """Nanoseconds that calls waited for the slow tier, summed over threads. If rows are read in
     place: their time beyond that of copies in the fast tier."""
-    accesses_dropped: int
+    accesses_dropped: Counter
     """Accesses dropped because the ring of their thread was full. Neither the learned policy nor
     the recorder observed them. Counted since the rings were created."""
     kernels: str
@@ -156,7 +196,7 @@ class Placement(Group):
     """Pages of 4 KiB, counted at first touch."""
     pages_elsewhere: int | None
     """Pages on another node; None if the kernel does not report it."""
-    refused: str
+    refused: ErrorText
     """Error of the kernel when it refused to bind or to locate the memory; otherwise empty."""
 
 
@@ -164,7 +204,7 @@ class Placement(Group):
 class FastTierStats(Group):
     """State of the fast tier, and rows that bypassed it."""
 
-    bypassed: int
+    bypassed: Counter
     """Rows fetched and not promoted to the fast tier."""
     resident_rows: int
     """Rows with a copy in the fast tier."""
@@ -182,19 +222,19 @@ class FastTierStats(Group):
 class UpdateStats(Group):
     """Updates and write-backs."""
 
-    updated_rows: int
+    updated_rows: Counter
     """Rows set by `Table.update`."""
     dirty_rows: int
     """Updated rows in the redo log before their write-back to pages."""
     unsynced_bytes: int
     """Bytes of the redo log that a power cut would lose."""
-    write_backs: int
+    write_backs: Counter
     """Rows written back from the redo log to pages."""
-    write_back_errors: int
+    write_back_errors: Counter
     """Write-backs that failed."""
-    page_errors: int
+    page_errors: Counter
     """Reads of damaged pages."""
-    write_back_error: str
+    write_back_error: ErrorText
     """Text of the last failed write-back or sync; empty after a later one succeeded."""
 
 
@@ -260,7 +300,7 @@ class PromotionStats(Group):
     """"auto", "always" or "never"."""
     is_active: bool
     """Whether rows are currently promoted and looked up in the fast tier."""
-    probes: int
+    probes: Counter
     """A/B probes of lookups with and without copies."""
     lookup_ns_with_copies: float | None
     """Time of a lookup with copies in the last probe, nanoseconds; None before the first."""
@@ -292,15 +332,15 @@ class PolicyPrefetchStats(Group):
 
     is_throttled: bool
     """Whether prefetching is throttled, because its cost exceeded its benefit."""
-    throttles: int
+    throttles: Counter
     """Times that prefetching was throttled."""
-    scored: int
+    scored: Counter
     """Candidates that the prefetch model scored."""
-    chosen: int
+    chosen: Counter
     """Rows prefetched."""
-    used: int
+    used: Counter
     """Prefetched rows used before their eviction."""
-    displaced: float
+    displaced: FloatCounter
     """Estimated hits lost to prefetched rows."""
     calibration: float
     """Factor that corrects predicted probabilities."""
@@ -310,17 +350,17 @@ class PolicyPrefetchStats(Group):
 class LearnedStats(Group):
     """A learned policy in one fast tier, since its start there."""
 
-    active: str
+    active: State
     """The active policy: "learned", or the name of a simple policy."""
     network: str
     """Instruction set of the network's kernels, or "torch"."""
-    observed: int
+    observed: Counter
     """Accesses observed."""
-    evaluations: int
+    evaluations: Counter
     """Rows evaluated."""
-    switches: int
+    switches: Counter
     """Changes of the active policy."""
-    sampled: int
+    sampled: Counter
     """Accesses sampled by the miniature simulations."""
     sample_rate: float
     """Share of rows in the miniature simulations."""
@@ -333,20 +373,20 @@ class LearnedStats(Group):
 class PolicyStats(Group):
     """A learned policy, which runs in the background, since its start."""
 
-    state: str
+    state: State
     """"running", "paused", "failed", or "waiting" for the tables of its training trace."""
-    reason: str
+    reason: ErrorText
     """Reason of another state than "running"; otherwise empty."""
     fallback: str
     """The simple policy that is active while this one is not."""
-    steps: int
+    steps: Counter
     """Steps of the background thread."""
-    accesses_observed: int
+    accesses_observed: Counter
     """Accesses observed."""
-    cpu_seconds: float
+    cpu_seconds: FloatCounter
     """CPU time of the background thread, seconds."""
     policy_lag: PolicyLag
-    pauses: int
+    pauses: Counter
     """Pauses by the cost-benefit controller."""
     saved_seconds: float
     """Waiting time saved in the last measured window, seconds."""
@@ -354,6 +394,36 @@ class PolicyStats(Group):
     """CPU time of the policy in the same window, seconds."""
     tiers: tuple[LearnedStats, ...]
     """Per fast tier; empty for a policy that is not a network of the core."""
+
+
+@dataclasses.dataclass(frozen=True)
+class TableStats(Group):
+    """A table, and the calls on it; as of `StoreStats` where the names are equal."""
+
+    lookups: Counter
+    """Rows looked up: `hits` + `on_demand_fetches`."""
+    hits: Counter
+    """Rows found in the fast tier, or repeated in a call that fetched them."""
+    on_demand_fetches: Counter
+    """Distinct rows per call for which the call waited."""
+    miss_ratio: float
+    """`on_demand_fetches` ÷ `lookups`; 0 before the first."""
+    on_demand_device_reads: Counter
+    """Pages read for on-demand fetches."""
+    on_demand_bytes: Counter
+    """Bytes of these pages."""
+    out_of_range: Counter
+    """Indices out of range, served as row 0."""
+    updated_rows: Counter
+    """Rows set by `Table.update`."""
+    rows: int
+    """Rows of the table."""
+    row_bytes: int
+    """Bytes of a row."""
+    bytes: int
+    """Bytes in the slow tier, padding and checksums included."""
+    is_resident: bool
+    """Whether the table lies in DRAM as a whole."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -365,31 +435,31 @@ class StoreStats(Group):
     If rows are read in place, each read of a row is an on-demand fetch.
     """
 
-    calls: int
+    calls: Counter
     """Calls of `lookup` and `embedding_bag`."""
-    lookups: int
+    lookups: Counter
     """Rows looked up: `hits` + `on_demand_fetches`."""
-    hits: int
+    hits: Counter
     """Rows found in the fast tier, or repeated in a call that fetched them."""
-    on_demand_fetches: int
+    on_demand_fetches: Counter
     """Distinct rows per call for which the call waited."""
     miss_ratio: float
     """`on_demand_fetches` ÷ `lookups`; 0 before the first."""
-    evictions: int
+    evictions: Counter
     """Rows evicted from the fast tier."""
-    prefetches_issued: int
+    prefetches_issued: Counter
     """Rows read by prefetches."""
-    prefetches_useful: int
+    prefetches_useful: Counter
     """Prefetched rows used before their eviction."""
-    prefetches_late: int
+    prefetches_late: Counter
     """Prefetched rows looked up while in flight; also counted as on-demand fetches."""
-    prefetches_useless: int
+    prefetches_useless: Counter
     """Prefetched rows evicted unused."""
-    on_demand_device_reads: int
+    on_demand_device_reads: Counter
     """Pages read for on-demand fetches: a call reads each page once. Rows in memory are pages."""
-    prefetch_device_reads: int
+    prefetch_device_reads: Counter
     """Pages read for prefetches."""
-    prefetches_dropped: int
+    prefetches_dropped: Counter
     """Rows not prefetched because the queue was full."""
     fast_rows: int
     """Capacity of the fast tier, rows."""
@@ -397,6 +467,8 @@ class StoreStats(Group):
     """The policy of the store, as configured."""
     policy_stats: PolicyStats | None
     """Statistics of a learned policy; None for a simple policy."""
+    tables: Mapping[str, TableStats]
+    """Statistics by table, in order of creation."""
     lookup: LookupStats
     fast_tier: FastTierStats
     slow_tier: SlowTierStats

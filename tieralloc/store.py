@@ -10,13 +10,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, overload
 
-from tieralloc import _bindings
 from tieralloc._bindings import limits
 from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
 from tieralloc.errors import RenamedAttribute, refuse_renamed
 from tieralloc.operate.operations import Operations
+from tieralloc.operate.reopen import Reopenable
 from tieralloc.operate.versions import Versions
+from tieralloc.operate.watch import StateWatch
 from tieralloc.order.order import order_of
 from tieralloc.policy.planned import ActivePolicy
 from tieralloc.restart.warm_restart import WarmRestart
@@ -38,12 +39,13 @@ __all__ = ["TieredStore"]
 _LOG = logging.getLogger("tieralloc")
 
 
-class TieredStore(Operations):
+class TieredStore(Operations, Reopenable):
     """Tables of embedding vectors in a slow tier, served from a fast tier.
 
     The slow tier holds every row. The fast tier, a pool of DRAM, holds copies of the rows that the
     policy keeps. All methods are thread-safe and release the GIL. A forked child cannot use the
-    store (ValueError); it must open a store of its own.
+    store (ValueError); it must open a store of its own. A copy is the store itself; unpickling a
+    store opens its file to read.
 
     Garbage collection or the end of the interpreter closes an open store. If that fails, an error
     is logged, and the program exits with status 120.
@@ -122,6 +124,14 @@ class TieredStore(Operations):
                 f"bounds_check_mode: expected 'fatal' or 'warning', got {bounds_check_mode!r}"
             )
         fast = fast_tier(fast_bytes, fast_rows, fast_node, in_memory=not isinstance(slow, File))
+        self._options: dict[str, object] = {
+            "fast_bytes": fast_bytes,
+            "fast_rows": fast_rows,
+            "fast_node": fast_node,
+            "policy": policy,
+            "bounds_check_mode": bounds_check_mode,
+            "cpus": cpus,
+        }
         self._policy = ActivePolicy(policy)
         self._fast = fast
         self._cpus = parse_cpus(cpus)
@@ -133,20 +143,18 @@ class TieredStore(Operations):
         self._tables: dict[str, Table] = {}
         self._add_tables()
         self._versions = Versions(WarmRestart.of(self._core, slow), slow)
+        self._watch = StateWatch(self._versions, self._policy)
         # Writes updates back when the store is garbage-collected or the interpreter exits.
         self._finalizer = weakref.finalize(self, close_at_exit, self._versions)
         try:
             self._policy.check(self._table_sizes())
             self._policy.fit(self._core, self._table_sizes())
             self._versions.current.start()
+            self._watch.poll()
+            self._watch.start()
         except BaseException:
             self.close()  # the traceback references the store, which would keep its file locked
             raise
-
-    def _open_core(self, slow: SlowTier) -> _bindings.Store:
-        return _bindings.Store(
-            **slow._core_options(), **self._fast, cpus=self._cpus, policy=self._policy.simple
-        )
 
     def _add_tables(self) -> None:
         for position, layout in enumerate(self._core.tables()):
@@ -226,6 +234,7 @@ class TieredStore(Operations):
             self._core.create_table(name, num_embeddings, size, kind, resident, row_order)
             self._add_tables()
             self._policy.fit(self._core, self._table_sizes())
+        self._watch.poll()
         return self._tables[name]
 
     def table(self, name: str) -> Table:
@@ -428,17 +437,18 @@ class TieredStore(Operations):
         """
         with self._versions.changing:
             self._policy.use(self._core, policy, self._table_sizes())
+            self._options["policy"] = policy
+        self._watch.poll()
 
     def stats(self) -> StoreStats:
         """Return statistics since the file was opened or `reset_stats` was called.
 
         `StoreStats.policy_stats` covers the time since the policy started.
         """
-        planned = self._policy.planned
-        policy_stats = None if planned is None else planned.stats(self._core.policy_stats())
+        self._watch.poll()
         of_python = {
             "policy": self._policy.name,
-            "policy_stats": policy_stats,
+            "policy_stats": self._policy.stats(self._core),
             "switches": self._versions.switches,
         }
         return StoreStats.of({**self._core.stats(), **of_python})
@@ -472,6 +482,7 @@ class TieredStore(Operations):
             self._versions.close()
         finally:
             if self.closed:
+                self._watch.close()
                 self._finalizer.detach()
 
     def __enter__(self) -> TieredStore:

@@ -101,6 +101,15 @@ class Table:
         """The store of the table."""
         return self._store
 
+    def __copy__(self) -> Table:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Table:
+        return self
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self._store).table, (self._store, self.name)
+
     @property
     def _core(self) -> Store:
         return self._store._core

@@ -42,11 +42,10 @@ def scorer(store):
     [
         ("torch.jit.trace", lambda model: torch.jit.trace(model, CALL)),
         ("torch.jit.script", torch.jit.script),
-        ("torch.export", lambda model: torch.export.export(model, CALL)),
     ],
 )
 @pytest.mark.parametrize("batches", [False, True])
-def test_export_of_converted_model_raises(scorer, call, export, batches):
+def test_torchscript_of_converted_model_raises(scorer, call, export, batches):
     if batches:
         ta.nn.batch_lookups(scorer)
     with pytest.raises(RuntimeError, match=rf"{call}: a lookup in a store .*nn\.restore\(model\)"):

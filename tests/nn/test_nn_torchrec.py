@@ -378,3 +378,19 @@ def test_batched_lookups_of_collections_equal_torchrec(store):
         store.reset_stats()
         assert all(map(same_bits, model(call), expected))
         assert store.stats().calls == 1
+
+
+@pytest.mark.parametrize("keys", [["f0", "f1"], ["f1", "other", "f0"]])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_collection_in_a_graph_equals_eager(make_store, keys, weighted):
+    tables = [table("one", ["f0"]), table("two", ["f1"], rows=30, dim=8)]
+    plain = EmbeddingBagCollection(tables=tables, is_weighted=weighted).requires_grad_(False)
+    collection = convert(plain, make_store(fast_rows=16))
+    torch._dynamo.reset()
+    compiled = torch.compile(collection, backend="aot_eager", fullgraph=True)
+    for samples in (2, 3, 5):
+        lengths = [[(i + k) % 4 for i in range(samples)] for k in range(len(keys))]
+        features = jagged(lengths, keys, weighted=weighted)
+        assert_same(compiled(features), collection(features))
+        program = torch.export.export(collection, (features,), strict=False)
+        assert_same(program.module()(features), collection(features))

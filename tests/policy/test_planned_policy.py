@@ -134,7 +134,13 @@ def test_table_beyond_the_policys_is_logged(make_store, recmg, caplog):
     assert not caplog.records
     store.create_table("c", 10, DIM)
     (record,) = caplog.records
-    assert "trained for 2 tables, without 'c'; s3fifo is active" in record.getMessage()
+    assert record.tieralloc == {
+        "event": "policy_stopped",
+        "store": store.stats().slow_tier.path,
+        "policy": recmg,
+        "reason": "the tables of the store differ from those of the training trace",
+        "fallback": "s3fifo",
+    }
 
 
 def test_open_file_of_other_tables_raises(make_store, recmg):

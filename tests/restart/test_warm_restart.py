@@ -128,7 +128,21 @@ def test_file_that_does_not_fit_is_ignored_and_named(tmp_path, caplog, damage):
     with caplog.at_level(logging.WARNING, "tieralloc"), reopen(path) as store:
         assert store._versions.current.wait(30)
         assert misses(store, [1, 2]) == 2
-        assert "a.tier.warm: ignored, the fast tier starts empty" in caplog.text
+        fields = caplog.records[0].tieralloc
+        assert (fields["event"], fields["store"]) == ("warm_restart_ignored", str(path))
+        assert fields["file"] == str(warm)
+        assert fields["reason"]
+
+
+def test_rows_brought_back_are_logged(tmp_path, caplog):
+    path = tmp_path / "a.tier"
+    with make(path) as store:
+        store.table("item").lookup([1, 2])
+    with caplog.at_level(logging.INFO, "tieralloc"), reopen(path) as store:
+        assert store._restart.wait(30)
+    (fields,) = [record.tieralloc for record in caplog.records]
+    assert (fields["event"], fields["rows"]) == ("warm_restart_used", 2)
+    assert 0 <= fields["seconds"] < 30
 
 
 def test_store_closed_at_once_keeps_the_saved_rows(tmp_path):

@@ -1,6 +1,7 @@
 """Statistics: the dataclasses have the names of the core, documented."""
 
 import ast
+import collections.abc
 import dataclasses
 import inspect
 import json
@@ -18,12 +19,16 @@ from tieralloc.stats import Group, PolicyStats, StoreStats
 OF_PYTHON = {"policy", "policy_stats.fallback", "switches"}
 #: Its keys are names of policies.
 OPEN = "miss_ratios"
+#: Its keys are names of tables.
+BY_TABLE = "tables"
 
 
 def names_of_core(statistics, prefix=""):
     names = set()
     for name, value in statistics.items():
         inner = value[0] if isinstance(value, tuple) and value else value
+        if name == BY_TABLE:
+            (inner,) = value.values()
         if isinstance(inner, dict) and name != OPEN:
             names |= names_of_core(inner, f"{prefix}{name}.")
         else:
@@ -35,7 +40,7 @@ def names_of_fields(group, prefix=""):
     names = set()
     for name, hint in typing.get_type_hints(group).items():
         kinds = [hint]
-        if typing.get_origin(hint) in (tuple, types.UnionType):
+        if typing.get_origin(hint) in (tuple, types.UnionType, collections.abc.Mapping):
             kinds = typing.get_args(hint)
         inner = [kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, Group)]
         names |= names_of_fields(inner[0], f"{prefix}{name}.") if inner else {prefix + name}
@@ -48,7 +53,11 @@ def test_stats_fields_have_names_of_core():
 
 def test_stats_fields_are_documented():
     tree = ast.parse(inspect.getsource(stats))
-    groups = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    groups = {
+        node.name: node
+        for node in tree.body
+        if isinstance(node, ast.ClassDef) and node.name in (*stats.__all__, "Group")
+    }
     undocumented = []
     for name, node in groups.items():
         for item, following in zip(node.body, [*node.body[1:], None], strict=True):
@@ -100,6 +109,22 @@ def test_stats_are_frozen_and_json(make_store):
     assert json.loads(json.dumps(as_dict)) == as_dict
     assert as_dict["latency"]["call_on_demand"]["p99_ns"] > 0
     assert set(as_dict) == {field.name for field in dataclasses.fields(StoreStats)}
+
+
+def test_latency_counts_below_powers_of_two_ascend(make_store):
+    store = make_store()
+    table = store.create_table("item", 1000, 4)
+    for row in range(100):
+        table.lookup([row, row + 1])
+    for latency in dataclasses.astuple(store.stats().latency):
+        latency = stats.Latency(*latency)
+        below = dict(zip(stats.LATENCY_BOUNDS_NS, latency.counts_below, strict=True))
+        assert list(latency.counts_below) == sorted(latency.counts_below)
+        assert all(
+            count == latency.count for bound, count in below.items() if bound > latency.max_ns
+        )
+        assert below[stats.LATENCY_BOUNDS_NS[-1]] == latency.count
+        assert latency.count * latency.max_ns >= latency.sum_ns >= latency.max_ns
 
 
 def test_stats_subscript_raises_with_attribute(make_store):

@@ -29,6 +29,8 @@ cdef object statistic_object(const StatisticValue* value):
         return text[0].decode("utf-8", "surrogateescape")  # as the names of files
     if get_if[vector[int]](value) != NULL:
         return tuple(get_if[vector[int]](value)[0])
+    if get_if[vector[uint64_t]](value) != NULL:
+        return tuple(get_if[vector[uint64_t]](value)[0])
     if get_if[Statistics](value) != NULL:
         return statistics_dict(get_if[Statistics](value)[0])
     if get_if[vector[Statistics]](value) != NULL:

@@ -268,10 +268,3 @@ cdef class Store(StoreBase):
         with nogil:
             observed = self._store.get().step_policy()
         return observed
-
-    def policy_stats(self):
-        """Statistics of the model; their state is empty while a simple policy evicts."""
-        cdef Statistics statistics
-        with nogil:
-            statistics = statistics_of(self._store.get().policy_stats())
-        return statistics_dict(statistics)

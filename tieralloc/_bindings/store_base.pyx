@@ -7,6 +7,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
 from libcpp.memory cimport shared_ptr
+from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from tieralloc._bindings.arguments cimport dtype_name, residency_choice, row_array, word_array
@@ -193,10 +194,25 @@ cdef class StoreBase:
             samples = self._store.get().drain_accesses()
         return row_array(samples.rows), word_array(samples.lengths), samples.dropped
 
+    def policy_stats(self):
+        """Statistics of the model; their state is empty while a simple policy evicts."""
+        cdef Statistics statistics
+        with nogil:
+            statistics = statistics_of(self._store.get().policy_stats())
+        return statistics_dict(statistics)
+
     @property
     def store_id(self):
         """The random id of the file; 0 if it has none."""
         return self._store.get().store_id()
+
+    @property
+    def write_back_error(self):
+        """Text of the last failed write-back or sync; empty after a later one succeeded."""
+        cdef string text
+        with nogil:
+            text = self._store.get().write_back_error()
+        return text.decode("utf-8", "surrogateescape")
 
     @property
     def closed(self):

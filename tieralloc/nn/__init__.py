@@ -2,8 +2,9 @@
 
 The modules read indices, offsets and weights in the memory of torch's tensors and write results
 into tensors, without copies. Any number of threads may call a module, in any gradient mode.
-Modules have no parameters: results require no gradient, and `state_dict` contains no rows.
-``torch.compile`` breaks its graph around them. TorchScript and torch.export raise an error.
+Modules have no parameters: results require no gradient, and `Module.state_dict` has references to
+tables instead of rows. Copies share the store; pickles refer to its file.
+In graphs of ``torch.compile`` and ``torch.export`` they are operators. TorchScript raises an error.
 """
 
 try:
@@ -11,7 +12,8 @@ try:
 except ImportError as error:
     raise ImportError("tieralloc.nn needs torch: pip install tieralloc[torch]") from error
 
-from tieralloc.nn._checkpoints import state_dict
+from tieralloc.nn._attached import attach
+from tieralloc.nn._checkpoints import references, state_dict
 from tieralloc.nn._collection import TieredEmbeddingBagCollection
 from tieralloc.nn._convert import convert
 from tieralloc.nn._embeddings import TieredEmbedding, TieredEmbeddingBag
@@ -25,9 +27,11 @@ __all__ = [
     "TieredEmbedding",
     "TieredEmbeddingBag",
     "TieredEmbeddingBagCollection",
+    "attach",
     "batch_lookups",
     "convert",
     "prefetch",
+    "references",
     "restore",
     "state_dict",
 ]

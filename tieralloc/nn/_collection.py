@@ -13,19 +13,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from tieralloc.nn import _operators
+from tieralloc.nn._attached import names_of
 from tieralloc.nn._embeddings import TieredEmbeddingBag
 from tieralloc.nn._lookups import Lookup
 from tieralloc.nn._modules import TieredModule
 from tieralloc.nn._tables import torch_dtype
 from tieralloc.nn._tensors import (
     MODES,
-    Bags,
+    bag_tensors,
     check_bags,
     concatenate_bags,
+    in_graph,
     run_eagerly,
+    with_equal_offsets,
 )
 from tieralloc.nn._torchrec import (
     bag_configs,
+    features_in_order,
     has_variable_batches,
     inverse_indices,
     is_jagged,
@@ -107,6 +112,7 @@ class TieredEmbeddingBagCollection(TieredModule):
             raise ValueError(f"tables: expected tables of one store, got {list(parts.values())}")
         names = _features_by_table(feature_names, list(bags))
         self._store = next(iter(bags.values())).table.store
+        self._names = names_of(self._store)
         self._is_weighted = is_weighted
         self._configs: list[Any] | None = None
         self.embedding_bags = nn.ModuleDict()
@@ -166,10 +172,16 @@ class TieredEmbeddingBagCollection(TieredModule):
                 f"features: expected one KeyedJaggedTensor, got {kinds}; pass tensors to "
                 "embedding_bag(indices, offsets, per_sample_weights)"
             )
-        return run_eagerly(self._forward, features)
+        if not in_graph():
+            return self._forward(features)
+        ordered = features_in_order(features, self.feature_names)
+        if ordered is None or not self._is_operator():
+            return run_eagerly(self._forward, features)
+        weights = self._weights_of(ordered)
+        pooled = self._in_graph(ordered.values(), ordered.offsets(), weights, True)
+        return self._keyed(pooled)
 
     def _forward(self, features: Any) -> Any:
-        keyed_tensor = keyed_tensor_type()
         planned = self.plan(features)
         pooled = [module._pool_lookup(lookup) for module, lookup in planned]
         inverse = inverse_indices(features)
@@ -179,17 +191,25 @@ class TieredEmbeddingBagCollection(TieredModule):
                 part.index_select(0, samples[name])
                 for name, part in zip(self.feature_names, pooled, strict=True)
             ]
+        return self._keyed(pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=1))
+
+    def _keyed(self, values: Tensor) -> Any:
         dtype = self.dtype if self._is_cast else torch.float32  # as torchrec's
-        values = pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=1)
-        return keyed_tensor(
+        return keyed_tensor_type()(
             keys=self.embedding_names, length_per_key=self.embedding_dims, values=values.to(dtype)
         )
 
+    def _weights_of(self, features: Any) -> Tensor | None:
+        if not self._is_weighted:
+            return None
+        weights: Tensor | None = features.weights_or_none()
+        if weights is None:
+            raise ValueError("features: expected weights, as the collection is weighted, got none")
+        return weights
+
     def plan(self, features: Any) -> Sequence[tuple[TieredModule, Lookup]]:
         """Return the lookups of a call of `forward`: one, or one per feature if they differ."""
-        weights = features.weights_or_none() if self._is_weighted else None
-        if self._is_weighted and weights is None:
-            raise ValueError("features: expected weights, as the collection is weighted, got none")
+        weights = self._weights_of(features)
         if inverse_indices(features) is not None or has_variable_batches(features):
             selected = select_features(features, self.feature_names, weights)
             return [
@@ -241,37 +261,63 @@ class TieredEmbeddingBagCollection(TieredModule):
         IndexError, ValueError, TypeError, NotImplementedError, RuntimeError, OSError
             As for `TieredEmbeddingBag.forward`.
         """
-        return run_eagerly(
-            self._embedding_bag, indices, offsets, per_sample_weights, include_last_offset
-        )
+        arguments = (indices, offsets, per_sample_weights, include_last_offset)
+        if in_graph():
+            if self._is_operator():
+                return self._in_graph(*arguments)
+            return run_eagerly(self._embedding_bag, *arguments)
+        return self._embedding_bag(*arguments)
 
     def _embedding_bag(self, *arguments: Any) -> Tensor:
         return self._pool_lookup(self._lookup(*arguments))
 
+    def _in_graph(
+        self, indices: Any, offsets: Any, per_sample_weights: Any, include_last_offset: bool
+    ) -> Tensor:
+        parts = [
+            bag_tensors(*part, **self._check_options(include_last_offset))
+            for part in zip(*self._columns(indices, offsets, per_sample_weights), strict=True)
+        ]
+        parts, include_last_offset = with_equal_offsets(parts, include_last_offset)
+        return self._graph_result(
+            _operators.embedding_bag(
+                [part.indices for part in parts],
+                [part.offsets for part in parts],
+                [part.weights for part in parts],
+                store=self._store_name(),
+                tables=[table.name for table in self._tables],
+                dims=self.embedding_dims,
+                paddings=self._paddings or [-1] * len(self._positions),
+                mode=self.mode,
+                include_last_offset=include_last_offset,
+                dtype=self._result_dtype(),
+                shares_request=self._shares_compiled(),
+            )
+        )
+
+    def _columns(self, indices: Any, offsets: Any, weights: Any) -> tuple[Sequence[Any], ...]:
+        """Return the indices, offsets and weights of each part of a call."""
+        if not isinstance(indices, Tensor):
+            return (
+                self._per_feature(indices, "indices"),
+                self._per_feature(offsets, "offsets"),
+                self._per_feature(weights, "per_sample_weights"),
+            )
+        if indices.dim() != 1:
+            raise ValueError(
+                "indices: expected one dimension, or a sequence of tensors, one per feature; "
+                f"got shape {tuple(indices.shape)}"
+            )
+        return (indices,), (offsets,), (weights,)
+
     def _lookup(
         self, indices: Any, offsets: Any, per_sample_weights: Any, include_last_offset: bool
     ) -> Lookup:
-        sources: tuple[Tensor | None, ...]
-        if isinstance(indices, Tensor):
-            if indices.dim() != 1:
-                raise ValueError(
-                    "indices: expected one dimension, or a sequence of tensors, one per feature; "
-                    f"got shape {tuple(indices.shape)}"
-                )
-            bags = self._check(indices, offsets, per_sample_weights, include_last_offset)
-            sources = (indices, offsets, per_sample_weights)
-        else:
-            columns = (
-                self._per_feature(indices, "indices"),
-                self._per_feature(offsets, "offsets"),
-                self._per_feature(per_sample_weights, "per_sample_weights"),
-            )
-            parts = [
-                self._check(rows, starts, weights, include_last_offset)
-                for rows, starts, weights in zip(*columns, strict=True)
-            ]
-            bags = concatenate_bags(parts, self.feature_names)
-            sources = tuple(source for column in columns for source in column)
+        columns = self._columns(indices, offsets, per_sample_weights)
+        options = self._check_options(include_last_offset)
+        parts = [check_bags(*part, **options) for part in zip(*columns, strict=True)]
+        is_one = isinstance(indices, Tensor)
+        bags = parts[0] if is_one else concatenate_bags(parts, self.feature_names)
         # The store raises ValueError if the bags do not divide evenly among the features.
         batch_size = bags.num_bags // len(self._tables)
         return Lookup(
@@ -282,19 +328,16 @@ class TieredEmbeddingBagCollection(TieredModule):
             paddings=self._paddings,
             shape=(batch_size, sum(self.embedding_dims)),
             dtype=self._result_dtype(),
-            sources=sources,
+            sources=tuple(source for column in columns for source in column),
         )
 
-    def _check(self, indices: Any, offsets: Any, weights: Any, include_last_offset: bool) -> Bags:
-        return check_bags(
-            indices,
-            offsets,
-            weights,
-            dtypes=(self._row_dtype, self.dtype),
-            mode=self.mode,
-            include_last_offset=include_last_offset,
-            name="indices",
-        )
+    def _check_options(self, include_last_offset: bool) -> dict[str, Any]:
+        return {
+            "dtypes": (self._row_dtype, self.dtype),
+            "mode": self.mode,
+            "include_last_offset": include_last_offset,
+            "name": "indices",
+        }
 
     def _per_feature(self, argument: Any, name: str) -> Sequence[Any]:
         if argument is None:

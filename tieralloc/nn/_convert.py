@@ -6,6 +6,7 @@ the modules. A failure in a step before the last one leaves the model unchanged.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from tieralloc._common.values import QUANTISED
 from tieralloc.nn._collection import TieredEmbeddingBagCollection
 from tieralloc.nn._embeddings import TieredEmbedding, TieredEmbeddingBag
 from tieralloc.nn._hooks import attach_requests
+from tieralloc.nn._loading import Loading, set_tensors
 from tieralloc.nn._modules import TieredModule
 from tieralloc.nn._quantised import QuantisedBag, is_quantised_collection, quantised_bags
 from tieralloc.nn._replace import replace_modules, take_over
@@ -33,6 +35,7 @@ from tieralloc.nn._tables import dtype_name, existing_table
 from tieralloc.nn._tensors import row_chunks
 from tieralloc.nn._torchrec import is_collection, is_one_call
 from tieralloc.store import TieredStore
+from tieralloc.table import check_writable
 
 _MAX_NAME_BYTES = 191
 
@@ -45,6 +48,7 @@ def convert(
     names: Mapping[str, str] | None = None,
     dtype: Literal["int8", "int4"] | None = None,
     load: bool = True,
+    checkpoint: str | os.PathLike[str] | None = None,
     verbose: bool = True,
 ) -> Conversion:
     """Replace the embedding modules of a model by tiered modules; return and print a summary.
@@ -75,11 +79,12 @@ def convert(
     torchrec's others.
 
     The model stays one for inference. Its results follow ``.to(dtype)``, ``.half()`` and so on;
-    the rows keep their dtype. TorchScript and torch.export raise RuntimeError. The rows do not
+    the rows keep their dtype. ``torch.compile`` and ``torch.export`` see an operator in each new
+    module (`attach`); TorchScript raises RuntimeError. The rows do not
     train: in training mode, the backward pass of a result raises RuntimeError, unless the weight
     was frozen (``requires_grad=False``) or ``requires_grad_(False)`` was called on the new module.
-    The state dict has no rows; `state_dict` returns whole checkpoints, and ``load_state_dict``
-    loads both.
+    The state dict has references to tables instead of rows (`references`); `state_dict` returns
+    whole checkpoints, and ``load_state_dict`` loads both. ``copy.deepcopy`` shares the store.
 
     `TieredStore.record` records each forward pass of `model` as one call: sample b has bag b of
     every module. `batch_lookups` also serves it as one call.
@@ -102,8 +107,16 @@ def convert(
         Whether to create the tables and copy the rows. With False, the store must already have
         the tables, which the model then uses unchanged. `convert` then does not read the model's
         own weights; they may be on the meta device.
+    checkpoint : path, optional
+        Load the rows from this checkpoint, some MiB at a time, instead of from the model, which may
+        be on the meta device: a file of safetensors or of `torch.save` (zip format), a folder of
+        safetensors, or one of torch.distributed.checkpoint. Keys are those of
+        ``model.state_dict()``, also below "model.", "module." or "state_dict.". Other parameters
+        and buffers on the meta device are filled, too, if the checkpoint has them. A file beside
+        the store's, with the suffix ".convert", says which rows are loaded: after an interruption,
+        the same call goes on there.
     verbose : bool
-        Whether to print the summary.
+        Whether to print the summary, and the progress of a long load from a checkpoint.
 
     Returns
     -------
@@ -116,7 +129,8 @@ def convert(
     ValueError
         Before anything changes, for a closed store; if there is nothing to convert, with the reason
         for each embedding; for tables that already exist; and, with ``load=False``, for tables
-        that are missing or do not match.
+        that are missing or do not match. For a checkpoint: if a tensor is missing, not dense, or
+        of another shape, or the checkpoint has changed since the load that was interrupted.
     TypeError
         For a `model` or `store` of another type.
     OSError, ValueError, MemoryError
@@ -142,11 +156,13 @@ def convert(
         raise ValueError("store: expected an open store, got a closed one")
     if dtype is not None and dtype not in QUANTISED:
         raise ValueError(f"dtype: expected one of {', '.join(QUANTISED)} or None, got {dtype!r}")
-    weights, kept = _find_weights(model, load, dtype)
+    loading = _loading_of(checkpoint, store, load)
+    weights, kept = _find_weights(model, load and loading is None, dtype)
     _check_found(model, weights, kept)
     _name_tables(weights, prefix, names or {})
-    _check_tables(weights, store, load)
-    if load:
+    _check_tables(weights, store, load, loading)
+    dense = {} if loading is None else _load_checkpoint(model, weights, loading, verbose)
+    if load and loading is None:
         for weight in weights:
             store.create_table(weight.table, *weight.shape, weight.dtype)
         for weight in weights:
@@ -158,7 +174,10 @@ def convert(
     converted = [entry for weight in weights for entry in weight.entries(store)]
     order = {path: place for place, (path, _) in enumerate(model.named_modules())}
     entries = sorted([*converted, *kept], key=lambda entry: order[entry.path])
+    set_tensors(dense)
     new = replace_modules(model, replacements)
+    if loading is not None:
+        loading.end()
     if not isinstance(new, TieredModule):
         attach_requests(new)
     conversion = Conversion(new, tuple(entries))
@@ -212,6 +231,28 @@ class _Weight:
         if module.weight.dtype is not new.dtype:
             new.dtype, new._is_cast = module.weight.dtype, True
         return new
+
+
+def _loading_of(
+    checkpoint: str | os.PathLike[str] | None, store: TieredStore, load: bool
+) -> Loading | None:
+    if checkpoint is None:
+        return None
+    if not load:
+        raise ValueError(f"checkpoint: no effect with load=False; expected None, got {checkpoint}")
+    check_writable(store, "convert")
+    return Loading(checkpoint, store)
+
+
+def _load_checkpoint(
+    model: nn.Module, weights: Sequence[_Weight], loading: Loading, verbose: bool
+) -> dict[tuple[nn.Module, str], Tensor]:
+    """Load the tables; return the other tensors of the model that are on the meta device."""
+    loading.plan(weights)
+    embeddings = {module for weight in weights for module in weight.modules}
+    dense = loading.dense_tensors(model, embeddings)
+    loading.run(weights, verbose)
+    return dense
 
 
 def _find_weights(
@@ -284,7 +325,9 @@ def _name_tables(weights: Sequence[_Weight], prefix: str, names: Mapping[str, st
         weight.table = chosen[0] if chosen else prefix + weight.paths[0] or "embedding"
 
 
-def _check_tables(weights: Sequence[_Weight], store: TieredStore, load: bool) -> None:
+def _check_tables(
+    weights: Sequence[_Weight], store: TieredStore, load: bool, loading: Loading | None
+) -> None:
     """Raise ValueError if the tables cannot be created or, without `load`, used."""
     tables = store.tables
     taken = set(tables)
@@ -296,6 +339,8 @@ def _check_tables(weights: Sequence[_Weight], store: TieredStore, load: bool) ->
                     f"module {weight.paths[0]!r}: expected a table {name!r} in the store, got "
                     f"{', '.join(tables) or 'none'}"
                 )
+            existing_table(store, name, weight.shape, weight.dtype)
+        elif loading is not None and loading.has_begun(name) and name in tables:
             existing_table(store, name, weight.shape, weight.dtype)
         elif name in taken:
             raise ValueError(

@@ -7,13 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tieralloc.nn import _operators
 from tieralloc.nn._lookups import Lookup
 from tieralloc.nn._modules import TableModule, TieredModule
 from tieralloc.nn._tables import check_loadable
 from tieralloc.nn._tensors import (
     MODES,
     Bags,
+    bag_tensors,
     check_bags,
+    check_integers,
+    in_graph,
     integer_array,
     refuse_gradients,
     run_eagerly,
@@ -167,10 +171,26 @@ class TieredEmbedding(TableModule):
         OSError
             If a row cannot be read.
         """
-        return run_eagerly(self._forward, input)
+        if in_graph():
+            if self._is_operator():
+                return self._in_graph(input)
+            return run_eagerly(self._forward, input)
+        return self._forward(input)
 
     def _forward(self, input: Tensor) -> Tensor:
         return self._pool((input,), lambda: self._lookup(input))
+
+    def _in_graph(self, input: Tensor) -> Tensor:
+        check_integers(input, "input")
+        rows = _operators.embedding(
+            input,
+            store=self._store_name(),
+            tables=[self.table.name],
+            dims=[self.embedding_dim],
+            dtype=self._result_dtype(),
+            shares_request=self._shares_compiled(),
+        )
+        return self._graph_result(rows)
 
     def plan(self, input: Tensor) -> Sequence[tuple[TieredModule, Lookup]]:
         """Return the lookup of a call of `forward`."""
@@ -371,11 +391,40 @@ class TieredEmbeddingBag(TableModule):
         OSError
             If a row cannot be read.
         """
-        return run_eagerly(self._forward, input, offsets, per_sample_weights)
+        if in_graph():
+            if self._is_operator():
+                return self._in_graph(input, offsets, per_sample_weights)
+            return run_eagerly(self._forward, input, offsets, per_sample_weights)
+        return self._forward(input, offsets, per_sample_weights)
 
     def _forward(self, input: Tensor, offsets: Tensor | None, weights: Tensor | None) -> Tensor:
         arguments = (input, offsets, weights)
         return self._pool(arguments, lambda: self._lookup(*arguments, self.include_last_offset))
+
+    def _in_graph(self, input: Tensor, offsets: Tensor | None, weights: Tensor | None) -> Tensor:
+        bags = bag_tensors(
+            input,
+            offsets,
+            weights,
+            dtypes=(self._row_dtype, self.dtype),
+            mode=self.mode,
+            include_last_offset=self.include_last_offset,
+        )
+        return self._graph_result(
+            _operators.embedding_bag(
+                [bags.indices],
+                [bags.offsets],
+                [bags.weights],
+                store=self._store_name(),
+                tables=[self.table.name],
+                dims=[self.embedding_dim],
+                paddings=self._paddings or [-1] * len(self._positions),
+                mode=self.mode,
+                include_last_offset=bags.include_last_offset,
+                dtype=self._result_dtype(),
+                shares_request=self._shares_compiled(),
+            )
+        )
 
     def plan(
         self,

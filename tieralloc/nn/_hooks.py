@@ -6,14 +6,16 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from tieralloc.nn import _lookups
+from tieralloc.nn import _lookups, _operators
 from tieralloc.nn._inputs import Inputs, find_inputs, flatten
 from tieralloc.nn._lookups import Lookup, by_store
 from tieralloc.nn._modules import TieredModule, callers
 from tieralloc.nn._request import Request, current_request, set_request
-from tieralloc.nn._tensors import exporter, run_eagerly
+from tieralloc.nn._tensors import in_graph, is_exporting, run_eagerly
 
 _Model = TypeVar("_Model", bound=nn.Module)
 _ATTRIBUTE = "_tieralloc_requests"
@@ -25,6 +27,7 @@ class Requests:
 
     def __init__(self, model: nn.Module) -> None:
         self.serves_early = False
+        self.is_shared = False  # whether a request has lookups of several modules
         self._inputs: dict[Any, Inputs] = {}
         self._warned: set[str] = set()
         self._handles = (
@@ -32,13 +35,19 @@ class Requests:
             model.register_forward_hook(self._end, always_call=True),
         )
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {**vars(self), "_inputs": {}}  # functions of this model's modules
+
     def remove(self) -> None:
         """Remove the hooks."""
         for handle in self._handles:
             handle.remove()
 
     def _begin(self, model: nn.Module, arguments: Any, options: Any) -> None:
-        run_eagerly(self._begin_request, model, arguments, options)
+        if not in_graph():
+            self._begin_request(model, arguments, options)
+        elif self.serves_early and not is_exporting():
+            run_eagerly(self._begin_request, model, arguments, options)
 
     def _begin_request(self, model: nn.Module, arguments: Any, options: Any) -> None:
         outer = current_request()
@@ -51,9 +60,14 @@ class Requests:
         if self.serves_early:
             request.serve_early(self.plan(model, arguments, options))
 
-    def _end(self, model: nn.Module, arguments: Any, result: Any) -> None:
-        if exporter() is None:
+    def _end(self, model: nn.Module, arguments: Any, result: Any) -> Any:
+        if not torch.compiler.is_compiling():
+            self._end_request(model)
+        elif self.serves_early and not is_exporting():
             run_eagerly(self._end_request, model)
+        elif self.is_shared and not is_exporting():
+            return _end_in_graph(result)
+        return None
 
     def _end_request(self, model: nn.Module) -> None:
         request = current_request()
@@ -115,6 +129,15 @@ class Requests:
             warnings.warn(text, stacklevel=2)
 
 
+def _end_in_graph(result: Any) -> Any:
+    """Return the results of a forward pass, computed before the accesses are recorded."""
+    leaves, structure = tree_flatten(result)
+    places = [place for place, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    if places:
+        leaves[places[0]] = _operators.end_request([leaves[place] for place in places])
+    return tree_unflatten(leaves, structure)
+
+
 def requests_of(model: nn.Module) -> Requests:
     """Return the requests of a model; attach them to a model without."""
     requests: Requests | None = vars(model).get(_ATTRIBUTE)
@@ -132,6 +155,7 @@ def attach_requests(model: nn.Module) -> Requests:
     for module in modules.values():
         module._shares_requests = len(modules) > 1
     requests: Requests = vars(model).get(_ATTRIBUTE) or Requests(model)
+    requests.is_shared = len(modules) > 1
     vars(model)[_ATTRIBUTE] = requests
     return requests
 
@@ -234,4 +258,6 @@ def batch_lookups(model: _Model) -> _Model:
     """
     if not isinstance(model, TieredModule):  # which serves one call anyway
         requests_of(model).serves_early = True
+        for module in callers(model).values():
+            module._is_batched = True
     return model

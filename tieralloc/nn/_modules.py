@@ -9,16 +9,21 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import torch
 from torch import Tensor, nn
 
-from tieralloc.nn._checkpoints import load_rows, save_rows
+from tieralloc.nn import _operators
+from tieralloc.nn._attached import StoreNames, names_of
+from tieralloc.nn._checkpoints import load_table, save_table
 from tieralloc.nn._lookups import Lookup
 from tieralloc.nn._request import serve_in_request
 from tieralloc.nn._tables import dtype_name, open_or_create_table, torch_dtype
-from tieralloc.nn._tensors import refuse_gradients, refuse_graph
+from tieralloc.nn._tensors import is_exporting, refuse_gradients, refuse_graph
 from tieralloc.store import TieredStore
 from tieralloc.table import paddings_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_ANCHOR = torch.empty(0, requires_grad=True)  # makes results of graphs require a gradient
 
 
 class TieredModule(nn.Module):
@@ -31,16 +36,18 @@ class TieredModule(nn.Module):
     """
 
     dtype: torch.dtype
+    _names: StoreNames
     _row_dtype: torch.dtype  # of the store's results, as the rows have it
     _own_names: frozenset[str]  # of attributes that `restore` leaves out
     _is_cast = False  # whether `dtype` was changed
     _is_trainable = False  # whether it replaces a module whose rows a training step would change
     _shares_requests = False  # whether a request has lookups of other modules of the model
+    _is_batched = False  # whether `batch_lookups` serves it
 
     def _name_attributes(self) -> None:
         """Note the module's own attributes; further ones are the user's."""
-        later = {"_own_names", "_is_cast", "_is_trainable", "_shares_requests"}
-        self._own_names = frozenset(vars(self)) | later
+        own = {"_own_names", "_is_cast", "_is_trainable", "_shares_requests", "_is_batched"}
+        self._own_names = frozenset(vars(self)) | own
 
     def plan(self, *arguments: Any, **options: Any) -> Sequence[tuple[TieredModule, Lookup]]:
         """Return the lookups of a call of `forward`, and the modules that do them."""
@@ -52,7 +59,7 @@ class TieredModule(nn.Module):
     def _pool(self, sources: Sequence[Tensor | None], make: Callable[[], Lookup]) -> Tensor:
         """Return the result of a lookup, which `make` makes of `sources`, in the module's dtype."""
         result: Tensor
-        if self._is_trainable and self.training and torch.is_grad_enabled():
+        if self._trains():
             anchor = torch.empty(0, requires_grad=True)
             serve = partial(serve_in_request, self, sources, make)
             result = _WithoutGradient.apply(  # type: ignore[no-untyped-call]
@@ -61,6 +68,33 @@ class TieredModule(nn.Module):
         else:
             result = serve_in_request(self, sources, make)
         return result.to(self.dtype)
+
+    def _store_name(self) -> str:
+        """Return the name of the store in the graph that is traced."""
+        if not is_exporting():
+            return self._names.handle
+        if self._names.public is None:
+            raise ValueError(
+                "torch.export: another open store has the name of this one; expected a name of its "
+                "own: call tieralloc.nn.attach(name, store) before the export"
+            )
+        return self._names.public
+
+    def _is_operator(self) -> bool:
+        """Return whether a call in a graph is an operator: not if a request is served early."""
+        return is_exporting() or not self._is_batched
+
+    def _shares_compiled(self) -> bool:
+        return self._shares_requests and not is_exporting()
+
+    def _graph_result(self, result: Tensor) -> Tensor:
+        """Return the result of an operator in a graph as `_pool` does."""
+        if self._trains() and not is_exporting():
+            result = _operators.without_gradient(result, _ANCHOR, type(self).__name__)
+        return result.to(self.dtype)
+
+    def _trains(self) -> bool:
+        return self._is_trainable and self.training and torch.is_grad_enabled()
 
     def _result_dtype(self) -> torch.dtype:
         """Return the dtype that the store gives results: the rows' or, if wider, float32."""
@@ -88,12 +122,6 @@ class TieredModule(nn.Module):
     def __prepare_scriptable__(self) -> NoReturn:
         refuse_graph("torch.jit.script")
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError(
-            f"a {type(self).__name__} cannot be copied or pickled: its rows are in a store that "
-            "only this process has open; open the store's file and create a module on it instead"
-        )
-
 
 def callers(model: nn.Module) -> dict[str, TieredModule]:
     """Return the tiered modules of a model by path, without those inside of others."""
@@ -116,11 +144,7 @@ class _WithoutGradient(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> NoReturn:
-        raise RuntimeError(
-            f"backward: a {ctx.kind} in training mode has no gradient for its rows, which a "
-            "training step would leave unchanged; train the model of tieralloc.nn.restore(model), "
-            "or call requires_grad_(False) on the module to train the other layers only"
-        )
+        raise RuntimeError(_operators.no_gradient(ctx.kind))
 
 
 class TableModule(TieredModule):
@@ -161,6 +185,7 @@ class TableModule(TieredModule):
         self.sparse = sparse
         shape = (num_embeddings, embedding_dim)
         self.table = open_or_create_table(store, name, shape, weight, dtype)
+        self._names = names_of(store)
         self.dtype = self._row_dtype = torch_dtype(self.table)
         self._positions = (self.table.position,)
         self._paddings = paddings_of(
@@ -172,7 +197,7 @@ class TableModule(TieredModule):
         self, destination: dict[str, Any], prefix: str, keep_vars: bool
     ) -> None:
         super()._save_to_state_dict(destination, prefix, keep_vars)
-        save_rows(self.table, destination, f"{prefix}weight")
+        save_table(self.table, destination, prefix)
 
     def _load_from_state_dict(
         self,
@@ -184,10 +209,11 @@ class TableModule(TieredModule):
         unexpected_keys: list[str],
         error_msgs: list[str],
     ) -> None:
-        """Load the rows into the table if the checkpoint has them."""
-        key = f"{prefix}weight"
-        load_rows(self.table, state_dict, key, error_msgs)
-        unexpected_keys += [each for each in state_dict if each.startswith(prefix) and each != key]
+        """Load the rows if the checkpoint has them, or check its reference to the table."""
+        known = load_table(self.table, state_dict, prefix, error_msgs)
+        unexpected_keys += [
+            key for key in state_dict if key.startswith(prefix) and key not in known
+        ]
 
     def __getattr__(self, name: str) -> Any:
         if name == "weight":

@@ -4,6 +4,9 @@ The accesses of a request are recorded together at its end, so that bag b of eac
 sample b. Lookups that are known before the model runs are served as one call of the store; a
 module takes its result if it is called with the same indices, and looks them up otherwise.
 
+A compiled forward pass is a graph, which has no hooks. Its lookups wait in `_thread.compiled` until
+the operator at its end records them together.
+
 Concurrency: a thread has one request at a time.
 """
 
@@ -25,7 +28,8 @@ if TYPE_CHECKING:
     from tieralloc.nn._modules import TieredModule
     from tieralloc.store import TieredStore
 
-_thread = threading.local()  # .request: the request in progress
+_MAX_WAITING = 1024  # lookups of a compiled forward pass: one without tensors as results has no end
+_thread = threading.local()  # .request: the request in progress; .compiled: lookups to record
 
 
 class _Served(NamedTuple):
@@ -78,13 +82,18 @@ class Request:
         if waiting and (served := waiting.popleft()).matches(sources):
             lookup, result = served.lookup, served.result
             records = lookup.store._core.records
-        else:
-            lookup = make()
-            records = lookup.store._core.records
-            held = self._core_of(lookup.store)
-            (result,) = serve([lookup], "unrecorded" if records else "recorded", held)
+            if records:
+                self._to_record.append(lookup.sampled())  # the caller may change the indices
+            return result
+        return self.serve_lookup(make())
+
+    def serve_lookup(self, lookup: Lookup) -> Tensor:
+        """Return the result of a lookup that was not served early."""
+        records = lookup.store._core.records
+        held = self._core_of(lookup.store)
+        (result,) = serve([lookup], "unrecorded" if records else "recorded", held)
         if records:
-            self._to_record.append(lookup.sampled())  # the caller may change the indices
+            self._to_record.append(lookup.sampled())
         return result
 
     def _core_of(self, store: TieredStore) -> HeldCore:
@@ -149,3 +158,29 @@ def serve_in_request(
             stacklevel=2,
         )
     return serve([lookup])[0]
+
+
+def serve_in_graph(lookup: Lookup, shares_request: bool) -> Tensor:
+    """Return the result of a lookup of a graph, whose request has others if `shares_request`."""
+    request = current_request()
+    if request is not None:
+        return request.serve_lookup(lookup)
+    if not (shares_request and lookup.store._core.records):
+        return serve([lookup])[0]
+    if len(vars(_thread).get("compiled", ())) == _MAX_WAITING:
+        end_compiled_request()
+    waiting = vars(_thread).setdefault("compiled", [])
+    try:
+        (result,) = serve([lookup], "unrecorded")
+    except BaseException:
+        waiting.clear()  # the request ends here
+        raise
+    waiting.append(lookup.sampled())
+    return result
+
+
+def end_compiled_request() -> None:
+    """Record the accesses of a compiled forward pass."""
+    waiting: list[Lookup] | None = vars(_thread).pop("compiled", None)
+    for lookups in by_store(waiting or []):
+        record(lookups)

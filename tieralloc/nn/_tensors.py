@@ -50,11 +50,16 @@ def chunk_rows(weight: Tensor) -> int:
 
 def integer_array(tensor: Tensor, name: str) -> NDArray[Any]:
     """Return indices or offsets as an array on the same memory."""
-    _check_tensor(tensor, name, _INTEGERS)
+    check_integers(tensor, name)
     return tensor.numpy()
 
 
-def _weight_array(tensor: Tensor, dtypes: Sequence[torch.dtype]) -> NDArray[Any]:
+def check_integers(tensor: Tensor, name: str) -> None:
+    """Raise TypeError or ValueError for a tensor that has no indices or offsets."""
+    _check_tensor(tensor, name, _INTEGERS)
+
+
+def _cast_weights(tensor: Tensor, dtypes: Sequence[torch.dtype]) -> Tensor:
     """Return per-sample weights in the dtype that the store needs; see `check_bags`."""
     rows = dtypes[0]
     accepted = (*dtypes, torch.float32) if rows.itemsize == 2 else dtypes
@@ -62,7 +67,7 @@ def _weight_array(tensor: Tensor, dtypes: Sequence[torch.dtype]) -> NDArray[Any]
     if tensor.requires_grad and torch.is_grad_enabled():
         refuse_gradients("per_sample_weights require a gradient")
     wanted = torch.float64 if rows is torch.float64 else torch.float32
-    return tensor.detach().to(wanted).numpy()
+    return tensor.detach().to(wanted)
 
 
 def _check_tensor(tensor: Tensor, name: str, dtypes: Sequence[torch.dtype]) -> None:
@@ -106,7 +111,16 @@ class Bags(NamedTuple):
         return max(0, num_offsets - self.include_last_offset)
 
 
-def check_bags(
+class BagTensors(NamedTuple):
+    """The checked tensors of a call; no offsets: a bag per line of the indices."""
+
+    indices: Tensor
+    offsets: Tensor | None
+    weights: Tensor | None
+    include_last_offset: bool
+
+
+def bag_tensors(
     indices: Tensor,
     offsets: Tensor | None,
     weights: Tensor | None,
@@ -115,8 +129,8 @@ def check_bags(
     mode: str,
     include_last_offset: bool,
     name: str = "input",
-) -> Bags:
-    """Check the tensors that `torch.nn.EmbeddingBag.forward` accepts and return their arrays.
+) -> BagTensors:
+    """Check the tensors that `torch.nn.EmbeddingBag.forward` accepts, but not their values.
 
     `dtypes` are those of the rows and of the module, which weights may have; with 16-bit rows they
     may be float32 too. `name` is the argument name of `indices` in errors.
@@ -132,7 +146,7 @@ def check_bags(
             raise ValueError(
                 f"per_sample_weights: expected a nested tensor, as {name}, got a dense one"
             )
-        return check_bags(
+        return bag_tensors(
             nested.values(),
             nested.offsets(),
             weights if weights is None else weights.values(),
@@ -141,30 +155,76 @@ def check_bags(
             include_last_offset=True,
             name=name,
         )
-    rows = integer_array(indices, name)
-    factors = None if weights is None else _weight_array(weights, dtypes)
-    if factors is not None and factors.shape != rows.shape:
-        raise ValueError(
-            f"per_sample_weights: expected the shape of {name}, {rows.shape}, got {factors.shape}"
-        )
-    if rows.ndim == 2:
+    check_integers(indices, name)
+    if weights is not None:
+        weights = _cast_weights(weights, dtypes)
+        if weights.shape != indices.shape:
+            raise ValueError(
+                f"per_sample_weights: expected the shape of {name}, {tuple(indices.shape)}, got "
+                f"{tuple(weights.shape)}"
+            )
+    dimensions = indices.dim()
+    if dimensions == 2:
         if offsets is not None:
             raise ValueError(f"offsets: expected None with two-dimensional {name}, got offsets")
-        num_bags, length = rows.shape
-        starts, include_last_offset = np.arange(num_bags) * length, False
-    elif rows.ndim != 1:
-        raise ValueError(f"{name}: expected one or two dimensions, got shape {rows.shape}")
-    elif offsets is None:
+        return BagTensors(indices, None, weights, False)
+    if dimensions != 1:
+        raise ValueError(
+            f"{name}: expected one or two dimensions, got shape {tuple(indices.shape)}"
+        )
+    if offsets is None:
         raise ValueError(f"offsets: expected the start of each bag in {name}, got None")
+    check_integers(offsets, "offsets")
+    if offsets.dim() != 1:
+        raise ValueError(f"offsets: expected one dimension, got shape {tuple(offsets.shape)}")
+    if include_last_offset and len(offsets) == 0:
+        raise ValueError("offsets: expected at least the end of the last bag, got none")
+    return BagTensors(indices, offsets, weights, include_last_offset)
+
+
+def with_equal_offsets(
+    parts: list[BagTensors], include_last_offset: bool
+) -> tuple[list[BagTensors], bool]:
+    """Return parts whose offsets all include the end of the last bag, or none."""
+    ends = {part.include_last_offset for part in parts if part.offsets is not None}
+    if len(ends) < 2:
+        return parts, ends.pop() if ends else include_last_offset
+    return [
+        part
+        if part.offsets is None or not part.include_last_offset
+        else part._replace(offsets=part.offsets[:-1])
+        for part in parts
+    ], False
+
+
+def check_bags(
+    indices: Tensor,
+    offsets: Tensor | None,
+    weights: Tensor | None,
+    *,
+    dtypes: Sequence[torch.dtype],
+    mode: str,
+    include_last_offset: bool,
+    name: str = "input",
+) -> Bags:
+    """Check tensors as `bag_tensors` does and return their arrays."""
+    tensors = bag_tensors(
+        indices,
+        offsets,
+        weights,
+        dtypes=dtypes,
+        mode=mode,
+        include_last_offset=include_last_offset,
+        name=name,
+    )
+    rows = tensors.indices.numpy()
+    if tensors.offsets is None:
+        num_bags, length = rows.shape
+        starts = np.arange(num_bags) * length
     else:
-        starts = integer_array(offsets, "offsets")
-        if starts.ndim != 1:
-            raise ValueError(f"offsets: expected one dimension, got shape {starts.shape}")
-        if include_last_offset and starts.size == 0:
-            raise ValueError("offsets: expected at least the end of the last bag, got none")
-    if factors is not None:
-        factors = factors.reshape(-1)
-    return Bags(rows.reshape(-1), starts, factors, include_last_offset)
+        starts = tensors.offsets.numpy()
+    factors = None if tensors.weights is None else tensors.weights.numpy().reshape(-1)
+    return Bags(rows.reshape(-1), starts, factors, tensors.include_last_offset)
 
 
 def concatenate_bags(parts: Sequence[Bags], names: Sequence[str]) -> Bags:
@@ -208,12 +268,22 @@ def _end_of_bags(bags: Bags, name: str) -> int:
     return last if bags.include_last_offset else size
 
 
-def exporter() -> str | None:
-    """Return the call that turns modules into a graph at this moment, other than torch.compile."""
+def in_graph() -> bool:
+    """Return whether a graph is traced, in which modules call operators.
+
+    RuntimeError in torch.jit.trace, which would keep the results as constants.
+    """
     if torch.compiler.is_compiling():
-        is_exporting: Any = getattr(torch.compiler, "is_exporting", None)  # since torch 2.7
-        return "torch.export" if is_exporting is not None and is_exporting() else None
-    return None if torch._C._get_tracing_state() is None else "torch.jit.trace"
+        return True
+    if torch._C._get_tracing_state() is not None:
+        refuse_graph("torch.jit.trace")
+    return False
+
+
+def is_exporting() -> bool:
+    """Return whether the graph that is traced is one of torch.export."""
+    exporting: Any = getattr(torch.compiler, "is_exporting", None)  # since torch 2.7
+    return exporting is not None and bool(exporting())
 
 
 def refuse_graph(call: str) -> NoReturn:
@@ -226,12 +296,10 @@ def refuse_graph(call: str) -> NoReturn:
 
 
 def run_eagerly(function: Callable[..., _Result], *arguments: Any) -> _Result:
-    """Call a function outside the graphs of torch.compile; RuntimeError in those of exports."""
-    if call := exporter():
-        refuse_graph(call)
+    """Call a function outside the graph of torch.compile; RuntimeError in one of torch.export."""
+    if is_exporting():
+        refuse_graph("torch.export")
     # A decorator would import the compiler, which takes seconds, in programs that never compile.
-    if torch.compiler.is_compiling():
-        disable: Any = torch.compiler.disable
-        result: _Result = disable(function)(*arguments)
-        return result
-    return function(*arguments)
+    disable: Any = torch.compiler.disable
+    result: _Result = disable(function)(*arguments)
+    return result

@@ -86,6 +86,21 @@ def select_features(features: Any, names: Sequence[str], weights: Tensor | None)
     return selected
 
 
+def features_in_order(features: Any, names: Sequence[str]) -> Any:
+    """Return a KeyedJaggedTensor with these features only, in this order, as a graph can.
+
+    None if their batch sizes differ, or the result repeats samples.
+    """
+    if inverse_indices(features) is not None or has_variable_batches(features):
+        return None
+    keys = list(features.keys())
+    if keys == list(names):
+        return features
+    if missing := [name for name in names if name not in keys]:
+        raise KeyError(f"features: expected a feature {missing[0]!r}, got {keys}")
+    return features.permute([keys.index(name) for name in names])
+
+
 def bag_configs(
     bags: Iterable[tuple[str, Any]], feature_names: Sequence[list[str]], mode: str
 ) -> list[Any]:

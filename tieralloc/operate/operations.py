@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from tieralloc import _bindings
 from tieralloc.operate.switch import Switch, begin_rollback, begin_switch
 from tieralloc.restart.resident_set import rows_of
 
@@ -13,15 +14,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from tieralloc import _bindings
+    from tieralloc.policy.planned import ActivePolicy
     from tieralloc.store import TieredStore
     from tieralloc.table import Table
+    from tieralloc.tiers import FastOptions, SlowTier
 
 
 class Operations:
     """Base class of `TieredStore`."""
 
     _core: _bindings.Store
+    _fast: FastOptions
+    _cpus: list[int]
+    _policy: ActivePolicy
     _tables: dict[str, Table]
 
     def warm_up(self, rows: Mapping[str, ArrayLike] | str | os.PathLike[str]) -> int:
@@ -105,6 +110,12 @@ class Operations:
             another file has its path now.
         """
         return _await(begin_rollback(self._self()), background)
+
+    def _open_core(self, slow: SlowTier) -> _bindings.Store:
+        """Open a file, or memory, with the store's budget and the simple policy of its policy."""
+        return _bindings.Store(
+            **slow._core_options(), **self._fast, cpus=self._cpus, policy=self._policy.simple
+        )
 
     def _self(self) -> TieredStore:
         return cast("TieredStore", self)

@@ -16,6 +16,7 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tieralloc._common.events import log_event
 from tieralloc.restart.warm_restart import WarmRestart
 from tieralloc.tiers import File, Mode
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Switch", "begin_rollback", "begin_switch"]
 
-_LOG = logging.getLogger("tieralloc")
 _COLUMNS = ("name", "rows", "dim", "dtype", "row_bytes")
 
 
@@ -49,6 +49,7 @@ class Switch:
         self._began = time.monotonic()
         self._slow = slow
         self._versions = store._versions
+        self._former = self._versions.path
         self._core: _bindings.Store | None = None  # until it serves
         self._error: Exception | None = None
         self._ended = threading.Event()
@@ -121,7 +122,7 @@ class Switch:
             if self._is_cancelled:
                 self._error = RuntimeError(f"switch to {self.path}: ended before the file served")
             else:
-                _LOG.error("%s: not switched to: %s: %s", self.path, type(error).__name__, error)
+                self._log(logging.ERROR, "switch_failed", reason=str(error))
         finally:
             self._end()
 
@@ -154,7 +155,11 @@ class Switch:
             self._core = None
         self.seconds = time.monotonic() - self._began
         restart.start()
-        _LOG.info("%s: serves after %.1f s, %d rows", self.path, self.seconds, self.resident_rows)
+        figures = {"rows": self.resident_rows, "seconds": self.seconds}
+        self._log(logging.INFO, "version_switched", **figures)
+
+    def _log(self, level: int, event: str, **fields: object) -> None:
+        log_event(level, event, store=self._former, file=self.path, **fields)
 
     def _end(self) -> None:
         core, self._core = self._core, None
@@ -162,7 +167,7 @@ class Switch:
             try:
                 core.close()
             except OSError as error:
-                _LOG.warning("%s: %s", self.path, error)
+                self._log(logging.WARNING, "switch_file_not_closed", reason=str(error))
         self._versions.end()
         self._ended.set()
 

@@ -16,6 +16,7 @@ import threading
 import weakref
 from typing import TYPE_CHECKING
 
+from tieralloc._common.events import log_event
 from tieralloc.tiers import File
 
 if TYPE_CHECKING:
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from tieralloc.trace.recorder import Recorder
 
 __all__ = ["Versions"]
-
-_LOG = logging.getLogger("tieralloc")
 
 
 class Versions:
@@ -161,7 +160,6 @@ class _Former:
         try:
             self.close()
         except Exception as error:
-            _LOG.error(
-                "%s: not closed after a switch; the end of the store tries again: %s: %s",
-                *(self.restart.path, type(error).__name__, error),
+            log_event(
+                logging.ERROR, "former_not_closed", store=self.restart.table_file, reason=str(error)
             )

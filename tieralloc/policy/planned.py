@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,9 +17,8 @@ from tieralloc.stats import PolicyStats
 
 if TYPE_CHECKING:
     from tieralloc import _bindings
+    from tieralloc._bindings.store_base import StoreBase
     from tieralloc.policy.trained import TrainedPolicy
-
-_LOG = logging.getLogger("tieralloc")
 
 __all__ = [
     "FALLBACK",
@@ -117,6 +116,21 @@ class ActivePolicy:
                 self.planned.start(core, tables)
             return self.state
 
+    @contextmanager
+    def unchanging(self) -> Iterator[bool]:
+        """Prevent changes of the policy in the context; the value is False during a change."""
+        is_unchanging = self._lock.acquire(blocking=False)
+        try:
+            yield is_unchanging
+        finally:
+            if is_unchanging:
+                self._lock.release()
+
+    def stats(self, core: StoreBase) -> PolicyStats | None:
+        """Return the statistics of the learned policy; None if the policy is a simple one."""
+        planned = self.planned
+        return None if planned is None else planned.stats(core.policy_stats())
+
     def use(
         self, core: _bindings.Store, policy: str | LearnedPolicy, tables: Sequence[tuple[str, int]]
     ) -> None:
@@ -142,19 +156,12 @@ class ActivePolicy:
                 self.planned.trained.directory.check_tables(tables, complete=False)
 
     def check_next(self, tables: Sequence[tuple[str, int]], table: tuple[str, int]) -> None:
-        """Check a table before it is created: as `check`, but log a table beyond the policy's."""
+        """As `check`, of a table to create; one beyond the policy's stops it (`fit`)."""
         with self._lock:
             if self.planned is None:
                 return
-            expected = len(self.planned.trained.directory.manifest.tables)
-            if len(tables) < expected:
+            if len(tables) < len(self.planned.trained.directory.manifest.tables):
                 self.check([*tables, table])
-            elif len(tables) == expected:
-                _LOG.warning(
-                    "%s stops: it was trained for %d tables, without %r; %s is active. Use "
-                    "store.use_policy with a policy for all tables",
-                    *(self.name, expected, table[0], self.planned.fallback),
-                )
 
     def fit(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> None:
         """Start the learned policy if it was trained for these tables, otherwise its fallback."""

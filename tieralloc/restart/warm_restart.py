@@ -12,6 +12,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from tieralloc._common.events import log_event
 from tieralloc.restart.resident_set import ResidentSet
 from tieralloc.tiers import File
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from tieralloc.tiers import SlowTier
 
 __all__ = ["WarmRestart"]
-
-_LOG = logging.getLogger("tieralloc")
 
 
 class WarmRestart:
@@ -40,6 +39,8 @@ class WarmRestart:
         and its calls.
     path : str
         The file of the rows.
+    table_file : str or None
+        The table file.
     store_id : int
         The id of the table file.
     """
@@ -55,6 +56,7 @@ class WarmRestart:
     ) -> None:
         self.core = core
         self.store_id = core.store_id
+        self.table_file = path
         self.path = f"{os.path.abspath(path or '')}.warm"
         self._interval = interval
         self._saves = saves and interval is not None
@@ -136,12 +138,12 @@ class WarmRestart:
             return
         except (OSError, ValueError) as error:
             if not self.core.closed:
-                _LOG.warning("%s: ignored, the fast tier starts empty: %s", self.path, error)
+                self._log(logging.WARNING, "warm_restart_ignored", reason=str(error))
             return
         began = time.monotonic()
         rows = self.core.warm_up(saved.rows)
         seconds = time.monotonic() - began
-        _LOG.info("%s: %d rows are back in the fast tier after %.1f s", self.path, rows, seconds)
+        self._log(logging.INFO, "warm_restart_used", rows=rows, seconds=seconds)
 
     def _tables(self) -> list[tuple[str, int]]:
         return [(name, rows) for name, rows, *_ in self.core.tables()]
@@ -150,4 +152,7 @@ class WarmRestart:
         try:
             ResidentSet(self._tables(), rows, self.store_id).write(self.path)
         except OSError as error:
-            _LOG.warning("%s: not written, the next start is cold: %s", self.path, error)
+            self._log(logging.WARNING, "warm_restart_not_saved", reason=str(error))
+
+    def _log(self, level: int, event: str, **fields: object) -> None:
+        log_event(level, event, store=self.table_file, file=self.path, **fields)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,40 @@ def rows_within(
                     store.create_table(str(number), count, embedding_dim, dtype, resident=False)
                 rows.append(store.stats().fast_rows)
     return min(rows)
+
+
+def bytes_for(
+    fast_rows: int,
+    rows: int,
+    embedding_dim: int,
+    policy: str = FALLBACK,
+    dtype: str = "float32",
+) -> int:
+    """Return the budget, `fast_bytes`, of so many fast rows: the reverse of `rows_within`.
+
+    `rows` is the sum of all tables. In proportion to the budget of fewer fast rows if the machine
+    has less memory available.
+    """
+    fast_rows, factor = min(fast_rows, rows), 1.0
+    while True:
+        try:
+            size = _bytes_of_store(fast_rows, rows, embedding_dim, policy, dtype)
+            return math.ceil(factor * size)
+        except MemoryError:
+            if fast_rows < 2:
+                raise
+            factor *= fast_rows / (fast_rows // 2)
+            fast_rows //= 2
+
+
+def _bytes_of_store(fast_rows: int, rows: int, embedding_dim: int, policy: str, dtype: str) -> int:
+    with temporary_directory(default_directory()) as directory:
+        path = Path(directory, "slow.tier")
+        slow = File(path, mode="w", reserve=False, warm_restart_interval=None)
+        with TieredStore(slow=slow, fast_rows=fast_rows, policy=policy) as store:
+            store.create_table("all", rows, embedding_dim, dtype, resident=False)
+            dram = store.stats().dram
+            return dram.vector_bytes + dram.index_bytes + dram.metadata_bytes
 
 
 def fractions_within(

@@ -255,15 +255,15 @@ def _promotion(promotion: Mapping[str, Any]) -> str:
     )
 
 
-def write_json(records: Sequence[Record], path: str | os.PathLike[str]) -> None:
-    """Write records as JSON; an existing file is replaced atomically."""
+def write_json(records: Sequence[Record] | Record, path: str | os.PathLike[str]) -> None:
+    """Write records, or one record, as JSON; an existing file is replaced atomically."""
     with replacing(path) as file:
         file.write(to_json(records).encode())
 
 
-def to_json(records: Sequence[Record]) -> str:
-    """Return records as JSON text."""
-    return json.dumps(list(records), indent=2) + "\n"
+def to_json(records: Sequence[Record] | Record) -> str:
+    """Return records, or one record, as JSON text."""
+    return json.dumps(records, indent=2) + "\n"
 
 
 def align(

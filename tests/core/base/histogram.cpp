@@ -115,4 +115,29 @@ TEST(histogram_is_readable_during_writes) {
   threads.join();
 }
 
+TEST(counts_below_powers_of_two_are_exact) {
+  std::mt19937_64 random(3);
+  Histogram histogram;
+  std::vector<std::uint64_t> values;
+  std::uint64_t sum = 0;
+  for (int i = 0; i < 20000; ++i) {
+    const std::uint64_t value = random() >> (24 + random() % 40);
+    const std::uint64_t times = 1 + random() % 3;
+    histogram.record(value, times);
+    values.insert(values.end(), times, value);
+    sum += value * times;
+  }
+  HistogramSum total;
+  total.add(histogram);
+  CHECK_EQ(total.sum(), sum);
+  const std::vector<std::uint64_t> below = total.counts_below(2, 40);
+  CHECK_EQ(below.size(), 39);
+  for (std::size_t i = 0; i < below.size(); ++i) {
+    const std::uint64_t bound = std::uint64_t{1} << (i + 2);
+    const auto expected =
+        std::count_if(values.begin(), values.end(), [&](auto value) { return value < bound; });
+    CHECK_EQ(below[i], static_cast<std::uint64_t>(expected));
+  }
+}
+
 }  // namespace

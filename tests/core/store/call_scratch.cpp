@@ -24,7 +24,7 @@ TEST(miss_set_keeps_each_row_once) {
       const RowId row = random() % range;
       const auto key = std::make_pair(reinterpret_cast<std::uintptr_t>(tier), row);
       const auto [it, fresh] = map.emplace(key, static_cast<std::uint32_t>(map.size()));
-      CHECK_EQ(misses.add(tier, {row}), it->second);
+      CHECK_EQ(misses.add(tier, {row}, nullptr), it->second);
       CHECK_EQ(misses.rows.size(), map.size());
       CHECK(misses.rows[it->second].row.value == row && misses.rows[it->second].tier == tier);
     }
@@ -39,7 +39,7 @@ TEST(scratch_releases_buffers_of_a_large_call) {
     scratch.rows.resize(size);
     scratch.pointers.resize(size);
     scratch.deferred_rows.resize(size);
-    for (RowId row = 0; row < size / 10; ++row) scratch.misses.add(nullptr, {row});
+    for (RowId row = 0; row < size / 10; ++row) scratch.misses.add(nullptr, {row}, nullptr);
     scratch.misses.clear();
     scratch.trim();
     CHECK(scratch.misses.bytes() < 2 << 20);
@@ -47,7 +47,7 @@ TEST(scratch_releases_buffers_of_a_large_call) {
          {scratch.rows.capacity(), scratch.pointers.capacity(), scratch.deferred_rows.capacity()}) {
       CHECK_EQ(kept, size > 3000 ? 0 : size);  // of a usual call they are kept
     }
-    CHECK_EQ(scratch.misses.add(nullptr, {7}), 0);
+    CHECK_EQ(scratch.misses.add(nullptr, {7}, nullptr), 0);
     scratch.misses.clear();
   }
 }

@@ -147,6 +147,7 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         c_bool closed()
         c_bool belongs_here()
         StoreStats stats() except +raise_core_error
+        string write_back_error() except +raise_core_error
         void reset_stats() except +raise_core_error
         AccessSamples record_accesses(size_t capacity) except +raise_core_error
         AccessSamples drain_accesses() except +raise_core_error

@@ -9,6 +9,7 @@
 #include <atomic>
 #include <bit>
 #include <cstdint>
+#include <vector>
 
 namespace tieralloc {
 
@@ -33,17 +34,21 @@ class Histogram {
 
   void record(std::uint64_t value, std::uint64_t times = 1) {
     bump(counts_[bucket_of(value)], times);
+    bump(sum_, value * times);
     if (value > max_.load(std::memory_order_relaxed)) max_.store(value, std::memory_order_relaxed);
   }
 
-  void add_to(std::array<std::uint64_t, kBuckets>& counts, std::uint64_t& max) const {
+  void add_to(std::array<std::uint64_t, kBuckets>& counts, std::uint64_t& sum,
+              std::uint64_t& max) const {
     for (int i = 0; i < kBuckets; ++i) counts[i] += counts_[i].load(std::memory_order_relaxed);
+    sum += sum_.load(std::memory_order_relaxed);
     const std::uint64_t own = max_.load(std::memory_order_relaxed);
     if (own > max) max = own;
   }
 
   void clear() {
     for (auto& count : counts_) count.store(0, std::memory_order_relaxed);
+    sum_.store(0, std::memory_order_relaxed);
     max_.store(0, std::memory_order_relaxed);
   }
 
@@ -54,13 +59,14 @@ class Histogram {
   }
 
   std::array<std::atomic<std::uint64_t>, kBuckets> counts_{};
+  std::atomic<std::uint64_t> sum_{0};
   std::atomic<std::uint64_t> max_{0};
 };
 
 /// The sum of several threads' histograms.
 class HistogramSum {
  public:
-  void add(const Histogram& histogram) { histogram.add_to(counts_, max_); }
+  void add(const Histogram& histogram) { histogram.add_to(counts_, sum_, max_); }
 
   std::uint64_t count() const {
     std::uint64_t total = 0;
@@ -68,7 +74,21 @@ class HistogramSum {
     return total;
   }
 
+  std::uint64_t sum() const { return sum_; }
   std::uint64_t max() const { return max_; }
+
+  /// The number of values below 2^bits, for each number of bits from `first` to `last`.
+  std::vector<std::uint64_t> counts_below(int first, int last) const {
+    std::vector<std::uint64_t> below;
+    std::uint64_t seen = 0;
+    int bucket = 0;
+    for (int bits = first; bits <= last; ++bits) {
+      const int end = Histogram::bucket_of(std::uint64_t{1} << bits);
+      for (; bucket < end; ++bucket) seen += counts_[bucket];
+      below.push_back(seen);
+    }
+    return below;
+  }
 
   /// The value below which `fraction` of the recorded values lie (the middle of its bucket); 0 if
   /// there are none.
@@ -96,6 +116,7 @@ class HistogramSum {
   }
 
   std::array<std::uint64_t, Histogram::kBuckets> counts_{};
+  std::uint64_t sum_ = 0;
   std::uint64_t max_ = 0;
 };
 

@@ -17,8 +17,9 @@ namespace tieralloc {
 struct Statistic;
 using Statistics = std::vector<Statistic>;  ///< a group, in order
 /// A group that does not apply, such as the promotion of a slow tier in a file, is std::monostate.
-using StatisticValue = std::variant<std::monostate, bool, std::uint64_t, double, std::string,
-                                    std::vector<int>, Statistics, std::vector<Statistics>>;
+using StatisticValue =
+    std::variant<std::monostate, bool, std::uint64_t, double, std::string, std::vector<int>,
+                 std::vector<std::uint64_t>, Statistics, std::vector<Statistics>>;
 
 struct Statistic {
   std::string name;

@@ -93,6 +93,17 @@ void check_copy(const BagCall& call) {
   }
 }
 
+/// Calls `visit(table, begin, end)` with the indices of each segment.
+template <typename Visit>
+void each_segment(const BagCall& call, Visit visit) {
+  std::size_t begin = 0;
+  for (std::size_t segment = 0; segment < call.segments.size() && call.bags > 0; ++segment) {
+    const std::size_t end = call.bag_end((segment + 1) * call.bags - 1, begin);
+    visit(*call.segments[segment].table, begin, end);
+    begin = end;
+  }
+}
+
 }  // namespace
 
 void BagCall::refuse_changed_offsets() {
@@ -104,12 +115,17 @@ std::uint64_t validate(const BagCall& call) {
   check_pooling(call);
   check_offsets(call);
   std::uint64_t outside = 0;
-  std::size_t begin = 0;
-  for (std::size_t segment = 0; segment < call.segments.size() && call.bags > 0; ++segment) {
-    const std::size_t end = call.bag_end((segment + 1) * call.bags - 1, begin);
-    outside += check_range(*call.segments[segment].table, call.indices, begin, end, call.bounds);
-    begin = end;
-  }
+  each_segment(call, [&](const Table& table, std::size_t begin, std::size_t end) {
+    outside += check_range(table, call.indices, begin, end, call.bounds);
+  });
+  return outside;
+}
+
+std::vector<std::uint64_t> outside_of_segments(const BagCall& call) {
+  std::vector<std::uint64_t> outside;
+  each_segment(call, [&](const Table& table, std::size_t begin, std::size_t end) {
+    outside.push_back(check_range(table, call.indices, begin, end, BoundsCheck::warning));
+  });
   return outside;
 }
 

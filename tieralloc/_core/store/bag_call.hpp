@@ -8,6 +8,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "base/dtype.hpp"
 #include "base/types.hpp"
@@ -80,7 +81,10 @@ struct BagCall {
 /// copied, or for rows of bytes to be pooled.
 std::uint64_t validate(const BagCall& call);
 
-/// The same for indices of one table, as update and prefetch take them.
+/// The number of indices outside their table, per segment of a call that `validate` accepted.
+std::vector<std::uint64_t> outside_of_segments(const BagCall& call);
+
+/// As `validate`, for indices of one table, as update and prefetch take them.
 std::uint64_t validate_rows(const Table& table, Integers indices, BoundsCheck bounds);
 
 /// The row of a validated index. Throws std::out_of_range if the index has changed since.

@@ -28,11 +28,11 @@ std::size_t MissSet::place_of(const FastTier* tier, TierRow row) const {
   return place;
 }
 
-std::uint32_t MissSet::add(FastTier* tier, TierRow row) {
+std::uint32_t MissSet::add(FastTier* tier, TierRow row, TableCounters* counters) {
   if (rows.size() * 2 >= table_.size()) grow();
   std::uint32_t& place = table_[place_of(tier, row)];
   if (place == 0) {
-    rows.push_back({.tier = tier, .row = row, .batch = nullptr});
+    rows.push_back({.tier = tier, .row = row, .counters = counters, .batch = nullptr});
     place = static_cast<std::uint32_t>(rows.size());
   }
   return place - 1;

@@ -17,12 +17,14 @@
 namespace tieralloc {
 
 class FastTier;
+class TableCounters;
 struct BagCall;
 
 /// A row that a call did not find in the fast tier.
 struct Miss {
   FastTier* tier = nullptr;
   TierRow row{};
+  TableCounters* counters = nullptr;  ///< of the call and the row's table; null: no lookup
   const std::byte* bytes = nullptr;   ///< the row, once it was fetched
   std::shared_ptr<FetchBatch> batch;  ///< the read that fetches it, which owns `bytes`
   std::uint32_t item = 0;
@@ -38,7 +40,7 @@ class MissSet {
  public:
   std::vector<Miss> rows;
 
-  std::uint32_t add(FastTier* tier, TierRow row);
+  std::uint32_t add(FastTier* tier, TierRow row, TableCounters* counters);
   void clear();
   void trim();
   std::size_t bytes() const;

@@ -1,7 +1,7 @@
 // call_state.hpp: buffers, counters and access ring of a call, kept for the next call.
 //
 // Each reader of the store's EpochManager has one CallState. The thread that holds the ReadGuard
-// writes to it; `counters` and `accesses` may be read by any thread.
+// writes to it; `counters`, `tables` and `accesses` may be read by any thread.
 #pragma once
 
 #include <atomic>
@@ -12,6 +12,7 @@
 #include "epoch/epoch_manager.hpp"
 #include "store/access_ring.hpp"
 #include "store/call_scratch.hpp"
+#include "store/table_counters.hpp"
 
 namespace tieralloc {
 
@@ -22,6 +23,7 @@ struct alignas(kCacheLine) CallState {
 
   CallScratch scratch;
   CallCounters counters;
+  TableCounterSet tables;                      ///< counters by table
   std::atomic<AccessRing*> accesses{nullptr};  ///< owned; null: not recorded yet
 };
 

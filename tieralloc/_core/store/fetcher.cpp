@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "base/error.hpp"
+#include "store/table_counters.hpp"
 
 namespace tieralloc {
 namespace {
@@ -144,7 +145,10 @@ void Fetcher::begin(std::span<Miss*> misses, FastTier::Admit reason,
           }
           return;
         }
-        if (is_first_try) counters.on_demand_fetches.add(1);
+        if (is_first_try) {
+          counters.on_demand_fetches.add(1);
+          if (miss->counters != nullptr) miss->counters->add_fetches(1);
+        }
         if (const std::byte* updated = copy_updated(tier, miss->row, copies)) {
           miss->bytes = updated;
           tier.reads().invalidate(miss->row);  // a read that began before the update
@@ -186,7 +190,10 @@ void Fetcher::finish(std::span<Miss* const> misses, const FetchBatch* own, FastT
           outcome.failed = miss;
           outcome.error = error;
         }
-        if (own != nullptr && own->is_leader(miss->item)) counters.on_demand_device_reads.add(1);
+        if (own != nullptr && own->is_leader(miss->item)) {
+          counters.on_demand_device_reads.add(1);
+          if (miss->counters != nullptr) miss->counters->on_demand_device_reads.add(1);
+        }
         const std::uint64_t began = miss->batch->started_ns();
         const std::uint64_t ended = miss->batch->ended_ns(miss->item);
         if (began != 0) counters.row_on_demand.record(ended > began ? ended - began : 0);

@@ -16,6 +16,7 @@
 #include <stdexcept>
 
 #include "kernels/row_loops.hpp"
+#include "store/call_meter.hpp"
 #include "store/store.hpp"
 
 namespace tieralloc {
@@ -61,9 +62,10 @@ class LookupExecutor {
       finish_deferred();
     } catch (...) {
       clear_deferred();
+      meter_.fail(calls_);
       throw;
     }
-    if (serves_) count_call(now_ns() - began);
+    if (serves_) end_calls(now_ns() - began);
   }
 
  private:
@@ -103,6 +105,7 @@ class LookupExecutor {
   void execute_segment(std::size_t segment) {
     if (ring_ != nullptr) ring_->begin_segment();
     const Table& table = table_of(segment);
+    meter_.begin_segment(table);
     const bool copies = promotes_ && table.slow_rows != nullptr && !table.resident;
     const std::size_t max_rows = copies ? kBatchRowsInPlace : kBatchRows;
     for (std::size_t bag = 0; bag < call_->bags;) {
@@ -197,7 +200,7 @@ class LookupExecutor {
       ring_->push(scratch_.rows, table.store_shift(), scratch_.lengths, has_one_row_each(segment));
     }
     if (!serves_) return;
-    lookups_ += n;
+    meter_.add_lookups(n);
     scratch_.pointers.resize(n);
     if (table.resident) {
       execute_resident(segment, first_bag);
@@ -249,9 +252,7 @@ class LookupExecutor {
       const TableRow row = scratch_.rows[i] - table.first_tier_row;
       scratch_.pointers[i] = table.slow_rows + row.value * stride;
     }
-    state_.counters.on_demand_fetches.add(absent);
-    state_.counters.on_demand_device_reads.add(absent);
-    waited_ = true;
+    meter_.add_reads_in_place(absent);
     store_.pool_->emulate_latency(absent * table.tier->lines());
   }
 
@@ -401,7 +402,9 @@ class LookupExecutor {
       scratch_.deferred_rows.push_back(
           bytes != nullptr
               ? reinterpret_cast<std::uintptr_t>(scratch_.copies.push(bytes, table.row_bytes()))
-              : scratch_.misses.add(table.tier, scratch_.rows[i]) * std::uintptr_t{2} + 1);
+              : scratch_.misses.add(table.tier, scratch_.rows[i], &meter_.table()) *
+                        std::uintptr_t{2} +
+                    1);
     }
     if (weights_ == nullptr) return;
     const std::size_t width = weight_bytes(table);
@@ -412,7 +415,7 @@ class LookupExecutor {
   /// Fetches the misses and pools the deferred bags.
   void finish_deferred() {
     if (scratch_.deferred.empty()) return;
-    waited_ = true;
+    meter_.set_waited();
     const std::uint64_t began = now_ns();
     store_.fetcher_.fetch(scratch_.misses.rows, scratch_.copies, state_.counters);
     state_.counters.waited_ns.add(now_ns() - began);
@@ -449,19 +452,9 @@ class LookupExecutor {
     scratch_.copies.clear();
   }
 
-  void count_call(std::uint64_t ns) {
-    CallCounters& counters = state_.counters;
-    const std::uint64_t on_demand = counters.on_demand_fetches.get() - on_demand_before_;
-    counters.calls.add(1);
-    // All others were resident at the time of the fetch, or fetched by this call already.
-    counters.hits.add(lookups_ - on_demand);
-    if (store_.pool_->in_place()) store_.promotion_.record_call(promotes_, lookups_, ns);
-    if (waited_) {
-      counters.call_on_demand.record(ns);
-    } else {
-      counters.call_hit.record(ns);
-      if (lookups_ > 0) counters.row_hit.record(ns / lookups_, lookups_);
-    }
+  void end_calls(std::uint64_t ns) {
+    if (store_.pool_->in_place()) store_.promotion_.record_call(promotes_, meter_.lookups(), ns);
+    meter_.end(calls_, ns);
   }
 
   Store& store_;
@@ -476,9 +469,7 @@ class LookupExecutor {
   std::size_t next_index_ = 0;     ///< of its next bag: the lengths of all batches sum up to it
   std::vector<std::size_t> columns_;    ///< bytes before each segment in a line of its result
   const std::byte* weights_ = nullptr;  ///< of the batch; null: none
-  std::uint64_t lookups_ = 0;
-  std::uint64_t on_demand_before_ = state_.counters.on_demand_fetches.get();
-  bool waited_ = false;
+  CallMeter meter_{state_, store_.tables_.size()};
 };
 
 std::uint64_t Store::embedding_bag(const BagCall& call) {
@@ -492,8 +483,9 @@ std::uint64_t Store::embedding_bags(std::span<const BagCall> calls, Accesses acc
   std::optional<ReadGuard> guard;
   enter(guard);
   LookupExecutor(*this, *guard, calls, accesses).execute();
-  const bool serves = accesses != Accesses::only_recorded;
-  if (serves && outside > 0) states_.of(*guard).counters.out_of_range.add(outside);
+  if (outside > 0 && accesses != Accesses::only_recorded) {
+    count_outside(calls, states_.of(*guard));
+  }
   return outside;
 }
 

@@ -199,6 +199,8 @@ class Store {
   std::vector<std::uint64_t> capacities();
 
   StoreStats stats();
+  /// As UpdateStats. Not of a closed store.
+  std::string write_back_error() const;
   void reset_stats();
 
   /// As SlowPool::damaged_pages.
@@ -209,6 +211,7 @@ class Store {
   friend class LookupExecutor;
 
   void check_fork() const;
+  TableStats stats_of(const Table& table) const;
   const Table& append_table(const TableLayout& layout);
   AccessRing* ring_of(CallState& state);
   void enter(std::optional<ReadGuard>& guard);
@@ -305,10 +308,10 @@ class Store {
   std::array<AccessQueue, 2> access_queues_;      ///< by AccessReader, under `drain_mutex_`
   std::atomic<std::uint64_t> former_dropped_{0};  ///< accesses that no ring counts
   std::atomic<std::uint64_t> dropped_at_reset_{0};
-  std::atomic<std::uint64_t> updates_{0};
   UpdateStats updates_at_reset_;
-  std::mutex update_mutex_;         ///< one writer at a time
-  mutable std::shared_mutex open_;  ///< held by flush, and alone by close
+  std::mutex update_mutex_;          ///< one writer at a time
+  TableCounterSet update_counters_;  ///< written under `update_mutex_`
+  mutable std::shared_mutex open_;   ///< held by flush, and alone by close
 
   PrefetchQueue prefetch_queue_;
   std::vector<std::thread> threads_;

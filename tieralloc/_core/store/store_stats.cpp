@@ -4,13 +4,19 @@
 namespace tieralloc {
 namespace {
 
+// 16 ns to 17 s, the range of tieralloc.stats.LATENCY_BOUNDS_NS.
+constexpr int kMinLatencyBits = 4;
+constexpr int kMaxLatencyBits = 34;
+
 Statistics statistics_of(const HistogramSum& histogram) {
   return {{"count", histogram.count()},
           {"p50_ns", histogram.percentile(0.5)},
           {"p90_ns", histogram.percentile(0.9)},
           {"p99_ns", histogram.percentile(0.99)},
           {"p999_ns", histogram.percentile(0.999)},
-          {"max_ns", histogram.max()}};
+          {"max_ns", histogram.max()},
+          {"sum_ns", histogram.sum()},
+          {"counts_below", histogram.counts_below(kMinLatencyBits, kMaxLatencyBits)}};
 }
 
 StatisticValue measured(double ns) {
@@ -74,6 +80,20 @@ Statistics statistics_of(const StoreStats& source) {
   add_statistic(statistics, "fast_tier", "placement", statistic_of(source.fast_placement));
   add_statistic(statistics, "", "slow_tier", slow_tier_of(source.slow));
   add_statistic(statistics, "", "promotion", promotion_of(source.slow));
+  Statistics tables;
+  for (const TableStats& table : source.tables) {
+    tables.push_back({table.name, statistics_of(table)});
+  }
+  add_statistic(statistics, "", "tables", tables);
+  return statistics;
+}
+
+Statistics statistics_of(const TableStats& source) {
+  Statistics statistics;
+  TIERALLOC_TABLE_STATISTICS(TIERALLOC_ADD_FIELD)
+#define ADD(name) add_statistic(statistics, "", #name, source.name);
+  TIERALLOC_TABLE_COUNTERS(ADD)
+#undef ADD
   return statistics;
 }
 
@@ -94,6 +114,7 @@ Statistics all_statistics() {
   store.slow.in_place = true;
   store.slow.memory.placement.node = 0;
   store.fast_placement.node = 0;
+  store.tables.emplace_back();
   PolicyStats policy;
   policy.tiers.emplace_back();
   Statistics statistics = statistics_of(store);

@@ -13,6 +13,7 @@
 #include "policy/learned_policy.hpp"
 #include "slow_tier/promotion.hpp"
 #include "slow_tier/slow_pool.hpp"
+#include "store/table_counters.hpp"
 
 // X(group, type, name). Of a planned policy, `policy_bytes` is what it takes beside the tiers'
 // metadata; `write_back_error` is empty once a write-back succeeded again.
@@ -47,6 +48,16 @@
   X("dram", std::uint64_t, total_bytes)          \
   X("dram", std::uint64_t, huge_page_bytes)
 
+// X(type, name), beside TIERALLOC_TABLE_COUNTERS
+#define TIERALLOC_TABLE_STATISTICS(X) \
+  X(std::uint64_t, lookups)           \
+  X(double, miss_ratio)               \
+  X(std::uint64_t, on_demand_bytes)   \
+  X(std::uint64_t, rows)              \
+  X(std::uint64_t, row_bytes)         \
+  X(std::uint64_t, bytes)             \
+  X(bool, is_resident)
+
 // X(type, name)
 #define TIERALLOC_POLICY_LAG(X) \
   X(double, mean)               \
@@ -75,11 +86,17 @@ struct SlowTierStats {
   PromotionStats admission;
 };
 
+struct TableStats : TableTotals {
+  std::string name;
+  TIERALLOC_TABLE_STATISTICS(TIERALLOC_FIELD)
+};
+
 struct StoreStats : CallTotals {
   TIERALLOC_STORE_STATISTICS(TIERALLOC_GROUP_FIELD)
   TierCounts tiers;
   SlowTierStats slow;
   Placement fast_placement;
+  std::vector<TableStats> tables;  ///< in order of creation
 };
 
 struct PolicyLag {
@@ -91,6 +108,7 @@ struct PolicyStats {
 };
 
 Statistics statistics_of(const StoreStats& source);
+Statistics statistics_of(const TableStats& source);
 Statistics statistics_of(const PolicyLag& source);
 Statistics statistics_of(const PolicyStats& source);
 

@@ -90,6 +90,7 @@ void Store::update(const Table& table, Integers indices, const std::byte* values
     epochs_.check_open();
     PaddedRow padded(table);
     ensure_layout();  // may fail, which the update of copies may not
+    update_counters_.reserve(table.position + std::size_t{1});
     const RowPatch patch(table.resident ? rows : std::span<const TableRow>(), values);
     const bool stages = pool_->in_place() && !table.resident;
     if (in_bulk && !stages) {
@@ -106,9 +107,9 @@ void Store::update(const Table& table, Integers indices, const std::byte* values
     } else {
       replace_copies(table, rows, values, padded);
     }
+    if (!in_bulk) update_counters_.at(table.position).updated_rows.add(rows.size());
   }
   if (in_bulk) return;
-  updates_.fetch_add(rows.size(), std::memory_order_relaxed);
   std::shared_lock open(open_);
   if (!epochs_.is_closed()) pool_->commit();  // close wrote the update back
 }

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from tieralloc import trace
 from tieralloc._common.files import check_writable
@@ -77,12 +78,12 @@ def check_new(path: str, force: bool) -> None:
 
 
 def write_outputs(
-    records: Sequence[Record],
+    records: Sequence[Record] | Record,
     text: str,
     arguments: argparse.Namespace,
-    draw: Callable[[Sequence[Record], str], None] | None = None,
+    draw: Callable[[Any, str], None] | None = None,
 ) -> None:
-    """Print the text, or the records with ``--json -``; write the requested files.
+    """Print the text, or the record or records with ``--json -``; write the requested files.
 
     `draw` draws the plot; by default `tieralloc.tools.plots.records.plot`.
     """
@@ -100,7 +101,7 @@ def write_outputs(
         say_written(arguments.plot)
 
 
-def _draw(records: Sequence[Record], path: str) -> None:
+def _draw(records: Any, path: str) -> None:
     from tieralloc.tools.plots.records import plot
 
     plot(records, path)

@@ -34,6 +34,7 @@ _COMMANDS = {
     "demo": "generate, train, replay and plot a small example",
     "generate": "write a synthetic trace",
     "simulate": "count the misses of a trace, without bytes",
+    "plan": "recommend a budget and a policy for a trace, a device and targets",
     "train": "train a learned policy on a trace",
     "arrange": "learn which rows share pages of a table file, and write the file so",
     "replay": "serve a trace from a real store and measure it",
@@ -122,7 +123,7 @@ def _describe(error: OSError, command: str) -> str:
     text = error.strerror or str(error)
     if error.filename is not None:
         text = f"{os.fsdecode(error.filename)}: {text}"
-    if error.errno == errno.ENOSPC and command in ("demo", "replay", "train"):
+    if error.errno == errno.ENOSPC and command in ("demo", "plan", "replay", "train"):
         text += " (use --dir to choose another disk)"
     return text
 
