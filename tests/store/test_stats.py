@@ -80,7 +80,7 @@ def test_stats_missing_and_unknown_names_raise():
 
 
 def test_stats_nested_groups_convert_to_dicts():
-    values = {**all_statistics(), "policy": "lru"}
+    values = {**all_statistics(), "policy": "lru", "switches": 0}
     values["policy_stats"]["fallback"] = "lru"
     values["promotion"] = None
     group = StoreStats.of(values)
