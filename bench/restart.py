@@ -98,7 +98,7 @@ def _misses_after(trace: traces.Trace, path: Path, rows: int, policy: Any, resta
         store.close()
         slow = ta.File(path, mode="r+", warm_restart_interval=interval)
         store = ta.TieredStore(slow=slow, fast_rows=rows, policy=policy)
-        if restart == "warm" and not store._restart.wait(60):
+        if restart == "warm" and not store._versions.current.wait(60):
             raise RuntimeError("the rows were not back after 60 s")
     with store:
         store.reset_stats()

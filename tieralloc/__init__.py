@@ -8,6 +8,7 @@ from types import ModuleType
 from tieralloc.delta.delta import Delta
 from tieralloc.delta.errors import DeltaError
 from tieralloc.errors import raise_renamed
+from tieralloc.operate.switch import Switch
 from tieralloc.policy.learned import LearnedPolicy
 from tieralloc.store import TieredStore
 from tieralloc.table import Table
@@ -20,6 +21,7 @@ __all__ = [
     "File",
     "LearnedPolicy",
     "NumaMemory",
+    "Switch",
     "Table",
     "TieredStore",
     "metrics",

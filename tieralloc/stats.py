@@ -428,7 +428,9 @@ class TableStats(Group):
 
 @dataclasses.dataclass(frozen=True)
 class StoreStats(Group):
-    """Statistics since the store was opened or `TieredStore.reset_stats` was called.
+    """Statistics since the file was opened or `TieredStore.reset_stats` was called.
+
+    They begin again with a switch to another file (`TieredStore.switch`).
 
     If rows are read in place, each read of a row is an on-demand fetch.
     """
@@ -475,5 +477,7 @@ class StoreStats(Group):
     updates: UpdateStats
     dram: DramStats
     latency: LatencyStats
+    switches: int
+    """Switches to another file (`TieredStore.switch`) since the store was opened."""
     background_cpus: tuple[int, ...]
     """CPUs that background threads are bound to; empty: any."""

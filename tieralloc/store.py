@@ -10,20 +10,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, overload
 
-from tieralloc import _bindings
 from tieralloc._bindings import limits
 from tieralloc._common.bounds import bounds_of
 from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
+from tieralloc._common.values import row_format
 from tieralloc.errors import RenamedAttribute, refuse_renamed
 from tieralloc.operate.operations import Operations
 from tieralloc.operate.reopen import Reopenable
+from tieralloc.operate.versions import Versions
 from tieralloc.operate.watch import StateWatch
 from tieralloc.order.order import order_of
 from tieralloc.policy.planned import ActivePolicy
 from tieralloc.restart.warm_restart import WarmRestart
 from tieralloc.stats import StoreStats
-from tieralloc.table import Table, check_writable, paddings_of, positions_of, row_format
+from tieralloc.table import Table, check_writable, paddings_of, positions_of
 from tieralloc.tiers import File, Mode, NumaMemory, SlowTier, fast_tier, parse_cpus, slow_tier
 
 if TYPE_CHECKING:
@@ -123,9 +124,8 @@ class TieredStore(Operations, Reopenable):
         on_missing: Literal["error", "default"] = "error",
         cpus: Sequence[int] | str | None = None,
     ) -> None:
-        self._slow = slow = slow_tier(path, slow, mode)
+        slow = slow_tier(path, slow, mode)
         fast = fast_tier(fast_bytes, fast_rows, fast_node, in_memory=not isinstance(slow, File))
-        self._slow = slow
         self._options: dict[str, object] = {
             "fast_bytes": fast_bytes,
             "fast_rows": fast_rows,
@@ -135,25 +135,24 @@ class TieredStore(Operations, Reopenable):
             "cpus": cpus,
         }
         self._policy = ActivePolicy(policy)
-        self._core = _bindings.Store(
-            **slow._core_options(), **fast, cpus=parse_cpus(cpus), policy=self._policy.simple
-        )
-        self._path = os.fsdecode(slow.path) if isinstance(slow, File) else None
+        self._fast = fast
+        self._cpus = parse_cpus(cpus)
+        self._core = self._open_core(slow)
         self._read_only = isinstance(slow, File) and slow.mode == "r"
         self._bounds = bounds_of(bounds_check_mode, on_missing)
         self._first_out_of_range = threading.Lock()  # held since the first warning
         self._recorder: Recorder | None = None
         self._tables: dict[str, Table] = {}
+        self._reserved: dict[str, int] = {}
         self._add_tables()
-        interval = slow.warm_restart_interval if isinstance(slow, File) else None
-        self._restart = WarmRestart(self._core, self._path, interval, saves=not self._read_only)
-        self._watch = StateWatch(self._core, self._policy, self._path or str(slow))
+        self._versions = Versions(WarmRestart.of(self._core, slow), slow)
+        self._watch = StateWatch(self._versions, self._policy)
         # Writes updates back when the store is garbage-collected or the interpreter exits.
-        self._finalizer = weakref.finalize(self, close_at_exit, self._restart, self._path)
+        self._finalizer = weakref.finalize(self, close_at_exit, self._versions)
         try:
             self._policy.check(self._table_sizes())
             self._policy.fit(self._core, self._table_sizes())
-            self._restart.start()
+            self._versions.current.start()
             self._watch.poll()
             self._watch.start()
         except BaseException:
@@ -231,12 +230,13 @@ class TieredStore(Operations, Reopenable):
                 f"name: table {name!r} exists already; expected a new name (`table` returns it)"
             )
         check_range("num_embeddings", num_embeddings, 1, limits.MAX_TABLE_ROWS)
-        kind, size = row_format(dtype, embedding_dim, row_bytes)
+        kind, size = row_format(dtype, embedding_dim, row_bytes, limits.MAX_DIM)
         self._policy.check_next(self._table_sizes(), (name, num_embeddings))
         row_order = order_of(order, name, num_embeddings, size, kind)
-        self._core.create_table(name, num_embeddings, size, kind, resident, row_order)
-        self._add_tables()
-        self._policy.fit(self._core, self._table_sizes())
+        with self._versions.changing:
+            self._core.create_table(name, num_embeddings, size, kind, resident, row_order)
+            self._add_tables()
+            self._policy.fit(self._core, self._table_sizes())
         self._watch.poll()
         return self._tables[name]
 
@@ -405,14 +405,17 @@ class TieredStore(Operations, Reopenable):
             raise RuntimeError("record: the store is being recorded already; end that first")
         from tieralloc.trace.recorder import Recorder
 
-        recorder = Recorder(self._core, max_lookups=max_lookups, ring_bytes=size)
-        recorder._begin()
-        self._recorder = recorder
+        with self._versions.changing:
+            core = self._versions.current.core
+            recorder = Recorder(core, max_lookups=max_lookups, ring_bytes=size)
+            recorder._begin()
+            self._recorder = recorder
         try:
             yield recorder
         finally:
-            self._recorder = None
-            recorder._end()
+            with self._versions.changing:
+                self._recorder = None
+                recorder._end()
 
     @refuse_renamed
     def use_policy(self, policy: str | LearnedPolicy) -> None:
@@ -435,20 +438,23 @@ class TieredStore(Operations, Reopenable):
         OSError, ImportError
             If a directory cannot be read, or torch is missing.
         """
-        self._policy.use(self._core, policy, self._table_sizes())
-        self._options["policy"] = policy
+        with self._versions.changing:
+            self._policy.use(self._core, policy, self._table_sizes())
+            self._options["policy"] = policy
         self._watch.poll()
 
     def stats(self) -> StoreStats:
-        """Return statistics since the store was opened or `reset_stats` was called.
+        """Return statistics since the file was opened or `reset_stats` was called.
 
         `StoreStats.policy_stats` covers the time since the policy started.
         """
         self._watch.poll()
-        policy_stats = self._policy.stats(self._core)
-        return StoreStats.of(
-            {**self._core.stats(), "policy": self._policy.name, "policy_stats": policy_stats}
-        )
+        of_python = {
+            "policy": self._policy.name,
+            "policy_stats": self._policy.stats(self._core),
+            "switches": self._versions.switches,
+        }
+        return StoreStats.of({**self._core.stats(), **of_python})
 
     def reset_stats(self) -> None:
         """Set all counters and histograms to 0; resident rows stay."""
@@ -464,6 +470,7 @@ class TieredStore(Operations, Reopenable):
             moved (ENOENT) or replaced (ESTALE) while it was open: updates are in the former file.
         """
         self._core.flush()
+        self._versions.flush()
 
     def close(self) -> None:
         """Write all updates to their pages and close the store; a second call does nothing.
@@ -476,7 +483,7 @@ class TieredStore(Operations, Reopenable):
         """
         try:
             with self._watch.closing():
-                self._restart.close()
+                self._versions.close()
         finally:
             if self.closed:
                 self._finalizer.detach()

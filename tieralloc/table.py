@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
 
-from tieralloc._bindings import limits
-from tieralloc._common.numbers import as_integer, check_range, parse_size
+from tieralloc._common.held_core import HeldCore
+from tieralloc._common.numbers import as_integer, parse_size
 from tieralloc._common.values import as_arrays, as_parts, as_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from numpy.typing import ArrayLike, DTypeLike, NDArray
+    from numpy.typing import ArrayLike, NDArray
 
-    from tieralloc._bindings import RowOrder
+    from tieralloc._bindings import RowOrder, Store
     from tieralloc.operate.operations import Operations
     from tieralloc.store import TieredStore
 
@@ -28,7 +28,6 @@ __all__ = [
     "of_store",
     "paddings_of",
     "positions_of",
-    "row_format",
 ]
 
 _LOAD_BYTES = 4 << 20  # written per call
@@ -69,7 +68,6 @@ class Table:
     """
 
     __slots__ = (
-        "_core",
         "_store",
         "dtype",
         "embedding_dim",
@@ -90,7 +88,6 @@ class Table:
         row_bytes: int,
     ) -> None:
         self._store = store
-        self._core = store._core
         self.position = position
         self.name = name
         self.num_embeddings = num_embeddings
@@ -111,6 +108,10 @@ class Table:
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self._store).table, (self._store, self.name)
+
+    @property
+    def _core(self) -> Store:
+        return self._store._core
 
     @property
     def resident(self) -> bool:
@@ -161,10 +162,11 @@ class Table:
         if order is not None and is_whole and len(np.asarray(rows)) == self.num_embeddings:
             self._load_in_file_order(order, np.asarray(rows).__getitem__)
             return
-        for array in as_arrays(rows):
-            for part in as_parts(self.dtype, self.embedding_dim, array):
-                row += self._core.load(self.position, row, part)
-        self._core.settle()
+        with HeldCore(self._store) as held:
+            for array in as_arrays(rows):
+                for part in as_parts(self.dtype, self.embedding_dim, array):
+                    row += held.core.load(self.position, row, part)
+            held.core.settle()
         if start is None and row < self.num_embeddings:
             raise ValueError(
                 f"rows: too few for table {self.name!r}; expected {self.num_embeddings}, got "
@@ -181,10 +183,11 @@ class Table:
 
         `read` returns the values of rows.
         """
-        for rows in self._rows_in_file_order(order):
-            self._load_rows(rows, read(rows))
-            report(len(rows))
-        self._core.settle()
+        with HeldCore(self._store) as held:
+            for rows in self._rows_in_file_order(order):
+                self._load_rows(rows, read(rows), held.core)
+                report(len(rows))
+            held.core.settle()
 
     def _rows_in_file_order(self, order: RowOrder | None) -> Iterator[NDArray[np.int64]]:
         """Yield all rows in the order of the file, in whole pages."""
@@ -203,9 +206,9 @@ class Table:
             begin = 0 if first == 0 else int(ends[first - 1])
             yield arranged[begin : int(ends[min(first + pages, len(ends)) - 1])]
 
-    def _load_rows(self, rows: NDArray[np.int64], values: ArrayLike) -> None:
+    def _load_rows(self, rows: NDArray[np.int64], values: ArrayLike, core: Store) -> None:
         """Write rows to the slow tier, durably once the core's `settle` returns."""
-        self._core.update(self.position, rows, as_values(self.dtype, values), True)
+        core.update(self.position, rows, as_values(self.dtype, values), True)
 
     @overload
     def lookup(self, indices: ArrayLike, out: None = None, *, raw: bool = False) -> np.ndarray: ...
@@ -241,7 +244,7 @@ class Table:
             If a row cannot be read.
         """
         store = self._store
-        result, outside = self._core.lookup(self.position, indices, out, raw, store._bounds)
+        result, outside = store._core.lookup(self.position, indices, out, raw, store._bounds)
         if outside:
             store._warn_out_of_range(outside)
         return result
@@ -311,7 +314,7 @@ class Table:
         """
         store = self._store
         paddings = None if padding_idx is None else (self._padding(padding_idx),)
-        result, outside = self._core.embedding_bag(
+        result, outside = store._core.embedding_bag(
             (self.position,),
             paddings,
             indices,
@@ -395,11 +398,13 @@ class Table:
         IndexError, OSError
             As for `lookup`.
         """
-        self._core.pin(self.position, indices)
+        with self._store._versions.changing:
+            self._core.pin(self.position, indices)
 
     def unpin(self, indices: ArrayLike) -> None:
         """Allow the eviction of rows again; rows that are not pinned are ignored."""
-        self._core.unpin(self.position, indices)
+        with self._store._versions.changing:
+            self._core.unpin(self.position, indices)
 
     def reserve(self, *, fast_bytes: int | str | None) -> None:
         """Give the table a fast tier of its own, of at least `fast_bytes`, while the store is open.
@@ -420,7 +425,9 @@ class Table:
             As for `TieredStore.resize`.
         """
         size = 0 if fast_bytes is None else parse_size(fast_bytes, "fast_bytes")
-        self._core.reserve(self.position, size)
+        with self._store._versions.without_switch("reserve"):
+            self._core.reserve(self.position, size)
+            self._store._reserved[self.name] = size
 
     def __len__(self) -> int:
         return self.num_embeddings
@@ -433,26 +440,9 @@ def check_writable(store: Operations, call: str) -> None:
     """Raise io.UnsupportedOperation if the store is open and only reads its file."""
     if store._read_only and not store.closed:
         raise io.UnsupportedOperation(
-            f"{store._path}: {call} writes; expected a store of mode 'r+' or 'a', got mode 'r'"
+            f"{store._versions.path}: {call} writes; expected a store of mode 'r+' or 'a', got "
+            "mode 'r'"
         )
-
-
-def row_format(
-    dtype: DTypeLike | str, embedding_dim: int | None, row_bytes: int | None
-) -> tuple[str, int]:
-    """Return the core's name of a type of NumPy or torch, and the elements or bytes of a row."""
-    kind = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
-    kind = kind.removeprefix("torch.")
-    (name, size), (other, unused) = ("embedding_dim", embedding_dim), ("row_bytes", row_bytes)
-    if kind == "bytes":
-        name, size, other, unused = other, unused, name, size
-    if size is None or unused is not None:
-        raise ValueError(
-            f"{name}, {other}: rows of {kind} have the first and not the second, got {size} and "
-            f"{unused}"
-        )
-    check_range(name, size, 1, limits.MAX_DIM)
-    return kind, size
 
 
 def of_store(store: TieredStore, table: Table) -> Table:
@@ -493,7 +483,7 @@ def paddings_of(
             f"padding_idx: expected {len(positions)} entries, one per table, None for a table "
             f"without padding, got {len(padding_idx)}"
         )
-    tables = list(store._tables.values())
+    tables = {table.position: table for table in store._tables.values()}
     return [
         -1 if row is None else tables[position]._padding(row)
         for position, row in zip(positions, padding_idx, strict=True)

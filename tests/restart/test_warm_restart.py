@@ -39,7 +39,7 @@ def test_reopened_store_has_the_resident_rows(tmp_path, policy):
     with make(path, policy) as store:
         store.table("item").lookup(wanted)
     with reopen(path) as store:
-        assert store._restart.wait(30)
+        assert store._versions.current.wait(30)
         assert misses(store, wanted) == 0
 
 
@@ -51,7 +51,7 @@ def test_lru_goes_on_as_if_it_had_not_been_closed(tmp_path):
     with make(tmp_path / "b.tier") as store:
         misses(store, accesses[:2000])
     with reopen(tmp_path / "b.tier") as store:
-        assert store._restart.wait(30)
+        assert store._versions.current.wait(30)
         assert misses(store, accesses[2000:]) == expected
 
 
@@ -61,7 +61,7 @@ def test_reader_is_warm_too_and_saves_nothing(tmp_path):
         store.table("item").lookup([1, 2, 3])
     saved = (tmp_path / "a.tier.warm").read_bytes()
     with reopen(path, mode="r") as store:
-        assert store._restart.wait(30)
+        assert store._versions.current.wait(30)
         assert misses(store, [1, 2, 3]) == 0
         store.table("item").lookup([4])
     assert (tmp_path / "a.tier.warm").read_bytes() == saved
@@ -92,7 +92,7 @@ def test_killed_process_leaves_the_last_saved_rows(tmp_path):
     )
     assert done.returncode == -signal.SIGKILL
     with reopen(tmp_path / "a.tier") as store:
-        assert store._restart.wait(30)
+        assert store._versions.current.wait(30)
         store.table("item").lookup(range(40))
         assert store.stats().on_demand_fetches == 0
 
@@ -104,7 +104,7 @@ def test_exit_without_close_saves_the_rows(tmp_path):
         import tieralloc as ta
         store = ta.TieredStore(sys.argv[1], mode="w", fast_rows=50)
         store.create_table("item", 1000, 16).lookup(range(40))
-        while not store._restart.wait(1): pass
+        while not store._versions.current.wait(1): pass
         """,
         tmp_path / "a.tier",
     )
@@ -126,7 +126,7 @@ def test_file_that_does_not_fit_is_ignored_and_named(tmp_path, caplog, damage):
         warm.unlink()
         warm.mkdir() if damage == "directory" else warm.write_bytes(b"no archive")
     with caplog.at_level(logging.WARNING, "tieralloc"), reopen(path) as store:
-        assert store._restart.wait(30)
+        assert store._versions.current.wait(30)
         assert misses(store, [1, 2]) == 2
         fields = caplog.records[0].tieralloc
         assert (fields["event"], fields["store"]) == ("warm_restart_ignored", str(path))
@@ -153,7 +153,7 @@ def test_store_closed_at_once_keeps_the_saved_rows(tmp_path):
     for _ in range(20):
         reopen(path).close()
     with reopen(path) as store:
-        assert store._restart.wait(30)
+        assert store._versions.current.wait(30)
         assert misses(store, wanted) == 0
 
 
@@ -180,5 +180,5 @@ def test_warm_up_beside_lookups_serves_right_rows(tmp_path):
     deadline = time.monotonic() + 2
     for _ in range(20):
         with reopen(path) as store:
-            while not store._restart.wait(0) and time.monotonic() < deadline:
+            while not store._versions.current.wait(0) and time.monotonic() < deadline:
                 misses(store, np.random.default_rng(1).integers(0, 1000, 20))

@@ -45,7 +45,10 @@ def test_call_after_close_raises(make_store, call, served):
 
 def test_file_open_in_a_store_is_locked(make_store, closed_path):
     store = make_store.open(closed_path)
-    message = f"[Errno 11] file is open in another store; close that one first: '{closed_path}'"
+    message = (
+        "[Errno 11] file is open in another store: this process writes it; close that one first: "
+        f"'{closed_path}'"
+    )
     with pytest.raises(BlockingIOError) as caught:
         make_store.open(closed_path)
     assert str(caught.value) == message

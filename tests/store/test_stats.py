@@ -16,7 +16,7 @@ from tieralloc._bindings import all_statistics
 from tieralloc.stats import Group, PolicyStats, StoreStats
 
 #: Added in Python; the core has no names of policies.
-OF_PYTHON = {"policy", "policy_stats.fallback"}
+OF_PYTHON = {"policy", "policy_stats.fallback", "switches"}
 #: Its keys are names of policies.
 OPEN = "miss_ratios"
 #: Its keys are names of tables.
@@ -80,7 +80,7 @@ def test_stats_missing_and_unknown_names_raise():
 
 
 def test_stats_nested_groups_convert_to_dicts():
-    values = {**all_statistics(), "policy": "lru"}
+    values = {**all_statistics(), "policy": "lru", "switches": 0}
     values["policy_stats"]["fallback"] = "lru"
     values["promotion"] = None
     group = StoreStats.of(values)

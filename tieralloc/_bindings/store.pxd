@@ -3,4 +3,6 @@ from tieralloc._bindings.store_base cimport StoreBase
 
 
 cdef class Store(StoreBase):
+    cdef object __weakref__
+
     cdef _serve(self, Request request, out)

@@ -17,8 +17,6 @@ from tieralloc._bindings.arguments cimport (
     file_mode_of,
     promotion_of,
     residency_of,
-    row_array,
-    word_array,
 )
 from tieralloc._bindings.buffers cimport Buffer, IntegerBuffer, rows_buffer
 from tieralloc._bindings.core.base cimport DType, Statistics, byte
@@ -37,12 +35,10 @@ from tieralloc._bindings.core.slow_tier cimport (
 )
 from tieralloc._bindings.core.store cimport (
     Accesses,
-    AccessSamples,
     BagCall,
     CallSpan,
     PlannedPolicy,
     StoreOptions,
-    StoreRow,
     c_Store,
     c_Table,
     statistics_of,
@@ -51,7 +47,7 @@ from tieralloc._bindings.planned_model cimport PlannedModel
 from tieralloc._bindings.request cimport Request, make_request
 from tieralloc._bindings.row_order cimport RowOrder
 from tieralloc._bindings.statistics cimport statistics_dict
-from tieralloc._bindings.store_base cimport StoreBase, store_row_array
+from tieralloc._bindings.store_base cimport StoreBase
 
 
 cdef class Store(StoreBase):
@@ -244,32 +240,6 @@ cdef class Store(StoreBase):
         with nogil:
             self._store.get().unpin(table[0], ints.integers)
 
-    @property
-    def records(self):
-        """Whether a recorder or a policy gets the accesses of lookups."""
-        return self._store.get().records()
-
-    def record_accesses(self, size_t capacity):
-        """Record accesses in a ring of `capacity` words per thread; 0 stops recording.
-
-        Returns the accesses recorded before, as `drain_accesses` does.
-        """
-        cdef AccessSamples samples
-        with nogil:
-            samples = self._store.get().record_accesses(capacity)
-        return row_array(samples.rows), word_array(samples.lengths), samples.dropped
-
-    def drain_accesses(self):
-        """Take the recorded accesses, sample by sample.
-
-        Returns rows, uint64; the lengths of samples, uint32; and the accesses dropped since the
-        store was opened.
-        """
-        cdef AccessSamples samples
-        with nogil:
-            samples = self._store.get().drain_accesses()
-        return row_array(samples.rows), word_array(samples.lengths), samples.dropped
-
     def use_policy(self, str name not None):
         """Evict rows by a simple policy."""
         cdef string c_name = name.encode()
@@ -298,20 +268,3 @@ cdef class Store(StoreBase):
         with nogil:
             observed = self._store.get().step_policy()
         return observed
-
-    def policy_stats(self):
-        """Statistics of the model; their state is empty while a simple policy evicts."""
-        cdef Statistics statistics
-        with nogil:
-            statistics = statistics_of(self._store.get().policy_stats())
-        return statistics_dict(statistics)
-
-    def close(self, bint lists_resident=False):
-        """Flush and close; closing twice does nothing.
-
-        Returns None, or the resident rows as `resident_rows` does, the next victim first.
-        """
-        cdef vector[StoreRow] rows
-        with nogil:
-            self._store.get().close(&rows if lists_resident else NULL)
-        return store_row_array(rows) if lists_resident else None

@@ -1,14 +1,11 @@
-from libcpp.memory cimport unique_ptr
+from libcpp.memory cimport shared_ptr
 from libcpp.vector cimport vector
 
-from tieralloc._bindings.core.store cimport StoreRow, c_Store, c_Table
+from tieralloc._bindings.core.store cimport c_Store, c_Table
 
 
 cdef class StoreBase:
-    cdef unique_ptr[c_Store] _store
+    cdef shared_ptr[c_Store] _store
     cdef vector[const c_Table*] _tables  # addresses stay valid; the GIL guards the vector
 
     cdef const c_Table* _table(self, Py_ssize_t position) except NULL
-
-
-cdef object store_row_array(const vector[StoreRow]& rows)

@@ -1,19 +1,21 @@
 # distutils: language = c++
-"""A store but for the calls that serve: its tables, loads, checks, warm-up, statistics."""
+"""A store but for the calls that serve: tables, loads, checks, warm-up, recording, statistics."""
 
 import numpy as np
 
 from libc.stddef cimport size_t
 from libc.stdint cimport uint64_t
 from libc.string cimport memcpy
+from libcpp.memory cimport shared_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
-from tieralloc._bindings.arguments cimport dtype_name, residency_choice, row_array
+from tieralloc._bindings.arguments cimport dtype_name, residency_choice, row_array, word_array
 from tieralloc._bindings.buffers cimport Buffer, rows_buffer
 from tieralloc._bindings.core.base cimport Statistics, byte
 from tieralloc._bindings.core.slow_tier cimport c_TableRow, rows_of_page
 from tieralloc._bindings.core.store cimport (
+    AccessSamples,
     FastBudget,
     StoreRow,
     StoreRowSpan,
@@ -30,11 +32,19 @@ cdef class StoreBase:
     """The C++ store of a `Store`, which opens it and serves from it."""
 
     def __dealloc__(self):
-        cdef c_Store* store = self._store.release()
+        cdef shared_ptr[c_Store]* kept  # for ever
         # A forked child lacks the store's threads: there the store cannot be destroyed.
-        if store != NULL and store.belongs_here():
-            with nogil:
-                del store
+        if self._store.get() != NULL and not self._store.get().belongs_here():
+            kept = new shared_ptr[c_Store](self._store)
+        with nogil:
+            self._store.reset()
+
+    def share(self):
+        """Another object of the same C++ store, which lives until the last one ends."""
+        cdef StoreBase shared = StoreBase.__new__(StoreBase)
+        shared._store = self._store
+        shared._tables = self._tables
+        return shared
 
     cdef const c_Table* _table(self, Py_ssize_t position) except NULL:
         return table_at(self._tables, position)
@@ -43,6 +53,7 @@ cdef class StoreBase:
         """Name, rows, dim, dtype and bytes per row of each table, in order of creation."""
         cdef const c_Table* table
         found = []
+        self._tables = self._store.get().tables()  # another object may have made some
         for table in self._tables:
             if table.is_dropped.load():
                 continue
@@ -170,6 +181,55 @@ cdef class StoreBase:
             rows = self._store.get().resident_rows()
         return store_row_array(rows)
 
+    def copy_residents(self, StoreBase source not None):
+        """Bring in the resident rows of a store of the same tables; return their number.
+
+        In turns with pauses. The calling thread becomes a background thread. `close` ends it with
+        ValueError; other calls must not use this store meanwhile.
+        """
+        cdef uint64_t rows
+        with nogil:
+            rows = self._store.get().copy_residents(source._store.get()[0])
+        return rows
+
+    def copy_pins(self, StoreBase source not None):
+        """Pin the rows that are pinned in a store of the same tables, and no others."""
+        with nogil:
+            self._store.get().copy_pins(source._store.get()[0])
+
+    @property
+    def records(self):
+        """Whether a recorder or a policy gets the accesses of lookups."""
+        return self._store.get().records()
+
+    def record_accesses(self, size_t capacity):
+        """Record accesses in a ring of `capacity` words per thread; 0 stops recording.
+
+        Returns the accesses recorded before, as `drain_accesses` does.
+        """
+        cdef AccessSamples samples
+        with nogil:
+            samples = self._store.get().record_accesses(capacity)
+        return row_array(samples.rows), word_array(samples.lengths), samples.dropped
+
+    def drain_accesses(self):
+        """Take the recorded accesses, sample by sample.
+
+        Returns rows, uint64; the lengths of samples, uint32; and the accesses dropped since the
+        store was opened.
+        """
+        cdef AccessSamples samples
+        with nogil:
+            samples = self._store.get().drain_accesses()
+        return row_array(samples.rows), word_array(samples.lengths), samples.dropped
+
+    def policy_stats(self):
+        """Statistics of the model; their state is empty while a simple policy evicts."""
+        cdef Statistics statistics
+        with nogil:
+            statistics = statistics_of(self._store.get().policy_stats())
+        return statistics_dict(statistics)
+
     @property
     def store_id(self):
         """The random id of the file; 0 if it has none."""
@@ -209,6 +269,17 @@ cdef class StoreBase:
         with nogil:
             statistics = statistics_of(self._store.get().stats())
         return statistics_dict(statistics)
+
+
+    def close(self, bint lists_resident=False):
+        """Flush and close; closing twice does nothing.
+
+        Returns None, or the resident rows as `resident_rows` does, the next victim first.
+        """
+        cdef vector[StoreRow] rows
+        with nogil:
+            self._store.get().close(&rows if lists_resident else NULL)
+        return store_row_array(rows) if lists_resident else None
 
 
 cdef object store_row_array(const vector[StoreRow]& rows):

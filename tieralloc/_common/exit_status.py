@@ -41,10 +41,12 @@ def fail_exit() -> None:
 class _Closable(Protocol):
     @property
     def belongs_here(self) -> bool: ...
+    @property
+    def path(self) -> str | None: ...
     def close(self) -> None: ...
 
 
-def close_at_exit(store: _Closable, path: str | None) -> None:
+def close_at_exit(store: _Closable) -> None:
     """Close a store; log a failure and make the interpreter exit with status 120."""
     if not store.belongs_here:
         return
@@ -54,7 +56,7 @@ def close_at_exit(store: _Closable, path: str | None) -> None:
         _LOG.error(
             "%s: the store was not closed before its end, and closing it failed; updates may not "
             "be in the file: %s: %s",
-            path,
+            store.path,
             type(error).__name__,
             error,
         )

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from numpy.typing import ArrayLike, NDArray
+from tieralloc._common.numbers import check_range
 
-__all__ = ["QUANTISED", "as_arrays", "as_parts", "as_values"]
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+__all__ = ["QUANTISED", "as_arrays", "as_parts", "as_values", "row_format"]
 
 #: The dtypes of rows that are quantised.
 QUANTISED = ("int8", "int4")
@@ -59,3 +61,21 @@ def _round_to_bfloat16(values: NDArray[np.float32]) -> NDArray[np.uint16]:
     bits = np.ascontiguousarray(values).view(np.uint32)
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     return np.where(np.isnan(values), (bits >> 16) | 0x40, rounded).astype(np.uint16)
+
+
+def row_format(
+    dtype: DTypeLike | str, embedding_dim: int | None, row_bytes: int | None, max_size: int
+) -> tuple[str, int]:
+    """Return the core's name of a type of NumPy or torch, and the elements or bytes of a row."""
+    kind = dtype if isinstance(dtype, str) else getattr(dtype, "__name__", str(dtype))
+    kind = kind.removeprefix("torch.")
+    (name, size), (other, unused) = ("embedding_dim", embedding_dim), ("row_bytes", row_bytes)
+    if kind == "bytes":
+        name, size, other, unused = other, unused, name, size
+    if size is None or unused is not None:
+        raise ValueError(
+            f"{name}, {other}: rows of {kind} have the first and not the second, got {size} and "
+            f"{unused}"
+        )
+    check_range(name, size, 1, max_size)
+    return kind, size

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from tieralloc._common.held_core import HeldCore
 from tieralloc.nn._tables import torch_dtype
 from tieralloc.nn._tensors import chunk_rows, row_array, row_chunks
 from tieralloc.store import TieredStore
@@ -21,7 +22,8 @@ from tieralloc.table import Table
 
 _REFERENCE = "_extra_state"  # the name that torch gives state other than tensors of a module
 _memory_ids: weakref.WeakKeyDictionary[TieredStore, int] = weakref.WeakKeyDictionary()
-_thread = threading.local()  # .tables: the tensors of tables, while a whole state dict is made
+# .tables, .held: the tensors of tables and the cores of stores, while a whole state dict is made
+_thread = threading.local()
 
 
 def state_dict(model: nn.Module) -> dict[str, Any]:
@@ -68,10 +70,11 @@ def state_dict(model: nn.Module) -> dict[str, Any]:
 @contextmanager
 def _whole_state_dicts() -> Iterator[None]:
     _thread.tables = {}
+    _thread.held = {}
     try:
         yield
     finally:
-        del _thread.tables
+        del _thread.tables, _thread.held
 
 
 def references(checkpoint: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
@@ -114,7 +117,8 @@ def save_table(table: Table, destination: dict[str, Any], prefix: str) -> None:
         destination[prefix + _REFERENCE] = _encode(_reference_to(table))
         return
     if table not in tensors:
-        tensors[table] = read_rows(table)
+        held = _thread.held.setdefault(table.store, HeldCore(table.store))
+        tensors[table] = read_rows(table, held)
     destination[f"{prefix}weight"] = tensors[table]
 
 
@@ -191,15 +195,14 @@ def _cast_chunks(weight: Tensor, dtype: torch.dtype) -> Iterable[Any]:
         yield from row_chunks(rows.to("cpu", dtype))
 
 
-def read_rows(table: Table) -> Tensor:
+def read_rows(table: Table, held: HeldCore) -> Tensor:
     """Return all rows of a table, read some MiB at a time; the accesses are not recorded."""
     dtype = torch_dtype(table)
     weight = torch.empty((table.num_embeddings, table.embedding_dim), dtype=dtype, device="cpu")
     first = 0
     for rows in torch.split(weight, chunk_rows(weight)):
         indices = torch.arange(first, first + len(rows)).numpy()
-        store = table.store
         request = ((table.position,), None, indices, None, False, "copy", None, row_array(rows))
-        store._core.embedding_bags([request], store._bounds, "unrecorded")
+        held.core.embedding_bags([request], "fatal", "unrecorded")
         first += len(rows)
     return weight

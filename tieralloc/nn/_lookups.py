@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tieralloc._common.held_core import HeldCore
 from tieralloc.nn._tensors import Bags, empty_rows
 
 if TYPE_CHECKING:
@@ -88,12 +90,18 @@ class Lookup:
         return list(zip(self.positions, np.split(indices, starts[1:]), strict=True))
 
 
-def serve(lookups: Sequence[Lookup], accesses: Accesses = "recorded") -> list[Tensor]:
-    """Return the results of lookups in one store, which fetches their misses together."""
+def serve(
+    lookups: Sequence[Lookup], accesses: Accesses = "recorded", held: HeldCore | None = None
+) -> list[Tensor]:
+    """Return the results of lookups in one store, which fetches their misses together.
+
+    `held`: the version of the store's file; by default the one that serves.
+    """
     results = [empty_rows(lookup.shape, lookup.dtype) for lookup in lookups]
     requests = [lookup.request(out) for lookup, (_, out) in zip(lookups, results, strict=True)]
     store = lookups[0].store
-    outside = store._core.embedding_bags(requests, store._bounds, accesses)
+    with HeldCore(store) if held is None else nullcontext(held) as used:
+        outside = used.core.embedding_bags(requests, store._bounds, accesses)
     if outside:
         store._warn_out_of_range(outside)
     return [result for result, _ in results]

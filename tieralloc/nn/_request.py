@@ -21,10 +21,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from tieralloc._common.held_core import HeldCore
 from tieralloc.nn._lookups import Lookup, by_store, record, serve
 
 if TYPE_CHECKING:
     from tieralloc.nn._modules import TieredModule
+    from tieralloc.store import TieredStore
 
 _MAX_WAITING = 1024  # lookups of a compiled forward pass: one without tensors as results has no end
 _thread = threading.local()  # .request: the request in progress; .compiled: lookups to record
@@ -52,6 +54,7 @@ class Request:
         self.outer = outer
         self._served: dict[TieredModule, deque[_Served]] = {}
         self._to_record: list[Lookup] = []
+        self._held: dict[TieredStore, HeldCore] = {}  # a forward pass sees one version of a file
 
     def has_part(self, model: nn.Module) -> bool:
         """Return whether the forward pass of a model belongs to this request."""
@@ -62,10 +65,11 @@ class Request:
         modules = {id(lookup): module for module, lookup in planned}
         for lookups in by_store([lookup for _, lookup in planned]):
             accesses = "unrecorded" if lookups[0].store._core.records else "recorded"
-            for lookup, result in zip(lookups, serve(lookups, accesses), strict=True):
+            results = serve(lookups, accesses, self._core_of(lookups[0].store))
+            for lookup, result in zip(lookups, results, strict=True):
                 states = [_state_of(source) for source in lookup.sources]
-                results = self._served.setdefault(modules[id(lookup)], deque())
-                results.append(_Served(lookup, states, result))
+                waiting = self._served.setdefault(modules[id(lookup)], deque())
+                waiting.append(_Served(lookup, states, result))
 
     def serve(
         self,
@@ -86,13 +90,20 @@ class Request:
     def serve_lookup(self, lookup: Lookup) -> Tensor:
         """Return the result of a lookup that was not served early."""
         records = lookup.store._core.records
-        (result,) = serve([lookup], "unrecorded" if records else "recorded")
+        held = self._core_of(lookup.store)
+        (result,) = serve([lookup], "unrecorded" if records else "recorded", held)
         if records:
             self._to_record.append(lookup.sampled())
         return result
 
+    def _core_of(self, store: TieredStore) -> HeldCore:
+        if store not in self._held:
+            self._held[store] = HeldCore(store)
+        return self._held[store]
+
     def end(self) -> bool:
         """Record the accesses; return whether all lookups of a store have the same samples."""
+        self._held.clear()
         groups = by_store(self._to_record)
         for lookups in groups:
             record(lookups)

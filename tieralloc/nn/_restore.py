@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from tieralloc._common.held_core import HeldCore
 from tieralloc.nn._checkpoints import read_rows
 from tieralloc.nn._collection import TieredEmbeddingBagCollection
 from tieralloc.nn._embeddings import TieredEmbedding, TieredEmbeddingBag
@@ -85,7 +86,8 @@ def _torch_module(
 ) -> nn.Module:
     key = (module.table, module.dtype)
     if key not in weights:
-        rows = read_rows(module.table).to(module.dtype)
+        with HeldCore(module.table.store) as held:
+            rows = read_rows(module.table, held).to(module.dtype)
         weights[key] = nn.Parameter(rows, requires_grad=module._is_trainable)
     options: dict[str, Any] = {
         "padding_idx": module.padding_idx,

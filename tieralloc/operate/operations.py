@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+from tieralloc import _bindings
 from tieralloc.operate.deltas import apply
+from tieralloc.operate.switch import Switch, begin_rollback, begin_switch
 from tieralloc.restart.resident_set import rows_of
 from tieralloc.table import check_writable
 from tieralloc.tiers import File, fast_tier
@@ -15,12 +17,12 @@ if TYPE_CHECKING:
 
     from numpy.typing import ArrayLike
 
-    from tieralloc import _bindings
     from tieralloc.delta.delta import AppliedDelta, Delta
+    from tieralloc.operate.versions import Versions
     from tieralloc.policy.planned import ActivePolicy
     from tieralloc.store import TieredStore
     from tieralloc.table import Table
-    from tieralloc.tiers import SlowTier
+    from tieralloc.tiers import FastOptions, SlowTier
 
 
 class Operations:
@@ -36,10 +38,13 @@ class Operations:
             """As of `TieredStore`."""
 
     _core: _bindings.Store
-    _path: str | None
+    _fast: FastOptions
+    _cpus: list[int]
+    _options: dict[str, object]
     _policy: ActivePolicy
     _read_only: bool
-    _slow: SlowTier
+    _reserved: dict[str, int]
+    _versions: Versions
     _tables: dict[str, Table]
 
     def warm_up(self, rows: Mapping[str, ArrayLike] | str | os.PathLike[str]) -> int:
@@ -110,7 +115,7 @@ class Operations:
         >>> store.version
         2
         """
-        return apply(cast("TieredStore", self), delta)
+        return apply(self._self(), delta)
 
     def resize(self, *, fast_bytes: int | str | None = None, fast_rows: int | None = None) -> None:
         """Change the budget of the fast tier while the store serves.
@@ -132,14 +137,23 @@ class Operations:
             if the memory of a learned policy is too small for it. Nothing changes.
         MemoryError
             If the machine, or `fast_node`, has too little DRAM available. Nothing changes.
+        RuntimeError
+            If a switch is running.
 
         Examples
         --------
         >>> store.resize(fast_bytes="8MiB")
         """
-        in_memory = not isinstance(self._slow, File)
+        in_memory = not isinstance(self._versions.slow, File)
         fast = fast_tier(fast_bytes, fast_rows, None, in_memory=in_memory)
-        self._core.resize(fast["fast_bytes"], fast["fast_rows"])
+        with self._versions.without_switch("resize"):
+            self._core.resize(fast["fast_bytes"], fast["fast_rows"])
+            self._fast = {
+                **self._fast,
+                "fast_bytes": fast["fast_bytes"],
+                "fast_rows": fast["fast_rows"],
+            }
+            self._options.update(fast_bytes=fast_bytes, fast_rows=fast_rows)
 
     def drop_table(self, name: str) -> None:
         """Remove a table while the store serves; its name and its space are free then.
@@ -155,6 +169,8 @@ class Operations:
             If there is no table of this name.
         ValueError
             If the store is being recorded.
+        RuntimeError
+            If a switch is running.
         io.UnsupportedOperation
             If the file was opened with mode "r".
         OSError
@@ -164,10 +180,91 @@ class Operations:
         --------
         >>> store.drop_table("item")
         """
-        check_writable(self, "drop_table")
-        self._core.drop_table(self.table(name).position)
-        del self._tables[name]
-        self._policy.fit(self._core, self._table_sizes())
+        check_writable(self._self(), "drop_table")
+        with self._versions.without_switch("drop_table"):
+            self._core.drop_table(self.table(name).position)
+            del self._tables[name]
+            self._reserved.pop(name, None)
+            self._policy.fit(self._core, self._table_sizes())
+
+    def switch(self, path: str | os.PathLike[str], *, background: bool = False) -> Switch:
+        """Serve another version of the file from now on, warm, while lookups go on.
+
+        Opens the file with the options of the present one, checks that it has the same tables, and
+        brings in the rows that are resident now. Then every later call sees the new version, in all
+        of its tables. A call in progress ends on the former version, whose file is closed after
+        the last one. Updates until then are in the former file only. Policy, pins and a recording
+        go on; statistics and what a learned policy has observed begin again.
+
+        The DRAM of a second fast tier must be available during the switch.
+
+        Parameters
+        ----------
+        path : path
+            A file with the same tables in the same order: names, rows, dims and dtypes.
+        background : bool
+            Whether to return at once, after the check. `Switch.wait` waits for the end.
+
+        Returns
+        -------
+        Switch
+
+        Raises
+        ------
+        ValueError
+            If the file has other tables, the message names the first difference; if it is the file
+            that serves, is invalid, or the slow tier is memory; or if tables were dropped since the
+            store was opened.
+        MemoryError
+            If too little DRAM is available for a second fast tier.
+        OSError
+            If the file cannot be opened or read, or another store has it open.
+        RuntimeError
+            If another switch is running.
+
+            In each case nothing has changed.
+
+        Examples
+        --------
+        >>> store.switch("tuesday.tier").resident_rows
+        2
+        >>> store.rollback().path
+        'monday.tier'
+        """
+        return _await(begin_switch(self._self(), path), background)
+
+    def rollback(self, *, background: bool = False) -> Switch:
+        """Switch back to the file before the last switch.
+
+        Waits until the calls on it have ended, then does what `switch` does. Updates that it got
+        are there.
+
+        Raises
+        ------
+        RuntimeError
+            If the store has not been switched. Other errors as for `switch`; also ValueError if
+            another file has its path now.
+        """
+        return _await(begin_rollback(self._self()), background)
+
+    def _open_core(self, slow: SlowTier) -> _bindings.Store:
+        """Open a file, or memory, with the store's budget and the simple policy of its policy."""
+        return _bindings.Store(
+            **slow._core_options(), **self._fast, cpus=self._cpus, policy=self._policy.simple
+        )
+
+    def _self(self) -> TieredStore:
+        return cast("TieredStore", self)
 
     def _table_sizes(self) -> list[tuple[str, int]]:
         return [(table.name, table.num_embeddings) for table in self._tables.values()]
+
+
+def _await(switch: Switch, background: bool) -> Switch:
+    if not background:
+        try:
+            switch.wait()
+        except BaseException:
+            switch.cancel()
+            raise
+    return switch

@@ -23,8 +23,10 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from tieralloc import _bindings
+    from tieralloc.operate.versions import Versions
     from tieralloc.restart.warm_restart import WarmRestart
     from tieralloc.store import TieredStore
+    from tieralloc.tiers import SlowTier
 
 __all__ = ["Reopenable"]
 
@@ -45,11 +47,21 @@ class Reopenable:
     """Base class of `TieredStore`: copies are the store, pickles are references."""
 
     _core: _bindings.Store
-    _restart: WarmRestart
-    _slow: object
-    _path: str | None
+    _versions: Versions
     _read_only: bool
     _options: Mapping[str, Any]
+
+    @property
+    def _slow(self) -> SlowTier:
+        return self._versions.slow
+
+    @property
+    def _path(self) -> str | None:
+        return self._versions.path
+
+    @property
+    def _restart(self) -> WarmRestart:
+        return self._versions.current
 
     @property
     def store_id(self) -> int:

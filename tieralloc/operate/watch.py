@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from tieralloc._common.events import log_event
 
 if TYPE_CHECKING:
-    from tieralloc._bindings import Store
+    from tieralloc._bindings.store_base import StoreBase
+    from tieralloc.operate.versions import Versions
     from tieralloc.policy.planned import ActivePolicy
 
 __all__ = ["StateWatch"]
@@ -45,16 +46,23 @@ class _State(NamedTuple):
 class StateWatch:
     """The states that were logged last, and the thread that polls."""
 
-    def __init__(self, core: Store, policy: ActivePolicy, store: str) -> None:
-        self._core = core
+    def __init__(self, versions: Versions, policy: ActivePolicy) -> None:
+        self._versions = versions
         self._policy = policy
-        self._store = store
         self._seen = _State()
         self._lock = threading.Lock()
         self._is_closing = False
         self._is_closed = threading.Event()
         # A daemon: the store is closed after the interpreter has waited for other threads.
         self._thread = threading.Thread(target=self._run, name="tieralloc-watch", daemon=True)
+
+    @property
+    def _core(self) -> StoreBase:
+        return self._versions.current.core
+
+    @property
+    def _store(self) -> str:
+        return self._versions.path or str(self._versions.slow)
 
     def start(self) -> None:
         """Start the thread, which ends once the store is closed."""

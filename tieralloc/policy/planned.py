@@ -17,6 +17,7 @@ from tieralloc.stats import PolicyStats
 
 if TYPE_CHECKING:
     from tieralloc import _bindings
+    from tieralloc._bindings.store_base import StoreBase
     from tieralloc.policy.trained import TrainedPolicy
 
 __all__ = [
@@ -49,6 +50,14 @@ class PlannedPolicy:
     prefetch_cost: float  # cost of a prefetched row, as a share of an on-demand fetch
     #: Whether a background thread runs its steps; otherwise `_bindings.Store.step_policy` does.
     in_background: bool = True
+
+    def fits(self, tables: Sequence[tuple[str, int]]) -> bool:
+        """Whether the policy was trained for these tables."""
+        try:
+            self.trained.directory.check_tables(tables)
+        except ValueError:
+            return False
+        return True
 
     def start(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> None:
         """Start the policy in a store; ValueError if it was trained for other tables."""
@@ -92,6 +101,21 @@ class ActivePolicy:
         """The simple policy that is active while no learned policy is."""
         return self.name if self.planned is None else self.planned.fallback
 
+    @property
+    def state(self) -> tuple[str, PlannedPolicy | None]:
+        """What `start_in` has started, if nothing has changed since."""
+        return self.name, self.planned
+
+    def start_in(
+        self, core: _bindings.Store, tables: Sequence[tuple[str, int]]
+    ) -> tuple[str, PlannedPolicy | None]:
+        """Start the policy in another version of the store; return its `state`."""
+        with self._lock:
+            core.use_policy(self.simple)
+            if self.planned is not None and self.planned.fits(tables):
+                self.planned.start(core, tables)
+            return self.state
+
     @contextmanager
     def unchanging(self) -> Iterator[bool]:
         """Prevent changes of the policy in the context; the value is False during a change."""
@@ -102,7 +126,7 @@ class ActivePolicy:
             if is_unchanging:
                 self._lock.release()
 
-    def stats(self, core: _bindings.Store) -> PolicyStats | None:
+    def stats(self, core: StoreBase) -> PolicyStats | None:
         """Return the statistics of the learned policy; None if the policy is a simple one."""
         planned = self.planned
         return None if planned is None else planned.stats(core.policy_stats())
@@ -144,9 +168,7 @@ class ActivePolicy:
         with self._lock:
             if self.planned is None:
                 return
-            try:
-                self.planned.trained.directory.check_tables(tables)
-            except ValueError:
+            if not self.planned.fits(tables):
                 core.use_policy(self.planned.fallback)
                 return
             try:

@@ -75,7 +75,7 @@ def repair(store: ta.TieredStore, damage: Damage, rows: Rows) -> None:
             values[i] = table.lookup([row], raw=raw)[0]
         except OSError:
             continue
-    table._load_rows(damage.rows, values)
+    table._load_rows(damage.rows, values, store._core)
     store._core.settle()
 
 

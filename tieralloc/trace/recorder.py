@@ -18,7 +18,7 @@ from tieralloc.errors import RenamedAttribute
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from tieralloc import _bindings
+    from tieralloc._bindings.store_base import StoreBase
     from tieralloc.trace import Trace
 
 __all__ = ["Recorder"]
@@ -46,7 +46,7 @@ class Recorder:
     if not TYPE_CHECKING:
         trace = RenamedAttribute("Recorder.trace")
 
-    def __init__(self, core: _bindings.Store, *, max_lookups: int | None, ring_bytes: int) -> None:
+    def __init__(self, core: StoreBase, *, max_lookups: int | None, ring_bytes: int) -> None:
         if max_lookups is not None and max_lookups < 1:
             raise ValueError(f"max_lookups: expected at least 1, got {max_lookups}")
         self._core = core
@@ -58,7 +58,10 @@ class Recorder:
         self._thread: threading.Thread | None = None
         self._rows: list[NDArray[np.uint64]] = []
         self._lengths: list[NDArray[np.uint32]] = []
-        self._dropped_before = 0
+        self._former: list[StoreBase] = []  # of which calls are in progress, oldest first
+        self._dropped: dict[StoreBase, int] = {}  # since the start of the recording
+        self._dropped_before: dict[StoreBase, int] = {}
+        self._dropped_by_former = 0
         self.num_lookups = 0
         self.num_samples = 0
         self.dropped_lookups = 0
@@ -67,14 +70,33 @@ class Recorder:
         self._tables: list[tuple[str, int, int, str, int]] = []
 
     def _begin(self) -> None:
-        _, _, self._dropped_before = self._core.record_accesses(
-            max(1, self._ring_bytes // _WORD_BYTES)
-        )
+        self._record(self._core)
         self._is_recording = True
         self._thread = threading.Thread(
             target=self._collect_until_stop, name="tieralloc-record", daemon=True
         )
         self._thread.start()
+
+    def _record(self, core: StoreBase) -> None:
+        _, _, dropped = core.record_accesses(max(1, self._ring_bytes // _WORD_BYTES))
+        self._dropped_before[core] = dropped
+
+    def join(self, core: StoreBase) -> None:
+        """Record the next version of the store too, from its first call on."""
+        with self._lock:
+            if self._is_recording:
+                self._record(core)
+                self._former.append(self._core)
+                self._core = core
+
+    def leave(self, core: StoreBase) -> None:
+        """End the recording of a former version, which has no calls any more."""
+        with self._lock:
+            if core in self._former and self._is_recording:
+                self._keep(core, *core.record_accesses(0))
+                self._former.remove(core)
+                self._dropped_by_former += self._dropped.pop(core)
+                del self._dropped_before[core]
 
     def _end(self) -> None:
         self._stop.set()
@@ -84,7 +106,8 @@ class Recorder:
             self._is_recording = False
             self._tables = self._core.tables()  # one may be dropped later
             if self._core.belongs_here:
-                self._keep(*self._core.record_accesses(0))
+                for core in [*self._former, self._core]:
+                    self._keep(core, *core.record_accesses(0))
 
     def _collect_until_stop(self) -> None:
         while not self._stop.wait(_PERIOD_SECONDS):
@@ -97,11 +120,23 @@ class Recorder:
 
     def _collect(self) -> None:
         with self._lock:
-            if self._is_recording:
-                self._keep(*self._core.drain_accesses())
+            if not self._is_recording:
+                return
+            # The newest version first: then no access of a thread is kept before an earlier one.
+            cores = [self._core, *reversed(self._former)]
+            drained = [(core, core.drain_accesses()) for core in cores]
+            for core, accesses in reversed(drained):
+                self._keep(core, *accesses)
 
-    def _keep(self, rows: NDArray[np.uint64], lengths: NDArray[np.uint32], dropped: int) -> None:
-        self.dropped_lookups = dropped - self._dropped_before
+    def _keep(
+        self,
+        core: StoreBase,
+        rows: NDArray[np.uint64],
+        lengths: NDArray[np.uint32],
+        dropped: int,
+    ) -> None:
+        self._dropped[core] = dropped - self._dropped_before[core]
+        self.dropped_lookups = self._dropped_by_former + sum(self._dropped.values())
         if len(lengths) == 0:
             return
         total = len(rows)

@@ -168,6 +168,8 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         void drop_table(const c_Table& table) except +raise_core_error
         uint64_t warm_up(StoreRowSpan rows) except +raise_core_error
         vector[StoreRow] resident_rows() except +raise_core_error
+        uint64_t copy_residents(c_Store& source) except +raise_core_error
+        void copy_pins(c_Store& source) except +raise_core_error
         uint64_t store_id() except +raise_core_error
         uint64_t version() except +raise_core_error
         unique_ptr[c_Delta] begin_delta(DeltaPartSpan parts) except +raise_core_error

@@ -6,6 +6,7 @@
 //   evict:  evict the first row of the bucket of the lowest frequency
 // A bucket is the list of the rows of one frequency in the order of their last hits. The buckets in
 // use form a list in ascending frequency. Their number never exceeds the number of slots.
+#include <algorithm>
 #include <limits>
 
 #include "eviction/registry.hpp"
@@ -61,6 +62,11 @@ class Lfu final : public EvictionPolicy {
   void move(Slot from, Slot to) override {
     rows_.move(from, to);
     bucket_of_[to] = bucket_of_[from];
+  }
+
+  Standing standing(Slot slot) const override {
+    const std::uint32_t hits = frequency_[bucket_of_[slot]] - 1;
+    return {.hits = static_cast<std::uint8_t>(std::min(hits, 255u))};
   }
 
  private:

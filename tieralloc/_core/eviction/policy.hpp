@@ -37,6 +37,12 @@ struct EvictionConfig {
 
 class Planner;
 
+/// The value of a held slot to its policy, roughly: enough to make a like policy of another tier.
+struct Standing {
+  std::uint8_t queue = 0;  ///< rows of a lower one are inserted first
+  std::uint8_t hits = 0;   ///< touches after the insertion
+};
+
 class EvictionPolicy {
  public:
   virtual ~EvictionPolicy() = default;
@@ -70,6 +76,12 @@ class EvictionPolicy {
   virtual bool admits(RowId row) {
     (void)row;
     return true;
+  }
+
+  /// Of a held slot.
+  virtual Standing standing(Slot slot) const {
+    (void)slot;
+    return {};
   }
 
   virtual bool touch_is_concurrent() const { return false; }

@@ -87,6 +87,7 @@ class ReferenceBitPolicy : public EvictionPolicy {
   std::size_t find_saturated(std::span<const Slot> slots, std::uint32_t* places) const final {
     return reference_bits_.find_saturated(slots, places);
   }
+  Standing standing(Slot slot) const override { return {.hits = reference_bits_.get(slot)}; }
 
  protected:
   ReferenceBitPolicy(const EvictionConfig& config, std::uint8_t max)

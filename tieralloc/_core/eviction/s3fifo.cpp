@@ -81,6 +81,11 @@ class S3Fifo final : public ReferenceBitPolicy {
     is_in_main_[to] = is_in_main_[from];
   }
 
+  Standing standing(Slot slot) const override {
+    return {.queue = static_cast<std::uint8_t>(is_in_main_[slot] ? kMain : kSmall),
+            .hits = reference_bits_.get(slot)};
+  }
+
  private:
   enum Queue : std::uint32_t { kSmall, kMain, kQueues };
 

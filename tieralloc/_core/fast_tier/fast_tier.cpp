@@ -125,6 +125,26 @@ void FastTier::reinsert(TierRow row) {
   policy_->insert(slot, row.value);
 }
 
+Standing FastTier::standing(TierRow row) const {
+  const Slot slot = find_slot(row.value);
+  return slot == kNoSlot ? Standing{} : policy_->standing(slot);
+}
+
+void FastTier::rank(std::span<const RankedRow> rows) {
+  for (const auto& [row, standing] : rows) {
+    const Slot slot = find_slot(row.value);
+    if (slot == kNoSlot) continue;
+    policy_->remove(slot);
+    index_->clear_flag(row.value, kSaturatedFlag);
+  }
+  for (const auto& [row, standing] : rows) {
+    const Slot slot = find_slot(row.value);
+    if (slot == kNoSlot) continue;
+    policy_->insert(slot, row.value);
+    for (unsigned hit = 0; hit < standing.hits; ++hit) policy_->touch({&slot, 1});
+  }
+}
+
 void FastTier::list_resident(Slot first, Slot last, std::vector<TierRow>& rows) const {
   for (Slot slot = first; slot < std::min(last, plan_.slots); ++slot) {
     const TierRow row = resident_row(slot);

@@ -43,6 +43,11 @@ namespace tieralloc {
 /// Rows per lock of a tier: some microseconds.
 inline constexpr std::size_t kRowsPerLock = 32;
 
+struct RankedRow {
+  TierRow row{};
+  Standing standing;
+};
+
 class FastTier final : private SaturationObserver, private TierView {
  public:
   FastTier(const TierPlan& plan, SlowOffsets slow_offsets, const std::string& policy,
@@ -123,6 +128,11 @@ class FastTier final : private SaturationObserver, private TierView {
   /// Appends the resident rows in slots [first, last).
   void list_resident(Slot first, Slot last, std::vector<TierRow>& rows) const;
   Slot slots() const { return plan_.slots; }
+  /// The standing of a resident row; that of a new one if it is pinned.
+  Standing standing(TierRow row) const;
+  /// Makes the policy forget rows, and inserts them again, in order, with their hits. Each
+  /// row once; pinned rows are ignored.
+  void rank(std::span<const RankedRow> rows);
   /// Appends all resident rows, the next victim first. The policy is empty then. Without readers.
   void take_resident(std::vector<TierRow>& rows);
 

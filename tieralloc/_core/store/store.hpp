@@ -86,6 +86,13 @@ struct Table {
 
 class Delta;
 
+/// A row with a copy in a fast tier.
+struct ResidentRow {
+  StoreRow row{};
+  Standing standing{};
+  bool is_pinned = false;
+};
+
 class Store {
  public:
   /// Throws std::invalid_argument for options that no table could satisfy, and MemoryShortage if
@@ -173,6 +180,18 @@ class Store {
   std::uint64_t warm_up(std::span<const StoreRow> rows);
   /// The resident rows of the tiers, in no order. Lookups go on meanwhile.
   std::vector<StoreRow> resident_rows();
+
+  // copy_residents.cpp
+  /// The resident rows of the tiers, ascending, with what the policies know of them. Lookups go on.
+  std::vector<ResidentRow> list_residents();
+  /// Brings in the resident rows of another store, which has the same tables and goes on serving,
+  /// with their standing; drops other rows. Takes turns with pauses, in the calling thread, which
+  /// becomes a background thread. Returns the number of resident rows. Throws SystemFailure for a
+  /// row that cannot be read. No other call may use this store meanwhile, except `close`, which
+  /// ends the copy with std::invalid_argument.
+  std::uint64_t copy_residents(Store& from);
+  /// Pins the rows that are pinned in the other store, and no others. Throws as `pin`.
+  void copy_pins(Store& from);
 
   /// Returns once every earlier update and load is durable. Throws SystemFailure, also if the
   /// pool's file does not have its path any more.
@@ -311,6 +330,12 @@ class Store {
   void append_store_rows(const FastTier& tier, std::span<const TierRow> rows,
                          std::vector<StoreRow>& found) const;
   void take_resident(std::vector<StoreRow>& rows);
+
+  // copy_residents.cpp
+  void drop_rows(std::span<const ResidentRow> rows);
+  void copy_rows(std::span<const ResidentRow> rows);
+  void check_copied(std::span<const RowPlace> places);
+  void rank_rows(std::span<const StoreRow> in_order, std::span<const ResidentRow> residents);
 
   // prefetch.cpp
   bool uses_copies() const;

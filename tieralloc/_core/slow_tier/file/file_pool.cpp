@@ -25,6 +25,7 @@
 #include "slow_tier/file/direct_io.hpp"
 #include "slow_tier/file/file_identity.hpp"
 #include "slow_tier/file/file_io.hpp"
+#include "slow_tier/file/lock_holder.hpp"
 
 namespace tieralloc {
 namespace {
@@ -37,9 +38,11 @@ int open_locked(const std::string& path, bool read_only = false) {
     if (fd < 0) fail_io(errno, path, "cannot open the slow tier");
     if (flock(fd, (read_only ? LOCK_SH : LOCK_EX) | LOCK_NB) != 0) {
       const int code = errno;
+      const std::string holders = describe_lock_holders(fd);
       close(fd);
       if (code != EWOULDBLOCK) fail_io(code, path, "cannot lock the slow tier");
-      throw SystemFailure(code, "file is open in another store; close that one first", path);
+      throw SystemFailure(
+          code, "file is open in another store: " + holders + "; close that one first", path);
     }
     if (is_same_file(fd, path)) return fd;
     close(fd);  // another store replaced the file before this one locked it
