@@ -24,6 +24,7 @@ Delta::Delta(Store& store, std::span<const DeltaPart> parts)
     : store_(store), updating_(store.update_mutex_) {
   store_.epochs_.check_open();
   store_.ensure_layout();  // may fail, which `publish` may not
+  store_.update_counters_.reserve(store_.tables().size());
   staged_ = store_.pool_->begin_delta(parts);
 }
 
