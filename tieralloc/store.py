@@ -78,8 +78,7 @@ class TieredStore(Operations, Reopenable):
         0, counts the index in `stats` and logs the first call; a prefetch skips the index.
         `Table.update` and `Table.pin` always raise IndexError.
     on_missing : {"error", "default"}
-        "default" serves a row of zeros for each index outside of its table instead, without a log,
-        and counts it as well: for ids that a table does not have yet.
+        "default" serves zeros for each index outside of its table, without a log, and counts it.
     cpus : sequence of int or str, optional
         Processors of the background threads, such as ``"0-3,8"``; by default any. With a node's
         memory: those of the node, or, if it has none, those outside the caller's affinity mask.

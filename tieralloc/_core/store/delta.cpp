@@ -21,7 +21,7 @@ std::unique_ptr<Delta> Store::begin_delta(std::span<const DeltaPart> parts) {
 }
 
 Delta::Delta(Store& store, std::span<const DeltaPart> parts)
-    : store_(store), updating_(store.update_mutex_) {
+    : store_(store), keeping_layout_(store.change_layout_), updating_(store.update_mutex_) {
   store_.epochs_.check_open();
   store_.ensure_layout();  // may fail, which `publish` may not
   store_.update_counters_.reserve(store_.tables().size());
@@ -29,6 +29,7 @@ Delta::Delta(Store& store, std::span<const DeltaPart> parts)
 }
 
 void Delta::stage(const Table& table, Integers indices, const std::byte* values) {
+  check_live(table);
   validate_rows(table, indices, BoundsCheck::fatal);
   if (indices.size == 0) return;
   std::vector<TableRow> rows(indices.size);

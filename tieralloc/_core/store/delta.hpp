@@ -50,6 +50,7 @@ class Delta {
   void replace_copies(const std::vector<std::optional<RowPatch>>& patches) noexcept;
 
   Store& store_;
+  std::unique_lock<std::mutex> keeping_layout_;  ///< no rows are moving to other tiers
   std::unique_lock<std::mutex> updating_;
   std::unique_ptr<StagedDelta> staged_;
   std::vector<const Table*> tables_;  ///< of each staged part

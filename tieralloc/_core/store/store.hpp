@@ -77,7 +77,7 @@ struct Table {
   std::unique_ptr<ResidentTable> resident{};  ///< null: rows have copies in `tier`
   const std::byte* slow_rows = nullptr;       ///< row 0, if rows are read in place; else null
   std::vector<std::byte> default_row{};       ///< of zeros, for indices outside of the table
-  std::atomic<bool> is_dropped{false};                 ///< changed under an ExclusiveGuard
+  std::atomic<bool> is_dropped{false};        ///< changed under an ExclusiveGuard
 
   std::uint32_t row_bytes() const { return layout.row_bytes(); }
   /// StoreRow minus TierRow of each row, in wrapping arithmetic.
