@@ -11,10 +11,9 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, overload
 
 from tieralloc._bindings import limits
-from tieralloc._common.bounds import bounds_of
 from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
-from tieralloc._common.values import row_format
+from tieralloc._common.values import check_choice, row_format
 from tieralloc.errors import RenamedAttribute, refuse_renamed
 from tieralloc.operate.operations import Operations
 from tieralloc.operate.reopen import Reopenable
@@ -73,12 +72,11 @@ class TieredStore(Operations, Reopenable):
         Eviction policy: "lru", "lfu", "clock", "sieve", "s3fifo", "random", or a learned one:
         ``"recmg:DIR"`` is short for ``LearnedPolicy(DIR, name="recmg")``. A learned policy starts
         once the store has the tables of its training trace, and stops when it gets more.
-    bounds_check_mode : {"fatal", "warning"}
+    bounds_check_mode : {"fatal", "warning", "default"}
         Effect of an index out of range in a lookup. "fatal" raises IndexError. "warning" serves row
         0, counts the index in `stats` and logs the first call; a prefetch skips the index.
+        "default" serves zeros and counts: for ids that a table does not have yet.
         `Table.update` and `Table.pin` always raise IndexError.
-    on_missing : {"error", "default"}
-        "default" serves zeros for each index outside of its table, without a log, and counts it.
     cpus : sequence of int or str, optional
         Processors of the background threads, such as ``"0-3,8"``; by default any. With a node's
         memory: those of the node, or, if it has none, those outside the caller's affinity mask.
@@ -119,11 +117,11 @@ class TieredStore(Operations, Reopenable):
         fast_rows: int | None = None,
         fast_node: int | NumaMemory | None = None,
         policy: str | LearnedPolicy = "s3fifo",
-        bounds_check_mode: Literal["fatal", "warning"] = "fatal",
-        on_missing: Literal["error", "default"] = "error",
+        bounds_check_mode: Literal["fatal", "warning", "default"] = "fatal",
         cpus: Sequence[int] | str | None = None,
     ) -> None:
         slow = slow_tier(path, slow, mode)
+        check_choice("bounds_check_mode", bounds_check_mode, ("fatal", "warning", "default"))
         fast = fast_tier(fast_bytes, fast_rows, fast_node, in_memory=not isinstance(slow, File))
         self._options: dict[str, object] = {
             "fast_bytes": fast_bytes,
@@ -138,7 +136,7 @@ class TieredStore(Operations, Reopenable):
         self._cpus = parse_cpus(cpus)
         self._core = self._open_core(slow)
         self._read_only = isinstance(slow, File) and slow.mode == "r"
-        self._bounds = bounds_of(bounds_check_mode, on_missing)
+        self._bounds = bounds_check_mode
         self._first_out_of_range = threading.Lock()  # held since the first warning
         self._recorder: Recorder | None = None
         self._tables: dict[str, Table] = {}

@@ -8,7 +8,7 @@ from tieralloc.stats import StoreStats
 
 
 def statistics_of_every_kind():
-    values = {**all_statistics(), "policy": "lru"}
+    values = {**all_statistics(), "policy": "lru", "switches": 0}
     values["policy_stats"]["fallback"] = "lru"
     values["policy_stats"]["tiers"][0]["miss_ratios"] = {"lru": 0.25, "learned": 0.125}
     for group in ("fast_tier", "slow_tier"):

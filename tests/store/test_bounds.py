@@ -285,9 +285,9 @@ def test_warning_mode_serves_row_0_and_counts(rows, bags, narrow):
     resident=st.booleans(),
     dtype=st.sampled_from(["float32", "int8"]),
 )
-def test_on_missing_default_serves_zeros(rows, bags, narrow, mode, padded, resident, dtype):
+def test_default_rows_serves_zeros(rows, bags, narrow, mode, padded, resident, dtype):
     budget = {"fast_bytes": "4MiB"} if resident else {"fast_rows": 4}
-    with new_store(on_missing="default", **budget) as store:
+    with new_store(bounds_check_mode="default", **budget) as store:
         table = store.create_table("item", rows, 4, dtype)
         table.load(1 + numbered_rows(rows, 4))
         values = table.lookup(np.arange(rows))
@@ -311,10 +311,10 @@ def test_on_missing_default_serves_zeros(rows, bags, narrow, mode, padded, resid
         assert store.stats().tables[table.name].out_of_range == 2 * outside
 
 
-def test_on_missing_default_weights_and_memory():
+def test_default_rows_weights_and_memory():
     slow = ta.NumaMemory(0, spill=True, promotion="always")
     for slow_tier in (slow, ta.NumaMemory(0, spill=True, promotion="never")):
-        with ta.TieredStore(slow=slow_tier, fast_rows=4, on_missing="default") as store:
+        with ta.TieredStore(slow=slow_tier, fast_rows=4, bounds_check_mode="default") as store:
             table = store.create_table("item", 10, 4)
             table.load(numbered_rows(10, 4))
             weights = np.array([2, 5, 1], np.float32)
@@ -327,8 +327,8 @@ def test_on_missing_default_weights_and_memory():
             assert not table.lookup([-5]).any()
 
 
-def test_on_missing_default_update_and_pin_raise(make_store, caplog):
-    store = make_store(on_missing="default")
+def test_default_rows_update_and_pin_raise(make_store, caplog):
+    store = make_store(bounds_check_mode="default")
     table = store.create_table("item", 10, 4)
     with caplog.at_level(logging.WARNING, logger="tieralloc"):
         table.lookup([10])
@@ -339,21 +339,6 @@ def test_on_missing_default_update_and_pin_raise(make_store, caplog):
     assert table.prefetch([10, 3]) == 1
     store.reset_stats()
     assert store.stats().tables[table.name].out_of_range == 0
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"on_missing": "zeros"}, "on_missing: expected 'error' or 'default', got 'zeros'"),
-        (
-            {"on_missing": "default", "bounds_check_mode": "warning"},
-            "on_missing: 'default' contradicts bounds_check_mode='warning'",
-        ),
-    ],
-)
-def test_on_missing_invalid_option_raises(make_store, options, message):
-    with pytest.raises(ValueError, match=message):
-        make_store(**options)
 
 
 def test_warning_mode_logs_once_per_store(make_store, caplog):

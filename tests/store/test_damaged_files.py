@@ -177,9 +177,9 @@ def test_file_with_one_damaged_superblock_loses_nothing(which, at, bit):
 
 def test_open_file_of_newer_version_raises(make_store, closed_path):
     for at in SUPERBLOCKS:
-        overwrite(closed_path, at, superblock([], version=4))
+        overwrite(closed_path, at, superblock([], version=6))
     message = (
-        rf"{closed_path}: file format version 4, this tieralloc reads up to version 3; upgrade"
+        rf"{closed_path}: file format version 6, this tieralloc reads up to version 5; upgrade"
     )
     with unchanged(closed_path), pytest.raises(ValueError, match=message):
         make_store.open(closed_path)

@@ -1,7 +1,9 @@
 """The life of a store: close, reopen, lock, garbage collection, exit, kill and fork."""
 
 import gc
+import os
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,12 +48,12 @@ def test_call_after_close_raises(make_store, call, served):
 def test_file_open_in_a_store_is_locked(make_store, closed_path):
     store = make_store.open(closed_path)
     message = (
-        "[Errno 11] file is open in another store: this process writes it; close that one first: "
+        "[Errno 11] file is open in another store: {} writes it; close that one first: "
         f"'{closed_path}'"
     )
     with pytest.raises(BlockingIOError) as caught:
         make_store.open(closed_path)
-    assert str(caught.value) == message
+    assert str(caught.value) == message.format("this process")
     other = run_python(
         """
         import sys
@@ -63,7 +65,8 @@ def test_file_open_in_a_store_is_locked(make_store, closed_path):
         """,
         closed_path,
     )
-    assert other.stdout == f"{message}\n"
+    name = Path("/proc/self/comm").read_text().strip()
+    assert other.stdout == message.format(f"process {os.getpid()} ({name})") + "\n"
     assert store.table("item").lookup([7])[0, 0] == 7
     store.close()
     assert make_store.open(closed_path).table("item").lookup([7])[0, 0] == 7

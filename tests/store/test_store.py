@@ -31,7 +31,11 @@ OPTIONS = {
     "fast_rows float": ({"fast_rows": 1.5}, TypeError, "fast_rows: expected int, got float"),
     "policy": ({"policy": "fifo"}, ValueError, "policy: unknown; expected one of lru, lfu, clock"),
     "policy None": ({"policy": None}, TypeError, "policy: expected a name, NAME:DIR or a Learned"),
-    "bounds": ({"bounds_check_mode": "no"}, ValueError, "expected 'fatal' or 'warning', got 'no'"),
+    "bounds": (
+        {"bounds_check_mode": "no"},
+        ValueError,
+        "expected one of 'fatal', 'warning', 'default', got 'no'",
+    ),
     "mode": ({"mode": "rw"}, ValueError, "mode: expected one of 'r', 'r+', 'a', 'w', got 'rw'"),
 }
 BYTES = {

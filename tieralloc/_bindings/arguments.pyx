@@ -27,7 +27,7 @@ cdef dict _MODES = {"sum": <int>Mode.sum, "mean": <int>Mode.mean, "max": <int>Mo
 cdef dict _BOUNDS = {
     "fatal": <int>BoundsCheck.fatal,
     "warning": <int>BoundsCheck.warning,
-    "default_row": <int>BoundsCheck.default_row,
+    "default": <int>BoundsCheck.default_row,
 }
 cdef dict _ACCESSES = {
     "recorded": <int>Accesses.recorded,

@@ -98,6 +98,7 @@ TEST(copy_into_fewer_slots_fills_them) {
 TEST(copy_of_a_row_that_cannot_be_read_throws) {
   Pair pair;
   pair.from.lookup(Pair::of(pair.from, 0), {3, 4});
+  pair.to.reopen();  // its rows are in the redo log no longer
   pair.to.pool().after_read = [](std::span<ReadOp> ops) {
     for (ReadOp& op : ops) op.result = -EIO;
   };

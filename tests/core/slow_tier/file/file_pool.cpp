@@ -297,7 +297,7 @@ TEST(newer_file_is_refused) {
     overwrite(dir / "f", at + 8, {static_cast<std::byte>(file_format::kVersion + 1)});
   }
   CHECK_THROWS(std::invalid_argument, FilePool::open(dir / "f", {}),
-               (dir / "f") + ": file format version 4, this tieralloc reads up to version 3");
+               (dir / "f") + ": file format version 6, this tieralloc reads up to version 5");
 }
 
 TEST(one_valid_superblock_is_enough) {
