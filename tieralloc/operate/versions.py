@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tieralloc._common.events import log_event
+from tieralloc._common.fork_lock import ForkLock
 from tieralloc.tiers import File
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Versions:
         The configuration of the file before the last switch, and its id.
     switches : int
         Switches so far.
-    changing : RLock
+    changing : ForkLock
     """
 
     def __init__(self, current: WarmRestart, slow: SlowTier) -> None:
@@ -53,8 +54,8 @@ class Versions:
         self.slow = slow
         self.previous: tuple[SlowTier, int] | None = None
         self.switches = 0
-        self.changing = threading.RLock()
-        self._lock = threading.Lock()
+        self.changing = ForkLock()
+        self._lock = ForkLock()
         self._running: Switch | None = None
         self._is_closing = False
         self._former: list[_Former] = []
@@ -150,7 +151,7 @@ class _Former:
         self.restart = restart
         self._recorder = recorder
         self._is_unused = threading.Event()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._core = weakref.ref(core, lambda _: self._is_unused.set())
         threading.Thread(target=self._run, name="tieralloc-former", daemon=True).start()
 

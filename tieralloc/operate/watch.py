@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from tieralloc._common.events import log_event
+from tieralloc._common.fork_lock import ForkLock
 
 if TYPE_CHECKING:
     from tieralloc._bindings.store_base import StoreBase
@@ -50,7 +51,7 @@ class StateWatch:
         self._versions = versions
         self._policy = policy
         self._seen = _State()
-        self._lock = threading.Lock()
+        self._lock = ForkLock()
         self._is_closing = False
         self._is_closed = threading.Event()
         # A daemon: the store is closed after the interpreter has waited for other threads.

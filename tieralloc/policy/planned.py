@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from tieralloc._bindings import eviction_policy_names
+from tieralloc._common.fork_lock import ForkLock
 from tieralloc.policy.directory import policy_name
 from tieralloc.policy.learned import LearnedPolicy
 from tieralloc.policy.registry import load_policy
@@ -92,7 +92,7 @@ class ActivePolicy:
     """
 
     def __init__(self, policy: str | LearnedPolicy) -> None:
-        self._lock = threading.RLock()
+        self._lock = ForkLock()
         self.planned = None if is_simple(policy) else load_planned(policy)
         self.name = str(policy) if self.planned is None else self.planned.name
 

@@ -196,7 +196,8 @@ def _name(array: str) -> str:
 
 def _of_array(path: str, name: str, array: NDArray[np.generic]) -> _Array:
     _check_shape(path, name, array.shape)
-    return _Array(*array.shape, array.dtype.name, lambda first, end: array[first:end])
+    rows, dim = array.shape
+    return _Array(rows, dim, array.dtype.name, lambda first, end: array[first:end])
 
 
 def _of_table(table: ta.Table) -> _Array:
@@ -213,7 +214,7 @@ def _safetensors(path: str) -> Iterator[dict[str, _Array]]:
     from safetensors import safe_open
 
     with decoding(path, "safetensors file"):
-        opened = safe_open(path, framework="np")
+        opened: Any = safe_open(path, framework="np")  # type: ignore[no-untyped-call]
     with opened as file:
         names = list(file.keys())
         yield {_name(name): _of_slice(path, name, file.get_slice(name)) for name in names}
@@ -222,7 +223,9 @@ def _safetensors(path: str) -> Iterator[dict[str, _Array]]:
 def _of_slice(path: str, name: str, rows: Any) -> _Array:
     shape = tuple(rows.get_shape())
     _check_shape(path, name, shape)
-    return _Array(*shape, rows[0:1].dtype.name, lambda first, end: np.asarray(rows[first:end]))
+    return _Array(
+        shape[0], shape[1], rows[0:1].dtype.name, lambda first, end: np.asarray(rows[first:end])
+    )
 
 
 def _check_shape(path: str, name: str, shape: tuple[int, ...]) -> None:
