@@ -41,12 +41,15 @@ class TempDir {
   std::string path_;
 };
 
-/// Threads, joined by the destructor at the latest. The first failure stops the others, and `join`
-/// throws it.
+/// Threads, stopped and joined by the destructor at the latest. The first failure stops the others,
+/// and `join` throws it.
 class Threads {
  public:
   Threads() = default;
-  ~Threads() { end(); }
+  ~Threads() {
+    stop();
+    end();
+  }
   Threads(const Threads&) = delete;
 
   void start(std::function<void()> body) {
