@@ -55,11 +55,12 @@ def main(given: Sequence[str] | None = None) -> int:
             for path in paths
             for record in measure(traces.read(path), directory, 1 if options.quick else TURNS)
         ]
+    records = rounded(records)
     out = arguments.out_directory(options)
     if out is not None:
         records = _with_others(out / f"{_NAME}.json", records)
         head = about(arguments.public_command(_NAME, given), options.dir)
-        write_json(out / f"{_NAME}.json", {**head, **to_columns(rounded(records))})
+        write_json(out / f"{_NAME}.json", {**head, **to_columns(records)})
     show(records)
     return 0
 
