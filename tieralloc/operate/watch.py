@@ -10,6 +10,7 @@ A state that lasts a second is never missed; a shorter one is counted in `stats`
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,8 +67,11 @@ class StateWatch:
         return self._versions.path or str(self._versions.slow)
 
     def start(self) -> None:
-        """Start the thread, which ends once the store is closed."""
+        """Start the thread, on the processors of the store's; it ends once the store is closed."""
         self._thread.start()
+        cpus = self._core.stats()["background_cpus"]
+        if cpus and self._thread.native_id is not None:
+            os.sched_setaffinity(self._thread.native_id, cpus)
 
     @contextmanager
     def closing(self) -> Iterator[None]:
