@@ -145,8 +145,9 @@ class FastTier final : private SaturationObserver, private TierView {
   }
   /// The copy in a former tier, valid while locked; null if there is none.
   const std::byte* former_copy(TierRow row) const;
-  /// Moves a row here, if it is `wanted` and a slot is free. The former tier has it no more.
-  void take_over(TierRow row, bool wanted);
+  /// Moves a row here if it is `wanted` and fits. The former tier has it no more. False if readers
+  /// hold every free slot: then the row stays there.
+  bool take_over(TierRow row, bool wanted);
 
   // A former tier, which no reader uses; `mutex()` protects its index.
   /// Appends the slots that the policy holds, the next victim first. The policy is empty then.

@@ -59,8 +59,11 @@ void FastTier::forget_former(TierRow row) {
   place.tier->index_->erase(place.row.value);
 }
 
-void FastTier::take_over(TierRow row, bool wanted) {
-  if (!wanted || find(row) != kAbsent || !adopt(row)) forget_former(row);
+bool FastTier::take_over(TierRow row, bool wanted) {
+  const bool fits = wanted && find(row) == kAbsent && !is_full();
+  if (fits) return adopt(row);
+  forget_former(row);
+  return true;
 }
 
 void FastTier::drain(std::vector<Slot>& slots) {

@@ -22,6 +22,7 @@ namespace tieralloc {
 namespace {
 
 constexpr Slot kSlotsPerGuard = 1024;
+constexpr int kAttempts = 16;  // then rows for which readers leave no slot are not kept
 
 /// Calls `visit(row)` for each pinned row. Without calls.
 template <typename Visit>
@@ -239,21 +240,29 @@ void Store::move_rows(Relocation& relocation) {
   former_bytes_ = 0;
 }
 
-void Store::move_slots(const Relocation& relocation, FastTier& from,
-                       const std::vector<bool>& is_kept) {
+void Store::move_slots(const Relocation& relocation, FastTier& from, std::vector<bool> is_kept) {
   for (Slot first = 0; first < from.slots(); first += kSlotsPerGuard) {
     const Slot end = std::min(from.slots(), first + kSlotsPerGuard);
-    {
-      ReadGuard guard(epochs_);  // no change of policy
-      each_relocated(
-          relocation, from, end - first,
-          [&](std::size_t at) { return from.resident_row(first + static_cast<Slot>(at)); },
-          [&](FastTier& to, TierRow row, std::size_t at) {
-            to.take_over(row, is_kept[first + at]);
-          });
+    for (int attempt = 1; !move_range(relocation, from, first, end, is_kept); ++attempt) {
+      epochs_.wait_for_readers();  // the slots that they held are free now
+      if (attempt == kAttempts) std::fill(is_kept.begin() + first, is_kept.begin() + end, false);
     }
     from.release_below(end);
   }
+}
+
+/// False if rows that are kept stay behind, for want of slots.
+bool Store::move_range(const Relocation& relocation, FastTier& from, Slot first, Slot end,
+                       const std::vector<bool>& is_kept) {
+  bool is_done = true;
+  ReadGuard guard(epochs_);  // no change of policy
+  each_relocated(
+      relocation, from, end - first,
+      [&](std::size_t at) { return from.resident_row(first + static_cast<Slot>(at)); },
+      [&](FastTier& to, TierRow row, std::size_t at) {
+        if (!to.take_over(row, is_kept[first + at])) is_done = false;
+      });
+  return is_done;
 }
 
 void Store::reorder_moved(const Relocation& relocation, FastTier& from, std::span<const Slot> order,

@@ -263,7 +263,9 @@ class Store {
   Relocation install_keeping_rows(Layout& next, const FastBudget& budget,
                                   const std::vector<TableLayout>& layouts, Table* dropped);
   void move_rows(Relocation& relocation);
-  void move_slots(const Relocation& relocation, FastTier& from, const std::vector<bool>& is_kept);
+  void move_slots(const Relocation& relocation, FastTier& from, std::vector<bool> is_kept);
+  bool move_range(const Relocation& relocation, FastTier& from, Slot first, Slot end,
+                  const std::vector<bool>& is_kept);
   void reorder_moved(const Relocation& relocation, FastTier& from, std::span<const Slot> order,
                      const std::vector<bool>& is_kept);
 
