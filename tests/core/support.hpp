@@ -1,5 +1,5 @@
 // support.hpp: helpers of many tests: temporary directories, threads whose failures the test
-// throws, and the length of stress tests.
+// throws, and the length of tests that repeat.
 #pragma once
 
 #include <atomic>
@@ -20,6 +20,14 @@ inline std::size_t stressed(std::size_t count) {
   static const char* const factor = std::getenv("TIERALLOC_STRESS");
   static const double times = factor == nullptr ? 1.0 : std::atof(factor);
   return std::max<std::size_t>(1, static_cast<std::size_t>(static_cast<double>(count) * times));
+}
+
+/// The repetitions of a test that starts no thread: few under ThreadSanitizer, which sees nothing.
+inline std::size_t repeated(std::size_t count) {
+#ifdef __SANITIZE_THREAD__
+  count = (count + 9) / 10;
+#endif
+  return stressed(count);
 }
 
 /// A new directory under $TMPDIR or /tmp, removed with all in it.

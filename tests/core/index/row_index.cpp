@@ -135,19 +135,19 @@ TEST(compact_index_holds_some_2_to_the_25_rows) {
 }
 
 TEST(compact_index_overflows_little) {
-  constexpr Slot kSlots = 200'000;
-  CompactIndex index(RowId{1} << 22, kSlots);
+  const auto slots = static_cast<Slot>(repeated(200'000));
+  CompactIndex index(RowId{1} << 22, slots);
   std::mt19937_64 random(1);
   std::unordered_map<RowId, Slot> map;
-  for (std::size_t step = 0; step < 5 * kSlots; ++step) {  // as an eviction policy at random
+  for (std::size_t step = 0; step < 5 * slots; ++step) {  // as an eviction policy at random
     const RowId row = random() % (RowId{1} << 22);
-    if (!map.emplace(row, step % kSlots).second) continue;
-    index.put(row, make_entry(step % kSlots, false));
-    if (map.size() <= kSlots) continue;
+    if (!map.emplace(row, step % slots).second) continue;
+    index.put(row, make_entry(step % slots, false));
+    if (map.size() <= slots) continue;
     index.erase(map.begin()->first);
     map.erase(map.begin());
   }
-  CHECK(static_cast<double>(index.num_overflowed()) < 0.055 * kSlots);
+  CHECK(static_cast<double>(index.num_overflowed()) < 0.055 * slots);
   for (const auto& [row, slot] : map) CHECK_EQ(index.find(row), make_entry(slot, false));
 }
 

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "check.hpp"
+#include "support.hpp"
 
 namespace {
 
@@ -135,7 +136,7 @@ TEST(network_of_random_shape_agrees_with_double) {
   const auto up_to = [&](std::uint32_t max) {
     return static_cast<std::uint32_t>(1 + random() % max);
   };
-  for (int i = 0; i < 150; ++i) {
+  for (std::size_t i = 0; i < repeated(150); ++i) {
     const Shape shape{1 + up_to(80), up_to(40), up_to(17), up_to(80), up_to(50), up_to(40)};
     check_shape(shape, up_to(30), random);
   }

@@ -5,10 +5,10 @@
 // sections of that time have ended (epoch/epoch_manager.hpp).
 //
 //   free slots     a stack, in ascending order at first: neighbours in time are neighbours in
-//   memory retired slots  two lists, the older slots first: `waiting`, whose readers are being
-//   waited for,
-//                  and `retired`, which becomes `waiting` once that is free. A list has one epoch,
-//                  that of its last slot, so that slots need none.
+//                  memory
+//   retired slots  two lists, the older slots first: `waiting`, whose readers are being waited
+//                  for, and `retired`, which becomes `waiting` once that is free. A list has one
+//                  epoch, that of its last slot, so that slots need none.
 //
 // Concurrency: the owner of the tier serialises all calls.
 // Cost: O(1); `take` without a free slot scans the readers.

@@ -77,7 +77,7 @@ std::vector<TableLayout> some_tables(Random& random) {
 TEST(fuzzed_superblock_is_refused_or_describes_tables_that_can_be) {
   constexpr std::size_t kChecksumAt = 64;
   std::size_t accepted = 0;
-  for (std::size_t i = 0; i < stressed(60'000); ++i) {
+  for (std::size_t i = 0; i < repeated(60'000); ++i) {
     Random random(i);
     const Bytes valid = file_format::encode({.generation = 3, .tables = some_tables(random)});
     Bytes bytes = valid;
@@ -101,7 +101,7 @@ TEST(fuzzed_superblock_is_refused_or_describes_tables_that_can_be) {
 }
 
 TEST(fuzzed_page_is_damaged) {
-  for (std::size_t i = 0; i < stressed(20'000); ++i) {
+  for (std::size_t i = 0; i < repeated(20'000); ++i) {
     Random random(i);
     Bytes valid(kPage * (1 + random() % 2));
     for (std::size_t at = 0; at < valid.size(); at += 64) put_number(valid, at, random(), 8);
@@ -155,7 +155,7 @@ struct LogFile {
 
 TEST(fuzzed_log_is_refused_or_has_rows_of_its_tables) {
   std::size_t accepted = 0, refused = 0;
-  for (std::size_t i = 0; i < stressed(40); ++i) {
+  for (std::size_t i = 0; i < repeated(40); ++i) {
     Random random(i);
     LogFile file(random);
     for (int variant = 0; variant < 50; ++variant) {

@@ -12,7 +12,7 @@ namespace {
 using namespace tieralloc;
 
 TEST(deltas_and_updates_are_found_and_replayed) {
-  for (std::uint64_t seed = 0; seed < 8; ++seed) {
+  for (std::size_t seed = 0; seed < repeated(8); ++seed) {
     LogBench bench;
     std::mt19937_64 random(seed);
     std::uint64_t version = 0;
@@ -140,7 +140,7 @@ TEST(failed_delta_leaves_the_log_unchanged) {
     LogBench bench;
     std::mt19937_64 random(2);
     std::uint64_t version = 0;
-    for (std::size_t after = 0; after < 200; ++after) {
+    for (std::size_t after = 0; after < repeated(200); ++after) {
       if (after % 10 == 0 && bench.log->sealed() == nullptr) bench.log->seal();
       const auto changes = bench.random_changes(random);
       bool is_done = false;
