@@ -87,6 +87,8 @@ class PolicyOutput:
 class LoadedPolicy:
     """A policy, its name in records, and the directory it was loaded from."""
 
+    rows_may_grow = False
+
     def __init__(self, name: str, directory: PolicyDirectory) -> None:
         self.name = name
         self.directory = directory

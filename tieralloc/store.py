@@ -21,9 +21,10 @@ from tieralloc.operate.versions import Versions
 from tieralloc.operate.watch import StateWatch
 from tieralloc.order.order import order_of
 from tieralloc.policy.planned import ActivePolicy
+from tieralloc.positions import paddings_of, positions_of
 from tieralloc.restart.warm_restart import WarmRestart
 from tieralloc.stats import StoreStats
-from tieralloc.table import Table, check_writable, paddings_of, positions_of
+from tieralloc.table import Table, check_writable
 from tieralloc.tiers import File, Mode, NumaMemory, SlowTier, fast_tier, parse_cpus, slow_tier
 
 if TYPE_CHECKING:

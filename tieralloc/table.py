@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar, overload
 
 import numpy as np
@@ -21,14 +21,7 @@ if TYPE_CHECKING:
     from tieralloc.operate.operations import Operations
     from tieralloc.store import TieredStore
 
-__all__ = [
-    "Out",
-    "Table",
-    "check_writable",
-    "of_store",
-    "paddings_of",
-    "positions_of",
-]
+__all__ = ["Out", "Table", "check_writable"]
 
 _LOAD_BYTES = 4 << 20  # written per call
 
@@ -429,6 +422,56 @@ class Table:
             self._core.reserve(self.position, size)
             self._store._reserved[self.name] = size
 
+    def resize(self, num_embeddings: int) -> None:
+        """Add rows of zeros while the store serves; `num_embeddings` is the new number of rows.
+
+        The rows take the space behind the table in the file. If there is none, because another
+        table or an order lies there, the table is copied to the end of the file, or to a gap: that
+        needs its space once more until the call returns. Lookups go on meanwhile, writers wait.
+        When the call returns, the rows survive power loss; a crash before leaves the table with its
+        former rows or with all. Resident rows and pins stay. A learned policy begins again if it
+        knows no row by its number, as those of `recmg`; others stop.
+
+        Parameters
+        ----------
+        num_embeddings : int
+            At least the present number.
+
+        Raises
+        ------
+        ValueError
+            If the table would shrink or be too large, the store is being recorded, or the rows
+            leave too few slots: for pinned rows, for each fast tier, or for a table that is to lie
+            in DRAM as a whole. Nothing changes.
+        MemoryError
+            If the machine has too little DRAM available. Nothing changes.
+        OSError
+            If the file cannot grow or be written, or pages of the table are damaged. Nothing
+            changes.
+        RuntimeError
+            If a switch is running.
+        io.UnsupportedOperation
+            If the file was opened with mode "r".
+
+        Examples
+        --------
+        >>> table.resize(2_000_000)
+        """
+        check_writable(self._store, "resize")
+        rows = as_integer("num_embeddings", num_embeddings)
+        store = self._store
+        with store._versions.without_switch("resize"):
+            sizes = store._table_sizes()
+            grown = [(name, max(old, rows) if name == self.name else old) for name, old in sizes]
+            stopped = store._policy.stop_unless_fit(self._core, grown)
+            try:
+                self._core.grow_table(self.position, rows)
+            except BaseException:
+                if stopped:
+                    store._policy.fit(self._core, sizes)
+                raise
+            self.num_embeddings = rows
+
     def __len__(self) -> int:
         return self.num_embeddings
 
@@ -443,48 +486,3 @@ def check_writable(store: Operations, call: str) -> None:
             f"{store._versions.path}: {call} writes; expected a store of mode 'r+' or 'a', got "
             "mode 'r'"
         )
-
-
-def of_store(store: TieredStore, table: Table) -> Table:
-    """Return the table; ValueError if it belongs to another store."""
-    if table.store is not store:
-        expected = ", ".join(store.tables) or "a table of this store"
-        raise ValueError(f"tables: {table!r} belongs to another store; expected one of {expected}")
-    return table
-
-
-def positions_of(store: TieredStore, tables: Sequence[str | Table] | None) -> Sequence[int]:
-    """Return the positions of tables in a store; None means all tables."""
-    if tables is None:
-        return [table.position for table in store._tables.values()]
-    if isinstance(tables, (str, Table)):  # a string would be a sequence of one-letter names
-        raise TypeError(f"tables: expected a sequence of names or tables, got {tables!r}")
-    return [_position(store, table) for table in tables]
-
-
-def _position(store: TieredStore, table: str | Table) -> int:
-    if isinstance(table, str):
-        return store.table(table).position
-    if not isinstance(table, Table):
-        raise TypeError(f"tables: expected names or tables, got {table!r}")
-    return of_store(store, table).position
-
-
-def paddings_of(
-    store: TieredStore, positions: Sequence[int], padding_idx: Sequence[int | None] | None
-) -> Sequence[int] | None:
-    """Return the padding row of each table, -1 for none; None without `padding_idx`."""
-    if padding_idx is None:
-        return None
-    if not isinstance(padding_idx, Sequence):
-        raise TypeError(f"padding_idx: expected an entry per table, got {padding_idx!r}")
-    if len(padding_idx) != len(positions):
-        raise ValueError(
-            f"padding_idx: expected {len(positions)} entries, one per table, None for a table "
-            f"without padding, got {len(padding_idx)}"
-        )
-    tables = {table.position: table for table in store._tables.values()}
-    return [
-        -1 if row is None else tables[position]._padding(row)
-        for position, row in zip(positions, padding_idx, strict=True)
-    ]

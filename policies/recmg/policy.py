@@ -106,6 +106,8 @@ def _check_ascending(name: str, values: Sequence[int]) -> None:
 class RecmgPolicy(LoadedPolicy):
     """The trained `recmg` policy, as `load` returns it."""
 
+    rows_may_grow = True  # no network knows a row by its number
+
     #: Whether the prefetch network is used, if the directory holds one.
     prefetches = True
 

@@ -123,9 +123,22 @@ def test_policy_waits_until_store_has_its_tables(make_store, recmg):
 def test_create_table_of_other_name_raises_before_it_exists(make_store, recmg):
     store = make_store(fast_rows=50, policy=recmg)
     store.create_table("a", TABLES["a"], DIM)
-    with pytest.raises(ValueError, match="expected a table 'b' of 2000 rows as table 1"):
+    with pytest.raises(ValueError, match="expected a table 'b' of 2000 rows or more as table 1"):
         store.create_table("item", TABLES["b"], DIM)
     assert list(store.tables) == ["a"]
+
+
+@pytest.mark.parametrize(("name", "state"), [("recmg", "running"), ("recmg-paper", "waiting")])
+def test_policy_goes_on_in_a_grown_table_if_it_knows_no_row_by_number(
+    make_store, directories, name, state
+):
+    store = make_store(fast_rows=50, policy=f"{name}:{directories[name]}")
+    fill(store)
+    assert state_of(store) == "running"
+    store.table("a").resize(2 * TABLES["a"])
+    assert state_of(store) == state
+    store.table("b").lookup(np.arange(100))
+    store.table("a").lookup(np.arange(TABLES["a"], TABLES["a"] + 100))
 
 
 def test_table_beyond_the_policys_is_logged(make_store, recmg, caplog):
@@ -148,7 +161,7 @@ def test_open_file_of_other_tables_raises(make_store, recmg):
     fill(store, {"user": TABLES["a"]})
     path = store.stats().slow_tier.path
     store.close()
-    with pytest.raises(ValueError, match="expected a table 'a' of 6000 rows as table 0"):
+    with pytest.raises(ValueError, match="expected a table 'a' of 6000 rows or more as table 0"):
         make_store.open(path, fast_rows=50, policy=recmg)
 
 
@@ -163,7 +176,7 @@ def test_open_with_policy_starts_it(make_store, recmg):
 
 def test_use_policy_of_other_tables_raises(make_store, recmg):
     store = make_store(policy="lru")
-    fill(store, {"a": TABLES["a"], "b": TABLES["b"] + 1})
+    fill(store, {"a": TABLES["a"], "b": TABLES["b"] - 1})
     with pytest.raises(ValueError, match="b"):
         store.use_policy(recmg)
     assert (store.stats().policy, policy_stats(store)) == ("lru", None)

@@ -107,6 +107,13 @@ def test_check_fits_mismatch_raises(written, policy, features, message):
         read_policy(written).check_fits(policy, features)
 
 
+def test_check_tables_more_rows_pass_if_tables_may_grow(written):
+    policy = read_policy(written)
+    policy.check_tables([("item", 101), ("user", 20)], grown=True)
+    with pytest.raises(ValueError, match="'item' of 100 rows or more as table 0, got 'item' of 99"):
+        policy.check_tables([("item", 99), ("user", 20)], grown=True)
+
+
 @pytest.mark.parametrize(
     ("tables", "message"),
     [

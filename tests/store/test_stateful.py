@@ -295,6 +295,20 @@ class StoreMachine(RuleBasedStateMachine):
                 self.store.table(name).unpin(np.arange(len(self.rows[name])))
             self.pinned.clear()
 
+    @precondition(lambda self: self.rows)
+    @rule(data=st.data(), more=st.integers(0, 40))
+    def resize_table(self, data, more):
+        table, rows = self.random_table(data)
+        try:
+            table.resize(len(rows) + more)
+        except ValueError as error:
+            assert re.search("too small|reserved|resident:", str(error))  # noqa: PT017
+            return
+        added = np.zeros((more, *rows.shape[1:]), rows.dtype)
+        self.rows[table.name] = np.concatenate([rows, added])
+        now = {name for name in self.rows if self.store.table(name).resident}
+        self.pinned = {(name, row) for name, row in self.pinned if name not in now}
+
     def check_moved(self, before, resident):
         after = self.store.stats()
         now = {name for name in self.rows if self.store.table(name).resident}

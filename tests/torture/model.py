@@ -53,7 +53,7 @@ class Call:
     """A call of a workload. `rows` are ascending and distinct; `size` is (rows, dim) of a table."""
 
     number: int
-    # create, load, update, delta, lookup, flush, reopen, pause, resize, scratch
+    # create, load, update, delta, lookup, flush, reopen, pause, resize, scratch, grow
     kind: str
     table: int = -1
     rows: np.ndarray = field(default_factory=lambda: NO_ROWS)
@@ -67,6 +67,11 @@ class Call:
     @property
     def name(self):
         return STORE_VERSION if self.table < 0 else table_name(self.table)
+
+    @property
+    def grown_rows(self):
+        """The rows of the table after a call of kind "grow", at least."""
+        return self.size[0] + self.number % 200
 
     def writes(self):
         """Return the tables and rows that the call writes, as calls."""
@@ -83,8 +88,8 @@ def table_name(table):
 
 
 WEIGHTS = {
-    "create": 0.05, "load": 0.1, "update": 0.39, "delta": 0.1, "lookup": 0.08, "flush": 0.16,
-    "reopen": 0.03, "pause": 0.04, "resize": 0.02, "scratch": 0.03,
+    "create": 0.05, "load": 0.1, "update": 0.37, "grow": 0.02, "delta": 0.1,
+    "lookup": 0.08, "flush": 0.16, "reopen": 0.03, "pause": 0.04, "resize": 0.02, "scratch": 0.03,
 }  # fmt: skip
 
 
@@ -177,6 +182,9 @@ def make_call(store, call):
         store.resize(**fast)
     elif call.kind == "scratch":
         _change_scratch(store, call)
+    elif call.kind == "grow" and call.name in store.tables:
+        table = store.table(call.name)
+        table.resize(max(len(table), call.grown_rows))
 
 
 def _change_scratch(store, call):
@@ -261,6 +269,8 @@ def judge(calls, started, promised, found, floor=None):
             if promised[call.number] and call.name not in found:
                 yield "table lost", f"{call.name} of call {call.number}"
             least.setdefault(call.name, np.zeros(call.size[0], dtype=np.int64))
+        if call.kind == "grow" and promised[call.number] and call.name in least:
+            least[call.name] = _with_zeros(least[call.name], call.grown_rows)
         for write in call.writes():
             if write.name not in least:
                 continue
@@ -270,11 +280,21 @@ def judge(calls, started, promised, found, floor=None):
         if call.kind == "delta" and not promised[call.number]:
             yield from _judge_delta(call, found)
     for name in sorted(least.keys() & found.keys()):
-        yield from _judge_rows(name, writes.get(name, []), promised, least[name], found[name])
+        rows = len(found[name])
+        if rows < len(least[name]):
+            yield "rows lost", f"{name}: {rows} rows, promised {len(least[name])}"
+            continue
+        at_least = _with_zeros(least[name], rows)
+        yield from _judge_rows(name, writes.get(name, []), promised, at_least, found[name])
     for name in (floor or {}).keys() - found.keys():
         yield "table lost", name
     for name in found.keys() - least.keys():
         yield "wrong table", f"{name}: no call made it"
+
+
+def _with_zeros(versions, rows):
+    """Return the versions of a table that has at least so many rows."""
+    return np.concatenate([versions, np.zeros(max(0, rows - len(versions)), dtype=np.int64)])
 
 
 def _judge_delta(call, found):

@@ -13,7 +13,7 @@ from libcpp.vector cimport vector
 from tieralloc._bindings.arguments cimport dtype_name, residency_choice, row_array, word_array
 from tieralloc._bindings.buffers cimport Buffer, rows_buffer
 from tieralloc._bindings.core.base cimport Statistics, byte
-from tieralloc._bindings.core.slow_tier cimport c_TableRow, rows_of_page
+from tieralloc._bindings.core.slow_tier cimport TableLayout, c_TableRow, rows_of_page
 from tieralloc._bindings.core.store cimport (
     AccessSamples,
     FastBudget,
@@ -57,7 +57,7 @@ cdef class StoreBase:
         for table in self._tables:
             if table.is_dropped.load():
                 continue
-            found.append((table.layout.name.decode(), table.layout.rows, table.layout.dim,
+            found.append((table.layout.name.decode(), table.num_rows(), table.layout.dim,
                           dtype_name(table.layout.dtype), table.layout.row_bytes()))
         return found
 
@@ -72,6 +72,15 @@ cdef class StoreBase:
         cdef const c_Table* table = self._table(position)
         with nogil:
             self._store.get().drop_table(table[0])
+
+    def grow_table(self, Py_ssize_t position, uint64_t rows):
+        """Give a table further rows, of zeros."""
+        cdef const c_Table* table = self._table(position)
+        with nogil:
+            self._store.get().grow_table(table[0], rows)
+
+    cdef TableLayout _layout(self, Py_ssize_t position) except *:
+        return self._store.get().layout_of(self._table(position)[0])
 
     def load(self, Py_ssize_t position, uint64_t first, values):
         """Write rows from `first` on to the slow tier only; return their number."""
@@ -96,33 +105,30 @@ cdef class StoreBase:
 
     def pages(self, Py_ssize_t position):
         """Number of pages of a table, rows per page, and whether the pages have checksums."""
-        cdef const c_Table* table = self._table(position)
-        return (table.layout.num_pages(), table.layout.pages.rows_per_page,
-                bool(table.layout.pages.has_footer))
+        cdef TableLayout layout = self._layout(position)
+        return layout.num_pages(), layout.pages.rows_per_page, bool(layout.pages.has_footer)
 
     def residency(self, Py_ssize_t position):
         """Whether a table is to lie in DRAM as a whole: "auto", True or False."""
-        cdef const c_Table* table = self._table(position)
-        return residency_choice(table.layout.residency)
+        return residency_choice(self._layout(position).residency)
 
     def rows_of_page(self, Py_ssize_t position, uint64_t page):
         """The rows in a page of a table, (n,) uint64, ascending."""
-        cdef const c_Table* table = self._table(position)
+        cdef TableLayout layout = self._layout(position)
         cdef vector[uint64_t] rows
         cdef c_TableRow row
-        for row in rows_of_page(table.layout, table.layout.offset
-                                + page * table.layout.pages.page_bytes):
+        for row in rows_of_page(layout, layout.offset + page * layout.pages.page_bytes):
             rows.push_back(row.value)
         return row_array(rows)
 
     def order(self, Py_ssize_t position):
         """The order of a table; None if it has none."""
-        cdef const c_Table* table = self._table(position)
+        cdef TableLayout layout = self._layout(position)
         cdef RowOrder order
-        if not table.layout.order:
+        if not layout.order:
             return None
         order = RowOrder.__new__(RowOrder)
-        order._order = table.layout.order
+        order._order = layout.order
         return order
 
     def damaged_pages(self, Py_ssize_t position, uint64_t first, uint64_t n):

@@ -37,7 +37,8 @@ from tieralloc.nn._torchrec import (
     keyed_tensor_type,
     select_features,
 )
-from tieralloc.table import Table, paddings_of
+from tieralloc.positions import paddings_of
+from tieralloc.table import Table
 
 if TYPE_CHECKING:
     from torchrec.modules.embedding_configs import EmbeddingBagConfig

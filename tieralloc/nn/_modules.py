@@ -16,8 +16,8 @@ from tieralloc.nn._lookups import Lookup
 from tieralloc.nn._request import serve_in_request
 from tieralloc.nn._tables import dtype_name, open_or_create_table, torch_dtype
 from tieralloc.nn._tensors import is_exporting, refuse_gradients, refuse_graph
+from tieralloc.positions import paddings_of
 from tieralloc.store import TieredStore
-from tieralloc.table import paddings_of
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -176,7 +176,6 @@ class TableModule(TieredModule):
                 f"padding_idx: expected None or a row from {-num_embeddings} to "
                 f"{num_embeddings - 1}, got {padding_idx}"
             )
-        self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings
         self.max_norm = max_norm
@@ -192,6 +191,11 @@ class TableModule(TieredModule):
             store, self._positions, None if padding_idx is None else (self.padding_idx,)
         )
         self._name_attributes()
+
+    @property
+    def num_embeddings(self) -> int:
+        """Rows of the table."""
+        return self.table.num_embeddings
 
     def _save_to_state_dict(
         self, destination: dict[str, Any], prefix: str, keep_vars: bool

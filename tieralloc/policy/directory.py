@@ -119,10 +119,12 @@ class PolicyDirectory:
                 " train the policy again"
             )
 
-    def check_tables(self, tables: Sequence[tuple[str, int]], *, complete: bool = True) -> None:
+    def check_tables(
+        self, tables: Sequence[tuple[str, int]], *, complete: bool = True, grown: bool = False
+    ) -> None:
         """Raise ValueError unless these are the policy's tables, or the first if not `complete`.
 
-        The message names the first table that differs.
+        They may have more rows if `grown`. The message names the first table that differs.
         """
         expected = list(self.manifest.tables)
         if len(tables) > len(expected) or (complete and len(tables) < len(expected)):
@@ -130,11 +132,13 @@ class PolicyDirectory:
         for number, ((name, rows), (other, other_rows)) in enumerate(
             zip(expected, tables, strict=False)
         ):
-            if (name, rows) != (other, other_rows):
-                raise ValueError(
-                    f"{self.path}: expected a table {name!r} of {rows} rows as table {number}, got"
-                    f" {other!r} of {other_rows} rows"
-                )
+            fits = rows <= other_rows if grown else rows == other_rows
+            if name == other and fits:
+                continue
+            raise ValueError(
+                f"{self.path}: expected a table {name!r} of {rows} rows{' or more' * grown} as "
+                f"table {number}, got {other!r} of {other_rows} rows"
+            )
 
     def has_seen(self, accesses: NDArray[np.uint64], first: int) -> bool:
         """Return whether training used accesses of this stream from number `first` on."""

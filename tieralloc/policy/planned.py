@@ -54,14 +54,20 @@ class PlannedPolicy:
     def fits(self, tables: Sequence[tuple[str, int]]) -> bool:
         """Whether the policy was trained for these tables."""
         try:
-            self.trained.directory.check_tables(tables)
+            self.check_tables(tables)
         except ValueError:
             return False
         return True
 
+    def check_tables(self, tables: Sequence[tuple[str, int]], *, complete: bool = True) -> None:
+        """Raise as `PolicyDirectory.check_tables`."""
+        self.trained.directory.check_tables(
+            tables, complete=complete, grown=self.trained.rows_may_grow
+        )
+
     def start(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> None:
         """Start the policy in a store; ValueError if it was trained for other tables."""
-        self.trained.directory.check_tables(tables)
+        self.check_tables(tables)
         core.use_planned(
             self.trained.model_for(sum(core.capacities())),
             self.fallback,
@@ -153,7 +159,7 @@ class ActivePolicy:
         """
         with self._lock:
             if self.planned is not None:
-                self.planned.trained.directory.check_tables(tables, complete=False)
+                self.planned.check_tables(tables, complete=False)
 
     def check_next(self, tables: Sequence[tuple[str, int]], table: tuple[str, int]) -> None:
         """As `check`, of a table to create; one beyond the policy's stops it (`fit`)."""
@@ -163,13 +169,18 @@ class ActivePolicy:
             if len(tables) < len(self.planned.trained.directory.manifest.tables):
                 self.check([*tables, table])
 
+    def stop_unless_fit(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> bool:
+        """Start the fallback if the learned policy was trained for other tables; return whether."""
+        with self._lock:
+            if self.planned is None or self.planned.fits(tables):
+                return False
+            core.use_policy(self.planned.fallback)
+            return True
+
     def fit(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> None:
         """Start the learned policy if it was trained for these tables, otherwise its fallback."""
         with self._lock:
-            if self.planned is None:
-                return
-            if not self.planned.fits(tables):
-                core.use_policy(self.planned.fallback)
+            if self.stop_unless_fit(core, tables) or self.planned is None:
                 return
             try:
                 self.planned.start(core, tables)

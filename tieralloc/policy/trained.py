@@ -26,6 +26,10 @@ class TrainedPolicy(Protocol):
     def directory(self) -> PolicyDirectory:
         """Its files and manifest."""
 
+    @property
+    def rows_may_grow(self) -> bool:
+        """Whether it decides on tables that have more rows than those of the training trace."""
+
     def check(self, trace: Trace) -> None:
         """Raise ValueError for a trace with tables that do not match the policy."""
 

@@ -36,6 +36,14 @@ class ControlledPool final : public tieralloc::SlowPool {
     return pool_->add_table(std::move(layout));
   }
   void remove_table(const tieralloc::TableLayout& table) override { pool_->remove_table(table); }
+  tieralloc::TableLayout prepare_growth(const tieralloc::TableLayout& table,
+                                        std::uint64_t rows) override {
+    return pool_->prepare_growth(table, rows);
+  }
+  void grow_table(const tieralloc::TableLayout& table,
+                  const tieralloc::TableLayout& grown) override {
+    pool_->grow_table(table, grown);
+  }
   void free_space(const tieralloc::TableLayout& table) noexcept override {
     pool_->free_space(table);
   }

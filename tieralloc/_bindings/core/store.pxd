@@ -136,6 +136,7 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
 
     cdef cppclass c_Table "tieralloc::Table":
         TableLayout layout
+        uint64_t num_rows()
         c_atomic_flag is_dropped
 
     cdef cppclass c_Store "tieralloc::Store":
@@ -166,6 +167,8 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         void resize(const FastBudget& budget) except +raise_core_error
         void reserve(const c_Table& table, uint64_t bytes) except +raise_core_error
         void drop_table(const c_Table& table) except +raise_core_error
+        void grow_table(const c_Table& table, uint64_t rows) except +raise_core_error
+        TableLayout layout_of(const c_Table& table) except +raise_core_error
         uint64_t warm_up(StoreRowSpan rows) except +raise_core_error
         vector[StoreRow] resident_rows() except +raise_core_error
         uint64_t copy_residents(c_Store& source) except +raise_core_error

@@ -4,8 +4,8 @@
 // latest value of an updated row may be elsewhere for a while, in the redo log of a file: a reader
 // asks `find_updated` first, then reads the page.
 //
-// Concurrency: any number of threads read. One thread at a time calls `update`, `load`, `add_table`
-// or `remove_table` (store.hpp). A page that is written while it is read fails its check;
+// Concurrency: any number of threads read. One thread at a time writes rows or changes tables
+// (store.hpp). A page that is written while it is read fails its check;
 // `recover_page` reads it again.
 //
 // A pool in memory is read in place: lookups load its rows from their addresses instead of calling
@@ -152,8 +152,16 @@ class SlowPool {
   /// Removes a table, durably; its name is free then. Its pages stay as they are until
   /// `free_space`. A failure changes nothing. Throws SystemFailure.
   virtual void remove_table(const TableLayout& table) = 0;
-  /// Returns the space of a removed table, which no thread reads any more: later tables take it.
-  virtual void free_space(const TableLayout& table) noexcept = 0;
+  /// The layout of a table with further rows, of zeros, where it is or in a copy of its pages.
+  /// The present layout counts until `grow_table`. A failure changes nothing. Throws SystemFailure
+  /// and MemoryShortage.
+  virtual TableLayout prepare_growth(const TableLayout& table, std::uint64_t rows) = 0;
+  /// Replaces the layout of a table by a prepared one, durably. A failure changes nothing. Throws
+  /// SystemFailure.
+  virtual void grow_table(const TableLayout& table, const TableLayout& grown) = 0;
+  /// Returns the space of a layout that no table has and no thread reads any more: later tables
+  /// take it.
+  virtual void free_space(const TableLayout& former) noexcept = 0;
 
   /// Reads a batch; returns when every operation is complete.
   virtual void read(std::span<ReadOp> ops, ReadListener& listener) = 0;

@@ -17,7 +17,7 @@ namespace {
 
 std::uint64_t check_range(const Table& table, Integers indices, std::size_t begin, std::size_t end,
                           BoundsCheck bounds) {
-  const std::uint64_t rows = table.layout.rows;
+  const std::uint64_t rows = table.num_rows();
   const std::uint64_t outside =
       indices.wide ? row_loops().count_outside_64(
                          static_cast<const std::int64_t*>(indices.data) + begin, end - begin, rows)
@@ -141,7 +141,7 @@ std::uint64_t validate_rows(const Table& table, Integers indices, BoundsCheck bo
 
 TableRow row_at(const Table& table, Integers indices, std::size_t i) {
   const auto row = static_cast<std::uint64_t>(indices[i]);
-  if (row < table.layout.rows) return {row};
+  if (row < table.num_rows()) return {row};
   refuse_changed_index(table);
 }
 

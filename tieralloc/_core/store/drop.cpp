@@ -4,6 +4,7 @@
 //   exclude calls for a moment: install the tiers for the others; the table is dropped
 //   move the resident rows of the others (resize.cpp); free the table's space
 #include <stdexcept>
+#include <string>
 
 #include "store/store.hpp"
 
@@ -18,13 +19,12 @@ void Store::drop_table(const Table& table) {
     std::lock_guard updating(update_mutex_);
     epochs_.check_open();
     check_live(table);
-    check_not_recorded();
+    check_not_recorded("drop_table");
     std::vector<TableLayout> layouts = this->layouts();
     mark_dropped(layouts[table.position]);
     relocation = replace_layout(budget_, std::move(layouts), &tables_[table.position]);
   }
   move_rows(relocation);
-  std::unique_lock open(open_);  // no scan of its pages is left
   pool_->free_space(table.layout);
 }
 
@@ -35,21 +35,20 @@ void Store::mark_dropped(TableLayout& layout) {
 }
 
 /// A recorder would count rows under two numbers.
-void Store::check_not_recorded() {
+void Store::check_not_recorded(const char* call) {
   std::lock_guard lock(drain_mutex_);
   if (queue_of(AccessReader::recorder).capacity == 0) return;
   throw std::invalid_argument(
-      "drop_table: the store is being recorded; expected an end of the recording first");
+      std::string(call) + ": the store is being recorded; expected an end of the recording first");
 }
 
 /// Under an ExclusiveGuard. Accesses that no reader has drained are forgotten: they have the former
 /// numbers.
-void Store::forget_table(Table& table) {
+void Store::renumber_tables() {
   {
     std::lock_guard lock(drain_mutex_);
     (void)take_accesses(AccessReader::planner);
   }
-  table.is_dropped = true;
   StoreRow next;
   for (Table& other : tables_) {
     other.first_store_row = next;

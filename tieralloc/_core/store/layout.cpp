@@ -39,7 +39,8 @@ Layout Store::make_layout(const std::vector<TableLayout>& layouts, const FastBud
   if (options_.fast_node.node >= 0) scope.emplace(options_.fast_node);
   const FastPlan fast = plan_fast(layouts, budget, policy_);
   for (std::size_t i = 0; i < layouts.size(); ++i) {
-    const bool has = i < tables_.size() && tables_[i].resident != nullptr;
+    const bool has = i < tables_.size() && tables_[i].resident != nullptr &&
+                     tables_[i].resident->rows() == layouts[i].rows;
     Layout::Place& place = made.places.emplace_back();
     place.is_resident = fast.is_resident[i];
     if (place.is_resident && !has) {
@@ -84,8 +85,30 @@ void Store::build_tiers() {
   std::vector<TableLayout> layouts = this->layouts();
   Layout layout = make_layout(layouts, budget_);
   while (!fill_resident(layout, layouts)) layout = make_layout(layouts, budget_);
-  for (Table& table : tables_) table.layout.residency = layouts[table.position].residency;
+  set_layouts(layouts);
   install(layout);
+}
+
+/// Under an ExclusiveGuard: what can change of the tables' layouts.
+void Store::set_layouts(const std::vector<TableLayout>& layouts) {
+  std::lock_guard lock(tables_mutex_);
+  for (Table& table : tables_) {
+    const TableLayout& next = layouts[table.position];
+    table.layout.residency = next.residency;
+    table.layout.reserved_bytes = next.reserved_bytes;
+    if (next.rows == 0) table.is_dropped = true;
+    if (next.rows == 0 || next.rows == table.layout.rows) continue;
+    std::atomic_ref(table.layout.rows).store(next.rows, std::memory_order_relaxed);
+    table.layout.offset = next.offset;
+    table.layout.order = next.order;
+    set_slow_rows(table);
+  }
+}
+
+void Store::set_slow_rows(Table& table) {
+  if (!pool_->in_place()) return;
+  const auto address = static_cast<std::uintptr_t>(table.layout.offset);
+  table.slow_rows = reinterpret_cast<const std::byte*>(address);
 }
 
 /// Under an ExclusiveGuard. `layout` receives the former tiers and resident tables.

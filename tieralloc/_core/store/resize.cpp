@@ -163,17 +163,17 @@ std::uint64_t Store::held_bytes() const {
   return held;
 }
 
-/// With `change_layout_`, `use_policy_` and `update_mutex_`. Removes `dropped` from the slow tier,
-/// if it is not null. A failure changes nothing.
+/// With `change_layout_`, `use_policy_` and `update_mutex_`. Gives the table `changed`, if it is
+/// not null, its new layout; without rows, drops it. A failure changes nothing.
 Relocation Store::replace_layout(const FastBudget& budget, std::vector<TableLayout> layouts,
-                                 Table* dropped) {
+                                 Table* changed) {
   stop_planning();
   try {
     ensure_layout();
     check_fast_memory(plan_fast(layouts, budget, policy_), held_bytes());
     Layout next = make_layout(layouts, budget);
     while (!fill_resident(next, layouts)) next = make_layout(layouts, budget);
-    Relocation relocation = install_keeping_rows(next, budget, layouts, dropped);
+    Relocation relocation = install_keeping_rows(next, budget, layouts, changed);
     start_planning();
     return relocation;
   } catch (...) {
@@ -183,7 +183,7 @@ Relocation Store::replace_layout(const FastBudget& budget, std::vector<TableLayo
 }
 
 Relocation Store::install_keeping_rows(Layout& next, const FastBudget& budget,
-                                       const std::vector<TableLayout>& layouts, Table* dropped) {
+                                       const std::vector<TableLayout>& layouts, Table* changed) {
   auto planned = make_planned(next);
   Relocation relocation;
   for (const Table& table : tables_) {
@@ -194,17 +194,18 @@ Relocation Store::install_keeping_rows(Layout& next, const FastBudget& budget,
   }
   relocation.sort();
   for (auto& tier : next.tiers) tier->set_former(relocation.former_of(tier.get()));
-  if (dropped != nullptr) pool_->remove_table(dropped->layout);
+  std::unique_lock<std::shared_mutex> open;
+  if (changed != nullptr) {
+    change_in_pool(relocation, *changed, layouts[changed->position]);
+    open = std::unique_lock(open_);  // no scan of its pages is left
+  }
   ExclusiveGuard exclusive(epochs_);
   const std::vector<Relocation::Place> pinned = pinned_rows(relocation, tiers_);
-  if (dropped == nullptr) check_pins(pinned);
+  if (changed == nullptr) check_pins(pinned);
   const bool is_paused = planning_ != nullptr && !planning_->parked.empty();
   budget_ = budget;
-  for (Table& table : tables_) {
-    table.layout.residency = layouts[table.position].residency;
-    table.layout.reserved_bytes = layouts[table.position].reserved_bytes;
-  }
-  if (dropped != nullptr) forget_table(*dropped);
+  set_layouts(layouts);
+  if (changed != nullptr) renumber_tables();
   install(next);
   adopt_planned(std::move(planned), is_paused);
   relocation.tiers = std::move(next.tiers);
@@ -217,6 +218,21 @@ Relocation Store::install_keeping_rows(Layout& next, const FastBudget& budget,
     place.tier->pin(place.row);
   }
   return relocation;
+}
+
+/// Grows or drops the table in the slow tier. Pinned rows must fit; if a table is dropped, those
+/// that do not are unpinned.
+void Store::change_in_pool(const Relocation& relocation, const Table& table,
+                           const TableLayout& next) {
+  if (next.rows == 0) {
+    pool_->remove_table(table.layout);
+    return;
+  }
+  {
+    ExclusiveGuard exclusive(epochs_);
+    check_pins(pinned_rows(relocation, tiers_));
+  }
+  pool_->grow_table(table.layout, next);
 }
 
 /// With `change_layout_`, which keeps the tiers. If memory is short, rows stay behind.

@@ -21,13 +21,6 @@ std::string power_of_2(std::uint64_t value) {
   return "2**" + std::to_string(std::countr_zero(value));
 }
 
-[[noreturn]] void refuse_resident(const TableLayout& table) {
-  throw std::invalid_argument(
-      "resident: table '" + table.name + "' takes " +
-      std::to_string(ResidentTable::bytes_for(table)) +
-      " bytes; expected a store with fast_bytes that hold them beside other resident tables");
-}
-
 /// Sets the numbers of the order, if there is one.
 void check_order(TableLayout& table, const SlowPool& pool) {
   if (table.order == nullptr) return;
@@ -63,6 +56,18 @@ void Store::check(const StoreOptions& options) {
   check_budget(options.budget, options.policy);
   if (options.fast_node.node >= 0) (void)usable_node(options.fast_node.node);
   check_cpus(options.cpus);
+}
+
+/// The plan for the tables, `changed` among them. Throws std::invalid_argument if it is to be
+/// resident and does not fit.
+FastPlan Store::plan_table(const std::vector<TableLayout>& layouts, std::size_t changed) const {
+  FastPlan plan = plan_fast(layouts, budget_, policy_);
+  const TableLayout& table = layouts[changed];
+  if (table.residency != Residency::always || plan.is_resident[changed]) return plan;
+  throw std::invalid_argument(
+      "resident: table '" + table.name + "' takes " +
+      std::to_string(ResidentTable::bytes_for(table)) +
+      " bytes; expected a store with fast_bytes that hold them beside other resident tables");
 }
 
 /// Throws MemoryShortage if the machine, or the node of the fast tiers, lacks the memory.
@@ -128,16 +133,8 @@ void Store::check_fork() const {
       "and of another file");
 }
 
-const Table& Store::create_table(const std::string& name, std::uint64_t rows, std::uint32_t dim,
-                                 DType dtype, Residency residency,
-                                 std::shared_ptr<const RowOrder> order) {
-  check_fork();
-  const std::string seen = name.substr(0, name.find('\0'));
-  if (name.empty() || name.size() > kMaxTableNameBytes || seen.size() < name.size()) {
-    throw std::invalid_argument("name: expected 1 to " + std::to_string(kMaxTableNameBytes) +
-                                " bytes without NUL, got '" + seen + "'" +
-                                (seen.size() < name.size() ? " and a NUL byte" : ""));
-  }
+void Store::check_size(const std::string& name, std::uint64_t rows, std::uint32_t dim,
+                       std::uint32_t stride) {
   if (rows == 0 || dim == 0) {
     throw std::invalid_argument("table '" + name + "': expected at least one row and dim, got " +
                                 std::to_string(rows) + " rows of dim " + std::to_string(dim));
@@ -148,12 +145,25 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                                 ", got " + std::to_string(rows) + " rows of dim " +
                                 std::to_string(dim));
   }
-  const std::uint32_t stride = stride_of(dim, dtype);
   if (rows > kMaxTableBytes / stride) {
     throw std::invalid_argument("table '" + name + "': expected at most " +
                                 power_of_2(kMaxTableBytes) + " bytes, got " + std::to_string(rows) +
                                 " rows of " + std::to_string(stride));
   }
+}
+
+const Table& Store::create_table(const std::string& name, std::uint64_t rows, std::uint32_t dim,
+                                 DType dtype, Residency residency,
+                                 std::shared_ptr<const RowOrder> order) {
+  check_fork();
+  const std::string seen = name.substr(0, name.find('\0'));
+  if (name.empty() || name.size() > kMaxTableNameBytes || seen.size() < name.size()) {
+    throw std::invalid_argument("name: expected 1 to " + std::to_string(kMaxTableNameBytes) +
+                                " bytes without NUL, got '" + seen + "'" +
+                                (seen.size() < name.size() ? " and a NUL byte" : ""));
+  }
+  const std::uint32_t stride = stride_of(dim, dtype);
+  check_size(name, rows, dim, stride);
   std::lock_guard changing_layout(change_layout_);
   std::lock_guard changing(use_policy_);
   std::lock_guard updating(update_mutex_);
@@ -177,9 +187,7 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
     ReadGuard guard(epochs_);
     std::uint64_t held = held_bytes();
     for (auto& tier : tiers_) held += tier->bytes().index + tier->bytes().metadata;
-    const FastPlan plan = plan_fast(layouts, budget_, policy_);
-    if (residency == Residency::always && !plan.is_resident.back()) refuse_resident(layout);
-    check_fast_memory(plan, held);
+    check_fast_memory(plan_table(layouts, layouts.size() - 1), held);
   }
   // A failure here changes nothing. Lookups go on until the new layout is complete.
   layout = pool_->add_table(layout);
@@ -208,10 +216,7 @@ const Table& Store::append_table(const TableLayout& layout) {
   table.position = position;
   table.first_store_row = first_store_row;
   table.default_row = std::move(default_row);
-  if (pool_->in_place()) {
-    table.slow_rows =
-        reinterpret_cast<const std::byte*>(static_cast<std::uintptr_t>(layout.offset));
-  }
+  set_slow_rows(table);
   return table;
 }
 
@@ -220,6 +225,11 @@ std::vector<const Table*> Store::tables() const {
   std::vector<const Table*> tables;
   for (const Table& table : tables_) tables.push_back(&table);
   return tables;
+}
+
+TableLayout Store::layout_of(const Table& table) const {
+  std::lock_guard lock(tables_mutex_);
+  return table.layout;
 }
 
 void Store::flush() {

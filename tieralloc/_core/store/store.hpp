@@ -15,8 +15,8 @@
 //    index before the row is written; the writer waits for readers that may have missed it there.
 //  - A delta's rows, of any tables, are seen by a call all or none (delta.hpp).
 //  - record_accesses, use_policy, reset_stats, the end of a delta, close, load into memory and the
-//    last step of create_table, resize, reserve and drop_table exclude all other calls while they
-//    work (ExclusiveGuard).
+//    last step of create_table, grow_table, resize, reserve and drop_table exclude all other calls
+//    while they work (ExclusiveGuard).
 // A forked child cannot use the store: every call throws std::invalid_argument there. The parent
 // continues.
 //
@@ -80,6 +80,10 @@ struct Table {
   std::atomic<bool> is_dropped{false};        ///< changed under an ExclusiveGuard
 
   std::uint32_t row_bytes() const { return layout.row_bytes(); }
+  /// Rows, also while another thread adds some.
+  std::uint64_t num_rows() const {
+    return std::atomic_ref(const_cast<std::uint64_t&>(layout.rows)).load(std::memory_order_relaxed);
+  }
   /// StoreRow minus TierRow of each row, in wrapping arithmetic.
   std::uint64_t store_shift() const { return first_store_row.value - first_tier_row.value; }
 };
@@ -115,8 +119,16 @@ class Store {
   /// of other tables that do not fit any more are unpinned. Throws SystemFailure, changing nothing.
   void drop_table(const Table& table);
 
+  // grow.cpp
+  /// Gives a table further rows, of zeros, durably. Copies its pages if the space behind them is
+  /// taken; lookups go on meanwhile, writers wait. StoreRow numbers of later tables move. Throws
+  /// std::invalid_argument, SystemFailure and MemoryShortage, changing nothing.
+  void grow_table(const Table& table, std::uint64_t rows);
+
   /// In order of creation, dropped ones included; addresses stay valid.
   std::vector<const Table*> tables() const;
+  /// A copy of a table's layout, which `grow_table` may change.
+  TableLayout layout_of(const Table& table) const;
 
   /// Writes rows first ... first + n - 1 to the slow pool and drops their copies. `values` are
   /// dense. Throws SystemFailure; some of the rows may be new then.
@@ -244,8 +256,13 @@ class Store {
   friend class Delta;
 
   void check_fork() const;
+  static void check_size(const std::string& name, std::uint64_t rows, std::uint32_t dim,
+                         std::uint32_t stride);
+  FastPlan plan_table(const std::vector<TableLayout>& layouts, std::size_t changed) const;
   TableStats stats_of(const Table& table) const;
   const Table& append_table(const TableLayout& layout);
+  void set_slow_rows(Table& table);
+  void set_layouts(const std::vector<TableLayout>& layouts);
   AccessRing* ring_of(CallState& state);
   void enter(std::optional<ReadGuard>& guard);
   void ensure_layout();
@@ -259,9 +276,10 @@ class Store {
   // resize.cpp
   std::uint64_t held_bytes() const;
   Relocation replace_layout(const FastBudget& budget, std::vector<TableLayout> layouts,
-                            Table* dropped = nullptr);
+                            Table* changed = nullptr);
   Relocation install_keeping_rows(Layout& next, const FastBudget& budget,
-                                  const std::vector<TableLayout>& layouts, Table* dropped);
+                                  const std::vector<TableLayout>& layouts, Table* changed);
+  void change_in_pool(const Relocation& relocation, const Table& table, const TableLayout& next);
   void move_rows(Relocation& relocation);
   void move_slots(const Relocation& relocation, FastTier& from, std::vector<bool> is_kept);
   bool move_range(const Relocation& relocation, FastTier& from, Slot first, Slot end,
@@ -271,8 +289,8 @@ class Store {
 
   // drop.cpp
   static void mark_dropped(TableLayout& layout);
-  void check_not_recorded();
-  void forget_table(Table& table);
+  void check_not_recorded(const char* call);
+  void renumber_tables();
   StoreRow rows_end() const;
   void stop_threads();
 

@@ -141,11 +141,12 @@ std::size_t Store::stage(const Table& table, std::span<const TableRow> rows,
 template <typename Load>
 void Store::each_load_batch(const Table& table, std::uint64_t first, std::uint64_t n, Load load) {
   check_fork();
-  if (first > table.layout.rows || n > table.layout.rows - first) {
+  const std::uint64_t table_rows = table.num_rows();
+  if (first > table_rows || n > table_rows - first) {
     throw std::invalid_argument("table '" + table.layout.name + "': " + std::to_string(n) +
                                 " rows from row " + std::to_string(first) +
-                                " on do not fit; expected at most " +
-                                std::to_string(table.layout.rows) + " rows");
+                                " on do not fit; expected at most " + std::to_string(table_rows) +
+                                " rows");
   }
   const PageLayout& pages = table.layout.pages;
   const std::uint64_t batch_rows =

@@ -12,12 +12,12 @@
 // The header names the live segments of the redo log (redo_log.hpp), numbers 1 and up, and the
 // pages that a load is writing. All numbers are little-endian.
 //
-// Tables are in order of creation. Space between them belonged to tables that were dropped; a later
-// table may take it.
+// Tables are in order of creation. Space between them belonged to tables that were dropped or have
+// moved; a later table may take it.
 //
 // A file has the least version with all of its properties, which earlier releases read: 5 from its
-// first delta on (log_delta.hpp); else 4 if a table has taken space of a dropped one, so that
-// offsets do not ascend; else 3 with a table that has an order; else 2.
+// first delta on (log_delta.hpp); else 4 if a table has taken space of a former one or
+// has moved, so that offsets do not ascend; else 3 with a table that has an order; else 2.
 //
 // Version 1, which is only read: no store id and no log; rows lie densely, without checksums.
 #pragma once

@@ -15,6 +15,7 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -77,7 +78,10 @@ class FilePool final : public SlowPool {
   TableLayout add_table(TableLayout layout) override;
   /// Writes all updates back first.
   void remove_table(const TableLayout& table) override;
-  void free_space(const TableLayout& table) noexcept override;
+  /// A table that moves has all its updates written back first.
+  TableLayout prepare_growth(const TableLayout& table, std::uint64_t rows) override;
+  void grow_table(const TableLayout& table, const TableLayout& grown) override;
+  void free_space(const TableLayout& former) noexcept override;
   void read(std::span<ReadOp> ops, ReadListener& listener) override;
   void update(const TableLayout& table, std::span<const TableRow> rows,
               const std::byte* values) override;
@@ -127,7 +131,19 @@ class FilePool final : public SlowPool {
   std::uint64_t checked_size() const;
   void check_version() const;
   void grow(std::uint64_t from, std::uint64_t to);
-  bool take_gap(const file_format::Directory& directory, TableLayout& layout);
+
+  // table_space.cpp
+  void take_space(TableLayout& layout);
+  bool take_gap(TableLayout& layout);
+  void reserve_blocks(std::uint64_t begin, std::uint64_t end);
+  bool extend(const TableLayout& table, const TableLayout& grown);
+  void release(const TableLayout& former) noexcept;
+  void empty_log(const char* call);
+
+  // scan.cpp
+  using VisitPage = std::function<void(std::uint64_t page, std::span<std::byte> bytes)>;
+  void scan(const TableLayout& table, std::uint64_t first, std::uint64_t n, const VisitPage& visit);
+  void copy_pages(const TableLayout& from, std::uint64_t first, std::uint64_t n, std::uint64_t to);
   std::vector<TableLayout> tables_by_offset() const;
   void start_engine(const std::string& name);
   void start_log(const std::string& path);
@@ -144,6 +160,7 @@ class FilePool final : public SlowPool {
   void load_in_order(const TableLayout& table, std::span<const TableRow> rows,
                      const std::byte* values);
   void load_part(const TableLayout& table, std::span<const TableRow> rows, const std::byte* values);
+  void count_loaded(std::uint64_t bytes);
   bool load_fresh(const TableLayout& table, std::span<const TableRow> rows,
                   const std::byte* values);
   bool announce_fresh(const TableLayout& table, std::uint64_t begin, std::uint64_t end);

@@ -6,8 +6,8 @@
 //   page lengths    32 bits for each arranged page
 //   arranged rows   page after page, 32 bits each; 64 bits in a table of more than 2**32 rows
 //
-// The superblock has the numbers of arranged rows and pages. An order never changes: a table with
-// another order is another table. All numbers are little-endian.
+// The superblock has the numbers of arranged rows and pages. An order never changes in place: a
+// table that grows gets a copy. All numbers are little-endian.
 #pragma once
 
 #include <cstdint>

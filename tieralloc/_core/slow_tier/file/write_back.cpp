@@ -183,7 +183,12 @@ void FilePool::load_part(const TableLayout& table, std::span<const TableRow> row
     std::memcpy(newer.data() + i * row_bytes, values + logged[i] * row_bytes, row_bytes);
   }
   update(table, newer_rows, newer.data());
-  loaded_bytes_ += end - begin;
+  count_loaded(end - begin);
+}
+
+/// Drops the page cache every few bytes.
+void FilePool::count_loaded(std::uint64_t bytes) {
+  loaded_bytes_ += bytes;
   if (loaded_bytes_ < kDropCachesBytes) return;
   drop_caches();
   loaded_bytes_ = 0;

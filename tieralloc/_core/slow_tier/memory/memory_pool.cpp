@@ -40,6 +40,14 @@ std::vector<TableLayout> MemoryPool::tables() const {
 
 TableLayout MemoryPool::add_table(TableLayout layout) {
   std::lock_guard lock(mutex_);
+  tables_.reserve(tables_.size() + 1);
+  allocate(layout);
+  tables_.push_back(layout);
+  return layout;
+}
+
+/// Gives a table memory of zeros. With `mutex_`.
+void MemoryPool::allocate(TableLayout& layout) {
   const std::uint64_t size = Region::size_for(layout.rows * layout.stride);
   const std::string purpose = "rows of table '" + layout.name + "'";
   if (options_.request.node >= 0 && !options_.request.prefer) {
@@ -55,15 +63,26 @@ TableLayout MemoryPool::add_table(TableLayout layout) {
   Region region(size, kPurpose);
   layout.offset = reinterpret_cast<std::uintptr_t>(region.data());
   layout.pages = PageLayout::dense(layout.stride);
-  tables_.push_back(layout);
-  try {
-    regions_.push_back(std::move(region));
-  } catch (...) {
-    tables_.pop_back();
-    throw;
-  }
+  regions_.push_back(std::move(region));
   placement_.add(scope.placement());
-  return layout;
+}
+
+TableLayout MemoryPool::prepare_growth(const TableLayout& table, std::uint64_t rows) {
+  TableLayout grown = table;
+  grown.rows = rows;
+  {
+    std::lock_guard lock(mutex_);
+    allocate(grown);
+  }
+  std::memcpy(address_of(grown.offset), address_of(table.offset), table.rows * table.stride);
+  return grown;
+}
+
+void MemoryPool::grow_table(const TableLayout& table, const TableLayout& grown) {
+  std::lock_guard lock(mutex_);
+  for (TableLayout& other : tables_) {
+    if (other.offset == table.offset) other = grown;
+  }
 }
 
 void MemoryPool::remove_table(const TableLayout& table) {
@@ -71,10 +90,10 @@ void MemoryPool::remove_table(const TableLayout& table) {
   std::erase_if(tables_, [&](const TableLayout& other) { return other.offset == table.offset; });
 }
 
-void MemoryPool::free_space(const TableLayout& table) noexcept {
+void MemoryPool::free_space(const TableLayout& former) noexcept {
   std::lock_guard lock(mutex_);
   const auto region = std::find_if(regions_.begin(), regions_.end(), [&](const Region& other) {
-    return other.data() == address_of(table.offset);
+    return other.data() == address_of(former.offset);
   });
   if (region != regions_.end()) regions_.erase(region);
 }

@@ -31,7 +31,9 @@ class MemoryPool final : public SlowPool {
   /// Throws MemoryShortage if memory is short, SystemFailure if the kernel refuses to bind it.
   TableLayout add_table(TableLayout layout) override;
   void remove_table(const TableLayout& table) override;
-  void free_space(const TableLayout& table) noexcept override;
+  TableLayout prepare_growth(const TableLayout& table, std::uint64_t rows) override;
+  void grow_table(const TableLayout& table, const TableLayout& grown) override;
+  void free_space(const TableLayout& former) noexcept override;
   void read(std::span<ReadOp> ops, ReadListener& listener) override;
   void update(const TableLayout& table, std::span<const TableRow> rows,
               const std::byte* values) override;
@@ -52,9 +54,11 @@ class MemoryPool final : public SlowPool {
 
  private:
   const MemoryPoolOptions options_;
+  void allocate(TableLayout& layout);
+
   mutable std::mutex mutex_;
   std::vector<TableLayout> tables_;
-  std::deque<Region> regions_;  ///< one per table, and of removed ones until `free_space`
+  std::deque<Region> regions_;  ///< one per table, and of former ones until `free_space`
   Placement placement_;
 };
 
