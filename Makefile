@@ -35,10 +35,10 @@ test-python: $(VENV)/dlrm $(VENV)/built
 	$(BIN)/python -m pytest
 
 test-core:
-	$(MAKE) --no-print-directory -C tests/core test
+	$(MAKE) --no-print-directory -C tests/core asan
 
 sanitize:
-	$(MAKE) --no-print-directory -j$(shell nproc 2>/dev/null || echo 2) --output-sync -C tests/core asan tsan
+	$(MAKE) --no-print-directory -C tests/core asan tsan
 
 MINUTES ?= 10
 torture: $(VENV)/all $(VENV)/built

@@ -185,8 +185,8 @@ class TieredStore(Operations, Reopenable):
     ) -> Table:
         """Create a table whose rows are all zero.
 
-        The file grows. Tables share the DRAM budget in proportion to their bytes. The fast tier is
-        rebuilt without its copies and pins; therefore create all tables before serving.
+        Tables share the DRAM budget in proportion to their bytes. Pins and resident rows of others
+        stay, but the next victims of more than fit now. A learned policy begins again.
 
         Parameters
         ----------
@@ -211,10 +211,10 @@ class TieredStore(Operations, Reopenable):
         ------
         ValueError
             If a table has this name already (`table` returns it), a size or dtype is invalid, the
-            budget has less than one row for a table or a resident table does not fit, the order is
-            of other rows, has a row twice, or is for a slow tier in memory, or the store's learned
-            policy was trained for another table in this place. Also if a learned policy that would
-            start now has too little memory: the table exists then, and the fallback is active.
+            budget has too few rows for each table and for pinned rows, a resident table does not
+            fit, the order is of other rows, has a row twice, or is for a slow tier in memory, or
+            the store's learned policy was trained for another table in this place. Also if a
+            learned policy has too little memory now: the table exists then, with its fallback.
         io.UnsupportedOperation
             If the file was opened with mode "r".
         MemoryError
@@ -232,9 +232,10 @@ class TieredStore(Operations, Reopenable):
         self._policy.check_next(self._table_sizes(), (name, num_embeddings))
         row_order = order_of(order, name, num_embeddings, size, kind)
         with self._versions.changing:
-            self._core.create_table(name, num_embeddings, size, kind, resident, row_order)
-            self._add_tables()
-            self._policy.fit(self._core, self._table_sizes())
+            sizes = self._table_sizes()
+            with self._policy.fitting(self._core, sizes, [*sizes, (name, num_embeddings)]):
+                self._core.create_table(name, num_embeddings, size, kind, resident, row_order)
+                self._add_tables()
         self._watch.poll()
         return self._tables[name]
 

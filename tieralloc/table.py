@@ -463,14 +463,9 @@ class Table:
         with store._versions.without_switch("resize"):
             sizes = store._table_sizes()
             grown = [(name, max(old, rows) if name == self.name else old) for name, old in sizes]
-            stopped = store._policy.stop_unless_fit(self._core, grown)
-            try:
+            with store._policy.fitting(self._core, sizes, grown):
                 self._core.grow_table(self.position, rows)
-            except BaseException:
-                if stopped:
-                    store._policy.fit(self._core, sizes)
-                raise
-            self.num_embeddings = rows
+                self.num_embeddings = rows
 
     def __len__(self) -> int:
         return self.num_embeddings

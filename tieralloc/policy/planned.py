@@ -169,8 +169,27 @@ class ActivePolicy:
             if len(tables) < len(self.planned.trained.directory.manifest.tables):
                 self.check([*tables, table])
 
-    def stop_unless_fit(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> bool:
-        """Start the fallback if the learned policy was trained for other tables; return whether."""
+    @contextmanager
+    def fitting(
+        self,
+        core: _bindings.Store,
+        tables: Sequence[tuple[str, int]],
+        changed: Sequence[tuple[str, int]],
+    ) -> Iterator[None]:
+        """Fit the learned policy to the tables that the body changes.
+
+        It stops before if it was not trained for the changed ones. If the body fails, it goes on.
+        """
+        stopped = self._stop_unless_fit(core, changed)
+        try:
+            yield
+        except BaseException:
+            if stopped:
+                self.fit(core, tables)
+            raise
+        self.fit(core, changed)
+
+    def _stop_unless_fit(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> bool:
         with self._lock:
             if self.planned is None or self.planned.fits(tables):
                 return False
@@ -180,7 +199,7 @@ class ActivePolicy:
     def fit(self, core: _bindings.Store, tables: Sequence[tuple[str, int]]) -> None:
         """Start the learned policy if it was trained for these tables, otherwise its fallback."""
         with self._lock:
-            if self.stop_unless_fit(core, tables) or self.planned is None:
+            if self._stop_unless_fit(core, tables) or self.planned is None:
                 return
             try:
                 self.planned.start(core, tables)

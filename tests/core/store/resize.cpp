@@ -220,6 +220,37 @@ TEST(rows_of_memory_stay_in_the_fast_tier) {
   CHECK_EQ(bench.lookup(table, {5})[0], 3);
 }
 
+TEST(new_table_leaves_resident_rows_and_pins) {
+  StoreBench bench(of_rows(300));
+  const Table& table = bench.add_table("a", 1000, 4);
+  bench.lookup(table, rows_from(0, 100));
+  const Rows pinned = {50};
+  bench.store().pin(table, integers(pinned));
+  bench.add_table("b", 500, 4);
+  bench.add_table("c", 500, 30);  // in a tier of its own
+  bench.store().reset_stats();
+  bench.lookup(table, rows_from(0, 100));
+  CHECK_EQ(bench.store().stats().on_demand_fetches, 0);
+  CHECK_EQ(bench.store().stats().pinned_rows, 1);
+}
+
+TEST(failed_table_leaves_the_store_as_it_was) {
+  StoreBench bench(of_rows(20));
+  const Table& table = bench.add_table("a", 100, 4);
+  const Rows pinned = rows_from(0, 15);
+  bench.store().pin(table, integers(pinned));
+  const std::uint64_t bytes = bench.store().stats().slow.bytes;
+  CHECK_THROWS(std::invalid_argument,
+               bench.store().create_table("b", 900, 30, DType::float64, Residency::never),
+               "too small for the pinned rows");
+  CHECK_EQ(bench.store().tables().size(), 1);
+  CHECK_EQ(bench.store().stats().slow.bytes, bytes);
+  CHECK_EQ(bench.store().stats().pinned_rows, 15);
+  bench.lookup(table, rows_from(0, 100));
+  bench.reopen();
+  CHECK_EQ(bench.store().tables().size(), 1);
+}
+
 TEST(a_closed_store_refuses_another_budget) {
   StoreBench bench(of_rows(20));
   const Table& table = bench.add_table("a", kRows, 4);

@@ -151,11 +151,13 @@ void Store::reserve(const Table& table, std::uint64_t bytes) {
   move_rows(relocation);
 }
 
-/// Bytes of the fast tiers and tables in DRAM that a new layout may take. Of a former tier, index
-/// and metadata stay until all rows have moved.
+/// Bytes of the fast tiers and tables in DRAM, which a new layout takes in the end. Until all rows
+/// have moved, index and metadata are there twice.
 std::uint64_t Store::held_bytes() const {
   std::uint64_t held = 0;
-  for (auto& tier : tiers_) held += tier->bytes().vectors;
+  for (auto& tier : tiers_) {
+    held += tier->bytes().vectors + tier->bytes().index + tier->bytes().metadata;
+  }
   for (const Table& table : tables_) {
     if (table.is_dropped) continue;
     held += table.layout.order_bytes() + (table.resident ? table.resident->bytes() : 0);
@@ -164,7 +166,8 @@ std::uint64_t Store::held_bytes() const {
 }
 
 /// With `change_layout_`, `use_policy_` and `update_mutex_`. Gives the table `changed`, if it is
-/// not null, its new layout; without rows, drops it. A failure changes nothing.
+/// not null, its new layout; without rows, drops it. Adds the last table, if it is not the store's
+/// yet. A failure changes nothing.
 Relocation Store::replace_layout(const FastBudget& budget, std::vector<TableLayout> layouts,
                                  Table* changed) {
   stop_planning();
@@ -204,6 +207,7 @@ Relocation Store::install_keeping_rows(Layout& next, const FastBudget& budget,
   if (changed == nullptr) check_pins(pinned);
   const bool is_paused = planning_ != nullptr && !planning_->parked.empty();
   budget_ = budget;
+  if (layouts.size() > tables_.size()) append_table(layouts.back());
   set_layouts(layouts);
   if (changed != nullptr) renumber_tables();
   install(next);

@@ -164,15 +164,6 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
   }
   const std::uint32_t stride = stride_of(dim, dtype);
   check_size(name, rows, dim, stride);
-  std::lock_guard changing_layout(change_layout_);
-  std::lock_guard changing(use_policy_);
-  std::lock_guard updating(update_mutex_);
-  epochs_.check_open();
-  std::vector<TableLayout> layouts = this->layouts();
-  for (const TableLayout& layout : layouts) {
-    if (layout.rows == 0 || layout.name != name) continue;
-    throw std::invalid_argument("name: table '" + name + "' exists already; expected a new name");
-  }
   TableLayout layout{.name = name,
                      .rows = rows,
                      .dim = dim,
@@ -182,32 +173,48 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                      .residency = residency,
                      .order = std::move(order)};
   check_order(layout, *pool_);
-  layouts.push_back(layout);
+  std::lock_guard changing_layout(change_layout_);
+  Relocation relocation;
+  const Table* table = nullptr;
   {
-    ReadGuard guard(epochs_);
-    std::uint64_t held = held_bytes();
-    for (auto& tier : tiers_) held += tier->bytes().index + tier->bytes().metadata;
-    check_fast_memory(plan_table(layouts, layouts.size() - 1), held);
+    std::lock_guard changing(use_policy_);
+    std::lock_guard updating(update_mutex_);
+    epochs_.check_open();
+    table = &add_table(std::move(layout), relocation);
   }
-  // A failure here changes nothing. Lookups go on until the new layout is complete.
-  layout = pool_->add_table(layout);
-  layouts.back() = layout;
-  std::optional<Layout> next;
-  if (layout_ready_.load(std::memory_order_acquire)) {
-    ReadGuard guard(epochs_);  // no change of policy
-    next.emplace(make_layout(layouts, budget_));
+  move_rows(relocation);
+  return *table;
+}
+
+/// A failure changes nothing.
+const Table& Store::add_table(TableLayout layout, Relocation& relocation) {
+  std::vector<TableLayout> layouts = this->layouts();
+  for (const TableLayout& other : layouts) {
+    if (other.rows == 0 || other.name != layout.name) continue;
+    throw std::invalid_argument("name: table '" + layout.name +
+                                "' exists already; expected a new name");
   }
-  ExclusiveGuard exclusive(epochs_);
-  layout_ready_.store(false, std::memory_order_release);
-  const Table& table = [&]() -> const Table& {
-    std::lock_guard lock(tables_mutex_);
-    return append_table(layout);
-  }();
-  if (next) install(*next);
-  return table;
+  layouts.push_back(std::move(layout));
+  check_fast_memory(plan_table(layouts, layouts.size() - 1), held_bytes());
+  layouts.back() = pool_->add_table(layouts.back());
+  try {
+    if (layout_ready_.load(std::memory_order_acquire)) {
+      relocation = replace_layout(budget_, layouts);
+    } else {
+      ExclusiveGuard exclusive(epochs_);
+      layout_ready_.store(false, std::memory_order_release);  // a call made it meanwhile
+      append_table(layouts.back());
+    }
+  } catch (...) {
+    pool_->remove_table(layouts.back());
+    pool_->free_space(layouts.back());
+    throw;
+  }
+  return tables_.back();
 }
 
 const Table& Store::append_table(const TableLayout& layout) {
+  std::lock_guard lock(tables_mutex_);
   const auto position = static_cast<std::uint32_t>(tables_.size());
   const StoreRow first_store_row = rows_end();
   std::vector<std::byte> default_row(round_up(slot_stride(layout), kCacheLine));

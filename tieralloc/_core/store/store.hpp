@@ -108,6 +108,8 @@ class Store {
   /// Closes. Ignores errors, which `close` throws.
   ~Store();
 
+  /// Adds a table of zeros, durably. Resident rows and pins of others stay. Throws
+  /// std::invalid_argument, SystemFailure and MemoryShortage, changing nothing.
   const Table& create_table(const std::string& name, std::uint64_t rows, std::uint32_t dim,
                             DType dtype, Residency residency = Residency::automatic,
                             std::shared_ptr<const RowOrder> order = nullptr);
@@ -232,8 +234,7 @@ class Store {
   void use_policy(const std::string& name);
 
   // planning.cpp
-  /// The same for a planned policy. A new layout of the tiers (create_table) ends it; then the
-  /// simple policy decides until a planned policy is set again.
+  /// The same for a planned policy. It begins again with each new layout of the tiers.
   void use_policy(const PlannedPolicy& policy);
   /// Makes a step of a policy that has no background thread, and waits for its prefetches. Returns
   /// the number of accesses observed.
@@ -260,6 +261,7 @@ class Store {
                          std::uint32_t stride);
   FastPlan plan_table(const std::vector<TableLayout>& layouts, std::size_t changed) const;
   TableStats stats_of(const Table& table) const;
+  const Table& add_table(TableLayout layout, Relocation& relocation);
   const Table& append_table(const TableLayout& layout);
   void set_slow_rows(Table& table);
   void set_layouts(const std::vector<TableLayout>& layouts);
