@@ -402,8 +402,8 @@ class Table:
     def reserve(self, *, fast_bytes: int | str | None) -> None:
         """Give the table a fast tier of its own, of at least `fast_bytes`, while the store is open.
 
-        It is larger if the table's share of the budget is. Resident rows and pins stay. No effect
-        while the table lies in DRAM as a whole.
+        It is larger if the table's share of the budget is. Resident rows and pins stay. It has no
+        effect if a later budget lets the table lie in DRAM as a whole.
 
         Parameters
         ----------
@@ -413,12 +413,17 @@ class Table:
         Raises
         ------
         ValueError
-            If the budget is `fast_rows`, or less than all reserved bytes and a row of each tier.
+            If the table lies in DRAM as a whole, or the budget is `fast_rows`, or less than all
+            reserved bytes and a row of each tier.
         MemoryError
             As for `TieredStore.resize`.
         """
         size = 0 if fast_bytes is None else parse_size(fast_bytes, "fast_bytes")
         with self._store._versions.without_switch("reserve"):
+            if size > 0 and self.resident:
+                raise ValueError(
+                    f"reserve: {self!r} lies in DRAM as a whole; expected one with resident=False"
+                )
             self._core.reserve(self.position, size)
             self._store._reserved[self.name] = size
 

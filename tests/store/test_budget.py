@@ -92,6 +92,11 @@ def test_reserve_keeps_rows_beside_a_scan(table):
     with pytest.raises(ValueError, match="fast_rows: table 'user' has 1048576 bytes reserved"):
         store.resize(fast_rows=100)
     other.reserve(fast_bytes=None)
+    small = store.create_table("small", 100, DIM)
+    assert small.resident
+    with pytest.raises(ValueError, match=r"reserve: <Table 'small'.* lies in DRAM as a whole"):
+        small.reserve(fast_bytes="1MiB")
+    small.reserve(fast_bytes=None)
     store.resize(fast_rows=100)
 
 

@@ -11,20 +11,13 @@
 namespace tieralloc {
 
 void Store::drop_table(const Table& table) {
-  check_fork();
-  std::lock_guard changing_layout(change_layout_);
-  Relocation relocation;
-  {
-    std::lock_guard changing(use_policy_);
-    std::lock_guard updating(update_mutex_);
-    epochs_.check_open();
+  change_layout([&] {
     check_live(table);
     check_not_recorded("drop_table");
     std::vector<TableLayout> layouts = this->layouts();
     mark_dropped(layouts[table.position]);
-    relocation = replace_layout(budget_, std::move(layouts), &tables_[table.position]);
-  }
-  move_rows(relocation);
+    return replace_layout(budget_, std::move(layouts), &tables_[table.position]);
+  });
   pool_->free_space(table.layout);
 }
 

@@ -6,6 +6,7 @@
 //   move the resident rows (resize.cpp); free the former space
 //
 // Writers wait from the first step to the last but one.
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -14,37 +15,31 @@
 namespace tieralloc {
 
 void Store::grow_table(const Table& table, std::uint64_t rows) {
-  check_fork();
-  std::lock_guard changing_layout(change_layout_);
-  const TableLayout former = layout_of(table);
-  Relocation relocation;
-  {
-    std::lock_guard changing(use_policy_);
-    std::lock_guard updating(update_mutex_);
-    epochs_.check_open();
+  std::optional<TableLayout> former;
+  change_layout([&]() -> Relocation {
     check_live(table);
-    if (rows < former.rows) {
+    const TableLayout& present = table.layout;
+    if (rows < present.rows) {
       throw std::invalid_argument("rows: a table does not shrink; expected at least the " +
-                                  std::to_string(former.rows) + " of table '" + former.name +
+                                  std::to_string(present.rows) + " of table '" + present.name +
                                   "', got " + std::to_string(rows));
     }
-    if (rows == former.rows) return;
-    check_size(former.name, rows, former.dim, former.stride);
+    if (rows == present.rows) return {};
+    check_size(present.name, rows, present.dim, present.stride);
     check_not_recorded("resize");
     std::vector<TableLayout> layouts = this->layouts();
     layouts[table.position].rows = rows;
     check_fast_memory(plan_table(layouts, table.position), held_bytes());
-    layouts[table.position] = pool_->prepare_growth(former, rows);
-    const TableLayout grown = layouts[table.position];
+    former = present;
+    layouts[table.position] = pool_->prepare_growth(present, rows);
     try {
-      relocation = replace_layout(budget_, std::move(layouts), &tables_[table.position]);
+      return replace_layout(budget_, layouts, &tables_[table.position]);
     } catch (...) {
-      pool_->free_space(grown);
+      pool_->free_space(layouts[table.position]);
       throw;
     }
-  }
-  move_rows(relocation);
-  pool_->free_space(former);
+  });
+  if (former) pool_->free_space(*former);
 }
 
 }  // namespace tieralloc

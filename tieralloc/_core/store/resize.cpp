@@ -119,23 +119,27 @@ std::uint64_t bytes_kept(const Relocation& relocation) {
 }  // namespace
 
 void Store::resize(const FastBudget& wanted) {
-  check_fork();
   FastBudget budget = wanted;
   budget.in_place = budget_.in_place;
   budget.none = budget.bytes == 0 && budget.rows == 0;
-  std::lock_guard changing_layout(change_layout_);
-  Relocation relocation;
-  {
-    std::lock_guard changing(use_policy_);
-    std::lock_guard updating(update_mutex_);
-    epochs_.check_open();
+  change_layout([&] {
     check_budget(budget, policy_, held_bytes());
-    relocation = replace_layout(budget, layouts());
-  }
-  move_rows(relocation);
+    return replace_layout(budget, layouts());
+  });
 }
 
 void Store::reserve(const Table& table, std::uint64_t bytes) {
+  change_layout([&] {
+    check_live(table);
+    std::vector<TableLayout> layouts = this->layouts();
+    layouts[table.position].reserved_bytes = bytes;
+    return replace_layout(budget_, std::move(layouts));
+  });
+}
+
+/// Calls `change` with the locks of a new layout; then moves the rows of the tiers that it
+/// replaced. If `change` fails, nothing has changed.
+void Store::change_layout(const std::function<Relocation()>& change) {
   check_fork();
   std::lock_guard changing_layout(change_layout_);
   Relocation relocation;
@@ -143,10 +147,7 @@ void Store::reserve(const Table& table, std::uint64_t bytes) {
     std::lock_guard changing(use_policy_);
     std::lock_guard updating(update_mutex_);
     epochs_.check_open();
-    check_live(table);
-    std::vector<TableLayout> layouts = this->layouts();
-    layouts[table.position].reserved_bytes = bytes;
-    relocation = replace_layout(budget_, std::move(layouts));
+    relocation = change();
   }
   move_rows(relocation);
 }

@@ -172,22 +172,18 @@ const Table& Store::create_table(const std::string& name, std::uint64_t rows, st
                      .offset = 0,
                      .residency = residency,
                      .order = std::move(order)};
-  check_order(layout, *pool_);
-  std::lock_guard changing_layout(change_layout_);
-  Relocation relocation;
   const Table* table = nullptr;
-  {
-    std::lock_guard changing(use_policy_);
-    std::lock_guard updating(update_mutex_);
-    epochs_.check_open();
-    table = &add_table(std::move(layout), relocation);
-  }
-  move_rows(relocation);
+  change_layout([&] {
+    Relocation relocation = add_table(std::move(layout));
+    table = &tables_.back();
+    return relocation;
+  });
   return *table;
 }
 
 /// A failure changes nothing.
-const Table& Store::add_table(TableLayout layout, Relocation& relocation) {
+Relocation Store::add_table(TableLayout layout) {
+  check_order(layout, *pool_);
   std::vector<TableLayout> layouts = this->layouts();
   for (const TableLayout& other : layouts) {
     if (other.rows == 0 || other.name != layout.name) continue;
@@ -198,19 +194,16 @@ const Table& Store::add_table(TableLayout layout, Relocation& relocation) {
   check_fast_memory(plan_table(layouts, layouts.size() - 1), held_bytes());
   layouts.back() = pool_->add_table(layouts.back());
   try {
-    if (layout_ready_.load(std::memory_order_acquire)) {
-      relocation = replace_layout(budget_, layouts);
-    } else {
-      ExclusiveGuard exclusive(epochs_);
-      layout_ready_.store(false, std::memory_order_release);  // a call made it meanwhile
-      append_table(layouts.back());
-    }
+    if (layout_ready_.load(std::memory_order_acquire)) return replace_layout(budget_, layouts);
+    ExclusiveGuard exclusive(epochs_);
+    layout_ready_.store(false, std::memory_order_release);  // a call made it meanwhile
+    append_table(layouts.back());
+    return {};
   } catch (...) {
     pool_->remove_table(layouts.back());
     pool_->free_space(layouts.back());
     throw;
   }
-  return tables_.back();
 }
 
 const Table& Store::append_table(const TableLayout& layout) {

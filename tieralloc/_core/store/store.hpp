@@ -27,6 +27,7 @@
 #include <array>
 #include <atomic>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -261,7 +262,7 @@ class Store {
                          std::uint32_t stride);
   FastPlan plan_table(const std::vector<TableLayout>& layouts, std::size_t changed) const;
   TableStats stats_of(const Table& table) const;
-  const Table& add_table(TableLayout layout, Relocation& relocation);
+  Relocation add_table(TableLayout layout);
   const Table& append_table(const TableLayout& layout);
   void set_slow_rows(Table& table);
   void set_layouts(const std::vector<TableLayout>& layouts);
@@ -276,6 +277,7 @@ class Store {
   void check_fast_memory(const FastPlan& plan, std::uint64_t held) const;
 
   // resize.cpp
+  void change_layout(const std::function<Relocation()>& change);
   std::uint64_t held_bytes() const;
   Relocation replace_layout(const FastBudget& budget, std::vector<TableLayout> layouts,
                             Table* changed = nullptr);
