@@ -54,7 +54,7 @@ def main(given: Sequence[str] | None = None) -> int:
         paths = choose_traces(options.traces, directory, quick=options.quick, num_samples=1 << 12)
         models = directory / "models" if options.quick else options.models
         chosen = [traces.read(path) for path in paths]
-        turns, seconds = (2, 0.5) if options.quick else (3, 5.0)
+        turns, seconds = (2, 0.5) if options.quick else (16, 3.0)
         content["load"] = [load(trace, directory, turns, seconds) for trace in chosen[-1:]]
         content["misses"] = [
             misses(trace, directory, models, options.quick, policy)

@@ -18,8 +18,12 @@
 namespace tieralloc {
 namespace {
 
-constexpr Slot kListedPerLock = 128;     // index entries of random rows: some microseconds
-constexpr std::size_t kCopiedRows = 64;  // enough for the device, few for the lookups behind them
+constexpr Slot kListedPerLock = 128;  // index entries of random rows: some microseconds
+// Rows read at once: lookups wait behind them. More of them if that makes too many steps.
+constexpr std::size_t kMinCopied = 8;
+constexpr std::size_t kMaxCopied = 64;
+constexpr std::size_t kCopySteps = std::size_t{1} << 15;
+constexpr int kPauseFactor = 8;
 constexpr int kMaxRounds = 4;
 constexpr std::size_t kFewMissing = 100;  // a 100th of the rows
 
@@ -27,12 +31,12 @@ bool by_row(const ResidentRow& a, const ResidentRow& b) {
   return a.row < b.row;
 }
 
-/// Pauses as long as the work took: half of the device and of a processor stays free.
+/// Pauses for a multiple of the time of the work: most of the device and of a processor stays free.
 class Pacer {
  public:
   void pause() {
     const auto worked = std::chrono::steady_clock::now() - began_;
-    std::this_thread::sleep_for(worked);
+    std::this_thread::sleep_for(kPauseFactor * worked);
     began_ = std::chrono::steady_clock::now();
   }
 
@@ -114,9 +118,10 @@ void Store::drop_rows(std::span<const ResidentRow> rows) {
 void Store::copy_rows(std::span<const ResidentRow> rows) {
   Pacer pacer;
   std::vector<StoreRow> numbers;
-  for (std::size_t at = 0; at < rows.size(); at += kCopiedRows) {
+  const std::size_t step = std::clamp(rows.size() / kCopySteps, kMinCopied, kMaxCopied);
+  for (std::size_t at = 0; at < rows.size(); at += step) {
     numbers.clear();
-    for (const ResidentRow& row : rows.subspan(at, std::min(kCopiedRows, rows.size() - at))) {
+    for (const ResidentRow& row : rows.subspan(at, std::min(step, rows.size() - at))) {
       numbers.push_back(row.row);
     }
     {
