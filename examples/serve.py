@@ -217,7 +217,7 @@ async def main(seconds, rate, folder):
         f" {'misses':>7} {'MiB':>7}"
     )
     seen, failed = 0, []
-    while not running.done():
+    while events or not running.done():
         await asyncio.wait({running}, timeout=max(seconds / 12, 0.5))
         line(f"{time.perf_counter() - began:4.0f} s", load.replies[seen:], store)
         seen = len(load.replies)

@@ -24,6 +24,7 @@ constexpr std::size_t kMinCopied = 8;
 constexpr std::size_t kMaxCopied = 64;
 constexpr std::size_t kCopySteps = std::size_t{1} << 15;
 constexpr int kPauseFactor = 8;
+constexpr std::chrono::nanoseconds kMaxPause = std::chrono::milliseconds(4);
 constexpr int kMaxRounds = 4;
 constexpr std::size_t kFewMissing = 100;  // a 100th of the rows
 
@@ -36,7 +37,9 @@ class Pacer {
  public:
   void pause() {
     const auto worked = std::chrono::steady_clock::now() - began_;
-    std::this_thread::sleep_for(kPauseFactor * worked);
+    // A thread that had to wait for a processor did not work.
+    std::this_thread::sleep_for(
+        std::min<std::chrono::nanoseconds>(kPauseFactor * worked, kMaxPause));
     began_ = std::chrono::steady_clock::now();
   }
 
