@@ -8,6 +8,7 @@
 // As in hash_search.cpp, a vector is loaded from atomic cells in one plain read.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 #define TIERALLOC_VECTOR_SEARCH 1
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // of GCC 12 in this header
 #include <immintrin.h>
 #endif
 

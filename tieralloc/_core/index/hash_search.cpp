@@ -10,6 +10,7 @@
 // as a whole, but C++ does not guarantee it, and ThreadSanitizer reports it.
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && !defined(__SANITIZE_THREAD__)
 #define TIERALLOC_VECTOR_SEARCH 1
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // of GCC 12 in this header
 #include <immintrin.h>
 #endif
 
