@@ -16,8 +16,8 @@ PAGES = sorted(
     if re.search(r"^```(python|bash)$", page.read_text(), re.MULTILINE)
 )
 BLOCK = re.compile(r"^```(python|bash)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
-#: The `tieralloc` of commands is that of this Python.
-SHELL = f'tieralloc() {{ {sys.executable} -m tieralloc "$@"; }}\n'
+#: The `python` and `tieralloc` of commands are this Python's.
+SHELL = f'python() {{ {sys.executable} "$@"; }}\ntieralloc() {{ python -m tieralloc "$@"; }}\n'
 
 
 def script_of(page):
