@@ -234,6 +234,23 @@ TEST(new_table_leaves_resident_rows_and_pins) {
   CHECK_EQ(bench.store().stats().pinned_rows, 1);
 }
 
+/// The first call makes the tiers, in any thread.
+TEST(changes_of_the_layout_beside_the_first_lookup_are_safe) {
+  for (std::size_t round = 0; round < stressed(20); ++round) {
+    StoreBench bench(of_rows(300));
+    const Table& table = bench.add_table("a", 100, 4);
+    Threads threads;
+    threads.start([&] { CHECK_EQ(bench.lookup(table, {7})[0], 0); });
+    threads.start([&] {
+      bench.store().create_table("b", 100, 30, DType::float64);
+      if (round % 2 == 0) bench.store().resize({.rows = 200});
+      if (round % 2 == 1) bench.store().grow_table(table, 200);
+    });
+    threads.join();
+    CHECK_EQ(bench.lookup(table, {7})[0], 0);
+  }
+}
+
 TEST(failed_table_leaves_the_store_as_it_was) {
   StoreBench bench(of_rows(20));
   const Table& table = bench.add_table("a", 100, 4);

@@ -18,7 +18,7 @@ void Store::grow_table(const Table& table, std::uint64_t rows) {
   std::optional<TableLayout> former;
   change_layout([&]() -> Relocation {
     check_live(table);
-    const TableLayout& present = table.layout;
+    const TableLayout present = layout_of(table);
     if (rows < present.rows) {
       throw std::invalid_argument("rows: a table does not shrink; expected at least the " +
                                   std::to_string(present.rows) + " of table '" + present.name +
@@ -29,7 +29,10 @@ void Store::grow_table(const Table& table, std::uint64_t rows) {
     check_not_recorded("resize");
     std::vector<TableLayout> layouts = this->layouts();
     layouts[table.position].rows = rows;
-    check_fast_memory(plan_table(layouts, table.position), held_bytes());
+    {
+      ReadGuard guard(epochs_);
+      check_fast_memory(plan_table(layouts, table.position), held_bytes());
+    }
     former = present;
     layouts[table.position] = pool_->prepare_growth(present, rows);
     try {

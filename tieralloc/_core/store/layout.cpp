@@ -23,6 +23,7 @@ void Store::ensure_layout() {
 
 /// By position. A dropped table has no rows.
 std::vector<TableLayout> Store::layouts() const {
+  std::lock_guard lock(tables_mutex_);
   std::vector<TableLayout> layouts;
   for (const Table& table : tables_) {
     layouts.push_back(table.layout);

@@ -123,7 +123,10 @@ void Store::resize(const FastBudget& wanted) {
   budget.in_place = budget_.in_place;
   budget.none = budget.bytes == 0 && budget.rows == 0;
   change_layout([&] {
-    check_budget(budget, policy_, held_bytes());
+    {
+      ReadGuard guard(epochs_);
+      check_budget(budget, policy_, held_bytes());
+    }
     return replace_layout(budget, layouts());
   });
 }
@@ -153,7 +156,8 @@ void Store::change_layout(const std::function<Relocation()>& change) {
 }
 
 /// Bytes of the fast tiers and tables in DRAM, which a new layout takes in the end. Until all rows
-/// have moved, index and metadata are there twice.
+/// have moved, index and metadata are there twice. With a ReadGuard or a complete layout: the first
+/// call makes the tiers.
 std::uint64_t Store::held_bytes() const {
   std::uint64_t held = 0;
   for (auto& tier : tiers_) {

@@ -191,7 +191,10 @@ Relocation Store::add_table(TableLayout layout) {
                                 "' exists already; expected a new name");
   }
   layouts.push_back(std::move(layout));
-  check_fast_memory(plan_table(layouts, layouts.size() - 1), held_bytes());
+  {
+    ReadGuard guard(epochs_);
+    check_fast_memory(plan_table(layouts, layouts.size() - 1), held_bytes());
+  }
   layouts.back() = pool_->add_table(layouts.back());
   try {
     if (layout_ready_.load(std::memory_order_acquire)) return replace_layout(budget_, layouts);

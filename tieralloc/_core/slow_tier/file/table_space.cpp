@@ -1,9 +1,8 @@
 // table_space.cpp: space of the file for new tables and for further rows, and that of removed ones.
 //
 //   add     take the first gap between tables that is large enough, emptied first; or grow the file
-//   grow    take the space behind the table; or write the redo log back, which knows places of
-//   rows,
-//           and copy the pages to space for a new table; then a superblock with the new layout
+//   grow    take the space behind the table; or write the redo log back, which has places of rows,
+//           and copy the pages to a larger space; then a superblock with the new layout
 //   remove  write the redo log back, which numbers tables; then a superblock without the table
 //   free    give the blocks back to the file system: at the end of the file, shorten it
 //
