@@ -128,6 +128,7 @@ class Load:
 
     def __init__(self, client, requests, expected):
         self.client, self.requests, self.expected = client, requests, expected
+        self.until = float("inf")
         self.replies = []  # time, seconds, version; None: an error
 
     async def one(self, i, due):
@@ -141,11 +142,11 @@ class Load:
             version = close.index(True) + 1 if any(close) else None
         self.replies.append((due, seconds, version))
 
-    async def run(self, rate, until):
-        """Send requests at a rate, open loop."""
+    async def run(self, rate):
+        """Send requests at a rate, open loop, until the time that `until` says."""
         tasks, due = set(), time.perf_counter()
         random = np.random.default_rng(1)
-        while due < until:
+        while due < self.until:
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             task = asyncio.create_task(self.one(int(random.integers(len(self.requests))), due))
             tasks.add(task)
@@ -210,7 +211,7 @@ async def main(seconds, rate, folder):
         (1 / 3, "POST", "/switch", paths[1]),
         (2 / 3, "POST", "/resize", "8MiB"),
     ]
-    running = asyncio.create_task(load.run(rate, began + seconds))
+    running = asyncio.create_task(load.run(rate))
     print(f"{rate} requests a second for {seconds:g} s at http://127.0.0.1:{client.port}")
     print(
         f"{'':<26} {'calls':>6} {'p50, ms':>8} {'p99, ms':>8} {'v1':>6} {'v2':>6} {'errors':>6}"
@@ -229,6 +230,8 @@ async def main(seconds, rate, folder):
             print(f"{path} {argument}: status {status}, {took:.0f} ms", flush=True)
             if status != 200:
                 failed.append(reply.decode())
+            if not events:
+                load.until = max(began + seconds, time.perf_counter() + seconds / 3)
     line("in whole", load.replies, store)
     status, text = await client.call("GET", "/metrics")
     print(f"/metrics: status {status}, {len(text.splitlines())} lines")
