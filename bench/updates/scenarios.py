@@ -198,9 +198,10 @@ def _window(setting: Setting, adapter: Any, updates_per_second: int, turn: int) 
     """Serve requests with Poisson arrivals, while another thread updates at a rate."""
     settings = setting.settings
     batches = setting.workload.segments[turn]
+    updates = setting.draw(min(updates_per_second, setting.dataset.rows), turn)
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
-        updates = pool.submit(_update, setting, adapter, updates_per_second, turn, stop)
+        rate = pool.submit(_update, settings, adapter, *updates, updates_per_second, stop)
         began = time.perf_counter()
         try:
             latencies = serve_open_loop(
@@ -213,17 +214,20 @@ def _window(setting: Setting, adapter: Any, updates_per_second: int, turn: int) 
             seconds = time.perf_counter() - began
         finally:
             stop.set()
-        return _Window(latencies, len(latencies) / seconds, updates.result())
+        return _Window(latencies, len(latencies) / seconds, rate.result())
 
 
 def _update(
-    setting: Setting, adapter: Any, rows_per_second: int, seed: int, stop: threading.Event
+    settings: Settings,
+    adapter: Any,
+    rows: NDArray[np.int64],
+    values: NDArray[np.float32],
+    rows_per_second: int,
+    stop: threading.Event,
 ) -> float:
     """Update until `stop` is set, in calls at fixed times; return the rate reached."""
     if not rows_per_second:
         return 0.0
-    settings = setting.settings
-    rows, values = setting.draw(min(rows_per_second, setting.dataset.rows), seed)
     gap = round(settings.paced_rows / rows_per_second * 1e9)
     calls = 0
     start = synced = time.perf_counter_ns()
