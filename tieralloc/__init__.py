@@ -8,6 +8,7 @@ from types import ModuleType
 from tieralloc.delta.delta import Delta
 from tieralloc.delta.errors import DeltaError
 from tieralloc.errors import raise_renamed
+from tieralloc.operate.async_calls import PendingLookup
 from tieralloc.operate.switch import Switch
 from tieralloc.policy.learned import LearnedPolicy
 from tieralloc.store import TieredStore
@@ -21,6 +22,7 @@ __all__ = [
     "File",
     "LearnedPolicy",
     "NumaMemory",
+    "PendingLookup",
     "Switch",
     "Table",
     "TieredStore",

@@ -15,6 +15,7 @@ from tieralloc._common.exit_status import close_at_exit
 from tieralloc._common.numbers import check_range, parse_size
 from tieralloc._common.values import check_choice, row_format
 from tieralloc.errors import RenamedAttribute, refuse_renamed
+from tieralloc.operate.async_calls import AsyncCalls
 from tieralloc.operate.operations import Operations
 from tieralloc.operate.reopen import Reopenable
 from tieralloc.operate.versions import Versions
@@ -41,7 +42,7 @@ __all__ = ["TieredStore"]
 _LOG = logging.getLogger("tieralloc")
 
 
-class TieredStore(Operations, Reopenable):
+class TieredStore(Operations, AsyncCalls, Reopenable):
     """Tables of embedding vectors in a slow tier, served from a fast tier.
 
     The slow tier holds every row. The fast tier, a pool of DRAM, holds copies of the rows that the

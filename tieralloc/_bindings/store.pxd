@@ -6,3 +6,4 @@ cdef class Store(StoreBase):
     cdef object __weakref__
 
     cdef _serve(self, Request request, out)
+    cdef _submit(self, Request request, out)

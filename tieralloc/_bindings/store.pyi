@@ -5,6 +5,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from tieralloc._bindings.pending_call import PendingCall
 from tieralloc._bindings.planned_model import PlannedModel
 from tieralloc._bindings.row_order import RowOrder
 from tieralloc._bindings.store_base import StoreBase
@@ -57,6 +58,21 @@ class Store(StoreBase):
     def embedding_bags(
         self, requests: Iterable[tuple[Any, ...]], bounds: str, accesses: str
     ) -> int: ...
+    def lookup_async(
+        self, position: int, indices: ArrayLike, out: Any, raw: bool, bounds: str
+    ) -> PendingCall: ...
+    def embedding_bag_async(
+        self,
+        positions: Iterable[int],
+        paddings: Sequence[int] | None,
+        indices: ArrayLike,
+        offsets: ArrayLike,
+        include_last_offset: bool,
+        mode: str,
+        per_sample_weights: ArrayLike | None,
+        out: Any,
+        bounds: str,
+    ) -> PendingCall: ...
     def update(
         self, position: int, indices: ArrayLike, values: ArrayLike, in_bulk: bool = False
     ) -> None: ...

@@ -43,6 +43,7 @@ from tieralloc._bindings.core.store cimport (
     c_Table,
     statistics_of,
 )
+from tieralloc._bindings.pending_call cimport PendingCall
 from tieralloc._bindings.planned_model cimport PlannedModel
 from tieralloc._bindings.request cimport Request, make_request
 from tieralloc._bindings.row_order cimport RowOrder
@@ -198,6 +199,29 @@ cdef class Store(StoreBase):
         with nogil:
             outside = self._store.get().embedding_bag(request.call)
         return request.place.array, outside
+
+    def lookup_async(self, Py_ssize_t position, indices, out, bint raw, str bounds):
+        """As `lookup`, in the background; the arguments must not change meanwhile."""
+        cdef Request request = make_request(self._tables, (position,), None, indices, None, False,
+                                            "copy", None, bounds)
+        if raw:
+            request.dtype = request.other = DType.bytes
+        return self._submit(request, out)
+
+    def embedding_bag_async(self, positions, paddings, indices, offsets, bint include_last_offset,
+                            str mode, per_sample_weights, out, str bounds):
+        """As `embedding_bag`, in the background; the arguments must not change meanwhile."""
+        cdef Request request = make_request(self._tables, positions, paddings, indices, offsets,
+                                            include_last_offset, mode, per_sample_weights, bounds)
+        return self._submit(request, out)
+
+    cdef _submit(self, Request request, out):
+        cdef PendingCall pending = PendingCall.__new__(PendingCall)
+        request.take_output(out)
+        pending._request = request
+        with nogil:
+            pending._lookup = self._store.get().submit(request.call)
+        return pending
 
     def update(self, Py_ssize_t position, indices, values, bint in_bulk=False):
         """Set rows to new values; `in_bulk` as `load` does, each row once."""

@@ -16,6 +16,7 @@ from tieralloc._bindings.core.slow_tier cimport (
     SlowPool,
     TableLayout,
     c_RowOrder,
+    milliseconds,
 )
 from tieralloc._bindings.errors cimport raise_core_error
 
@@ -99,6 +100,14 @@ cdef extern from "slow_tier/delta.hpp" namespace "tieralloc" nogil:
         DeltaPartSpan(const DeltaPart* first, size_t count)
 
 
+cdef extern from "store/async_lookups.hpp" namespace "tieralloc" nogil:
+    cdef cppclass AsyncLookup:
+        c_bool is_done() except +raise_core_error
+        c_bool wait_for(milliseconds duration) except +raise_core_error
+        uint64_t result() except +raise_core_error
+        void cancel()
+
+
 cdef extern from "store/delta.hpp" namespace "tieralloc" nogil:
     cdef cppclass c_Delta "tieralloc::Delta":
         void stage(const c_Table& table, Integers indices,
@@ -153,6 +162,7 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         void load_floats(const c_Table& table, uint64_t first, uint64_t n,
                          const float* values) except +raise_core_error
         uint64_t embedding_bag(const BagCall& call) except +raise_core_error
+        shared_ptr[AsyncLookup] submit(const BagCall& call) except +raise_core_error
         uint64_t embedding_bags(CallSpan calls, Accesses accesses) except +raise_core_error
         c_bool records()
         void update_floats(const c_Table& table, Integers indices, const float* values,

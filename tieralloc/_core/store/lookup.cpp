@@ -488,4 +488,12 @@ std::uint64_t Store::embedding_bags(std::span<const BagCall> calls, Accesses acc
   return outside;
 }
 
+std::shared_ptr<AsyncLookup> Store::submit(const BagCall& call) {
+  check_fork();
+  validate(call);
+  epochs_.check_open();
+  for (const TableSegment& segment : call.segments) check_live(*segment.table);
+  return async_lookups_.submit(call);
+}
+
 }  // namespace tieralloc

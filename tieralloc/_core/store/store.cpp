@@ -259,6 +259,7 @@ std::vector<std::uint64_t> Store::damaged_pages(const Table& table, std::uint64_
 
 void Store::close(std::vector<StoreRow>* resident) {
   check_fork();
+  async_lookups_.stop();  // before the locks: its calls may make the layout
   std::lock_guard changing_layout(change_layout_);
   std::lock_guard changing(use_policy_);
   std::lock_guard updating(update_mutex_);
@@ -271,6 +272,7 @@ void Store::close(std::vector<StoreRow>* resident) {
     epochs_.close();
   } catch (...) {
     start_planning();  // the store stays open
+    async_lookups_.restart();
     throw;
   }
   stop_threads();

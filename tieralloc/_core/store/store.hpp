@@ -45,6 +45,7 @@
 #include "slow_tier/slow_pool.hpp"
 #include "store/access_ring.hpp"
 #include "store/access_samples.hpp"
+#include "store/async_lookups.hpp"
 #include "store/bag_call.hpp"
 #include "store/call_state.hpp"
 #include "store/fetcher.hpp"
@@ -152,6 +153,10 @@ class Store {
   /// Serves calls as one: their misses are fetched together. Under Accesses::only_recorded no row
   /// is read.
   std::uint64_t embedding_bags(std::span<const BagCall> calls, Accesses accesses);
+  /// Serves a call in a background thread; the call's memory must stay valid until its lookup is
+  /// done or cancelled. Waits while very many calls are queued. Throws as `embedding_bag` for
+  /// invalid arguments; a read that fails is an error of the lookup.
+  std::shared_ptr<AsyncLookup> submit(const BagCall& call);
   /// Whether a reader gets the accesses of lookups.
   bool records() const { return access_capacity_.load(std::memory_order_relaxed) > 0; }
 
@@ -396,6 +401,7 @@ class Store {
   TableCounterSet update_counters_;  ///< written under `update_mutex_`
   mutable std::shared_mutex open_;   ///< held by flush, and alone by close
 
+  AsyncLookups async_lookups_{[this](const BagCall& call) { return embedding_bag(call); }};
   PrefetchQueue prefetch_queue_;
   std::vector<std::thread> threads_;
   std::uint64_t forks_at_birth_;
