@@ -22,7 +22,7 @@ autodoc_typehints = "none"
 autodoc_member_order = "bysource"
 autodoc_default_options = {
     "members": True,
-    "inherited-members": "object, Exception, tuple, dict, Module",
+    "inherited-members": "object, BaseException, Exception, ValueError, tuple, dict, Module",
 }
 
 html_theme = "furo"
