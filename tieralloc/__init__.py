@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
+from tieralloc.checkpoint.checkpoint import Checkpoint, RawRows
 from tieralloc.delta.delta import Delta
 from tieralloc.delta.errors import DeltaError
 from tieralloc.errors import raise_renamed
@@ -17,12 +18,14 @@ from tieralloc.tiers import File, NumaMemory
 
 __version__ = "0.1.0"
 __all__ = [
+    "Checkpoint",
     "Delta",
     "DeltaError",
     "File",
     "LearnedPolicy",
     "NumaMemory",
     "PendingLookup",
+    "RawRows",
     "Switch",
     "Table",
     "TieredStore",

@@ -272,9 +272,9 @@ class SlowTierStats(Group):
     """The slow tier."""
 
     kind: str
-    """"file", or the kind of memory."""
+    """"file", "checkpoint", or the kind of memory."""
     path: str
-    """The file, or the name of the memory."""
+    """The file, the files of a checkpoint as they were given, or the name of the memory."""
     engine: str
     """Engine of the reads, with "(O_DIRECT)" if they bypass the page cache, otherwise "(buffered)",
     with the reason if direct I/O needs larger blocks."""

@@ -26,7 +26,7 @@ from tieralloc.positions import paddings_of, positions_of
 from tieralloc.restart.warm_restart import WarmRestart
 from tieralloc.stats import StoreStats
 from tieralloc.table import Table, check_writable
-from tieralloc.tiers import File, Mode, NumaMemory, SlowTier, fast_tier, parse_cpus, slow_tier
+from tieralloc.tiers import Mode, NumaMemory, SlowTier, fast_tier, parse_cpus, slow_tier
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,7 @@ class TieredStore(Operations, AsyncCalls, Reopenable):
     path : path, optional
         The slow tier's file: ``TieredStore(path, mode=mode)`` is short for
         ``TieredStore(slow=File(path, mode=mode))``.
-    slow : File or NumaMemory, optional
+    slow : File, NumaMemory or Checkpoint, optional
         The slow tier, instead of `path`.
     mode : {"a", "r+", "w", "r"}, optional
         With `path`: the mode of `File`. "a", the default, opens or creates the file.
@@ -124,7 +124,7 @@ class TieredStore(Operations, AsyncCalls, Reopenable):
     ) -> None:
         slow = slow_tier(path, slow, mode)
         check_choice("bounds_check_mode", bounds_check_mode, ("fatal", "warning", "default"))
-        fast = fast_tier(fast_bytes, fast_rows, fast_node, in_memory=not isinstance(slow, File))
+        fast = fast_tier(fast_bytes, fast_rows, fast_node, in_memory=slow._in_memory)
         self._options: dict[str, object] = {
             "fast_bytes": fast_bytes,
             "fast_rows": fast_rows,
@@ -137,7 +137,7 @@ class TieredStore(Operations, AsyncCalls, Reopenable):
         self._fast = fast
         self._cpus = parse_cpus(cpus)
         self._core = self._open_core(slow)
-        self._read_only = isinstance(slow, File) and slow.mode == "r"
+        self._read_only = slow._read_only
         self._bounds = bounds_check_mode
         self._first_out_of_range = threading.Lock()  # held since the first warning
         self._recorder: Recorder | None = None

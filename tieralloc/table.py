@@ -11,6 +11,7 @@ import numpy as np
 from tieralloc._common.held_core import HeldCore
 from tieralloc._common.numbers import as_integer, parse_size
 from tieralloc._common.values import as_arrays, as_parts, as_values
+from tieralloc.tiers import File
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -480,9 +481,11 @@ class Table:
 
 
 def check_writable(store: Operations, call: str) -> None:
-    """Raise io.UnsupportedOperation if the store is open and only reads its file."""
+    """Raise io.UnsupportedOperation if the store is open and only reads its files."""
     if store._read_only and not store.closed:
+        slow = store._versions.slow
+        got = f"mode {slow.mode!r}" if isinstance(slow, File) else "a Checkpoint"
         raise io.UnsupportedOperation(
-            f"{store._versions.path}: {call} writes; expected a store of mode 'r+' or 'a', got "
-            "mode 'r'"
+            f"{store._versions.path or slow}: {call} writes; expected a store of mode 'r+' or "
+            f"'a', got {got}"
         )

@@ -1,4 +1,4 @@
-"""Slow tiers: a file, or the memory of a NUMA node."""
+"""Slow tiers: a file, or the memory of a NUMA node. `tieralloc.checkpoint` has another one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import os
 import re
 from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, Protocol, TypeAlias, TypedDict, get_args, runtime_checkable
+from typing import ClassVar, Literal, Protocol, TypeAlias, TypedDict, get_args, runtime_checkable
 
-from tieralloc._bindings import limits
+from tieralloc._bindings import Checkpoint, limits
 from tieralloc._common.numbers import as_integer, check_range, parse_memory
 
 __all__ = [
@@ -21,6 +21,8 @@ __all__ = [
     "NumaMemory",
     "Promotion",
     "SlowTier",
+    "check_reads",
+    "core_options",
     "fast_tier",
     "memory_options",
     "node_of",
@@ -45,6 +47,7 @@ class CoreOptions(TypedDict):
     path: bytes | None
     mode: str
     memory: tuple[int, bool, bool, float, int] | None
+    checkpoint: Checkpoint | None
     engine: str
     direct: bool
     reserve: bool
@@ -59,8 +62,42 @@ class CoreOptions(TypedDict):
 class SlowTier(Protocol):
     """Interface of the slow tiers of a `tieralloc.TieredStore`."""
 
+    @property
+    def _in_memory(self) -> bool:
+        """Whether rows are read in place."""
+
+    @property
+    def _read_only(self) -> bool:
+        """Whether rows and tables cannot change."""
+
     def _core_options(self) -> CoreOptions:
         """Return the core's options."""
+
+
+def core_options() -> CoreOptions:
+    """Return options of the core, placeholders that a slow tier replaces."""
+    return {
+        "path": None,
+        "mode": "w",
+        "memory": None,
+        "checkpoint": None,
+        "engine": "auto",
+        "direct": True,
+        "reserve": True,
+        "queue_depth": 1,
+        "durability": "none",
+        "write_back_interval": 5.0,
+        "prefetch_threads": 1,
+        "promotion": "auto",
+    }
+
+
+def check_reads(engine: str, queue_depth: int, direct: bool, prefetch_threads: int) -> None:
+    """Raise ValueError or TypeError unless the options of the reads of files are valid."""
+    _check_choice("engine", engine, _ENGINES)
+    check_range("queue_depth", queue_depth, 1, limits.MAX_QUEUE_DEPTH)
+    check_range("prefetch_threads", prefetch_threads, 1, limits.MAX_PREFETCH_THREADS)
+    _check_flag("direct", direct)
 
 
 @dataclass(frozen=True)
@@ -121,16 +158,15 @@ class File:
     prefetch_threads: int = 1
     warm_restart_interval: float | None = 300.0
 
+    _in_memory: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         if not isinstance(self.path, (str, bytes, os.PathLike)):
             raise TypeError(f"path: expected a path, got {self.path!r}")
         if b"\0" in os.fsencode(self.path):
             raise ValueError(f"path: expected a path without NUL bytes, got {self.path!r}")
         _check_choice("mode", self.mode, _MODES)
-        _check_choice("engine", self.engine, _ENGINES)
-        check_range("queue_depth", self.queue_depth, 1, limits.MAX_QUEUE_DEPTH)
-        check_range("prefetch_threads", self.prefetch_threads, 1, limits.MAX_PREFETCH_THREADS)
-        _check_flag("direct", self.direct)
+        check_reads(self.engine, self.queue_depth, self.direct, self.prefetch_threads)
         _check_flag("reserve", self.reserve)
         _check_choice("durability", self.durability, _DURABILITIES)
         if not 1e-3 <= self.write_back_interval <= 1e6:
@@ -150,12 +186,16 @@ class File:
     def __str__(self) -> str:
         return f"file:{os.fsdecode(self.path)}"
 
+    @property
+    def _read_only(self) -> bool:
+        return self.mode == "r"
+
     def _core_options(self) -> CoreOptions:
         """Return the core's options."""
         return {
+            **core_options(),
             "path": os.fsencode(self.path),
             "mode": self.mode,
-            "memory": None,
             "engine": self.engine,
             "direct": self.direct,
             "reserve": self.reserve,
@@ -163,7 +203,6 @@ class File:
             "durability": self.durability,
             "write_back_interval": self.write_back_interval,
             "prefetch_threads": self.prefetch_threads,
-            "promotion": "auto",
         }
 
 
@@ -201,6 +240,9 @@ class NumaMemory:
     spill: bool = False
     promotion: Promotion = "auto"
 
+    _in_memory: ClassVar[bool] = True
+    _read_only: ClassVar[bool] = False
+
     def __post_init__(self) -> None:
         check_range("node", self.node, 0, (1 << 31) - 1)
         _check_flag("strict", self.strict)
@@ -221,21 +263,9 @@ class NumaMemory:
 
 
 def memory_options(memory: tuple[int, bool, bool, float, int], promotion: str) -> CoreOptions:
-    """Return the core's options of a slow tier in memory; file options are placeholders."""
+    """Return the core's options of a slow tier in memory."""
     _check_choice("promotion", promotion, _PROMOTIONS)
-    return {
-        "path": None,
-        "mode": "w",
-        "memory": memory,
-        "engine": "auto",
-        "direct": True,
-        "reserve": True,
-        "queue_depth": 1,
-        "durability": "none",
-        "write_back_interval": 5.0,
-        "prefetch_threads": 1,
-        "promotion": promotion,
-    }
+    return {**core_options(), "memory": memory, "promotion": promotion}
 
 
 def slow_tier(
@@ -250,7 +280,7 @@ def slow_tier(
         assert path is not None
         return File(path, mode="a" if mode is None else mode)
     if isinstance(slow, type) or not isinstance(slow, SlowTier):
-        raise TypeError(f"slow: expected a File or NumaMemory, got {slow!r}")
+        raise TypeError(f"slow: expected a File, NumaMemory or Checkpoint, got {slow!r}")
     if mode is not None:
         raise ValueError(f"mode: no effect with slow=; expected slow=File(path, mode={mode!r})")
     return slow

@@ -275,6 +275,6 @@ def test_truncated_safetensors_file_is_refused(make_store, tmp_path, cut):
     path = save(tables(), "safetensors", tmp_path)
     path.write_bytes(path.read_bytes()[:cut])
     store = make_store(fast_rows=16)
-    with pytest.raises(ValueError, match=r"no safetensors file|truncated"):
+    with pytest.raises(ValueError, match="not a safetensors file"):
         ta.nn.convert(tables(), store, checkpoint=path, verbose=False)
     assert not store.tables

@@ -103,7 +103,7 @@ def test_store_invalid_tiers_raise_and_leave_no_file(options, message, tmp_path,
 
 def test_slow_tier_of_wrong_type_or_values_raises():
     for slow in ("numa:0", 0, ta.NumaMemory, {"node": 0}):
-        with pytest.raises(TypeError, match="slow: expected a File or NumaMemory, got "):
+        with pytest.raises(TypeError, match="slow: expected a File, NumaMemory or Checkpoint, got"):
             ta.TieredStore(slow=slow, fast_rows=1)
     with pytest.raises(TypeError, match=r"path: expected a path; pass slow=NumaMemory\(node=0, "):
         ta.TieredStore(ta.NumaMemory(0), fast_rows=1)

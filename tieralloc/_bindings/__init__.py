@@ -1,5 +1,6 @@
 """Cython over the C++ core: arguments, buffers, errors; no logic."""
 
+from tieralloc._bindings.checkpoint import Checkpoint
 from tieralloc._bindings.delta import Delta
 from tieralloc._bindings.external_model import ExternalModel
 from tieralloc._bindings.hardware import fetch_engines, kernel_isa
@@ -30,6 +31,7 @@ __all__ = [
     "MAX_CONTEXTS",
     "PREFETCH_HORIZON",
     "ROW_FEATURES_VERSION",
+    "Checkpoint",
     "Delta",
     "ExternalModel",
     "LearnedModel",

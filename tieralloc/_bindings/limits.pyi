@@ -1,5 +1,6 @@
 """Types of `limits`."""
 
+MAX_TABLE_NAME_BYTES: int
 MAX_TABLE_ROWS: int
 MAX_DIM: int
 MAX_QUEUE_DEPTH: int

@@ -5,6 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 
 cdef extern from "base/limits.hpp" namespace "tieralloc" nogil:
+    const size_t kMaxTableNameBytes
     const uint64_t kMaxTableRows
     const uint32_t kMaxDim
     const unsigned kMaxQueueDepth
@@ -16,6 +17,7 @@ cdef extern from "eviction/priority.hpp" nogil:
     const uint32_t kMaxEvictionSpeed "tieralloc::PriorityPolicy::kMaxEvictionSpeed"
 
 
+MAX_TABLE_NAME_BYTES = kMaxTableNameBytes
 MAX_TABLE_ROWS = kMaxTableRows
 MAX_DIM = kMaxDim
 MAX_QUEUE_DEPTH = kMaxQueueDepth

@@ -5,6 +5,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike
 
+from tieralloc._bindings.checkpoint import Checkpoint
 from tieralloc._bindings.pending_call import PendingCall
 from tieralloc._bindings.planned_model import PlannedModel
 from tieralloc._bindings.row_order import RowOrder
@@ -17,6 +18,7 @@ class Store(StoreBase):
         *,
         mode: str,
         memory: tuple[int, bool, bool, float, int] | None,
+        checkpoint: Checkpoint | None,
         fast_bytes: int,
         fast_rows: int,
         policy: str,

@@ -19,9 +19,12 @@ from tieralloc._bindings.arguments cimport (
     residency_of,
 )
 from tieralloc._bindings.buffers cimport Buffer, IntegerBuffer, rows_buffer
+from tieralloc._bindings.checkpoint cimport Checkpoint
 from tieralloc._bindings.core.base cimport DType, Statistics, byte
 from tieralloc._bindings.core.policy cimport LearnedOptions
 from tieralloc._bindings.core.slow_tier cimport (
+    CheckpointOptions,
+    CheckpointPool,
     FileMode,
     FilePool,
     FilePoolOptions,
@@ -64,6 +67,8 @@ cdef class Store(StoreBase):
         Memory as the slow tier, in place of a file: its node (-1: any), whether the node is only
         preferred, whether a refusal of the kernel to bind memory is an error, extra latency per
         cache line in ns, and lines whose latencies overlap.
+    checkpoint : Checkpoint or None
+        Files that others wrote as the slow tier.
     fast_bytes, fast_rows : int
         One of them above 0; with `memory` both may be 0: no fast tier.
     policy : str
@@ -86,11 +91,11 @@ cdef class Store(StoreBase):
         "auto", "always" or "never".
     """
 
-    def __cinit__(self, bytes path, *, str mode not None, memory, uint64_t fast_bytes,
-                  uint64_t fast_rows, str policy not None, str engine not None, bint direct,
-                  bint reserve, unsigned queue_depth, str durability not None,
-                  double write_back_interval, unsigned prefetch_threads, fast_node, cpus,
-                  str promotion not None):
+    def __cinit__(self, bytes path, *, str mode not None, memory, Checkpoint checkpoint,
+                  uint64_t fast_bytes, uint64_t fast_rows, str policy not None,
+                  str engine not None, bint direct, bint reserve, unsigned queue_depth,
+                  str durability not None, double write_back_interval, unsigned prefetch_threads,
+                  fast_node, cpus, str promotion not None):
         cdef FileMode file_mode = file_mode_of(mode)
         cdef FilePoolOptions pool_options
         pool_options.engine = engine.encode()
@@ -110,10 +115,12 @@ cdef class Store(StoreBase):
             options.cpus.push_back(cpu)
         cdef string c_path = b"" if path is None else path
         cdef MemoryPoolOptions memory_options
+        cdef CheckpointOptions checkpoint_options
         cdef unique_ptr[FilePool] file
         cdef unique_ptr[SlowPool] pool
         cdef bint is_new = False
         cdef bint in_memory = memory is not None
+        cdef bint in_place = checkpoint is not None
         if in_memory:
             memory_options.request.node = memory[0]
             memory_options.request.prefer = memory[1]
@@ -121,11 +128,19 @@ cdef class Store(StoreBase):
             memory_options.extra_ns = memory[3]
             memory_options.overlap = memory[4]
             options.budget.in_place = True
+        if in_place:
+            checkpoint_options.name = checkpoint._name
+            checkpoint_options.engine = pool_options.engine
+            checkpoint_options.direct = direct
+            checkpoint_options.queue_depth = queue_depth
         options.budget.none = fast_bytes == 0 and fast_rows == 0
         with nogil:
             c_Store.check(options)  # before a file is created
             if in_memory:
                 pool.reset(new MemoryPool(memory_options))
+            elif in_place:
+                pool.reset(new CheckpointPool(checkpoint._files, checkpoint._tables,
+                                              checkpoint_options))
             else:
                 file = open_file_pool(file_mode, c_path, pool_options)
                 is_new = file.get().is_new()

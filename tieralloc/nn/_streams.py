@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import math
 import os
 import pickle
@@ -22,6 +21,9 @@ from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor
+
+from tieralloc.checkpoint.safetensors import read_safetensors
+from tieralloc.checkpoint.tensor import open_source
 
 _CHUNK_BYTES = 4 << 20
 _HASHED_BYTES = 64 << 10  # at both ends of a file
@@ -154,21 +156,12 @@ def _whole(shape: tuple[int, ...], dtype: torch.dtype, path: Path, offset: int) 
 
 
 def _read_safetensors(path: Path) -> Iterator[tuple[str, StoredTensor]]:
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        size = os.fstat(file.fileno()).st_size
-        if not 2 <= length <= size - 8:
-            raise ValueError(f"{path}: no safetensors file; its header has {length} bytes")
-        header = json.loads(file.read(length))
-    for key, entry in header.items():
-        if key == "__metadata__":
-            continue
-        begin, end = entry["data_offsets"]
-        if 8 + length + end > size:
-            raise ValueError(f"{path}: truncated; expected {8 + length + end} bytes, got {size}")
-        dtype = _DTYPES.get(entry["dtype"])
+    with open_source(str(path)) as source:
+        tensors = read_safetensors(source)
+    for key, tensor in tensors.items():
+        dtype = _DTYPES.get(tensor.dtype)
         if dtype is not None:
-            yield key, _whole(tuple(entry["shape"]), dtype, path, 8 + length + begin)
+            yield key, _whole(tensor.shape, dtype, path, tensor.offset)
 
 
 def _read_torch(path: Path) -> Iterator[tuple[str, StoredTensor]]:

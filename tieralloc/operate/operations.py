@@ -9,7 +9,7 @@ from tieralloc.operate.deltas import apply
 from tieralloc.operate.switch import Switch, begin_rollback, begin_switch
 from tieralloc.restart.resident_set import rows_of
 from tieralloc.table import check_writable
-from tieralloc.tiers import File, fast_tier
+from tieralloc.tiers import fast_tier
 
 if TYPE_CHECKING:
     import os
@@ -144,7 +144,7 @@ class Operations:
         --------
         >>> store.resize(fast_bytes="8MiB")
         """
-        in_memory = not isinstance(self._versions.slow, File)
+        in_memory = self._versions.slow._in_memory
         fast = fast_tier(fast_bytes, fast_rows, None, in_memory=in_memory)
         with self._versions.without_switch("resize"):
             self._core.resize(fast["fast_bytes"], fast["fast_rows"])

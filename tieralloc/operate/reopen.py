@@ -76,9 +76,9 @@ class Reopenable:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if not isinstance(self._slow, File):
+            where = "its rows are in the memory of this process; " if self._slow._in_memory else ""
             raise TypeError(
-                f"a store in {self._slow} cannot be pickled: its rows are in the memory of this "
-                "process; expected a store in a file"
+                f"a store in {self._slow} cannot be pickled: {where}expected a store in a file"
             )
         if _is_spawning() and not (self._read_only or self._core.closed):
             _refuse_writer(self._path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import KW_ONLY, dataclass
+from typing import ClassVar
 
 from tieralloc._common.numbers import check_range
 from tieralloc.tiers import CoreOptions, NumaMemory, Promotion, memory_options
@@ -42,6 +43,9 @@ class EmulatedMemory:
     overlap: int = 1
     _: KW_ONLY
     promotion: Promotion = "auto"
+
+    _in_memory: ClassVar[bool] = True
+    _read_only: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.extra_ns) and 0 < self.extra_ns <= _MAX_EXTRA_NS):

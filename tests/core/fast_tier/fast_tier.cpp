@@ -34,8 +34,8 @@ struct Bench {
 
   explicit Bench(Slot capacity, RowId rows = 1000, const std::string& policy = "lru",
                  bool in_place = false)
-      : tier({kStride, rows, capacity, capacity + 8, in_place},
-             SlowOffsets({{{0}, 4096}}, PageLayout::dense(kStride)), policy, 1, epochs) {}
+      : tier({kStride, kStride, rows, capacity, capacity + 8, in_place},
+             SlowOffsets({{{0}, 4096, PageLayout::dense(kStride)}}), policy, 1, epochs) {}
 
   bool admit(RowId row, std::uint64_t version = 0,
              FastTier::Admit why = FastTier::Admit::on_demand) {
@@ -108,19 +108,29 @@ TEST(saturation_follows_the_policy) {
 }
 
 TEST(slow_offsets_follow_the_tables) {
-  const std::vector<SlowExtent> extents{{{0}, 4096}, {{30}, 102400}, {{60}, 8192}};
-  const SlowOffsets dense(extents, PageLayout::dense(64));
+  const auto offsets_of = [](const PageLayout& pages) {
+    return SlowOffsets({{{0}, 4096, pages}, {{30}, 102400, pages}, {{60}, 8192, pages}});
+  };
+  const SlowOffsets dense = offsets_of(PageLayout::dense(64));
   CHECK_EQ(dense.of({0}).offset(), 4096);
   CHECK_EQ(dense.of({29}).offset(), 4096 + 29 * 64);
   CHECK_EQ(dense.of({30}).offset(), 102400);
   CHECK_EQ(dense.of({59}).offset(), 102400 + 29 * 64);
   CHECK_EQ(dense.of({99}).offset(), 8192 + 39 * 64);
-  const SlowOffsets paged(extents, PageLayout::paged(1024));  // three rows a page
+  const SlowOffsets paged = offsets_of(PageLayout::paged(1024));  // three rows a page
   CHECK_EQ(paged.of({29}).page, 4096 + 9 * 4096);
   CHECK_EQ(paged.of({29}).at, 2 * 1024);
   CHECK_EQ(paged.of({30}).offset(), 102400);
   CHECK_EQ(paged.of({64}).page, 8192 + 4096);
   CHECK_EQ(paged.of({64}).at, 1024);
+}
+
+TEST(slow_offsets_have_the_layout_of_each_extent) {
+  const SlowOffsets offsets(
+      {{{0}, 13, PageLayout::strided(20, 50)}, {{10}, 7, PageLayout::strided(20, 20)}});
+  CHECK_EQ(offsets.of({9}).offset(), 13 + 9 * 50);
+  CHECK_EQ(offsets.of({9}).page_bytes, 20);
+  CHECK_EQ(offsets.of({12}).offset(), 7 + 2 * 20);
 }
 
 TEST(slot_is_not_reused_under_a_reader) {
@@ -290,7 +300,7 @@ TEST(new_policy_keeps_the_eviction_order) {
   bench.admit(200);
   bench.admit(201);
   CHECK(bench.find(3) && !bench.find(4) && !bench.find(5));
-  CHECK_EQ(bench.tier.bytes().total(), tier_bytes({kStride, 1000, 32, 40}, "lru").total());
+  CHECK_EQ(bench.tier.bytes().total(), tier_bytes({kStride, kStride, 1000, 32, 40}, "lru").total());
 }
 
 TEST(prefetched_row_evicted_unused_is_useless) {

@@ -56,7 +56,7 @@ struct Bench {
 void ignore(std::uint32_t, std::uint32_t) {}
 
 std::uint32_t add(FetchBatch& batch, std::uint64_t offset, std::uint32_t length) {
-  return batch.add({offset, 0}, PageLayout::dense(length), false);
+  return batch.add(PageLayout::dense(length).address(offset, 0), false);
 }
 
 struct Wanted {
@@ -247,7 +247,7 @@ TEST(damaged_page_fails_its_rows_alone) {
   bench.damage(bench.table.offset + 4096 + 100);  // rows 63 to 125
   FetchBatch batch(*bench.file, bench.buffers, 200);
   for (std::uint64_t row = 0; row < 200; ++row) {
-    batch.add(bench.table.address({row}), bench.table.pages, false);
+    batch.add(bench.table.address({row}), false);
   }
   std::uint32_t reported = 0;
   batch.read([&](std::uint32_t first, std::uint32_t last) {
@@ -269,7 +269,7 @@ TEST(rows_of_a_page_have_one_leader) {
   std::vector<RowAddress> rows;
   for (int i = 0; i < 90; ++i) {
     rows.push_back(bench.table.address({random() % 200}));
-    batch.add(rows.back(), bench.table.pages, false);
+    batch.add(rows.back(), false);
   }
   batch.read(ignore);
   std::set<std::uint64_t> pages;
@@ -289,9 +289,9 @@ TEST(page_that_fails_once_is_read_again) {
       pool.add_table({.name = "t", .rows = 200, .dim = 16, .dtype = DType::float32, .stride = 64});
   pool.load(table, {0}, 200, bench.values.data());
   FetchBatch batch(pool, bench.buffers, 3);
-  batch.add(table.address({70}), table.pages, false);
-  batch.add(table.address({3}), table.pages, false);
-  batch.add(table.address({71}), table.pages, false);
+  batch.add(table.address({70}), false);
+  batch.add(table.address({3}), false);
+  batch.add(table.address({71}), false);
   pool.after_read = [](std::span<ReadOp> ops) {
     for (ReadOp& op : ops) op.buffer[200] ^= std::byte{1};
   };

@@ -34,7 +34,7 @@ TEST(plans_fit_the_budget_with_a_row_of_each_size) {
     } catch (const std::invalid_argument&) {
       std::uint64_t least = 0;
       for (const auto& [stride, rows] : rows_of) {
-        least += by_bytes ? tier_bytes({stride, rows, 1, 9}, policy).total() : 1;
+        least += by_bytes ? tier_bytes({stride, stride, rows, 1, 9}, policy).total() : 1;
       }
       CHECK(budget < least);
       continue;

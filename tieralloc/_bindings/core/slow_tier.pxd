@@ -1,7 +1,7 @@
 # slow_tier/: pools of rows in a file or in memory, engines that read files, and promotion.
 
 from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libcpp cimport bool as c_bool
 from libcpp.memory cimport shared_ptr, unique_ptr
 from libcpp.string cimport string
@@ -119,6 +119,39 @@ cdef extern from "slow_tier/memory/memory_pool.hpp" namespace "tieralloc" nogil:
 
     cdef cppclass MemoryPool(SlowPool):
         MemoryPool(MemoryPoolOptions options) except +raise_core_error
+
+
+cdef extern from "slow_tier/checkpoint/checkpoint_pool.hpp" namespace "tieralloc" nogil:
+    cdef cppclass FileStamp:
+        uint64_t inode
+        uint64_t bytes
+        int64_t modified_ns
+
+    cdef cppclass CheckpointSource:
+        string path
+        FileStamp stamp
+
+    cdef cppclass CheckpointPiece:
+        uint32_t file
+        uint64_t offset
+        uint64_t rows
+
+    cdef cppclass CheckpointTable:
+        string name
+        uint32_t dim
+        DType dtype
+        uint32_t stride
+        vector[CheckpointPiece] pieces
+
+    cdef cppclass CheckpointOptions:
+        string name
+        string engine
+        c_bool direct
+        unsigned queue_depth
+
+    cdef cppclass CheckpointPool(SlowPool):
+        CheckpointPool(vector[CheckpointSource] files, vector[CheckpointTable] tables,
+                       CheckpointOptions options) except +raise_core_error
 
 
 cdef extern from "slow_tier/promotion.hpp" namespace "tieralloc" nogil:

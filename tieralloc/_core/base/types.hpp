@@ -37,6 +37,9 @@ struct StoreRow {
   friend constexpr auto operator<=>(StoreRow, StoreRow) = default;
 };
 
+constexpr TableRow operator-(TableRow row, TableRow first) {
+  return {row.value - first.value};
+}
 constexpr TierRow operator+(TierRow first, TableRow row) {
   return {first.value + row.value};
 }

@@ -193,7 +193,7 @@ bool FastTier::evict_one() {
 }
 
 void FastTier::fill(Slot slot, TierRow row, const std::byte* bytes, unsigned states) {
-  std::memcpy(bytes_of(slot), bytes, plan_.stride);
+  std::memcpy(bytes_of(slot), bytes, plan_.row_bytes);
   slots_.assign(slot, row, states);
   if ((states & kDirty) != 0) ++num_dirty_;
 }

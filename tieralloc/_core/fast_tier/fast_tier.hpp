@@ -56,6 +56,7 @@ class FastTier final : private SaturationObserver, private TierView {
   // Constant.
   Slot capacity() const { return plan_.capacity; }
   std::uint32_t stride() const { return plan_.stride; }
+  std::uint32_t row_bytes() const { return plan_.row_bytes; }
   std::size_t lines() const { return round_up(plan_.stride, kCacheLine) / kCacheLine; }
   RowId rows() const { return plan_.rows; }
   /// False if no row can ever be evicted: then touches have no effect.

@@ -49,7 +49,7 @@ void FastTier::replace_former(TierRow row, const std::byte* bytes) {
   if (place.tier == nullptr) return;
   std::lock_guard lock(place.tier->mutex_);
   const Entry entry = place.tier->find(place.row);
-  if (entry != kAbsent) std::memcpy(place.tier->bytes_of(slot_of(entry)), bytes, plan_.stride);
+  if (entry != kAbsent) std::memcpy(place.tier->bytes_of(slot_of(entry)), bytes, plan_.row_bytes);
 }
 
 void FastTier::forget_former(TierRow row) {

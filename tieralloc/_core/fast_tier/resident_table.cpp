@@ -102,7 +102,6 @@ std::int32_t ResidentTable::fill_rows(const TableLayout& layout, RowId first, Ro
   for (RowId i = first; i < end; ++i) {
     is_updated[i - first] = pool.find_updated(layout.address({i}), {row(i), row_bytes_});
   }
-  const PageLayout& pages = layout.pages;
   // The rows of an item of the batch: those of a page, or an arranged row.
   std::vector<std::vector<RowId>> items;
   FetchBatch batch(pool, buffers, end - first);
@@ -110,7 +109,7 @@ std::int32_t ResidentTable::fill_rows(const TableLayout& layout, RowId first, Ro
   for (RowId i = first; i < end; ++i) {
     const RowAddress address = layout.address({i});
     if (items.empty() || address.page != last_page) {
-      batch.add(address, pages, true);
+      batch.add(address, true);
       items.emplace_back();
     }
     last_page = address.page;

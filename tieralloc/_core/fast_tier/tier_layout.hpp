@@ -1,6 +1,7 @@
 // tier_layout.hpp: the size of a fast tier, known before it is built.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -12,14 +13,20 @@
 namespace tieralloc {
 
 /// Bytes of the slot of a row: a multiple of 16, so that vectors of small rows fill their slots.
-/// Packed rows have the stride of the slow tier.
+/// Packed rows fill words.
 inline std::uint32_t slot_stride(const TableLayout& layout) {
-  if (is_packed(layout.dtype)) return layout.stride;
-  return static_cast<std::uint32_t>(round_up(layout.row_bytes(), 16));
+  const std::uint64_t multiple = is_packed(layout.dtype) ? sizeof(std::uint32_t) : 16;
+  return static_cast<std::uint32_t>(round_up(layout.row_bytes(), multiple));
+}
+
+/// Bytes that a slot takes from the slow tier, whose rows may end before their slots.
+inline std::uint32_t copied_bytes(const TableLayout& layout) {
+  return std::min(slot_stride(layout), layout.stride);
 }
 
 struct TierPlan {
   std::uint32_t stride = 0;             ///< bytes per slot
+  std::uint32_t row_bytes = 0;          ///< of them, copied from the slow tier
   RowId rows = 0;                       ///< rows of all tables of this stride that share the tier
   Slot capacity = 0;                    ///< maximum of resident rows
   Slot slots = 0;                       ///< capacity and spare slots, which take new values of rows

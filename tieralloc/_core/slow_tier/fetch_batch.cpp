@@ -30,11 +30,9 @@ FetchBatch::~FetchBatch() {
   if (memory_.size() > 0) buffers_.give_back(std::move(memory_));
 }
 
-std::uint32_t FetchBatch::add(const RowAddress& row, const PageLayout& pages, bool is_prefetch) {
+std::uint32_t FetchBatch::add(const RowAddress& row, bool is_prefetch) {
   FetchItem& item = items_[size_];
   item.row = row;
-  item.page_bytes = pages.page_bytes;
-  item.has_footer = pages.has_footer;
   item.is_prefetch = is_prefetch;
   return size_++;
 }
@@ -46,12 +44,15 @@ void FetchBatch::plan() {
   std::vector<std::uint32_t> by_page(size_);
   std::iota(by_page.begin(), by_page.end(), 0u);
   std::sort(by_page.begin(), by_page.end(), [&](auto a, auto b) {
-    return items_[a].row.page != items_[b].row.page ? items_[a].row.page < items_[b].row.page
-                                                    : a < b;
+    const RowAddress& first = items_[a].row;
+    const RowAddress& second = items_[b].row;
+    if (first.page != second.page) return first.page < second.page;
+    // Tables of a checkpoint may share bytes: the longest page leads.
+    return first.page_bytes != second.page_bytes ? first.page_bytes > second.page_bytes : a < b;
   });
 
   struct Extent {
-    std::uint64_t begin, end;
+    std::uint64_t begin, end, needed_end;
   };
   std::vector<Extent> extents;
   std::uint32_t leader = kUnplaced;
@@ -65,12 +66,14 @@ void FetchBatch::plan() {
     }
     item.leader = leader = i;
     const std::uint64_t begin = item.row.page / block * block;
-    const std::uint64_t end = round_up(item.row.page + item.page_bytes, block);
+    const std::uint64_t needed_end = item.row.page + item.row.page_bytes;
+    const std::uint64_t end = round_up(needed_end, block);
     if (!extents.empty() && begin <= extents.back().end + max_gap_ &&
         end - extents.back().begin <= kMaxReadBytes) {
       extents.back().end = std::max(extents.back().end, end);
+      extents.back().needed_end = std::max(extents.back().needed_end, needed_end);
     } else {
-      extents.push_back({begin, end});
+      extents.push_back({begin, end, needed_end});
     }
     item.op = static_cast<std::uint32_t>(extents.size() - 1);
     item.at = static_cast<std::uint32_t>(item.row.page - extents.back().begin);
@@ -88,6 +91,7 @@ void FetchBatch::plan() {
       op = num_ops_++;
       ops_[op].offset = extent.begin;
       ops_[op].length = static_cast<std::uint32_t>(extent.end - extent.begin);
+      ops_[op].slack = static_cast<std::uint32_t>(extent.end - extent.needed_end);
       ops_[op].buffer = buffer;
       buffer += ops_[op].length;
     }
@@ -164,13 +168,14 @@ std::int32_t FetchBatch::wait(std::uint32_t i) {
 /// page that fails is recovered, by one of them.
 std::int32_t FetchBatch::check(FetchItem& item) {
   std::int32_t outcome = 0;
-  if (item.has_footer && !is_valid_page(page(item), item.page_bytes, item.row.page)) {
+  const RowAddress& row = item.row;
+  if (row.has_footer && !is_valid_page(page(item), row.page_bytes, row.page)) {
     std::lock_guard lock(recovery_);
     outcome = item.outcome.load(std::memory_order_acquire);
     if (outcome != FetchItem::kUnchecked) return outcome;
     try {
-      std::vector<std::byte> bytes(item.page_bytes);
-      outcome = pool_.recover_page(item.row.page, bytes);
+      std::vector<std::byte> bytes(row.page_bytes);
+      outcome = pool_.recover_page(row.page, bytes);
       item.recovered = std::move(bytes);
     } catch (const std::bad_alloc&) {
       outcome = -ENOMEM;

@@ -32,11 +32,9 @@ struct FetchItem {
   static constexpr std::int32_t kUnchecked = 1;
 
   RowAddress row;
-  std::uint32_t page_bytes = 0;
-  bool has_footer = false;
   std::uint32_t op = 0;      ///< the read that contains the page
   std::uint32_t at = 0;      ///< place of the page in that read's buffer
-  std::uint32_t leader = 0;  ///< the first item with the same page, which has the page's state:
+  std::uint32_t leader = 0;  ///< the first item of the same page, which has the page's state:
   /// kUnchecked, then 0, or minus an errno.
   std::atomic<std::int32_t> outcome{kUnchecked};
   std::vector<std::byte> recovered;  ///< the page, if it was read again
@@ -52,7 +50,7 @@ class FetchBatch final : public ReadListener {
   ~FetchBatch() override;
 
   /// Returns the item's number.
-  std::uint32_t add(const RowAddress& row, const PageLayout& pages, bool is_prefetch);
+  std::uint32_t add(const RowAddress& row, bool is_prefetch);
 
   /// Receives items [first, last), each once it and all items before it are complete. Most are
   /// reported while later ones are still being read.

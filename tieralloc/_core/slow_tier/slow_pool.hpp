@@ -29,6 +29,7 @@
 #include "base/types.hpp"
 #include "slow_tier/delta.hpp"
 #include "slow_tier/page.hpp"
+#include "slow_tier/row_extents.hpp"
 #include "slow_tier/row_order.hpp"
 
 namespace tieralloc {
@@ -39,9 +40,11 @@ struct ReadOp {
 
   std::uint64_t offset = 0;
   std::uint32_t length = 0;
+  std::uint32_t slack = 0;  ///< bytes at the end that no row needs: the pool may end before them
   std::byte* buffer = nullptr;
   std::uint64_t done_ns = 0;  ///< time of completion, valid once `result` is not kPending
-  /// kPending, then 0 for success, or minus an errno (-ENODATA: the pool ended before the range).
+  /// kPending, then 0 for success, or minus an errno (-ENODATA: the pool ended before the range;
+  /// -ESTALE: it was changed by others).
   std::atomic<std::int32_t> result{kPending};
 
   void finish(std::int32_t outcome, std::uint64_t now) {
@@ -85,7 +88,8 @@ struct TableLayout {
   std::uint64_t offset = 0;  ///< of row 0; in a pool that is read in place, its address
   PageLayout pages{};        ///< set by the pool
   Residency residency = Residency::automatic;
-  std::shared_ptr<const RowOrder> order{};  ///< null: every row has the place of its number
+  std::shared_ptr<const RowOrder> order{};      ///< null: every row has the place of its number
+  std::shared_ptr<const RowExtents> extents{};  ///< null: all rows lie from `offset` on
   // As of `order`, which a file reads after its directory.
   std::uint64_t arranged_rows = 0;
   std::uint64_t arranged_pages = 0;
@@ -96,7 +100,10 @@ struct TableLayout {
   /// Elements of a row in a result of type `out`; DType::bytes: the row as it is.
   std::uint32_t columns(DType out) const { return out == DType::bytes ? row_bytes() : dim; }
   RowAddress address(TableRow row) const {
-    return address_in(pages, offset, arranged_offset(), order.get(), row.value);
+    if (extents == nullptr)
+      return address_in(pages, offset, arranged_offset(), order.get(), row.value);
+    const RowExtent& extent = extent_of(*extents, row);
+    return pages.address(extent.offset, (row - extent.first_row).value);
   }
   std::uint64_t num_pages() const { return pages.num_pages(other_rows()) + arranged_pages; }
   /// The end of the pages.
@@ -125,6 +132,11 @@ struct MemoryTraits {
   std::uint64_t huge_page_bytes = 0;
   double extra_ns = 0;   ///< per cache line; above 0: emulated
   unsigned overlap = 1;  ///< cache lines whose extra latencies overlap
+};
+
+struct FilePlace {
+  std::string path;
+  std::uint64_t offset = 0;
 };
 
 /// State of updates on their way to the pages.
@@ -228,6 +240,8 @@ class SlowPool {
   virtual std::string describe(std::uint64_t page) const {
     return "offset " + std::to_string(page);
   }
+  /// The file with an offset of the pool, and the offset in that file, for messages.
+  virtual FilePlace place_of(std::uint64_t offset) const { return {path(), offset}; }
 
   /// Returns when all earlier updates and loads are durable. Throws SystemFailure.
   virtual void sync() = 0;

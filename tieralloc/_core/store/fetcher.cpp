@@ -51,7 +51,7 @@ void Fetcher::fetch(std::span<Miss> misses, RowArena& copies, CallCounters& coun
     // Blocks are larger than rows: of a very large request only the rows are kept.
     for (Miss& miss : batch) {
       if (miss.batch == nullptr) continue;
-      miss.bytes = copies.push(miss.bytes, miss.tier->stride());
+      miss.bytes = copies.push(miss.bytes, miss.tier->row_bytes());
       miss.batch.reset();
     }
   }
@@ -176,8 +176,7 @@ void Fetcher::begin(std::span<Miss*> misses, FastTier::Admit reason,
           if (is_first_try) counters.shared_fetches.add(1);
           return;
         }
-        miss->item =
-            batch->add(tier.slow_offsets().of(miss->row), tier.slow_offsets().pages(), false);
+        miss->item = batch->add(tier.slow_offsets().of(miss->row), false);
         miss->batch = batch;
         tier.reads().start(miss->row, {batch, miss->item});
       });
@@ -258,8 +257,7 @@ void Fetcher::prefetch_once(std::span<const RowPlace> rows, FastTier::Admit reas
           tier.admit(place.row, updated, reason);
           return;
         }
-        const std::uint32_t item =
-            batch->add(tier.slow_offsets().of(place.row), tier.slow_offsets().pages(), is_prefetch);
+        const std::uint32_t item = batch->add(tier.slow_offsets().of(place.row), is_prefetch);
         tier.reads().start(place.row, {batch, item});
         if (is_prefetch) tier.count_prefetch();
         misses.push_back({.tier = &tier, .row = place.row, .batch = batch, .item = item});
@@ -280,15 +278,22 @@ void Fetcher::prefetch_once(std::span<const RowPlace> rows, FastTier::Admit reas
 
 void Fetcher::fail(const Miss& miss, std::int32_t error) const {
   const RowAddress row = miss.tier->slow_offsets().of(miss.row);
+  const FilePlace place = pool_.place_of(row.offset());
   const std::string what = "cannot read " + pool_.describe(row.page) + " at offset " +
-                           std::to_string(row.offset()) + " of the slow tier: ";
+                           std::to_string(place.offset) + " of the slow tier: ";
   switch (error) {
     case -ENODATA:
-      throw SystemFailure(EIO, what + "the file was cut short", pool_.path());
+      throw SystemFailure(EIO, what + "the file was cut short", place.path);
+    case -ESTALE:
+      throw SystemFailure(ESTALE,
+                          what +
+                              "the file was deleted, replaced or written since the store opened "
+                              "it; open the store again",
+                          place.path);
     case -EBADMSG:
-      throw SystemFailure(EIO, what + "the page is damaged (wrong checksum)", pool_.path());
+      throw SystemFailure(EIO, what + "the page is damaged (wrong checksum)", place.path);
     default:
-      throw SystemFailure(-error, what + std::strerror(-error), pool_.path());
+      throw SystemFailure(-error, what + std::strerror(-error), place.path);
   }
 }
 

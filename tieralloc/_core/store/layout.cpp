@@ -4,6 +4,20 @@
 #include "store/store.hpp"
 
 namespace tieralloc {
+namespace {
+
+/// Adds the places of a table's rows, the first of which is `first`.
+void append_extents(const TableLayout& table, TierRow first, std::vector<SlowExtent>& extents) {
+  if (table.extents == nullptr) {
+    extents.push_back({first, table.offset, table.pages, table.arranged_offset(), table.order});
+    return;
+  }
+  for (const RowExtent& extent : *table.extents) {
+    extents.push_back({first + extent.first_row, extent.offset, table.pages});
+  }
+}
+
+}  // namespace
 
 /// Starts a call on a complete layout of the tiers. Repeats if create_table invalidates the layout
 /// before the guard exists.
@@ -52,14 +66,12 @@ Layout Store::make_layout(const std::vector<TableLayout>& layouts, const FastBud
     std::vector<SlowExtent> extents;
     TierRow next;
     for (const std::uint32_t i : plan.tables) {
-      const TableLayout& layout = layouts[i];
-      extents.push_back({next, layout.offset, layout.arranged_offset(), layout.order});
+      append_extents(layouts[i], next, extents);
       made.places[i].first_row = next;
-      next = next + TableRow{layout.rows};
+      next = next + TableRow{layouts[i].rows};
     }
-    const PageLayout& pages = layouts[plan.tables.front()].pages;
-    made.tiers.push_back(std::make_unique<FastTier>(plan, SlowOffsets(std::move(extents), pages),
-                                                    policy_, options_.seed, epochs_));
+    made.tiers.push_back(std::make_unique<FastTier>(plan, SlowOffsets(std::move(extents)), policy_,
+                                                    options_.seed, epochs_));
     for (const std::uint32_t i : plan.tables) made.places[i].tier = made.tiers.back().get();
     made.capacity += plan.capacity;
   }

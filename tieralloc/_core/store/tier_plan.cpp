@@ -15,6 +15,7 @@ namespace {
 /// Tables that share a tier.
 struct Group {
   std::uint32_t stride = 0;
+  std::uint32_t row_bytes = 0;
   RowId rows = 0;
   std::uint64_t reserved_bytes = 0;
   std::vector<std::uint32_t> tables{};
@@ -29,7 +30,8 @@ constexpr std::uint64_t kTablesShare = 4;
 
 TierPlan plan_for_capacity(const Group& group, Slot capacity, bool in_place) {
   const Slot spares = std::max(spare_slots(capacity), in_place ? kMinStagingSlots : 0);
-  return {group.stride, group.rows, capacity, capacity + spares, in_place, group.tables};
+  return {group.stride,      group.row_bytes, group.rows,  capacity,
+          capacity + spares, in_place,        group.tables};
 }
 
 Slot max_capacity(const Group& group) {
@@ -58,22 +60,24 @@ Slot capacity_within(std::uint64_t bytes, const Group& group, const FastBudget& 
 }
 
 std::vector<Group> group_tables(const std::vector<TableLayout>& tables) {
-  std::map<std::uint32_t, Group> by_stride;
+  std::map<std::pair<std::uint32_t, std::uint32_t>, Group> by_size;
   std::vector<Group> groups;
   for (std::uint32_t i = 0; i < tables.size(); ++i) {
     const TableLayout& table = tables[i];
     if (table.rows == 0) continue;
     const std::uint32_t stride = slot_stride(table);
+    const std::uint32_t row_bytes = copied_bytes(table);
     if (table.reserved_bytes > 0) {
-      groups.push_back({stride, table.rows, table.reserved_bytes, {i}});
+      groups.push_back({stride, row_bytes, table.rows, table.reserved_bytes, {i}});
       continue;
     }
-    Group& group = by_stride[stride];
+    Group& group = by_size[{stride, row_bytes}];
     group.stride = stride;
+    group.row_bytes = row_bytes;
     group.rows += table.rows;
     group.tables.push_back(i);
   }
-  for (auto& [stride, group] : by_stride) groups.push_back(std::move(group));
+  for (auto& [size, group] : by_size) groups.push_back(std::move(group));
   return groups;
 }
 
@@ -213,7 +217,7 @@ void check_budget(const FastBudget& budget, const std::string& policy, std::uint
                                 std::to_string(budget.bytes) + " and " +
                                 std::to_string(budget.rows));
   }
-  const Group smallest{kCacheLine, 1};
+  const Group smallest{.stride = kCacheLine, .rows = 1};
   const std::uint64_t need = bytes_for(smallest, 1, budget, policy);
   if (budget.bytes > 0 && budget.bytes < need) {
     throw std::invalid_argument(

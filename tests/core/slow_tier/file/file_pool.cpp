@@ -81,7 +81,7 @@ std::vector<std::byte> read_row(FilePool& pool, const TableLayout& table, std::u
   if (pool.find_updated(address, value)) return value;
   BufferPool buffers(1 << 20);
   FetchBatch batch(pool, buffers, 1);
-  batch.add(address, table.pages, false);
+  batch.add(address, false);
   batch.read([](std::uint32_t, std::uint32_t) {});
   CHECK_EQ(batch.wait(0), 0);
   std::memcpy(value.data(), batch.bytes(0), value.size());

@@ -43,7 +43,7 @@ void check_rows(SlowPool& pool, const TableLayout& table, const std::vector<floa
     if (pool.find_updated(table.address({row}), value)) {
       CHECK(std::memcmp(value.data(), &first_values[row], sizeof(float)) == 0);
     } else {
-      batch.add(table.address({row}), table.pages, false);
+      batch.add(table.address({row}), false);
       read.push_back(row);
     }
   }

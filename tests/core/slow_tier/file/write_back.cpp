@@ -68,7 +68,7 @@ std::vector<std::uint64_t> read_rows(SlowPool& pool, const TableLayout& table,
     if (pool.find_updated(table.address(rows[i]), value)) {
       versions[i] = version_in(value.data(), table.row_bytes());
     } else {
-      batch.add(table.address(rows[i]), table.pages, false);
+      batch.add(table.address(rows[i]), false);
       places.push_back(i);
     }
   }
@@ -616,8 +616,7 @@ TEST(file_of_version_1_opens_to_read_only) {
     CHECK_EQ(table.name, "old");
     BufferPool buffers(1 << 20);
     FetchBatch batch(*pool, buffers, 500);
-    for (std::uint64_t row = 0; row < 500; ++row)
-      batch.add(table.address({row}), table.pages, false);
+    for (std::uint64_t row = 0; row < 500; ++row) batch.add(table.address({row}), false);
     batch.read([](std::uint32_t, std::uint32_t) {});
     for (std::uint32_t row = 0; row < 500; ++row) {
       CHECK_EQ(batch.wait(row), 0);

@@ -41,14 +41,14 @@ std::unique_ptr<FetchEngine> make_tried(std::string_view name, const FetchTarget
   const Region memory(2 * kPage, "trial read");
   std::array<ReadOp, 2> ops;
   for (std::size_t i = 0; i < ops.size(); ++i) {
-    ops[i].length = kPage;
+    ops[i].length = ops[i].slack = kPage;  // the file may be shorter
     ops[i].buffer = memory.data() + i * kPage;
   }
   NoListener listener;
   engine->read(ops, listener);
   for (const ReadOp& op : ops) {
     const int code = -op.wait();
-    if (code == 0 || code == ENODATA) continue;  // the file may be shorter
+    if (code == 0) continue;
     throw SystemFailure(code,
                         std::string(name) + " cannot read a file here: " + std::strerror(code), {});
   }
@@ -107,11 +107,17 @@ std::string fetch_engine_refusal(std::string_view name) {
     if (sample.fd < 0 || ftruncate(sample.fd, kPage) != 0) {
       throw SystemFailure(errno, std::string("no file for a trial: ") + std::strerror(errno), {});
     }
-    make_tried(name, FetchTarget{.fd = sample.fd});
+    make_tried(name, FetchTarget{.file = {.fd = sample.fd}});
     return {};
   } catch (const SystemFailure& failure) {
     return failure.what();
   }
+}
+
+std::string describe_engine(const FetchEngine& engine, const std::string& refusal) {
+  if (engine.direct()) return std::string(engine.name()) + " (O_DIRECT)";
+  const std::string reason = refusal.empty() ? "" : ": " + refusal;
+  return std::string(engine.name()) + " (buffered" + reason + ")";
 }
 
 }  // namespace tieralloc

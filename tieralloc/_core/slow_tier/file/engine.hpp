@@ -1,7 +1,8 @@
-// engine.hpp: reads many ranges of a file at once.
+// engine.hpp: reads many ranges of one file, or of several, at once.
 //
 // `read` returns when every operation is complete. It notifies the listener meanwhile. Any number
-// of threads.
+// of threads. An operation on several files has the number of its file in the upper bits of its
+// offset (`NumberedOffset`).
 #pragma once
 
 #include <memory>
@@ -23,11 +24,43 @@ class FetchEngine {
   virtual bool direct() const = 0;
 };
 
-struct FetchTarget {
+/// An offset in one of several files.
+struct NumberedOffset {
+  static constexpr unsigned kBits = 48;  ///< of the offset
+  static constexpr std::uint64_t kMaxFileBytes = std::uint64_t{1} << kBits;
+  static constexpr std::size_t kMaxFiles = std::size_t{1} << (63 - kBits);
+
+  std::uint64_t file = 0;
+  std::uint64_t offset = 0;
+
+  static constexpr NumberedOffset of(std::uint64_t value) {
+    return {value >> kBits, value & (kMaxFileBytes - 1)};
+  }
+  constexpr std::uint64_t value() const { return file << kBits | offset; }
+};
+
+/// A file to read.
+struct ReadFile {
   int fd = -1;
-  bool direct =
-      false;  ///< opened with O_DIRECT; else pages are dropped from the page cache after reads
-  unsigned queue_depth = 256;  ///< reads in flight per call, at most kMaxQueueDepth
+  bool direct = false;  ///< opened with O_DIRECT; else pages are dropped from the page cache
+};
+
+struct FetchTarget {
+  /// An offset of a file, which is of several if there are `files`.
+  struct Place {
+    ReadFile file;
+    std::uint64_t offset;
+  };
+
+  ReadFile file;                      ///< the only one, or an example of `files`
+  unsigned queue_depth = 256;         ///< reads in flight per call, at most kMaxQueueDepth
+  std::span<const ReadFile> files{};  ///< several; not owned
+
+  Place place_of(std::uint64_t offset) const {
+    if (files.empty()) return {file, offset};
+    const NumberedOffset numbered = NumberedOffset::of(offset);
+    return {files[numbered.file], numbered.offset};
+  }
 };
 
 /// Names for make_fetch_engine, the fastest first.
@@ -43,5 +76,8 @@ std::unique_ptr<FetchEngine> choose_fetch_engine(std::string_view name, const Fe
 
 /// The reason why this machine refuses an engine; empty if it reads a file.
 std::string fetch_engine_refusal(std::string_view name);
+
+/// Its name for `stats()`, with "(O_DIRECT)", or "(buffered)" and the reason, which may be empty.
+std::string describe_engine(const FetchEngine& engine, const std::string& refusal);
 
 }  // namespace tieralloc

@@ -26,26 +26,26 @@ int copy_mapped(std::byte* to, const void* from, std::size_t size) {
 }
 
 int read_by_fault(const FetchTarget& target, const ReadOp& op) {
-  void* map =
-      mmap(nullptr, op.length, PROT_READ, MAP_SHARED, target.fd, static_cast<off_t>(op.offset));
+  const auto [file, offset] = target.place_of(op.offset);
+  void* map = mmap(nullptr, op.length, PROT_READ, MAP_SHARED, file.fd, static_cast<off_t>(offset));
   if (map == MAP_FAILED) return -errno;
   madvise(map, op.length, MADV_RANDOM);
   int result = copy_mapped(op.buffer, map, op.length);
   munmap(map, op.length);
   // The last page of a file reads as zeros after the end of the file.
   struct stat status;
-  if (result == 0 && fstat(target.fd, &status) != 0) result = -errno;
-  if (result == 0 && op.offset + op.length > static_cast<std::uint64_t>(status.st_size)) {
+  if (result == 0 && fstat(file.fd, &status) != 0) result = -errno;
+  const std::uint64_t needed_end = offset + op.length - op.slack;
+  if (result == 0 && needed_end > static_cast<std::uint64_t>(status.st_size)) {
     result = -ENODATA;
   }
-  drop_pages(target, op);
+  drop_pages({{.fd = file.fd}, offset}, op.length);  // page faults use the page cache in any case
   return result;
 }
 
 }  // namespace
 
 FaultEngine::FaultEngine(const FetchTarget& target) : target_(target) {
-  target_.direct = false;  // page faults use the page cache in any case
   std::byte from{};
   std::byte to{};
   if (const int refused = copy_mapped(&to, &from, 1); refused != 0) {

@@ -15,7 +15,7 @@ class FaultEngine final : public FetchEngine {
   bool direct() const override { return false; }
 
  private:
-  FetchTarget target_;
+  const FetchTarget target_;
 };
 
 }  // namespace tieralloc

@@ -2,13 +2,18 @@
 #include "slow_tier/file/file_io.hpp"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include "base/error.hpp"
+#include "base/types.hpp"
 
 namespace tieralloc {
 
@@ -45,6 +50,34 @@ std::size_t read_up_to(int fd, std::span<std::byte> bytes, std::uint64_t offset,
     have += static_cast<std::size_t>(got);
   }
   return have;
+}
+
+std::uint64_t page_cache_bytes(int fd, const std::string& path) {
+  // cachestat(2), Linux 6.5: counts a range of any size without mapping it.
+  struct {
+    std::uint64_t offset = 0, length = 0;
+  } range;
+  struct {
+    std::uint64_t cached = 0, dirty = 0, writeback = 0, evicted = 0, recently_evicted = 0;
+  } counts;
+  constexpr long kCachestat = 451;
+  if (syscall(kCachestat, fd, &range, &counts, 0) == 0) return counts.cached * kPage;
+
+  // Older kernels: mincore over a mapping, a GiB at a time.
+  constexpr std::uint64_t kWindow = std::uint64_t{1} << 30;
+  const std::uint64_t size = size_of_file(fd, path);
+  std::vector<unsigned char> pages(kWindow / kPage);
+  std::uint64_t cached = 0;
+  for (std::uint64_t at = 0; at < size; at += kWindow) {
+    const std::uint64_t length = std::min(kWindow, size - at);
+    void* map = mmap(nullptr, length, PROT_READ, MAP_SHARED, fd, static_cast<off_t>(at));
+    if (map == MAP_FAILED) break;
+    if (mincore(map, length, pages.data()) == 0) {
+      for (std::uint64_t i = 0; i < (length + kPage - 1) / kPage; ++i) cached += pages[i] & 1u;
+    }
+    munmap(map, length);
+  }
+  return cached * kPage;
 }
 
 void sync_directory_of(const std::string& path) {

@@ -21,6 +21,9 @@ void write_fully(int fd, std::span<const std::byte> bytes, std::uint64_t offset,
 std::size_t read_up_to(int fd, std::span<std::byte> bytes, std::uint64_t offset,
                        const std::string& path);
 
+/// DRAM that the kernel's page cache holds of a file. Throws SystemFailure.
+std::uint64_t page_cache_bytes(int fd, const std::string& path);
+
 /// Makes the entries of a file's directory durable. Throws SystemFailure.
 void sync_directory_of(const std::string& path);
 

@@ -4,9 +4,7 @@
 #include <fcntl.h>
 #include <linux/stat.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -250,7 +248,8 @@ void FilePool::start_engine(const std::string& name) {
   page_fd_ = reads.direct_writes ? reads.fd : fd_;
   direct_refusal_ = reads.refusal;
   try {
-    engine_ = choose_fetch_engine(options_.engine, {read_fd_, reads.direct, options_.queue_depth});
+    engine_ =
+        choose_fetch_engine(options_.engine, {{read_fd_, reads.direct}, options_.queue_depth});
   } catch (const SystemFailure& failure) {
     throw SystemFailure(failure.code, failure.what(), path_);
   }
@@ -328,9 +327,7 @@ void FilePool::check_present() const {
 }
 
 std::string FilePool::engine() const {
-  if (engine_->direct()) return std::string(engine_->name()) + " (O_DIRECT)";
-  const std::string reason = direct_refusal_.empty() ? "" : ": " + direct_refusal_;
-  return std::string(engine_->name()) + " (buffered" + reason + ")";
+  return describe_engine(*engine_, direct_refusal_);
 }
 
 std::uint64_t FilePool::bytes() const {
@@ -338,31 +335,7 @@ std::uint64_t FilePool::bytes() const {
 }
 
 std::uint64_t FilePool::cached_bytes() const {
-  // cachestat(2), Linux 6.5: counts a range of any size without mapping it.
-  struct {
-    std::uint64_t offset = 0, length = 0;
-  } range;
-  struct {
-    std::uint64_t cached = 0, dirty = 0, writeback = 0, evicted = 0, recently_evicted = 0;
-  } counts;
-  constexpr long kCachestat = 451;
-  if (syscall(kCachestat, fd_, &range, &counts, 0) == 0) return counts.cached * kPage;
-
-  // Older kernels: mincore over a mapping, a GiB at a time.
-  constexpr std::uint64_t kWindow = std::uint64_t{1} << 30;
-  const std::uint64_t size = size_of_file(fd_, path_);
-  std::vector<unsigned char> pages(kWindow / kPage);
-  std::uint64_t cached = 0;
-  for (std::uint64_t at = 0; at < size; at += kWindow) {
-    const std::uint64_t length = std::min(kWindow, size - at);
-    void* map = mmap(nullptr, length, PROT_READ, MAP_SHARED, fd_, static_cast<off_t>(at));
-    if (map == MAP_FAILED) break;
-    if (mincore(map, length, pages.data()) == 0) {
-      for (std::uint64_t i = 0; i < (length + kPage - 1) / kPage; ++i) cached += pages[i] & 1u;
-    }
-    munmap(map, length);
-  }
-  return cached * kPage;
+  return page_cache_bytes(fd_, path_);
 }
 
 }  // namespace tieralloc

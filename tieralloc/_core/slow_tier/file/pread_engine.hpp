@@ -17,7 +17,7 @@ class PreadEngine final : public FetchEngine {
   ~PreadEngine() override;
   void read(std::span<ReadOp> ops, ReadListener& listener) override;
   const char* name() const override { return "pread"; }
-  bool direct() const override { return target_.direct; }
+  bool direct() const override { return target_.file.direct; }
 
  private:
   struct Batch;

@@ -85,19 +85,19 @@ class UringEngine::Ring {
   unsigned free_entries() const { return params_.sq_entries - in_flight_; }
   unsigned in_flight() const { return in_flight_; }
 
-  void queue(int fd, ReadOp& op) {
+  void queue(const FetchTarget::Place& place, ReadOp& op) {
     auto* tail = rings_.at<std::uint32_t>(params_.sq_off.tail);
     const std::uint32_t mask = *rings_.at<std::uint32_t>(params_.sq_off.ring_mask);
-    const std::uint32_t place = *tail & mask;
-    auto& entry = entries_.at<io_uring_sqe>(0)[place];
+    const std::uint32_t slot = *tail & mask;
+    auto& entry = entries_.at<io_uring_sqe>(0)[slot];
     std::memset(&entry, 0, sizeof entry);
     entry.opcode = IORING_OP_READ;
-    entry.fd = fd;
-    entry.off = op.offset;
+    entry.fd = place.file.fd;
+    entry.off = place.offset;
     entry.addr = reinterpret_cast<std::uintptr_t>(op.buffer);
     entry.len = op.length;
     entry.user_data = reinterpret_cast<std::uintptr_t>(&op);
-    rings_.at<std::uint32_t>(params_.sq_off.array)[place] = place;
+    rings_.at<std::uint32_t>(params_.sq_off.array)[slot] = slot;
     __atomic_store_n(tail, *tail + 1, __ATOMIC_RELEASE);
     ++queued_;
     ++in_flight_;
@@ -208,19 +208,20 @@ void UringEngine::read(std::span<ReadOp> ops, ReadListener& listener) {
     return read_one_by_one(ops, listener);
   }
   const auto take = [&](ReadOp& op, std::int32_t result) {
-    const bool whole = result == static_cast<std::int32_t>(op.length);
+    const bool whole = result >= static_cast<std::int32_t>(op.length - op.slack);
     if (!whole && (result >= 0 || result == -EINTR || result == -EAGAIN)) {
       // Rare: interrupted, or the file was truncated. pread distinguishes them.
       read_by_pread(target_, op);
     } else {
-      drop_pages(target_, op);
+      drop_pages(target_.place_of(op.offset), op.length);
       op.finish(whole ? 0 : result, now_ns());
     }
   };
   std::size_t next = 0;
   while (next < ops.size() || ring->in_flight() > 0) {
     while (ring->free_entries() > 0 && next < ops.size()) {
-      ring->queue(target_.fd, ops[next++]);
+      ring->queue(target_.place_of(ops[next].offset), ops[next]);
+      ++next;
     }
     if (const int refused = ring->submit_and_wait(); refused != 0) {
       ring->cancel_queued([&](ReadOp& op) { op.finish(-refused, now_ns()); });

@@ -16,7 +16,7 @@ class UringEngine final : public FetchEngine {
   ~UringEngine() override;
   void read(std::span<ReadOp> ops, ReadListener& listener) override;
   const char* name() const override { return "io_uring"; }
-  bool direct() const override { return target_.direct; }
+  bool direct() const override { return target_.file.direct; }
 
  private:
   class Ring;

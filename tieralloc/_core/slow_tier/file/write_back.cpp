@@ -43,10 +43,10 @@ bool is_dense(const TableLayout& table, std::span<const TableRow> rows) {
 /// Rows of the first page, if it has others too; `rows` are in the order of their addresses.
 std::size_t rows_before_full_page(const TableLayout& table, std::span<const TableRow> rows) {
   if (rows.empty()) return 0;
-  const auto [first_page, at] = table.address(rows.front());
-  if (at == 0) return 0;
+  const RowAddress first = table.address(rows.front());
+  if (first.at == 0) return 0;
   const auto next = std::find_if(rows.begin(), rows.end(), [&](const TableRow& row) {
-    return table.address(row).page != first_page;
+    return table.address(row).page != first.page;
   });
   return static_cast<std::size_t>(next - rows.begin());
 }

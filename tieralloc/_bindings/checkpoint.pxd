@@ -1,0 +1,10 @@
+from libcpp.string cimport string
+from libcpp.vector cimport vector
+
+from tieralloc._bindings.core.slow_tier cimport CheckpointSource, CheckpointTable
+
+
+cdef class Checkpoint:
+    cdef string _name
+    cdef vector[CheckpointSource] _files
+    cdef vector[CheckpointTable] _tables

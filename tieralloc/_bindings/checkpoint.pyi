@@ -1,0 +1,11 @@
+"""Types of `checkpoint`."""
+
+from collections.abc import Iterable
+
+class Checkpoint:
+    def __init__(
+        self,
+        name: bytes,
+        files: Iterable[tuple[bytes, int, int, int]],
+        tables: Iterable[tuple[str, int, str, int, Iterable[tuple[int, int, int]]]],
+    ) -> None: ...

@@ -1,0 +1,39 @@
+# distutils: language = c++
+"""The files of a checkpoint and the places of its tables, for a store."""
+
+from tieralloc._bindings.arguments cimport dtype_of
+from tieralloc._bindings.core.slow_tier cimport (
+    CheckpointPiece,
+    CheckpointSource,
+    CheckpointTable,
+)
+
+
+cdef class Checkpoint:
+    """Tables in files that others wrote.
+
+    Parameters
+    ----------
+    name : bytes
+        Name of all files, for statistics.
+    files : sequence of (bytes, int, int, int)
+        Path, inode, bytes and time of modification (nanoseconds) of each file.
+    tables : sequence of (str, int, str, int, sequence)
+        Name, dim, dtype and stride of each table, and its pieces in row order: number of the
+        file, offset of the first row, rows.
+    """
+
+    def __cinit__(self, bytes name not None, files, tables):
+        cdef CheckpointSource source
+        cdef CheckpointTable table
+        cdef CheckpointPiece piece
+        self._name = name
+        for source.path, source.stamp.inode, source.stamp.bytes, source.stamp.modified_ns in files:
+            self._files.push_back(source)
+        for table_name, table.dim, dtype, table.stride, pieces in tables:
+            table.name = table_name.encode()
+            table.dtype = dtype_of(dtype)
+            table.pieces.clear()
+            for piece.file, piece.offset, piece.rows in pieces:
+                table.pieces.push_back(piece)
+            self._tables.push_back(table)
