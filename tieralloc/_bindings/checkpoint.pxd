@@ -6,5 +6,6 @@ from tieralloc._bindings.core.slow_tier cimport CheckpointSource, CheckpointTabl
 
 cdef class Checkpoint:
     cdef string _name
+    cdef string _overlay
     cdef vector[CheckpointSource] _files
     cdef vector[CheckpointTable] _tables

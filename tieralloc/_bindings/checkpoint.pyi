@@ -8,4 +8,5 @@ class Checkpoint:
         name: bytes,
         files: Iterable[tuple[bytes, int, int, int]],
         tables: Iterable[tuple[str, int, str, int, Iterable[tuple[int, int, int]]]],
+        overlay: bytes | None,
     ) -> None: ...

@@ -21,13 +21,17 @@ cdef class Checkpoint:
     tables : sequence of (str, int, str, int, sequence)
         Name, dim, dtype and stride of each table, and its pieces in row order: number of the
         file, offset of the first row, rows.
+    overlay : bytes or None
+        Path of the file of updates.
     """
 
-    def __cinit__(self, bytes name not None, files, tables):
+    def __cinit__(self, bytes name not None, files, tables, bytes overlay):
         cdef CheckpointSource source
         cdef CheckpointTable table
         cdef CheckpointPiece piece
         self._name = name
+        if overlay is not None:
+            self._overlay = overlay
         for source.path, source.stamp.inode, source.stamp.bytes, source.stamp.modified_ns in files:
             self._files.push_back(source)
         for table_name, table.dim, dtype, table.stride, pieces in tables:

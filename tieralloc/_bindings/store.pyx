@@ -130,6 +130,7 @@ cdef class Store(StoreBase):
             options.budget.in_place = True
         if in_place:
             checkpoint_options.name = checkpoint._name
+            checkpoint_options.overlay = checkpoint._overlay
             checkpoint_options.engine = pool_options.engine
             checkpoint_options.direct = direct
             checkpoint_options.queue_depth = queue_depth

@@ -83,10 +83,11 @@ Rows: TypeAlias = "str | RawRows"
 class Checkpoint:
     """Files that others wrote as the slow tier: ``TieredStore(slow=Checkpoint("*.safetensors"))``.
 
-    Rows are read where they are. Nothing is copied, and the files are never written: calls that
-    would change rows or tables raise `io.UnsupportedOperation`. Tables are tensors of safetensors
-    files and arrays of .npy files, of two dimensions, or `RawRows` of any file. float32, float16,
-    bfloat16 and float64 keep their dtype; rows of other elements, such as float8, are "bytes".
+    Rows are read where they are. Nothing is copied, and the files are never written: without an
+    `overlay`, calls that would change rows or tables raise `io.UnsupportedOperation`. Tables are
+    tensors of safetensors files and arrays of .npy files, of two dimensions, or `RawRows` of any
+    file. float32, float16, bfloat16 and float64 keep their dtype; rows of other elements, such as
+    float8, are "bytes".
 
     The files are not locked. A lookup that misses in a file that was truncated, written, deleted or
     replaced since the store was opened raises OSError with its path; other tables go on. A write
@@ -101,6 +102,11 @@ class Checkpoint:
         The rows of each table by its name: a tensor, `RawRows`, or a sequence of them, in row
         order, such as the shards of a table. By default each tensor of two dimensions is a table of
         its name.
+    overlay : path, optional
+        File of the values of `Table.update`, made if it is missing; one store may open it. Lookups
+        prefer these values, which are in DRAM, `DramStats.log_bytes`. They survive the end of the
+        process, and a power cut after `TieredStore.flush`. A full overlay, of 64 MiB, is an OSError
+        (ENOSPC). Other calls that write raise OSError (EROFS).
     engine : {"auto", "io_uring", "pread", "mmap"}
     queue_depth : int
     direct : bool
@@ -111,8 +117,8 @@ class Checkpoint:
     ------
     ValueError, TypeError
         If an argument is invalid. `TieredStore` raises ValueError if a file is not of its format or
-        is truncated, a tensor is missing or has no rows, or the parts of a table differ; OSError
-        if a file cannot be opened.
+        is truncated, a tensor is missing or has no rows, the parts of a table differ, or the
+        overlay is that of other tables; OSError if a file cannot be opened.
 
     Examples
     --------
@@ -123,13 +129,13 @@ class Checkpoint:
     files: Path | Sequence[Path] = field(default=(), hash=False)
     _: KW_ONLY
     tables: Mapping[str, Rows | Sequence[Rows]] | None = field(default=None, hash=False)
+    overlay: Path | None = None
     engine: Engine = "auto"
     queue_depth: int = 256
     direct: bool = True
     prefetch_threads: int = 1
 
     _in_memory: ClassVar[bool] = False
-    _read_only: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for path in self._patterns:
@@ -143,6 +149,8 @@ class Checkpoint:
                     raise TypeError(f"tables: {name!r}: expected tensors or RawRows, got {part!r}")
         if not self._patterns and not self.tables:
             raise ValueError("files, tables: expected files, or RawRows as tables, got none")
+        if self.overlay is not None and not isinstance(self.overlay, (str, os.PathLike)):
+            raise TypeError(f"overlay: expected a path, got {self.overlay!r}")
         check_reads(self.engine, self.queue_depth, self.direct, self.prefetch_threads)
 
     @property
@@ -158,6 +166,10 @@ class Checkpoint:
             if isinstance(part, RawRows)
         ]
         return ", ".join(dict.fromkeys(os.fsdecode(path) for path in [*self._patterns, *raw]))
+
+    @property
+    def _read_only(self) -> bool:
+        return self.overlay is None
 
     def __str__(self) -> str:
         return f"checkpoint:{self._name}"
@@ -178,7 +190,10 @@ class Checkpoint:
             **core_options(),
             "mode": "r",
             "checkpoint": _bindings.Checkpoint(
-                os.fsencode(self._name), sources.files.values(), tables
+                os.fsencode(self._name),
+                sources.files.values(),
+                tables,
+                None if self.overlay is None else os.fsencode(self.overlay),
             ),
             "engine": self.engine,
             "direct": self.direct,

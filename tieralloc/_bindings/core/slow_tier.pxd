@@ -148,6 +148,7 @@ cdef extern from "slow_tier/checkpoint/checkpoint_pool.hpp" namespace "tieralloc
         string engine
         c_bool direct
         unsigned queue_depth
+        string overlay
 
     cdef cppclass CheckpointPool(SlowPool):
         CheckpointPool(vector[CheckpointSource] files, vector[CheckpointTable] tables,

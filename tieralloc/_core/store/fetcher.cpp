@@ -119,7 +119,7 @@ void Fetcher::abandon(const Rows& rows, FetchBatch& batch) noexcept {
 const std::byte* Fetcher::copy_updated(const FastTier& tier, TierRow row, RowArena& copies) const {
   if (!pool_.has_updated_rows()) return nullptr;
   std::byte* room = copies.next_room(tier.stride());
-  if (!pool_.find_updated(tier.slow_offsets().of(row), {room, tier.stride()})) return nullptr;
+  if (!pool_.find_updated(tier.slow_offsets().of(row), {room, tier.row_bytes()})) return nullptr;
   copies.keep(tier.stride());
   return room;
 }

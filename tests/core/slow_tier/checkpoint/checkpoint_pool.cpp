@@ -4,6 +4,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <filesystem>
 #include <random>
@@ -202,8 +204,9 @@ TEST(checkpoint_file_that_changes_fails_alone) {
   }
 }
 
-/// Looks rows up as they are, and compares them with the file.
-void check_lookups(Store& store, const Table& table, const std::vector<std::int64_t>& rows) {
+/// The bytes of rows.
+std::vector<std::byte> look_up(Store& store, const Table& table,
+                               const std::vector<std::int64_t>& rows) {
   const std::size_t bytes = table.row_bytes();
   std::vector<std::byte> out(rows.size() * bytes);
   const TableSegment segment{&table};
@@ -216,6 +219,13 @@ void check_lookups(Store& store, const Table& table, const std::vector<std::int6
   call.out_stride = bytes;
   call.out_dtype = DType::bytes;
   store.embedding_bag(call);
+  return out;
+}
+
+/// Looks rows up, and compares them with the file.
+void check_lookups(Store& store, const Table& table, const std::vector<std::int64_t>& rows) {
+  const std::size_t bytes = table.row_bytes();
+  const std::vector<std::byte> out = look_up(store, table, rows);
   for (std::size_t i = 0; i < rows.size(); ++i) {
     CHECK(is_row(table.layout, static_cast<std::uint64_t>(rows[i]), out.data() + i * bytes));
   }
@@ -267,6 +277,74 @@ TEST(lookup_in_a_changed_checkpoint_names_file_and_row) {
   }
   check_lookups(store, *tables[0], {2701, 0, 5, 3700});  // resident, or of other files
   check_lookups(store, *tables[1], {4, 18});
+}
+
+/// Rows of versions: all bytes of a row have its version.
+TEST(overlay_serves_new_values_while_others_read) {
+  const Bench bench;
+  CheckpointOptions options;
+  options.overlay = bench.dir / "overlay";
+  const std::vector<CheckpointTable> tables{readable_tables()[0], readable_tables()[1]};
+  constexpr std::uint64_t kRows = 300;
+  std::vector<std::byte> last(kRows);
+  for (int opening = 0; opening < 2; ++opening) {
+    Store store(bench.open(tables, options), {.budget = {.rows = 100}});
+    const Table& table = *store.tables()[0];
+    const std::size_t bytes = table.row_bytes();
+    std::atomic<bool> is_done{false};
+    Threads threads;
+    for (unsigned seed = 0; seed < 3; ++seed) {
+      threads.start([&, seed] {
+        std::mt19937_64 random(seed);
+        while (!is_done) {
+          std::vector<std::int64_t> rows(40);
+          for (auto& row : rows) row = static_cast<std::int64_t>(random() % (2 * kRows));
+          const std::vector<std::byte> out = look_up(store, table, rows);
+          for (std::size_t i = 0; i < rows.size(); ++i) {
+            const std::byte* row = out.data() + i * bytes;
+            const bool is_whole = std::all_of(row, row + bytes, [&](auto b) { return b == *row; });
+            CHECK(is_whole || is_row(table.layout, static_cast<std::uint64_t>(rows[i]), row));
+            if (static_cast<std::uint64_t>(rows[i]) >= kRows) CHECK(!is_whole);
+          }
+        }
+      });
+    }
+    std::mt19937_64 random(7);
+    for (std::size_t round = 0; round < stressed(200); ++round) {
+      std::vector<std::int64_t> rows(1 + random() % 20);
+      std::vector<std::byte> values;
+      for (auto& row : rows) {
+        row = static_cast<std::int64_t>(random() % kRows);
+        last[static_cast<std::size_t>(row)] = static_cast<std::byte>(1 + round % 200);
+        values.insert(values.end(), bytes, static_cast<std::byte>(1 + round % 200));
+      }
+      store.update(table, {rows.data(), rows.size(), true}, values.data());
+    }
+    is_done = true;
+    threads.join();
+    store.flush();
+    CHECK(store.stats().dirty_rows > 0 && store.stats().log_bytes > 0);
+    store.close();
+  }
+  Store store(bench.open(tables, options), {.budget = {.rows = 100}});
+  const Table& table = *store.tables()[0];
+  for (std::uint64_t row = 0; row < kRows; ++row) {
+    const auto out = look_up(store, table, {static_cast<std::int64_t>(row)});
+    if (last[row] == std::byte{0}) {
+      CHECK(is_row(table.layout, row, out.data()));
+    } else {
+      CHECK(out == std::vector<std::byte>(table.row_bytes(), last[row]));
+    }
+  }
+  CHECK_THROWS(SystemFailure, bench.open(tables, options), "overlay is open in another store");
+}
+
+TEST(overlay_refuses_tables_that_share_bytes) {
+  const Bench bench;
+  CheckpointOptions options;
+  options.overlay = bench.dir / "overlay";
+  CHECK_THROWS(std::invalid_argument, bench.open(readable_tables(), options),
+               "overlay: tables 'dense' and 'overlap' share bytes");
 }
 
 }  // namespace

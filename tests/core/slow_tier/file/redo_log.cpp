@@ -115,9 +115,9 @@ TEST(rows_of_no_table_are_an_error) {
   LogBench bench;
   bench.update(3, {{499}}, 1);
   bench.tables[3].rows = 400;
-  CHECK_THROWS(std::invalid_argument, bench.reopen(), "has no rows of this table file");
+  CHECK_THROWS(std::invalid_argument, bench.reopen(), "has no rows of these tables");
   bench.tables.resize(2);
-  CHECK_THROWS(std::invalid_argument, bench.reopen(), "has no rows of this table file");
+  CHECK_THROWS(std::invalid_argument, bench.reopen(), "has no rows of these tables");
 }
 
 TEST(failed_update_leaves_the_log_unchanged) {

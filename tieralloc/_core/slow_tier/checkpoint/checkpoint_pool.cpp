@@ -2,8 +2,8 @@
 #include "slow_tier/checkpoint/checkpoint_pool.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
-#include <limits>
 #include <stdexcept>
 #include <utility>
 
@@ -39,6 +39,31 @@ std::uint32_t stride_in_file(const CheckpointTable& table) {
   return table.stride == 0 ? row_bytes_of(table.dim, table.dtype) : table.stride;
 }
 
+/// The bytes of a table's pieces: first, end, and position of the table.
+using Range = std::array<std::uint64_t, 3>;
+
+void append_ranges(const TableLayout& table, std::uint64_t position, std::vector<Range>& ranges) {
+  const RowExtents whole{{.first_row = {}, .offset = table.offset}};
+  const RowExtents& extents = table.extents == nullptr ? whole : *table.extents;
+  for (std::size_t i = 0; i < extents.size(); ++i) {
+    const std::uint64_t end = i + 1 < extents.size() ? extents[i + 1].first_row.value : table.rows;
+    ranges.push_back({extents[i].offset, table.address({end - 1}).page + table.stride, position});
+  }
+}
+
+/// Throws std::invalid_argument if two tables share bytes: an overlay finds a value by its address.
+void check_disjoint(const std::vector<TableLayout>& tables) {
+  std::vector<Range> ranges;
+  for (std::size_t i = 0; i < tables.size(); ++i) append_ranges(tables[i], i, ranges);
+  std::sort(ranges.begin(), ranges.end());
+  for (std::size_t i = 1; i < ranges.size(); ++i) {
+    if (ranges[i][0] >= ranges[i - 1][1]) continue;
+    throw std::invalid_argument("overlay: tables '" + tables[ranges[i - 1][2]].name + "' and '" +
+                                tables[ranges[i][2]].name +
+                                "' share bytes of a file; expected tables that share none");
+  }
+}
+
 }  // namespace
 
 CheckpointPool::CheckpointPool(const std::vector<CheckpointSource>& files,
@@ -56,6 +81,7 @@ CheckpointPool::CheckpointPool(const std::vector<CheckpointSource>& files,
   }
   for (const CheckpointTable& table : tables) tables_.push_back(layout_of(table));
   start_engine();
+  start_overlay();
 }
 
 CheckpointPool::~CheckpointPool() = default;
@@ -120,6 +146,14 @@ void CheckpointPool::start_engine() {
   } catch (const SystemFailure& failure) {
     throw SystemFailure(failure.code, failure.what(), files_.front().path());
   }
+}
+
+void CheckpointPool::start_overlay() {
+  if (options_.overlay.empty()) return;
+  check_disjoint(tables_);
+  std::uint64_t files_id = 0;
+  for (const CheckpointFile& file : files_) files_id = (files_id ^ file.bytes()) * 0x100000001B3u;
+  overlay_ = std::make_unique<Overlay>(options_.overlay, tables_, files_id);
 }
 
 void CheckpointPool::read(std::span<ReadOp> ops, ReadListener& listener) {
@@ -193,8 +227,12 @@ void CheckpointPool::grow_table(const TableLayout& table, const TableLayout& gro
 
 void CheckpointPool::update(const TableLayout& table, std::span<const TableRow> rows,
                             const std::byte* values) {
-  (void)table, (void)rows, (void)values;
-  refuse("update");
+  if (overlay_ == nullptr) refuse("update");
+  if (rows.empty()) return;
+  const auto place = std::find_if(tables_.begin(), tables_.end(), [&](const TableLayout& other) {
+    return other.name == table.name;
+  });
+  overlay_->update(static_cast<std::uint32_t>(place - tables_.begin()), table, rows, values);
 }
 
 void CheckpointPool::load(const TableLayout& table, TableRow first, std::uint64_t rows,

@@ -3,14 +3,15 @@
 //
 // A table is one piece of a file, or several pieces, also of several files, in row order: rows of
 // one size at one stride, which begin at any byte. An offset of the pool has the number of its file
-// (engine.hpp). Nothing is written; pages have no footers.
+// (engine.hpp). The files are not written; pages have no footers. Updates go to an overlay, or are
+// refused.
 //
 //   read:  per file of the batch: compare its state with that at the opening; reads of a file that
 //          changed fail, those of other files go on as one batch
 //
 // So a batch that begins after a change fails. The file is not locked.
 //
-// Concurrency: any number of threads. Immutable.
+// Concurrency: any number of threads. Immutable, but for the overlay.
 #pragma once
 
 #include <deque>
@@ -19,6 +20,7 @@
 #include <vector>
 
 #include "slow_tier/checkpoint/checkpoint_file.hpp"
+#include "slow_tier/checkpoint/overlay.hpp"
 #include "slow_tier/slow_pool.hpp"
 
 namespace tieralloc {
@@ -28,6 +30,7 @@ struct CheckpointOptions {
   std::string engine = "auto";  ///< a name for choose_fetch_engine
   bool direct = true;           ///< bypass the page cache if possible
   unsigned queue_depth = 256;   ///< reads of one call in flight
+  std::string overlay{};        ///< path of the file of updates; empty: none are accepted
 };
 
 struct CheckpointSource {
@@ -52,8 +55,9 @@ struct CheckpointTable {
 
 class CheckpointPool final : public SlowPool {
  public:
-  /// Throws std::invalid_argument if a row lies outside of its file or a size is out of range, and
-  /// SystemFailure as CheckpointFile and choose_fetch_engine do.
+  /// Throws std::invalid_argument if a row lies outside of its file, a size is out of range, or
+  /// tables with an overlay share bytes, as Overlay, and SystemFailure as CheckpointFile, Overlay
+  /// and choose_fetch_engine do.
   CheckpointPool(const std::vector<CheckpointSource>& files,
                  const std::vector<CheckpointTable>& tables, const CheckpointOptions& options);
   ~CheckpointPool() override;
@@ -69,22 +73,35 @@ class CheckpointPool final : public SlowPool {
   std::uint64_t bytes() const override;
   std::uint64_t cached_bytes() const override;
 
-  // Calls that write throw SystemFailure with EROFS.
+  /// Throws SystemFailure with EROFS without an overlay.
+  void update(const TableLayout& table, std::span<const TableRow> rows,
+              const std::byte* values) override;
+  bool has_updated_rows() const override { return overlay_ != nullptr && overlay_->any(); }
+  bool find_updated(const RowAddress& row, std::span<std::byte> value) const override {
+    return has_updated_rows() && overlay_->find(row.offset(), value);
+  }
+  void sync() override {
+    if (overlay_ != nullptr) overlay_->sync();
+  }
+  void write_back() override { sync(); }
+  UpdateStats updates() const override {
+    return overlay_ == nullptr ? UpdateStats{} : overlay_->stats();
+  }
+
+  // Other calls that write throw SystemFailure with EROFS.
   TableLayout add_table(TableLayout layout) override;
   void remove_table(const TableLayout& table) override;
   TableLayout prepare_growth(const TableLayout& table, std::uint64_t rows) override;
   void grow_table(const TableLayout& table, const TableLayout& grown) override;
-  void update(const TableLayout& table, std::span<const TableRow> rows,
-              const std::byte* values) override;
   void load(const TableLayout& table, TableRow first, std::uint64_t rows,
             const std::byte* values) override;
   void free_space(const TableLayout& former) noexcept override { (void)former; }
-  void sync() override {}
 
  private:
   TableLayout layout_of(const CheckpointTable& table) const;
   void check_piece(const CheckpointTable& table, const CheckpointPiece& piece) const;
   void start_engine();
+  void start_overlay();
   [[noreturn]] void refuse(const char* call) const;
 
   const CheckpointOptions options_;
@@ -92,6 +109,7 @@ class CheckpointPool final : public SlowPool {
   std::vector<ReadFile> read_files_;  ///< of `files_`, for the engine
   std::vector<TableLayout> tables_;
   std::unique_ptr<FetchEngine> engine_;
+  std::unique_ptr<Overlay> overlay_;  ///< may be null
 };
 
 }  // namespace tieralloc

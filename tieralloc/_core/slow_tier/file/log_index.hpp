@@ -21,8 +21,8 @@ namespace tieralloc {
 class LogIndex {
  public:
   struct Entry {
-    std::uint64_t row = 0;  ///< offset in the table file; 0: the place is free
-    std::uint64_t at = 0;   ///< offset in the segment
+    std::uint64_t row = 0;  ///< offset in the pool
+    std::uint64_t at = 0;   ///< offset in the segment; 0: the place is free
   };
 
   std::size_t size() const { return size_; }
@@ -45,7 +45,7 @@ class LogIndex {
     copy.places_ = {copy.memory_.as<Entry>(), size};
     copy.size_ = size_;
     for (const Entry& entry : places_) {
-      if (entry.row != 0) copy.places_[place_of(copy.places_, entry.row)] = entry;
+      if (entry.at != 0) copy.places_[place_of(copy.places_, entry.row)] = entry;
     }
     return copy;
   }
@@ -56,7 +56,7 @@ class LogIndex {
   /// Adds or replaces an entry. Requires room.
   void put(Entry entry) {
     Entry& place = places_[place_of(places_, entry.row)];
-    if (place.row == 0) ++size_;
+    if (place.at == 0) ++size_;
     place = entry;
   }
 
@@ -70,7 +70,7 @@ class LogIndex {
     std::vector<Entry> entries;
     entries.reserve(size_);
     std::copy_if(places_.begin(), places_.end(), std::back_inserter(entries),
-                 [](const Entry& entry) { return entry.row != 0; });
+                 [](const Entry& entry) { return entry.at != 0; });
     std::sort(entries.begin(), entries.end(),
               [](const Entry& one, const Entry& other) { return one.row < other.row; });
     return entries;
@@ -87,7 +87,7 @@ class LogIndex {
   /// The place of a row, or the free one where it belongs. At most half of the places are taken.
   static std::size_t place_of(std::span<const Entry> places, std::uint64_t row) {
     std::size_t place = hash_of(places, row);
-    while (places[place].row != 0 && places[place].row != row) {
+    while (places[place].at != 0 && places[place].row != row) {
       place = (place + 1) & (places.size() - 1);
     }
     return place;

@@ -13,32 +13,6 @@
 namespace tieralloc {
 namespace {
 
-// Rows per lock: some microseconds.
-constexpr std::size_t kRowsPerLock = 64;
-
-bool is_frame_of(const FrameHeader& header, const std::vector<TableLayout>& tables) {
-  if (header.detail >= tables.size()) return false;
-  return header.bytes == LogSegment::frame_bytes(header.count, tables[header.detail].stride);
-}
-
-/// Adds the rows of a frame. False if they are not rows of the table.
-bool add_rows(LogGeneration& generation, const FrameHeader& header, std::uint64_t at,
-              const std::byte* frame, const TableLayout& table) {
-  const std::uint64_t numbers_bytes = round_up(header.count * sizeof(RowId), kCacheLine);
-  const std::uint64_t values = at + sizeof header + numbers_bytes;
-  std::vector<TableRow> rows(header.count);
-  std::memcpy(rows.data(), frame + sizeof header, rows.size() * sizeof(RowId));
-  for (const TableRow& row : rows) {
-    if (row.value >= table.rows) return false;
-    generation.rows.prefetch(table.address(row).offset());
-  }
-  const std::uint32_t stride = LogSegment::value_stride(table.stride);
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    generation.rows.put({table.address(rows[i]).offset(), values + i * stride});
-  }
-  return true;
-}
-
 void read_intents(LogGeneration& generation, const FrameHeader& header, const std::byte* frame) {
   for (std::uint32_t i = 0; i < header.count; ++i) {
     PageFooter footer;
@@ -98,12 +72,7 @@ std::shared_ptr<LogGeneration> RedoLog::read_segment(std::uint64_t number,
   generation->number = number;
   const std::string path = path_of(number);
   const auto add = [&](const FrameHeader& header, std::uint64_t at, const std::byte* frame) {
-    if (is_frame_of(header, tables)) {
-      generation->rows.reserve(header.count, mutex_);
-      if (add_rows(*generation, header, at, frame, tables[header.detail])) return;
-    }
-    throw std::invalid_argument(path + ": frame at offset " + std::to_string(at) +
-                                " has no rows of this table file");
+    generation->add_frame(header, at, frame, tables, mutex_, path);
   };
   DeltaReplay deltas(add);
   generation->segment =
@@ -133,29 +102,10 @@ LogGeneration& RedoLog::active_for(std::uint64_t bytes) {
 
 void RedoLog::update(std::uint32_t table, const TableLayout& layout, std::span<const TableRow> rows,
                      const std::byte* values) {
-  const std::uint64_t bytes = LogSegment::frame_bytes(rows.size(), layout.stride);
-  active_for(bytes).rows.reserve(rows.size(),
-                                 mutex_);  // not once the frame is in the log: it may fail
-  const std::uint64_t numbers_bytes = round_up(rows.size() * sizeof(RowId), kCacheLine);
-  const std::size_t row_bytes = layout.row_bytes();
-  const std::uint32_t stride = LogSegment::value_stride(layout.stride);
-  const std::uint64_t at = active_->segment->append(
-      FrameKind::rows, static_cast<std::uint32_t>(rows.size()), bytes - sizeof(FrameHeader), table,
-      [&](std::byte* payload) {
-        std::memcpy(payload, rows.data(), rows.size() * sizeof(RowId));
-        payload += numbers_bytes;
-        for (std::size_t i = 0; i < rows.size(); ++i) {
-          std::memcpy(payload + i * stride, values + i * row_bytes, row_bytes);
-        }
-      });
-  const std::uint64_t first_value = at + sizeof(FrameHeader) + numbers_bytes;
-  for (std::size_t i = 0; i < rows.size();) {
-    std::lock_guard lock(mutex_);
-    for (const std::size_t end = std::min(rows.size(), i + kRowsPerLock); i < end; ++i) {
-      active_->rows.put({layout.address(rows[i]).offset(), first_value + i * stride});
-    }
-    count_rows();
-  }
+  active_for(LogSegment::frame_bytes(rows.size(), layout.stride))
+      .append(table, layout, rows, values, mutex_);
+  std::lock_guard lock(mutex_);
+  count_rows();
 }
 
 void RedoLog::start_segment(std::uint64_t min_bytes) {

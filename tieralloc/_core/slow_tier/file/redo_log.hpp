@@ -19,55 +19,19 @@
 // functions may be called by any thread.
 #pragma once
 
-#include <algorithm>
 #include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
-#include "slow_tier/file/log_index.hpp"
-#include "slow_tier/file/log_segment.hpp"
+#include "slow_tier/file/log_generation.hpp"
 #include "slow_tier/slow_pool.hpp"
 
 namespace tieralloc {
-
-/// A segment and where its rows are.
-struct LogGeneration {
-  std::uint64_t number = 0;
-  std::unique_ptr<LogSegment> segment;
-  LogIndex rows;
-  std::uint64_t version = 0;  ///< of its last delta; 0: it has none
-
-  bool has_intents() const {
-    std::lock_guard lock(intents_mutex_);
-    return !intents_.empty();
-  }
-  /// The footer that a page is to have, if a write of it may have begun.
-  std::optional<PageFooter> intent_of(std::uint64_t page) const {
-    std::lock_guard lock(intents_mutex_);
-    const auto it = intents_.find(page);
-    return it == intents_.end() ? std::nullopt : std::optional(it->second);
-  }
-  void add_intent(const PageFooter& footer) {
-    std::lock_guard lock(intents_mutex_);
-    intents_[footer.number * kPage] = footer;
-  }
-
-  const std::byte* find(std::uint64_t row) const {
-    const std::uint64_t at = rows.find(row);
-    return at == 0 ? nullptr : segment->at(at);
-  }
-
- private:
-  mutable std::mutex intents_mutex_;
-  std::unordered_map<std::uint64_t, PageFooter> intents_;  ///< by offset of the page
-};
 
 class RedoLog {
  public:
