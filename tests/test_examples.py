@@ -8,18 +8,30 @@ from subprocess import run
 import pytest
 
 pytest.importorskip("torch")
-pytest.importorskip("prometheus_client")
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-def test_server_switches_and_resizes_without_a_wrong_reply():
-    command = [sys.executable, EXAMPLES / "serve.py", "--seconds", "4", "--rate", "25"]
+def run_example(name, *options):
+    """Run an example; return what it prints."""
+    command = [sys.executable, EXAMPLES / name, *options]
     done = run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"/switch .*: status 200", done.stdout)
-    assert "/resize 8MiB: status 200" in done.stdout
-    whole = re.search(r"in whole +(\d+) +\S+ +\S+ +(\d+) +(\d+) +(\d+) ", done.stdout)
+    return done.stdout
+
+
+def test_ngram_embeddings_equal_those_in_memory():
+    pytest.importorskip("safetensors")
+    out = run_example("ngram_embedding.py", "--rows", "20000", "--tokens", "64")
+    assert out.count("as in memory: True") == 3
+
+
+def test_server_switches_and_resizes_without_a_wrong_reply():
+    pytest.importorskip("prometheus_client")
+    out = run_example("serve.py", "--seconds", "4", "--rate", "25")
+    assert re.search(r"/switch .*: status 200", out)
+    assert "/resize 8MiB: status 200" in out
+    whole = re.search(r"in whole +(\d+) +\S+ +\S+ +(\d+) +(\d+) +(\d+) ", out)
     calls, first, second, errors = map(int, whole.groups())
     assert calls == first + second
     assert min(first, second) > 0
