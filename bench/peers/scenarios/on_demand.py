@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import json
-import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +14,7 @@ from bench.peers.adapter import BaselineFailedError
 from bench.peers.experiment import Experiment
 from bench.peers.in_dram import Tieralloc
 from bench.peers.results import Result
+from bench.scenery import fio
 from bench.scenery.turns import Spread, alternate, ratios
 from tieralloc import _bindings
 from tieralloc.tools.replay.baselines import drop_page_cache, map_rows
@@ -88,11 +84,13 @@ def run(experiment: Experiment) -> Iterator[Result]:
         else:
             measures[f"engine {engine}"] = lookups(few, engine)
     measures[_MEMMAP] = memmap
-    if shutil.which("fio"):
-        for depth in (_DEPTH, 1):
-            measures[_fio(depth)] = partial(_fio_reads, path, depth, seconds)
+    if refusal := fio.refusal():
+        experiment.refused["fio"] = refusal
     else:
-        experiment.refused["fio"] = "it is not installed: apt-get install fio"
+        for depth in (_DEPTH, 1):
+            measures[_fio(depth)] = lambda _, depth=depth: fio.reads_per_second(
+                path, depth, seconds
+            )
     speeds = alternate("on-demand", settings.turns, measures)
     figures = {f"{name}, rows/s": Spread.of(values).median for name, values in speeds.items()}
 
@@ -119,21 +117,6 @@ def _repeat(call: Callable[[], Any], rows: int, seconds: float) -> float:
 
 def _fio(depth: int) -> str:
     return f"fio at depth {depth}"
-
-
-def _fio_reads(path: Path, depth: int, seconds: float, _: int) -> float:
-    """Return random reads per second of 4 KiB with `depth` in flight, by io_uring, one thread."""
-    options = (
-        "--name=baseline --readonly --rw=randread --bs=4k --ioengine=io_uring --direct=1"
-        " --norandommap --time_based --output-format=json"
-    )
-    runtime = f"--runtime={max(1, round(seconds * 1000))}ms"
-    command = ["fio", *options.split(), f"--filename={path}", f"--iodepth={depth}", runtime]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise BaselineFailedError(f"fio failed: {done.stderr or done.stdout}")
-    report = json.loads(done.stdout[done.stdout.index("{") :])
-    return float(report["jobs"][0]["read"]["iops"])
 
 
 def _per_call(rows: int) -> str:
