@@ -197,7 +197,7 @@ class TieredStore(Operations, AsyncCalls, Reopenable):
             Rows; elements per row, or, for dtype "bytes", bytes per row.
         dtype : str or dtype
             "float32", "float16", "bfloat16", "float64", or that type of NumPy or torch. "int8" and
-            "int4" quantise; the caller decodes "bytes". `Table` describes them.
+            "int4" quantise; the caller decodes "bytes". `Table` describes them, and "float8_…".
         resident : {"auto", True, False}
             Whether the table lies in DRAM as a whole, as part of `fast_bytes`: then every lookup is
             a hit, without index or policy. "auto": if it takes at most 1/64 of `fast_bytes`, and
@@ -351,8 +351,7 @@ class TieredStore(Operations, AsyncCalls, Reopenable):
         """Prefetch the rows of a later `embedding_bag` call in the background.
 
         The arguments are those of `embedding_bag`. A hint that returns at once, with the number of
-        rows queued: not those that are resident, nor those that do not fit into the queue, which
-        are dropped and counted.
+        rows queued: not those that are resident, nor those that do not fit: they are counted.
         """
         positions = positions_of(self, tables)
         return self._core.prefetch(positions, indices, offsets, include_last_offset, self._bounds)

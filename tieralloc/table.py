@@ -44,6 +44,10 @@ class Table:
     equal FBGEMM's bit for bit, except in mode "max", which it lacks, and on processors without
     fused multiplication and addition.
 
+    Rows of "float8_e4m3_ue8m0_32", with a scale of ue8m0 per block of 32 elements, are their
+    elements and then their scales; scales may be "float32", blocks of 64 or 128. Results are
+    float32, or float16 or bfloat16 if `out` is. `load` and `update` accept (n, `row_bytes`) uint8.
+
     Rows of "bytes" are (n, `row_bytes`) uint8; `embedding_bag` raises ValueError for them.
 
     Attributes
@@ -54,9 +58,9 @@ class Table:
     embedding_dim : int
         Elements per row.
     dtype : str
-        "float32", "float16", "bfloat16", "float64", "int8", "int4" or "bytes".
+        "float32", "float16", "bfloat16", "float64", "int8", "int4", "float8_…" or "bytes".
     row_bytes : int
-        Bytes per row. Both tiers add up to 63 bytes to a row, up to 3 for int8, int4 and bytes.
+        Bytes per row. Both tiers add up to 63 bytes to a row, up to 3 to a row of single bytes.
     position : int
         Position in the store, in order of creation; that of a dropped table is not used again.
     """

@@ -21,6 +21,12 @@ cdef dict _DTYPES = {
     "int8": <int>DType.int8,
     "int4": <int>DType.int4,
     "bytes": <int>DType.bytes,
+    "float8_e4m3_ue8m0_32": <int>DType.e4m3_ue8m0_32,
+    "float8_e4m3_ue8m0_64": <int>DType.e4m3_ue8m0_64,
+    "float8_e4m3_ue8m0_128": <int>DType.e4m3_ue8m0_128,
+    "float8_e4m3_float32_32": <int>DType.e4m3_float32_32,
+    "float8_e4m3_float32_64": <int>DType.e4m3_float32_64,
+    "float8_e4m3_float32_128": <int>DType.e4m3_float32_128,
 }
 cdef dict _DTYPE_NAMES = {code: name for name, code in _DTYPES.items()}
 cdef dict _MODES = {"sum": <int>Mode.sum, "mean": <int>Mode.mean, "max": <int>Mode.max}

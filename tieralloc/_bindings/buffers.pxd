@@ -1,4 +1,5 @@
 from libc.stddef cimport size_t
+from libcpp.vector cimport vector
 
 from tieralloc._bindings.core.base cimport DType
 from tieralloc._bindings.core.store cimport Integers, c_Table
@@ -24,8 +25,9 @@ cdef class OutputBuffer:
     cdef DType dtype
 
     cdef int take(self, object out, Py_ssize_t lines, Py_ssize_t columns, DType dtype,
-                  DType other) except -1
-    cdef object as_lines(self, object out, Py_ssize_t lines, Py_ssize_t columns, DType other)
+                  vector[DType]& others) except -1
+    cdef object as_lines(self, object out, Py_ssize_t lines, Py_ssize_t columns,
+                         vector[DType]& others)
 
 
 cdef Buffer rows_buffer(object values, const c_Table* table, Py_ssize_t expected, bint* floats)

@@ -10,11 +10,12 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from libc.stddef cimport size_t
+from libcpp.vector cimport vector
 
 import numpy as np
 
 from tieralloc._bindings.arguments cimport dtype_name
-from tieralloc._bindings.core.base cimport DType, is_quantised, size_of
+from tieralloc._bindings.core.base cimport DType, is_affine, size_of
 from tieralloc._bindings.core.slow_tier cimport TableLayout
 from tieralloc._bindings.core.store cimport Integers, c_Table
 
@@ -77,9 +78,9 @@ cdef Buffer rows_buffer(object values, const c_Table* table, Py_ssize_t expected
     array = np.asarray(values)
     cdef const TableLayout* layout = &table.layout
     name = layout.name.decode()
-    floats[0] = is_quantised(layout.dtype) and array.dtype == np.float32
+    floats[0] = is_affine(layout.dtype) and array.dtype == np.float32
     if not floats[0] and not _holds(array.dtype, layout.dtype):
-        wanted = "float32 or uint8" if is_quantised(layout.dtype) else _numpy_name(layout.dtype)
+        wanted = "float32 or uint8" if is_affine(layout.dtype) else _numpy_name(layout.dtype)
         raise TypeError(f"values: expected {wanted} as table {name!r} has it, got "
                         f"{_dtype_text(array.dtype)}")
     columns = layout.dim if floats[0] or size_of(layout.dtype) > 1 else layout.row_bytes()
@@ -98,21 +99,22 @@ cdef class OutputBuffer:
     """The results of a call: the caller's array, or a new one."""
 
     cdef int take(self, object out, Py_ssize_t lines, Py_ssize_t columns, DType dtype,
-                  DType other) except -1:
+                  vector[DType]& others) except -1:
         self.dtype = dtype
         if out is None:
             self.array = np.empty((lines, columns), dtype=_numpy_dtype(dtype))
             target = self.array
         else:
             self.array = out
-            target = self.as_lines(out, lines, columns, other)
+            target = self.as_lines(out, lines, columns, others)
         self.stride = <size_t>target.strides[0] if lines > 1 else 0
         self.lent = Buffer()
         # NumPy exports buffers of its own types only.
         self.lent.borrow(target.view(_numpy_dtype(self.dtype)), True)
         return 0
 
-    cdef object as_lines(self, object out, Py_ssize_t lines, Py_ssize_t columns, DType other):
+    cdef object as_lines(self, object out, Py_ssize_t lines, Py_ssize_t columns,
+                         vector[DType]& others):
         array = _array_over(out)
         if not array.flags.writeable:
             raise ValueError("out: expected a writable buffer, got a read-only one")
@@ -123,12 +125,16 @@ cdef class OutputBuffer:
                 raise ValueError(f"out: expected {lines} x {columns} of {own.itemsize} bytes, got "
                                  f"{array.size} bytes")
             array = array.view(own)
-        if other != self.dtype and array.dtype == _numpy_dtype(other):
-            self.dtype = other
-        elif not _holds(array.dtype, self.dtype):
-            alternative = "" if other == self.dtype else f" or {_numpy_name(other)}"
-            raise TypeError(f"out: expected {_numpy_name(self.dtype)}{alternative}, got "
-                            f"{_dtype_text(array.dtype)}")
+        cdef DType other
+        if not _holds(array.dtype, self.dtype):
+            for other in others:
+                if _holds(array.dtype, other):
+                    self.dtype = other
+                    break
+            else:
+                names = [_numpy_name(self.dtype), *[_numpy_name(other) for other in others]]
+                raise TypeError(f"out: expected {' or '.join(names)}, got "
+                                f"{_dtype_text(array.dtype)}")
         if flat and array.size == lines * columns:
             array = array.reshape(lines, columns)
         if array.shape != (lines, columns):

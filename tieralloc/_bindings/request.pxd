@@ -8,7 +8,7 @@ from tieralloc._bindings.core.store cimport BagCall, c_Table, c_TableSegment
 cdef class Request:
     cdef BagCall call
     cdef DType dtype  # of the result, unless `out` has another
-    cdef DType other  # that `out` may have instead
+    cdef vector[DType] others  # that `out` may have instead
     cdef vector[c_TableSegment] segments
     cdef IntegerBuffer indices
     cdef IntegerBuffer offsets
@@ -17,6 +17,7 @@ cdef class Request:
     cdef int set_tables(self, const vector[const c_Table*]& tables, positions,
                         paddings) except -1
     cdef int set_dtype(self) except -1
+    cdef void set_raw(self)
     cdef int take_output(self, out) except -1
 
 

@@ -3,7 +3,7 @@
 
 from tieralloc._bindings.arguments cimport bounds_of, mode_of
 from tieralloc._bindings.buffers cimport IntegerBuffer, OutputBuffer, bags_of, weights_buffer
-from tieralloc._bindings.core.base cimport DType, byte, is_quantised, size_of
+from tieralloc._bindings.core.base cimport DType, block_scales, byte, is_quantised, size_of
 from tieralloc._bindings.core.kernels cimport Mode
 from tieralloc._bindings.core.store cimport SegmentSpan
 
@@ -23,27 +23,35 @@ cdef class Request:
         cdef DType dtype
         cdef bint is_shared = True
         cdef bint may_narrow = True
+        cdef bint may_be_bfloat16 = True
         for segment in self.segments:
             dtype = segment.table.layout.dtype
             is_shared = is_shared and dtype == first
             may_narrow = may_narrow and (is_quantised(dtype) or dtype == DType.float16)
+            may_be_bfloat16 = may_be_bfloat16 and block_scales(dtype).block > 0
             if dtype != first and DType.float64 in (dtype, first):
                 raise TypeError("tables: float64 and narrower types have no common result; "
                                 "expected one kind in a call, got both")
         self.dtype = first if is_shared and not is_quantised(first) else DType.float32
-        self.other = self.dtype
         if size_of(self.dtype) == 2:
-            self.other = DType.float32
+            self.others.push_back(DType.float32)
         elif may_narrow:
-            self.other = DType.float16
+            self.others.push_back(DType.float16)
+            if may_be_bfloat16:
+                self.others.push_back(DType.bfloat16)
         return 0
+
+    cdef void set_raw(self):
+        """Have the bytes of rows as the result."""
+        self.dtype = DType.bytes
+        self.others.clear()
 
     cdef int take_output(self, out) except -1:
         cdef Py_ssize_t columns = 0
         cdef c_TableSegment segment
         for segment in self.segments:
             columns += segment.table.layout.columns(self.dtype)
-        self.place.take(out, <Py_ssize_t>self.call.bags, columns, self.dtype, self.other)
+        self.place.take(out, <Py_ssize_t>self.call.bags, columns, self.dtype, self.others)
         self.call.out = <byte*>self.place.lent.view.buf
         self.call.out_stride = self.place.stride
         self.call.out_dtype = self.place.dtype

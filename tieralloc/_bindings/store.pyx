@@ -174,7 +174,7 @@ cdef class Store(StoreBase):
         cdef Request request = make_request(self._tables, (position,), None, indices, None, False,
                                             "copy", None, bounds)
         if raw:
-            request.dtype = request.other = DType.bytes
+            request.set_raw()
         return self._serve(request, out)
 
     def embedding_bag(self, positions, paddings, indices, offsets, bint include_last_offset,
@@ -221,7 +221,7 @@ cdef class Store(StoreBase):
         cdef Request request = make_request(self._tables, (position,), None, indices, None, False,
                                             "copy", None, bounds)
         if raw:
-            request.dtype = request.other = DType.bytes
+            request.set_raw()
         return self._submit(request, out)
 
     def embedding_bag_async(self, positions, paddings, indices, offsets, bint include_last_offset,

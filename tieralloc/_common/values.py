@@ -12,7 +12,15 @@ from tieralloc._common.numbers import check_range
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-__all__ = ["QUANTISED", "as_arrays", "as_parts", "as_values", "check_choice", "row_format"]
+__all__ = [
+    "QUANTISED",
+    "as_arrays",
+    "as_parts",
+    "as_values",
+    "check_choice",
+    "is_float8",
+    "row_format",
+]
 
 #: The dtypes of rows that are quantised.
 QUANTISED = ("int8", "int4")
@@ -22,10 +30,16 @@ _PLAIN = {"bfloat16": "float32", "int8": "float32", "int4": "float32", "bytes": 
 _PART_BYTES = 16 << 20
 
 
+def is_float8(dtype: str) -> bool:
+    """Whether rows are float8 elements and their scales, which NumPy holds as bytes."""
+    return dtype.startswith("float8")
+
+
 def as_values(dtype: str, values: ArrayLike) -> ArrayLike:
     """Return rows as the core takes them from a table of this dtype."""
     if isinstance(values, (list, tuple)):  # plain numbers have no dtype
-        values = np.asarray(values, dtype=_PLAIN.get(dtype, dtype))
+        plain = "uint8" if is_float8(dtype) else _PLAIN.get(dtype, dtype)
+        values = np.asarray(values, dtype=plain)
     if dtype not in _PLAIN:
         return values
     array = np.asarray(values)

@@ -47,8 +47,19 @@ cdef extern from "base/dtype.hpp" namespace "tieralloc" nogil:
         int8
         int4
         bytes
+        e4m3_ue8m0_32
+        e4m3_ue8m0_64
+        e4m3_ue8m0_128
+        e4m3_float32_32
+        e4m3_float32_64
+        e4m3_float32_128
 
     size_t size_of(DType dtype) noexcept
+    cdef cppclass BlockScales:
+        uint32_t block
+
+    BlockScales block_scales(DType dtype) noexcept
+    c_bool is_affine(DType dtype) noexcept
     c_bool is_quantised(DType dtype) noexcept
 
 

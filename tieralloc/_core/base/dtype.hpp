@@ -4,6 +4,10 @@
 // A quantised row has a float16 scale, a float16 bias, and an unsigned integer q per element, of 8
 // bits, or of 4 bits, the lower half of a byte first. The element's value is scale * q + bias. This
 // is the layout of FBGEMM's IntNBitTableBatchedEmbeddingBagsCodegen on a CPU, with row_alignment=1.
+//
+// A row of float8 (e4m3fn of OCP: no infinity) has its elements, and then a scale per block of 32,
+// 64 or 128 elements: a float32, or a power of 2 as an exponent of 8 bits, biased by 127 (ue8m0;
+// 255 is NaN). The element's value is scale * element.
 #pragma once
 
 #include <bit>
@@ -20,8 +24,28 @@ enum class DType : std::uint32_t {
   int8 = 5,   ///< quantised
   int4 = 6,   ///< quantised
   bytes = 7,  ///< rows that the store does not interpret; `dim` is their size
+  // float8, by the type of its scales, and the elements of a block.
+  e4m3_ue8m0_32 = 8,
+  e4m3_ue8m0_64 = 9,
+  e4m3_ue8m0_128 = 10,
+  e4m3_float32_32 = 11,
+  e4m3_float32_64 = 12,
+  e4m3_float32_128 = 13,
 };
-inline constexpr std::uint32_t kNumDTypes = 7;  ///< numbers 1 and up
+inline constexpr std::uint32_t kNumDTypes = 13;  ///< numbers 1 and up
+
+/// The scales of a row of float8.
+struct BlockScales {
+  std::uint32_t block = 0;  ///< elements per scale; 0: the type has no such scales
+  std::uint32_t bytes = 0;  ///< 1: ue8m0, 4: float32
+};
+
+constexpr BlockScales block_scales(DType dtype) {
+  const auto number = static_cast<std::uint32_t>(dtype);
+  constexpr auto first = static_cast<std::uint32_t>(DType::e4m3_ue8m0_32);
+  if (number < first) return {};
+  return {32u << (number - first) % 3, (number - first) / 3 == 0 ? 1u : 4u};
+}
 
 /// Of an element of a result, which a quantised type cannot be.
 constexpr std::size_t size_of(DType dtype) {
@@ -38,11 +62,17 @@ constexpr std::size_t size_of(DType dtype) {
   }
 }
 
-constexpr bool is_quantised(DType dtype) {
+/// Whether rows have a scale and a bias: floats can be quantised to such rows.
+constexpr bool is_affine(DType dtype) {
   return dtype == DType::int8 || dtype == DType::int4;
 }
 
-/// Scale and bias of a quantised row.
+/// Whether lookups decode the rows, to float32 by default.
+constexpr bool is_quantised(DType dtype) {
+  return is_affine(dtype) || block_scales(dtype).block > 0;
+}
+
+/// Scale and bias of a row of int8 or int4.
 inline constexpr std::uint32_t kAffineBytes = 4;
 
 constexpr std::uint32_t row_bytes_of(std::uint32_t dim, DType dtype) {
@@ -52,8 +82,11 @@ constexpr std::uint32_t row_bytes_of(std::uint32_t dim, DType dtype) {
     case DType::int4:
       return kAffineBytes + (dim + 1) / 2;
     default:
-      return dim * static_cast<std::uint32_t>(size_of(dtype));
+      break;
   }
+  const auto [block, bytes] = block_scales(dtype);
+  if (block > 0) return dim + (dim + block - 1) / block * bytes;
+  return dim * static_cast<std::uint32_t>(size_of(dtype));
 }
 
 struct Half {
@@ -61,6 +94,9 @@ struct Half {
 };
 struct BFloat16 {
   std::uint16_t bits;
+};
+struct E4M3 {
+  std::uint8_t bits;
 };
 
 inline float to_float(float value) {
@@ -81,6 +117,22 @@ inline float to_float(Half value) {
   const std::uint32_t special = magnitude >= 0x0F800000u ? 0x7F800000u : 0u;
   const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x8000u) << 16;
   return std::bit_cast<float>(std::bit_cast<std::uint32_t>(scaled) | special | sign);
+}
+
+inline float to_float(E4M3 value) {
+  // As for Half: by 2^120.
+  const std::uint32_t magnitude = (value.bits & 0x7Fu) << 20;
+  const float scaled = std::bit_cast<float>(magnitude) * 0x1p120f;
+  const std::uint32_t special = (value.bits & 0x7Fu) == 0x7Fu ? 0x7FC00000u : 0u;
+  const std::uint32_t sign = static_cast<std::uint32_t>(value.bits & 0x80u) << 24;
+  return std::bit_cast<float>(std::bit_cast<std::uint32_t>(scaled) | special | sign);
+}
+
+/// A scale of type ue8m0.
+inline float exponent_to_float(std::uint8_t bits) {
+  if (bits == 0) return 0x1p-127f;
+  const std::uint32_t special = bits == 255 ? 0x7FC00000u : 0u;
+  return std::bit_cast<float>(std::uint32_t{bits} << 23 | special);
 }
 
 template <typename T>

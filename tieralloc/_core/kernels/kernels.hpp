@@ -4,8 +4,8 @@
 // bit-identical for every vector width, and identical to torch.nn.functional.embedding_bag. 16-bit
 // rows are pooled in float and rounded once. A quantised row adds scale * q + (sum + bias), in
 // float, both factors times the row's weight: where the processor fuses multiplication and
-// addition, the results are bit-identical to those of FBGEMM's operator. Functions are pure; any
-// number of threads.
+// addition, the results are bit-identical to those of FBGEMM's operator. Rows of float8 are pooled
+// as rows of their values, in float. Functions are pure; any number of threads.
 #pragma once
 
 #include <cstddef>
@@ -31,6 +31,7 @@ struct PoolJob {
   std::byte* out;
   std::size_t out_stride;  ///< bytes from one bag's result to the next
   std::size_t behind = 0;  ///< rows in `rows` after those of the bags, for the next job
+  BlockScales scales{};    ///< of rows of float8
 };
 
 inline void prefetch_row(const std::byte* row, std::size_t bytes) {
@@ -43,8 +44,8 @@ inline void prefetch_row(const std::byte* row, std::size_t bytes) {
 using PoolFunction = void (*)(const PoolJob&);
 
 /// The function for this processor. `out` is the type of the rows, or float32 for 16-bit rows; for
-/// quantised rows float32 or float16. To copy rows as they are, also those that have another type:
-/// Mode::copy into bytes, with `dim` bytes a row.
+/// quantised rows float32, float16 or, of float8, bfloat16. To copy rows as they are, also those
+/// that have another type: Mode::copy into bytes, with `dim` bytes a row.
 PoolFunction choose_pool(DType row, DType out, Mode mode, bool weighted);
 
 /// Quantises `n` dense rows of `dim` floats each into dense rows. Returns the number of rows before
@@ -53,7 +54,7 @@ PoolFunction choose_pool(DType row, DType out, Mode mode, bool weighted);
 using QuantiseFunction = std::size_t (*)(const float* rows, std::size_t n, std::size_t dim,
                                          std::byte* out);
 
-/// The function for this processor and a quantised type of rows.
+/// The function for this processor and rows of int8 or int4.
 QuantiseFunction choose_quantise(DType row);
 
 /// The instruction set of choose_pool: "avx512", "avx2" or "baseline".

@@ -1,4 +1,4 @@
-// async_lookups.cpp: the queue, its threads, and the end of a lookup.
+// async_lookups.cpp: the queue, its threads, the end of a lookup, and the store's call.
 #include "store/async_lookups.hpp"
 
 #include <stdexcept>
@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "base/fork_guard.hpp"
+#include "store/store.hpp"
 
 namespace tieralloc {
 
@@ -120,6 +121,14 @@ void AsyncLookups::stop() {
 void AsyncLookups::restart() {
   std::lock_guard lock(mutex_);
   is_stopped_ = false;
+}
+
+std::shared_ptr<AsyncLookup> Store::submit(const BagCall& call) {
+  check_fork();
+  validate(call);
+  epochs_.check_open();
+  for (const TableSegment& segment : call.segments) check_live(*segment.table);
+  return async_lookups_.submit(call);
 }
 
 }  // namespace tieralloc

@@ -367,6 +367,7 @@ class LookupExecutor {
     job.lengths = has_one_row_each(segment) ? nullptr : scratch_.lengths.data() + group.bag;
     job.bags = group.bags;
     job.behind = behind;
+    job.scales = block_scales(table.layout.dtype);
     job.weights = weights_ == nullptr ? nullptr : weights_ + group.row * weight_bytes(table);
     job.dim = table.layout.columns(call_->out_dtype);
     job.out = out_of(segment, first_bag + group.bag);
@@ -433,6 +434,7 @@ class LookupExecutor {
       job.rows = scratch_.pointers.data();
       job.lengths = has_one_row_each(bag.segment) ? nullptr : &bag.rows;
       job.bags = 1;
+      job.scales = block_scales(table.layout.dtype);
       job.weights =
           call_->weights == nullptr ? nullptr : scratch_.deferred_weights.data() + bag.weights;
       job.dim = table.layout.columns(call_->out_dtype);
@@ -486,14 +488,6 @@ std::uint64_t Store::embedding_bags(std::span<const BagCall> calls, Accesses acc
     count_outside(calls, states_.of(*guard));
   }
   return outside;
-}
-
-std::shared_ptr<AsyncLookup> Store::submit(const BagCall& call) {
-  check_fork();
-  validate(call);
-  epochs_.check_open();
-  for (const TableSegment& segment : call.segments) check_live(*segment.table);
-  return async_lookups_.submit(call);
 }
 
 }  // namespace tieralloc

@@ -30,8 +30,8 @@ namespace {
 void quantise(const TableLayout& table, const float* values, std::size_t n,
               const std::function<TableRow(std::size_t)>& row_of,
               std::vector<std::byte>& quantised) {
-  if (!is_quantised(table.dtype)) {
-    throw std::invalid_argument("table '" + table.name + "' has no quantised rows");
+  if (!is_affine(table.dtype)) {
+    throw std::invalid_argument("table '" + table.name + "' has no rows of int8 or int4");
   }
   quantised.resize(n * table.row_bytes());
   const std::size_t done = choose_quantise(table.dtype)(values, n, table.dim, quantised.data());

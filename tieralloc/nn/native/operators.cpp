@@ -35,7 +35,8 @@ std::shared_ptr<const Attached> find_store(const std::string& name) {
 bool fits(DType rows, DType result) {
   if (rows == result) return !is_quantised(rows) && rows != DType::bytes;
   if (rows == DType::float64 || rows == DType::bytes) return false;
-  return result == DType::float32 || (result == DType::float16 && is_quantised(rows));
+  return result == DType::float32 || (result == DType::float16 && is_quantised(rows)) ||
+         (result == DType::bfloat16 && block_scales(rows).block > 0);
 }
 
 DType dtype_of(at::ScalarType dtype) {
