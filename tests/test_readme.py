@@ -45,8 +45,9 @@ def test_pages_with_code_are_found():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_code_of_page_runs_as_printed(page, tmp_path):
     script = script_of(page)
-    if "import torch" in script and importlib.util.find_spec("torch") is None:
-        pytest.skip("torch is not installed")
+    for name in ("torch", "torchrec"):
+        if f"import {name}" in script and importlib.util.find_spec(name) is None:
+            pytest.skip(f"{name} is not installed")
     run(script, tmp_path)
     if page == README:
         run(script, tmp_path)  # the second time too

@@ -29,6 +29,7 @@ __all__ = [
     "Switch",
     "Table",
     "TieredStore",
+    "distributed",
     "metrics",
     "nn",
     "policies",
@@ -36,7 +37,7 @@ __all__ = [
     "trace",
 ]
 
-_ON_DEMAND = ("metrics", "nn", "policies", "tools", "trace")
+_ON_DEMAND = ("distributed", "metrics", "nn", "policies", "tools", "trace")
 
 
 def __getattr__(name: str) -> ModuleType:

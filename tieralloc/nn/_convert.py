@@ -24,6 +24,7 @@ from tieralloc.nn._loading import Loading, set_tensors
 from tieralloc.nn._modules import TieredModule
 from tieralloc.nn._quantised import QuantisedBag, is_quantised_collection, quantised_bags
 from tieralloc.nn._replace import replace_modules, take_over
+from tieralloc.nn._streams import Checkpoint
 from tieralloc.nn._summary import (
     Conversion,
     ModuleConversion,
@@ -241,7 +242,7 @@ def _loading_of(
     if not load:
         raise ValueError(f"checkpoint: no effect with load=False; expected None, got {checkpoint}")
     check_writable(store, "convert")
-    return Loading(checkpoint, store)
+    return Loading(Checkpoint(checkpoint), store)
 
 
 def _load_checkpoint(

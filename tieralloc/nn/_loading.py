@@ -38,8 +38,8 @@ class _Weight(Protocol):
 class Loading:
     """The load of a checkpoint into the tables of a store."""
 
-    def __init__(self, path: str | os.PathLike[str], store: TieredStore) -> None:
-        self.checkpoint = Checkpoint(path)
+    def __init__(self, checkpoint: Checkpoint, store: TieredStore) -> None:
+        self.checkpoint = checkpoint
         self._store = store
         self._path = None if store._path is None else Path(f"{store._path}.convert")
         self._rows: dict[str, int] = {}  # durable rows of each table

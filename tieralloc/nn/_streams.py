@@ -1,10 +1,11 @@
 """Rows of checkpoints on disk, read some MiB at a time: memory does not grow with the checkpoint.
 
-Three kinds, each as places of rows in files, which are read by one function:
+Four kinds, each as places of rows in files, which are read by one function:
 
 - safetensors: a file, or a folder of shards;
 - `torch.save`: a file, whose pickle is loaded with fake tensors, so that no weight is read;
-- torch.distributed.checkpoint: a folder; each shard is a `torch.save` inside a file.
+- torch.distributed.checkpoint: a folder; each shard is a `torch.save` inside a file;
+- npy: a folder with a file per tensor, of the name of its key.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -94,6 +96,16 @@ class StoredTensor:
         os.posix_fadvise(file.fileno(), begin, num_bytes, os.POSIX_FADV_DONTNEED)
         return raw.view(self.dtype).reshape(rows, *self.shape[1:])
 
+    def narrow(self, first: int, last: int) -> StoredTensor:
+        """Return the rows from `first` to `last` as a tensor."""
+        parts = []
+        for part in self.parts:
+            begin, end = max(first, part.first), min(last, part.first + part.rows)
+            if begin < end:
+                offset = part.offset + (begin - part.first) * self.row_bytes
+                parts.append(_Part(begin - first, end - begin, part.path, offset))
+        return StoredTensor((last - first, *self.shape[1:]), self.dtype, tuple(parts))
+
     def read(self) -> Tensor:
         """Return the whole tensor."""
         rows = self.shape[0] if self.shape else 1
@@ -116,8 +128,9 @@ class Checkpoint:
         if (self.path / ".metadata").is_file():
             self.tensors, files = _read_distributed(self.path)
         elif self.path.is_dir():
-            files = sorted(self.path.glob("*.safetensors"))
-            self.tensors = {key: one for file in files for key, one in _read_safetensors(file)}
+            files = sorted([*self.path.glob("*.safetensors"), *self.path.glob("*.npy")])
+            readers = {".safetensors": _read_safetensors, ".npy": _read_npy}
+            self.tensors = {key: one for file in files for key, one in readers[file.suffix](file)}
         else:
             files = [self.path]
             is_safetensors = self.path.suffix == ".safetensors"
@@ -126,7 +139,7 @@ class Checkpoint:
         if not self.tensors:
             raise ValueError(
                 f"{self.path}: no tensors; expected a file of safetensors or torch.save, a folder "
-                "of safetensors, or one of torch.distributed.checkpoint"
+                "of safetensors or npy, or one of torch.distributed.checkpoint"
             )
         self.fingerprint = [_fingerprint(file) for file in files]
 
@@ -162,6 +175,22 @@ def _read_safetensors(path: Path) -> Iterator[tuple[str, StoredTensor]]:
         dtype = _DTYPES.get(tensor.dtype)
         if dtype is not None:
             yield key, _whole(tensor.shape, dtype, path, tensor.offset)
+
+
+def _read_npy(path: Path) -> Iterator[tuple[str, StoredTensor]]:
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }
+        if version not in read:
+            raise ValueError(f"{path}: expected npy of version 1.0 or 2.0, got {version}")
+        shape, is_fortran, dtype = read[version](file)
+        offset = file.tell()
+    if is_fortran:
+        raise ValueError(f"{path}: expected rows in C order, got Fortran order")
+    yield path.stem, _whole(shape, torch.from_numpy(np.empty(0, dtype)).dtype, path, offset)
 
 
 def _read_torch(path: Path) -> Iterator[tuple[str, StoredTensor]]:

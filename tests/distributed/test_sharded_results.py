@@ -1,0 +1,146 @@
+"""Results of sharded modules equal those of torchrec's unsharded ones, on 2, 3 and 4 ranks."""
+
+import random
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+
+def import_torchrec():
+    from bench.dlrm.model import refusal
+
+    if refusal() is not None:
+        pytest.skip(refusal(), allow_module_level=True)
+
+
+import_torchrec()
+
+from distributed_support import (  # noqa: E402
+    Case,
+    Ranks,
+    TableSpec,
+    as_arrays,
+    configs_of,
+    jagged,
+    rows_of,
+    serve,
+)
+from torchrec.modules.embedding_modules import (  # noqa: E402
+    EmbeddingBagCollection,
+    EmbeddingCollection,
+)
+
+CASES = 25  # of each number of ranks
+
+
+@pytest.fixture(scope="module", params=[2, 3, 4])
+def ranks(request):
+    with Ranks(request.param) as group:
+        yield group
+
+
+def random_shards(choose, size, rows, *, whole):
+    """Return a random plan of a table: one rank, or ranges of rows on some ranks."""
+    if whole:
+        return ((choose.randrange(size), 0, rows),)
+    owners = choose.sample(range(size), choose.randint(2, size))
+    ends = [*sorted(choose.sample(range(1, rows), len(owners) - 1)), rows]
+    return tuple(zip(owners, [0, *ends], ends, strict=False))
+
+
+def random_case(seed, size, *, pooled):
+    choose = random.Random(seed)
+    weighted = pooled and choose.random() < 0.3
+    names = [f"f{i}" for i in range(choose.randint(1, 5))]
+    tables = []
+    for number, name in enumerate(names):
+        rows = choose.randint(5, 30)
+        features = (name, "shared") if choose.random() < 0.3 else (name,)
+        tables.append(
+            TableSpec(
+                f"t{number}",
+                rows,
+                features,
+                random_shards(choose, size, rows, whole=choose.random() < 0.5),
+                mode="sum" if weighted else choose.choice(["sum", "mean"]),
+                dim=choose.randint(1, 9) if pooled else 4,
+            )
+        )
+    limits = {}
+    for table in tables:
+        for feature in table.features:
+            limits[feature] = min(table.rows, limits.get(feature, table.rows))
+    keys = [*limits, "unused"]
+    batches = []
+    for _ in range(size):
+        own = []
+        for _ in range(3):
+            choose.shuffle(keys)
+            samples = choose.randint(0, 4)
+            batch = {
+                key: [random_bag(choose, limits.get(key, 5)) for _ in range(samples)]
+                for key in keys
+            }
+            own.append(batch)
+        batches.append(tuple(own))
+    return Case(tuple(tables), tuple(batches), weighted=weighted, pooled=pooled)
+
+
+def random_bag(choose, rows):
+    return [choose.randrange(rows) for _ in range(choose.choice([0, 0, 1, 2, 5]))]
+
+
+def unsharded(case):
+    """Return torchrec's own module with the rows of a case."""
+    configs = configs_of(case.tables, case.pooled)
+    if case.pooled:
+        module = EmbeddingBagCollection(tables=configs, is_weighted=case.weighted)
+        parts = module.embedding_bags
+    else:
+        module = EmbeddingCollection(tables=configs)
+        parts = module.embeddings
+    with torch.no_grad():
+        for table in case.tables:
+            parts[table.name].weight.copy_(torch.from_numpy(rows_of(table)))
+    return module
+
+
+def assert_same(case, results):
+    module = unsharded(case)
+    exact = {
+        key
+        for table in case.tables
+        for feature in table.features
+        for key in (feature, f"{feature}@{table.name}")
+        if len(table.shards) == 1 or not case.pooled
+    }
+    for rank, outcomes in enumerate(results):
+        for outcome in outcomes:
+            for batch, result in zip(case.batches[rank], outcome, strict=True):
+                if not next(iter(batch.values())):
+                    assert all(len(values) == 0 for values in result.values())
+                    continue
+                with torch.no_grad():
+                    expected = as_arrays(module(jagged(batch, case.weighted)))
+                assert list(result) == list(expected)
+                for key, values in expected.items():
+                    if key in exact:
+                        np.testing.assert_array_equal(result[key], values)
+                    else:
+                        np.testing.assert_allclose(result[key], values, rtol=1e-5, atol=1e-5)
+
+
+def test_pooled_results_of_random_plans_equal_unsharded(ranks):
+    size = len(ranks.pipes)
+    for seed in range(CASES):
+        case = random_case(seed, size, pooled=True)
+        assert_same(case, ranks.run(serve, case))
+
+
+def test_unpooled_results_of_random_plans_equal_unsharded(ranks):
+    size = len(ranks.pipes)
+    for seed in range(CASES):
+        case = random_case(seed, size, pooled=False)
+        assert_same(case, ranks.run(serve, case))

@@ -1,0 +1,25 @@
+"""Embedding tables sharded over the ranks of torch.distributed, by torchrec's own means.
+
+Each rank serves its shards from its own store. Indices travel by torchrec's ``KJTAllToAll``, pooled
+vectors by its ``PooledEmbeddingsAllToAll`` and ``PooledEmbeddingsReduceScatter``. The plan is
+torchrec's: a ``ParameterSharding`` per table. Inference only.
+"""
+
+from __future__ import annotations
+
+try:
+    import torch  # noqa: F401
+except ImportError as error:
+    raise ImportError("tieralloc.distributed needs torch: pip install tieralloc[torch]") from error
+
+from tieralloc.distributed._collections import (
+    ShardedTieredEmbeddingBagCollection,
+    ShardedTieredEmbeddingCollection,
+)
+from tieralloc.distributed._ranks import RankError
+
+__all__ = [
+    "RankError",
+    "ShardedTieredEmbeddingBagCollection",
+    "ShardedTieredEmbeddingCollection",
+]
