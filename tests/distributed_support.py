@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import socket
 import tempfile
 import traceback
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 DIM = 4
+#: Ranks are forks of a process that has these modules: torch takes seconds to start.
+PRELOADED = ["torchrec.distributed.sharding_plan", "tieralloc.distributed", "tieralloc.nn"]
 
 
 @dataclass(frozen=True)
@@ -151,10 +154,14 @@ def memory():
 class Ranks:
     """Processes of a group, which run functions together: `run(function, *arguments)`."""
 
-    def __init__(self, size, timeout=20.0):
-        context = multiprocessing.get_context("spawn")
+    def __init__(self, size, timeout=20.0, *, tcp=False):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(PRELOADED)
         self._folder = tempfile.TemporaryDirectory(dir=memory())
         rendezvous = f"file://{self._folder.name}/rendezvous"
+        if tcp:  # rank 0 hosts the store
+            with socket.create_server(("127.0.0.1", 0)) as server:
+                rendezvous = f"tcp://127.0.0.1:{server.getsockname()[1]}"
         self.pipes, self.processes = [], []
         for rank in range(size):
             ours, theirs = context.Pipe()
