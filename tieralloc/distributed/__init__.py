@@ -7,6 +7,8 @@ torchrec's: a ``ParameterSharding`` per table. Inference only.
 
 from __future__ import annotations
 
+import importlib
+
 try:
     import torch  # noqa: F401
 except ImportError as error:
@@ -23,3 +25,12 @@ __all__ = [
     "ShardedTieredEmbeddingBagCollection",
     "ShardedTieredEmbeddingCollection",
 ]
+
+_PLANNER = {"plan": "plan_shards", "RankLimits": "RankLimits"}
+
+
+def __getattr__(name: str) -> object:
+    # The planner simulates; a serving rank does not load it.
+    if name in _PLANNER:
+        return getattr(importlib.import_module("tieralloc.tools.plan.shards"), _PLANNER[name])
+    raise AttributeError(f"module 'tieralloc.distributed' has no attribute {name!r}")
