@@ -36,3 +36,18 @@ def test_server_switches_and_resizes_without_a_wrong_reply():
     assert calls == first + second
     assert min(first, second) > 0
     assert errors == 0
+
+
+def test_sharded_dlrm_serves_the_clicks_of_the_model_in_memory(tmp_path):
+    from bench.dlrm.model import refusal
+
+    if refusal() is not None:
+        pytest.skip(refusal())
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
+    command += ["2", EXAMPLES / "sharded_dlrm.py", "--folder", tmp_path]
+    for _ in range(2):  # the second time each rank reopens its file
+        done = run(command, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        served = re.findall(r"rank (\d): 20 batches of 32, clicks within", done.stdout)
+        assert sorted(served) == ["0", "1"]
+        assert "reads of the slowest rank: 1.0" in done.stdout

@@ -1,6 +1,7 @@
 """Results of sharded modules equal those of torchrec's unsharded ones, on 2, 3 and 4 ranks."""
 
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from distributed_support import (  # noqa: E402
     jagged,
     rows_of,
     serve,
+    sharded,
 )
 from torchrec.modules.embedding_modules import (  # noqa: E402
     EmbeddingBagCollection,
@@ -144,3 +146,39 @@ def test_unpooled_results_of_random_plans_equal_unsharded(ranks):
     for seed in range(CASES):
         case = random_case(seed, size, pooled=False)
         assert_same(case, ranks.run(serve, case))
+
+
+def stream_from_disk(rank, case, folder):
+    """Return the results of a stream, and the rows that it prefetched."""
+    import torch.distributed as dist
+
+    options = {"group": dist.group.WORLD, "timeout": 20}
+    store, module = sharded(case, Path(folder) / f"{rank}.tier", rank, **options)
+    with store:
+        batches = map(jagged, case.batches[rank])
+        results = [as_arrays(result) for result in module.stream(batches)]
+        return results, store.stats().prefetches_issued
+
+
+def test_stream_prefetches_rows_and_keeps_the_order(ranks, tmp_path):
+    size = len(ranks.pipes)
+    shards = tuple((rank, 400 * rank, 400 * (rank + 1)) for rank in range(size))
+    tables = (
+        TableSpec("item", 400 * size, ("item",), shards, dim=16),
+        TableSpec("user", 500, ("user",), ((size - 1, 0, 500),), dim=16),
+    )
+    choose = random.Random(0)
+    batches = tuple(
+        tuple(
+            {
+                table.name: [[choose.randrange(table.rows) for _ in range(9)] for _ in range(3)]
+                for table in tables
+            }
+            for _ in range(6)
+        )
+        for _ in range(size)
+    )
+    case = Case(tables, batches)
+    results, prefetched = zip(*ranks.run(stream_from_disk, case, tmp_path), strict=True)
+    assert_same(case, [[each] for each in results])
+    assert min(prefetched) > 0
