@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import socket
 import tempfile
+import time
 import traceback
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -223,3 +224,55 @@ def _work(rank, size, rendezvous, timeout, pipe):
             pipe.send(("result", function(rank, *arguments)))
         except Exception:
             pipe.send(("error", traceback.format_exc()))
+
+
+FAILING_TABLES = (
+    TableSpec("item", 20, ("item",), ((0, 0, 9), (1, 9, 15), (2, 15, 20))),
+    TableSpec("user", 8, ("user",), ((1, 0, 8),)),
+    TableSpec("city", 8, ("city",), ((2, 0, 8),)),
+)
+FAILING_BATCH = {"item": [[0, 13, 19], []], "user": [[7, 7, 1], [2]], "city": [[], [3, 5]]}
+FAILING = Case(FAILING_TABLES, ())
+TIMEOUT = 3.0
+HANG = 60  # seconds after which a rank counts as hung, far above twice the timeout
+
+
+def serve_until_failure(rank, folder):
+    """Serve the same batch until a rank fails; return the ranks that the error names, its text."""
+    from tieralloc.distributed import RankError
+
+    store, module = sharded(FAILING, Path(folder) / f"{rank}.tier", rank, timeout=TIMEOUT)
+    batch = jagged(FAILING_BATCH)
+    expected = as_arrays(module(batch))
+    (Path(folder) / f"ready-{rank}").touch()
+    wrong = 0
+    try:
+        while True:
+            for result in module.stream([batch] * 5):
+                found = as_arrays(result)
+                wrong += not all(np.array_equal(found[key], expected[key]) for key in expected)
+    except RankError as error:
+        first = error
+    try:
+        module(batch)
+        wrong += 1  # a failed module serves nothing
+    except RankError as error:
+        store.close()
+        return error.ranks, str(first), wrong
+
+
+def fail_rank(folder, victim, number, delay, **options):
+    """Serve on three ranks, and send a signal to one; return the results of the others."""
+    with Ranks(3, **options) as ranks:
+        ranks.begin(serve_until_failure, folder)
+        while len(list(folder.glob("ready-*"))) < 3:
+            time.sleep(0.01)
+            assert all(process.is_alive() for process in ranks.processes)
+        time.sleep(delay)
+        os.kill(ranks.processes[victim].pid, number)
+        results = []
+        for rank in {0, 1, 2} - {victim}:
+            assert ranks.pipes[rank].poll(HANG), f"rank {rank} hangs"
+            results.append(ranks.result(rank))
+        ranks.processes[victim].kill()
+    return results

@@ -8,7 +8,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
@@ -23,56 +22,7 @@ def import_torchrec():
 
 import_torchrec()
 
-from distributed_support import Case, Ranks, TableSpec, as_arrays, jagged, sharded  # noqa: E402
-
-TABLES = (
-    TableSpec("item", 20, ("item",), ((0, 0, 9), (1, 9, 15), (2, 15, 20))),
-    TableSpec("user", 8, ("user",), ((1, 0, 8),)),
-    TableSpec("city", 8, ("city",), ((2, 0, 8),)),
-)
-BATCH = {"item": [[0, 13, 19], []], "user": [[7, 7, 1], [2]], "city": [[], [3, 5]]}
-CASE = Case(TABLES, ())
-TIMEOUT = 3.0
-HANG = 60  # seconds after which a rank counts as hung, far above twice the timeout
-
-
-def serve_until_failure(rank, case, folder):
-    """Serve the same batch until a rank fails; return the ranks that the error names, its text."""
-    from tieralloc.distributed import RankError
-
-    store, module = sharded(case, Path(folder) / f"{rank}.tier", rank, timeout=TIMEOUT)
-    batch = jagged(BATCH)
-    expected = as_arrays(module(batch))
-    (Path(folder) / f"ready-{rank}").touch()
-    wrong = 0
-    try:
-        while True:
-            for result in module.stream([batch] * 5):
-                found = as_arrays(result)
-                wrong += not all(np.array_equal(found[key], expected[key]) for key in expected)
-    except RankError as error:
-        first = error
-    with pytest.raises(RankError) as again:
-        module(batch)
-    store.close()
-    return again.value.ranks, str(first), wrong
-
-
-def fail_rank(folder, victim, number, delay, **options):
-    """Serve on three ranks, and send a signal to one; return the results of the others."""
-    with Ranks(3, **options) as ranks:
-        ranks.begin(serve_until_failure, CASE, folder)
-        while len(list(folder.glob("ready-*"))) < 3:
-            time.sleep(0.01)
-            assert all(process.is_alive() for process in ranks.processes)
-        time.sleep(delay)
-        os.kill(ranks.processes[victim].pid, number)
-        results = []
-        for rank in {0, 1, 2} - {victim}:
-            assert ranks.pipes[rank].poll(HANG), f"rank {rank} hangs"
-            results.append(ranks.result(rank))
-        ranks.processes[victim].kill()
-    return results
+from distributed_support import FAILING, Ranks, fail_rank, sharded  # noqa: E402
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -92,6 +42,28 @@ def test_killed_rank_with_the_rendezvous_store_is_named(tmp_path):
         assert wrong == 0
 
 
+def start_late(rank, folder, seconds):
+    """Start a rank after some time; return the ranks that an error names."""
+    from tieralloc.distributed import RankError
+
+    time.sleep(seconds[rank])
+    try:
+        store, _ = sharded(FAILING, Path(folder) / f"{rank}.tier", rank, timeout=1.0)
+    except RankError as error:
+        return error.ranks, str(error)
+    store.close()
+    return (), ""
+
+
+def test_rank_that_does_not_start_is_named_by_the_others(tmp_path):
+    with Ranks(3) as ranks:
+        ranks.begin(start_late, tmp_path, [0, 0, 30])
+        for rank in (0, 1):
+            named, text = ranks.result(rank)
+            assert named == (2,), text
+        ranks.processes[2].kill()
+
+
 def test_stalled_rank_is_named_by_the_others(tmp_path):
     for named, text, wrong in fail_rank(tmp_path, 0, signal.SIGSTOP, 0.1):
         assert named == (0,), text
@@ -102,14 +74,13 @@ def test_stalled_rank_is_named_by_the_others(tmp_path):
 SCRIPT = """
 import os, signal, sys
 import torch.distributed as dist
-from test_sharded_failures import CASE, TIMEOUT, BATCH
-from distributed_support import jagged, sharded
+from distributed_support import FAILING, FAILING_BATCH, jagged, sharded
 
 dist.init_process_group("gloo")
 rank, attempt = dist.get_rank(), int(os.environ["TORCHELASTIC_RESTART_COUNT"])
-store, module = sharded(CASE, f"{rank}.tier", rank, timeout=TIMEOUT)
+store, module = sharded(FAILING, f"{rank}.tier", rank, timeout=3)
 for number in range(20):
-    module(jagged(BATCH))
+    module(jagged(FAILING_BATCH))
     if (rank, attempt, number) == (1, 0, 10):
         store.flush()
         os.kill(os.getpid(), signal.SIGKILL)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .campaign import Campaign, MissingError
 
-CAMPAIGNS = ("kills", "switches", "power", "errors", "fuzz", "oracle")
+CAMPAIGNS = ("kills", "switches", "power", "errors", "fuzz", "oracle", "ranks")
 
 
 def main():

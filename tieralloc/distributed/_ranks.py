@@ -57,15 +57,16 @@ class Ranks:
             raise ValueError("group: expected init_process_group before, got no process group")
         if not timeout > 0:
             raise ValueError(f"timeout: expected above 0 s, got {timeout}")
-        if group is None:
-            group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
-        self.group = group
         self.rank = dist.get_rank(group)
         self.size = dist.get_world_size(group)
         self._timeout = timeout
         store = distributed_c10d._get_default_store()
         self._store = distributed_c10d.PrefixStore(f"tieralloc/{next(_number)}", store)
         self._failure: RankError | None = None
+        if group is None:
+            with self.collective():
+                group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
+        self.group = group
 
     @contextmanager
     def collective(self) -> Iterator[None]:
