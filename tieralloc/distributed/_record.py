@@ -79,6 +79,11 @@ class RecordFile:
             )
         return bool(state["is_loaded"])
 
+    def read(self) -> Record | None:
+        """Return the record of loaded shards; ValueError for a damaged one."""
+        state = self._read()
+        return Record(**state["record"]) if state is not None and state["is_loaded"] else None
+
     def _read(self) -> dict[str, Any] | None:
         if self.path is None or not self.path.exists():
             return None

@@ -155,26 +155,25 @@ def _shards(sharding: Any, config: Any, num_ranks: int) -> tuple[Shard, ...]:
         if rows:
             shards.append(Shard(int(rank), int(first), int(first + rows)))
     shards.sort(key=lambda shard: shard.first)
-    _check_shards(shards, config, num_ranks)
+    check_shards(config.name, config.num_embeddings, shards, num_ranks)
     return tuple(shards)
 
 
-def _check_shards(shards: Sequence[Shard], config: Any, num_ranks: int) -> None:
+def check_shards(name: str, rows: int, shards: Sequence[Shard], num_ranks: int) -> None:
+    """Raise ValueError unless shards, in row order, have each row once and different ranks."""
     end = 0
     for shard in shards:
         if shard.first != end:
             break
         end = shard.last
-    if not shards or end != config.num_embeddings:
+    if not shards or end != rows or shards[-1].last != rows:
         raise ValueError(
-            f"plan: {config.name!r}: expected shards of rows 0 to {config.num_embeddings}, "
-            f"each row once, got {[(shard.first, shard.last) for shard in shards]}"
+            f"plan: {name!r}: expected shards of rows 0 to {rows}, each row once, got "
+            f"{[(shard.first, shard.last) for shard in shards]}"
         )
     ranks = [shard.rank for shard in shards]
     if len(set(ranks)) != len(ranks) or not 0 <= min(ranks) <= max(ranks) < num_ranks:
-        raise ValueError(
-            f"plan: {config.name!r}: expected different ranks below {num_ranks}, got {ranks}"
-        )
+        raise ValueError(f"plan: {name!r}: expected different ranks below {num_ranks}, got {ranks}")
 
 
 def parameter_sharding(shards: Iterable[Shard], embedding_dim: int) -> Any:
