@@ -56,7 +56,12 @@ def configs_of(tables, pooled=True):
     )
 
     kind = EmbeddingBagConfig if pooled else EmbeddingConfig
-    types = {"float32": DataType.FP32, "float16": DataType.FP16}
+    types = {
+        "float32": DataType.FP32,
+        "float16": DataType.FP16,
+        "bfloat16": DataType.BF16,
+        "int8": DataType.INT8,
+    }
     modes = {"sum": PoolingType.SUM, "mean": PoolingType.MEAN}
     return [
         kind(

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import tieralloc as ta
+
 torch = pytest.importorskip("torch")
 
 
@@ -182,3 +184,47 @@ def test_stream_prefetches_rows_and_keeps_the_order(ranks, tmp_path):
     results, prefetched = zip(*ranks.run(stream_from_disk, case, tmp_path), strict=True)
     assert_same(case, [[each] for each in results])
     assert min(prefetched) > 0
+
+
+def unsharded_tiered(case, store):
+    """Return the unsharded module on a store with the rows of a case."""
+    tables = [store.create_table(t.name, t.rows, t.dim, t.dtype) for t in case.tables]
+    for table, spec in zip(tables, case.tables, strict=True):
+        table.load(rows_of(spec))
+    return ta.nn.TieredEmbeddingBagCollection(tables, case.weighted, mode=case.tables[0].mode)
+
+
+@pytest.mark.parametrize("mode", ["sum", "mean", "weighted"])
+@pytest.mark.parametrize(
+    "dtypes",
+    [("float16", "float16"), ("bfloat16", "bfloat16"), ("float16", "float32"), ("int8", "int8")],
+    ids="-".join,
+)
+def test_other_dtypes_equal_the_unsharded_tiered_module(ranks, make_store, dtypes, mode):
+    size = len(ranks.pipes)
+    choose = random.Random(size)
+    tables = [
+        TableSpec(
+            name,
+            30,
+            (name,),
+            random_shards(choose, size, 30, whole=name != "split"),
+            mode="sum" if mode == "weighted" else mode,
+            dtype=dtype,
+        )
+        for name, dtype in zip(("a", "b", "split"), (*dtypes, dtypes[0]), strict=True)
+    ]
+    batches = tuple(
+        ({t.name: [random_bag(choose, 30) for _ in range(5)] for t in tables},) for _ in range(size)
+    )
+    case = Case(tuple(tables), batches, weighted=mode == "weighted")
+    module = unsharded_tiered(case, make_store(fast_rows=32))
+    for rank, outcomes in enumerate(ranks.run(serve, case)):
+        expected = as_arrays(module(jagged(batches[rank][0], case.weighted)))
+        for (result,) in outcomes:
+            for name in ("a", "b"):
+                np.testing.assert_array_equal(result[name], expected[name])
+            tolerance = 1e-5 if "float32" in dtypes or "int8" in dtypes else 3e-2
+            np.testing.assert_allclose(
+                result["split"], expected["split"], rtol=tolerance, atol=tolerance
+            )
