@@ -126,7 +126,7 @@ def sharded(case, path, rank, **options):
         store.close()
         raise
     for table in case.tables:
-        for owner, first, last in table.shards:
+        for owner, first, last in table.shards:  # all rows on all ranks if it is replicated
             if owner == rank and "checkpoint" not in options:
                 module.tables[table.name].load(rows_of(table)[first:last])
     return store, module

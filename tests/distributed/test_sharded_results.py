@@ -1,6 +1,7 @@
 """Results of sharded modules equal those of torchrec's unsharded ones, on 1 to 4 ranks."""
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -46,9 +47,11 @@ def ranks(request):
 
 
 def random_shards(choose, size, rows, *, whole):
-    """Return a random plan of a table: one rank, or ranges of rows on some ranks."""
+    """Return a random plan of a table: one rank, or all rows or ranges of rows on some ranks."""
     if whole or size == 1:
         return ((choose.randrange(size), 0, rows),)
+    if choose.random() < 0.3:
+        return tuple((rank, 0, rows) for rank in range(size))  # replicated
     owners = choose.sample(range(size), choose.randint(2, size))
     ends = [*sorted(choose.sample(range(1, rows), len(owners) - 1)), rows]
     return tuple(zip(owners, [0, *ends], ends, strict=False))
@@ -72,6 +75,7 @@ def random_case(seed, size, *, pooled):
                 dim=choose.randint(1, 9) if pooled else 4,
             )
         )
+    tables[0] = replace(tables[0], shards=random_shards(choose, size, tables[0].rows, whole=True))
     limits = {}
     for table in tables:
         for feature in table.features:
@@ -118,7 +122,7 @@ def assert_same(case, results):
         for table in case.tables
         for feature in table.features
         for key in (feature, f"{feature}@{table.name}")
-        if len(table.shards) == 1 or not case.pooled
+        if table.shards[0][2] == table.rows or not case.pooled  # not on several ranks
     }
     for rank, outcomes in enumerate(results):
         for outcome in outcomes:

@@ -213,9 +213,18 @@ def test_plan_of_other_tables_raises_value_error():
         sharded_tables(configs, column, 2)
 
 
+def test_replicated_tables_alone_raise_value_error():
+    from tieralloc.distributed._shards import sharded_tables
+
+    tables = [replace(TABLES[0], shards=((0, 0, 20), (1, 0, 20)))]
+    with pytest.raises(ValueError, match="all tables are replicated"):
+        sharded_tables(configs_of(tables), plan_of(tables), 2)
+
+
 def test_plan_of_torchrec_is_accepted():
     from torchrec.distributed.sharding_plan import (
         construct_module_sharding_plan,
+        data_parallel,
         row_wise,
         table_wise,
     )
@@ -223,14 +232,20 @@ def test_plan_of_torchrec_is_accepted():
 
     from tieralloc.distributed._shards import sharded_tables
 
-    collection = EmbeddingBagCollection(tables=configs_of(TABLES))
+    configs = configs_of([*TABLES, TableSpec("city", 5, ("city",), ())])
+    collection = EmbeddingBagCollection(tables=configs)
     plan = construct_module_sharding_plan(
         collection,
-        per_param_sharding={"item": row_wise(), "user": table_wise(rank=2)},
+        per_param_sharding={
+            "item": row_wise(),
+            "user": table_wise(rank=2),
+            "city": data_parallel(),
+        },
         local_size=3,
         world_size=3,
         device_type="cpu",
     )
-    item, user = sharded_tables(configs_of(TABLES), plan, 3)
+    item, user, city = sharded_tables(configs, plan, 3)
+    assert city.is_replicated
     assert item.shards == ((0, 0, 7), (1, 7, 14), (2, 14, 20))
     assert user.shards == ((2, 0, 8),)

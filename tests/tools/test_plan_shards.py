@@ -2,18 +2,20 @@
 
 import numpy as np
 import pytest
+
+pytest.importorskip("torch")
+
 from hypothesis import given
 from hypothesis import strategies as st
 from reference_traces import reference
 from trace_strategies import traces
 
+from tieralloc.distributed._shards import is_replicated
 from tieralloc.tools.plan.curve import Curve, Workload
 from tieralloc.tools.plan.shards import RankLimits, accesses_missed, accesses_of_shards, plan_shards
 from tieralloc.tools.simulate import simulate
 from tieralloc.trace import Trace, generate
 from tieralloc.trace.stream import count_distinct
-
-pytest.importorskip("torch")
 
 SMALL = RankLimits("64KiB")
 
@@ -81,6 +83,19 @@ def test_limits_that_do_not_suffice_raise_value_error(ranks, options, error):
     trace = generate(num_samples=200, num_tables=2)
     with pytest.raises(ValueError, match=error):
         plan_shards(trace, ranks, embedding_dim=16, **options)
+
+
+def test_small_tables_are_replicated_if_asked_for():
+    rows = [1000, 4, 800]
+    indices = np.random.default_rng(0).integers(0, np.repeat(rows, 2000))
+    trace = Trace.from_lengths(indices, np.ones((3, 2000)).astype(int), ["a", "tiny", "b"], rows)
+    plan = plan_shards(trace, [RankLimits("32KiB")] * 2, embedding_dim=16, replicate=True)
+    assert plan.shards["tiny"] == [(0, 0, 4), (1, 0, 4)]
+    assert all("tiny" in rank["shards"] for rank in plan.ranks)
+    assert not any(is_replicated(plan.shards[name]) for name in ("a", "b"))
+    assert plan.balance <= 1.1
+    without = plan_shards(trace, [RankLimits("32KiB")] * 2, embedding_dim=16)
+    assert len(without.shards["tiny"]) == 1
 
 
 def test_text_has_a_line_per_rank_and_the_balance():

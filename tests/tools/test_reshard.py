@@ -73,13 +73,16 @@ def test_given_plan_is_followed(tmp_path):
     plan = {
         "item": [Shard(1, 0, 20), Shard(0, 20, 50)],
         "tiny": [Shard(0, 0, 1)],
-        "user": [Shard(1, 0, 7)],
+        "user": [Shard(0, 0, 7), Shard(1, 0, 7)],  # replicated
     }
     outs = [str(tmp_path / f"new{rank}.tier") for rank in range(2)]
     reshard(paths, outs, plan)
     before, after = rows_of(paths, even_shards(ROWS, 2)), rows_of(outs, plan)
-    for name, rows in before.items():
-        np.testing.assert_array_equal(after[name], rows)
+    again = [str(tmp_path / f"again{rank}.tier") for rank in range(3)]
+    reshard(outs, again)
+    for found in (after, rows_of(again, even_shards(ROWS, 3))):
+        for name, rows in before.items():
+            np.testing.assert_array_equal(found[name], rows)
 
 
 def test_missing_rank_raises_value_error(tmp_path):

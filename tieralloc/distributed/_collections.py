@@ -185,8 +185,8 @@ class _Stream:
 class ShardedTieredEmbeddingBagCollection(_Sharded):
     """torchrec's sharded ``EmbeddingBagCollection`` with the shards of each rank in its store.
 
-    Results equal those of the unsharded module: bit for bit for tables on one rank, to rounding for
-    tables whose rows are on several. All ranks construct the module and call it equally often, as
+    Results equal those of the unsharded module: to rounding for tables whose rows are cut, bit for
+    bit for others. All ranks construct the module and call it equally often, as
     for every collective. A rank whose batch is invalid still serves the others, and raises then.
 
     Parameters
@@ -194,7 +194,8 @@ class ShardedTieredEmbeddingBagCollection(_Sharded):
     tables : iterable of torchrec.EmbeddingBagConfig
         The same on all ranks; pooling "sum" or "mean".
     plan : mapping of str to torchrec.ParameterSharding
-        By table: table-wise, row-wise or table-row-wise, with the sharding spec. For example an
+        By table: table-wise, row-wise or table-row-wise, with the sharding spec; or data-parallel:
+        each rank has all rows, and they do not travel. For example an
         ``EmbeddingModuleShardingPlan`` of torchrec. At most one range of a table per rank.
     store : TieredStore
         This rank's. Its tables are this rank's shards.

@@ -46,24 +46,26 @@ class IndexExchange:
         self._columns = columns
         self._is_weighted = is_weighted
         self._ranks = ranks
-        self._is_split = any(not column.table.is_whole for column in columns)
         self._limits = torch.tensor([column.table.num_embeddings for column in columns])
-        buckets = max(len(column.table.shards) for column in columns)
-        self._num_buckets = buckets
-        self._block_sizes = self._limits.clone()
-        self._ranges = [_ranges(column.table, buckets) for column in columns]
+        places = [i for i, column in enumerate(columns) if not column.table.is_replicated]
+        self._places = places
+        self._sent = sent = [columns[place] for place in places]
+        self._is_split = any(not column.table.is_whole for column in sent)
+        self._num_buckets = max(len(column.table.shards) for column in sent)
+        self._block_sizes = self._limits[places]
+        self._ranges = [_ranges(column.table, self._num_buckets) for column in sent]
         self._order: list[int] = []  # of the sent keys: bucket * columns + column
         splits = []
         for rank in range(ranks.size):
             local = local_columns(columns, rank)
             self._order += [self._place(column, rank) for column in local]
             splits.append(len(local))
-        self._keys = [columns[place % len(columns)].feature for place in self._order]
+        self._keys = [sent[place % len(sent)].feature for place in self._order]
         self._all_to_all = KJTAllToAll(ranks.group, splits)
 
     def _place(self, column: Column, rank: int) -> int:
         numbers = [shard.rank for shard in column.table.shards]
-        return numbers.index(rank) * len(self._columns) + self._columns.index(column)
+        return numbers.index(rank) * len(self._sent) + self._sent.index(column)
 
     def select(self, features: Any) -> Any:
         """Return the columns of a batch in order, checked, as int64 indices.
@@ -122,6 +124,8 @@ class IndexExchange:
         """Return the indices of a batch ordered by rank, as rows of the shards."""
         if selected.stride() == 0:
             return self._jagged(self._keys)
+        if len(self._sent) < len(self._columns):
+            selected = selected.permute(self._places)
         if self._is_split:
             selected, _ = bucketize_kjt_before_all2all(
                 selected,

@@ -2,7 +2,8 @@
 
 Columns of whole tables travel by PooledEmbeddingsAllToAll in the dtype of the unsharded module.
 Columns of tables whose rows are on several ranks are sums of parts: PooledEmbeddingsReduceScatter
-adds them in float32, and the rank of the sample divides a mean by the length of the bag.
+adds them in float32, and the rank of the sample divides a mean by the length of the bag. Columns of
+replicated tables do not travel.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from torchrec.distributed.dist_data import (
     PooledEmbeddingsAllToAll,
     PooledEmbeddingsReduceScatter,
 )
+from torchrec.distributed.types import NoWait
 from torchrec.sparse.jagged_tensor import KeyedTensor
 
 from tieralloc._common.values import QUANTISED
@@ -52,14 +54,13 @@ class PooledVectors:
         self.names = result_names(columns)
         self.dims = [column.table.embedding_dim for column in columns]
         self._dtype = _common_dtype(columns)
-        num_means = sum(column.table.is_whole and column.table.mode == "mean" for column in local)
-        self._num_means = num_means
-        self._lookups = [
-            _collection(part, tables, mode, self._dtype)
-            for part, mode in ((local[:num_means], "mean"), (local[num_means:], "sum"))
-        ]
+        self._pool = _Pool(local, tables, self._dtype)
         self._whole_dim = _dim(column for column in local if column.table.is_whole)
-        self._split = [column for column in columns if not column.table.is_whole]
+        replicated = [column for column in columns if column.table.is_replicated]
+        replicated.sort(key=lambda column: column.table.mode)  # means first
+        self._replicated = _Pool(replicated, tables, self._dtype)
+        self._places = [columns.index(column) for column in replicated]
+        self._split = [c for c in columns if not (c.table.is_whole or c.table.is_replicated)]
         self._split_dim = _dim(self._split)
         owned = [torch.full((c.table.embedding_dim,), c in local) for c in self._split]
         self._split_places = torch.cat(owned).nonzero().flatten() if owned else torch.empty(0)
@@ -67,9 +68,10 @@ class PooledVectors:
             [column for column in local_columns(columns, rank) if column.table.is_whole]
             for rank in range(ranks.size)
         ]
-        arriving = [column for part in wholes for column in part] + self._split
-        self._arriving_dims = [column.table.embedding_dim for column in arriving]
-        self._order = [arriving.index(column) for column in columns]
+        arriving = [[column for part in wholes for column in part], self._split, replicated]
+        self._arriving_dims = [[c.table.embedding_dim for c in part] for part in arriving if part]
+        flat = [column for part in arriving for column in part]
+        self._order = [flat.index(column) for column in columns]
         self._all_to_all = (
             PooledEmbeddingsAllToAll(ranks.group, [_dim(part) for part in wholes])
             if any(wholes)
@@ -79,7 +81,7 @@ class PooledVectors:
 
     def begin(self, received: Received, selected: Any, routed: Any) -> list[Any]:
         """Look up the rows of all ranks and begin to send their vectors."""
-        pooled = self._pool(received.features)
+        pooled = self._pool.serve(received.features)
         whole, parts = pooled[:, : self._whole_dim], pooled[:, self._whole_dim :]
         sizes = received.batch_sizes
         sending = []
@@ -88,24 +90,9 @@ class PooledVectors:
                 sending.append(self._all_to_all(whole.contiguous(), sizes))
             if self._reduce_scatter is not None:
                 sending.append(self._reduce_scatter(self._blocks(parts.float(), sizes)))
+        if self._places:
+            sending.append(NoWait(self._replicated.serve(selected.permute(self._places))))
         return sending
-
-    def _pool(self, features: Any) -> Tensor:
-        values, offsets, weights = features.values(), features.offsets(), features.weights_or_none()
-        bags = self._num_means * features.stride()
-        begin = int(offsets[bags])
-        spans = (
-            (values[:begin], offsets[: bags + 1], None if weights is None else weights[:begin]),
-            (values[begin:], offsets[bags:] - begin, None if weights is None else weights[begin:]),
-        )
-        results = [
-            lookup.embedding_bag(*span, include_last_offset=True)
-            for lookup, span in zip(self._lookups, spans, strict=True)
-            if lookup is not None
-        ]
-        if not results:
-            return torch.empty(features.stride(), 0, dtype=self._dtype)
-        return results[0] if len(results) == 1 else torch.cat(results, dim=1)
 
     def _blocks(self, parts: Tensor, sizes: Sequence[int]) -> Tensor:
         """Return the sums of this rank: all split columns, equally many samples of each rank."""
@@ -126,7 +113,7 @@ class PooledVectors:
         arrived = [each[:samples].float() for each in arrived]
         pieces = [
             piece
-            for each, dims in zip(arrived, self._dims_of_arrived(), strict=True)
+            for each, dims in zip(arrived, self._arriving_dims, strict=True)
             for piece in torch.split(each, dims, dim=1)
         ]
         ordered = [pieces[place] for place in self._order]
@@ -137,17 +124,45 @@ class PooledVectors:
             values = torch.cat(ordered, dim=1)
         return KeyedTensor(keys=self.names, length_per_key=self.dims, values=values)
 
-    def _dims_of_arrived(self) -> list[list[int]]:
-        num_whole = len(self._columns) - len(self._split)
-        parts = [self._arriving_dims[:num_whole], self._arriving_dims[num_whole:]]
-        return [dims for dims in parts if dims]
-
     def _divide_means(self, pieces: Sequence[Tensor], selected: Any) -> None:
         """Divide the sums of split tables in place, by the lengths of the bags."""
         lengths = selected.lengths().view(len(self._columns), -1)
         for column, piece, counts in zip(self._columns, pieces, lengths, strict=True):
-            if not column.table.is_whole and column.table.mode == "mean":
+            if column in self._split and column.table.mode == "mean":
                 piece.div_(counts.clamp(min=1).unsqueeze(1))
+
+
+class _Pool:
+    """Lookups of columns of this rank's tables, those pooled as mean before the others."""
+
+    def __init__(
+        self, columns: Sequence[Column], tables: Mapping[str, Table], dtype: torch.dtype
+    ) -> None:
+        self._dtype = dtype
+        self._num_means = sum(
+            column.table.mode == "mean" and (column.table.is_whole or column.table.is_replicated)
+            for column in columns
+        )
+        parts = ((columns[: self._num_means], "mean"), (columns[self._num_means :], "sum"))
+        self._lookups = [_collection(part, tables, mode, dtype) for part, mode in parts]
+
+    def serve(self, features: Any) -> Tensor:
+        """Return the pooled vectors of features, which are those of the columns in order."""
+        values, offsets, weights = features.values(), features.offsets(), features.weights_or_none()
+        bags = self._num_means * features.stride()
+        begin = int(offsets[bags])
+        spans = (
+            (values[:begin], offsets[: bags + 1], None if weights is None else weights[:begin]),
+            (values[begin:], offsets[bags:] - begin, None if weights is None else weights[begin:]),
+        )
+        results = [
+            lookup.embedding_bag(*span, include_last_offset=True)
+            for lookup, span in zip(self._lookups, spans, strict=True)
+            if lookup is not None
+        ]
+        if not results:
+            return torch.empty(features.stride(), 0, dtype=self._dtype)
+        return results[0] if len(results) == 1 else torch.cat(results, dim=1)
 
 
 def _dim(columns: Any) -> int:

@@ -1,7 +1,7 @@
 """Unpooled vectors: rows looked up for all ranks, and sent back by SequenceEmbeddingsAllToAll.
 
 The number of each index in its batch travels with the routing in the place of a weight, and shows
-where its row belongs in the result.
+where its row belongs in the result. Indices of replicated tables do not travel.
 """
 
 from __future__ import annotations
@@ -39,6 +39,9 @@ class RowVectors:
         self._ranks = ranks
         self._names = result_names(columns)
         self._modules = [_module(tables[column.table.name]) for column in local]
+        replicated = [column for column in columns if column.table.is_replicated]
+        self._places = [columns.index(column) for column in replicated]
+        self._replicated = [_module(tables[column.table.name]) for column in replicated]
         counts = [len(local_columns(columns, rank)) for rank in range(ranks.size)]
         self._all_to_all = SequenceEmbeddingsAllToAll(ranks.group, counts)
 
@@ -53,41 +56,48 @@ class RowVectors:
     def begin(self, received: Received, selected: Any, routed: Any) -> Any:
         """Look up the rows of all ranks and begin to send them."""
         features = received.features
-        rows = self._look_up(features)
+        rows = self._look_up(self._modules, _by_feature(features.values(), features))
         with self._ranks.collective():
-            return self._all_to_all(
-                rows,
+            sending = self._all_to_all(
+                torch.cat(rows) if rows else torch.empty(0, self._dim),
                 lengths=features.lengths().view(len(self._modules), features.stride()),
                 input_splits=received.sent_lengths,
                 output_splits=received.received_lengths,
                 batch_size_per_rank=received.batch_sizes,
                 sparse_features_recat=received.order,
             )
+        own = [_by_feature(selected.values(), selected)[place] for place in self._places]
+        return sending, self._look_up(self._replicated, own)
 
-    def _look_up(self, features: Any) -> Tensor:
-        parts = torch.split(features.values(), features.length_per_key())
-        lookups = [
-            module.plan(part)[0][1] for module, part in zip(self._modules, parts, strict=True)
-        ]
-        if not lookups:
-            return torch.empty(0, self._dim)
-        rows = [part.float() for part in serve(lookups)]
-        return rows[0] if len(rows) == 1 else torch.cat(rows)
+    def _look_up(
+        self, modules: Sequence[TieredEmbedding], indices: Sequence[Tensor]
+    ) -> list[Tensor]:
+        lookups = [module.plan(part)[0][1] for module, part in zip(modules, indices, strict=True)]
+        return [rows.float() for rows in serve(lookups)] if lookups else []
 
     def end(self, sending: Any, selected: Any, routed: Any) -> dict[str, Any]:
         """Return the rows of this rank's indices."""
+        awaited, own = sending
         with self._ranks.collective():
-            arrived = sending.wait().view(-1, self._dim)
-        rows = torch.empty_like(arrived)
-        numbers = routed.weights_or_none()
-        if numbers is not None:
-            rows[numbers.long()] = arrived
+            arrived = awaited.wait().view(-1, self._dim)
+        rows = torch.empty(len(selected.values()), self._dim)
+        if len(rows):
+            rows[routed.weights().long()] = arrived
+            numbers = _by_feature(selected.weights(), selected)
+            for place, part in zip(self._places, own, strict=True):
+                rows[numbers[place].long()] = part
         lengths = selected.lengths().view(len(self._names), -1)
-        parts = torch.split(rows, selected.length_per_key())
+        parts = _by_feature(rows, selected)
         return {
             name: JaggedTensor(values=part, lengths=counts)
             for name, part, counts in zip(self._names, parts, lengths, strict=True)
         }
+
+
+def _by_feature(values: Tensor, features: Any) -> Sequence[Tensor]:
+    """Return values per index by feature."""
+    parts: Sequence[Tensor] = torch.split(values, features.length_per_key())
+    return parts
 
 
 def _module(table: Table) -> TieredEmbedding:

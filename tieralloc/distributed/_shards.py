@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-_SHARDINGS = ("table_wise", "row_wise", "table_row_wise")
+_REPLICATED = "data_parallel"
+_SHARDINGS = ("table_wise", "row_wise", "table_row_wise", _REPLICATED)
 
 
 class Shard(NamedTuple):
@@ -20,9 +21,17 @@ class Shard(NamedTuple):
     last: int
 
 
+def is_replicated(shards: Sequence[Shard]) -> bool:
+    """Return whether these are all rows of a table on several ranks."""
+    return len(shards) > 1 and shards[0].last == shards[-1].last
+
+
 @dataclass(frozen=True)
 class ShardedTable:
-    """A table of a collection and its shards in row order, one per rank at most."""
+    """A table of a collection and its shards in row order, one per rank at most.
+
+    A replicated table has all rows on each rank.
+    """
 
     name: str
     num_embeddings: int
@@ -31,6 +40,11 @@ class ShardedTable:
     mode: str
     features: tuple[str, ...]
     shards: tuple[Shard, ...]
+
+    @property
+    def is_replicated(self) -> bool:
+        """Whether each rank has all rows."""
+        return is_replicated(self.shards)
 
     @property
     def is_whole(self) -> bool:
@@ -68,9 +82,14 @@ def local_columns(columns: Sequence[Column], rank: int) -> list[Column]:
     """Return the columns with rows on a rank, in the order of the exchange.
 
     First those with all rows on the rank, pooled there as mean; then those pooled there as sum;
-    then those with a range of rows on the rank, pooled there as sum.
+    then those with a range of rows on the rank, pooled there as sum. Indices of replicated tables
+    do not travel.
     """
-    local = [column for column in columns if column.table.shard_of(rank) is not None]
+    local = [
+        column
+        for column in columns
+        if column.table.shard_of(rank) is not None and not column.table.is_replicated
+    ]
     return sorted(local, key=_group)
 
 
@@ -90,6 +109,10 @@ def sharded_tables(
         raise ValueError(f"tables: expected one or more, of different names, got {names}")
     if unknown := sorted(plan.keys() - set(names)):
         raise ValueError(f"plan: expected tables of {names}, got {unknown}")
+    if all(table.is_replicated for table in tables):
+        raise ValueError(
+            "plan: all tables are replicated; expected a TieredEmbeddingBagCollection on each rank"
+        )
     return tables
 
 
@@ -140,6 +163,8 @@ def _mode(config: Any) -> str:
 
 def _shards(sharding: Any, config: Any, num_ranks: int) -> tuple[Shard, ...]:
     """Return the shards in row order; ValueError if they are not the table once."""
+    if sharding.sharding_type == _REPLICATED:
+        return tuple(Shard(rank, 0, config.num_embeddings) for rank in range(num_ranks))
     specs = [] if sharding.sharding_spec is None else list(sharding.sharding_spec.shards)
     ranks = sharding.ranks
     if ranks is None or len(ranks) != len(specs):
@@ -185,6 +210,9 @@ def parameter_sharding(shards: Iterable[Shard], embedding_dim: int) -> Any:
     )
 
     ordered = sorted(shards, key=lambda shard: shard.first)
+    ranks = [shard.rank for shard in ordered]
+    if is_replicated(ordered):
+        return ParameterSharding(_REPLICATED, compute_kernel="dense", ranks=ranks)
     specs = [
         ShardMetadata(
             shard_offsets=[shard.first, 0],
@@ -196,7 +224,7 @@ def parameter_sharding(shards: Iterable[Shard], embedding_dim: int) -> Any:
     return ParameterSharding(
         sharding_type="table_wise" if len(ordered) == 1 else "row_wise",
         compute_kernel="fused",
-        ranks=[shard.rank for shard in ordered],
+        ranks=ranks,
         sharding_spec=EnumerableShardingSpec(specs),
     )
 

@@ -12,7 +12,7 @@ import numpy as np
 from tieralloc._common.progress import Progress, Report, silent
 from tieralloc._common.values import QUANTISED
 from tieralloc.distributed._record import Record, RecordFile
-from tieralloc.distributed._shards import Shard, ShardedTable, check_shards
+from tieralloc.distributed._shards import Shard, ShardedTable, check_shards, is_replicated
 from tieralloc.store import TieredStore
 from tieralloc.tiers import File
 from tieralloc.tools.check import open_cold
@@ -122,16 +122,15 @@ def _parts(
     stores: Mapping[str, TieredStore], records: Sequence[Record]
 ) -> tuple[dict[str, list[_Part]], dict[str, int]]:
     """Return the parts of each table in row order, and its rows."""
-    parts: dict[str, list[_Part]] = {}
+    parts: dict[str, dict[int, _Part]] = {}  # by first row: replicas are the same
     rows: dict[str, int] = {}
     for store, record in zip(stores.values(), records, strict=True):
         for name, (first, last, count) in record.shards.items():
-            parts.setdefault(name, []).append(_Part(first, last, store.table(name)))
+            parts.setdefault(name, {})[first] = _Part(first, last, store.table(name))
             rows[name] = count
     names = sorted(parts)
-    return {name: sorted(parts[name], key=lambda part: part.first) for name in names}, {
-        name: rows[name] for name in names
-    }
+    ordered = {name: [parts[name][first] for first in sorted(parts[name])] for name in names}
+    return ordered, {name: rows[name] for name in names}
 
 
 def _table(
@@ -143,7 +142,8 @@ def _table(
 ) -> ShardedTable:
     table = parts[0].table
     shards = tuple(sorted(plan.get(name, ()), key=lambda shard: shard.first))
-    check_shards(name, rows, shards, num_ranks)
+    if not is_replicated(shards):
+        check_shards(name, rows, shards, num_ranks)
     return ShardedTable(name, rows, table.embedding_dim, table.dtype, "sum", (), shards)
 
 

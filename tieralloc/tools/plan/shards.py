@@ -1,6 +1,7 @@
 """A plan of shards: which table or row range goes to which rank, by the reads of its rows.
 
     reads of a row = its accesses that a fast tier of all ranks' DRAM would miss
+    put tables that lie in DRAM as a whole on all ranks, if replication is asked for
     place whole tables, the one with the most reads first, on the rank with the most reads left
     cut the other tables so that each rank gets its share of the reads that are left
     while a rank has more than its share: cut the largest whole table, too
@@ -22,7 +23,7 @@ import numpy as np
 
 from tieralloc._bindings import rows_per_page
 from tieralloc._common.numbers import format_size, parse_size
-from tieralloc.distributed._shards import Shard, parameter_sharding
+from tieralloc.distributed._shards import Shard, is_replicated, parameter_sharding
 from tieralloc.tools import report
 from tieralloc.tools.capacity import rows_within
 from tieralloc.tools.plan.curve import Curve, Workload
@@ -38,6 +39,7 @@ _PAGE = 4096
 _MAX_EXCESS = 0.02  # of a rank's share of the reads, before a table is cut
 _MAX_ERROR = 0.005
 _ROUNDS = 4
+_RESIDENT_SHARE = 64  # a store keeps tables of 1/64 of fast_bytes in DRAM, up to 1/4 in total
 _COLD = 0.02  # of the reads, spread over all rows: cold rows are shared out, too
 
 
@@ -130,6 +132,7 @@ def plan_shards(
     policy: str = "s3fifo",
     batch_size: int = 256,
     rate: float | None = None,
+    replicate: bool = False,
     count_from: float = 0.5,
     seed: int = 0,
 ) -> ShardPlan:
@@ -151,6 +154,9 @@ def plan_shards(
         Samples of all ranks per exchange.
     rate : float, optional
         Samples per second of all ranks, to check `RankLimits.reads_per_second`.
+    replicate : bool
+        Whether each rank has all rows of the tables that lie in its DRAM as a whole, those of at
+        most 1/64 of `fast_bytes`: their indices and vectors do not travel.
     count_from : float
         Share of the accesses that warms the fast tiers, in [0, 1).
     seed : int
@@ -177,7 +183,9 @@ def plan_shards(
         raise ValueError("ranks: expected at least one, got none")
     if trace.num_lookups == 0:
         raise ValueError(f"trace {trace.name!r}: no accesses; expected at least 1")
-    planner = _Planner(trace, ranks, embedding_dim, dtype, policy, batch_size, count_from, seed)
+    planner = _Planner(
+        trace, ranks, embedding_dim, dtype, policy, batch_size, replicate, count_from, seed
+    )
     best = planner.best()
     planner.check(best, rate)
     return best
@@ -193,6 +201,7 @@ class _Planner:
     dtype: str
     policy: str
     batch_size: int
+    replicate: bool
     count_from: float
     seed: int
 
@@ -202,8 +211,13 @@ class _Planner:
         capacity = sum(self._fast_rows(limits, sizes) for limits in self.limits)
         reads = self._row_reads(capacity)
         plans = []
+        replicated = self._replicated()
+        for number in replicated:
+            reads[number] *= 0
         for _ in range(_ROUNDS):
             shards = _place(reads, self._targets())
+            for number in replicated:
+                shards[number] = [Shard(rank, 0, sizes[number]) for rank in range(len(self.limits))]
             plans.append(self._simulated(shards))
             simulated = np.array([rank["reads_per_sample"] for rank in plans[-1].ranks])
             expected = _sums(reads, shards, len(self.limits))
@@ -222,6 +236,21 @@ class _Planner:
         weights = np.array(known or [1.0] * len(speeds))
         shares: NDArray[np.float64] = weights / weights.sum()
         return shares
+
+    def _replicated(self) -> list[int]:
+        """Return the tables to replicate, all but the largest one at most."""
+        if not self.replicate or len(self.limits) == 1:
+            return []
+        rows = self.trace.num_embeddings.tolist()
+        row_bytes = _PAGE // rows_per_page(self.embedding_dim, self.dtype)
+        least = min(parse_size(limits.fast_bytes, "fast_bytes") for limits in self.limits)
+        small, total = [], 0
+        for number, count in enumerate(rows):
+            total_with = total + count * row_bytes
+            if count * row_bytes * _RESIDENT_SHARE <= least and 4 * total_with <= least:
+                small.append(number)
+                total = total_with
+        return small if len(small) < len(rows) else [n for n in small if n != int(np.argmax(rows))]
 
     def _fast_rows(self, limits: RankLimits, rows: Sequence[int]) -> int:
         if not rows:
@@ -262,7 +291,9 @@ class _Planner:
         sizes = [last - first for first, last in own.values()]
         fast = self._fast_rows(self.limits[rank], sizes)
         names = [self.trace.table_names[number] for number in own]
-        miss_ratio, lookups, reads = self._reads(own, fast)
+        misses = {n: rows for n, rows in own.items() if not is_replicated(shards[n])}
+        resident = sum(sizes) - sum(last - first for first, last in misses.values())
+        miss_ratio, lookups, reads = self._reads(misses, fast - resident)
         pages = -(-np.array(sizes, dtype=np.int64) // rows_per_page(self.embedding_dim, self.dtype))
         return _Rank(
             rank,
