@@ -96,7 +96,6 @@ def _report(path: Path, found: list[dict[str, Any]]) -> None:
     lines = [
         ["bytes of a batch, all ranks: payload by plan", number(payload)],
         ["bytes of a batch on loopback", number(measured)],
-        ["collectives of a batch", number(found[0]["collectives"])],
         ["us of a batch, torchrec", number(theirs)],
         ["us of a batch, tieralloc", number(ours)],
         ["tieralloc / torchrec, median [quartiles]", spread(ratio)],
@@ -157,9 +156,6 @@ def _count(trace: traces.Trace, rank: int, size: int, folder: Path) -> dict[str,
         "planned": round(samples * plan.ranks[rank]["reads_per_sample"]),
         "bytes": sent / len(batches),
         "payload": sum(_payload(plan, batch, rank, size) for batch in batches) / len(batches),
-        "collectives": 3
-        + any(len(shards) == 1 for shards in plan.shards.values())
-        + any(len(shards) > 1 for shards in plan.shards.values()),
     }
 
 
@@ -192,22 +188,15 @@ def _batches(trace: traces.Trace, rank: int, size: int) -> list[Any]:
 
 
 def _payload(plan: Any, batch: Any, rank: int, size: int) -> int:
-    """Return the bytes that a rank sends to the others for a batch, by the plan.
-
-    gloo's reduce-scatter is an all-reduce: it sends the sums twice.
-    """
+    """Return the bytes that a rank sends to the others for a batch, by the plan."""
     total = (size - 1) * 3 * 8  # sizes
     for name, values in zip(batch.keys(), _split(batch), strict=True):
-        shards = plan.shards[name]
-        for shard in shards:
-            if shard.rank != rank:
+        for shard in plan.shards[name]:
+            if shard.rank == rank:
+                total += (size - 1) * SAMPLES * DIM * 4
+            else:
                 inside = (values >= shard.first) & (values < shard.last)
                 total += 8 * int(inside.sum()) + 4 * SAMPLES
-        vectors = (size - 1) * SAMPLES * DIM * 4
-        if len(shards) > 1:
-            total += 2 * vectors
-        elif shards[0].rank == rank:
-            total += vectors
     return total
 
 

@@ -1,6 +1,7 @@
 """Results of sharded modules equal those of torchrec's unsharded ones, on 1 to 4 ranks."""
 
 import random
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -161,8 +162,12 @@ def stream_from_disk(rank, case, folder):
     options = {"group": dist.group.WORLD, "timeout": 20}
     store, module = sharded(case, Path(folder) / f"{rank}.tier", rank, **options)
     with store:
-        batches = map(jagged, case.batches[rank])
-        results = [as_arrays(result) for result in module.stream(batches)]
+        results = []
+        for result in module.stream(map(jagged, case.batches[rank])):
+            results.append(as_arrays(result))
+            deadline = time.monotonic() + 10  # rows of the next batch are read in the background
+            while store.stats().prefetches_issued == 0 and time.monotonic() < deadline:
+                time.sleep(0.01)
         return results, store.stats().prefetches_issued
 
 

@@ -1,7 +1,7 @@
 """Embedding tables sharded over the ranks of torch.distributed, by torchrec's own means.
 
 Each rank serves its shards from its own store. Indices travel by torchrec's ``KJTAllToAll``, pooled
-vectors by its ``PooledEmbeddingsAllToAll`` and ``PooledEmbeddingsReduceScatter``. The plan is
+vectors by its ``PooledEmbeddingsAllToAll``, rows by its ``SequenceEmbeddingsAllToAll``. The plan is
 torchrec's: a ``ParameterSharding`` per table. Inference only.
 """
 

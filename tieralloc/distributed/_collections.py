@@ -4,7 +4,7 @@ Per batch, in this order on every rank:
 
     send the indices of the next batch               KJTAllToAll
     look up the rows of this batch for all ranks     one call of the store per pooling mode
-    begin to send their vectors                      PooledEmbeddingsAllToAll, -ReduceScatter
+    begin to send their vectors                      PooledEmbeddingsAllToAll
     receive the indices of the next batch, and prefetch their rows
     receive the vectors of this batch
 

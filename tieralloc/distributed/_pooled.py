@@ -1,8 +1,9 @@
 """Pooled vectors: looked up for all ranks, and sent to the ranks of their samples by torchrec.
 
-Columns of whole tables travel by PooledEmbeddingsAllToAll in the dtype of the unsharded module.
-Columns of tables whose rows are on several ranks are sums of parts: PooledEmbeddingsReduceScatter
-adds them in float32, and the rank of the sample divides a mean by the length of the bag. Columns of
+One PooledEmbeddingsAllToAll carries all columns of a rank, in the dtype of the unsharded module. A
+column whose rows are on several ranks arrives as a sum from each: the rank of the sample adds them
+in float32, in row order, and divides a mean by the length of the bag. A reduce-scatter would add
+them on the way, but gloo's is an all-reduce: twice the bytes, and another collective. Columns of
 replicated tables do not travel.
 """
 
@@ -13,12 +14,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
-from torchrec.distributed.dist_data import (
-    PooledEmbeddingsAllToAll,
-    PooledEmbeddingsReduceScatter,
-)
-from torchrec.distributed.types import NoWait
+from torchrec.distributed.dist_data import PooledEmbeddingsAllToAll
 from torchrec.sparse.jagged_tensor import KeyedTensor
 
 from tieralloc._common.values import QUANTISED
@@ -55,81 +51,52 @@ class PooledVectors:
         self.dims = [column.table.embedding_dim for column in columns]
         self._dtype = _common_dtype(columns)
         self._pool = _Pool(local, tables, self._dtype)
-        self._whole_dim = _dim(column for column in local if column.table.is_whole)
         replicated = [column for column in columns if column.table.is_replicated]
         replicated.sort(key=lambda column: column.table.mode)  # means first
         self._replicated = _Pool(replicated, tables, self._dtype)
         self._places = [columns.index(column) for column in replicated]
-        self._split = [c for c in columns if not (c.table.is_whole or c.table.is_replicated)]
-        self._split_dim = _dim(self._split)
-        owned = [torch.full((c.table.embedding_dim,), c in local) for c in self._split]
-        self._split_places = torch.cat(owned).nonzero().flatten() if owned else torch.empty(0)
-        wholes = [
-            [column for column in local_columns(columns, rank) if column.table.is_whole]
-            for rank in range(ranks.size)
+        sent = [local_columns(columns, rank) for rank in range(ranks.size)]
+        arriving = [column for part in [*sent, replicated] for column in part]
+        self._dims_of_pieces = [column.table.embedding_dim for column in arriving]
+        self._pieces = [
+            [place for place, each in enumerate(arriving) if each is column] for column in columns
         ]
-        arriving = [[column for part in wholes for column in part], self._split, replicated]
-        self._arriving_dims = [[c.table.embedding_dim for c in part] for part in arriving if part]
-        flat = [column for part in arriving for column in part]
-        self._order = [flat.index(column) for column in columns]
-        self._all_to_all = (
-            PooledEmbeddingsAllToAll(ranks.group, [_dim(part) for part in wholes])
-            if any(wholes)
-            else None
-        )
-        self._reduce_scatter = PooledEmbeddingsReduceScatter(ranks.group) if self._split else None
+        self._all_to_all = PooledEmbeddingsAllToAll(ranks.group, [_dim(part) for part in sent])
 
-    def begin(self, received: Received, selected: Any, routed: Any) -> list[Any]:
+    def begin(self, received: Received, selected: Any, routed: Any) -> tuple[Any, Tensor | None]:
         """Look up the rows of all ranks and begin to send their vectors."""
         pooled = self._pool.serve(received.features)
-        whole, parts = pooled[:, : self._whole_dim], pooled[:, self._whole_dim :]
-        sizes = received.batch_sizes
-        sending = []
         with self._ranks.collective():
-            if self._all_to_all is not None:
-                sending.append(self._all_to_all(whole.contiguous(), sizes))
-            if self._reduce_scatter is not None:
-                sending.append(self._reduce_scatter(self._blocks(parts.float(), sizes)))
-        if self._places:
-            sending.append(NoWait(self._replicated.serve(selected.permute(self._places))))
-        return sending
+            sending = self._all_to_all(pooled, received.batch_sizes)
+        if not self._places:
+            return sending, None
+        return sending, self._replicated.serve(selected.permute(self._places))
 
-    def _blocks(self, parts: Tensor, sizes: Sequence[int]) -> Tensor:
-        """Return the sums of this rank: all split columns, equally many samples of each rank."""
-        if len(self._split_places) < self._split_dim:
-            filled = parts.new_zeros(len(parts), self._split_dim)
-            filled[:, self._split_places] = parts
-            parts = filled
-        if len(set(sizes)) > 1:  # gloo scatters equal blocks only
-            blocks = torch.split(parts, list(sizes))
-            parts = torch.cat([pad(block, (0, 0, 0, max(sizes) - len(block))) for block in blocks])
-        return parts.contiguous()
-
-    def end(self, sending: Sequence[Any], selected: Any, routed: Any) -> Any:
+    def end(self, sending: tuple[Any, Tensor | None], selected: Any, routed: Any) -> Any:
         """Return the vectors of this rank's samples."""
+        awaited, own = sending
         with self._ranks.collective():
-            arrived = [each.wait() for each in sending]
-        samples = selected.stride()
-        arrived = [each[:samples].float() for each in arrived]
-        pieces = [
-            piece
-            for each, dims in zip(arrived, self._arriving_dims, strict=True)
-            for piece in torch.split(each, dims, dim=1)
-        ]
-        ordered = [pieces[place] for place in self._order]
-        self._divide_means(ordered, selected)
-        if len(arrived) == 1 and self._order == list(range(len(ordered))):
-            values = arrived[0]
-        else:
-            values = torch.cat(ordered, dim=1)
-        return KeyedTensor(keys=self.names, length_per_key=self.dims, values=values)
+            arrived = awaited.wait()
+        if own is not None:
+            arrived = torch.cat([arrived, own], dim=1)
+        arrived = arrived.float()
+        if self._pieces != [[place] for place in range(len(self._columns))]:
+            arrived = torch.cat(self._ordered(arrived, selected), dim=1)
+        return KeyedTensor(keys=self.names, length_per_key=self.dims, values=arrived)
 
-    def _divide_means(self, pieces: Sequence[Tensor], selected: Any) -> None:
-        """Divide the sums of split tables in place, by the lengths of the bags."""
+    def _ordered(self, arrived: Tensor, selected: Any) -> list[Tensor]:
+        """Return the columns in order, each the sum of its pieces."""
+        pieces = torch.split(arrived, self._dims_of_pieces, dim=1)
         lengths = selected.lengths().view(len(self._columns), -1)
-        for column, piece, counts in zip(self._columns, pieces, lengths, strict=True):
-            if column in self._split and column.table.mode == "mean":
-                piece.div_(counts.clamp(min=1).unsqueeze(1))
+        ordered = []
+        for column, places, counts in zip(self._columns, self._pieces, lengths, strict=True):
+            total = pieces[places[0]]
+            for place in places[1:]:
+                total = total + pieces[place]
+            if len(places) > 1 and column.table.mode == "mean":
+                total = total / counts.clamp(min=1).unsqueeze(1)
+            ordered.append(total)
+        return ordered
 
 
 class _Pool:
