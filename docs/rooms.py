@@ -98,8 +98,11 @@ def layers(graph: Graph) -> list[list[str]]:
     for room in sorted(graph, key=lambda room: (depth(room), room)):
         rows[depth(room)].append(room)
     for row in rows:
-        # Below the middle of its users, so that few arrows cross.
-        row.sort(key=lambda room: sum(place[u] for u in users[room]) / max(1, len(users[room])))
+        # Below the middle of its users, so that few arrows cross. In order: sums of floats depend
+        # on the order of a set, which differs from run to run.
+        row.sort(
+            key=lambda room: sum(place[u] for u in sorted(users[room])) / max(1, len(users[room]))
+        )
         place.update({room: (at + 0.5) / len(row) for at, room in enumerate(row)})
     return rows
 
