@@ -85,8 +85,8 @@ def plan_of(tables):
     }
 
 
-def jagged(batch, weighted=False):
-    """Return a KeyedJaggedTensor of feature to bags."""
+def jagged(batch, weighted=False, *, narrow=False):
+    """Return a KeyedJaggedTensor of feature to bags; `narrow`: other integer types."""
     import torch
     from torchrec.sparse.jagged_tensor import KeyedJaggedTensor
 
@@ -95,8 +95,8 @@ def jagged(batch, weighted=False):
     generator = torch.Generator().manual_seed(len(values))
     return KeyedJaggedTensor(
         keys=list(batch),
-        values=torch.tensor(values, dtype=torch.int64),
-        lengths=torch.tensor([len(bag) for bag in bags], dtype=torch.int32),
+        values=torch.tensor(values, dtype=torch.int32 if narrow else torch.int64),
+        lengths=torch.tensor(list(map(len, bags)), dtype=torch.int64 if narrow else torch.int32),
         weights=torch.rand(len(values), generator=generator) if weighted else None,
         stride=len(next(iter(batch.values()))),
     )
@@ -147,7 +147,8 @@ def serve(rank, case):
         options = {"group": dist.group.WORLD, "timeout": 20}
         store, module = sharded(case, Path(folder) / "shards.tier", rank, **options)
         with store:
-            batches = [jagged(batch, case.weighted) for batch in case.batches[rank]]
+            narrow = rank % 2 == 1  # ranks may have other integer types
+            batches = [jagged(each, case.weighted, narrow=narrow) for each in case.batches[rank]]
             one_by_one = [as_arrays(module(batch)) for batch in batches]
             streamed = [as_arrays(result) for result in module.stream(batches)]
     return one_by_one, streamed

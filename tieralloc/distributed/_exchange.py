@@ -68,7 +68,7 @@ class IndexExchange:
         return numbers.index(rank) * len(self._sent) + self._sent.index(column)
 
     def select(self, features: Any) -> Any:
-        """Return the columns of a batch in order, checked, as int64 indices.
+        """Return the columns of a batch in order, checked, in the dtypes that all ranks send.
 
         KeyError for a missing feature, IndexError for a row out of range, ValueError for features
         with batch sizes of their own or without the weights.
@@ -85,8 +85,8 @@ class IndexExchange:
         plain = KeyedJaggedTensor(
             keys=keys,
             values=features.values().long(),
-            weights=weights,
-            lengths=features.lengths(),
+            weights=None if weights is None else weights.float(),
+            lengths=features.lengths().int(),
             stride=features.stride(),
         )
         selected = plain if keys == wanted else plain.permute([keys.index(name) for name in wanted])
