@@ -82,6 +82,21 @@ def test_repair_replaces_damaged_rows_and_keeps_updates(path, tmp_path, capsys, 
         np.testing.assert_array_equal(store.table("item").lookup(np.arange(500)), expected)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "float8_e4m3_ue8m0_32"])
+def test_repair_copies_the_bytes_of_decoded_rows(tmp_path, dtype):
+    paths = [tmp_path / "a.tier", tmp_path / "b.tier"]
+    for path in paths:
+        with ta.TieredStore(path, mode="w", fast_rows=8) as store:
+            table = store.create_table("item", 500, 16, dtype)
+            rows = np.random.default_rng(0).integers(0, 64, (500, table.row_bytes), dtype=np.uint8)
+            table.load(rows)
+    flip(paths[0], 2 * MIB)
+    assert main(["check", str(paths[0]), "--repair-from", str(paths[1])]) == 0
+    with ta.TieredStore(paths[0], mode="r", fast_rows=8) as store:
+        table = store.table("item")
+        np.testing.assert_array_equal(table.lookup(np.arange(500), raw=True), rows)
+
+
 def test_repair_from_checkpoint_without_table_raises(path, tmp_path, capsys):
     np.savez(tmp_path / "other.npz", user=numbered_rows(500, 300))
     flip(path, 2 * MIB)

@@ -74,13 +74,14 @@ def test_delta_of_two_checkpoints_leads_from_one_to_the_other(models, tmp_path, 
     assert "from version 1 to 2: 0 rows changed, 0 deleted" in capsys.readouterr().out
 
 
-def test_delta_of_quantised_tables_has_their_bytes(tmp_path):
+@pytest.mark.parametrize("dtype", ["int4", "float8_e4m3_float32_32"])
+def test_delta_of_decoded_tables_has_their_bytes(tmp_path, dtype):
     rng = np.random.default_rng(2)
     paths = [tmp_path / "old.tier", tmp_path / "new.tier"]
     for path in paths:
         with store_of(path, fast_rows=8) as store:
-            table = store.create_table("item", 100, 16, dtype="int4")
-            table.load(rng.random((100, 16), dtype=np.float32))
+            table = store.create_table("item", 100, 16, dtype=dtype)
+            table.load(rng.integers(0, 64, (100, table.row_bytes), dtype=np.uint8))
             expected = table.lookup(np.arange(100), raw=True)
     out = str(tmp_path / "d")
     assert main(["delta", *map(str, paths), "--out", out, "--follows", "3", "--version", "9"]) == 0

@@ -13,32 +13,32 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 __all__ = [
+    "DECODED",
     "QUANTISED",
     "as_arrays",
     "as_parts",
     "as_values",
     "check_choice",
-    "is_float8",
     "row_format",
 ]
 
 #: The dtypes of rows that are quantised.
 QUANTISED = ("int8", "int4")
+_FLOAT8 = tuple(
+    f"float8_e4m3_{scale}_{block}" for scale in ("ue8m0", "float32") for block in (32, 64, 128)
+)
+#: The dtypes of rows that lookups decode, to float32 by default; their bytes are the `raw` rows.
+DECODED = (*QUANTISED, *_FLOAT8)
 
 #: The types of plain numbers, where it is not the dtype.
 _PLAIN = {"bfloat16": "float32", "int8": "float32", "int4": "float32", "bytes": "uint8"}
 _PART_BYTES = 16 << 20
 
 
-def is_float8(dtype: str) -> bool:
-    """Whether rows are float8 elements and their scales, which NumPy holds as bytes."""
-    return dtype.startswith("float8")
-
-
 def as_values(dtype: str, values: ArrayLike) -> ArrayLike:
     """Return rows as the core takes them from a table of this dtype."""
     if isinstance(values, (list, tuple)):  # plain numbers have no dtype
-        plain = "uint8" if is_float8(dtype) else _PLAIN.get(dtype, dtype)
+        plain = "uint8" if dtype in _FLOAT8 else _PLAIN.get(dtype, dtype)
         values = np.asarray(values, dtype=plain)
     if dtype not in _PLAIN:
         return values

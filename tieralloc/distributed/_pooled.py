@@ -17,7 +17,7 @@ from torch import Tensor
 from torchrec.distributed.dist_data import PooledEmbeddingsAllToAll
 from torchrec.sparse.jagged_tensor import KeyedTensor
 
-from tieralloc._common.values import QUANTISED
+from tieralloc._common.values import DECODED
 from tieralloc.distributed._exchange import Received
 from tieralloc.distributed._ranks import Ranks
 from tieralloc.distributed._shards import Column, local_columns, result_names
@@ -138,7 +138,7 @@ def _dim(columns: Any) -> int:
 
 def _common_dtype(columns: Sequence[Column]) -> torch.dtype:
     """Return the dtype of the unsharded collection: that of all tables, or float32."""
-    dtypes = {"float32" if c.table.dtype in QUANTISED else c.table.dtype for c in columns}
+    dtypes = {"float32" if c.table.dtype in DECODED else c.table.dtype for c in columns}
     return getattr(torch, dtypes.pop()) if len(dtypes) == 1 else torch.float32
 
 

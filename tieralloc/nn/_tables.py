@@ -7,7 +7,7 @@ from itertools import count
 import torch
 from torch import Tensor, nn
 
-from tieralloc._common.values import QUANTISED, is_float8
+from tieralloc._common.values import DECODED
 from tieralloc.nn._tensors import DTYPES, row_chunks
 from tieralloc.store import TieredStore
 from tieralloc.table import Table
@@ -17,7 +17,7 @@ def torch_dtype(table: Table) -> torch.dtype:
     """Return the torch dtype of a table's results; ValueError for rows of bytes."""
     if table.dtype == "bytes":
         raise ValueError(f"table {table.name!r}: expected rows of numbers, got rows of bytes")
-    if table.dtype in QUANTISED or is_float8(table.dtype):
+    if table.dtype in DECODED:
         return torch.float32
     return next(dtype for dtype, name in DTYPES.items() if name == table.dtype)
 

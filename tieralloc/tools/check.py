@@ -11,7 +11,7 @@ import numpy as np
 
 import tieralloc as ta
 from tieralloc._common.progress import Progress, silent
-from tieralloc._common.values import QUANTISED
+from tieralloc._common.values import DECODED
 from tieralloc.tiers import Mode
 
 __all__ = ["Damage", "checkpoint_rows", "find_damage", "repair", "upgrade"]
@@ -69,7 +69,7 @@ def repair(store: ta.TieredStore, damage: Damage, rows: Rows) -> None:
     """Replace the rows of a damaged page; updates in the redo log stay."""
     table = store.table(damage.table)
     values = np.array(rows(table, damage.rows))
-    raw = table.dtype in QUANTISED and values.dtype == np.uint8
+    raw = table.dtype in DECODED and values.dtype == np.uint8
     for i, row in enumerate(damage.rows):
         try:
             values[i] = table.lookup([row], raw=raw)[0]
@@ -102,7 +102,7 @@ def checkpoint_rows(path: str) -> Rows:
     def read(table: ta.Table, rows: np.ndarray) -> np.ndarray:
         own = source.table(table.name)
         _check_shape(path, table, *_shape(own))
-        raw = table.dtype in QUANTISED and own.dtype == table.dtype
+        raw = table.dtype in DECODED and own.dtype == table.dtype
         return np.asarray(own.lookup(rows, raw=raw))
 
     return read

@@ -14,7 +14,7 @@ import numpy as np
 
 from tieralloc._common.files import decoding, naming, replacing
 from tieralloc._common.progress import Progress, silent
-from tieralloc._common.values import QUANTISED
+from tieralloc._common.values import DECODED
 from tieralloc.delta.delta import Delta
 from tieralloc.delta.file import DeltaWriter
 from tieralloc.delta.parts import split
@@ -201,7 +201,7 @@ def _of_array(path: str, name: str, array: NDArray[np.generic]) -> _Array:
 
 
 def _of_table(table: ta.Table) -> _Array:
-    raw = table.dtype in QUANTISED or table.dtype == "bytes"
+    raw = table.dtype in DECODED or table.dtype == "bytes"
 
     def read(first: int, end: int) -> NDArray[np.generic]:
         return np.asarray(table.lookup(np.arange(first, end), raw=raw))

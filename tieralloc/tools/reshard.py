@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tieralloc._common.progress import Progress, Report, silent
-from tieralloc._common.values import QUANTISED
+from tieralloc._common.values import DECODED
 from tieralloc.distributed._record import Record, RecordFile
 from tieralloc.distributed._shards import Shard, ShardedTable, check_shards, is_replicated
 from tieralloc.store import TieredStore
@@ -183,7 +183,7 @@ def _rows(parts: Sequence[_Part], shard: Shard) -> Iterator[NDArray[Any]]:
         step = max(1, _BYTES // table.row_bytes)
         for row in range(begin, end, step):
             indices = np.arange(row, min(row + step, end)) - part.first
-            yield table.lookup(indices, raw=table.dtype in QUANTISED)
+            yield table.lookup(indices, raw=table.dtype in DECODED)
 
 
 def planned_shards(

@@ -12,7 +12,7 @@ import numpy as np
 import tieralloc as ta
 from tieralloc._common.files import sync_directory
 from tieralloc._common.progress import Progress, silent
-from tieralloc._common.values import QUANTISED
+from tieralloc._common.values import DECODED
 from tieralloc.order.order import order_of
 from tieralloc.tools.check import open_cold
 
@@ -103,7 +103,7 @@ def _copy(table: ta.Table, new: ta.TieredStore, order: RowOrder | None, progress
     new._add_tables()
 
     def read(rows: NDArray[np.int64]) -> np.ndarray:
-        return np.asarray(table.lookup(rows, raw=table.dtype in QUANTISED))
+        return np.asarray(table.lookup(rows, raw=table.dtype in DECODED))
 
     report: Callable[[int], object]
     with progress(f"writing {table.name}", len(table), "rows") as report:
