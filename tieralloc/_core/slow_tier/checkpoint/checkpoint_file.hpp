@@ -3,7 +3,8 @@
 //
 // The stamp is that of the file whose header was parsed. A later one says that the file was cut
 // short, written, replaced or deleted: the descriptor then has other bytes, or the path has another
-// file. A write within the resolution of the file system's clock, some milliseconds, is not seen.
+// file. A write within the resolution of the file system's clock, some milliseconds, is not seen. A
+// file that lost its path but has another link is as it was, and is read on.
 //
 // Concurrency: any number of threads, after the constructor.
 #pragma once

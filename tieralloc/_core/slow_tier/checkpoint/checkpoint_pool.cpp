@@ -2,7 +2,6 @@
 #include "slow_tier/checkpoint/checkpoint_pool.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <stdexcept>
 #include <utility>
@@ -21,46 +20,55 @@ bool fits_rows(std::uint64_t room, std::uint64_t rows, std::uint32_t row_bytes,
   return row_bytes <= room && rows - 1 <= (room - row_bytes) / stride;
 }
 
-/// The row of a table whose bytes begin at an offset; its number of rows if there is none.
-std::uint64_t find_row_at(const TableLayout& table, std::uint64_t offset) {
+/// Calls `visit(offset, first, end)` with the offset of each piece of a table, and its rows.
+template <typename Visit>
+void each_piece(const TableLayout& table, Visit visit) {
   const RowExtents whole{{.first_row = {}, .offset = table.offset}};
   const RowExtents& extents = table.extents == nullptr ? whole : *table.extents;
   for (std::size_t i = 0; i < extents.size(); ++i) {
-    const std::uint64_t first = extents[i].first_row.value;
-    const std::uint64_t end = i + 1 < extents.size() ? extents[i + 1].first_row.value : table.rows;
-    if (offset < extents[i].offset) continue;
-    const std::uint64_t row = first + (offset - extents[i].offset) / table.pages.page_stride;
-    if (row < end && table.address({row}).page == offset) return row;
+    const bool is_last = i + 1 == extents.size();
+    visit(extents[i].offset, extents[i].first_row.value,
+          is_last ? table.rows : extents[i + 1].first_row.value);
   }
-  return table.rows;
+}
+
+/// The row of a table whose bytes begin at an offset; its number of rows if there is none.
+std::uint64_t find_row_at(const TableLayout& table, std::uint64_t offset) {
+  std::uint64_t found = table.rows;
+  each_piece(table, [&](std::uint64_t begin, std::uint64_t first, std::uint64_t end) {
+    if (offset < begin) return;
+    const std::uint64_t row = first + (offset - begin) / table.pages.page_stride;
+    if (row < end && table.address({row}).page == offset) found = row;
+  });
+  return found;
 }
 
 std::uint32_t stride_in_file(const CheckpointTable& table) {
   return table.stride == 0 ? row_bytes_of(table.dim, table.dtype) : table.stride;
 }
 
-/// The bytes of a table's pieces: first, end, and position of the table.
-using Range = std::array<std::uint64_t, 3>;
-
-void append_ranges(const TableLayout& table, std::uint64_t position, std::vector<Range>& ranges) {
-  const RowExtents whole{{.first_row = {}, .offset = table.offset}};
-  const RowExtents& extents = table.extents == nullptr ? whole : *table.extents;
-  for (std::size_t i = 0; i < extents.size(); ++i) {
-    const std::uint64_t end = i + 1 < extents.size() ? extents[i + 1].first_row.value : table.rows;
-    ranges.push_back({extents[i].offset, table.address({end - 1}).page + table.stride, position});
-  }
-}
-
 /// Throws std::invalid_argument if two tables share bytes: an overlay finds a value by its address.
 void check_disjoint(const std::vector<TableLayout>& tables) {
+  struct Range {
+    std::uint64_t begin, end;
+    const TableLayout* table;
+  };
   std::vector<Range> ranges;
-  for (std::size_t i = 0; i < tables.size(); ++i) append_ranges(tables[i], i, ranges);
-  std::sort(ranges.begin(), ranges.end());
-  for (std::size_t i = 1; i < ranges.size(); ++i) {
-    if (ranges[i][0] >= ranges[i - 1][1]) continue;
-    throw std::invalid_argument("overlay: tables '" + tables[ranges[i - 1][2]].name + "' and '" +
-                                tables[ranges[i][2]].name +
-                                "' share bytes of a file; expected tables that share none");
+  for (const TableLayout& table : tables) {
+    each_piece(table, [&](std::uint64_t begin, std::uint64_t, std::uint64_t end) {
+      ranges.push_back({begin, table.address({end - 1}).page + table.stride, &table});
+    });
+  }
+  std::sort(ranges.begin(), ranges.end(),
+            [](const Range& one, const Range& other) { return one.begin < other.begin; });
+  const Range* longest = nullptr;  // of those before
+  for (const Range& range : ranges) {
+    if (longest != nullptr && range.begin < longest->end) {
+      throw std::invalid_argument("overlay: tables '" + longest->table->name + "' and '" +
+                                  range.table->name +
+                                  "' share bytes of a file; expected tables that share none");
+    }
+    if (longest == nullptr || range.end > longest->end) longest = &range;
   }
 }
 

@@ -6,7 +6,8 @@
 // while it is open. It belongs to tables, by their names and shapes, and to the sizes of the files:
 // an overlay of others is refused.
 //
-// Concurrency: any number of threads call `find`; updates and syncs are serialised here.
+// Concurrency: any number of threads; updates and syncs are serialised here. Lock order:
+// update_mutex_, rows_mutex_; sync_mutex_ alone.
 #pragma once
 
 #include <atomic>
