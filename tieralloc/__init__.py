@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from tieralloc.checkpoint.checkpoint import Checkpoint, RawRows
+from tieralloc.checkpoint.checkpoint import Checkpoint, JoinedRows, RawRows
 from tieralloc.delta.delta import Delta
 from tieralloc.delta.errors import DeltaError
 from tieralloc.errors import raise_renamed
@@ -22,6 +22,7 @@ __all__ = [
     "Delta",
     "DeltaError",
     "File",
+    "JoinedRows",
     "LearnedPolicy",
     "NumaMemory",
     "PendingLookup",

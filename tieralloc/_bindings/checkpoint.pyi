@@ -1,6 +1,6 @@
 """Types of `checkpoint`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 class Checkpoint:
     def __init__(
@@ -9,4 +9,5 @@ class Checkpoint:
         files: Iterable[tuple[bytes, int, int, int]],
         tables: Iterable[tuple[str, int, str, int, Iterable[tuple[int, int, int]]]],
         overlay: bytes | None,
+        joined: Iterable[tuple[str, Sequence[int]]],
     ) -> None: ...

@@ -6,6 +6,7 @@ from tieralloc._bindings.core.slow_tier cimport (
     CheckpointPiece,
     CheckpointSource,
     CheckpointTable,
+    JoinedTable,
 )
 
 
@@ -23,9 +24,12 @@ cdef class Checkpoint:
         file, offset of the first row, rows.
     overlay : bytes or None
         Path of the file of updates.
+    joined : sequence of (str, sequence of int)
+        Tables of rows that are those of `tables` side by side: name, and positions. None: the
+        store has `tables`.
     """
 
-    def __cinit__(self, bytes name not None, files, tables, bytes overlay):
+    def __cinit__(self, bytes name not None, files, tables, bytes overlay, joined):
         cdef CheckpointSource source
         cdef CheckpointTable table
         cdef CheckpointPiece piece
@@ -41,3 +45,8 @@ cdef class Checkpoint:
             for piece.file, piece.offset, piece.rows in pieces:
                 table.pieces.push_back(piece)
             self._tables.push_back(table)
+        cdef JoinedTable joined_table
+        for table_name, parts in joined:
+            joined_table.name = table_name.encode()
+            joined_table.parts = parts
+            self._joined.push_back(joined_table)

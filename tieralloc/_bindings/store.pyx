@@ -28,6 +28,7 @@ from tieralloc._bindings.core.slow_tier cimport (
     FileMode,
     FilePool,
     FilePoolOptions,
+    JoinedPool,
     MemoryPool,
     MemoryPoolOptions,
     Residency,
@@ -117,6 +118,7 @@ cdef class Store(StoreBase):
         cdef MemoryPoolOptions memory_options
         cdef CheckpointOptions checkpoint_options
         cdef unique_ptr[FilePool] file
+        cdef unique_ptr[CheckpointPool] files
         cdef unique_ptr[SlowPool] pool
         cdef bint is_new = False
         cdef bint in_memory = memory is not None
@@ -140,8 +142,12 @@ cdef class Store(StoreBase):
             if in_memory:
                 pool.reset(new MemoryPool(memory_options))
             elif in_place:
-                pool.reset(new CheckpointPool(checkpoint._files, checkpoint._tables,
-                                              checkpoint_options))
+                files.reset(new CheckpointPool(checkpoint._files, checkpoint._tables,
+                                               checkpoint_options))
+                if checkpoint._joined.empty():
+                    pool.reset(files.release())
+                else:
+                    pool.reset(new JoinedPool(move(files), checkpoint._joined))
             else:
                 file = open_file_pool(file_mode, c_path, pool_options)
                 is_new = file.get().is_new()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, NamedTuple, TypeAlias
 
 from tieralloc import _bindings
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tieralloc.checkpoint.tensor import SourceFile, Tensor
 
-__all__ = ["Checkpoint", "RawRows"]
+__all__ = ["Checkpoint", "JoinedRows", "RawRows"]
 
 _MAX_STRIDE = (1 << 32) - 1
 
@@ -80,6 +80,26 @@ Rows: TypeAlias = "str | RawRows"
 
 
 @dataclass(frozen=True)
+class JoinedRows:
+    """Rows whose bytes lie apart, such as weights and their scales: parts side by side.
+
+    A row is read in one batch and has dtype "bytes".
+
+    Parameters
+    ----------
+    parts : sequence
+        The parts of a row in the order of its bytes. Each is a tensor, of one or two dimensions,
+        `RawRows`, or a sequence of them, in row order. All have equally many rows.
+    """
+
+    parts: Sequence[Rows | Sequence[Rows]]
+
+    def __post_init__(self) -> None:
+        if isinstance(self.parts, (str, RawRows)) or len(self.parts) < 2:
+            raise ValueError(f"parts: expected two or more, got {self.parts!r}")
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """Files that others wrote as the slow tier: ``TieredStore(slow=Checkpoint("*.safetensors"))``.
 
@@ -100,8 +120,8 @@ class Checkpoint:
         ``"model/*.safetensors"``. An array of a .npy file has the name of the file without suffix.
     tables : mapping, optional
         The rows of each table by its name: a tensor, `RawRows`, or a sequence of them, in row
-        order, such as the shards of a table. By default each tensor of two dimensions is a table of
-        its name.
+        order, such as the shards of a table; or `JoinedRows`, which have no `overlay`. By default
+        each tensor of two dimensions is a table of its name.
     overlay : path, optional
         File of the values of `Table.update`, made if it is missing; one store may open it. Lookups
         prefer these values, which are in DRAM, `DramStats.log_bytes`. They survive the end of the
@@ -128,7 +148,9 @@ class Checkpoint:
 
     files: Path | Sequence[Path] = field(default=(), hash=False)
     _: KW_ONLY
-    tables: Mapping[str, Rows | Sequence[Rows]] | None = field(default=None, hash=False)
+    tables: Mapping[str, Rows | Sequence[Rows] | JoinedRows] | None = field(
+        default=None, hash=False
+    )
     overlay: Path | None = None
     engine: Engine = "auto"
     queue_depth: int = 256
@@ -144,9 +166,11 @@ class Checkpoint:
         if self.tables is not None and not isinstance(self.tables, Mapping):
             raise TypeError(f"tables: expected rows by name, got {self.tables!r}")
         for name, rows in (self.tables or {}).items():
-            for part in _parts(rows):
+            for part in _all_parts(rows):
                 if not isinstance(part, (str, RawRows)):
                     raise TypeError(f"tables: {name!r}: expected tensors or RawRows, got {part!r}")
+            if isinstance(rows, JoinedRows) and self.overlay is not None:
+                raise ValueError(f"overlay: expected tables without JoinedRows, got {name!r}")
         if not self._patterns and not self.tables:
             raise ValueError("files, tables: expected files, or RawRows as tables, got none")
         if self.overlay is not None and not isinstance(self.overlay, (str, os.PathLike)):
@@ -162,7 +186,7 @@ class Checkpoint:
         raw = [
             part.path
             for rows in (self.tables or {}).values()
-            for part in _parts(rows)
+            for part in _all_parts(rows)
             if isinstance(part, RawRows)
         ]
         return ", ".join(dict.fromkeys(os.fsdecode(path) for path in [*self._patterns, *raw]))
@@ -182,9 +206,12 @@ class Checkpoint:
                 sources.add_tensors(path)
         chosen = self.tables
         if chosen is None:
-            chosen = {name: name for name, each in sources.tensors.items() if _is_table(each)}
-        tables = [sources.table(name, _parts(rows)) for name, rows in chosen.items()]
-        if not tables:
+            chosen = {
+                name: name for name, each in sources.tensors.items() if _is_table(each.tensor)
+            }
+        for name, rows in chosen.items():
+            sources.add_table(name, rows)
+        if not sources.tables:
             raise ValueError(f"files: no tensor of two dimensions in {self._name}")
         return {
             **core_options(),
@@ -192,14 +219,19 @@ class Checkpoint:
             "checkpoint": _bindings.Checkpoint(
                 os.fsencode(self._name),
                 sources.files.values(),
-                tables,
+                sources.tables,
                 None if self.overlay is None else os.fsencode(self.overlay),
+                sources.joined if sources.has_joined else (),
             ),
             "engine": self.engine,
             "direct": self.direct,
             "queue_depth": self.queue_depth,
             "prefetch_threads": self.prefetch_threads,
         }
+
+
+#: Name, dim, dtype, stride, and pieces: file, offset, rows.
+_Table: TypeAlias = "tuple[str, int, str, int, list[tuple[int, int, int]]]"
 
 
 class _Stored(NamedTuple):
@@ -229,11 +261,18 @@ class _Sources:
         The arguments of `_bindings.Checkpoint` by path, in the order of their numbers.
     tensors : dict
         Tensors by name.
+    tables, joined : list
+        The arguments of `_bindings.Checkpoint`; `joined` has all tables.
+    has_joined : bool
+        Whether some table has `JoinedRows`.
     """
 
     def __init__(self) -> None:
         self.files: dict[str, tuple[bytes, int, int, int]] = {}
         self.tensors: dict[str, _Stored] = {}
+        self.tables: list[_Table] = []
+        self.joined: list[tuple[str, list[int]]] = []
+        self.has_joined = False
 
     def add_tensors(self, path: str) -> None:
         """Add the tensors of a file."""
@@ -257,16 +296,23 @@ class _Sources:
                 raise ValueError(f"files: tensor {name!r} is in {first} and in {path}")
             self.tensors[name] = _Stored(number, tensor)
 
-    def table(
-        self, name: str, parts: Sequence[Rows]
-    ) -> tuple[str, int, str, int, list[tuple[int, int, int]]]:
-        """Return a table's arguments of `_bindings.Checkpoint`."""
+    def add_table(self, name: str, rows: Rows | Sequence[Rows] | JoinedRows) -> None:
+        """Add a table, or the parts of a joined one."""
+        first = len(self.tables)
+        if isinstance(rows, JoinedRows):
+            self.has_joined = True
+            self.tables += [self._table(name, _parts(part), True) for part in rows.parts]
+        else:
+            self.tables.append(self._table(name, _parts(rows), False))
+        self.joined.append((name, list(range(first, len(self.tables)))))
+
+    def _table(self, name: str, parts: Sequence[Rows], is_part: bool) -> _Table:
         if not 0 < len(name.encode()) <= limits.MAX_TABLE_NAME_BYTES or "\0" in name:
             raise ValueError(
                 f"tables: expected names of 1 to {limits.MAX_TABLE_NAME_BYTES} bytes without NUL, "
                 f"got {name!r}"
             )
-        pieces = [self._piece(name, part) for part in parts]
+        pieces = [self._piece(name, part, is_part) for part in parts]
         formats = {piece[:3] for piece in pieces}
         if len(formats) != 1:
             got = "; ".join(f"{size} x {kind}, stride {stride}" for kind, size, stride in formats)
@@ -276,7 +322,7 @@ class _Sources:
         kind, size, stride = formats.pop()
         return name, size, kind, stride, [(each.file, each.offset, each.rows) for each in pieces]
 
-    def _piece(self, name: str, part: Rows) -> _Piece:
+    def _piece(self, name: str, part: Rows, is_part: bool) -> _Piece:
         if isinstance(part, RawRows):
             with open_source(os.fsdecode(part.path)) as source:
                 number = self._add(source)
@@ -286,7 +332,9 @@ class _Sources:
             known = ", ".join(map(repr, list(self.tensors)[:8])) or "none"
             raise ValueError(f"tables: {name!r}: no tensor {part!r}; expected one of {known}")
         number, tensor = self.tensors[part]
-        if not _is_table(self.tensors[part]):
+        if is_part and len(tensor.shape) == 1:
+            tensor = replace(tensor, shape=(*tensor.shape, 1))
+        if not _is_table(tensor):
             raise ValueError(
                 f"tables: {name!r}: expected a tensor of two dimensions, with whole bytes per row "
                 f"and at most {limits.MAX_DIM} elements or bytes, got {part!r} of shape "
@@ -305,8 +353,12 @@ def _parts(rows: Rows | Sequence[Rows]) -> Sequence[Rows]:
     return (rows,) if isinstance(rows, (str, RawRows)) else rows
 
 
-def _is_table(stored: _Stored) -> bool:
-    tensor = stored.tensor
+def _all_parts(rows: Rows | Sequence[Rows] | JoinedRows) -> list[Rows]:
+    parts = rows.parts if isinstance(rows, JoinedRows) else [rows]
+    return [each for part in parts for each in _parts(part)]
+
+
+def _is_table(tensor: Tensor) -> bool:
     if len(tensor.shape) != 2 or 0 in tensor.shape:
         return False
     return tensor.shape[1] * tensor.item_bits % 8 == 0 and _size(tensor) <= limits.MAX_DIM

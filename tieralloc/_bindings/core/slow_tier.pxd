@@ -155,6 +155,16 @@ cdef extern from "slow_tier/checkpoint/checkpoint_pool.hpp" namespace "tieralloc
                        CheckpointOptions options) except +raise_core_error
 
 
+cdef extern from "slow_tier/checkpoint/joined_pool.hpp" namespace "tieralloc" nogil:
+    cdef cppclass JoinedTable:
+        string name
+        vector[uint32_t] parts
+
+    cdef cppclass JoinedPool(SlowPool):
+        JoinedPool(unique_ptr[CheckpointPool] parts,
+                   vector[JoinedTable] tables) except +raise_core_error
+
+
 cdef extern from "slow_tier/promotion.hpp" namespace "tieralloc" nogil:
     cdef enum class PromotionRule "tieralloc::PromotionRule":
         automatic

@@ -271,6 +271,9 @@ class SlowPool {
   virtual std::uint64_t cached_bytes()
       const = 0;  ///< DRAM that the kernel's page cache holds of it
 
+  /// DRAM of the pool's own read buffers.
+  virtual std::uint64_t buffer_bytes() const { return 0; }
+
   /// Whether rows are read in place. Then an offset is an address, valid as long as the pool.
   virtual bool in_place() const { return false; }
   /// Waits the emulated extra latency of reading `lines` cache lines in place.

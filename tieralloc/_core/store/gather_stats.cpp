@@ -100,7 +100,7 @@ StoreStats Store::stats() {
   stats.page_errors = updates.page_errors - updates_at_reset_.page_errors;
   stats.write_back_error = updates.write_back_error;
   stats.log_bytes = updates.log_bytes;
-  stats.staging_bytes = buffers_.bytes();
+  stats.staging_bytes = buffers_.bytes() + pool_->buffer_bytes();
   stats.page_cache_bytes = pool_->cached_bytes() + updates.unsynced_bytes;
   stats.total_bytes = stats.vector_bytes + stats.index_bytes + stats.metadata_bytes +
                       stats.order_bytes + stats.staging_bytes + stats.log_bytes +

@@ -15,6 +15,7 @@
 #include "base/buffers.hpp"
 #include "base/error.hpp"
 #include "check.hpp"
+#include "slow_tier/checkpoint/joined_pool.hpp"
 #include "slow_tier/fetch_batch.hpp"
 #include "slow_tier/file/raw_file.hpp"
 #include "store/store.hpp"
@@ -345,6 +346,50 @@ TEST(overlay_refuses_tables_that_share_bytes) {
   options.overlay = bench.dir / "overlay";
   CHECK_THROWS(std::invalid_argument, bench.open(readable_tables(), options),
                "overlay: tables 'dense' and 'overlap' share bytes");
+}
+
+TEST(joined_rows_have_their_parts_side_by_side) {
+  const Bench bench;
+  const std::vector<CheckpointTable> parts{
+      table_of("weights", 37, 0, {{0, 5, 1000}, {2, 11, 500}}),
+      table_of("scales", 3, 4, {{1, kFileBytes - 1500 * 4, 1500}}),
+      table_of("plain", 8, 0, {{1, 1, 100}})};
+  for (const std::string& engine : fetch_engine_names()) {
+    if (!fetch_engine_refusal(engine).empty()) continue;
+    Store store(
+        std::make_unique<JoinedPool>(bench.open(parts, {"name", engine}),
+                                     std::vector<JoinedTable>{{"joined", {0, 1, 0}}, {"p", {2}}}),
+        {.budget = {.rows = 50}});
+    const auto expected = bench.open(parts)->tables();
+    const Table& table = *store.tables()[0];
+    CHECK_EQ(table.row_bytes(), 77);
+    Threads threads;
+    for (unsigned seed = 0; seed < 3; ++seed) {
+      threads.start([&, seed] {
+        std::mt19937_64 random(seed);
+        for (std::size_t round = 0; round < stressed(20); ++round) {
+          std::vector<std::int64_t> rows(1 + random() % 300);
+          for (auto& row : rows) row = static_cast<std::int64_t>(random() % 1500);
+          const auto out = look_up(store, table, rows);
+          for (std::size_t i = 0; i < rows.size(); ++i) {
+            const auto row = static_cast<std::uint64_t>(rows[i]);
+            CHECK(is_row(expected[0], row, out.data() + i * 77));
+            CHECK(is_row(expected[1], row, out.data() + i * 77 + 37));
+            CHECK(is_row(expected[0], row, out.data() + i * 77 + 40));
+          }
+        }
+      });
+    }
+    threads.join();
+    const auto plain = look_up(store, *store.tables()[1], {99, 0});
+    CHECK(is_row(expected[2], 99, plain.data()) && is_row(expected[2], 0, plain.data() + 8));
+  }
+  const auto join = [&](const JoinedTable& table) {
+    return std::make_unique<JoinedPool>(bench.open(parts), std::vector<JoinedTable>{table});
+  };
+  CHECK_THROWS(std::invalid_argument, join({"t", {0, 2}}), "expected parts of 1500 rows, got 100");
+  CHECK_THROWS(std::invalid_argument, join({"t", {}}), "at least one part");
+  CHECK_THROWS(std::invalid_argument, join({"t", {3}}), "no part 3");
 }
 
 }  // namespace
