@@ -34,7 +34,7 @@ struct FetchItem {
   RowAddress row;
   std::uint32_t op = 0;      ///< the read that contains the page
   std::uint32_t at = 0;      ///< place of the page in that read's buffer
-  std::uint32_t leader = 0;  ///< the first item of the same page, which has the page's state:
+  std::uint32_t leader = 0;  ///< an item of the same page, which has the page's state:
   /// kUnchecked, then 0, or minus an errno.
   std::atomic<std::int32_t> outcome{kUnchecked};
   std::vector<std::byte> recovered;  ///< the page, if it was read again
