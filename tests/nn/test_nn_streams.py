@@ -278,3 +278,32 @@ def test_truncated_safetensors_file_is_refused(make_store, tmp_path, cut):
     with pytest.raises(ValueError, match="not a safetensors file"):
         ta.nn.convert(tables(), store, checkpoint=path, verbose=False)
     assert not store.tables
+
+
+def test_folder_of_npy_files_is_a_checkpoint(make_store, tmp_path):
+    model = Scorer()
+    for key, tensor in model.state_dict().items():
+        np.save(tmp_path / f"{key}.npy", tensor.numpy())
+    with torch.no_grad():
+        expected = model(*CALL)
+    with torch.device("meta"):
+        other = Scorer()
+    ta.nn.convert(other, make_store(), checkpoint=tmp_path, verbose=False)
+    assert same_bits(other(*CALL), expected)
+
+
+def test_npy_file_in_fortran_order_is_refused(tmp_path):
+    np.save(tmp_path / "rows.npy", np.asfortranarray(np.zeros((3, 4), np.float32)))
+    with pytest.raises(ValueError, match=r"rows\.npy: expected rows in C order"):
+        Checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("first", [0, 3, 6])
+def test_narrowed_tensor_has_the_rows_of_the_range(tmp_path, first):
+    rows = np.arange(40, dtype=np.float32).reshape(10, 4)
+    paths = [tmp_path / name for name in ("a.bin", "b.bin")]
+    for path, part in zip(paths, np.split(rows, [4]), strict=True):
+        path.write_bytes(part.tobytes())
+    parts = (_Part(0, 4, paths[0], 0), _Part(4, 6, paths[1], 0))
+    narrowed = StoredTensor((10, 4), torch.float32, parts).narrow(first, 8)
+    np.testing.assert_array_equal(narrowed.read().numpy(), rows[first:8])

@@ -111,7 +111,7 @@ def convert(
     checkpoint : path, optional
         Load the rows from this checkpoint, some MiB at a time, instead of from the model, which may
         be on the meta device: a file of safetensors or of `torch.save` (zip format), a folder of
-        safetensors, or one of torch.distributed.checkpoint. Keys are those of
+        safetensors or of ``KEY.npy``, or one of torch.distributed.checkpoint. Keys are those of
         ``model.state_dict()``, also below "model.", "module." or "state_dict.". Other parameters
         and buffers on the meta device are filled, too, if the checkpoint has them. A file beside
         the store's, with the suffix ".convert", says which rows are loaded: after an interruption,
