@@ -186,8 +186,8 @@ class ShardedTieredEmbeddingBagCollection(_Sharded):
     """torchrec's sharded ``EmbeddingBagCollection`` with the shards of each rank in its store.
 
     Results equal those of the unsharded module: to rounding for tables whose rows are cut, bit for
-    bit for others. All ranks construct the module and call it equally often, as
-    for every collective. A rank whose batch is invalid still serves the others, and raises then.
+    bit for others. All ranks construct the module and call it equally often, one thread at a time,
+    as for every collective. A rank whose batch is invalid still serves the others, and raises then.
 
     Parameters
     ----------
@@ -200,9 +200,9 @@ class ShardedTieredEmbeddingBagCollection(_Sharded):
     store : TieredStore
         This rank's. Its tables are this rank's shards.
     checkpoint : path, optional
-        Rows of a new store, as for `tieralloc.nn.convert`, or a folder of ``TABLE.npy``. Each rank
-        reads its own shards. A store with loaded shards is used as it is. Without a checkpoint the
-        rows of a new store are zero; load them into `tables`.
+        Rows of a new store, as for `tieralloc.nn.convert`; each rank reads its own shards. A store
+        with loaded shards is used as it is. Without a checkpoint the rows of a new store are zero;
+        load them into `tables`.
     prefix : str
         Path of the collection in the checkpoint's model.
     version : str
