@@ -88,3 +88,21 @@ def test_parts_are_checked(folder, shards):
         ta.Checkpoint(folder / "*.safetensors", tables=TABLES, overlay=folder / "o")
     with pytest.raises(ValueError, match="of two dimensions"):
         store_of(folder / "*.safetensors", tables={"t": "norm"})
+
+
+def test_float8_and_scales_that_lie_apart_are_decoded(folder):
+    torch = pytest.importorskip("torch")
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    elements = torch.randn(3000, 256).mul(20).to(torch.float8_e4m3fn)
+    scales = torch.rand(3000, 2)
+    save_file({"w": elements, "scale": scales}, folder / "f8.safetensors")
+    values = elements.float() * scales.repeat_interleave(128, dim=1)
+    rows = ta.JoinedRows(["w", "scale"], dtype="float8_e4m3_float32_128", embedding_dim=256)
+    with store_of(folder / "f8.safetensors", tables={"t": rows}) as store:
+        order = shuffled(3000)
+        np.testing.assert_array_equal(store.table("t").lookup(order), values[order].numpy())
+    wrong = ta.JoinedRows(["w", "scale"], dtype="float8_e4m3_float32_64", embedding_dim=256)
+    with pytest.raises(ValueError, match="parts of 272 bytes for rows of dim 256, got 264"):
+        store_of(folder / "f8.safetensors", tables={"t": wrong})
+    with pytest.raises(ValueError, match="embedding_dim: expected one unless rows are bytes"):
+        ta.JoinedRows(["w", "scale"], dtype="float8_e4m3_float32_64")

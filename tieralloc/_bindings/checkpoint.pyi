@@ -9,5 +9,5 @@ class Checkpoint:
         files: Iterable[tuple[bytes, int, int, int]],
         tables: Iterable[tuple[str, int, str, int, Iterable[tuple[int, int, int]]]],
         overlay: bytes | None,
-        joined: Iterable[tuple[str, Sequence[int]]],
+        joined: Iterable[tuple[str, int, str, Sequence[int]]],
     ) -> None: ...

@@ -24,9 +24,9 @@ cdef class Checkpoint:
         file, offset of the first row, rows.
     overlay : bytes or None
         Path of the file of updates.
-    joined : sequence of (str, sequence of int)
-        Tables of rows that are those of `tables` side by side: name, and positions. None: the
-        store has `tables`.
+    joined : sequence of (str, int, str, sequence of int)
+        Tables of rows that are those of `tables` side by side: name, dim (0: bytes), dtype, and
+        positions. None: the store has `tables`.
     """
 
     def __cinit__(self, bytes name not None, files, tables, bytes overlay, joined):
@@ -46,7 +46,8 @@ cdef class Checkpoint:
                 table.pieces.push_back(piece)
             self._tables.push_back(table)
         cdef JoinedTable joined_table
-        for table_name, parts in joined:
+        for table_name, joined_table.dim, dtype, parts in joined:
             joined_table.name = table_name.encode()
+            joined_table.dtype = dtype_of(dtype)
             joined_table.parts = parts
             self._joined.push_back(joined_table)

@@ -83,20 +83,34 @@ Rows: TypeAlias = "str | RawRows"
 class JoinedRows:
     """Rows whose bytes lie apart, such as weights and their scales: parts side by side.
 
-    A row is read in one batch and has dtype "bytes".
+    A row is read in one batch. It has dtype "bytes", or that of its parts' bytes together: float8
+    elements and their scales are "float8_e4m3_float32_128" and the like, see `Table`.
 
     Parameters
     ----------
     parts : sequence
         The parts of a row in the order of its bytes. Each is a tensor, of one or two dimensions,
         `RawRows`, or a sequence of them, in row order. All have equally many rows.
+    dtype : str
+    embedding_dim : int, optional
+        Elements per row, unless they are bytes.
     """
 
     parts: Sequence[Rows | Sequence[Rows]]
+    _: KW_ONLY
+    dtype: str = "bytes"
+    embedding_dim: int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.parts, (str, RawRows)) or len(self.parts) < 2:
             raise ValueError(f"parts: expected two or more, got {self.parts!r}")
+        if (self.embedding_dim is None) != (self.dtype == "bytes"):
+            raise ValueError(
+                f"embedding_dim: expected one unless rows are bytes, got {self.embedding_dim} for "
+                f"{self.dtype!r}"
+            )
+        if self.embedding_dim is not None:
+            check_range("embedding_dim", self.embedding_dim, 1, limits.MAX_DIM)
 
 
 @dataclass(frozen=True)
@@ -107,7 +121,7 @@ class Checkpoint:
     `overlay`, calls that would change rows or tables raise `io.UnsupportedOperation`. Tables are
     tensors of safetensors files and arrays of .npy files, of two dimensions, or `RawRows` of any
     file. float32, float16, bfloat16 and float64 keep their dtype; rows of other elements, such as
-    float8, are "bytes".
+    float8, are "bytes", or parts of `JoinedRows` with their scales.
 
     The files are not locked. A lookup that misses in a file that was truncated, written, deleted or
     replaced since the store was opened raises OSError with its path; other tables go on. A write
@@ -271,7 +285,7 @@ class _Sources:
         self.files: dict[str, tuple[bytes, int, int, int]] = {}
         self.tensors: dict[str, _Stored] = {}
         self.tables: list[_Table] = []
-        self.joined: list[tuple[str, list[int]]] = []
+        self.joined: list[tuple[str, int, str, list[int]]] = []
         self.has_joined = False
 
     def add_tensors(self, path: str) -> None:
@@ -304,7 +318,10 @@ class _Sources:
             self.tables += [self._table(name, _parts(part), True) for part in rows.parts]
         else:
             self.tables.append(self._table(name, _parts(rows), False))
-        self.joined.append((name, list(range(first, len(self.tables)))))
+        kind, dim = "bytes", 0
+        if isinstance(rows, JoinedRows):
+            kind, dim = rows.dtype, rows.embedding_dim or 0
+        self.joined.append((name, dim, kind, list(range(first, len(self.tables)))))
 
     def _table(self, name: str, parts: Sequence[Rows], is_part: bool) -> _Table:
         if not 0 < len(name.encode()) <= limits.MAX_TABLE_NAME_BYTES or "\0" in name:

@@ -157,6 +157,8 @@ cdef extern from "slow_tier/checkpoint/checkpoint_pool.hpp" namespace "tieralloc
 
 cdef extern from "slow_tier/checkpoint/joined_pool.hpp" namespace "tieralloc" nogil:
     cdef cppclass JoinedTable:
+        DType dtype
+        uint32_t dim
         string name
         vector[uint32_t] parts
 

@@ -48,8 +48,13 @@ TableLayout JoinedPool::layout_of(const JoinedTable& table, std::size_t position
       refuse_parts(table, "expected rows of at most " + std::to_string(kMaxDim) + " bytes, got " +
                               std::to_string(bytes));
     }
-    layout.dtype = DType::bytes;
-    layout.dim = static_cast<std::uint32_t>(bytes);
+    layout.dtype = table.dtype;
+    layout.dim = table.dtype == DType::bytes ? static_cast<std::uint32_t>(bytes) : table.dim;
+    if (layout.row_bytes() != bytes) {
+      refuse_parts(table, "expected parts of " + std::to_string(layout.row_bytes()) +
+                              " bytes for rows of dim " + std::to_string(layout.dim) + ", got " +
+                              std::to_string(bytes));
+    }
   }
   if (layout.rows > NumberedOffset::kMaxFileBytes / bytes) refuse_parts(table, "too large");
   layout.name = table.name;

@@ -26,12 +26,14 @@ class FetchBatch;
 struct JoinedTable {
   std::string name;
   std::vector<std::uint32_t> parts;  ///< positions of tables, in the order of a row's bytes
+  DType dtype = DType::bytes;        ///< of rows of several parts
+  std::uint32_t dim = 0;             ///< unless they are bytes
 };
 
 class JoinedPool final : public SlowPool {
  public:
-  /// Rows of several parts have dtype bytes, those of one part are as they are. Throws
-  /// std::invalid_argument if parts have other numbers of rows, or a row is too long.
+  /// Rows of one part are as they are. Throws std::invalid_argument if parts have other numbers of
+  /// rows, or a row is too long, or has not the bytes of its dtype.
   JoinedPool(std::unique_ptr<CheckpointPool> parts, const std::vector<JoinedTable>& tables);
 
   std::vector<TableLayout> tables() const override { return tables_; }
