@@ -212,8 +212,8 @@ class Checkpoint:
     def __str__(self) -> str:
         return f"checkpoint:{self._name}"
 
-    def _core_options(self) -> CoreOptions:
-        """Return the core's options; reads the headers of the files."""
+    def _sources(self) -> _Sources:
+        """Return the files and tables; reads the headers of the files."""
         sources = _Sources()
         for pattern in self._patterns:
             for path in _matches(os.fsdecode(pattern)):
@@ -227,6 +227,16 @@ class Checkpoint:
             sources.add_table(name, rows)
         if not sources.tables:
             raise ValueError(f"files: no tensor of two dimensions in {self._name}")
+        return sources
+
+    def _description(self) -> object:
+        """Return what identifies the files and the tables; reads the headers of the files."""
+        sources = self._sources()
+        return list(sources.files.values()), sources.tables, sources.joined
+
+    def _core_options(self) -> CoreOptions:
+        """Return the core's options; reads the headers of the files."""
+        sources = self._sources()
         return {
             **core_options(),
             "mode": "r",

@@ -40,6 +40,7 @@ _COMMANDS = {
     "replay": "serve a trace from a real store and measure it",
     "warm-up": "write the rows of a trace that a store begins with",
     "delta": "write the rows that differ between two checkpoints",
+    "import": "write tables of safetensors and .npy files to a table file",
     "reshard": "write the table files of a group for another number of ranks",
     "latency": "measure the memory of each NUMA node",
     "check": "check the pages of a table file, and repair them from a checkpoint",
