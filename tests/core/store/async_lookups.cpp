@@ -63,6 +63,16 @@ class Pending {
   std::shared_ptr<AsyncLookup> lookup_;
 };
 
+/// A table whose rows are on the disk, in a store whose tiers exist: the call that makes them waits
+/// for all others.
+const Table& add_cold_table(StoreBench& bench) {
+  bench.add_table("t", kRows, kDim);
+  bench.reopen();
+  const Table& table = *bench.store().tables()[0];
+  bench.lookup(table, {kRows - 1});
+  return table;
+}
+
 /// Reads of a store wait until `open`.
 class Gate {
  public:
@@ -85,9 +95,7 @@ class Gate {
 
 TEST(callers_go_on_while_their_lookups_wait_for_the_disk) {
   StoreBench bench(of_rows(100));
-  bench.add_table("t", kRows, kDim);
-  bench.reopen();
-  const Table& table = *bench.store().tables()[0];
+  const Table& table = add_cold_table(bench);
   Gate gate(bench);
   std::vector<std::unique_ptr<Pending>> lookups;
   for (std::int64_t i = 0; i < 10; ++i) {
@@ -104,9 +112,7 @@ TEST(callers_go_on_while_their_lookups_wait_for_the_disk) {
 
 TEST(cancelled_lookup_leaves_its_memory_alone) {
   StoreBench bench(of_rows(100));
-  bench.add_table("t", kRows, kDim);
-  bench.reopen();
-  const Table& table = *bench.store().tables()[0];
+  const Table& table = add_cold_table(bench);
   Gate gate(bench);
   std::vector<std::unique_ptr<Pending>> served;
   for (std::size_t i = 0; i < AsyncLookups::kMaxThreads; ++i) {
@@ -126,10 +132,9 @@ TEST(cancelled_lookup_leaves_its_memory_alone) {
 
 TEST(cancel_waits_for_a_lookup_that_is_served) {
   StoreBench bench(of_rows(100));
-  bench.add_table("t", kRows, kDim);
-  bench.reopen();
+  const Table& table = add_cold_table(bench);
   Gate gate(bench);
-  Pending lookup(bench, *bench.store().tables()[0], {7});
+  Pending lookup(bench, table, {7});
   gate.wait_for(1);
   Threads threads;
   std::atomic<bool> is_cancelled{false};
@@ -172,9 +177,7 @@ TEST(store_that_could_not_close_accepts_lookups) {
 
 TEST(errors_of_arguments_are_thrown_at_once_and_those_of_reads_at_the_end) {
   StoreBench bench(of_rows(100));
-  bench.add_table("t", kRows, kDim);
-  bench.reopen();
-  const Table& table = *bench.store().tables()[0];
+  const Table& table = add_cold_table(bench);
   CHECK_THROWS(std::out_of_range, Pending(bench, table, {1, kRows}), "2000");
   bench.pool().after_read = [](std::span<ReadOp> ops) {
     for (ReadOp& op : ops) op.result = -EIO;
@@ -189,9 +192,7 @@ TEST(errors_of_arguments_are_thrown_at_once_and_those_of_reads_at_the_end) {
 
 TEST(submit_waits_while_the_queue_is_full) {
   StoreBench bench(of_rows(10));
-  bench.add_table("t", kRows, kDim);
-  bench.reopen();
-  const Table& table = *bench.store().tables()[0];
+  const Table& table = add_cold_table(bench);
   Gate gate(bench);
   constexpr std::size_t kRoom = AsyncLookups::kMaxThreads + AsyncLookups::kMaxQueued;
   std::atomic<std::size_t> submitted{0};
