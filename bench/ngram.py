@@ -23,7 +23,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import psutil
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 import tieralloc as ta
 from bench.scenery import arguments, fio
@@ -33,6 +32,7 @@ from bench.scenery.processes import Child
 from bench.scenery.results import write_json
 from bench.scenery.tables import markdown, number
 from bench.scenery.turns import Spread, alternate, ratios
+from tieralloc._common.progress import bar
 from tieralloc.tools.replay.baselines import drop_page_cache
 
 ROW_BYTES = 320
@@ -206,12 +206,12 @@ def _cell(value: Any) -> str:
 def write_rows(path: Path, count: int) -> None:
     """Write rows that begin with their number."""
     rows = np.random.default_rng(0).integers(0, 256, (_WRITE_ROWS, ROW_BYTES), dtype=np.uint8)
-    with open(path, "wb") as file, tqdm(total=count, desc="write", leave=False) as bar:
+    with open(path, "wb") as file, bar("write", count, "rows") as report:
         for first in range(0, count, _WRITE_ROWS):
             part = rows[: count - first]
             part[:, :8] = np.arange(first, first + len(part))[:, None].view(np.uint8)
             part.tofile(file)
-            bar.update(len(part))
+            report(len(part))
         file.flush()
         os.fsync(file.fileno())
     drop_page_cache(path)

@@ -188,9 +188,9 @@ def test_open_file_of_newer_version_raises(make_store, closed_path):
 def test_open_file_with_later_dtype_names_the_table(make_store, closed_path):
     known = (b"a", 10, 2 * MIB, 4, 1, 64)
     overwrite(closed_path, 0, superblock([known]))
-    later = superblock([known, (b"new", 10, 3 * MIB, 4, 12, 99)], generation=10)
+    later = superblock([known, (b"new", 10, 3 * MIB, 4, 40, 99)], generation=10)
     overwrite(closed_path, MIB, later)
-    message = f"{closed_path}: table 'new' has rows of dtype number 12, .* up to 7; upgrade"
+    message = f"{closed_path}: table 'new' has rows of dtype number 40, .* up to 13; upgrade"
     with unchanged(closed_path), pytest.raises(ValueError, match=message):
         make_store.open(closed_path)
 

@@ -211,9 +211,9 @@ SHAPES = {
     "no dim": ((10, 0), {}, ValueError, "embedding_dim: expected 1 to 1048576, got 0"),
     "wide": ((10, 1 << 40), {}, ValueError, "embedding_dim: expected 1 to 1048576, got 10995"),
     "dtype": ((10, 4), {"dtype": "int2"}, ValueError, "dtype: expected one of 'float32'"),
-    "float": ((10, 4), {"dtype": float}, ValueError, "'bytes', got 'float'"),
-    "None": ((10, 4), {"dtype": None}, ValueError, "'bytes', got 'None'"),
-    "big-endian": ((10, 4), {"dtype": np.dtype(">f4")}, ValueError, "'bytes', got '>f4'"),
+    "float": ((10, 4), {"dtype": float}, ValueError, "_128', got 'float'"),
+    "None": ((10, 4), {"dtype": None}, ValueError, "_128', got 'None'"),
+    "big-endian": ((10, 4), {"dtype": np.dtype(">f4")}, ValueError, "_128', got '>f4'"),
 }
 
 
