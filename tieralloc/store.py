@@ -197,7 +197,7 @@ class TieredStore(Operations, AsyncCalls, Reopenable):
             Rows; elements per row, or, for dtype "bytes", bytes per row.
         dtype : str or dtype
             "float32", "float16", "bfloat16", "float64", or that type of NumPy or torch. "int8" and
-            "int4" quantise; the caller decodes "bytes". `Table` describes them, and "float8_…".
+            "int4" quantise; the caller decodes "bytes". `Table` describes them, and float8.
         resident : {"auto", True, False}
             Whether the table lies in DRAM as a whole, as part of `fast_bytes`: then every lookup is
             a hit, without index or policy. "auto": if it takes at most 1/64 of `fast_bytes`, and

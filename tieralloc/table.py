@@ -58,7 +58,7 @@ class Table:
     embedding_dim : int
         Elements per row.
     dtype : str
-        "float32", "float16", "bfloat16", "float64", "int8", "int4", "float8_…" or "bytes".
+        "float32", "float16", "bfloat16", "float64", "int8", "int4", "bytes" or one of float8.
     row_bytes : int
         Bytes per row. Both tiers add up to 63 bytes to a row, up to 3 to a row of single bytes.
     position : int
