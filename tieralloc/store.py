@@ -24,7 +24,6 @@ from tieralloc.order.order import order_of
 from tieralloc.policy.planned import ActivePolicy
 from tieralloc.positions import paddings_of, positions_of
 from tieralloc.restart.warm_restart import WarmRestart
-from tieralloc.stats import StoreStats
 from tieralloc.table import Table, check_writable
 from tieralloc.tiers import Mode, NumaMemory, SlowTier, fast_tier, parse_cpus, slow_tier
 
@@ -34,6 +33,7 @@ if TYPE_CHECKING:
 
     from tieralloc.order import Order
     from tieralloc.policy.learned import LearnedPolicy
+    from tieralloc.stats import StoreStats
     from tieralloc.table import Out
     from tieralloc.trace.recorder import Recorder
 
@@ -447,12 +447,11 @@ class TieredStore(Operations, AsyncCalls, Reopenable):
 
         `StoreStats.policy_stats` covers the time since the policy started.
         """
+        from tieralloc.stats import StoreStats  # 15 ms
+
         self._watch.poll()
-        of_python = {
-            "policy": self._policy.name,
-            "policy_stats": self._policy.stats(self._core),
-            "switches": self._versions.switches,
-        }
+        of_python = {"policy": self._policy.name, "switches": self._versions.switches}
+        of_python["policy_stats"] = self._policy.stats(self._core)
         return StoreStats.of({**self._core.stats(), **of_python})
 
     def reset_stats(self) -> None:

@@ -6,7 +6,6 @@ import contextlib
 import errno
 import fcntl
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
@@ -57,7 +56,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             yield file
         return
     target = Path(os.path.realpath(path))  # replace the target of a link, not the link
-    partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}")
+    partial = target.with_name(f".{target.name}.{os.urandom(8).hex()}")
     _temporaries.add(partial)
     try:
         with naming(path):
@@ -141,7 +140,7 @@ def temporary_directory(parent: str | os.PathLike[str]) -> Iterator[Path]:
     """
     parent = Path(parent)
     _remove_abandoned(parent)
-    path = parent / f"{_PREFIX}{secrets.token_hex(8)}"
+    path = parent / f"{_PREFIX}{os.urandom(8).hex()}"
     new = path.with_suffix(".new")  # locked before it has the name that the next run searches
     lock = -1
     _temporaries.update((path, new))

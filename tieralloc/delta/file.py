@@ -15,13 +15,15 @@ import os
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tieralloc.delta.errors import DamagedDeltaError, TruncatedDeltaError
 from tieralloc.delta.parts import MAX_VERSION, Part
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 __all__ = ["DeltaReader", "DeltaWriter"]
 

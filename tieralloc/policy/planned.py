@@ -13,12 +13,12 @@ from tieralloc._common.fork_lock import ForkLock
 from tieralloc.policy.directory import policy_name
 from tieralloc.policy.learned import LearnedPolicy
 from tieralloc.policy.registry import load_policy
-from tieralloc.stats import PolicyStats
 
 if TYPE_CHECKING:
     from tieralloc import _bindings
     from tieralloc._bindings.store_base import StoreBase
     from tieralloc.policy.trained import TrainedPolicy
+    from tieralloc.stats import PolicyStats
 
 __all__ = [
     "FALLBACK",
@@ -80,6 +80,8 @@ class PlannedPolicy:
 
     def stats(self, core: dict[str, Any]) -> PolicyStats:
         """Return the statistics of the policy, whose state in the core may be empty."""
+        from tieralloc.stats import PolicyStats  # 15 ms
+
         if not core["state"]:
             reason = "the tables of the store differ from those of the training trace"
             core = {**core, "state": "waiting", "reason": reason}
