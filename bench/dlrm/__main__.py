@@ -19,7 +19,7 @@ from bench.dlrm.scene import Record, Scene
 from bench.dlrm.settings import FULL, QUICK, Settings, placements
 from bench.scenery import arguments
 from bench.scenery.about import about
-from bench.scenery.results import rounded, write_json
+from bench.scenery.results import rounded, to_columns, write_json
 from bench.scenery.traces import COUNT_FROM, FAST_FRACTIONS, choose_traces
 from bench.scenery.trained import train
 from tieralloc import trace
@@ -62,7 +62,6 @@ def _measure(
         "refused": {},
         "others_busy_cores": 0.0,
         "score_differences_of_int8": {},
-        "records": records,
     }
     labels = [label for label in options.only if label in FEW or not options.quick]
     samples = settings.num_samples
@@ -92,7 +91,7 @@ def _measure(
                     content["refused"][f"{label}, {scene.name}"] = why
                 busy = max(content["others_busy_cores"], scene.others_busy_cores)
                 content["others_busy_cores"] = busy
-    return content
+    return {**content, **to_columns(records)}
 
 
 def learn_order(requests: Requests, dtype: str, directory: Path) -> Path:

@@ -7,6 +7,7 @@ from typing import Any
 
 from bench.dlrm.baselines import IN_STORE, IN_TORCH, LRU
 from bench.scenery import tables
+from bench.scenery.results import from_columns
 from bench.scenery.turns import Spread
 from tieralloc._common.numbers import format_size
 from tieralloc.tools.report import microseconds, percent, rate
@@ -16,9 +17,10 @@ Record = Mapping[str, Any]
 
 def markdown(content: Mapping[str, Any]) -> str:
     """Lay out the content of a result file."""
+    every = from_columns(content)
     parts = [
         f"# {content['title']}",
-        *conclusions(content["records"]),
+        *conclusions(every),
         "torchrec's DLRM, its embeddings in a store with a file as slow tier, served on the second"
         " half of each trace; the first half warms the fast tier, and trained the learned policies."
         " Baselines take turns; ratios are of mean latencies, turn by turn: median and quartiles."
@@ -29,7 +31,7 @@ def markdown(content: Mapping[str, Any]) -> str:
         _conditions(content),
     ]
     scenes: dict[tuple[str, float, str], list[Record]] = {}
-    for record in content["records"]:
+    for record in every:
         scene = record["trace"], record["fast_fraction"], record["placement"]
         scenes.setdefault(scene, []).append(record)
     for (trace, fraction, placement), records in scenes.items():
@@ -45,7 +47,9 @@ def markdown(content: Mapping[str, Any]) -> str:
 
 def conclusions(records: Sequence[Record]) -> list[str]:
     """Return a sentence for each trace and placement: the shortest time of a closed loop."""
-    closed = [record for record in records if record["loop"] == "closed" and record["time_to_lru"]]
+    closed = [
+        record for record in records if record["loop"] == "closed" and record.get("time_to_lru")
+    ]
     scenes: dict[tuple[str, str, float], list[Record]] = {}
     for record in closed:
         scene = record["trace"], record["placement"], record["fast_fraction"]
@@ -102,7 +106,7 @@ def _of_issued(name: str) -> Callable[[Record], str]:
 
 
 def _time_to_lru(record: Record) -> str:
-    value = record["time_to_lru"]
+    value = record.get("time_to_lru")
     return tables.spread(value and Spread(**value), 3)
 
 
