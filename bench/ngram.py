@@ -9,6 +9,7 @@ the full size.
 
 from __future__ import annotations
 
+import mmap
 import os
 import sys
 import tempfile
@@ -43,6 +44,7 @@ _NAME = "ngram"
 _BLOCK = 4096
 _THREADS = 32
 _WRITE_ROWS = 1 << 17
+_COLD_ROWS = 10_000  # a turn of cold calls; a map and a read per row take 100 us for each
 #: Memory of a child beside its cache: buffers of results, its modules.
 _WORKING_BYTES = 128 << 20
 
@@ -123,6 +125,7 @@ class Memmap(Store):
 
     def open(self, path: Path) -> None:
         self._map = np.memmap(path, np.uint8, "r", shape=(self.settings.rows, ROW_BYTES))
+        self._map._mmap.madvise(mmap.MADV_RANDOM)  # without it, a fault reads 128 KiB
 
     def take(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         np.take(self._map, rows, axis=0, out=out, mode="clip")
@@ -300,7 +303,7 @@ class Fresh:
 
 def _cold(store: Child, fresh: Fresh, tokens: int, _: int) -> float:
     """Return the median seconds of calls of fresh rows."""
-    count = max(1, min(100, 2048 // tokens))
+    count = max(1, min(100, _COLD_ROWS // (tokens * ROWS_PER_TOKEN)))
     calls = [fresh.take(tokens * ROWS_PER_TOKEN) for _ in range(count)]
     return float(np.median(store.call("measure", calls)))
 

@@ -1,6 +1,7 @@
 // bag_call.cpp: validation of calls.
 #include "store/bag_call.hpp"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
 
@@ -114,6 +115,24 @@ void check_live(const Table& table) {
 
 void BagCall::refuse_changed_offsets() {
   throw std::invalid_argument("offsets: changed during the call; expected constant memory");
+}
+
+std::size_t BagCall::take_lengths(std::size_t segment, std::size_t bag, std::size_t begin,
+                                  std::size_t max, std::vector<std::uint32_t>& lengths) const {
+  if (offsets.data == nullptr) {
+    lengths.assign(std::min(bags - bag, max), 1);
+    return begin + lengths.size();
+  }
+  lengths.clear();
+  const std::size_t end_bag = std::min(bags, bag + max);
+  std::size_t end = begin;
+  for (; bag < end_bag; ++bag) {
+    const std::size_t next = bag_end(segment * bags + bag, end);
+    if (!lengths.empty() && next - begin > max) break;
+    lengths.push_back(static_cast<std::uint32_t>(next - end));
+    end = next;
+  }
+  return end;
 }
 
 std::uint64_t validate(const BagCall& call) {

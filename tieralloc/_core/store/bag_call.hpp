@@ -72,6 +72,11 @@ struct BagCall {
     return end;
   }
 
+  /// Fills in the lengths of the bags of a segment from `bag` on, which begins at `begin`: at most
+  /// `max` bags, and of more than `max` rows only the first. Returns the end of the last bag.
+  std::size_t take_lengths(std::size_t segment, std::size_t bag, std::size_t begin, std::size_t max,
+                           std::vector<std::uint32_t>& lengths) const;
+
  private:
   [[noreturn]] static void refuse_changed_offsets();
 };

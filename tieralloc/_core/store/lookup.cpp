@@ -110,14 +110,8 @@ class LookupExecutor {
     for (std::size_t bag = 0; bag < call_->bags;) {
       const std::size_t first_bag = bag;
       const std::size_t first_index = next_index_;
-      std::size_t end = bag_end(segment, bag);
-      scratch_.lengths.clear();
-      do {
-        scratch_.lengths.push_back(static_cast<std::uint32_t>(end - next_index_));
-        next_index_ = end;
-        if (++bag == call_->bags) break;
-        end = bag_end(segment, bag);
-      } while (end - first_index <= max_rows && scratch_.lengths.size() < max_rows);
+      next_index_ = call_->take_lengths(segment, bag, next_index_, max_rows, scratch_.lengths);
+      bag += scratch_.lengths.size();
       load_batch(segment, first_index, next_index_ - first_index);
       execute_batch(segment, first_bag);
       if (scratch_.misses.rows.size() >= Fetcher::kMaxBatchRows ||
@@ -125,11 +119,6 @@ class LookupExecutor {
         finish_deferred();
       }
     }
-  }
-
-  /// The end of the bag that begins at `next_index_`.
-  std::size_t bag_end(std::size_t segment, std::size_t bag) const {
-    return call_->bag_end(segment * call_->bags + bag, next_index_);
   }
 
   /// Fills in the rows and weights of the batch's bags, whose n indices start at the call's
@@ -265,8 +254,12 @@ class LookupExecutor {
     if (count > 0) store_.promoter_.promote(tier, {scratch_.rows.data(), count});
   }
 
-  Group group_after(const Group& last) const {
+  Group group_after(const Group& last, bool one_each) const {
     Group group{.bag = last.bag + last.bags, .row = last.row + last.rows};
+    if (one_each) {
+      group.bags = group.rows = std::min(kGroupRows, scratch_.lengths.size() - group.bag);
+      return group;
+    }
     while (group.rows < kGroupRows && group.bag + group.bags < scratch_.lengths.size()) {
       group.rows += scratch_.lengths[group.bag + group.bags++];
     }
@@ -275,6 +268,7 @@ class LookupExecutor {
 
   void execute_groups(std::size_t segment, std::size_t first_bag, bool touches) {
     FastTier& tier = *table_of(segment).tier;
+    const bool one_each = has_one_row_each(segment);
     const auto prefetch = [&](const Group& group) {
       tier.prefetch_entries(std::span(scratch_.rows).subspan(group.row, group.rows));
     };
@@ -283,13 +277,13 @@ class LookupExecutor {
       if (touches) touch(tier, group);
       return found;
     };
-    Group group = group_after({});
-    Group next = group_after(group);
+    Group group = group_after({}, one_each);
+    Group next = group_after(group, one_each);
     prefetch(group);
     prefetch(next);
     std::size_t found = prepare(group);
     while (group.bags > 0) {
-      const Group later = group_after(next);
+      const Group later = group_after(next, one_each);
       prefetch(later);
       const std::size_t next_found = prepare(next);
       if (found == group.rows) {
