@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import tieralloc as ta
-from tieralloc.tools import import_rows as module
+from tieralloc.tools import import_rows, stored_rows
 from tieralloc.tools.cli.main import main
 
 ROWS = 3000
@@ -67,11 +67,11 @@ def test_interleaved_rows_are_decoded(tensors, tmp_path):
 
 
 def test_interrupted_import_goes_on(tensors, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(module, "_SEGMENT_BYTES", 24 * 4 * 300)
-    monkeypatch.setattr(module, "_CHUNK_BYTES", 24 * 4 * 100)
+    monkeypatch.setattr(import_rows, "_SEGMENT_BYTES", 24 * 4 * 300)
+    monkeypatch.setattr(stored_rows, "_BYTES", 24 * 4 * 100)
     out, files = str(tmp_path / "out.tier"), str(tmp_path / "*.safetensors")
     seen = []
-    original = module._rows
+    original = import_rows.stored_rows
 
     def failing(table, first, last, report):
         seen.append((table.name, first))
@@ -79,7 +79,7 @@ def test_interrupted_import_goes_on(tensors, tmp_path, monkeypatch, capsys):
             raise OSError(5, "disk")
         return original(table, first, last, report)
 
-    monkeypatch.setattr(module, "_rows", failing)
+    monkeypatch.setattr(import_rows, "stored_rows", failing)
     assert main(["import", files, "--out", out]) == 1
     assert main(["import", files, "--out", out, "--table", "w=w.0+w.1"]) == 2
     assert "of an interrupted import of other files or tables" in capsys.readouterr().err

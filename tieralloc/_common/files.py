@@ -22,6 +22,7 @@ __all__ = [
     "replacing",
     "sync_directory",
     "temporary_directory",
+    "write_durably",
 ]
 
 _PREFIX = "tieralloc-temp-"
@@ -66,6 +67,15 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     finally:
         partial.unlink(missing_ok=True)
         _temporaries.discard(partial)
+
+
+def write_durably(path: str | os.PathLike[str], content: bytes) -> None:
+    """Replace a file: after a crash at any moment it has its former content or the new one."""
+    with replacing(path) as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    sync_directory(path)
 
 
 def sync_directory(path: str | os.PathLike[str]) -> None:

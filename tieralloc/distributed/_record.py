@@ -7,13 +7,12 @@ another record does not start.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tieralloc._common.files import replacing, sync_directory
+from tieralloc._common.files import write_durably
 from tieralloc.distributed._shards import ShardedTable, digest
 
 if TYPE_CHECKING:
@@ -110,8 +109,4 @@ class RecordFile:
             "record": asdict(record),
             "is_loaded": is_loaded,
         }
-        with replacing(self.path) as file:
-            file.write(json.dumps(state).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        sync_directory(self.path)
+        write_durably(self.path, json.dumps(state).encode())

@@ -9,7 +9,6 @@ without an entry are loaded again.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +17,7 @@ import torch
 from torch import nn
 
 from tieralloc._common import progress
-from tieralloc._common.files import replacing, sync_directory
+from tieralloc._common.files import write_durably
 from tieralloc._common.values import QUANTISED
 from tieralloc.nn._streams import Checkpoint, StoredTensor
 from tieralloc.nn._tensors import DTYPES, row_array
@@ -131,11 +130,7 @@ class Loading:
                 name: {"key": key, "rows": self._rows[name]} for name, key in self._keys.items()
             },
         }
-        with replacing(self._path) as file:
-            file.write(json.dumps(state).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        sync_directory(self._path)
+        write_durably(self._path, json.dumps(state).encode())
 
     def end(self) -> None:
         """Forget the load: the model is converted."""

@@ -10,25 +10,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from tieralloc._common.files import replacing, sync_directory
+from tieralloc._common.files import write_durably
 from tieralloc._common.progress import Progress, Report, silent
-from tieralloc._common.values import DECODED
 from tieralloc.store import TieredStore
 from tieralloc.tiers import File
+from tieralloc.tools.stored_rows import create_like, stored_rows
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from tieralloc.checkpoint.checkpoint import Checkpoint
     from tieralloc.table import Table
 
-_CHUNK_BYTES = 8 << 20
 _SEGMENT_BYTES = 256 << 20  # of rows that are written again after a crash, at most
 _FAST_BYTES = "64MiB"  # of each store: rows are read once, in order
 
@@ -100,11 +94,8 @@ class _State:
     def save(self, table: str, rows: int) -> None:
         """Note durable rows, durably."""
         self.rows[table] = rows
-        with replacing(self._path) as file:
-            file.write(json.dumps({"checkpoint": self._checkpoint, "rows": self.rows}).encode())
-            file.flush()
-            os.fsync(file.fileno())
-        sync_directory(self._path)
+        state = {"checkpoint": self._checkpoint, "rows": self.rows}
+        write_durably(self._path, json.dumps(state).encode())
 
     def end(self) -> None:
         """Forget the import: it is complete."""
@@ -114,24 +105,15 @@ class _State:
 def _copy(table: Table, store: TieredStore, state: _State, report: Report) -> None:
     """Write the rows of a table that are missing."""
     if table.name not in store.tables:
-        size = "row_bytes" if table.dtype == "bytes" else "embedding_dim"
-        sizes: dict[str, Any] = {size: table.embedding_dim}
-        store.create_table(table.name, len(table), dtype=table.dtype, **sizes)
+        create_like(store, table, len(table))
         state.save(table.name, 0)
     new = store.table(table.name)
     step = max(1, _SEGMENT_BYTES // table.row_bytes)
     for first in range(state.rows.get(table.name, 0), len(table), step):
         last = min(first + step, len(table))
-        new.load(_rows(table, first, last, report), start=first)  # durable when it returns
+        rows = stored_rows(table, first, last, report)
+        new.load(rows, start=first)  # durable when it returns
         state.save(table.name, last)
-
-
-def _rows(table: Table, first: int, last: int, report: Report) -> Iterator[NDArray[Any]]:
-    step = max(1, _CHUNK_BYTES // table.row_bytes)
-    for row in range(first, last, step):
-        indices = np.arange(row, min(row + step, last))
-        yield table.lookup(indices, raw=table.dtype in DECODED)
-        report(len(indices), table.name)
 
 
 def _describe(table: Table) -> str:

@@ -7,16 +7,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from tieralloc._common.progress import Progress, Report, silent
-from tieralloc._common.values import DECODED
 from tieralloc.distributed._record import Record, RecordFile
 from tieralloc.distributed._shards import Shard, ShardedTable, check_shards, is_replicated
 from tieralloc.store import TieredStore
 from tieralloc.tiers import File
 from tieralloc.tools.check import open_cold
 from tieralloc.tools.plan.shards import RankLimits, ShardPlan, plan_shards
+from tieralloc.tools.stored_rows import create_like, stored_rows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,8 +23,6 @@ if TYPE_CHECKING:
     from tieralloc.trace import Trace
 
 __all__ = ["even_shards", "planned_shards", "reshard"]
-
-_BYTES = 4 << 20  # copied at a time
 
 
 @dataclass(frozen=True)
@@ -162,28 +158,15 @@ def _write(
             shard = table.shard_of(record.rank)
             if shard is None:
                 continue
-            count = shard.last - shard.first
-            is_bytes = table.dtype == "bytes"
-            sizes: dict[str, Any] = (
-                {"row_bytes": table.embedding_dim}
-                if is_bytes
-                else {"embedding_dim": table.embedding_dim}
-            )
-            new = store.create_table(table.name, count, dtype=table.dtype, **sizes)
-            new.load(_rows(parts[table.name], shard))
-            report(count, table.name)
+            new = create_like(store, parts[table.name][0].table, shard.last - shard.first)
+            new.load(_rows(parts[table.name], shard, report))
         file.write(record, is_loaded=True)
 
 
-def _rows(parts: Sequence[_Part], shard: Shard) -> Iterator[NDArray[Any]]:
-    """Yield the rows of a shard as the tables store them."""
+def _rows(parts: Sequence[_Part], shard: Shard, report: Report) -> Iterator[NDArray[Any]]:
     for part in parts:
         begin, end = max(part.first, shard.first), min(part.last, shard.last)
-        table = part.table
-        step = max(1, _BYTES // table.row_bytes)
-        for row in range(begin, end, step):
-            indices = np.arange(row, min(row + step, end)) - part.first
-            yield table.lookup(indices, raw=table.dtype in DECODED)
+        yield from stored_rows(part.table, begin - part.first, end - part.first, report)
 
 
 def planned_shards(
