@@ -102,10 +102,12 @@ class Tieralloc(Store):
 
     name = "tieralloc"
 
+    def table_rows(self) -> int:
+        return self.settings.rows
+
     def open(self, path: Path) -> None:
-        rows = ta.RawRows(
-            path, num_embeddings=self.settings.rows, row_bytes=ROW_BYTES, dtype="bytes"
-        )
+        count = self.table_rows()
+        rows = ta.RawRows(path, num_embeddings=count, row_bytes=ROW_BYTES, dtype="bytes")
         slow = ta.Checkpoint(tables={"ngram": rows}, queue_depth=QUEUE_DEPTH)
         self._store = ta.TieredStore(slow=slow, fast_bytes=self.settings.fast_bytes)
         self._table = self._store.table("ngram")
@@ -117,6 +119,15 @@ class Tieralloc(Store):
         self._store.close()
 
 
+class TierallocOfFewRows(Tieralloc):
+    """The first rows of the file: so few that the index of the fast tier is an array."""
+
+    name = "tieralloc, few rows"
+
+    def table_rows(self) -> int:
+        return 10 * self.settings.resident_rows
+
+
 class Memmap(Store):
     """A map of the file; the page cache is limited."""
 
@@ -125,7 +136,7 @@ class Memmap(Store):
 
     def open(self, path: Path) -> None:
         self._map = np.memmap(path, np.uint8, "r", shape=(self.settings.rows, ROW_BYTES))
-        self._map._mmap.madvise(mmap.MADV_RANDOM)  # without it, a fault reads 128 KiB
+        self._map._mmap.madvise(mmap.MADV_RANDOM)  # type: ignore[attr-defined] # else 128 KiB a fault
 
     def take(self, rows: NDArray[np.int64], out: NDArray[np.uint8]) -> None:
         np.take(self._map, rows, axis=0, out=out, mode="clip")
@@ -232,20 +243,23 @@ def measure(path: Path, settings: Settings, refused: dict[str, str]) -> Iterator
                 stores[kind.name] = stack.enter_context(_child(kind, path, settings))
             except CgroupRefusedError as error:
                 refused[kind.name] = str(error)
-        for tokens in (1, 4, 32, settings.prefill_tokens):
+        for tokens in (0, 1, 4, 32, settings.prefill_tokens):
+            rows = tokens * ROWS_PER_TOKEN or 1
             measures: dict[str, Callable[[int], float]] = {
-                name: partial(_cold, store, fresh, tokens) for name, store in stores.items()
+                name: partial(_cold, store, fresh, rows) for name, store in stores.items()
             }
             if "fio" not in refused:
-                depth = min(QUEUE_DEPTH, tokens * ROWS_PER_TOKEN)
-                measures["fio"] = partial(_fio, path, depth, tokens, settings.seconds)
-            yield _record(f"cold, {tokens} tokens", tokens, settings, measures)
-        stores[Gather.name] = stack.enter_context(_child(Gather, path, settings))
+                measures["fio"] = partial(_fio, path, rows, settings.seconds)
+            case = f"cold, {tokens} tokens" if tokens else "cold, 1 row"
+            yield _record(case, rows, settings, measures)
+        for kind in (TierallocOfFewRows, Gather):
+            stores[kind.name] = stack.enter_context(_child(kind, path, settings))
         for tokens in (1, 32):
+            rows = tokens * ROWS_PER_TOKEN
             measures = {
-                name: partial(_warm, store, settings, tokens) for name, store in stores.items()
+                name: partial(_warm, store, settings, rows) for name, store in stores.items()
             }
-            yield _record(f"warm, {tokens} tokens", tokens, settings, measures)
+            yield _record(f"warm, {tokens} tokens", rows, settings, measures)
 
 
 @contextmanager
@@ -301,32 +315,32 @@ class Fresh:
         return np.asarray(self._first + places * self._step)
 
 
-def _cold(store: Child, fresh: Fresh, tokens: int, _: int) -> float:
+def _cold(store: Child, fresh: Fresh, rows: int, _: int) -> float:
     """Return the median seconds of calls of fresh rows."""
-    count = max(1, min(100, _COLD_ROWS // (tokens * ROWS_PER_TOKEN)))
-    calls = [fresh.take(tokens * ROWS_PER_TOKEN) for _ in range(count)]
+    count = max(1, min(100, _COLD_ROWS // rows))
+    calls = [fresh.take(rows) for _ in range(count)]
     return float(np.median(store.call("measure", calls)))
 
 
-def _warm(store: Child, settings: Settings, tokens: int, turn: int) -> float:
+def _warm(store: Child, settings: Settings, rows: int, turn: int) -> float:
     """Return the median seconds of calls of resident rows."""
     random = np.random.default_rng(turn)
     every = [np.arange(settings.resident_rows)] * 3  # s3fifo keeps rows that were used again
-    calls = random.integers(0, settings.resident_rows, (2000, tokens * ROWS_PER_TOKEN))
+    calls = random.integers(0, settings.resident_rows, (2000, rows))
     return float(np.median(store.call("measure", [*every, *calls])[len(every) :]))
 
 
-def _fio(path: Path, depth: int, tokens: int, seconds: float, _: int) -> float:
+def _fio(path: Path, rows: int, seconds: float, _: int) -> float:
     """Return the seconds of as many reads as a call has rows."""
-    return tokens * ROWS_PER_TOKEN / fio.reads_per_second(path, depth, seconds)
+    return rows / fio.reads_per_second(path, min(QUEUE_DEPTH, rows), seconds)
 
 
 def _record(
-    what: str, tokens: int, settings: Settings, measures: dict[str, Callable[[int], float]]
+    what: str, rows: int, settings: Settings, measures: dict[str, Callable[[int], float]]
 ) -> dict[str, Any]:
     """Return the µs of a call per store, and the ratios of the others to tieralloc."""
     seconds = alternate(what, settings.turns, measures)
-    record: dict[str, Any] = {"case": what, "rows": tokens * ROWS_PER_TOKEN}
+    record: dict[str, Any] = {"case": what, "rows": rows}
     for name, values in seconds.items():
         record[f"{name}, us"] = 1e6 * Spread.of(values).median
     for name, values in seconds.items():
@@ -353,12 +367,13 @@ class _Full:
         self._path, self._settings = path, settings
 
     def measure(self) -> dict[str, float]:
+        out = np.ones((1000, ROW_BYTES), np.uint8)
+        calls = np.random.default_rng(0).integers(0, FULL_ROWS, (1000, 1000))
         before = psutil.Process().memory_info().rss
         began = time.perf_counter()
         store = Tieralloc(self._path, self._settings)
         seconds = time.perf_counter() - began
-        out = np.empty((1000, ROW_BYTES), np.uint8)
-        for rows in np.random.default_rng(0).integers(0, FULL_ROWS, (1000, 1000)):
+        for rows in calls:
             store.take(rows, out)
         grown = psutil.Process().memory_info().rss - before
         stated = store._store.stats().dram.total_bytes

@@ -37,6 +37,18 @@ TEST(idle_buffers_stay_within_the_limit) {
   CHECK_EQ(pool.bytes(), 16384);
 }
 
+TEST(buffers_returned_last_are_kept) {
+  BufferPool pool(16384);
+  std::vector<Region> lent;
+  for (int i = 0; i < 2; ++i) lent.push_back(pool.take(8192));
+  Region small = pool.take(4096);
+  const std::byte* data = small.data();
+  for (Region& region : lent) pool.give_back(std::move(region));
+  pool.give_back(std::move(small));
+  CHECK_EQ(pool.bytes(), 8192 + 4096);
+  CHECK(pool.take(4096).data() == data);
+}
+
 TEST(failed_buffer_is_not_counted) {
   BufferPool pool(16384);
   {

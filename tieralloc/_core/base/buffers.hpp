@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstring>
+#include <deque>
 #include <mutex>
 #include <new>
 #include <vector>
@@ -14,8 +15,8 @@
 
 namespace tieralloc {
 
-/// Read buffers of power-of-two sizes. Keeps returned buffers up to `max_idle_bytes` in total.
-/// Any number of threads. Cost: O(idle buffers).
+/// Read buffers of power-of-two sizes. Keeps the buffers that were returned last, up to
+/// `max_idle_bytes` in total. Any number of threads. Cost: O(idle buffers).
 class BufferPool {
  public:
   explicit BufferPool(std::size_t max_idle_bytes) : max_idle_bytes_(max_idle_bytes) {}
@@ -38,10 +39,11 @@ class BufferPool {
   void give_back(Region region) noexcept {
     const std::size_t size = region.size();
     std::lock_guard lock(mutex_);
-    if (idle_bytes_ + size <= max_idle_bytes_) {
+    if (size <= max_idle_bytes_) {
       try {
         idle_.push_back(std::move(region));
         idle_bytes_ += size;
+        while (idle_bytes_ > max_idle_bytes_) end_oldest();
         return;
       } catch (const std::bad_alloc&) {  // without room in the list, the buffer ends
       }
@@ -53,9 +55,15 @@ class BufferPool {
   std::size_t bytes() const { return bytes_.load(std::memory_order_relaxed); }
 
  private:
+  void end_oldest() {
+    idle_bytes_ -= idle_.front().size();
+    bytes_ -= idle_.front().size();
+    idle_.pop_front();
+  }
+
   const std::size_t max_idle_bytes_;
   std::mutex mutex_;
-  std::vector<Region> idle_;
+  std::deque<Region> idle_;  ///< the oldest first
   std::size_t idle_bytes_ = 0;
   std::atomic<std::size_t> bytes_{0};
 };

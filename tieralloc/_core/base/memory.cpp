@@ -87,7 +87,7 @@ std::uint64_t memory_field(const char* format) {
 
 }  // namespace
 
-Region::Region(std::size_t bytes, const char* purpose, bool is_sparse) {
+Region::Region(std::size_t bytes, const char* purpose, Filled filled) {
   if (bytes == 0) return;
   const bool huge = bytes >= kHugePage;
   const std::size_t size = size_for(bytes);
@@ -96,9 +96,9 @@ Region::Region(std::size_t bytes, const char* purpose, bool is_sparse) {
     throw MemoryShortage("cannot map " + std::to_string(bytes) + " bytes of memory for the " +
                          purpose + ": " + std::strerror(errno));
   }
-  if (huge) madvise(data, size, MADV_HUGEPAGE);
+  if (huge) madvise(data, size, filled == Filled::gradual ? MADV_NOHUGEPAGE : MADV_HUGEPAGE);
   madvise(data, size, MADV_DONTFORK);
-  if (NodeScope* scope = NodeScope::current(); scope != nullptr && !is_sparse) {
+  if (NodeScope* scope = NodeScope::current(); scope != nullptr && filled != Filled::sparse) {
     try {
       scope->place(data, size, purpose);
     } catch (...) {

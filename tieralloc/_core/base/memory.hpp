@@ -10,13 +10,17 @@
 
 namespace tieralloc {
 
+/// How memory is filled. `sparse`: much of it never, so that a NodeScope does not place it.
+/// `gradual`: over a while, in small pages: a thread that touches a huge page first zeroes it,
+/// which takes milliseconds in a virtual machine.
+enum class Filled { whole, sparse, gradual };
+
 class Region {
  public:
   Region() = default;
   /// Throws MemoryShortage, with `purpose` and the size, if the kernel refuses, and what
   /// NodeScope::place throws.
-  /// `is_sparse`: much of it will never be touched, so a NodeScope does not place it.
-  Region(std::size_t bytes, const char* purpose, bool is_sparse = false);
+  Region(std::size_t bytes, const char* purpose, Filled filled = Filled::whole);
   ~Region();
   /// The size of a region for `bytes`: whole pages.
   static std::size_t size_for(std::size_t bytes);

@@ -34,7 +34,7 @@ class HashIndex final : public RowIndex {
   /// buckets, after which others follow for all rows. Those take no memory until they are used.
   HashIndex(RowId rows, Slot slots, std::size_t homes, const CompactTable& table)
       : memory_((homes + slots / HashTable::kCellsPerBucket + 1) * sizeof(Bucket), "row index",
-                true),
+                Filled::sparse),
         table_{memory_.as<Bucket>(), memory_.size() / sizeof(Bucket),
                static_cast<int>(std::bit_width(slots)), homes, &table} {
     check(rows, slots);

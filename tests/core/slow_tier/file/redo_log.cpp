@@ -77,6 +77,28 @@ TEST(sealed_and_active_rows_are_found_until_cut) {
   bench.check();
 }
 
+TEST(memory_of_an_ended_segment_is_used_again) {
+  LogBench bench;
+  std::mt19937_64 random(1);
+  for (int round = 0; round < 3; ++round) {
+    for (int i = 0; i < 200; ++i) bench.update_random(random);
+    bench.check();
+    const std::uint64_t bytes = bench.log->bytes();
+    CHECK(bench.log->seal());
+    bench.log->cut();
+    CHECK_EQ(bench.log->bytes(), bytes);
+    bench.model.clear();
+    bench.check();
+    faults::Fault fault(faults::Call::map, ENOMEM);
+    bench.update_random(random);
+    bench.check();
+  }
+  CHECK(bench.log->seal());
+  bench.log->cut();
+  bench.log->release_spare();
+  CHECK_EQ(bench.log->bytes(), 0);
+}
+
 TEST(missing_segment_is_an_error_with_its_name) {
   LogBench bench;
   std::mt19937_64 random(1);

@@ -41,7 +41,7 @@ class LogIndex {
   LogIndex copy(std::size_t n) const {
     const std::size_t size = std::bit_ceil(std::max(kMinPlaces, 2 * (size_ + n)));
     LogIndex copy;
-    copy.memory_ = Region(size * sizeof(Entry), "redo log");
+    copy.memory_ = Region(size * sizeof(Entry), "redo log", Filled::gradual);
     copy.places_ = {copy.memory_.as<Entry>(), size};
     copy.size_ = size_;
     for (const Entry& entry : places_) {
@@ -63,6 +63,12 @@ class LogIndex {
   /// The offset in the segment; 0 if there is no such row.
   std::uint64_t find(std::uint64_t row) const {
     return size_ == 0 ? 0 : places_[place_of(places_, row)].at;
+  }
+
+  /// Removes all entries, and keeps the room.
+  void clear() {
+    std::fill(places_.begin(), places_.end(), Entry{});
+    size_ = 0;
   }
 
   /// In order of rows.

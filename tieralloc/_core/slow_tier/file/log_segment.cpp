@@ -92,12 +92,11 @@ std::uint64_t LogSegment::frame_bytes(std::size_t rows, std::uint32_t stride) {
          round_up(std::uint64_t{rows} * value_stride(stride), kCacheLine);
 }
 
-LogSegment::LogSegment(std::string path, int fd, std::uint64_t id, std::uint64_t capacity)
-    : path_(std::move(path)),
-      fd_(fd),
-      id_(id),
-      capacity_(capacity),
-      memory_(memory_bytes(capacity), "redo log") {
+LogSegment::LogSegment(std::string path, int fd, std::uint64_t id, std::uint64_t capacity,
+                       Region memory)
+    : path_(std::move(path)), fd_(fd), id_(id), capacity_(capacity), memory_(std::move(memory)) {
+  const std::uint64_t bytes = memory_bytes(capacity);
+  if (memory_.size() < bytes) memory_ = Region(bytes, "redo log", Filled::gradual);
   close_in_child(fd_);
 }
 
@@ -108,11 +107,12 @@ LogSegment::~LogSegment() {
 
 std::unique_ptr<LogSegment> LogSegment::create(const std::string& path, std::uint64_t id,
                                                std::uint64_t capacity, unsigned permissions,
-                                               std::uint64_t former_frames) {
+                                               std::uint64_t former_frames, Region memory) {
   const int fd = open(path.c_str(), O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW,
                       static_cast<mode_t>(permissions));
   if (fd < 0) fail_io(errno, path, "cannot create the redo log");
-  std::unique_ptr<LogSegment> segment(new LogSegment(path, fd, id, capacity + sizeof(FrameHeader)));
+  std::unique_ptr<LogSegment> segment(
+      new LogSegment(path, fd, id, capacity + sizeof(FrameHeader), std::move(memory)));
   try {
     segment->append(FrameKind::header, 0, 0, former_frames, [](std::byte*) {});
     segment->sync();

@@ -70,10 +70,11 @@ class LogSegment {
     return std::max<std::uint32_t>(stride, kCacheLine);
   }
 
-  /// Makes a durable file for `capacity` bytes of frames. Throws SystemFailure.
+  /// Makes a durable file for `capacity` bytes of frames, in `memory` if that is large enough.
+  /// Throws SystemFailure.
   static std::unique_ptr<LogSegment> create(const std::string& path, std::uint64_t id,
                                             std::uint64_t capacity, unsigned permissions,
-                                            std::uint64_t former_frames);
+                                            std::uint64_t former_frames, Region memory = {});
 
   /// Reads a file; `visit` receives each valid frame in order. To write on, the file is cut at the
   /// end of its last frame. Throws SystemFailure, and std::invalid_argument for a damaged file.
@@ -117,11 +118,15 @@ class LogSegment {
     return std::max(end(), synced) - synced;
   }
 
+  /// The memory, without which the segment is of no further use.
+  Region take_memory() { return std::move(memory_); }
+
   /// Removes the file's name.
   void remove() const;
 
  private:
-  LogSegment(std::string path, int fd, std::uint64_t id, std::uint64_t capacity);
+  LogSegment(std::string path, int fd, std::uint64_t id, std::uint64_t capacity,
+             Region memory = {});
 
   std::uint64_t compose(FrameHeader header, const std::function<void(std::byte*)>& fill);
   void count_frame(std::uint64_t bytes);

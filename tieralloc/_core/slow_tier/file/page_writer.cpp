@@ -18,7 +18,7 @@ namespace {
 
 constexpr std::size_t kBatchBytes = std::size_t{8} << 20;
 constexpr std::uint64_t kFreshReadBytes = std::uint64_t{1} << 20;
-constexpr std::uint64_t kWriteBytes = std::uint64_t{256} << 10;
+constexpr std::uint64_t kWriteBytes = std::uint64_t{64} << 10;
 
 bool is_zero(std::span<const std::byte> bytes) {
   return std::all_of(bytes.begin(), bytes.end(),

@@ -117,10 +117,12 @@ void RedoLog::start_segment(std::uint64_t min_bytes) {
   }
   auto generation = std::make_shared<LogGeneration>();
   generation->number = last_number_ + 1;
-  generation->segment =
-      LogSegment::create(path_of(generation->number), options_.store_id ^ generation->number,
-                         std::max<std::uint64_t>(kLogSegmentBytes, min_bytes), options_.permissions,
-                         former == nullptr ? 0 : former->segment->sealed_frames());
+  Spare spare = take_spare();
+  generation->rows = std::move(spare.rows);
+  generation->segment = LogSegment::create(
+      path_of(generation->number), options_.store_id ^ generation->number,
+      std::max<std::uint64_t>(kLogSegmentBytes, min_bytes), options_.permissions,
+      former == nullptr ? 0 : former->segment->sealed_frames(), std::move(spare.memory));
   try {
     announce_(former == nullptr ? generation->number : former->number, generation->number, 0);
   } catch (...) {
@@ -169,7 +171,7 @@ std::uint64_t RedoLog::bytes() const {
   for (const LogGeneration* generation : {active_.get(), sealed_.get()}) {
     if (generation != nullptr) bytes += generation->segment->end() + generation->rows.bytes();
   }
-  return bytes;
+  return bytes + spare_.memory_used + spare_.rows.bytes();
 }
 
 /// Under the mutex.
@@ -229,6 +231,25 @@ void RedoLog::cut() {
     count_rows();
   }
   ended->segment->remove();
+  if (ended.use_count() == 1) keep_spare(*ended);
+}
+
+/// Keeps the memory of a segment that ended, whose first use would hold updates up.
+void RedoLog::keep_spare(LogGeneration& ended) {
+  Spare spare{.memory_used = ended.segment->end(), .rows = std::move(ended.rows)};
+  spare.memory = ended.segment->take_memory();
+  spare.rows.clear();
+  std::lock_guard lock(mutex_);
+  std::swap(spare_, spare);
+}
+
+RedoLog::Spare RedoLog::take_spare() {
+  std::lock_guard lock(mutex_);
+  return std::exchange(spare_, {});
+}
+
+void RedoLog::release_spare() {
+  const Spare released = take_spare();
 }
 
 }  // namespace tieralloc

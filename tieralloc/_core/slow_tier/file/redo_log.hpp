@@ -83,6 +83,8 @@ class RedoLog {
   void add_intents(std::span<const PageFooter> footers);
   /// Ends the sealed segment, whose rows are in their pages. Throws SystemFailure.
   void cut();
+  /// Returns the memory that `cut` kept for the next segment.
+  void release_spare();
 
  private:
   friend class LogDelta;
@@ -97,11 +99,21 @@ class RedoLog {
   std::vector<std::shared_ptr<LogGeneration>> generations() const;
   void count_rows();
 
+  /// Memory of a segment that ended, for the next one.
+  struct Spare {
+    Region memory{};
+    std::uint64_t memory_used = 0;
+    LogIndex rows{};
+  };
+  void keep_spare(LogGeneration& ended);
+  Spare take_spare();
+
   const Options options_;
   const Announce announce_;
-  mutable std::mutex mutex_;  ///< of the pointers, and of the active generation's rows
+  mutable std::mutex mutex_;  ///< of the next three, and of the active generation's rows
   std::shared_ptr<LogGeneration> active_;
   std::shared_ptr<LogGeneration> sealed_;
+  Spare spare_;
   std::mutex segments_;  ///< one change of the live segments at a time, with its announcement
   std::uint64_t last_number_ = 0;
   std::mutex sync_mutex_;  ///< one sync at a time: later ones find their frames durable

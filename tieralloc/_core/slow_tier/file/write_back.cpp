@@ -309,7 +309,7 @@ void FilePool::sync() {
 /// in the log. Returns the number of rows written; at once if there is no such segment.
 std::uint64_t FilePool::write_back_sealed(std::size_t reads_at_once) {
   std::lock_guard writing(write_back_mutex_);
-  const auto sealed = log_->sealed();
+  auto sealed = log_->sealed();
   if (sealed == nullptr) return 0;
   try {
     checked_size();
@@ -322,6 +322,7 @@ std::uint64_t FilePool::write_back_sealed(std::size_t reads_at_once) {
     if (failed_syncs != failed_syncs_) fail_io(EIO, path_, "cannot sync the slow tier");
     drop_caches();
     keep_rows(*sealed, damaged);
+    sealed.reset();  // so that its memory can be used again
     log_->cut();
     std::lock_guard lock(stats_mutex_);
     stats_.write_backs += rows;
@@ -360,6 +361,7 @@ void FilePool::write_back() {
     }
     is_progress = write_back_sealed() > 0;
   }
+  log_->release_spare();
   sync();
 }
 
@@ -370,8 +372,10 @@ void FilePool::work() {
   std::unique_lock lock(work_mutex_);
   while (!is_stopping_) {
     const auto interval = has_failed ? kRetryInterval : options_.sync_interval;
-    wake_.wait_for(lock, interval, [&] { return is_stopping_ || (has_work_ && !has_failed); });
+    const bool is_woken =
+        wake_.wait_for(lock, interval, [&] { return is_stopping_ || (has_work_ && !has_failed); });
     if (is_stopping_) return;
+    if (!is_woken && log_->unsynced_bytes() == 0) log_->release_spare();  // no updates now
     has_work_ = false;
     lock.unlock();
     try {
