@@ -1,6 +1,4 @@
 // pool_avx2.cpp: the kernels that pool and quantise, for AVX2.
-#include <immintrin.h>
-
 #include <bit>
 #include <cstring>
 #include <type_traits>
@@ -10,6 +8,8 @@
 #include "kernels/pool_variants.hpp"
 
 #ifdef TIERALLOC_X86_VARIANTS
+#include <immintrin.h>
+
 #pragma GCC target("avx2,fma,f16c,prefer-vector-width=256")
 
 namespace tieralloc::avx2 {

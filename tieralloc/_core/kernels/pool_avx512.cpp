@@ -1,6 +1,4 @@
 // pool_avx512.cpp: the kernels that pool and quantise, for AVX-512.
-#include <immintrin.h>
-
 #include <bit>
 #include <cstring>
 #include <type_traits>
@@ -10,6 +8,8 @@
 #include "kernels/pool_variants.hpp"
 
 #ifdef TIERALLOC_X86_VARIANTS
+#include <immintrin.h>
+
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,f16c,prefer-vector-width=512")
 
 namespace tieralloc::avx512 {
