@@ -42,6 +42,19 @@ def test_rows_are_written_to_the_callers_buffer(small):
     np.testing.assert_array_equal(out, numbered_rows(ROWS, 4)[[3, 1, 2]])
 
 
+def test_rows_are_written_to_a_tensor(small):
+    torch = pytest.importorskip("torch")
+    out = torch.full((3, 4), -1.0)
+    if torch.accelerator.is_available():
+        out = out.pin_memory()
+    assert small.lookup_async("item", [3, 1, 2], out).wait() is out
+    np.testing.assert_array_equal(out.numpy(), numbered_rows(ROWS, 4)[[3, 1, 2]])
+    assert small.table("item").lookup([7], out[:1])[0, 0] == out[0, 0] == 7
+    for wrong in (torch.empty(3, 4, device="meta"), torch.empty(3, 4, requires_grad=True)):
+        with pytest.raises(TypeError, match="expected an array, a tensor in DRAM or another"):
+            small.lookup_async("item", [3, 1, 2], wrong)
+
+
 def test_raw_rows(small):
     raw = small.lookup_async("item", [5], raw=True).wait()
     assert raw.tobytes() == numbered_rows(ROWS, 4)[5].tobytes()

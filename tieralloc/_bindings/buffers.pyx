@@ -155,10 +155,13 @@ cdef object _array_over(object out):
     if isinstance(out, np.ndarray):
         return out
     try:
+        if hasattr(out, "__dlpack__"):  # a tensor of torch
+            return np.from_dlpack(out)
         return np.asarray(memoryview(out))
-    except TypeError:
-        raise TypeError("out: expected an array or another writable buffer, got "
-                        f"{type(out).__name__}") from None
+    except (TypeError, BufferError, RuntimeError) as error:
+        reason = f" ({error})" if hasattr(out, "__dlpack__") else ""
+        raise TypeError("out: expected an array, a tensor in DRAM or another writable buffer, got "
+                        f"{type(out).__name__}{reason}") from None
 
 
 cdef object _numpy_name(DType dtype):

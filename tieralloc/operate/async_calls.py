@@ -99,7 +99,8 @@ class AsyncCalls:
 
         The reads begin at once, beside those of other lookups; up to four lookups are served at a
         time, later ones in turn. The call waits only while a thousand are pending. `indices` are
-        copied; `out` must not be used until the lookup is done.
+        copied; `out`, which may be a tensor of torch, pinned or not, must not be used until the
+        lookup is done.
 
         Returns
         -------
