@@ -24,6 +24,10 @@ _GRACE = 0.7  # seconds
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
+class _Interrupted(KeyboardInterrupt):
+    """SIGINT; after a KeyboardInterrupt itself in `exec`, CPython ends by the signal at exit."""
+
+
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
     """Raise KeyboardInterrupt for SIGINT and SystemExit for the others, or end the process."""
@@ -34,7 +38,7 @@ def ending_on_signals() -> Iterator[None]:
 
     def end(number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT:
-            raise KeyboardInterrupt
+            raise _Interrupted
         sys.exit(128 + number)
 
     previous = {number: signal.getsignal(number) for number in _SIGNALS}
