@@ -41,6 +41,7 @@ LOOKUPS = 10_000
 THREADS = 2
 LOAD = 0.5
 PAUSE_SECONDS = 0.1  # between switches
+MISS_TURNS = 7  # a learned policy takes its steps beside the lookups
 AFTER_SECONDS = 0.05  # counted as a part of a switch: the close of the former file
 
 
@@ -165,27 +166,33 @@ class _Switcher:
 def misses(
     trace: traces.Trace, directory: Path, models: Path, quick: bool, name: str
 ) -> dict[str, Any]:
-    """Return the miss ratios of the first lookups after a switch, and without one."""
+    """Return median miss ratios of the first lookups after a switch, and without one."""
     policy: Any = name
     if name.startswith("recmg"):
         policy_directory, _ = train(trace, "recmg", models, epochs=1 if quick else None)
         policy = ta.LearnedPolicy(policy_directory, name=name, auto_pause=False)
-    record: dict[str, Any] = {"trace": trace.name, "policy": name}
+    turns = [
+        [_misses(trace, directory, policy, switches) for switches in (False, True)]
+        for _ in range(1 if quick else MISS_TURNS)
+    ]
+    without, after = np.median(turns, axis=0).tolist()
+    return {"trace": trace.name, "policy": name, "without": without, "after": after}
+
+
+def _misses(trace: traces.Trace, directory: Path, policy: Any, switches: bool) -> float:
     half = trace.num_samples // 2
     _open(trace, directory / "next.tier").close()
-    for part in ("without", "after"):
-        with _open(trace, directory / "first.tier", policy) as store:
-            for batch in trace.samples(0, half).batches(BATCH_SIZE):
-                store.embedding_bag(*batch)
-            if part == "after":
-                store.switch(directory / "next.tier")
-            store.reset_stats()
-            for batch in trace.samples(half, trace.num_samples).batches(BATCH_SIZE):
-                store.embedding_bag(*batch)
-                if store.stats().lookups >= LOOKUPS:
-                    break
-            record[part] = store.stats().miss_ratio
-    return record
+    with _open(trace, directory / "first.tier", policy) as store:
+        for batch in trace.samples(0, half).batches(BATCH_SIZE):
+            store.embedding_bag(*batch)
+        if switches:
+            store.switch(directory / "next.tier")
+        store.reset_stats()
+        for batch in trace.samples(half, trace.num_samples).batches(BATCH_SIZE):
+            store.embedding_bag(*batch)
+            if store.stats().lookups >= LOOKUPS:
+                break
+        return store.stats().miss_ratio
 
 
 if __name__ == "__main__":

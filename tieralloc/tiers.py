@@ -136,9 +136,10 @@ class File:
     prefetch_threads : int
         Background threads for prefetches, 1 to 32.
     warm_restart_interval : float, optional
-        Seconds between saves of the resident rows to ``path.warm``, above 0. They are also saved
-        when the store closes, and are brought back in the background when it opens the file again.
-        None: no such file, and the fast tier starts empty.
+        Seconds between saves of the resident rows to ``path.warm``, and of what a learned policy
+        has learnt to ``path.policy``, above 0. They are also saved when the store closes, and are
+        brought back in the background when it opens the file again. None: no such files, and the
+        fast tier and the policy start empty.
 
     Raises
     ------

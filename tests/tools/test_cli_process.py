@@ -120,10 +120,23 @@ def test_interrupt_ends_each_command(tmp_path, disk, arguments):
     running.send_signal(signal.SIGINT)
     _, errors = running.communicate(timeout=20)
     assert errors.endswith("tieralloc: interrupted\n")
-    # A KeyboardInterrupt that passes exec() ends Python by SIGINT itself.
-    assert running.returncode in (130, -signal.SIGINT)
+    assert running.returncode == 130
     assert not list(disk.iterdir())
     assert [path.name for path in folder.iterdir()] in ([], ["trained"])
+
+
+def test_interrupt_in_exec_exits_with_130():
+    code = """
+import os, signal, sys
+from tieralloc.tools.cli.interrupts import ending_on_signals
+try:
+    with ending_on_signals():
+        exec("while True: os.kill(os.getpid(), signal.SIGINT)")
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+    done = subprocess.run([sys.executable, "-c", code], preexec_fn=restore_signals, timeout=60)
+    assert done.returncode == 130
 
 
 def test_replay_whose_file_is_deleted_exits_with_1(tmp_path, disk):

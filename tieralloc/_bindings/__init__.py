@@ -4,6 +4,7 @@ from tieralloc._bindings.checkpoint import Checkpoint
 from tieralloc._bindings.delta import Delta
 from tieralloc._bindings.external_model import ExternalModel
 from tieralloc._bindings.hardware import fetch_engines, kernel_isa
+from tieralloc._bindings.held_policy import HeldPolicy
 from tieralloc._bindings.labels import belady, next_uses, opt_labels
 from tieralloc._bindings.learned_model import LearnedModel
 from tieralloc._bindings.network import Network
@@ -34,6 +35,7 @@ __all__ = [
     "Checkpoint",
     "Delta",
     "ExternalModel",
+    "HeldPolicy",
     "LearnedModel",
     "Network",
     "PlannedModel",

@@ -1,7 +1,8 @@
 """Saves the resident rows of a store on close and at intervals, and brings them back after open.
 
-A thread does both, so that a store serves from the first moment. The file is a hint: an error, or a
-file of other tables, is logged, and the fast tier starts empty.
+So it does with what a learned policy has learnt, in a file of its own. A thread does both, so that
+a store serves from the first moment. The files are hints: an error, or a file of other tables, is
+logged, and the fast tier or the policy starts empty.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tieralloc._common.events import log_event
+from tieralloc.restart.policy_memory import restore_policy, save_policy
 from tieralloc.restart.resident_set import ResidentSet
 from tieralloc.tiers import File
 
@@ -39,6 +41,8 @@ class WarmRestart:
         and its calls.
     path : str
         The file of the rows.
+    policy_path : str
+        The file of what a learned policy has learnt.
     table_file : str or None
         The table file.
     store_id : int
@@ -58,6 +62,7 @@ class WarmRestart:
         self.store_id = core.store_id
         self.table_file = path
         self.path = f"{os.path.abspath(path or '')}.warm"
+        self.policy_path = f"{os.path.abspath(path or '')}.policy"
         self._interval = interval
         self._saves = saves and interval is not None
         self._restores = restores
@@ -108,13 +113,17 @@ class WarmRestart:
         if self._is_closed.is_set():
             return
         rows = None
+        saves = self._saves and self._is_done.is_set()
         try:
-            rows = self.core.close(lists_resident=self._saves and self._is_done.is_set())
+            if saves:
+                self._save_policy()  # before the tiers end
+            rows = self.core.close(lists_resident=saves)
         finally:
             if self.core.closed:
                 self._is_closed.set()
         if rows is not None and rows.size:
-            self._save(rows)
+            with self._saving:
+                self._save(rows)
 
     def _run(self) -> None:
         try:
@@ -122,6 +131,7 @@ class WarmRestart:
                 self._restore()
             self._is_done.set()
             while self._saves and not self._is_closed.wait(self._interval):
+                self._save_policy()
                 rows = self.core.resident_rows()
                 with self._saving:
                     if not self._is_closed.is_set():
@@ -131,19 +141,29 @@ class WarmRestart:
                 raise
 
     def _restore(self) -> None:
+        self._restore_policy()
         try:
             saved = ResidentSet.read(self.path)
             saved.check(self._tables(), self.store_id)
         except FileNotFoundError:
             return
         except (OSError, ValueError) as error:
-            if not self.core.closed:
-                self._log(logging.WARNING, "warm_restart_ignored", reason=str(error))
+            self._log_ignored(self.path, str(error))
             return
         began = time.monotonic()
         rows = self.core.warm_up(saved.rows)
         seconds = time.monotonic() - began
-        self._log(logging.INFO, "warm_restart_used", rows=rows, seconds=seconds)
+        self._log(logging.INFO, self.path, "warm_restart_used", rows=rows, seconds=seconds)
+
+    def _restore_policy(self) -> None:
+        try:
+            if not restore_policy(self.core, self.policy_path):
+                reason = "no tier has a policy of this model, these tables and this size"
+                self._log_ignored(self.policy_path, reason)
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError) as error:
+            self._log_ignored(self.policy_path, str(error))
 
     def _tables(self) -> list[tuple[str, int]]:
         return [(name, rows) for name, rows, *_ in self.core.tables()]
@@ -152,7 +172,21 @@ class WarmRestart:
         try:
             ResidentSet(self._tables(), rows, self.store_id).write(self.path)
         except OSError as error:
-            self._log(logging.WARNING, "warm_restart_not_saved", reason=str(error))
+            self._log(logging.WARNING, self.path, "warm_restart_not_saved", reason=str(error))
 
-    def _log(self, level: int, event: str, **fields: object) -> None:
-        log_event(level, event, store=self.table_file, file=self.path, **fields)
+    def _save_policy(self) -> None:
+        try:
+            save_policy(self.core, self.policy_path)
+        except OSError as error:
+            path = self.policy_path
+            self._log(logging.WARNING, path, "warm_restart_not_saved", reason=str(error))
+        except ValueError:
+            if not self.core.closed:
+                raise
+
+    def _log_ignored(self, path: str, reason: str) -> None:
+        if not self.core.closed:
+            self._log(logging.WARNING, path, "warm_restart_ignored", reason=reason)
+
+    def _log(self, level: int, path: str, event: str, **fields: object) -> None:
+        log_event(level, event, store=self.table_file, file=path, **fields)

@@ -399,4 +399,81 @@ TEST(make_learned_with_wrong_network_sizes_throws) {
                "caching model: expected 20 features and 8 outputs, got 20 and 9");
 }
 
+/// Copies the memory of a policy into another one, which goes on from there.
+void copy_memory(LearnedPolicy& from, LearnedPolicy& to) {
+  const PlannerMemory source = from.memory(), target = to.memory();
+  CHECK_EQ(source.key, target.key);
+  CHECK_EQ(source.parts.size(), target.parts.size());
+  for (std::size_t i = 0; i < source.parts.size(); ++i) {
+    CHECK_EQ(source.parts[i].size(), target.parts[i].size());
+    std::ranges::copy(source.parts[i], target.parts[i].begin());
+  }
+  to.adopt_memory();
+}
+
+/// Hits of accesses to a fresh tier that holds all rows of another one.
+int hits_after_a_change(Bench& bench, const Bench& former, std::mt19937_64 random) {
+  for (const auto& [row, slot] : former.tier.slots()) bench.policy.insert(bench.tier.add(row), row);
+  int hits = 0;
+  for (int i = 0; i < 2000; ++i) {
+    hits += bench.access(skewed_row(random, kRows)) ? 1 : 0;
+    bench.step();
+  }
+  return hits;
+}
+
+TEST(learned_policy_with_the_memory_of_another_decides_as_well) {
+  const LearnedOptions options{.selects = false};
+  Bench former(usual_hazard, kCapacity, 8, options);
+  Bench with(usual_hazard, kCapacity, 8, options), without(usual_hazard, kCapacity, 8, options);
+  std::mt19937_64 random(8);
+  int hits = 0;
+  for (int i = 0; i < 40000; ++i) {
+    const bool hit = former.access(skewed_row(random, kRows));
+    hits += hit && i >= 20000 ? 1 : 0;
+    former.step();
+  }
+  copy_memory(former.policy, with.policy);
+  const int expected = hits / 10;  // of 2000 accesses
+  CHECK(hits_after_a_change(with, former, random) > 0.98 * expected);
+  CHECK(hits_after_a_change(without, former, random) < 0.98 * expected);
+  with.check_residents();
+}
+
+TEST(learned_policy_takes_over_the_active_policy) {
+  LoopNetwork network;
+  Bench former(network.hazard()), bench(network.hazard());
+  leave_learned(former, network, 20);
+  for (RowId row = 0; row < kCapacity; ++row) bench.access(row);
+  bench.step();
+  CHECK_EQ(bench.policy.stats().active, "learned");
+  network.is_useful = true;  // the fingerprint is that of the hazards
+  copy_memory(former.policy, bench.policy);
+  bench.step();
+  CHECK_EQ(bench.policy.stats().active, former.policy.stats().active);
+  CHECK(bench.tier.slots().size() + kCapacity / 32 >= kCapacity);
+  Bench fresh(network.hazard());
+  copy_memory(fresh.policy, bench.policy);
+  bench.step();
+  CHECK_EQ(bench.policy.stats().active, "learned");
+  bench.check_residents();
+}
+
+TEST(learned_policy_memory_key_names_what_the_memory_depends_on) {
+  const auto key = [](std::uint32_t capacity, RowId rows, const Hazard& hazard,
+                      const LearnedOptions& options) {
+    return LearnedPolicy({.capacity = capacity, .slots = capacity}, fake_model(hazard),
+                         one_table(rows), options)
+        .memory()
+        .key;
+  };
+  const std::string expected = key(100, 1000, usual_hazard, {});
+  CHECK(!expected.empty());
+  CHECK_EQ(key(100, 1000, usual_hazard, {}), expected);
+  CHECK(key(101, 1000, usual_hazard, {}) != expected);
+  CHECK(key(100, 1001, usual_hazard, {}) != expected);
+  CHECK(key(100, 1000, constant_hazard, {}) != expected);
+  CHECK(key(100, 1000, usual_hazard, {.selects = false}) != expected);
+}
+
 }  // namespace

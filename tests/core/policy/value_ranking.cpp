@@ -98,6 +98,18 @@ TEST(value_ranking_keeps_hit_rows_until_evaluated) {
   for (RowId row : {0, 8, 16}) CHECK(bench.tier.is_resident(row));
 }
 
+TEST(value_ranking_without_curves_evaluates_all_rows_again) {
+  Bench bench(48, 2, hazard_by_group, true);
+  bench.fill(46);
+  bench.insert_prefetched(50);
+  bench.insert(51);
+  bench.ranking.forget_curves();
+  CHECK_EQ(bench.evict(), 51);  // all rows are unevaluated, row 51 for the longest time
+  bench.step();
+  CHECK_EQ(bench.ranking.evaluations(), 46 + 46);
+  CHECK_EQ(bench.ranking.num_rows(), 47);
+}
+
 TEST(value_ranking_evaluates_hit_rows_again) {
   Bench bench(48);
   bench.fill(48);

@@ -6,8 +6,18 @@ from libcpp.memory cimport unique_ptr
 from libcpp.string cimport string
 from libcpp.vector cimport vector
 
+from tieralloc._bindings.core.base cimport byte
+
 
 cdef extern from "eviction/planner.hpp" namespace "tieralloc" nogil:
+    cdef cppclass MutableBytes "std::span<std::byte>":
+        byte* data()
+        size_t size()
+
+    cdef cppclass PlannerMemory:
+        string key
+        vector[MutableBytes] parts
+
     cdef cppclass Planner:
         size_t bytes()
 

@@ -8,6 +8,7 @@ from libcpp.string cimport string
 from libcpp.vector cimport vector
 
 from tieralloc._bindings.core.base cimport DType, NodeRequest, Statistics, byte
+from tieralloc._bindings.core.eviction cimport PlannerMemory
 from tieralloc._bindings.core.kernels cimport Mode
 from tieralloc._bindings.core.policy cimport MakePolicy
 from tieralloc._bindings.core.slow_tier cimport (
@@ -201,3 +202,10 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         void settle() except +raise_core_error
         @staticmethod
         void check(StoreOptions options) except +raise_core_error
+
+
+cdef extern from "store/held_policy.hpp" namespace "tieralloc" nogil:
+    cdef cppclass c_HeldPolicy "tieralloc::HeldPolicy":
+        c_HeldPolicy(c_Store& store) except +raise_core_error
+        const vector[PlannerMemory]& tiers()
+        void adopt(size_t tier) except +raise_core_error

@@ -9,7 +9,9 @@
 // of the EvictionPolicy; the other calls may run beside those.
 #pragma once
 
+#include <cstddef>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "base/types.hpp"
@@ -28,6 +30,12 @@ class TierView {
 
   /// Owner: the row in a slot that the policy holds.
   virtual RowId row_in(Slot slot) const = 0;
+};
+
+/// What a planner has learnt from accesses, without what depends on slots.
+struct PlannerMemory {
+  std::string key;  ///< planners with the same one can take over each other's parts; "": none
+  std::vector<std::span<std::byte>> parts;
 };
 
 class Planner {
@@ -55,6 +63,12 @@ class Planner {
 
   /// Appends the rows to prefetch, in order of priority.
   virtual void take_prefetches(std::vector<RowId>& rows) { (void)rows; }
+
+  /// Its parts may be read and replaced between two steps.
+  virtual PlannerMemory memory() { return {}; }
+
+  /// Owner: goes on from memory whose parts have been replaced.
+  virtual void adopt_memory() {}
 
   /// Bytes of DRAM of the planner and its policy.
   virtual std::size_t bytes() const { return 0; }

@@ -46,6 +46,17 @@ void Calibration::record_use(RowId row, Place& place, std::uint32_t now) {
   place = kNoPlace;
 }
 
+void Calibration::add_memory(std::vector<std::span<std::byte>>& parts) {
+  parts.push_back(std::as_writable_bytes(std::span(outcome_sums_)));
+  parts.push_back(std::as_writable_bytes(std::span(prediction_sums_)));
+}
+
+void Calibration::adopt_memory() {
+  begin_ = end_;
+  std::ranges::fill(places_, kNoPlace);
+  for (std::size_t cell = 0; cell < offsets_.size(); ++cell) correct(cell);
+}
+
 void Calibration::expire(std::uint32_t now) {
   while (begin_ != end_ && now - ring_[begin_ & (ring_.size() - 1)].at > map_.max_horizon()) {
     expire_oldest();
@@ -59,12 +70,17 @@ void Calibration::expire_oldest() {
   outcome = outcome * kCalibrationDecay + prediction.outcome;
   predicted = predicted * kCalibrationDecay +
               std::exp2(static_cast<float>(prediction.value) / kValuesPerOctave + kLowestValue);
-  const float ratio = (outcome + kPrior) / (predicted + kPrior);
-  const float offset = std::clamp(std::log2(ratio) * kValuesPerOctave, -32767.0f, 32767.0f);
-  offsets_[prediction.cell].store(static_cast<std::int16_t>(offset), std::memory_order_relaxed);
+  correct(prediction.cell);
   Place& place = places_[place_of(prediction.row)];
   if (place == begin_) place = kNoPlace;
   ++begin_;
+}
+
+/// Sets a cell's offset to its outcomes ÷ its predictions.
+void Calibration::correct(std::size_t cell) {
+  const float ratio = (outcome_sums_[cell] + kPrior) / (prediction_sums_[cell] + kPrior);
+  const float offset = std::clamp(std::log2(ratio) * kValuesPerOctave, -32767.0f, 32767.0f);
+  offsets_[cell].store(static_cast<std::int16_t>(offset), std::memory_order_relaxed);
 }
 
 }  // namespace tieralloc

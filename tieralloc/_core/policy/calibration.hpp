@@ -17,6 +17,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/types.hpp"
@@ -47,6 +48,11 @@ class Calibration {
     if (place != kNoPlace) record_use(row, place, now);
   }
 
+  /// Appends its memory, which is that of predictions evaluated so far.
+  void add_memory(std::vector<std::span<std::byte>>& parts);
+  /// Goes on from replaced memory; drops the present predictions.
+  void adopt_memory();
+
   /// Evaluates predictions older than the longest horizon.
   void expire(std::uint32_t now);
 
@@ -71,6 +77,7 @@ class Calibration {
   std::size_t place_of(RowId row) const;
   void record_use(RowId row, Place& place, std::uint32_t now);
   void expire_oldest();
+  void correct(std::size_t cell);
 
   const CurveMap& map_;
   std::vector<Prediction> ring_;  ///< from begin_ to end_, the oldest first

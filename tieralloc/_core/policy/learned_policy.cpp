@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/split_mix.hpp"
+
 namespace tieralloc {
 namespace {
 
@@ -44,6 +46,7 @@ LearnedPolicy::LearnedPolicy(const EvictionConfig& config, std::shared_ptr<const
                              const PolicyMemory& memory)
     : policy_model_(std::move(model)),
       config_(config),
+      sizes_(memory),
       bytes_(policy_bytes(config, *policy_model_, tables, options, memory)),
       row_model_(*policy_model_, memory.history, config.capacity),
       prefetcher_(make_prefetcher(*policy_model_, config, options, memory)),
@@ -183,6 +186,39 @@ void LearnedPolicy::update_reserve() {
   inserted_per_step_ = std::max(inserted_per_step_ * kReserveDecay, static_cast<float>(inserted_));
   inserted_ = 0;
   reserve_ = std::min(static_cast<Slot>(inserted_per_step_), config_.capacity / kSlotsPerReserved);
+}
+
+/// Names all that the sizes and the meaning of the memory depend on.
+std::string LearnedPolicy::memory_key() {
+  const HistoryConfig& history = sizes_.history;
+  std::uint64_t hash = row_model_.fingerprint();
+  const auto add = [&](std::uint64_t word) { hash = SplitMix64::mix(hash) ^ word; };
+  for (const RowId start : history.table_starts) add(start);
+  for (const std::uint32_t number : history.table_numbers) add(number);
+  for (const std::uint32_t context : history.contexts) add(context);
+  for (const std::uint64_t size :
+       {std::uint64_t{config_.capacity}, std::uint64_t{history.remembered},
+        std::uint64_t{history.samples}, std::uint64_t{sizes_.miniature},
+        std::uint64_t{selector_ != nullptr}}) {
+    add(size);
+  }
+  return "learned " + std::to_string(kRowFeaturesVersion) + ' ' +
+         std::to_string(SplitMix64::mix(hash));
+}
+
+PlannerMemory LearnedPolicy::memory() {
+  PlannerMemory memory{.key = memory_key(), .parts = {}};
+  row_model_.add_memory(memory.parts);
+  if (selector_ != nullptr) selector_->add_memory(memory.parts);
+  return memory;
+}
+
+void LearnedPolicy::adopt_memory() {
+  row_model_.adopt_memory();
+  if (simple_ == nullptr) ranking_.forget_curves();
+  if (selector_ == nullptr) return;
+  selector_->adopt_memory();
+  is_switch_pending_ = true;
 }
 
 LearnedStats LearnedPolicy::stats() const {

@@ -87,6 +87,8 @@ class LearnedPolicy final : public EvictionPolicy, public Planner {
   void apply(const TierView& tier) override;
   void take_prefetches(std::vector<RowId>& rows) override;
   Slot reserve() const override { return reserve_; }
+  PlannerMemory memory() override;
+  void adopt_memory() override;
   std::size_t bytes() const override { return bytes_; }
 
   LearnedStats stats() const;
@@ -96,6 +98,7 @@ class LearnedPolicy final : public EvictionPolicy, public Planner {
                 const TierTables& tables, const LearnedOptions& options,
                 const PolicyMemory& memory);
 
+  std::string memory_key();
   void notify_simple_of_hits(const TierView& tier);
   void switch_policy(const TierView& tier);
   void update_reserve();
@@ -103,6 +106,7 @@ class LearnedPolicy final : public EvictionPolicy, public Planner {
 
   std::shared_ptr<const PolicyModel> policy_model_;
   EvictionConfig config_;
+  PolicyMemory sizes_;
   std::size_t bytes_;
   RowModel row_model_;
   std::unique_ptr<Prefetcher> prefetcher_;  ///< null: no prefetching

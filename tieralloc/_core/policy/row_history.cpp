@@ -116,6 +116,14 @@ RowHistory::Context RowHistory::no_context(std::uint16_t sample) {
   return context;
 }
 
+void RowHistory::add_memory(std::vector<std::span<std::byte>>& parts) {
+  parts.push_back(std::as_writable_bytes(std::span(buckets_)));
+  parts.push_back(std::as_writable_bytes(std::span(contexts_)));
+  parts.push_back(std::as_writable_bytes(std::span(tables_)));
+  parts.push_back(std::as_writable_bytes(std::span(&now_, 1)));
+  parts.push_back(std::as_writable_bytes(std::span(&sample_, 1)));
+}
+
 void RowHistory::begin_sample() {
   ++sample_;
   last_table_ = kNoTable;

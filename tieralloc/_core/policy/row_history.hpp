@@ -64,6 +64,9 @@ class RowHistory {
   /// Writes kRowFeatures features of each row, as of the last access.
   void write_features(std::span<const RowId> rows, float* features) const;
 
+  /// Appends its memory: that of a history of the same configuration may replace it.
+  void add_memory(std::vector<std::span<std::byte>>& parts);
+
   /// Prefetches the row's record into the CPU cache.
   void prefetch(RowId row) const { __builtin_prefetch(&bucket_of(row)); }
 

@@ -2,8 +2,11 @@
 #include "policy/row_model.hpp"
 
 #include <algorithm>
+#include <bit>
 #include <stdexcept>
 #include <string>
+
+#include "base/split_mix.hpp"
 
 namespace tieralloc {
 namespace {
@@ -38,6 +41,26 @@ RowModel::RowModel(const PolicyModel& model, const HistoryConfig& history, std::
 
 std::size_t RowModel::bytes(const HistoryConfig& history, std::uint32_t capacity) {
   return RowHistory::bytes(history) + Calibration::bytes(capacity) + sizeof(RowModel);
+}
+
+void RowModel::add_memory(std::vector<std::span<std::byte>>& parts) {
+  history_.add_memory(parts);
+  calibration_.add_memory(parts);
+}
+
+void RowModel::adopt_memory() {
+  now_.store(history_.now(), std::memory_order_relaxed);
+  calibration_.adopt_memory();
+}
+
+std::uint64_t RowModel::fingerprint() {
+  for (std::size_t i = 0; i < features_.size(); ++i) features_[i] = static_cast<float>(i % 17);
+  network_->evaluate(features_.data(), kBatch, hazards_.data());
+  std::uint64_t hash = hazards_.size();
+  for (const float hazard : hazards_) {
+    hash = SplitMix64::mix(hash ^ std::bit_cast<std::uint32_t>(hazard));
+  }
+  return hash;
 }
 
 std::uint32_t RowModel::observe(RowId row) {

@@ -24,6 +24,13 @@ class RowModel {
 
   static std::size_t bytes(const HistoryConfig& history, std::uint32_t capacity);
 
+  /// Appends its memory: that of a model of the same sizes and `fingerprint` may replace it.
+  void add_memory(std::vector<std::span<std::byte>>& parts);
+  /// Goes on from replaced memory. Curves made before are void.
+  void adopt_memory();
+  /// A hash of the network's outputs for some rows.
+  std::uint64_t fingerprint();
+
   void begin_sample() { history_.begin_sample(); }
   /// Observes an access; returns as RowHistory::observe does.
   std::uint32_t observe(RowId row);

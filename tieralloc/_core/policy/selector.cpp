@@ -47,6 +47,13 @@ std::size_t Selector::bytes(std::uint32_t miniature, RowId rows,
   return bytes;
 }
 
+void Selector::add_memory(std::vector<std::span<std::byte>>& parts) {
+  parts.push_back(std::as_writable_bytes(std::span(change_detectors_)));
+  parts.push_back(std::as_writable_bytes(std::span(misses_)));
+  parts.push_back(std::as_writable_bytes(std::span(&accesses_, 1)));
+  parts.push_back(std::as_writable_bytes(std::span(&active_, 1)));
+}
+
 bool Selector::access(RowId row) {
   ++sampled_;
   batch_.push_back(row);

@@ -18,8 +18,11 @@
 // one access per miniature, another access one hash.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -50,6 +53,10 @@ class Selector {
 
   static std::size_t bytes(std::uint32_t miniature, RowId rows,
                            const std::vector<std::string>& simple);
+
+  /// Appends its memory: the choice and the estimates. The miniatures are not part of it.
+  void add_memory(std::vector<std::span<std::byte>>& parts);
+  void adopt_memory() { active_ = std::min(active_, simple_.size()); }
 
   bool is_sampled(RowId row) const { return sample_.contains(row); }
 

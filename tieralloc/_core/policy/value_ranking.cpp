@@ -47,6 +47,13 @@ void ValueRanking::allocate_slots() {
   ranking_ = std::move(ranking);
 }
 
+void ValueRanking::forget_curves() {
+  for (Slot slot = 0; slot < slots_; ++slot) {
+    const bool is_in_evaluation = ranking_.place_of(slot) == Ranking::kInEvaluation;
+    if (is_in_evaluation || ranking_.is_ranked(slot)) ranking_.move(slot, Ranking::kUnevaluated);
+  }
+}
+
 void ValueRanking::insert(Slot slot, RowId) {
   reference_bits_.clear(slot);
   ranking_.move(slot, Ranking::kUnevaluated);

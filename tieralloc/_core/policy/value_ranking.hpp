@@ -65,6 +65,8 @@ class ValueRanking final : public ReferenceBitPolicy, public Planner {
   /// Owner: sets the target of the probationary segment to 0, until the next prefetch.
   void drain_probation() { probation_->drain(); }
 
+  /// Owner: makes all ranked rows unevaluated.
+  void forget_curves();
   /// Owner: removes all slots, calling `visit(slot)` for each in about ascending order of value,
   /// and frees the memory per slot except reference bits.
   template <typename Visit>

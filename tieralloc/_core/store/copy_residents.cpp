@@ -4,6 +4,7 @@
 //   repeat: list the rows resident there, with their standing; drop rows that are not among them
 //           read the missing ones in file order, some at a time, with pauses
 //   until few were missing, because the rows there change during the reads
+//   take over what the policies there have learnt
 //   insert all rows into the policies again: those of lower queues first, older ones first
 #include <algorithm>
 #include <array>
@@ -13,6 +14,7 @@
 #include <thread>
 
 #include "base/thread_class.hpp"
+#include "store/held_policy.hpp"
 #include "store/store.hpp"
 
 namespace tieralloc {
@@ -95,6 +97,7 @@ std::uint64_t Store::copy_residents(Store& from) {
     for (const ResidentRow& row : missing) in_order.push_back(row.row);
     if (missing.size() <= theirs.size() / kFewMissing) break;
   }
+  HeldPolicy(*this).copy(HeldPolicy(from));
   rank_rows(in_order, theirs);
   std::uint64_t resident = 0;
   std::optional<ReadGuard> guard;

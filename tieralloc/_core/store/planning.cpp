@@ -142,8 +142,7 @@ void Store::use_policy(const PlannedPolicy& policy) {
   check_fork();
   make_eviction_policy(policy.simple, {.capacity = 1, .slots = 1});
   std::lock_guard changing(use_policy_);
-  stop_planning();
-  try {
+  without_planner([&] {
     ensure_layout();
     ExclusiveGuard exclusive(epochs_);
     epochs_.check_open();
@@ -160,11 +159,7 @@ void Store::use_policy(const PlannedPolicy& policy) {
     planning->cost_benefit.begin({planning->drained, 0, 0});
     planning_ = std::move(planning);
     set_access_rings(AccessReader::planner, kRingWords);
-  } catch (...) {
-    start_planning();  // the former policy continues
-    throw;
-  }
-  start_planning();
+  });
 }
 
 void Store::start_planning() {
@@ -191,6 +186,18 @@ void Store::stop_planning() {
   planner_.join();
 }
 
+/// Calls `act` while the planning thread is stopped; also if it fails, planning goes on.
+void Store::without_planner(const std::function<void()>& act) {
+  stop_planning();
+  try {
+    act();
+  } catch (...) {
+    start_planning();
+    throw;
+  }
+  start_planning();
+}
+
 void Store::plan_in_background() {
   Planning& planning = *planning_;
   Micros wait = kMinWait;
@@ -200,6 +207,7 @@ void Store::plan_in_background() {
       std::unique_lock lock(planning.mutex);
       if (planning.wake.wait_for(lock, wait, [&] { return planning.stopping; })) return;
     }
+    std::lock_guard stepping(planning.step);
     try {
       if (planning.pause_left != 0) {
         wait = end_pause() ? kMinWait : kPauseWait;

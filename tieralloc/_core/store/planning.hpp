@@ -34,6 +34,7 @@ struct Planning {
   double lag_sum = 0;
   std::vector<RowPlace> prefetches;  ///< of this step
 
+  std::mutex step;  ///< held during each step in the background
   std::mutex mutex;
   std::condition_variable wake;
   bool stopping = false;  ///< under `mutex`

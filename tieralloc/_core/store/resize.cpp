@@ -175,19 +175,15 @@ std::uint64_t Store::held_bytes() const {
 /// yet. A failure changes nothing.
 Relocation Store::replace_layout(const FastBudget& budget, std::vector<TableLayout> layouts,
                                  Table* changed) {
-  stop_planning();
-  try {
+  Relocation relocation;
+  without_planner([&] {
     ensure_layout();
     check_fast_memory(plan_fast(layouts, budget, policy_), held_bytes());
     Layout next = make_layout(layouts, budget);
     while (!fill_resident(next, layouts)) next = make_layout(layouts, budget);
-    Relocation relocation = install_keeping_rows(next, budget, layouts, changed);
-    start_planning();
-    return relocation;
-  } catch (...) {
-    start_planning();
-    throw;
-  }
+    relocation = install_keeping_rows(next, budget, layouts, changed);
+  });
+  return relocation;
 }
 
 Relocation Store::install_keeping_rows(Layout& next, const FastBudget& budget,

@@ -261,6 +261,7 @@ class Store {
  private:
   friend class LookupExecutor;
   friend class Delta;
+  friend class HeldPolicy;
 
   void check_fork() const;
   static void check_size(const std::string& name, std::uint64_t rows, std::uint32_t dim,
@@ -330,6 +331,7 @@ class Store {
       std::vector<std::unique_ptr<EvictionPolicy>> policies, const std::string& simple);
   void start_planning();
   void stop_planning();
+  void without_planner(const std::function<void()>& act);
   bool is_stopping_planning();
   void plan_in_background();
   std::size_t plan(bool waits);
