@@ -125,7 +125,7 @@ def test_interrupt_ends_each_command(tmp_path, disk, arguments):
     assert [path.name for path in folder.iterdir()] in ([], ["trained"])
 
 
-def test_interrupt_in_exec_exits_with_130():
+def test_interrupt_in_exec_exits_with_130(tmp_path):
     code = """
 import os, signal, sys
 from tieralloc.tools.cli.interrupts import ending_on_signals
@@ -135,7 +135,13 @@ try:
 except KeyboardInterrupt:
     sys.exit(130)
 """
-    done = subprocess.run([sys.executable, "-c", code], preexec_fn=restore_signals, timeout=60)
+    (tmp_path / "interrupted.py").write_text(code)  # a module ends as the command does
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
+        preexec_fn=restore_signals,
+        timeout=60,
+    )
     assert done.returncode == 130
 
 
