@@ -17,12 +17,12 @@ from tieralloc._common.values import check_choice, row_format
 from tieralloc.errors import RenamedAttribute, refuse_renamed
 from tieralloc.operate.async_calls import AsyncCalls
 from tieralloc.operate.operations import Operations
+from tieralloc.operate.positions import paddings_of, positions_of
 from tieralloc.operate.reopen import Reopenable
 from tieralloc.operate.versions import Versions
 from tieralloc.operate.watch import StateWatch
 from tieralloc.order.order import order_of
 from tieralloc.policy.planned import ActivePolicy
-from tieralloc.positions import paddings_of, positions_of
 from tieralloc.restart.warm_restart import WarmRestart
 from tieralloc.table import Table, check_writable
 from tieralloc.tiers import Mode, NumaMemory, SlowTier, fast_tier, parse_cpus, slow_tier

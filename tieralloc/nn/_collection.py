@@ -37,7 +37,7 @@ from tieralloc.nn._torchrec import (
     keyed_tensor_type,
     select_features,
 )
-from tieralloc.positions import paddings_of
+from tieralloc.operate.positions import paddings_of
 from tieralloc.table import Table
 
 if TYPE_CHECKING:

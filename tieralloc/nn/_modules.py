@@ -16,7 +16,7 @@ from tieralloc.nn._lookups import Lookup
 from tieralloc.nn._request import serve_in_request
 from tieralloc.nn._tables import dtype_name, open_or_create_table, torch_dtype
 from tieralloc.nn._tensors import is_exporting, refuse_gradients, refuse_graph
-from tieralloc.positions import paddings_of
+from tieralloc.operate.positions import paddings_of
 from tieralloc.store import TieredStore
 
 if TYPE_CHECKING:

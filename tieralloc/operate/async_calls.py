@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from tieralloc.positions import paddings_of, positions_of
+from tieralloc.operate.positions import paddings_of, positions_of
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike

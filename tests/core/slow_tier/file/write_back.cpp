@@ -21,93 +21,14 @@
 #include "faults.hpp"
 #include "slow_tier/fetch_batch.hpp"
 #include "slow_tier/file/file_pool.hpp"
+#include "slow_tier/file/pool_rows.hpp"
 #include "slow_tier/file/raw_file.hpp"
 #include "support.hpp"
 
 namespace {
 
 using namespace tieralloc;
-
-using Bytes = std::vector<std::byte>;
-
-TableLayout layout(const std::string& name, std::uint64_t rows, std::uint32_t stride) {
-  return {.name = name, .rows = rows, .dim = stride / 4, .dtype = DType::float32, .stride = stride};
-}
-
-/// A row has its version in every word.
-Bytes values_of(const TableLayout& table, std::size_t rows, std::uint64_t version) {
-  Bytes values(rows * table.row_bytes());
-  for (std::size_t at = 0; at < values.size(); at += 8) std::memcpy(&values[at], &version, 8);
-  return values;
-}
-std::uint64_t version_in(const std::byte* row, std::size_t bytes) {
-  std::uint64_t first = 0;
-  std::memcpy(&first, row, 8);
-  for (std::size_t at = 0; at < bytes; at += 8) CHECK(std::memcmp(row + at, &first, 8) == 0);
-  return first;
-}
-
-void update(SlowPool& pool, const TableLayout& table, const std::vector<TableRow>& rows,
-            std::uint64_t version) {
-  pool.update(table, rows, values_of(table, rows.size(), version).data());
-}
-void load(SlowPool& pool, const TableLayout& table, std::uint64_t first, std::uint64_t rows,
-          std::uint64_t version) {
-  pool.load(table, {first}, rows, values_of(table, rows, version).data());
-}
-
-/// Versions of rows, as lookups find them. Each row is whole.
-std::vector<std::uint64_t> read_rows(SlowPool& pool, const TableLayout& table,
-                                     const std::vector<TableRow>& rows) {
-  static BufferPool buffers(4 << 20);
-  std::vector<std::uint64_t> versions(rows.size());
-  std::vector<std::size_t> places;
-  FetchBatch batch(pool, buffers, rows.size());
-  Bytes value(table.stride);
-  for (std::size_t i = 0; i < rows.size(); ++i) {
-    if (pool.find_updated(table.address(rows[i]), value)) {
-      versions[i] = version_in(value.data(), table.row_bytes());
-    } else {
-      batch.add(table.address(rows[i]), false);
-      places.push_back(i);
-    }
-  }
-  batch.read([](std::uint32_t, std::uint32_t) {});
-  for (std::uint32_t i = 0; i < places.size(); ++i) {
-    CHECK_EQ(batch.wait(i), 0);
-    versions[places[i]] = version_in(batch.bytes(i), table.row_bytes());
-  }
-  return versions;
-}
-
-std::vector<TableRow> rows_from(std::uint64_t first, std::uint64_t count) {
-  std::vector<TableRow> rows;
-  for (std::uint64_t i = 0; i < count; ++i) rows.push_back({first + i});
-  return rows;
-}
-
-Bytes contents(const std::string& path, std::uint64_t at, std::size_t bytes) {
-  const OpenFile file(path, O_RDONLY);
-  Bytes content(bytes);
-  CHECK_EQ(pread(file.fd(), content.data(), bytes, static_cast<off_t>(at)),
-           static_cast<ssize_t>(bytes));
-  return content;
-}
-void overwrite(const std::string& path, std::uint64_t at, const Bytes& bytes) {
-  const OpenFile file(path, O_WRONLY);
-  CHECK_EQ(pwrite(file.fd(), bytes.data(), bytes.size(), static_cast<off_t>(at)),
-           static_cast<ssize_t>(bytes.size()));
-}
-
-template <typename Body>
-int code_of(Body body) {
-  try {
-    body();
-  } catch (const SystemFailure& failure) {
-    return failure.code;
-  }
-  return 0;
-}
+using namespace tieralloc::pool_rows;
 
 std::size_t count_files(const TempDir& dir) {
   const std::filesystem::directory_iterator files(dir / "");
@@ -564,75 +485,6 @@ TEST(large_rows_are_whole_beside_write_backs) {
   read_beside_writes({}, 64 * 100);
   read_beside_writes({.engine = "pread", .direct = false}, 64 * 100);
   read_beside_writes({.sync_interval = std::chrono::milliseconds(1)}, 64 * 23);
-}
-
-// Version 1 of the format.
-
-struct HeaderV1 {
-  char magic[8];
-  std::uint32_t version, table_count;
-  std::uint64_t generation, checksum;
-};
-struct RecordV1 {
-  char name[192];
-  std::uint64_t rows, offset;
-  std::uint32_t dim, dtype, stride, reserved[9];
-};
-
-void make_file_of_version_1(const std::string& path, std::uint64_t rows, std::uint32_t stride) {
-  std::vector<std::byte> block(sizeof(HeaderV1) + sizeof(RecordV1));
-  HeaderV1 header{{'T', 'I', 'E', 'R', 'A', 'L', 'O', 'C'}, 1, 1, 5, 0};
-  RecordV1 record{};
-  std::strcpy(record.name, "old");
-  record.rows = rows;
-  record.offset = file_format::kDataOffset;
-  record.dim = stride / 4;
-  record.dtype = static_cast<std::uint32_t>(DType::float32);
-  record.stride = stride;
-  std::memcpy(block.data() + sizeof header, &record, sizeof record);
-  std::memcpy(block.data(), &header, sizeof header);
-  header.checksum = 0xCBF29CE484222325u;  // FNV-1a
-  for (const std::byte byte : block) {
-    header.checksum = (header.checksum ^ static_cast<std::uint64_t>(byte)) * 0x100000001B3u;
-  }
-  std::memcpy(block.data(), &header, sizeof header);
-  make_patterned_file(path, file_format::kDataOffset + round_up(rows * stride, kPage));
-  for (const std::uint64_t at : {std::uint64_t{0}, file_format::kSuperblockBytes}) {
-    overwrite(path, at, block);
-  }
-}
-
-TEST(file_of_version_1_opens_to_read_only) {
-  TempDir dir;
-  for (const std::uint32_t stride : {64u, 192u, 4160u}) {
-    make_file_of_version_1(dir / "f", 500, stride);
-    for (const FileMode mode : {FileMode::update, FileMode::append}) {
-      CHECK_THROWS(std::invalid_argument, FilePool::open_as(mode, dir / "f", {}),
-                   "file format version 1 can only be read");
-    }
-    const auto pool = FilePool::open_as(FileMode::read, dir / "f", {});
-    CHECK_EQ(pool->tables().size(), 1);
-    const TableLayout table = pool->tables()[0];
-    CHECK_EQ(table.name, "old");
-    BufferPool buffers(1 << 20);
-    FetchBatch batch(*pool, buffers, 500);
-    for (std::uint64_t row = 0; row < 500; ++row) batch.add(table.address({row}), false);
-    batch.read([](std::uint32_t, std::uint32_t) {});
-    for (std::uint32_t row = 0; row < 500; ++row) {
-      CHECK_EQ(batch.wait(row), 0);
-      const std::uint64_t offset = file_format::kDataOffset + std::uint64_t{row} * stride;
-      CHECK(is_pattern(batch.bytes(row), offset, stride));
-    }
-    CHECK_EQ(code_of([&] { update(*pool, table, {{1}}, 1); }), EACCES);
-    CHECK_EQ(code_of([&] { load(*pool, table, 0, 1, 1); }), EACCES);
-    CHECK_EQ(code_of([&] { pool->add_table(layout("new", 1, 64)); }), EACCES);
-    pool->sync();
-    pool->write_back();
-    pool->commit();
-    CHECK(!pool->has_updated_rows());
-    CHECK_EQ(pool->updates().dirty_rows, 0);
-    CHECK_EQ(pool->describe(table.offset + stride), "table 'old', rows 1 to 1");
-  }
 }
 
 }  // namespace
