@@ -40,6 +40,9 @@ struct PlannerMemory {
 
 class Planner {
  public:
+  /// Accesses ahead of an observation for which a row is expected.
+  static constexpr std::size_t kExpected = 12;
+
   virtual ~Planner() = default;
 
   /// Owner: collects rows to evaluate. True if rows are left for another step.
@@ -52,6 +55,18 @@ class Planner {
   virtual void begin_sample() {}
 
   virtual void observe(std::span<const RowId> rows) { (void)rows; }
+
+  /// Loads what `observe` of a row needs into the CPU cache.
+  virtual void expect(RowId row) const { (void)row; }
+
+  /// Observes the sample of `length` rows from row `at` on, and expects what follows it.
+  void observe_sample(std::span<const RowId> rows, std::size_t at, std::size_t length) {
+    for (std::size_t i = at; i < at + length; ++i) {
+      if (i + kExpected < rows.size()) expect(rows[i + kExpected]);
+    }
+    begin_sample();
+    observe(rows.subspan(at, length));
+  }
 
   virtual void evaluate(const TierView& tier) { (void)tier; }
 

@@ -51,6 +51,8 @@ class Candidates {
   static std::size_t bytes(std::uint32_t remembered);
 
   void begin_sample();
+  /// Loads what `observe` of a row needs into the CPU cache.
+  void expect(RowId row) const { pairs_.prefetch(row); }
 
   /// Observes an access, `since` accesses after the row's last one, and adds its candidates to
   /// `candidates`.

@@ -37,6 +37,13 @@ const CoOccurrence::Place& CoOccurrence::bucket_of(RowId row) const {
   return places_[kWays * static_cast<std::size_t>(hash * (places_.size() / kWays) >> 32)];
 }
 
+void CoOccurrence::prefetch(RowId row) const {
+  const auto* bytes = reinterpret_cast<const std::byte*>(&bucket_of(row));
+  for (std::size_t at = 0; at < kWays * sizeof(Place); at += kCacheLine) {
+    __builtin_prefetch(bytes + at);
+  }
+}
+
 CoOccurrence::Record& CoOccurrence::record_of(RowId row) {
   const std::uint32_t tag = entry_tag(row);
   Place* const bucket = const_cast<Place*>(&bucket_of(row));

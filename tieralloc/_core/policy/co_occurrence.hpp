@@ -67,12 +67,12 @@ class CoOccurrence {
   static std::size_t bytes(std::uint32_t capacity);
 
   void begin_sample() { position_ = 0; }
+  /// Loads the row's bucket into the CPU cache.
+  void prefetch(RowId row) const;
 
   /// Observes an access, cold or not. Returns the row's record, with this access, valid until the
   /// next call.
   const Record& observe(RowId row, bool is_cold);
-
-  void prefetch(RowId row) const { __builtin_prefetch(&bucket_of(row)); }
 
  private:
   static constexpr std::size_t kWays = 2;

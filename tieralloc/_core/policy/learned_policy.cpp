@@ -113,6 +113,11 @@ bool LearnedPolicy::collect(const TierView& tier) {
   return simple_ == nullptr && ranking_.collect(tier);
 }
 
+void LearnedPolicy::expect(RowId row) const {
+  row_model_.history().prefetch(row);
+  if (prefetcher_ != nullptr) prefetcher_->expect(row);
+}
+
 void LearnedPolicy::observe(std::span<const RowId> rows) {
   for (const RowId row : rows) {
     const std::uint32_t since = row_model_.observe(row);

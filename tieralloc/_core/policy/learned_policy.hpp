@@ -83,6 +83,7 @@ class LearnedPolicy final : public EvictionPolicy, public Planner {
   bool collect(const TierView& tier) override;
   void begin_sample() override;
   void observe(std::span<const RowId> rows) override;
+  void expect(RowId row) const override;
   void evaluate(const TierView& tier) override;
   void apply(const TierView& tier) override;
   void take_prefetches(std::vector<RowId>& rows) override;

@@ -70,6 +70,9 @@ class Prefetcher {
   static std::size_t bytes(std::uint32_t capacity, std::uint32_t remembered);
 
   void begin_sample();
+  void expect(RowId row) const {
+    if (throttled_ == 0) candidates_.expect(row);
+  }
   void observe(RowId row, std::uint32_t since);
 
   /// Scores the candidates gathered since the last call, and chooses rows.

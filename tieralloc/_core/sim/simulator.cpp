@@ -68,7 +68,10 @@ void Simulator::run(std::span<const RowId> accesses,
   if (calls_.samples == 0) {
     for (const std::uint32_t length : sample_lengths) {
       if (planner_ != nullptr) planner_->begin_sample();
-      for (const std::size_t end = at + length; at < end; ++at) access(accesses[at]);
+      for (const std::size_t end = at + length; at < end; ++at) {
+        expect(accesses.subspan(at));
+        access(accesses[at]);
+      }
     }
     return;
   }
@@ -103,8 +106,7 @@ void Simulator::run_call(std::span<const RowId> rows,
   step([&] {
     std::size_t at = 0;
     for (const std::uint32_t length : sample_lengths) {
-      planner_->begin_sample();
-      planner_->observe(rows.subspan(at, length));
+      planner_->observe_sample(rows, at, length);
       at += length;
     }
   });
@@ -116,7 +118,17 @@ void Simulator::run(std::span<const RowId> accesses) {
                                 std::to_string(calls_.samples) + " samples, got none");
   }
   check_rows(accesses, rows_);
-  for (const RowId row : accesses) access(row);
+  for (std::size_t at = 0; at < accesses.size(); ++at) {
+    expect(accesses.subspan(at));
+    access(accesses[at]);
+  }
+}
+
+/// Expects a later access.
+void Simulator::expect(std::span<const RowId> accesses) {
+  if (planner_ == nullptr || accesses.size() <= Planner::kExpected) return;
+  planner_->expect(accesses[Planner::kExpected]);
+  index_->prefetch(accesses.subspan(Planner::kExpected, 1));
 }
 
 bool Simulator::access(RowId row) {

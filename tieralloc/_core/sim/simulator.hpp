@@ -110,6 +110,7 @@ class Simulator final : private TierView {
   Counts& active_counts() { return now_ >= count_from_ ? counts_ : uncounted_; }
   void run_call(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
   void begin_call(std::size_t accesses);
+  void expect(std::span<const RowId> accesses);
   bool look_up(RowId row);
   template <typename Observe>
   void step(Observe observe);

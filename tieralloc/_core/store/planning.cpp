@@ -40,6 +40,15 @@ double thread_seconds() {
   return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
 }
 
+/// The wait after a step that observed this many accesses in this time: until about kStepAccesses
+/// have come. A step without accesses may fall into one slow call: the wait only doubles.
+Micros next_wait(Micros wait, std::size_t accesses, double seconds) {
+  const Micros longest = std::min(2 * wait, kMaxWait);
+  if (accesses == 0) return longest;
+  const double wanted = kStepAccesses * seconds / static_cast<double>(accesses);
+  return std::clamp(Micros(static_cast<std::int64_t>(wanted * 1e6)), kMinWait, longest);
+}
+
 /// An external policy may return any number.
 void check_prefetches(std::span<const RowId> rows, RowId below) {
   for (const RowId row : rows) {
@@ -216,8 +225,7 @@ void Store::plan_in_background() {
       const std::size_t accesses = plan(false);
       const auto now = Clock::now();
       const double seconds = std::chrono::duration<double>(now - std::exchange(began, now)).count();
-      const double wanted = accesses == 0 ? 1 : kStepAccesses * seconds / accesses;
-      wait = std::clamp(Micros(static_cast<std::int64_t>(wanted * 1e6)), kMinWait, kMaxWait);
+      wait = next_wait(wait, accesses, seconds);
       if (planning.policy.pauses) check_cost_benefit();
     } catch (const std::exception& error) {
       if (epochs_.is_closed()) return;
@@ -289,22 +297,20 @@ void Store::observe(const AccessSamples& samples) {
   std::vector<RowId> own;
   const RowId num_rows = rows_end().value;
   for (const std::uint32_t length : samples.lengths) {
-    const auto sample = rows.subspan(at, length);
-    at += length;
     for (auto& tier : tiers_) {
       if (tier->planner() == nullptr) continue;
-      tier->planner()->begin_sample();
-      if (tier->rows() == num_rows) {
-        tier->planner()->observe(sample);  // the only tier: its rows have the numbers of the store
+      if (tier->rows() == num_rows) {  // the only tier: its rows have the numbers of the store
+        tier->planner()->observe_sample(rows, at, length);
         continue;
       }
       own.clear();
-      for (const RowId row : sample) {
+      for (const RowId row : rows.subspan(at, length)) {
         const RowPlace place = place_of(StoreRow{row});
         if (place.tier == tier.get()) own.push_back(place.row.value);
       }
-      tier->planner()->observe(own);
+      tier->planner()->observe_sample(own, 0, own.size());
     }
+    at += length;
   }
 }
 
