@@ -308,7 +308,7 @@ class TieredStore(Operations, AsyncCalls, Reopenable):
             Whether `offsets` holds the end of the last bag, as a trace's do (torch: False).
         padding_idx : (T,) sequence of int or None, optional
             Padding row of each table, which bags skip.
-        out : writable buffer, optional
+        out : writable buffer or tensor in DRAM, optional
             Buffer of the result.
 
         Returns

@@ -220,7 +220,7 @@ class Table:
         Parameters
         ----------
         indices : (n,) int32 or int64
-        out : writable buffer, optional
+        out : writable buffer or tensor in DRAM, optional
             (n, embedding_dim) of the table's type, or of float32 for 16-bit rows, or of float32 or
             float16 for quantised rows, or bytes. With `raw`, (n, row_bytes) of uint8.
         raw : bool
@@ -298,7 +298,7 @@ class Table:
             Whether `offsets` holds the end of the last bag.
         padding_idx : int, optional
             Padding row, which bags skip; negative values count from the end.
-        out : writable buffer, optional
+        out : writable buffer or tensor in DRAM, optional
             (B, embedding_dim), otherwise as for `lookup`.
 
         Returns

@@ -80,7 +80,7 @@ class PlannedPolicy:
 
     def stats(self, core: dict[str, Any]) -> PolicyStats:
         """Return the statistics of the policy, whose state in the core may be empty."""
-        from tieralloc.stats import PolicyStats  # 15 ms
+        from tieralloc.stats import PolicyStats  # the store has imported it
 
         if not core["state"]:
             reason = "the tables of the store differ from those of the training trace"

@@ -20,8 +20,8 @@
 // A forked child cannot use the store: every call throws std::invalid_argument there. The parent
 // continues.
 //
-// Lock order: change_layout_, use_policy_, update_mutex_, open_, guards of `epochs_`,
-// FastTier::mutex(), that of a former tier.
+// Lock order: change_layout_, use_policy_, Planning::step, update_mutex_, open_, guards of
+// `epochs_`, FastTier::mutex(), that of a former tier.
 #pragma once
 
 #include <array>
