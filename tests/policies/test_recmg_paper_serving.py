@@ -52,6 +52,18 @@ def use(store, policy, fast_rows, in_background):
     )
 
 
+def observed(store):
+    return store._core.policy_stats()["accesses_observed"]
+
+
+def wait_until(store, is_true):
+    deadline = time.monotonic() + 60
+    while not is_true():
+        assert store._core.policy_stats()["state"] == "running"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_model_for_known_accesses_counts_as_chunk_by_chunk(trace, policy):
     simulator = Simulator(
         policy.model_for(FAST_ROWS), FAST_ROWS, policy.rows, table_starts=policy.table_starts
@@ -100,11 +112,9 @@ def test_store_in_background_decides_on_one_thread(trace, policy, make_store):
         use(store, policy, 300, in_background=True)
         for indices, offsets in trace.batches(30):
             store.embedding_bag(indices, offsets)
-        deadline = time.monotonic() + 60
-        while store._core.policy_stats()["accesses_observed"] < store.stats().lookups:
-            assert store._core.policy_stats()["state"] == "running"
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(store, lambda: observed(store) == store.stats().lookups)
+        # The prefetches of a step follow its count of accesses.
+        wait_until(store, lambda: store.stats().prefetches_issued > 0)
         assert torch.get_num_threads() == 4
     finally:
         torch.set_num_threads(before)
@@ -113,4 +123,3 @@ def test_store_in_background_decides_on_one_thread(trace, policy, make_store):
     ((thread, threads),) = seen
     assert thread != threading.get_native_id()
     assert threads == 1
-    assert store.stats().prefetches_issued > 0
