@@ -137,6 +137,7 @@ void* __real__Znam(std::size_t size);
 void __real__ZdlPvm(void* memory, std::size_t size);
 void* __real__ZnwmSt11align_val_t(std::size_t size, std::align_val_t alignment);
 void* __real_mmap(void* address, std::size_t size, int protection, int flags, int fd, off_t offset);
+int __real_munmap(void* address, std::size_t size);
 ssize_t __real_pwrite(int fd, const void* data, std::size_t size, off_t offset);
 int __real_fdatasync(int fd);
 int __real_sync_file_range(int fd, off_t offset, off_t size, unsigned flags);
@@ -183,6 +184,11 @@ void* __wrap_mmap(void* address, std::size_t size, int protection, int flags, in
   }
   errno = error;
   return reinterpret_cast<void*>(-1);
+}
+
+int __wrap_munmap(void* address, std::size_t size) {
+  faults::freed += size;
+  return __real_munmap(address, size);
 }
 
 ssize_t __wrap_pwrite(int fd, const void* data, std::size_t size, off_t offset) {

@@ -75,7 +75,7 @@ class SplitWrites {
 /// Bytes that this thread has asked of operator new so far, and of the kernel as anonymous memory.
 std::size_t allocated_bytes();
 
-/// Bytes that this thread has passed to sized operator delete.
+/// Bytes that this thread has passed to sized operator delete or unmapped.
 std::size_t freed_bytes();
 
 }  // namespace faults

@@ -27,6 +27,7 @@ from tieralloc._bindings.core.policy cimport (
 )
 from tieralloc._bindings.core.policy cimport statistics_of as learned_statistics
 from tieralloc._bindings.core.sim cimport (
+    kFastIndexBytes,
     Calls,
     c_Simulator,
     statistics_of,
@@ -117,7 +118,7 @@ cdef class Simulator:
         self._policy = made.get()
         self._simulator.reset(new c_Simulator(
             move(made), config, rows, count_from, prefetch_lag, calls,
-            word_vector([] if pages is None else pages)))
+            word_vector([] if pages is None else pages), kFastIndexBytes))
 
     def run(self, const uint64_t[::1] accesses not None, sample_lengths=None):
         """Replay the next piece of the access stream.

@@ -217,6 +217,9 @@ TEST(smaller_index_is_chosen) {
       CHECK_EQ(std::string(index->kind()), direct ? "direct" : "hash");
       CHECK_EQ(row_index_bytes(rows, slots), direct ? rows * 4 : CompactIndex::bytes_for(slots));
       CHECK(index->bytes() >= row_index_bytes(rows, slots));
+      CHECK_EQ(std::string(make_row_index(rows, slots, rows * 4)->kind()), "direct");
+      CHECK_EQ(row_index_bytes(rows, slots, rows * 4), rows * 4);
+      CHECK_EQ(row_index_bytes(rows, slots, rows * 4 - 1), row_index_bytes(rows, slots));
     }
   }
 }

@@ -66,10 +66,13 @@ TEST(simulator_counts_match_naive_cache) {
   const std::vector<RowId> trace = random_trace(1, 6000, 200);
   for (const char* name : {"lru", "lfu", "clock", "sieve", "s3fifo"}) {
     for (std::uint32_t capacity : {1u, 10u, 50u, 199u, 200u, 300u}) {
-      Simulator simulator(policy_for(name, capacity), {.capacity = capacity, .slots = capacity},
-                          200);
-      simulator.run(trace);
-      check_equal(simulator.counts(), replay(name, trace, capacity, 0));
+      const Counts expected = replay(name, trace, capacity, 0);
+      for (const std::size_t max_index_bytes : {std::size_t{0}, kFastIndexBytes}) {
+        Simulator simulator(policy_for(name, capacity), {.capacity = capacity, .slots = capacity},
+                            200, 0, 0, {}, {}, max_index_bytes);
+        simulator.run(trace);
+        check_equal(simulator.counts(), expected);
+      }
     }
   }
 }

@@ -15,6 +15,8 @@ cdef extern from "sim/simulator.hpp" namespace "tieralloc" nogil:
 
     Statistics statistics_of(const Counts& counts) except +
 
+    const size_t kFastIndexBytes
+
     cdef cppclass Calls:
         size_t samples
         vector[uint64_t] table_starts
@@ -25,7 +27,7 @@ cdef extern from "sim/simulator.hpp" namespace "tieralloc" nogil:
                     uint64_t count_from, uint64_t prefetch_lag) except +
         c_Simulator(unique_ptr[EvictionPolicy] policy, const EvictionConfig& config, uint64_t rows,
                     uint64_t count_from, uint64_t prefetch_lag, Calls calls,
-                    vector[uint32_t] pages) except +
+                    vector[uint32_t] pages, size_t max_index_bytes) except +
         void run(RowSpan accesses) except +
         void run(RowSpan accesses, WordSpan sample_lengths) except +
         void prefetch(RowSpan rows) except +

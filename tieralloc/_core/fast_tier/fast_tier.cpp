@@ -29,7 +29,7 @@ FastTier::FastTier(const TierPlan& plan, SlowOffsets slow_offsets, const std::st
       slow_offsets_(std::move(slow_offsets)),
       bytes_(tier_bytes(plan, policy)),
       vectors_(std::size_t{plan.slots} * plan.stride, "fast tier's vectors"),
-      index_(make_row_index(plan.rows, plan.slots, plan.stride)),
+      index_(make_row_index(plan.rows, plan.slots, max_direct_bytes(plan))),
       policy_(make_eviction_policy(policy, eviction_config())),
       slots_(plan.slots, plan.rows),
       allocator_(slots_, epochs),

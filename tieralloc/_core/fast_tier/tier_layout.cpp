@@ -18,7 +18,7 @@ TierBytes tier_bytes(const TierPlan& plan, const std::string& policy) {
   const EvictionConfig config{.capacity = policy_capacity(plan.capacity), .slots = plan.slots};
   TierBytes bytes;
   bytes.vectors = round_up(std::size_t{plan.slots} * plan.stride, kPage);
-  bytes.index = round_up(row_index_bytes(plan.rows, plan.slots, plan.stride), kPage);
+  bytes.index = round_up(row_index_bytes(plan.rows, plan.slots, max_direct_bytes(plan)), kPage);
   bytes.metadata = round_up(
       plan.slots * SlotTable::bytes_per_slot(plan.rows) + eviction_policy_bytes(policy, config),
       kPage);

@@ -34,6 +34,12 @@ struct TierPlan {
   std::vector<std::uint32_t> tables{};  ///< that share the tier, by position
 };
 
+/// Slots of a cache line or more leave room for 12 bytes of a direct index each, which with the
+/// metadata of lru are 24.
+inline std::size_t max_direct_bytes(const TierPlan& plan) {
+  return plan.stride >= kCacheLine ? plan.slots * std::size_t{12} : 0;
+}
+
 struct TierBytes {
   std::size_t vectors = 0;
   std::size_t index = 0;

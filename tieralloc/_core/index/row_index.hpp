@@ -63,11 +63,11 @@ class RowIndex {
 };
 
 /// The smaller of a direct index (4 bytes per row) and a hash (5.9 bytes per slot, or 11.9 if the
-/// tables have more than some 2^25 rows). For slots of a cache line or more a direct index of up to
-/// 8 bytes per slot, which is faster.
-std::unique_ptr<RowIndex> make_row_index(RowId rows, Slot slots, std::size_t slot_bytes = 0);
+/// tables have more than some 2^25 rows). A direct index, which is faster, also if it takes at most
+/// `max_direct_bytes`.
+std::unique_ptr<RowIndex> make_row_index(RowId rows, Slot slots, std::size_t max_direct_bytes = 0);
 
 /// Bytes of make_row_index.
-std::size_t row_index_bytes(RowId rows, Slot slots, std::size_t slot_bytes = 0);
+std::size_t row_index_bytes(RowId rows, Slot slots, std::size_t max_direct_bytes = 0);
 
 }  // namespace tieralloc

@@ -11,10 +11,6 @@ namespace {
 
 constexpr float kMinShare = 0.02f;  // of the accessed row's accesses
 
-float log1(float value) {
-  return fast_log2(1 + value);
-}
-
 }  // namespace
 
 std::vector<std::string> candidate_feature_names() {
@@ -76,13 +72,15 @@ void Candidates::write_features(const RowHistory& history, std::span<const Candi
   for (const Candidate& candidate : candidates) history.prefetch(candidate.row);
   for (const Candidate& candidate : candidates) {
     history.write_features({&candidate.row, 1}, features);
+    const Floats4 counts = fast_log2(
+        Floats4{candidate.times, candidate.accesses, candidate.support, candidate.position} + 1.0f);
     float* own = features + kRowFeatures;
     *own++ = fast_log2(candidate.share);
-    *own++ = log1(candidate.times);
-    *own++ = log1(candidate.accesses);
-    *own++ = log1(candidate.support);
+    *own++ = counts[0];
+    *own++ = counts[1];
+    *own++ = counts[2];
     *own++ = fast_log2(candidate.confidence);
-    *own++ = log1(candidate.position);
+    *own++ = counts[3];
     features += kCandidateFeatures;
   }
 }

@@ -21,15 +21,17 @@ std::uint64_t word_at(const std::uint8_t* bytes) {
 }
 
 std::size_t places_for(std::uint32_t capacity) {
-  return (std::size_t{capacity} + 1) / 2 * 2;
+  return (std::size_t{std::max(capacity, 1u)} + 1) / 2 * 2;
 }
 
 }  // namespace
 
-CoOccurrence::CoOccurrence(std::uint32_t capacity) : places_(places_for(std::max(capacity, 1u))) {}
+CoOccurrence::CoOccurrence(std::uint32_t capacity)
+    : memory_(places_for(capacity) * sizeof(Place), "co-occurrence records"),
+      places_(memory_.as<Place>(), places_for(capacity)) {}
 
 std::size_t CoOccurrence::bytes(std::uint32_t capacity) {
-  return sizeof(CoOccurrence) + places_for(std::max(capacity, 1u)) * sizeof(Place);
+  return sizeof(CoOccurrence) + Region::size_for(places_for(capacity) * sizeof(Place));
 }
 
 const CoOccurrence::Place& CoOccurrence::bucket_of(RowId row) const {

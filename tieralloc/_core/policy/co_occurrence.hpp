@@ -16,8 +16,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
-#include <vector>
 
+#include "base/memory.hpp"
 #include "base/types.hpp"
 
 namespace tieralloc {
@@ -87,7 +87,8 @@ class CoOccurrence {
   const Place& bucket_of(RowId row) const;
   Record& record_of(RowId row);
 
-  std::vector<Place> places_;
+  Region memory_;
+  std::span<Place> places_;  ///< filled with zeros: no records
   std::uint32_t now_ = 0;
   std::array<RowId, kWindow> recent_{};  ///< rows of the sample's last accesses, a ring
   std::array<Record*, kWindow> recent_records_{};

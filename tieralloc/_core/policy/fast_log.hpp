@@ -7,7 +7,7 @@
 namespace tieralloc {
 
 /// Logarithm of a positive, normal number, with an error below 0.001.
-inline float fast_log2(float x) {
+constexpr float fast_log2(float x) {
   const auto bits = std::bit_cast<std::uint32_t>(x);
   const auto exponent = static_cast<float>(static_cast<std::int32_t>(bits >> 23) - 127);
   const auto m = std::bit_cast<float>((bits & 0x7FFFFF) | 0x3F800000);  // in [1, 2)

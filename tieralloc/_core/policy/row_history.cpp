@@ -12,9 +12,9 @@ namespace tieralloc {
 namespace {
 
 constexpr Floats4 kCountDecay{-1.0f / 2048, -1.0f / 16384, -1.0f / 262144, 0};  // log2 per access
-constexpr float kCountOffset = 1e-3f;     // added to counts before logarithms
-constexpr float kTableDecay = 0.002f;     // of a table's known_share, per access
-constexpr float kNeverAge = 16777214.0f;  // log2(1 + kNeverAge) is kNever
+constexpr Floats4 kCountOffset{1e-3f, 1e-3f, 1e-3f, 0};  // added to counts before logarithms
+constexpr float kTableDecay = 0.002f;                    // of a table's known_share, per access
+constexpr float kNeverAge = 16777214.0f;                 // log2(1 + kNeverAge) is kNever
 
 // 8-bit codes of logarithms: of times, and of decayed counts of at least 2^kLowestCount.
 constexpr float kTimeCode = 10;
@@ -33,6 +33,13 @@ Floats4 decode_counts(const std::array<std::uint8_t, 3>& codes) {
   const Ints4 integers{codes[0], codes[1], codes[2], 0};
   return __builtin_convertvector(integers, Floats4) * (1 / kCountCode) + kLowestCount;
 }
+
+/// log2(1 + n) by n.
+constexpr auto kLog1 = [] {
+  std::array<float, 256> logs{};
+  for (std::size_t n = 0; n < logs.size(); ++n) logs[n] = fast_log2(1 + static_cast<float>(n));
+  return logs;
+}();
 
 std::size_t buckets_for(std::uint32_t rows) {
   return (std::size_t{rows} + 3) / 4;
@@ -102,12 +109,15 @@ RowHistory::RowHistory(const HistoryConfig& config) : table_starts_(config.table
   }
   for (std::uint32_t i = 0; i < config.contexts.size(); ++i)
     tables_[config.contexts[i]].context = i;
-  buckets_.resize(buckets_for(config.remembered));
+  const std::size_t buckets = buckets_for(config.remembered);
+  memory_ = Region(buckets * sizeof(Bucket), "history of rows");
+  buckets_ = {memory_.as<Bucket>(), buckets};
   contexts_.resize(contexts_for(config), no_context(0));
 }
 
 std::size_t RowHistory::bytes(const HistoryConfig& config) {
-  return buckets_for(config.remembered) * sizeof(Bucket) + contexts_for(config) * sizeof(Context);
+  return Region::size_for(buckets_for(config.remembered) * sizeof(Bucket)) +
+         contexts_for(config) * sizeof(Context);
 }
 
 RowHistory::Context RowHistory::no_context(std::uint16_t sample) {
@@ -117,7 +127,7 @@ RowHistory::Context RowHistory::no_context(std::uint16_t sample) {
 }
 
 void RowHistory::add_memory(std::vector<std::span<std::byte>>& parts) {
-  parts.push_back(std::as_writable_bytes(std::span(buckets_)));
+  parts.push_back(std::as_writable_bytes(buckets_));
   parts.push_back(std::as_writable_bytes(std::span(contexts_)));
   parts.push_back(std::as_writable_bytes(std::span(tables_)));
   parts.push_back(std::as_writable_bytes(std::span(&now_, 1)));
@@ -229,12 +239,14 @@ void RowHistory::write_row(RowId row, float* features) const {
   *features++ = tables_[table].known_share;
   for (const std::uint8_t gap : record.gaps) *features++ = decode_time(gap);
   *features++ = fast_log2(1 + age);
-  *features++ = fast_log2(1 + static_cast<float>(record.samples));
-  *features++ =
-      known != nullptr ? fast_log2(fast_exp2(decode_time(record.lifetime)) + age) : kNever;
-  Floats4 counts = fast_exp2(decode_counts(record.decayed) + age * kCountDecay);
-  counts = fast_log2((known != nullptr ? counts : Floats4{}) + kCountOffset);
-  for (std::size_t i = 0; i < kDecayed; ++i) *features++ = counts[i];
+  *features++ = kLog1[record.samples];
+  Floats4 sums = decode_counts(record.decayed) + age * kCountDecay;
+  sums[kDecayed] = decode_time(record.lifetime);  // in the lane that counts do not use
+  sums = known != nullptr ? fast_exp2(sums) : Floats4{};
+  sums[kDecayed] += age;
+  const Floats4 logs = fast_log2(sums + kCountOffset);
+  *features++ = known != nullptr ? logs[kDecayed] : kNever;
+  for (std::size_t i = 0; i < kDecayed; ++i) *features++ = logs[i];
   write_context(known, tables_[table].context, features);
 }
 
@@ -248,7 +260,7 @@ void RowHistory::write_context(const Record* record, std::uint32_t own, float* f
   for (std::size_t i = 0; i < kContexts; ++i) {
     const bool is_informative = context != nullptr && i != own;
     *features++ = is_informative ? decode_time(context->gaps[i]) : kNever;
-    *features++ = is_informative ? fast_log2(1 + static_cast<float>(context->samples[i])) : 0;
+    *features++ = is_informative ? kLog1[context->samples[i]] : 0;
   }
 }
 

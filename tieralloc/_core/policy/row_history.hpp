@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "base/memory.hpp"
 #include "base/types.hpp"
 
 namespace tieralloc {
@@ -121,7 +122,8 @@ class RowHistory {
 
   std::vector<RowId> table_starts_;
   std::vector<Table> tables_;
-  std::vector<Bucket> buckets_;
+  Region memory_;
+  std::span<Bucket> buckets_;      ///< filled with zeros: no records
   std::vector<Context> contexts_;  ///< ring of the last samples; empty: no contexts
   std::uint32_t now_ = 0;
   std::uint16_t sample_ = 0;             ///< lower half of its number

@@ -27,12 +27,18 @@ void check_lengths(std::span<const RowId> rows, std::span<const std::uint32_t> s
 
 namespace {
 
-/// Removes all but the first of equal rows. Repeated rows are rare: sorting a copy finds out faster
-/// than a set.
+constexpr std::size_t kFewRows = 32;
+
+/// Removes all but the first of equal rows. Most batches are small: then a set takes longer.
 void drop_repeated(std::vector<RowId>& rows) {
-  std::vector<RowId> sorted(rows);
-  std::ranges::sort(sorted);
-  if (std::ranges::adjacent_find(sorted) == sorted.end()) return;
+  if (rows.size() <= kFewRows) {
+    auto end = rows.begin();
+    for (const RowId row : rows) {
+      if (std::find(rows.begin(), end, row) == end) *end++ = row;
+    }
+    rows.erase(end, rows.end());
+    return;
+  }
   std::unordered_set<RowId> seen;
   std::erase_if(rows, [&](RowId row) { return !seen.insert(row).second; });
 }
@@ -41,10 +47,10 @@ void drop_repeated(std::vector<RowId>& rows) {
 
 Simulator::Simulator(std::unique_ptr<EvictionPolicy> policy, const EvictionConfig& config,
                      std::uint64_t rows, std::uint64_t count_from, std::uint64_t prefetch_lag,
-                     Calls calls, RowPages pages)
+                     Calls calls, RowPages pages, std::size_t max_index_bytes)
     : policy_(std::move(policy)),
       planner_(policy_->planner()),
-      index_(make_row_index(rows, config.slots)),
+      index_(make_row_index(rows, config.slots, max_index_bytes)),
       rows_(rows),
       capacity_(config.capacity),
       row_in_(config.slots, kNoRow),

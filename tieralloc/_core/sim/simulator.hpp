@@ -71,15 +71,18 @@ struct Calls {
 /// Throws std::invalid_argument if the lengths of samples do not add up to the number of rows.
 void check_lengths(std::span<const RowId> rows, std::span<const std::uint32_t> sample_lengths);
 
+/// Of the index of a simulator that need not be small: a tier of up to 2^26 rows.
+inline constexpr std::size_t kFastIndexBytes = std::size_t{256} << 20;
+
 class Simulator final : private TierView {
  public:
   /// `policy` is empty and made for `config`; rows are numbered 0 … rows-1. Accesses before number
   /// `count_from` of the stream warm the tier and are not counted. A prefetched row is in flight
-  /// for `prefetch_lag` accesses. Slots are used in the order of a store with as many slots. Throws
-  /// as DeviceReads does.
+  /// for `prefetch_lag` accesses. Slots are used in the order of a store with as many slots. The
+  /// index is a fast one if that takes at most `max_index_bytes`. Throws as DeviceReads does.
   Simulator(std::unique_ptr<EvictionPolicy> policy, const EvictionConfig& config,
             std::uint64_t rows, std::uint64_t count_from = 0, std::uint64_t prefetch_lag = 0,
-            Calls calls = {}, RowPages pages = {});
+            Calls calls = {}, RowPages pages = {}, std::size_t max_index_bytes = 0);
 
   /// Replays the next samples of the stream; the last call may have fewer samples. Throws as
   /// check_lengths and check_rows do; nothing is replayed then.
@@ -100,7 +103,7 @@ class Simulator final : private TierView {
 
   const Counts& counts() const { return counts_; }
 
-  /// Bytes of DRAM, without the policy and prefetches in flight.
+  /// Bytes of DRAM with the smallest index, without the policy and prefetches in flight.
   static std::size_t bytes(const EvictionConfig& config, std::uint64_t rows);
 
  private:
