@@ -13,7 +13,19 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.hpp"
 #include "check.hpp"
+
+/// The errno of the SystemFailure that a body throws; 0 if it succeeds.
+template <typename Body>
+int code_of(Body body) {
+  try {
+    body();
+  } catch (const tieralloc::SystemFailure& failure) {
+    return failure.code;
+  }
+  return 0;
+}
 
 /// `count` times the factor TIERALLOC_STRESS, 1 by default.
 inline std::size_t stressed(std::size_t count) {

@@ -54,12 +54,23 @@ def test_truncated_file_is_refused(tmp_path, size):
         ResidentSet.read(path)
 
 
+def test_first_version_is_read(tmp_path):
+    path = tmp_path / "a.warm"
+    ResidentSet(TABLES, np.arange(20, dtype=np.uint64), 7).write(path)
+    with zipfile.ZipFile(path) as archive:
+        about, rows = json.loads(archive.read("about.json")), archive.read("rows")
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("about.json", json.dumps({**about, "version": 1}))
+        archive.writestr("rows", rows)
+    np.testing.assert_array_equal(ResidentSet.read(path).rows, np.arange(20))
+
+
 def test_newer_version_and_inflated_member_are_refused(tmp_path):
     path = tmp_path / "a.warm"
     with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("about.json", json.dumps({"version": 2, "store_id": 0, "tables": []}))
+        archive.writestr("about.json", json.dumps({"version": 3, "store_id": 0, "tables": []}))
         archive.writestr("rows", b"")
-    with pytest.raises(ValueError, match="version: expected 1, got 2"):
+    with pytest.raises(ValueError, match="version: expected 1 or 2, got 3"):
         ResidentSet.read(path)
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("about.json", json.dumps({"version": 1, "store_id": 0, "tables": []}))

@@ -17,8 +17,8 @@ from tieralloc._bindings.core.slow_tier cimport TableLayout, c_TableRow, rows_of
 from tieralloc._bindings.core.store cimport (
     AccessSamples,
     FastBudget,
-    StoreRow,
-    StoreRowSpan,
+    SavedRow,
+    SavedRowSpan,
     c_Store,
     c_Table,
     statistics_of,
@@ -171,21 +171,21 @@ cdef class StoreBase:
             self._store.get().reserve(table[0], fast_bytes)
 
     def warm_up(self, const uint64_t[::1] rows not None):
-        """Bring store rows into free slots, in this eviction order; return the rows read."""
-        cdef StoreRowSpan span
+        """Bring saved rows into free slots, in this eviction order; return the rows read."""
+        cdef SavedRowSpan span
         cdef uint64_t read
         if rows.shape[0] > 0:
-            span = StoreRowSpan(<const StoreRow*>&rows[0], <size_t>rows.shape[0])
+            span = SavedRowSpan(<const SavedRow*>&rows[0], <size_t>rows.shape[0])
         with nogil:
             read = self._store.get().warm_up(span)
         return read
 
     def resident_rows(self):
-        """Store rows with a copy in the fast tier, uint64, in no order."""
-        cdef vector[StoreRow] rows
+        """Rows with a copy in the fast tier, as words of SavedRow, in no order."""
+        cdef vector[SavedRow] rows
         with nogil:
             rows = self._store.get().resident_rows()
-        return store_row_array(rows)
+        return saved_row_array(rows)
 
     def copy_residents(self, StoreBase source not None):
         """Bring in the resident rows of a store of the same tables; return their number.
@@ -282,15 +282,15 @@ cdef class StoreBase:
 
         Returns None, or the resident rows as `resident_rows` does, the next victim first.
         """
-        cdef vector[StoreRow] rows
+        cdef vector[SavedRow] rows
         with nogil:
             self._store.get().close(&rows if lists_resident else NULL)
-        return store_row_array(rows) if lists_resident else None
+        return saved_row_array(rows) if lists_resident else None
 
 
-cdef object store_row_array(const vector[StoreRow]& rows):
+cdef object saved_row_array(const vector[SavedRow]& rows):
     array = np.empty(rows.size(), dtype=np.uint64)
     cdef uint64_t[::1] view = array
     if rows.size() > 0:
-        memcpy(&view[0], rows.data(), rows.size() * sizeof(StoreRow))
+        memcpy(&view[0], rows.data(), rows.size() * sizeof(SavedRow))
     return array

@@ -2,7 +2,8 @@
 
 A file is a ZIP archive, not compressed: `about.json` has the format's version, the id of the store
 and its tables; `rows` has the rows of all tables, numbered table after table, as uint64 in
-little-endian order, the next victim first.
+little-endian order, the next victim first. The upper 16 bits of a row are its standing in the
+eviction policy (``SavedRow`` in ``store/store.hpp``), or zeros; in version 1 always zeros.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ResidentSet", "from_trace", "rows_of"]
 
-_VERSION = 1
+_VERSION = 2
 _MAX_ABOUT_BYTES = 16 << 20
 _WORD = np.dtype("<u8")
 
@@ -40,7 +41,8 @@ class ResidentSet:
     tables : list of (str, int)
         Name and rows of each table, in order of creation.
     rows : (n,) uint64
-        Rows of all tables, numbered table after table; the next victim first.
+        Rows of all tables, numbered table after table, with their standing if known; the next
+        victim first.
     store_id : int
         Id of the file that the rows belong to; 0: any file.
     """
@@ -73,8 +75,8 @@ class ResidentSet:
             with zipfile.ZipFile(file) as archive:
                 about = json.loads(_member(archive, "about.json", _MAX_ABOUT_BYTES))
                 rows = np.frombuffer(_member(archive, "rows", size), dtype=_WORD)
-            if about["version"] != _VERSION:
-                raise ValueError(f"version: expected {_VERSION}, got {about['version']!r}")
+            if about["version"] not in (1, _VERSION):
+                raise ValueError(f"version: expected 1 or {_VERSION}, got {about['version']!r}")
             tables = [(str(name), int(rows)) for name, rows in about["tables"]]
             return cls(tables, rows.astype(np.uint64, copy=False), int(about["store_id"]))
 

@@ -116,7 +116,8 @@ TEST(cancelled_lookup_leaves_its_memory_alone) {
   Gate gate(bench);
   std::vector<std::unique_ptr<Pending>> served;
   for (std::size_t i = 0; i < AsyncLookups::kMaxThreads; ++i) {
-    served.push_back(std::make_unique<Pending>(bench, table, Rows{static_cast<RowId>(100 * i)}));
+    served.push_back(
+        std::make_unique<Pending>(bench, table, Rows{static_cast<std::int64_t>(100 * i)}));
   }
   gate.wait_for(AsyncLookups::kMaxThreads);
   Pending queued(bench, table, {1, 2, 3});
@@ -201,7 +202,7 @@ TEST(submit_waits_while_the_queue_is_full) {
     std::vector<std::unique_ptr<Pending>> lookups;
     for (std::size_t i = 0; i < kRoom + 10; ++i) {
       lookups.push_back(
-          std::make_unique<Pending>(bench, table, Rows{static_cast<RowId>(i) % kRows}));
+          std::make_unique<Pending>(bench, table, Rows{static_cast<std::int64_t>(i) % kRows}));
       ++submitted;
     }
     for (auto& lookup : lookups) lookup->take();

@@ -19,17 +19,6 @@ namespace {
 
 using namespace tieralloc;
 
-/// The errno of an expression that fails; 0 if it succeeds.
-template <typename Body>
-int code_of(Body body) {
-  try {
-    body();
-  } catch (const SystemFailure& failure) {
-    return failure.code;
-  }
-  return 0;
-}
-
 [[noreturn]] void refuse(int code) {
   throw SystemFailure(code, std::strerror(code), "somewhere");
 }

@@ -18,16 +18,16 @@ constexpr std::int64_t kRows = 3000;
 
 std::vector<RowId> resident(Store& store) {
   std::vector<RowId> rows;
-  for (const StoreRow row : store.resident_rows()) rows.push_back(row.value);
+  for (const SavedRow row : store.resident_rows()) rows.push_back(row.row().value);
   std::sort(rows.begin(), rows.end());
   return rows;
 }
 
 std::vector<RowId> closed_order(Store& store) {
-  std::vector<StoreRow> rows;
+  std::vector<SavedRow> rows;
   store.close(&rows);
   std::vector<RowId> numbers;
-  for (const StoreRow row : rows) numbers.push_back(row.value);
+  for (const SavedRow row : rows) numbers.push_back(row.row().value);
   return numbers;
 }
 

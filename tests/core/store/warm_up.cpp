@@ -1,6 +1,8 @@
 // warm_up.cpp: resident rows listed, brought back in the same eviction order, and what stays out.
 #include <algorithm>
+#include <map>
 #include <numeric>
+#include <random>
 #include <set>
 
 #include "check.hpp"
@@ -20,16 +22,31 @@ StoreOptions with_slots(std::uint64_t slots, const std::string& policy = "lru") 
   return options;
 }
 
-std::vector<RowId> numbers_of(const std::vector<StoreRow>& rows) {
+std::vector<RowId> numbers_of(const std::vector<SavedRow>& rows) {
   std::vector<RowId> numbers;
-  for (const StoreRow row : rows) numbers.push_back(row.value);
+  for (const SavedRow row : rows) numbers.push_back(row.row().value);
   return numbers;
 }
 
-std::vector<StoreRow> store_rows(RowId first, RowId count, RowId step = 1) {
-  std::vector<StoreRow> rows;
+std::vector<SavedRow> store_rows(RowId first, RowId count, RowId step = 1) {
+  std::vector<SavedRow> rows;
   for (RowId i = 0; i < count; ++i) rows.push_back({first + i * step});
   return rows;
+}
+
+/// A row with many accesses more often than not.
+std::int64_t skewed(std::mt19937_64& random) {
+  const std::uint64_t word = random();
+  return static_cast<std::int64_t>(word % (word % 4 == 0 ? kRows : kRows / 50));
+}
+
+/// The standing of each resident row.
+std::map<RowId, std::pair<int, int>> standings(Store& store) {
+  std::map<RowId, std::pair<int, int>> found;
+  for (const ResidentRow& row : store.list_residents()) {
+    found[row.row.value] = {row.standing.queue, row.standing.hits};
+  }
+  return found;
 }
 
 TEST(closed_store_lists_resident_rows_in_eviction_order) {
@@ -38,7 +55,7 @@ TEST(closed_store_lists_resident_rows_in_eviction_order) {
   const Table& table = bench.add_table("b", kRows, 4);
   for (const std::int64_t row : {5, 3, 9, 3, 7}) bench.lookup(table, {row});
   bench.store().pin(table, integers({8}));
-  std::vector<StoreRow> rows;
+  std::vector<SavedRow> rows;
   bench.store().close(&rows);
   CHECK(numbers_of(rows) ==
         std::vector<RowId>({kRows + 5, kRows + 9, kRows + 3, kRows + 7, kRows + 8}));
@@ -59,22 +76,53 @@ TEST(warm_up_restores_rows_and_their_eviction_order) {
   for (const std::string& policy : eviction_policy_names()) {
     StoreBench bench(with_slots(kSlots, policy));
     const Table& table = bench.add_table("a", kRows, 4);
-    std::vector<StoreRow> wanted;
+    std::vector<SavedRow> wanted;
     for (RowId i = 0; i < kSlots; ++i) wanted.push_back({i * 1871 % kRows});
     CHECK_EQ(bench.store().warm_up(wanted), kSlots);
-    for (const StoreRow row : wanted) {
-      bench.lookup(table, {static_cast<std::int64_t>(row.value)});
+    for (const SavedRow row : wanted) {
+      bench.lookup(table, {static_cast<std::int64_t>(row.word)});
     }
     CHECK_EQ(bench.store().stats().on_demand_fetches, 0);
   }
   StoreBench bench(with_slots(kSlots));
   bench.add_table("a", kRows, 4);
-  std::vector<StoreRow> wanted;
+  std::vector<SavedRow> wanted;
   for (RowId i = 0; i < kSlots; ++i) wanted.push_back({i * 1871 % kRows});
   bench.store().warm_up(wanted);
-  std::vector<StoreRow> rows;
+  std::vector<SavedRow> rows;
   bench.store().close(&rows);
-  CHECK(rows == wanted);
+  CHECK(numbers_of(rows) == numbers_of(wanted));
+}
+
+TEST(warm_up_restores_the_standing_of_rows) {
+  std::mt19937_64 random(1);
+  for (const std::string& policy : eviction_policy_names()) {
+    StoreBench bench(with_slots(kSlots, policy));
+    const Table& table = bench.add_table("a", kRows, 4);
+    for (int i = 0; i < 2000; ++i) bench.lookup(table, {skewed(random)});
+    const auto expected = standings(bench.store());
+    for (const bool closes : {false, true}) {
+      std::vector<SavedRow> rows = bench.store().resident_rows();
+      if (closes) bench.store().close(&rows);
+      StoreBench other(with_slots(kSlots, policy));
+      const Table& same = other.add_table("a", kRows, 4);
+      CHECK_EQ(other.store().warm_up(rows), kSlots);
+      CHECK(standings(other.store()) == expected);
+      for (int i = 0; i < 500; ++i) other.lookup(same, {skewed(random)});
+    }
+  }
+}
+
+TEST(saved_row_holds_row_and_standing) {
+  for (const RowId row : {RowId{0}, RowId{7}, (RowId{1} << 48) - 1}) {
+    CHECK(SavedRow::can_hold({row}));
+    const SavedRow saved = SavedRow::of({row}, {.queue = 1, .hits = 255});
+    CHECK_EQ(saved.row().value, row);
+    CHECK_EQ(saved.standing()->queue, 1);
+    CHECK_EQ(saved.standing()->hits, 255);
+    CHECK(!SavedRow{row}.standing());
+  }
+  CHECK(!SavedRow::can_hold({RowId{1} << 48}));
 }
 
 TEST(warm_up_evicts_no_row_and_takes_the_last_ones) {
@@ -96,7 +144,7 @@ TEST(warm_up_evicts_no_row_and_takes_the_last_ones) {
 TEST(warm_up_ignores_unknown_rows_and_repeated_ones) {
   StoreBench bench(with_slots(kSlots));
   bench.add_table("a", kRows, 4);
-  const std::vector<StoreRow> rows{{7}, {kRows}, {7}, {~RowId{0}}, {8}};
+  const std::vector<SavedRow> rows{{7}, {kRows}, {7}, {~RowId{0}}, {8}};
   bench.store().warm_up(rows);
   CHECK_EQ(bench.store().stats().resident_rows, 2);
   StoreBench empty(with_slots(kSlots));

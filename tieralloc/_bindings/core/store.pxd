@@ -63,15 +63,6 @@ cdef extern from "store/bag_call.hpp" namespace "tieralloc" nogil:
         CallSpan(const BagCall* first, size_t count)
 
 
-cdef extern from "base/types.hpp" namespace "tieralloc" nogil:
-    cdef cppclass StoreRow:
-        uint64_t value
-
-    cdef cppclass StoreRowSpan "std::span<const tieralloc::StoreRow>":
-        StoreRowSpan()
-        StoreRowSpan(const StoreRow* first, size_t count)
-
-
 cdef extern from "store/access_samples.hpp" namespace "tieralloc" nogil:
     cdef cppclass AccessSamples:
         vector[uint64_t] rows
@@ -122,6 +113,13 @@ cdef extern from "<atomic>" namespace "std" nogil:
 
 
 cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
+    cdef cppclass SavedRow:
+        uint64_t word
+
+    cdef cppclass SavedRowSpan "std::span<const tieralloc::SavedRow>":
+        SavedRowSpan()
+        SavedRowSpan(const SavedRow* first, size_t count)
+
     cdef cppclass PlannedPolicy:
         MakePolicy make
         string simple
@@ -174,14 +172,14 @@ cdef extern from "store/store.hpp" namespace "tieralloc" nogil:
         void pin(const c_Table& table, Integers indices) except +raise_core_error
         void unpin(const c_Table& table, Integers indices) except +raise_core_error
         void flush() except +raise_core_error
-        void close(vector[StoreRow]* resident) except +raise_core_error
+        void close(vector[SavedRow]* resident) except +raise_core_error
         void resize(const FastBudget& budget) except +raise_core_error
         void reserve(const c_Table& table, uint64_t bytes) except +raise_core_error
         void drop_table(const c_Table& table) except +raise_core_error
         void grow_table(const c_Table& table, uint64_t rows) except +raise_core_error
         TableLayout layout_of(const c_Table& table) except +raise_core_error
-        uint64_t warm_up(StoreRowSpan rows) except +raise_core_error
-        vector[StoreRow] resident_rows() except +raise_core_error
+        uint64_t warm_up(SavedRowSpan rows) except +raise_core_error
+        vector[SavedRow] resident_rows() except +raise_core_error
         uint64_t copy_residents(c_Store& source) except +raise_core_error
         void copy_pins(c_Store& source) except +raise_core_error
         uint64_t store_id() except +raise_core_error

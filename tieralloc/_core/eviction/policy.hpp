@@ -39,8 +39,8 @@ class Planner;
 
 /// The value of a held slot to its policy, roughly: enough to make a like policy of another tier.
 struct Standing {
-  std::uint8_t queue = 0;  ///< rows of a lower one are inserted first
-  std::uint8_t hits = 0;   ///< touches after the insertion
+  std::uint8_t queue = 0;
+  std::uint8_t hits = 0;  ///< touches after the insertion
 };
 
 class EvictionPolicy {
@@ -55,6 +55,12 @@ class EvictionPolicy {
 
   /// As `insert`, for a prefetched row that no lookup has used yet.
   virtual void insert_prefetched(Slot slot, RowId row) { insert(slot, row); }
+
+  /// As `insert`, with the standing that the row had in another policy of the same kind.
+  virtual void insert_as(Slot slot, RowId row, Standing standing) {
+    insert(slot, row);
+    for (unsigned hit = 0; hit < standing.hits; ++hit) touch({&slot, 1});
+  }
 
   /// Access notification: hits on `slots`, in order of access. Slots that the policy does not hold
   /// (pinned, being evicted) are ignored.

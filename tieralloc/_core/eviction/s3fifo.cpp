@@ -56,6 +56,12 @@ class S3Fifo final : public ReferenceBitPolicy {
     append(slot, is_ghost || is_small_full ? kMain : kSmall);
   }
 
+  void insert_as(Slot slot, RowId row, Standing standing) override {
+    ghosts_.take(row);
+    append(slot, standing.queue == kMain ? kMain : kSmall);
+    for (unsigned hit = 0; hit < standing.hits; ++hit) touch({&slot, 1});
+  }
+
   Slot evict() override {
     is_filling_ = false;
     is_victim_small_ = false;

@@ -117,12 +117,16 @@ void FastTier::discard(TierRow row) {
 
 // Warm-up.
 
-void FastTier::reinsert(TierRow row) {
+void FastTier::reinsert(TierRow row, std::optional<Standing> standing) {
   const Slot slot = find_slot(row.value);
   if (slot == kNoSlot || is_prefetched(find(row))) return;
   policy_->remove(slot);
   index_->clear_flag(row.value, kSaturatedFlag);
-  policy_->insert(slot, row.value);
+  if (standing) {
+    policy_->insert_as(slot, row.value, *standing);
+  } else {
+    policy_->insert(slot, row.value);
+  }
 }
 
 Standing FastTier::standing(TierRow row) const {
@@ -140,8 +144,7 @@ void FastTier::rank(std::span<const RankedRow> rows) {
   for (const auto& [row, standing] : rows) {
     const Slot slot = find_slot(row.value);
     if (slot == kNoSlot) continue;
-    policy_->insert(slot, row.value);
-    for (unsigned hit = 0; hit < standing.hits; ++hit) policy_->touch({&slot, 1});
+    policy_->insert_as(slot, row.value, standing);
   }
 }
 
@@ -152,14 +155,19 @@ void FastTier::list_resident(Slot first, Slot last, std::vector<TierRow>& rows) 
   }
 }
 
-void FastTier::take_resident(std::vector<TierRow>& rows) {
-  std::vector<TierRow> pinned;
-  list_resident(0, plan_.slots, pinned);
-  std::erase_if(pinned, [&](TierRow row) { return !is_pinned(row); });
-  for (Slot slot = policy_->evict(); slot != kNoSlot; slot = policy_->evict()) {
-    rows.push_back(slots_.row(slot));
+void FastTier::take_resident(std::vector<RankedRow>& rows) {
+  std::vector<TierRow> listed;
+  list_resident(0, plan_.slots, listed);
+  std::vector<Standing> standings(plan_.slots);
+  for (const TierRow row : listed) {
+    if (!is_pinned(row)) standings[find_slot(row.value)] = standing(row);
   }
-  rows.insert(rows.end(), pinned.begin(), pinned.end());
+  for (Slot slot = policy_->evict(); slot != kNoSlot; slot = policy_->evict()) {
+    rows.push_back({slots_.row(slot), standings[slot]});
+  }
+  for (const TierRow row : listed) {
+    if (is_pinned(row)) rows.push_back({row, {}});
+  }
 }
 
 // Slots.

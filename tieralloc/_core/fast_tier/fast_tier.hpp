@@ -18,6 +18,7 @@
 #include <cstddef>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -124,18 +125,18 @@ class FastTier final : private SaturationObserver, private TierView {
 
   // Locked: a warm-up, and the resident rows that a later one restores.
   bool is_full() const { return resident_ >= plan_.capacity; }
-  /// Gives a row the place of a new one in the eviction order.
-  void reinsert(TierRow row);
+  /// Gives a row the place of a new one in the eviction order, or that of one of this standing.
+  void reinsert(TierRow row, std::optional<Standing> standing = {});
   /// Appends the resident rows in slots [first, last).
   void list_resident(Slot first, Slot last, std::vector<TierRow>& rows) const;
   Slot slots() const { return plan_.slots; }
   /// The standing of a resident row; that of a new one if it is pinned.
   Standing standing(TierRow row) const;
-  /// Makes the policy forget rows, and inserts them again, in order, with their hits. Each
+  /// Makes the policy forget rows, and inserts them again, in order, with their standing. Each
   /// row once; pinned rows are ignored.
   void rank(std::span<const RankedRow> rows);
   /// Appends all resident rows, the next victim first. The policy is empty then. Without readers.
-  void take_resident(std::vector<TierRow>& rows);
+  void take_resident(std::vector<RankedRow>& rows);
 
   // Locked: rows that a former tier still has, while they move here (former_rows.hpp).
   void set_former(FormerRows former) { former_ = std::move(former); }

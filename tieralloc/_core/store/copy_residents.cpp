@@ -5,7 +5,7 @@
 //           read the missing ones in file order, some at a time, with pauses
 //   until few were missing, because the rows there change during the reads
 //   take over what the policies there have learnt
-//   insert all rows into the policies again: those of lower queues first, older ones first
+//   insert all rows into the policies again, the older ones first
 #include <algorithm>
 #include <array>
 #include <chrono>
@@ -171,7 +171,6 @@ void Store::rank_rows(std::span<const StoreRow> in_order, std::span<const Reside
       ranked.push_back({place.row, at->standing});
     }
     std::ranges::reverse(ranked);
-    std::ranges::stable_sort(ranked, {}, [](const RankedRow& row) { return row.standing.queue; });
     std::lock_guard lock(tier->mutex());
     tier->rank(ranked);
   }

@@ -257,7 +257,7 @@ std::vector<std::uint64_t> Store::damaged_pages(const Table& table, std::uint64_
   return pool_->damaged_pages(table.layout, first, n);
 }
 
-void Store::close(std::vector<StoreRow>* resident) {
+void Store::close(std::vector<SavedRow>* resident) {
   check_fork();
   async_lookups_.stop();  // before the locks: its calls may make the layout
   std::lock_guard changing_layout(change_layout_);

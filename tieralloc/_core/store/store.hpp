@@ -99,6 +99,28 @@ struct ResidentRow {
   bool is_pinned = false;
 };
 
+/// A row and its standing in one word, as files have them: 48 bits of the row, 8 of its hits, 8 of
+/// its queue + 1, or 0 without a standing.
+struct SavedRow {
+  static constexpr unsigned kRowBits = 48;
+
+  std::uint64_t word = 0;
+
+  static constexpr bool can_hold(StoreRow row) { return row.value >> kRowBits == 0; }
+  static constexpr SavedRow of(StoreRow row, Standing standing) {
+    const std::uint64_t bits = standing.hits | (standing.queue + 1u) << 8;
+    return {row.value | bits << kRowBits};
+  }
+  constexpr StoreRow row() const { return {word & ((std::uint64_t{1} << kRowBits) - 1)}; }
+  constexpr std::optional<Standing> standing() const {
+    const auto bits = static_cast<std::uint32_t>(word >> kRowBits);
+    if (bits >> 8 == 0) return {};
+    return Standing{.queue = static_cast<std::uint8_t>((bits >> 8) - 1),
+                    .hits = static_cast<std::uint8_t>(bits)};
+  }
+  bool operator==(const SavedRow&) const = default;
+};
+
 class Store {
  public:
   /// Throws std::invalid_argument for options that no table could satisfy, and MemoryShortage if
@@ -195,11 +217,13 @@ class Store {
 
   // warm_up.cpp
   /// Brings rows into free slots, in file order, and then sets their eviction order to that of
-  /// `rows`, the next victim first. Evicts no row; of too many rows the last ones count. Returns
-  /// the number of rows read. Rows that cannot be read are skipped. Lookups go on meanwhile.
-  std::uint64_t warm_up(std::span<const StoreRow> rows);
-  /// The resident rows of the tiers, in no order. Lookups go on meanwhile.
-  std::vector<StoreRow> resident_rows();
+  /// `rows`, the next victim first, and their standing. Evicts no row; of too many rows the last
+  /// ones count. Returns the number of rows read. Rows that cannot be read are skipped. Lookups go
+  /// on meanwhile.
+  std::uint64_t warm_up(std::span<const SavedRow> rows);
+  /// The resident rows of the tiers, in no order, without rows that a word cannot hold. Lookups go
+  /// on meanwhile.
+  std::vector<SavedRow> resident_rows();
 
   // copy_residents.cpp
   /// The resident rows of the tiers, ascending, with what the policies know of them. Lookups go on.
@@ -221,7 +245,7 @@ class Store {
   /// stays open then. Throws SystemFailure too if the pool's file does not have its path any more;
   /// the store is closed then. A second call has no effect. `resident` receives the resident rows
   /// of the tiers, the next victim first.
-  void close(std::vector<StoreRow>* resident = nullptr);
+  void close(std::vector<SavedRow>* resident = nullptr);
   /// As SlowPool::store_id. Not of a closed store.
   std::uint64_t store_id() const;
   bool closed() const { return epochs_.is_closed(); }
@@ -356,11 +380,11 @@ class Store {
 
   // warm_up.cpp
   std::vector<RowPlace> absent_rows(std::span<const StoreRow> rows);
-  void reorder(std::span<const StoreRow> rows);
+  void reorder(std::span<const SavedRow> rows);
   RowPlace known_place(StoreRow row) const;
   void append_store_rows(const FastTier& tier, std::span<const TierRow> rows,
                          std::vector<StoreRow>& found) const;
-  void take_resident(std::vector<StoreRow>& rows);
+  void take_resident(std::vector<SavedRow>& rows);
 
   // copy_residents.cpp
   void drop_rows(std::span<const ResidentRow> rows);

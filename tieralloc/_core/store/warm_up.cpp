@@ -1,17 +1,12 @@
 // warm_up.cpp: the resident rows of a store, listed, and brought back into the fast tiers.
 //
 //   read the rows in file order, a batch at a time, in reads that go on over small gaps
-//   then give the rows their eviction order, some rows per lock
+//   then give the rows their eviction order and their standing, some rows per lock
 #include <algorithm>
 
 #include "store/store.hpp"
 
 namespace tieralloc {
-namespace {
-
-constexpr Slot kSlotsPerLock = 1024;
-
-}  // namespace
 
 std::uint64_t Store::store_id() const {
   std::shared_lock open(open_);
@@ -19,7 +14,7 @@ std::uint64_t Store::store_id() const {
   return pool_->store_id();
 }
 
-std::uint64_t Store::warm_up(std::span<const StoreRow> rows) {
+std::uint64_t Store::warm_up(std::span<const SavedRow> rows) {
   check_fork();
   std::uint64_t capacity = 0;
   {
@@ -29,7 +24,8 @@ std::uint64_t Store::warm_up(std::span<const StoreRow> rows) {
     for (auto& tier : tiers_) capacity += tier->capacity();
   }
   if (rows.size() > capacity) rows = rows.last(capacity);
-  std::vector<StoreRow> in_file_order(rows.begin(), rows.end());
+  std::vector<StoreRow> in_file_order;
+  for (const SavedRow row : rows) in_file_order.push_back(row.row());
   std::sort(in_file_order.begin(), in_file_order.end());
   std::uint64_t read = 0;
   for (std::size_t at = 0; at < in_file_order.size(); at += Fetcher::kMaxBatchRows) {
@@ -65,33 +61,25 @@ RowPlace Store::known_place(StoreRow row) const {
   return row < rows_end() ? place_of(row) : RowPlace{};
 }
 
-void Store::reorder(std::span<const StoreRow> rows) {
+void Store::reorder(std::span<const SavedRow> rows) {
   for (std::size_t at = 0; at < rows.size(); at += kRowsPerLock) {
     std::optional<ReadGuard> guard;
     enter(guard);
-    for (const StoreRow row : rows.subspan(at, std::min(kRowsPerLock, rows.size() - at))) {
-      const RowPlace place = known_place(row);
+    for (const SavedRow row : rows.subspan(at, std::min(kRowsPerLock, rows.size() - at))) {
+      const RowPlace place = known_place(row.row());
       if (place.tier == nullptr) continue;
       std::lock_guard lock(place.tier->mutex());
-      place.tier->reinsert(place.row);
+      place.tier->reinsert(place.row, row.standing());
     }
   }
 }
 
-std::vector<StoreRow> Store::resident_rows() {
+std::vector<SavedRow> Store::resident_rows() {
   check_fork();
   std::lock_guard changing_layout(change_layout_);  // no rows are moving
-  std::optional<ReadGuard> guard;
-  enter(guard);
-  std::vector<StoreRow> rows;
-  std::vector<TierRow> listed;
-  for (auto& tier : tiers_) {
-    listed.clear();
-    for (Slot slot = 0; slot < tier->slots(); slot += kSlotsPerLock) {
-      std::lock_guard lock(tier->mutex());
-      tier->list_resident(slot, slot + kSlotsPerLock, listed);
-    }
-    append_store_rows(*tier, listed, rows);
+  std::vector<SavedRow> rows;
+  for (const ResidentRow& each : list_residents()) {
+    if (SavedRow::can_hold(each.row)) rows.push_back(SavedRow::of(each.row, each.standing));
   }
   return rows;
 }
@@ -111,12 +99,18 @@ void Store::append_store_rows(const FastTier& tier, std::span<const TierRow> row
 }
 
 /// Of a store that is closed.
-void Store::take_resident(std::vector<StoreRow>& rows) {
-  std::vector<TierRow> listed;
+void Store::take_resident(std::vector<SavedRow>& rows) {
   for (auto& tier : tiers_) {
-    listed.clear();
-    tier->take_resident(listed);
-    append_store_rows(*tier, listed, rows);
+    std::vector<RankedRow> ranked;
+    tier->take_resident(ranked);
+    std::vector<TierRow> listed;
+    for (const RankedRow& each : ranked) listed.push_back(each.row);
+    std::vector<StoreRow> numbers;
+    append_store_rows(*tier, listed, numbers);
+    for (std::size_t i = 0; i < ranked.size(); ++i) {
+      if (!SavedRow::can_hold(numbers[i])) continue;
+      rows.push_back(SavedRow::of(numbers[i], ranked[i].standing));
+    }
   }
 }
 

@@ -89,14 +89,4 @@ inline void overwrite(const std::string& path, std::uint64_t at, const Bytes& by
            static_cast<ssize_t>(bytes.size()));
 }
 
-template <typename Body>
-int code_of(Body body) {
-  try {
-    body();
-  } catch (const SystemFailure& failure) {
-    return failure.code;
-  }
-  return 0;
-}
-
 }  // namespace tieralloc::pool_rows

@@ -231,7 +231,10 @@ void RedoLog::cut() {
     count_rows();
   }
   ended->segment->remove();
-  if (ended.use_count() == 1) keep_spare(*ended);
+  if (ended.use_count() != 1) return;
+  // Orders the reads of the threads that had it before: to drop a copy acquires, `use_count` not.
+  std::shared_ptr<LogGeneration>(ended).reset();
+  keep_spare(*ended);
 }
 
 /// Keeps the memory of a segment that ended, whose first use would hold updates up.
