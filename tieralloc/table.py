@@ -10,7 +10,8 @@ import numpy as np
 
 from tieralloc._common.held_core import HeldCore
 from tieralloc._common.numbers import as_integer, parse_size
-from tieralloc._common.values import as_arrays, as_parts, as_values
+from tieralloc._common.page_parts import cut_at_pages
+from tieralloc._common.values import as_parts, as_values
 from tieralloc.tiers import File
 
 if TYPE_CHECKING:
@@ -127,8 +128,8 @@ class Table:
         Parameters
         ----------
         rows : (n, embedding_dim) array, or iterable of such arrays
-            An iterable is streamed, one array in memory at a time. Floats are quantised some MiB
-            at a time.
+            An iterable is streamed, one array in memory at a time, and written in whole pages.
+            Floats are quantised some MiB at a time.
         start : int, optional
             First row to write; the rows may then be fewer than the table has. By default the rows
             must fill the table.
@@ -160,10 +161,13 @@ class Table:
         if order is not None and is_whole and len(np.asarray(rows)) == self.num_embeddings:
             self._load_in_file_order(order, np.asarray(rows).__getitem__)
             return
+        parts = as_parts(self.dtype, self.embedding_dim, rows)
+        if order is None:
+            rows_per_page = self._core.pages(self.position)[1]
+            parts = cut_at_pages(parts, rows_per_page, row, self.num_embeddings)
         with HeldCore(self._store) as held:
-            for array in as_arrays(rows):
-                for part in as_parts(self.dtype, self.embedding_dim, array):
-                    row += held.core.load(self.position, row, part)
+            for part in parts:
+                row += held.core.load(self.position, row, part)
             held.core.settle()
         if start is None and row < self.num_embeddings:
             raise ValueError(

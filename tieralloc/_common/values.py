@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 __all__ = [
     "DECODED",
     "QUANTISED",
-    "as_arrays",
     "as_parts",
     "as_values",
     "check_choice",
@@ -49,8 +48,15 @@ def as_values(dtype: str, values: ArrayLike) -> ArrayLike:
     return _round_to_bfloat16(array) if rounds else array
 
 
-def as_parts(dtype: str, embedding_dim: int, values: ArrayLike) -> Iterator[ArrayLike]:
+def as_parts(
+    dtype: str, embedding_dim: int, rows: ArrayLike | Iterable[ArrayLike]
+) -> Iterator[ArrayLike]:
     """Yield the values to load, those that need a conversion some MiB at a time."""
+    for values in _as_arrays(rows):
+        yield from _as_parts(dtype, embedding_dim, values)
+
+
+def _as_parts(dtype: str, embedding_dim: int, values: ArrayLike) -> Iterator[ArrayLike]:
     kind = getattr(values, "dtype", None)
     if dtype not in QUANTISED or kind not in (np.float16, np.float64):
         yield as_values(dtype, values)
@@ -61,7 +67,7 @@ def as_parts(dtype: str, embedding_dim: int, values: ArrayLike) -> Iterator[Arra
         yield as_values(dtype, array[first : first + step])
 
 
-def as_arrays(rows: ArrayLike | Iterable[ArrayLike]) -> Iterable[ArrayLike]:
+def _as_arrays(rows: ArrayLike | Iterable[ArrayLike]) -> Iterable[ArrayLike]:
     if hasattr(rows, "__array__") or isinstance(rows, memoryview):
         return [cast("ArrayLike", rows)]
     if not isinstance(rows, Iterable):

@@ -305,15 +305,16 @@ void FilePool::read(std::span<ReadOp> ops, ReadListener& listener) {
   engine_->read(ops, listener);
 }
 
+void FilePool::write_out(std::uint64_t begin, std::uint64_t bytes, unsigned flags) {
+  std::lock_guard syncing(sync_mutex_);  // `sync_pages` in another thread must see the failure
+  const int done =
+      sync_file_range(fd_, static_cast<off_t>(begin), static_cast<off_t>(bytes), flags);
+  // The kernel reports a failed write once per descriptor.
+  if (done != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) lost_ = errno;
+}
+
 void FilePool::drop_caches() {
-  {
-    std::lock_guard syncing(sync_mutex_);  // `sync_pages` in another thread must see the failure
-    const int done = sync_file_range(
-        fd_, 0, 0,
-        SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
-    // The kernel reports a failed write once per descriptor.
-    if (done != 0 && (errno == EIO || errno == ENOSPC || errno == EDQUOT)) lost_ = errno;
-  }
+  write_out(0, 0, SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
   posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED);
 }
 

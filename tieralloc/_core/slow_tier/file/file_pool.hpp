@@ -160,7 +160,9 @@ class FilePool final : public SlowPool {
   void load_in_order(const TableLayout& table, std::span<const TableRow> rows,
                      const std::byte* values);
   void load_part(const TableLayout& table, std::span<const TableRow> rows, const std::byte* values);
-  void count_loaded(std::uint64_t bytes);
+  void count_loaded(std::uint64_t begin, std::uint64_t end);
+  /// As sync_file_range.
+  void write_out(std::uint64_t begin, std::uint64_t bytes, unsigned flags);
   bool load_fresh(const TableLayout& table, std::span<const TableRow> rows,
                   const std::byte* values);
   bool announce_fresh(const TableLayout& table, std::uint64_t begin, std::uint64_t end);

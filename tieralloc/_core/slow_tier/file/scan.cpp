@@ -70,7 +70,7 @@ void FilePool::copy_pages(const TableLayout& from, std::uint64_t first, std::uin
   std::vector<std::byte> run;  // the pages before `to`, copied and not written yet
   const auto write = [&] {
     write_fully(fd_, run, to - run.size(), path_);
-    count_loaded(run.size());
+    count_loaded(to - run.size(), to);
     run.clear();
   };
   scan(from, first, n, [&](std::uint64_t page, std::span<std::byte> bytes) {

@@ -183,13 +183,16 @@ void FilePool::load_part(const TableLayout& table, std::span<const TableRow> row
     std::memcpy(newer.data() + i * row_bytes, values + logged[i] * row_bytes, row_bytes);
   }
   update(table, newer_rows, newer.data());
-  count_loaded(end - begin);
+  count_loaded(begin, end);
 }
 
-/// Drops the page cache every few bytes.
-void FilePool::count_loaded(std::uint64_t bytes) {
-  loaded_bytes_ += bytes;
-  if (loaded_bytes_ < kDropCachesBytes) return;
+/// Writes loaded pages to the device in the background; drops the page cache every few bytes.
+void FilePool::count_loaded(std::uint64_t begin, std::uint64_t end) {
+  loaded_bytes_ += end - begin;
+  if (loaded_bytes_ < kDropCachesBytes) {
+    write_out(begin, end - begin, SYNC_FILE_RANGE_WRITE);
+    return;
+  }
   drop_caches();
   loaded_bytes_ = 0;
 }
