@@ -232,7 +232,8 @@ void RedoLog::cut() {
   }
   ended->segment->remove();
   if (ended.use_count() != 1) return;
-  // Orders the reads of the threads that had it before: to drop a copy acquires, `use_count` not.
+  // The reads of threads that dropped theirs come first: dropping a copy acquires, `use_count` does
+  // not.
   std::shared_ptr<LogGeneration>(ended).reset();
   keep_spare(*ended);
 }
